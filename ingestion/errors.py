@@ -1,0 +1,140 @@
+"""The error tree. Adapters translate their library's exceptions into it; nothing else crosses a port.
+
+Every error has a stable `code` (listed in the README), the pipeline `stage` where it arose, when known, and the
+first cause in its message. `RetryableError` means that the same call may work later; `PermanentError` means that
+it never will for this input.
+"""
+
+from __future__ import annotations
+
+
+class IngestError(Exception):
+    """Base of everything that Pagemill raises on purpose."""
+
+    code = "internal"
+
+    def __init__(self, message: str, *, stage: str | None = None) -> None:
+        super().__init__(message)
+        self.stage = stage
+
+    @property
+    def message(self) -> str:
+        return str(self.args[0])
+
+
+class RetryableError(IngestError):
+    """The same call may succeed later; the document is not at fault."""
+
+    code = "retryable"
+
+
+class DependencyUnavailable(RetryableError):
+    """A server that this process talks to does not answer. `dependency` names it."""
+
+    code = "dependency_unavailable"
+
+    def __init__(self, dependency: str, message: str, *, stage: str | None = None) -> None:
+        super().__init__(f"{dependency} is unavailable: {message}", stage=stage)
+        self.dependency = dependency
+
+
+class LeaseHeld(RetryableError):
+    """Another worker holds the document; `retry_in_s` is what is left of its lease."""
+
+    code = "lease_held"
+
+    def __init__(self, document_id: str, retry_in_s: float) -> None:
+        super().__init__(f"document {document_id} is leased to another worker for {retry_in_s:.1f} s more")
+        self.retry_in_s = retry_in_s
+
+
+class LeaseLost(IngestError):
+    """A write was refused because the fence has moved on: another worker or a delete owns the document now."""
+
+    code = "lease_lost"
+
+
+class WorkerFault(RetryableError):
+    """A step failed for a reason that is neither the file's nor a known server's."""
+
+    code = "internal"
+
+
+class PermanentError(IngestError):
+    """No retry can help: the input itself is the cause."""
+
+    code = "permanent"
+
+
+class NotAPdf(PermanentError):
+    code = "not_a_pdf"
+
+
+class EmptyFile(PermanentError):
+    code = "empty_file"
+
+
+class CorruptPdf(PermanentError):
+    code = "corrupt_pdf"
+
+
+class EncryptedPdf(PermanentError):
+    code = "encrypted_pdf"
+
+
+class NoPages(PermanentError):
+    code = "no_pages"
+
+
+class FileTooLarge(PermanentError):
+    code = "file_too_large"
+
+
+class TooManyPages(PermanentError):
+    code = "too_many_pages"
+
+
+class PageRenderFailed(PermanentError):
+    """A page that no renderer can draw."""
+
+    code = "page_render_failed"
+
+
+class RenderTimeout(PermanentError):
+    """A page that takes longer than the render time limit in every renderer."""
+
+    code = "render_timeout"
+
+
+class SourceMissing(PermanentError):
+    """The uploaded bytes are no longer in the object store."""
+
+    code = "source_missing"
+
+
+class EmbedderMismatch(PermanentError):
+    """Vectors of one embedder were offered to a collection that holds those of another."""
+
+    code = "embedder_mismatch"
+
+
+class BadRequest(PermanentError):
+    """What a caller sent cannot be used as it is."""
+
+    code = "bad_request"
+
+
+class NotFound(PermanentError):
+    code = "not_found"
+
+
+class Conflict(PermanentError):
+    """The document's state does not allow what was asked."""
+
+    code = "conflict"
+
+
+class BadMessage(PermanentError):
+    """A Kafka record that is not a message of ours."""
+
+    code = "bad_message"

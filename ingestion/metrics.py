@@ -1,0 +1,30 @@
+"""Every metric, declared once. Names end in their unit; times are seconds."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_LONG_S = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
+_SHORT_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+FILES: Final = Counter("ingestion_files_total", "documents that reached a verdict", ["status"])
+PAGES: Final = Counter("ingestion_pages_total", "pages stored")
+REFUSED: Final = Counter("ingestion_refused_total", "uploaded files refused", ["code"])
+DURATION: Final = Histogram(
+    "ingestion_duration_seconds", "from claim to verdict of one attempt", ["status"], buckets=_LONG_S
+)
+CONVERSION: Final = Histogram(
+    "conversion_duration_seconds", "rendering, text and image encoding of one window", buckets=_SHORT_S
+)
+EMBEDDING: Final = Histogram("embedding_duration_seconds", "embedding of one batch of pages", buckets=_SHORT_S)
+STORING: Final = Histogram("storing_duration_seconds", "writing one window to all stores", buckets=_SHORT_S)
+STAGE_CPU: Final = Counter(
+    "ingestion_stage_cpu_seconds_total", "CPU time by stage, render children included", ["stage"]
+)
+ENTITIES: Final = Gauge("milvus_collection_entities", "rows of a collection", ["collection"])
+GPU_MEMORY: Final = Gauge("gpu_memory_usage_bytes", "GPU memory in use by this process")
+LAG: Final = Gauge("kafka_consumer_lag", "records published and not yet committed", ["topic", "partition"])
+IN_FLIGHT: Final = Gauge("ingestion_jobs_in_flight", "documents being worked on by this process")
+SEARCH: Final = Histogram("search_duration_seconds", "one search, by part", ["part"], buckets=_SHORT_S)

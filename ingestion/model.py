@@ -1,0 +1,190 @@
+"""What a document is: its states, its job, its pages, and how their ids are made."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ingestion.errors import BadRequest
+
+ROWS_PER_PAGE: Final = 2048
+"""A patch row's primary key is `page_key * ROWS_PER_PAGE + patch`, so a page holds at most this many vectors."""
+
+MAX_FILENAME_BYTES: Final = 255
+
+Vectors = NDArray[np.float32]
+"""One page or one query: (tokens, dim) float32, each row of unit length."""
+
+
+class DocumentState(StrEnum):
+    RECEIVED = "received"
+    QUEUED = "queued"
+    PROCESSING = "processing"
+    READY = "ready"
+    FAILED = "failed"
+    DELETING = "deleting"
+    DELETED = "deleted"
+
+    @property
+    def is_settled(self) -> bool:
+        """True where nothing more happens unless somebody asks for it."""
+        return self in (DocumentState.READY, DocumentState.FAILED, DocumentState.DELETED)
+
+
+_S = DocumentState
+TRANSITIONS: Final[dict[DocumentState, frozenset[DocumentState]]] = {
+    # A worker may see the job before the uploader has recorded that it is queued.
+    _S.RECEIVED: frozenset({_S.QUEUED, _S.PROCESSING, _S.DELETING}),
+    _S.QUEUED: frozenset({_S.PROCESSING, _S.DELETING}),
+    _S.PROCESSING: frozenset({_S.PROCESSING, _S.QUEUED, _S.READY, _S.FAILED, _S.DELETING}),
+    _S.READY: frozenset({_S.DELETING}),
+    _S.FAILED: frozenset({_S.QUEUED, _S.DELETING}),
+    _S.DELETING: frozenset({_S.DELETED}),
+    _S.DELETED: frozenset(),
+}
+
+
+def sources_of(target: DocumentState) -> list[str]:
+    """The states from which `target` may be entered, as the compare part of a compare-and-set."""
+    return sorted(source.value for source, targets in TRANSITIONS.items() if target in targets)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a document failed: a stable code, the pipeline stage, and the first cause."""
+
+    code: str
+    stage: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A document's record. Times are UTC; `lease_until_ms` is the database's clock in Unix milliseconds."""
+
+    id: str
+    collection: str
+    filename: str
+    object_key: str
+    sha256: str
+    size_bytes: int
+    pages: int
+    first_page_key: int
+    state: DocumentState = DocumentState.RECEIVED
+    stage: str = ""
+    pages_done: int = 0
+    dpi: int = 0
+    attempts: int = 0
+    fence: int = 0
+    owner: str = ""
+    lease_until_ms: int = 0
+    outbox: str = "pending"
+    error: Failure | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    ready_at: datetime | None = None
+
+    def page_key(self, page_number: int) -> int:
+        """The key of page `page_number` (from 1) in this document's reserved range."""
+        return self.first_page_key + page_number - 1
+
+
+@dataclass(frozen=True, slots=True)
+class IngestJob:
+    """What the queue carries: enough to find the record, which holds the rest."""
+
+    document_id: str
+    collection: str
+    filename: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One rendered page on its way through the pipeline; `page_number` counts from 1.
+
+    `image` is the encoded picture that is kept, `pixels` the same picture as (height, width, 3) uint8 RGB, present
+    only where the embedder looks at pixels.
+    """
+
+    page_number: int
+    width_px: int
+    height_px: int
+    image: bytes
+    text: str
+    pixels: NDArray[np.uint8] | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PageVectors:
+    """A page with its vectors, ready to be stored. `vectors` is (tokens, dim) float32, at most ROWS_PER_PAGE rows."""
+
+    page: Page
+    page_key: int
+    vectors: Vectors
+
+
+@dataclass(frozen=True, slots=True)
+class PageRecord:
+    """What MongoDB keeps of a page."""
+
+    page_key: int
+    document_id: str
+    page_number: int
+    width_px: int
+    height_px: int
+    patches: int
+    image_key: str
+    text: str
+
+
+def document_id(collection: str, filename: str, sha256: str) -> str:
+    """The same file under the same name in the same collection is the same document: an upload may be repeated."""
+    return hashlib.sha256("\0".join((collection, filename, sha256)).encode()).hexdigest()[:32]
+
+
+def source_key(document: str) -> str:
+    return f"{document_prefix(document)}source.pdf"
+
+
+def document_prefix(document: str) -> str:
+    return f"documents/{document}/"
+
+
+def image_key(document: str, page_number: int, extension: str) -> str:
+    return f"{document_prefix(document)}pages/{page_number:06d}.{extension}"
+
+
+def vectors_key(document: str, page_number: int) -> str:
+    return f"{document_prefix(document)}pages/{page_number:06d}.bf16"
+
+
+_COLLECTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+
+
+def check_collection(name: str) -> str:
+    """Return `name`, or raise BadRequest where it cannot name a collection."""
+    if not _COLLECTION.fullmatch(name):
+        raise BadRequest(
+            f"collection name {name[:120]!r} is not usable: 1 to 100 letters, digits, '_' or '-', "
+            "beginning with a letter or digit"
+        )
+    return name
+
+
+def clean_filename(name: str) -> str:
+    """The last path component of what an uploader called the file, for display only; it never becomes a path.
+
+    Control characters and lone surrogates are dropped and the name is cut to MAX_FILENAME_BYTES of UTF-8 without
+    splitting a character. An empty result becomes "unnamed.pdf".
+    """
+    base = re.split(r"[\\/]", name)[-1]
+    printable = "".join(c for c in base if c.isprintable()).encode("utf-8", "ignore")
+    cleaned = printable[:MAX_FILENAME_BYTES].decode("utf-8", "ignore").strip()
+    return cleaned if cleaned not in ("", ".", "..") else "unnamed.pdf"

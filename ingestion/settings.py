@@ -1,0 +1,183 @@
+"""Every setting, read from `PAGEMILL_*` environment variables once, in a process's main.
+
+Units are in the names. The README's table is generated from these classes (`python -m ingestion.settings`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PositiveInt = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+
+
+class _Section(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="PAGEMILL_", frozen=True, extra="ignore")
+
+
+class KafkaSettings(_Section):
+    kafka_bootstrap: str = Field("127.0.0.1:9092", description="Kafka bootstrap servers, comma separated")
+    kafka_group: str = Field("pagemill-workers", description="consumer group of the workers")
+    kafka_jobs_topic: str = Field("pagemill.jobs", description="topic of ingest jobs; others are named after it")
+    kafka_events_topic: str = Field("pagemill.events", description="topic on which terminal changes are announced")
+    kafka_partitions: PositiveInt = Field(10, description="partitions of the jobs topic when it is created")
+    kafka_replication: PositiveInt = Field(1, description="replication factor of topics when they are created")
+    kafka_max_poll_interval_ms: PositiveInt = Field(
+        300_000, description="time without a poll after which the broker takes a worker's partitions away"
+    )
+    kafka_session_timeout_ms: PositiveInt = Field(
+        30_000, description="time without a heartbeat after which the broker declares a worker dead"
+    )
+
+
+class MongoSettings(_Section):
+    mongo_uri: str = Field("mongodb://127.0.0.1:27017", description="MongoDB connection string")
+    mongo_database: str = Field("pagemill", description="MongoDB database")
+
+
+class RedisSettings(_Section):
+    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis connection string")
+    redis_task_ttl_s: PositiveInt = Field(7 * 86_400, description="how long a document's progress is kept")
+
+
+class S3Settings(_Section):
+    s3_endpoint: str = Field("127.0.0.1:9000", description="host:port of MinIO or another S3 server")
+    s3_access_key: str = Field("", description="S3 access key")
+    s3_secret_key: SecretStr = Field(SecretStr(""), description="S3 secret key")
+    s3_bucket: str = Field("pagemill", description="bucket of sources, page images and vectors")
+    s3_secure: bool = Field(False, description="https to the S3 server")
+    s3_public_endpoint: str = Field(
+        "", description="host:port that browsers reach the S3 server by, put into image addresses; empty: s3_endpoint"
+    )
+    s3_region: str = Field("us-east-1", description="S3 region, part of a signature")
+    s3_concurrency: PositiveInt = Field(8, description="requests to the S3 server side by side, per process")
+
+
+class MilvusSettings(_Section):
+    milvus_uri: str = Field("http://127.0.0.1:19530", description="Milvus address")
+    milvus_token: SecretStr = Field(SecretStr(""), description="Milvus token, user:password")
+    milvus_timeout_s: PositiveFloat = Field(60.0, description="limit of one Milvus request")
+    hnsw_m: PositiveInt = Field(32, description="HNSW links per node (M) of new collections")
+    hnsw_ef_construction: PositiveInt = Field(500, description="HNSW candidates while building, of new collections")
+    hnsw_ef: PositiveInt = Field(100, description="HNSW candidates while searching, raised to the rows asked for")
+
+
+class RenderSettings(_Section):
+    renderer: Literal["auto", "poppler", "pdfium"] = Field(
+        "auto", description="poppler (pdftoppm), pdfium, or poppler where it is installed"
+    )
+    dpi_policy: Literal["two-tier", "granular", "fixed"] = Field(
+        "two-tier", description="two-tier: under 50 pages 200, else 150; granular: 300, 200, 150, 100; or fixed"
+    )
+    fixed_dpi: PositiveInt = Field(200, description="DPI of the fixed policy")
+    max_page_px: PositiveInt = Field(
+        16_000_000, description="pixels of one page image at most; larger pages are drawn at a lower DPI"
+    )
+    render_window_pages: PositiveInt = Field(8, description="pages rendered, embedded and stored together")
+    render_timeout_s: PositiveFloat = Field(60.0, description="limit for rendering one page")
+    render_processes: PositiveInt = Field(2, description="render child processes per worker")
+    render_memory_bytes: PositiveInt = Field(2 * 1024**3, description="address space of a render child")
+    image_format: Literal["webp", "png", "jpeg"] = Field("webp", description="format of stored page images")
+    image_quality: Annotated[int, Field(ge=1, le=100)] = Field(85, description="quality of WebP and JPEG images")
+    max_text_chars: PositiveInt = Field(100_000, description="characters of a page's text layer that are kept")
+
+
+class EmbedderSettings(_Section):
+    embedder: Literal["local", "colqwen", "remote"] = Field(
+        "local", description="what workers embed with; remote: the service at PAGEMILL_EMBEDDER_URL"
+    )
+    embedder_url: str = Field("http://127.0.0.1:8091", description="address of the embedding service")
+    embedder_timeout_s: PositiveFloat = Field(30.0, description="limit of one request to the embedding service")
+    embedder_host: str = Field("127.0.0.1", description="address the embedding service listens on")
+    embedder_port: PositiveInt = Field(8091, description="port the embedding service listens on")
+    embedder_threads: int = Field(0, description="CPU threads of the local embedder; 0: torch's default")
+
+
+class ApiSettings(_Section):
+    api_host: str = Field("127.0.0.1", description="address the API listens on")
+    api_port: PositiveInt = Field(8090, description="port the API listens on")
+    api_key: SecretStr = Field(SecretStr(""), description="bearer key that callers must send; the API needs one")
+    api_url: str = Field("http://127.0.0.1:8090", description="where the command line finds the API")
+    max_file_bytes: PositiveInt = Field(2 * 1024**3, description="largest PDF accepted")
+    max_pages: PositiveInt = Field(10_000, description="most pages accepted in one PDF")
+    max_files_per_upload: PositiveInt = Field(200, description="most files in one upload request")
+    spool_dir: Path | None = Field(None, description="where uploads rest while they are checked; the system's default")
+    inspect_timeout_s: PositiveFloat = Field(30.0, description="limit for opening a PDF at upload")
+    inspect_processes: PositiveInt = Field(2, description="child processes of the API that open uploaded PDFs")
+
+
+class SearchSettings(_Section):
+    search_ann_limit: PositiveInt = Field(100, description="rows per query token asked of the ANN index")
+    search_candidates: PositiveInt = Field(64, description="pages reranked with exact MaxSim")
+    search_max_top_k: PositiveInt = Field(100, description="most hits a caller may ask for")
+    image_url_expires_s: PositiveInt = Field(900, description="life of an image address in a hit")
+
+
+class WorkerSettings(_Section):
+    worker_id: str = Field("", description="name of this worker in records and logs; host and process id if empty")
+    jobs_in_flight: PositiveInt = Field(4, description="documents that one worker works on side by side")
+    lease_s: PositiveFloat = Field(60.0, description="how long a document stays with a worker that gives no sign")
+    drain_s: PositiveFloat = Field(25.0, description="how long a stopping worker goes on with what it has begun")
+    worker_metrics_port: int = Field(0, description="port of the worker's /metrics, /health and /ready; 0: none")
+
+
+class LogSettings(_Section):
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="json lines, or readable lines on a terminal"
+    )
+
+
+class Settings:
+    """All sections, read from the environment at construction."""
+
+    def __init__(self) -> None:
+        self.kafka = KafkaSettings()
+        self.mongo = MongoSettings()
+        self.redis = RedisSettings()
+        self.s3 = S3Settings()
+        self.milvus = MilvusSettings()
+        self.render = RenderSettings()
+        self.embedder = EmbedderSettings()
+        self.api = ApiSettings()
+        self.search = SearchSettings()
+        self.worker = WorkerSettings()
+        self.log = LogSettings()
+
+
+SECTIONS: tuple[type[_Section], ...] = (
+    KafkaSettings,
+    MongoSettings,
+    RedisSettings,
+    S3Settings,
+    MilvusSettings,
+    RenderSettings,
+    EmbedderSettings,
+    ApiSettings,
+    SearchSettings,
+    WorkerSettings,
+    LogSettings,
+)
+
+
+def _shown(default: object) -> str:
+    if isinstance(default, SecretStr):
+        default = default.get_secret_value()
+    return f"`{default}`" if default not in ("", None) else ""
+
+
+def markdown_table() -> str:
+    """The README's table of settings."""
+    lines = ["| variable | default | meaning |", "|---|---|---|"]
+    for section in SECTIONS:
+        for name, field in section.model_fields.items():
+            lines.append(f"| `PAGEMILL_{name.upper()}` | {_shown(field.default)} | {field.description} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(markdown_table())
