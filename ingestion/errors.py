@@ -94,6 +94,12 @@ class TooManyPages(PermanentError):
     code = "too_many_pages"
 
 
+class TooManyFiles(PermanentError):
+    """More files in one upload than are accepted together."""
+
+    code = "too_many_files"
+
+
 class PageRenderFailed(PermanentError):
     """A page that no renderer can draw."""
 
@@ -104,6 +110,18 @@ class RenderTimeout(PermanentError):
     """A page that takes longer than the render time limit in every renderer."""
 
     code = "render_timeout"
+
+
+class AttemptsExhausted(PermanentError):
+    """Every attempt so far ended without a verdict, most likely with the death of its worker."""
+
+    code = "attempts_exhausted"
+
+
+class RendererMissing(IngestError):
+    """The renderer that was asked for is not installed here."""
+
+    code = "renderer_missing"
 
 
 class SourceMissing(PermanentError):
@@ -122,6 +140,12 @@ class BadRequest(PermanentError):
     """What a caller sent cannot be used as it is."""
 
     code = "bad_request"
+
+
+class Unauthorized(PermanentError):
+    """The caller did not show the API key."""
+
+    code = "unauthorized"
 
 
 class NotFound(PermanentError):

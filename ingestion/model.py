@@ -157,12 +157,16 @@ def document_prefix(document: str) -> str:
     return f"documents/{document}/"
 
 
+def pages_prefix(document: str) -> str:
+    return f"{document_prefix(document)}pages/"
+
+
 def image_key(document: str, page_number: int, extension: str) -> str:
-    return f"{document_prefix(document)}pages/{page_number:06d}.{extension}"
+    return f"{pages_prefix(document)}{page_number:06d}.{extension}"
 
 
 def vectors_key(document: str, page_number: int) -> str:
-    return f"{document_prefix(document)}pages/{page_number:06d}.bf16"
+    return f"{pages_prefix(document)}{page_number:06d}.bf16"
 
 
 _COLLECTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")

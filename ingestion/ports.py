@@ -142,7 +142,10 @@ class DocumentStore(Protocol):
         """`processing` becomes `failed`. Raises LeaseLost."""
 
     async def release(self, document_id: str, fence: int) -> None:
-        """End the lease now, without a verdict, so that another worker need not wait. Raises LeaseLost."""
+        """End the lease now, without a verdict: `processing` becomes `queued`, and the attempt is not counted.
+
+        Raises LeaseLost.
+        """
 
     async def begin_delete(self, document_id: str) -> Document:
         """Any state becomes `deleting`, and the fence moves on, so that a worker's late writes are refused.
@@ -152,6 +155,9 @@ class DocumentStore(Protocol):
 
     async def remove(self, document_id: str) -> None:
         """Drop the record and its pages, last step of a delete. An unknown id is no error."""
+
+    async def remove_pages(self, first_page_key: int, count: int) -> None:
+        """Drop the records of `count` pages from `first_page_key` on, where there are any."""
 
     async def put_pages(self, pages: Sequence[PageRecord]) -> None:
         """Insert or replace by page key."""

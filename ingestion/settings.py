@@ -29,6 +29,11 @@ class KafkaSettings(_Section):
     kafka_max_poll_interval_ms: PositiveInt = Field(
         300_000, description="time without a poll after which the broker takes a worker's partitions away"
     )
+    kafka_idle_rest_ms: int = Field(
+        0,
+        description="rest after an empty poll; only for a broker that answers an empty fetch at once and so keeps "
+        "its consumers spinning, which Apache Kafka does not",
+    )
     kafka_session_timeout_ms: PositiveInt = Field(
         30_000, description="time without a heartbeat after which the broker declares a worker dead"
     )
@@ -87,7 +92,7 @@ class RenderSettings(_Section):
 
 
 class EmbedderSettings(_Section):
-    embedder: Literal["local", "colqwen", "remote"] = Field(
+    embedder: Literal["local", "remote"] = Field(
         "local", description="what workers embed with; remote: the service at PAGEMILL_EMBEDDER_URL"
     )
     embedder_url: str = Field("http://127.0.0.1:8091", description="address of the embedding service")
@@ -120,9 +125,11 @@ class SearchSettings(_Section):
 class WorkerSettings(_Section):
     worker_id: str = Field("", description="name of this worker in records and logs; host and process id if empty")
     jobs_in_flight: PositiveInt = Field(4, description="documents that one worker works on side by side")
+    max_attempts: PositiveInt = Field(5, description="attempts after which a document is given up")
     lease_s: PositiveFloat = Field(60.0, description="how long a document stays with a worker that gives no sign")
     drain_s: PositiveFloat = Field(25.0, description="how long a stopping worker goes on with what it has begun")
-    worker_metrics_port: int = Field(0, description="port of the worker's /metrics, /health and /ready; 0: none")
+    worker_metrics_host: str = Field("127.0.0.1", description="address of the worker's /metrics, /health and /ready")
+    worker_metrics_port: int = Field(0, description="their port; 0: a free one, named in the log")
 
 
 class LogSettings(_Section):

@@ -1,0 +1,64 @@
+"""Milvus's exceptions as ours. pymilvus is imported only where it is in use: that takes most of a second."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+import grpc
+
+from ingestion.errors import DependencyUnavailable, IngestError, WorkerFault
+
+T = TypeVar("T")
+
+DEPENDENCY = "milvus"
+
+# Codes of the server, the same since Milvus 2.3.
+NOT_FOUND: Final = 100
+NOT_LOADED: Final = 101
+# Unavailable, out of memory or requests, out of disk, rate limit, denied by quota; the client adds no connection.
+_UNAVAILABLE: Final = frozenset({2, 3, 4, 7, 8, 9, NOT_LOADED})
+_UNAVAILABLE_STATUS: Final = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.CANCELLED,
+    }
+)
+
+
+def milvus_code(error: Exception) -> int | None:
+    """The server's code in an exception of pymilvus, None for any other exception."""
+    code = getattr(error, "code", None)
+    return code if isinstance(code, int) else None
+
+
+def translate(error: Exception) -> IngestError:
+    """What the pipeline calls an exception of pymilvus or of gRPC below it."""
+    message = f"{type(error).__name__}: {error}"
+    if isinstance(error, grpc.FutureTimeoutError) or _status(error) in _UNAVAILABLE_STATUS:
+        return DependencyUnavailable(DEPENDENCY, message)
+    if milvus_code(error) in _UNAVAILABLE or getattr(error, "retriable", False):
+        return DependencyUnavailable(DEPENDENCY, message)
+    return WorkerFault(f"{DEPENDENCY}: {message}")
+
+
+def _status(error: Exception) -> object:
+    """The gRPC status: a method of gRPC's exceptions, an attribute of pymilvus's after its last retry."""
+    code = getattr(error, "code", None)
+    return code() if callable(code) else code
+
+
+def translated(request: Callable[[], T]) -> Callable[[], T]:
+    def call() -> T:
+        from pymilvus.exceptions import MilvusException
+
+        try:
+            return request()
+        except (MilvusException, grpc.RpcError, grpc.FutureTimeoutError) as error:
+            raise translate(error) from error
+
+    return call

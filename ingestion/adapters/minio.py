@@ -1,0 +1,174 @@
+"""The object store through the MinIO client, which is synchronous and speaks to every S3 server."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+import urllib3
+from minio import Minio
+from minio.deleteobjects import DeleteObject
+from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
+from urllib3.exceptions import HTTPError
+
+from ingestion.adapters.threads import Threads
+from ingestion.concurrency import side_by_side
+from ingestion.errors import DependencyUnavailable, IngestError, NotFound, WorkerFault
+from ingestion.settings import S3Settings
+
+T = TypeVar("T")
+
+DEPENDENCY = "s3"
+_CONNECT_TIMEOUT_S: Final = 3.0
+_READ_TIMEOUT_S: Final = 30.0
+_RETRIES: Final = urllib3.Retry(total=2, backoff_factor=0.2, status_forcelist=(500, 502, 503, 504))
+
+_MISSING: Final = frozenset({"NoSuchKey", "NoSuchObject", "ResourceNotFound"})
+_BUCKET_EXISTS: Final = frozenset({"BucketAlreadyOwnedByYou", "BucketAlreadyExists"})
+# The server cannot do its work now, or does not know us: nothing that the object asked for could change.
+_UNAVAILABLE: Final = frozenset(
+    {
+        "AccessDenied",
+        "InternalError",
+        "InvalidAccessKeyId",
+        "NoSuchBucket",
+        "RequestTimeout",
+        "RequestTimeTooSkewed",
+        "ServiceUnavailable",
+        "SignatureDoesNotMatch",
+        "SlowDown",
+    }
+)
+
+
+def translate(error: MinioException | HTTPError) -> IngestError:
+    """What the pipeline calls an exception of the MinIO client or of urllib3 below it."""
+    message = f"{type(error).__name__}: {error}"
+    if isinstance(error, S3Error) and error.code in _MISSING:
+        return NotFound(f"there is no object {error.object_name}")
+    if isinstance(error, HTTPError | ServerError | InvalidResponseError):
+        return DependencyUnavailable(DEPENDENCY, message)
+    if isinstance(error, S3Error) and error.code in _UNAVAILABLE:
+        return DependencyUnavailable(DEPENDENCY, message)
+    return WorkerFault(f"{DEPENDENCY}: {message}")
+
+
+class MinioBlobStore:
+    """BlobStore. At most `s3_concurrency` requests run side by side, over connections that are kept."""
+
+    def __init__(self, settings: S3Settings) -> None:
+        self._settings = settings
+        self._bucket = settings.s3_bucket
+        self._threads = Threads(settings.s3_concurrency)
+
+    async def __aenter__(self) -> Self:
+        self._pool = urllib3.PoolManager(
+            maxsize=self._settings.s3_concurrency,
+            timeout=urllib3.Timeout(connect=_CONNECT_TIMEOUT_S, read=_READ_TIMEOUT_S),
+            retries=_RETRIES,
+        )
+        self._client = self._connect(self._settings.s3_endpoint)
+        self._signer = self._connect(self._settings.s3_public_endpoint or self._settings.s3_endpoint)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.clear()
+
+    def _connect(self, endpoint: str) -> Minio:
+        """A client; with the region given it need not ask the server for it, so that signing makes no request."""
+        return Minio(
+            endpoint,
+            access_key=self._settings.s3_access_key or None,
+            secret_key=self._settings.s3_secret_key.get_secret_value() or None,
+            secure=self._settings.s3_secure,
+            region=self._settings.s3_region,
+            http_client=self._pool,
+        )
+
+    async def prepare(self) -> None:
+        """Create the bucket where it is missing. Safe to repeat and to race."""
+
+        def make() -> None:
+            try:
+                if not self._client.bucket_exists(self._bucket):
+                    self._client.make_bucket(self._bucket)
+            except S3Error as error:
+                if error.code not in _BUCKET_EXISTS:
+                    raise
+
+        await self._threads.write(_translated(make))
+
+    async def ping(self) -> None:
+        if not await self._threads.read(_translated(lambda: self._client.bucket_exists(self._bucket))):
+            raise DependencyUnavailable(DEPENDENCY, f"there is no bucket {self._bucket}")
+
+    async def put(self, key: str, data: bytes, content_type: str) -> None:
+        await self._threads.write(
+            _translated(lambda: self._client.put_object(self._bucket, key, io.BytesIO(data), len(data), content_type))
+        )
+
+    async def put_file(self, key: str, path: Path, content_type: str) -> None:
+        await self._threads.write(
+            _translated(lambda: self._client.fput_object(self._bucket, key, str(path), content_type))
+        )
+
+    async def get(self, key: str) -> bytes:
+        return await self._threads.read(_translated(lambda: self._read(key)))
+
+    async def get_many(self, keys: Sequence[str]) -> list[bytes]:
+        return await side_by_side(*(self.get(key) for key in keys))
+
+    async def fetch_file(self, key: str, path: Path) -> None:
+        # As a write: a cancelled caller may remove the folder that the thread is still writing to.
+        await self._threads.write(_translated(lambda: self._client.fget_object(self._bucket, key, str(path))))
+
+    async def list_keys(self, prefix: str) -> list[str]:
+        return await self._threads.read(_translated(lambda: self._list(prefix)))
+
+    async def delete_prefix(self, prefix: str) -> int:
+        return await self._threads.write(_translated(lambda: self._delete(prefix)))
+
+    async def presign(self, key: str, expires_s: int) -> str:
+        url: str = self._signer.presigned_get_object(self._bucket, key, expires=timedelta(seconds=expires_s))
+        return url
+
+    def _read(self, key: str) -> bytes:
+        response = self._client.get_object(self._bucket, key)
+        try:
+            # urllib3 raises IncompleteRead where the body ends before its Content-Length.
+            body: bytes = response.read()
+            return body
+        finally:
+            response.close()
+            response.release_conn()
+
+    def _list(self, prefix: str) -> list[str]:
+        return [item.object_name for item in self._client.list_objects(self._bucket, prefix, recursive=True)]
+
+    def _delete(self, prefix: str) -> int:
+        keys = self._list(prefix)
+        # The client deletes a thousand keys a request, and only while its result is being iterated.
+        errors = list(self._client.remove_objects(self._bucket, (DeleteObject(key) for key in keys)))
+        if errors:
+            first = errors[0]
+            raise WorkerFault(
+                f"{len(errors)} of {len(keys)} objects under {prefix} were not deleted; "
+                f"the first, {first.name}: {first.code} {first.message}"
+            )
+        return len(keys)
+
+
+def _translated(request: Callable[[], T]) -> Callable[[], T]:
+    def call() -> T:
+        try:
+            return request()
+        except (MinioException, HTTPError) as error:
+            raise translate(error) from error
+
+    return call

@@ -1,0 +1,179 @@
+"""MongoDB through motor: documents, pages, collections and counters."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Final, Self
+
+from bson.int64 import Int64
+from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo import ReadPreference, ReplaceOne, ReturnDocument
+from pymongo.errors import DuplicateKeyError
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+
+from ingestion.adapters.mongo_ledger import MongoLedger
+from ingestion.adapters.mongo_records import (
+    document_of,
+    page_of,
+    page_record_of,
+    record_of,
+    translated,
+)
+from ingestion.errors import BadRequest, Conflict, EmbedderMismatch, WorkerFault
+from ingestion.model import Document, DocumentState, PageRecord, sources_of
+from ingestion.settings import MongoSettings
+
+_SELECTION_TIMEOUT_MS: Final = 3_000
+_SOCKET_TIMEOUT_MS: Final = 20_000
+_PAGE_KEYS: Final = "page_keys"
+
+
+class MongoDocumentStore(MongoLedger):
+    """DocumentStore. Reads come from the primary and, like writes, count once a majority has them."""
+
+    def __init__(self, settings: MongoSettings) -> None:
+        self._settings = settings
+
+    @translated
+    async def __aenter__(self) -> Self:
+        self._client: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(
+            self._settings.mongo_uri,
+            serverSelectionTimeoutMS=_SELECTION_TIMEOUT_MS,
+            connectTimeoutMS=_SELECTION_TIMEOUT_MS,
+            socketTimeoutMS=_SOCKET_TIMEOUT_MS,
+            tz_aware=True,
+        )
+        database = self._client.get_database(
+            self._settings.mongo_database,
+            read_preference=ReadPreference.PRIMARY,
+            read_concern=ReadConcern("majority"),
+            write_concern=WriteConcern("majority"),
+        )
+        self._documents = database["documents"]
+        self._pages = database["pages"]
+        self._collections = database["collections"]
+        self._counters = database["counters"]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._client.close()
+
+    @translated
+    async def prepare(self) -> None:
+        """Create the indexes and the counter of page keys where they are missing. Safe to repeat and to race."""
+        await self._documents.create_index([("collection", 1), ("_id", 1)])
+        await self._pages.create_index("document_id")
+        try:
+            await self._counters.insert_one({"_id": _PAGE_KEYS, "next": Int64(1)})
+        except DuplicateKeyError:
+            return
+
+    @translated
+    async def ping(self) -> None:
+        await self._client.admin.command("ping")
+
+    @translated
+    async def reserve_page_keys(self, count: int) -> int:
+        if count < 1:
+            raise BadRequest(f"cannot reserve {count} page keys")
+        counter = await self._counters.find_one_and_update(
+            {"_id": _PAGE_KEYS},
+            {"$inc": {"next": count}},
+            # The record before the change was seen stale under concurrency, on a server that is exact after it.
+            return_document=ReturnDocument.AFTER,
+        )
+        if counter is None:
+            raise WorkerFault("the counter of page keys is missing: the database has not been prepared")
+        return int(counter["next"]) - count
+
+    @translated
+    async def bind_collection(self, collection: str, fingerprint: str, dim: int) -> None:
+        binding = {"embedder": fingerprint, "dim": dim}
+        bound = None
+        while bound is None:  # Only a drop between the two steps makes it go round again.
+            try:
+                await self._collections.insert_one({"_id": collection, **binding})
+                return
+            except DuplicateKeyError:
+                bound = await self._collections.find_one({"_id": collection}, {"_id": 0, "embedder": 1, "dim": 1})
+        if bound != binding:
+            raise EmbedderMismatch(
+                f"collection {collection} holds vectors of {bound['embedder']} with {bound['dim']} dimensions, "
+                f"not of {fingerprint} with {dim}"
+            )
+
+    @translated
+    async def collection_fingerprint(self, collection: str) -> str | None:
+        bound = await self._collections.find_one({"_id": collection})
+        return None if bound is None else str(bound["embedder"])
+
+    @translated
+    async def drop_collection(self, collection: str) -> None:
+        await self._collections.delete_one({"_id": collection})
+
+    @translated
+    async def insert(self, document: Document) -> bool:
+        now = datetime.now(UTC)
+        fresh = replace(document, state=DocumentState.RECEIVED, outbox="pending", created_at=now, updated_at=now)
+        try:
+            await self._documents.insert_one(record_of(fresh))
+        except DuplicateKeyError:
+            return False
+        return True
+
+    @translated
+    async def get(self, document_id: str) -> Document | None:
+        record = await self._documents.find_one({"_id": document_id})
+        return None if record is None else document_of(record)
+
+    @translated
+    async def list(
+        self, collection: str | None = None, *, limit: int = 100, after: str | None = None
+    ) -> list[Document]:
+        wanted: dict[str, Any] = {"state": {"$ne": DocumentState.DELETED}}
+        if collection is not None:
+            wanted["collection"] = collection
+        if after is not None:
+            wanted["_id"] = {"$gt": after}
+        found = await self._documents.find(wanted).sort("_id", 1).limit(limit).to_list(None)
+        return [document_of(record) for record in found]
+
+    @translated
+    async def ready_documents(self, document_ids: Collection[str]) -> dict[str, Document]:
+        wanted = {"_id": {"$in": list(document_ids)}, "state": DocumentState.READY}
+        found = await self._documents.find(wanted).to_list(None)
+        return {record["_id"]: document_of(record) for record in found}
+
+    @translated
+    async def remove(self, document_id: str) -> None:
+        removable = sources_of(DocumentState.DELETED)
+        record = await self._documents.find_one({"_id": document_id}, {"state": 1})
+        if record is not None and record["state"] not in removable:
+            raise Conflict(f"document {document_id} is {record['state']}: its deletion has not begun")
+        await self._pages.delete_many({"document_id": document_id})
+        await self._documents.delete_one({"_id": document_id, "state": {"$in": removable}})
+
+    @translated
+    async def remove_pages(self, first_page_key: int, count: int) -> None:
+        await self._pages.delete_many({"_id": {"$gte": first_page_key, "$lt": first_page_key + count}})
+
+    @translated
+    async def put_pages(self, pages: Sequence[PageRecord]) -> None:
+        if not pages:
+            return
+        records = [page_record_of(page) for page in pages]
+        await self._pages.bulk_write(
+            [ReplaceOne({"_id": record["_id"]}, record, upsert=True) for record in records], ordered=False
+        )
+
+    @translated
+    async def pages_by_key(self, page_keys: Collection[int], *, with_text: bool = False) -> dict[int, PageRecord]:
+        fields = None if with_text else {"text": 0}
+        found = await self._pages.find({"_id": {"$in": list(page_keys)}}, fields).to_list(None)
+        return {record["_id"]: page_of(record) for record in found}

@@ -1,0 +1,107 @@
+"""Progress and running totals in Redis. Best effort: without Redis nothing is lost but what a person would watch."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+import structlog
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, AuthorizationError, ConnectionError, RedisError, TimeoutError
+
+from ingestion.errors import DependencyUnavailable, IngestError, WorkerFault
+from ingestion.settings import RedisSettings
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+DEPENDENCY = "redis"
+TOTALS_KEY: Final = "metrics:ingestion"
+_TIMEOUT_S: Final = 1.0
+
+
+def task_key(document_id: str) -> str:
+    return f"task:{document_id}"
+
+
+def translate(error: RedisError) -> IngestError:
+    """What the pipeline calls an exception of redis-py."""
+    message = f"{type(error).__name__}: {error}"
+    if isinstance(error, ConnectionError | TimeoutError | AuthenticationError | AuthorizationError):
+        return DependencyUnavailable(DEPENDENCY, message)
+    return WorkerFault(f"{DEPENDENCY}: {message}")
+
+
+class RedisProgress:
+    """Progress. The first failure of an outage is logged, and so is its end."""
+
+    def __init__(self, settings: RedisSettings) -> None:
+        self._settings = settings
+        self._down = False
+
+    async def __aenter__(self) -> Self:
+        self._client: Redis = Redis.from_url(
+            self._settings.redis_url,
+            decode_responses=True,
+            socket_timeout=_TIMEOUT_S,
+            socket_connect_timeout=_TIMEOUT_S,
+            retry=Retry(NoBackoff(), retries=0),
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._client.aclose()
+
+    async def report(self, document_id: str, *, status: str, message: str, processed: int, total: int) -> None:
+        async def write() -> None:
+            async with self._client.pipeline(transaction=True) as pipeline:
+                fields: dict[Any, Any] = {"status": status, "message": message, "processed": processed, "total": total}
+                pipeline.hset(task_key(document_id), mapping=fields)
+                pipeline.expire(task_key(document_id), self._settings.redis_task_ttl_s)
+                await pipeline.execute()
+
+        await self._best_effort(write, otherwise=None)
+
+    async def read(self, document_id: str) -> dict[str, str]:
+        async def fetch() -> dict[str, str]:
+            task: Any = await self._client.hgetall(task_key(document_id))
+            return dict(task)
+
+        return await self._best_effort(fetch, otherwise={})
+
+    async def forget(self, document_id: str) -> None:
+        await self._best_effort(lambda: self._client.delete(task_key(document_id)), otherwise=0)
+
+    async def add(self, **amounts: int) -> None:
+        async def count() -> None:
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for name, amount in amounts.items():
+                    pipeline.hincrby(TOTALS_KEY, name, amount)
+                await pipeline.execute()
+
+        await self._best_effort(count, otherwise=None)
+
+    async def ping(self) -> None:
+        try:
+            await self._client.ping()
+        except RedisError as error:
+            raise translate(error) from error
+
+    async def _best_effort(self, request: Callable[[], Awaitable[T]], otherwise: T) -> T:
+        try:
+            result = await request()
+        except RedisError as error:
+            if not self._down:
+                log.warning("progress is not recorded", dependency=DEPENDENCY, cause=translate(error).message)
+            self._down = True
+            return otherwise
+        if self._down:
+            log.info("progress is recorded again", dependency=DEPENDENCY)
+        self._down = False
+        return result

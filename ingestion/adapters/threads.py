@@ -1,0 +1,38 @@
+"""Blocking client libraries in threads, a bounded number side by side."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
+
+from anyio import CapacityLimiter, to_thread
+
+T = TypeVar("T")
+
+
+class Threads:
+    """Runs functions of one client library in at most `limit` threads."""
+
+    def __init__(self, limit: int) -> None:
+        self._limiter = CapacityLimiter(limit)
+
+    async def read(self, function: Callable[[], T]) -> T:
+        """Call `function`. When cancelled, leave at once and let the thread end by itself."""
+        return await to_thread.run_sync(function, limiter=self._limiter, abandon_on_cancel=True)
+
+    async def write(self, function: Callable[[], T]) -> T:
+        """Call `function`. When cancelled, wait until the thread has ended and only then leave.
+
+        A write that went on after its caller had given up would arrive behind the caller's own clean-up.
+        """
+        async with self._limiter:
+            task = asyncio.create_task(to_thread.run_sync(function, limiter=CapacityLimiter(1)))
+            try:
+                return await asyncio.shield(task)
+            except asyncio.CancelledError:
+                while not task.done():
+                    with suppress(asyncio.CancelledError):
+                        await asyncio.wait((task,))
+                raise

@@ -1,0 +1,48 @@
+"""The composition root: the only place where adapters are constructed.
+
+Opening makes the clients and nothing else: no server has to be up for a process to start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from ingestion.adapters.embedding_http import RemoteEmbedder
+from ingestion.adapters.kafka import KafkaJobQueue
+from ingestion.adapters.milvus import MilvusVectorStore
+from ingestion.adapters.minio import MinioBlobStore
+from ingestion.adapters.mongo import MongoDocumentStore
+from ingestion.adapters.redis import RedisProgress
+from ingestion.ports import BlobStore, DocumentStore, Embedder, JobQueue, Progress, VectorStore
+from ingestion.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What a process works with, behind ports."""
+
+    settings: Settings
+    queue: JobQueue
+    blobs: BlobStore
+    vectors: VectorStore
+    documents: DocumentStore
+    progress: Progress
+    embedder: Embedder
+    """The embedding service over HTTP. Workers with a model of their own do not use it."""
+
+
+@asynccontextmanager
+async def open_services(settings: Settings) -> AsyncIterator[Services]:
+    """Construct every adapter and close them all, in reverse order, at the end."""
+    async with AsyncExitStack() as stack:
+        yield Services(
+            settings=settings,
+            blobs=await stack.enter_async_context(MinioBlobStore(settings.s3)),
+            documents=await stack.enter_async_context(MongoDocumentStore(settings.mongo)),
+            vectors=await stack.enter_async_context(MilvusVectorStore(settings.milvus)),
+            progress=await stack.enter_async_context(RedisProgress(settings.redis)),
+            embedder=await stack.enter_async_context(RemoteEmbedder(settings.embedder)),
+            queue=await stack.enter_async_context(KafkaJobQueue(settings.kafka)),
+        )

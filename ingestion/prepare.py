@@ -1,0 +1,18 @@
+"""Make what the services must hold before the first document comes: topics, bucket, indexes, counters."""
+
+from __future__ import annotations
+
+from ingestion.adapters.kafka import ensure_topics
+from ingestion.adapters.minio import MinioBlobStore
+from ingestion.adapters.mongo import MongoDocumentStore
+from ingestion.concurrency import side_by_side
+from ingestion.settings import Settings
+
+
+async def prepare(settings: Settings) -> None:
+    """Create what is missing and leave what exists, so that it may be repeated, also by several processes at once.
+
+    Raises DependencyUnavailable where a server does not answer.
+    """
+    async with MinioBlobStore(settings.s3) as blobs, MongoDocumentStore(settings.mongo) as documents:
+        await side_by_side(ensure_topics(settings.kafka), blobs.prepare(), documents.prepare())

@@ -1,0 +1,85 @@
+"""`ahead` and `side_by_side`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+import pytest
+
+from ingestion.concurrency import ahead, side_by_side
+
+
+async def test_items_come_in_order_and_the_generator_runs_ahead() -> None:
+    made: list[int] = []
+
+    async def numbers() -> AsyncGenerator[int, None]:
+        for number in range(5):
+            made.append(number)
+            yield number
+
+    seen = []
+    async with ahead(numbers()) as items:
+        async for item in items:
+            await asyncio.sleep(0)
+            assert len(made) <= item + 4, "it runs ahead, but not without bound"
+            seen.append(item)
+    assert seen == [0, 1, 2, 3, 4]
+
+
+async def test_an_error_comes_after_the_items_before_it() -> None:
+    async def failing() -> AsyncGenerator[int, None]:
+        yield 1
+        raise RuntimeError("broken")
+
+    seen = []
+    with pytest.raises(RuntimeError, match="broken"):
+        async with ahead(failing()) as items:
+            async for item in items:
+                seen += [item]
+    assert seen == [1]
+
+
+async def test_leaving_early_stops_the_generator() -> None:
+    stopped = asyncio.Event()
+
+    async def endless() -> AsyncGenerator[int, None]:
+        try:
+            while True:
+                yield 0
+        finally:
+            stopped.set()
+
+    with pytest.raises(KeyError):
+        async with ahead(endless()) as items:
+            async for _ in items:
+                raise KeyError
+    assert stopped.is_set()
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def test_side_by_side_raises_the_first_error_bare_and_cancels_the_rest() -> None:
+    cancelled = asyncio.Event()
+
+    async def slow() -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    async def broken() -> None:
+        raise ValueError("first")
+
+    with pytest.raises(ValueError, match="first"):
+        await side_by_side(slow(), broken())
+    assert cancelled.is_set()
+
+
+async def test_side_by_side_keeps_the_order() -> None:
+    async def after(turns: int) -> int:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        return turns
+
+    assert await side_by_side(after(3), after(1), after(2)) == [3, 1, 2]
