@@ -1,0 +1,64 @@
+"""The application: routes put together, and what they work with attached to it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from importlib.resources import files
+from typing import Final
+
+from fastapi import APIRouter, Depends, FastAPI
+from starlette.responses import HTMLResponse
+
+from ingestion.api import documents, events, health, problems, search, upload
+from ingestion.api.auth import require_key
+from ingestion.api.views import API_PREFIX
+from ingestion.bootstrap import Services
+from ingestion.removal import Remover
+from ingestion.sandbox import Sandbox
+from ingestion.search import Searcher
+from ingestion.submit import Submitter
+
+_INSPECT_MEMORY_BYTES: Final = 1024**3
+"""Address space of a child that opens an uploaded PDF."""
+
+
+def create_app(services: Services, searcher: Searcher) -> FastAPI:
+    """The API over `services`. Raises ValueError where no API key is set. Connects to nothing."""
+    app = FastAPI(title="Pagemill", summary="PDFs in, the right page out")
+    app.state.services = services
+    app.state.searcher = searcher
+    app.state.submitter = _submitter(services)
+    app.state.remover = Remover(
+        services.documents, services.vectors, services.blobs, services.queue, services.progress
+    )
+    app.state.readiness = health.Readiness(services)
+    problems.install(app)
+    api = APIRouter(prefix=API_PREFIX, dependencies=[Depends(require_key(services.settings.api.api_key))])
+    for routes in (upload, documents, events, search):
+        api.include_router(routes.router)
+    app.include_router(api)
+    app.include_router(health.router)
+    app.add_api_route("/", _web_page(), response_class=HTMLResponse, include_in_schema=False)
+    return app
+
+
+def _web_page() -> Callable[[], Awaitable[HTMLResponse]]:
+    page = HTMLResponse((files("ingestion.api") / "static" / "index.html").read_text("utf-8"))
+
+    async def web_page() -> HTMLResponse:
+        return page
+
+    return web_page
+
+
+def _submitter(services: Services) -> Submitter:
+    api = services.settings.api
+    return Submitter(
+        documents=services.documents,
+        blobs=services.blobs,
+        queue=services.queue,
+        progress=services.progress,
+        sandbox=Sandbox(processes=api.inspect_processes, memory_bytes=_INSPECT_MEMORY_BYTES),
+        max_pages=api.max_pages,
+        inspect_timeout_s=api.inspect_timeout_s,
+    )

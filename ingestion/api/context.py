@@ -1,0 +1,38 @@
+"""What routes work with, taken from the application they belong to."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from ingestion.bootstrap import Services
+from ingestion.removal import Remover
+from ingestion.search import Searcher
+from ingestion.submit import Submitter
+
+
+def _services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+def _submitter(request: Request) -> Submitter:
+    submitter: Submitter = request.app.state.submitter
+    return submitter
+
+
+def _searcher(request: Request) -> Searcher:
+    searcher: Searcher = request.app.state.searcher
+    return searcher
+
+
+def _remover(request: Request) -> Remover:
+    remover: Remover = request.app.state.remover
+    return remover
+
+
+TheServices = Annotated[Services, Depends(_services)]
+TheSubmitter = Annotated[Submitter, Depends(_submitter)]
+TheSearcher = Annotated[Searcher, Depends(_searcher)]
+TheRemover = Annotated[Remover, Depends(_remover)]

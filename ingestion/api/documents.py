@@ -1,0 +1,52 @@
+"""Documents: look at one, list them, delete them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from ingestion.api.context import TheRemover, TheServices
+from ingestion.api.views import DocumentListView, DocumentView
+from ingestion.errors import NotFound
+from ingestion.model import check_collection
+
+router = APIRouter(tags=["documents"])
+
+
+@router.get("/documents/{document_id}")
+async def get_document(document_id: str, services: TheServices) -> DocumentView:
+    document = await services.documents.get(document_id)
+    if document is None:
+        raise NotFound(f"no document {document_id}")
+    return DocumentView.of(document)
+
+
+@router.get("/documents")
+async def list_documents(
+    services: TheServices,
+    collection: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    after: str | None = None,
+) -> DocumentListView:
+    """Documents in the order of their ids, of one collection or of all."""
+    if collection is not None:
+        check_collection(collection)
+    found = await services.documents.list(collection, limit=limit + 1, after=after)
+    page = found[:limit]
+    return DocumentListView(
+        documents=[DocumentView.of(document) for document in page],
+        next=page[-1].id if len(found) > limit else None,
+    )
+
+
+@router.delete("/documents/{document_id}", status_code=204)
+async def delete_document(document_id: str, remover: TheRemover) -> None:
+    """Remove the document from every store. Safe to repeat until it answers 204 or 404."""
+    await remover.delete_document(document_id)
+
+
+@router.delete("/collections/{collection}", status_code=204)
+async def delete_collection(collection: str, remover: TheRemover) -> None:
+    """Remove every document of a collection, and the collection. Answers 204 where there was none."""
+    await remover.delete_collection(collection)

@@ -1,0 +1,81 @@
+"""For whoever runs the process: is it alive, can it work, what has it counted. Without a key."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import structlog
+from fastapi import APIRouter, Request
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.responses import JSONResponse, Response
+
+from ingestion.api.problems import RETRY_AFTER_S, problem
+from ingestion.bootstrap import Services
+from ingestion.errors import RetryableError
+
+log = structlog.get_logger(__name__)
+router = APIRouter(tags=["operations"])
+
+PING_TIMEOUT_S: Final = 2.0
+
+
+class Readiness:
+    """Asks every server side by side, and remembers since when one has not answered."""
+
+    def __init__(self, services: Services) -> None:
+        self._pings: dict[str, Callable[[], Awaitable[None]]] = {
+            "kafka": services.queue.ping,
+            "milvus": services.vectors.ping,
+            "mongodb": services.documents.ping,
+            "redis": services.progress.ping,
+            "s3": services.blobs.ping,
+        }
+        self._down_since: dict[str, datetime] = {}
+
+    async def check(self) -> dict[str, dict[str, Any]]:
+        """By dependency `{"up": true}`, or `{"up": false, "since": ...}` with the time of the first failed check."""
+        await asyncio.gather(*(self._ask(name) for name in self._pings))
+        return {name: self._shown(name) for name in self._pings}
+
+    async def _ask(self, name: str) -> None:
+        try:
+            async with asyncio.timeout(PING_TIMEOUT_S):
+                await self._pings[name]()
+        except (RetryableError, TimeoutError) as error:
+            if name not in self._down_since:
+                self._down_since[name] = datetime.now(UTC)
+                log.warning("dependency down", dependency=name, cause=str(error) or "no answer in time")
+        else:
+            if self._down_since.pop(name, None):
+                log.info("dependency up again", dependency=name)
+
+    def _shown(self, name: str) -> dict[str, Any]:
+        since = self._down_since.get(name)
+        return {"up": False, "since": since.isoformat(timespec="seconds")} if since else {"up": True}
+
+
+@router.get("/health")
+async def health() -> dict[str, str]:
+    """This process answers."""
+    return {"status": "alive"}
+
+
+@router.get("/ready")
+async def ready(request: Request) -> Response:
+    """Every server that this process needs answers; otherwise 503 and which one does not, since when."""
+    readiness: Readiness = request.app.state.readiness
+    dependencies = await readiness.check()
+    down = [name for name, shown in dependencies.items() if not shown["up"]]
+    if down:
+        headers = {"Retry-After": str(RETRY_AFTER_S)}
+        return problem(503, "not_ready", f"down: {', '.join(down)}", headers=headers, dependencies=dependencies)
+    return JSONResponse({"status": "ready", "dependencies": dependencies})
+
+
+@router.get("/metrics")
+async def prometheus_metrics() -> Response:
+    """All metrics in Prometheus' text format."""
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

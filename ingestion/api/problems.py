@@ -1,0 +1,109 @@
+"""Errors as RFC 9457 problem documents with a stable `code`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response
+
+from ingestion.errors import (
+    BadRequest,
+    Conflict,
+    DependencyUnavailable,
+    FileTooLarge,
+    IngestError,
+    NotFound,
+    PermanentError,
+    Unauthorized,
+)
+
+log = structlog.get_logger(__name__)
+
+RETRY_AFTER_S: Final = 5
+
+_STATUS: Final[list[tuple[type[IngestError], int]]] = [
+    (Unauthorized, 401),
+    (NotFound, 404),
+    (Conflict, 409),
+    (BadRequest, 400),
+    (FileTooLarge, 413),
+    (PermanentError, 422),
+    (DependencyUnavailable, 503),
+]
+
+
+def status_of(error: IngestError) -> int:
+    """The HTTP status of an error, 500 where the caller has no part in it."""
+    return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+
+
+def problem(
+    status: int, code: str, detail: str, *, headers: Mapping[str, str] | None = None, **members: Any
+) -> JSONResponse:
+    """A problem document; `members` are put beside its standard ones."""
+    body = {
+        "type": f"urn:pagemill:problem:{code}",
+        "title": code.replace("_", " ").capitalize().replace("pdf", "PDF"),
+        "status": status,
+        "detail": detail,
+        "code": code,
+        **members,
+    }
+    return JSONResponse(body, status, headers, media_type="application/problem+json")
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of `app` with a problem document."""
+    for kind, handler in (
+        (IngestError, _on_ingest_error),
+        (RequestValidationError, _on_invalid_request),
+        (HTTPException, _on_http_exception),
+        (ClientDisconnect, _on_disconnect),
+        (Exception, _on_unhandled),
+    ):
+        app.add_exception_handler(kind, handler)
+
+
+async def _on_ingest_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, IngestError)
+    status = status_of(error)
+    if status == 500:
+        return await _on_unhandled(request, error)
+    if isinstance(error, DependencyUnavailable):
+        log.warning("dependency unavailable", dependency=error.dependency, path=request.url.path, cause=str(error))
+        detail = f"{error.dependency} does not answer; try again later"
+        return problem(status, error.code, detail, headers={"Retry-After": str(RETRY_AFTER_S)})
+    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
+    return problem(status, error.code, error.message, headers=headers)
+
+
+async def _on_invalid_request(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    found = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()]
+    return problem(422, BadRequest.code, "; ".join(found))
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    """What the router itself says: unknown address, wrong method."""
+    assert isinstance(error, HTTPException)
+    code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
+    return problem(
+        error.status_code, code, f"{request.method} {request.url.path}: {error.detail}", headers=error.headers
+    )
+
+
+async def _on_disconnect(request: Request, error: Exception) -> Response:
+    log.info("caller left before its request was read", path=request.url.path)
+    return problem(400, BadRequest.code, "the request was cut off")
+
+
+async def _on_unhandled(request: Request, error: Exception) -> Response:
+    log.error("unhandled error", method=request.method, path=request.url.path, exc_info=error)
+    return problem(500, IngestError.code, "an error that is not the request's fault; the server's log has the cause")

@@ -1,0 +1,19 @@
+"""Searching a collection."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from fastapi import APIRouter
+
+from ingestion.api.context import TheSearcher
+from ingestion.api.views import HitView, SearchRequest, SearchView
+
+router = APIRouter(tags=["search"])
+
+
+@router.post("/collections/{collection}/search")
+async def search(collection: str, wanted: SearchRequest, searcher: TheSearcher) -> SearchView:
+    """The pages of ready documents that answer the query best, best first. An unknown collection has no hits."""
+    hits = await searcher.search(collection, wanted.query, wanted.top_k)
+    return SearchView(hits=[HitView(**asdict(hit)) for hit in hits])

@@ -1,0 +1,142 @@
+"""Accept an uploaded file: validate, store, record, publish. Each step may be repeated, so the whole may be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from ingestion.errors import Conflict, RetryableError
+from ingestion.model import (
+    Document,
+    DocumentState,
+    IngestJob,
+    check_collection,
+    document_id,
+    document_prefix,
+    source_key,
+)
+from ingestion.pdf import inspect_pdf
+from ingestion.ports import BlobStore, DocumentStore, JobQueue, Progress
+from ingestion.sandbox import Sandbox
+
+log = structlog.get_logger(__name__)
+
+PDF_CONTENT_TYPE: Final = "application/pdf"
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file that has arrived and rests at `path`. `filename` is as `model.clean_filename` made it."""
+
+    filename: str
+    path: Path
+    sha256: str
+    size_bytes: int
+
+
+class Submitter:
+    """Turns uploads into documents. The caller keeps the local file until `submit` is through with it."""
+
+    def __init__(
+        self,
+        *,
+        documents: DocumentStore,
+        blobs: BlobStore,
+        queue: JobQueue,
+        progress: Progress,
+        sandbox: Sandbox,
+        max_pages: int,
+        inspect_timeout_s: float,
+    ) -> None:
+        self._documents = documents
+        self._blobs = blobs
+        self._queue = queue
+        self._progress = progress
+        self._sandbox = sandbox
+        self._max_pages = max_pages
+        self._inspect_timeout_s = inspect_timeout_s
+
+    async def submit(self, collection: str, upload: Upload) -> Document:
+        """Accept `upload` for `collection`; on return its record is durable, whatever becomes of the broker.
+
+        The same file under the same name is the same document: it is returned as it stands, and put to work again
+        only where it had failed or its job never reached the broker.
+
+        Raises BadRequest, EmptyFile, NotAPdf, EncryptedPdf, CorruptPdf, NoPages, TooManyPages, Conflict where the
+        document is being deleted, DependencyUnavailable where a store is down.
+        """
+        check_collection(collection)
+        id_ = document_id(collection, upload.filename, upload.sha256)
+        known = await self._documents.get(id_)
+        document = await self._accept_again(known, upload) if known else await self._accept(collection, id_, upload)
+        return document if document.outbox == "sent" else await self._publish(document)
+
+    async def _accept(self, collection: str, id_: str, upload: Upload) -> Document:
+        info = await inspect_pdf(
+            self._sandbox, upload.path, max_pages=self._max_pages, timeout_s=self._inspect_timeout_s
+        )
+        key = source_key(id_)
+        await self._blobs.put_file(key, upload.path, PDF_CONTENT_TYPE)
+        try:
+            document = Document(
+                id=id_,
+                collection=collection,
+                filename=upload.filename,
+                object_key=key,
+                sha256=upload.sha256,
+                size_bytes=upload.size_bytes,
+                pages=info.pages,
+                first_page_key=await self._documents.reserve_page_keys(info.pages),
+            )
+            inserted = await self._documents.insert(document)
+        except BaseException:
+            await self._discard_unrecorded(id_)
+            raise
+        if not inserted:  # The same upload arrived twice at once, and the other one was quicker.
+            winner = await self._documents.get(id_)
+            if winner is None:
+                raise Conflict(f"{upload.filename!r} was deleted from {collection!r} while it was being uploaded")
+            return await self._accept_again(winner, upload)
+        log.info("received", document_id=id_, collection=collection, pages=info.pages, size_bytes=upload.size_bytes)
+        await self._report_queued(document)
+        return document
+
+    async def _accept_again(self, known: Document, upload: Upload) -> Document:
+        if known.state in (DocumentState.DELETING, DocumentState.DELETED):
+            raise Conflict(f"{known.filename!r} is being deleted from {known.collection!r}; upload it again later")
+        if known.state is not DocumentState.FAILED:
+            return known
+        # The source may be what was wrong: a failed document gets its bytes again.
+        await self._blobs.put_file(known.object_key, upload.path, PDF_CONTENT_TYPE)
+        if await self._documents.requeue(known.id):
+            log.info("requeued", document_id=known.id, was=known.error.code if known.error else "")
+            await self._report_queued(known)
+        return await self._documents.get(known.id) or known
+
+    async def _publish(self, document: Document) -> Document:
+        """Hand the job to the broker. Where that fails the outbox stays pending, and the janitor publishes later."""
+        try:
+            await self._queue.publish(IngestJob(document.id, document.collection, document.filename))
+            await self._documents.mark_queued(document.id)
+        except RetryableError as error:
+            log.warning("publish postponed", document_id=document.id, cause=str(error))
+            return document
+        state = DocumentState.QUEUED if document.state is DocumentState.RECEIVED else document.state
+        return replace(document, state=state, outbox="sent")
+
+    async def _report_queued(self, document: Document) -> None:
+        """Before the job is published, so that it never hides what a quick worker reports."""
+        await self._progress.report(
+            document.id, status="queued", message="waiting for a worker", processed=0, total=document.pages
+        )
+
+    async def _discard_unrecorded(self, id_: str) -> None:
+        """Take the source back, unless there is a record after all. While the records cannot be read it is kept."""
+        try:
+            if await self._documents.get(id_) is None:
+                await self._blobs.delete_prefix(document_prefix(id_))
+        except RetryableError as error:
+            log.warning("source left behind", document_id=id_, cause=str(error))

@@ -1,0 +1,120 @@
+"""Looking into PDFs: what opens is counted honestly, what does not is refused with the reason."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fpdf import FPDF
+
+from ingestion.errors import CorruptPdf, EmptyFile, EncryptedPdf, NoPages, NotAPdf, PermanentError, TooManyPages
+from ingestion.pdf import A4_POINTS, inspect_pdf, page_sizes, read_info, run_on_pdf
+from ingestion.sandbox import Sandbox
+from tests.uploads import make_upload
+
+
+@pytest.fixture
+def sandbox() -> Sandbox:
+    return Sandbox(processes=1, memory_bytes=1024**3)
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Callable[[bytes], Path]:
+    def store(content: bytes) -> Path:
+        path = tmp_path / "file.pdf"
+        path.write_bytes(content)
+        return path
+
+    return store
+
+
+async def inspect(sandbox: Sandbox, path: Path, max_pages: int = 10_000) -> int:
+    return (await inspect_pdf(sandbox, path, max_pages=max_pages, timeout_s=30)).pages
+
+
+@pytest.mark.parametrize(
+    ("content", "pages"),
+    [
+        pytest.param(make_upload(3), 3, id="plain"),
+        pytest.param(make_upload(2, ("owner", "")), 2, id="encrypted, but anybody may read it"),
+        pytest.param(b"junk before the header\n" * 40 + make_upload(1), 1, id="header not at the start"),
+        pytest.param(make_upload(3).replace(b"/Count 3", b"/Count 9"), 3, id="claims more pages than it has"),
+        pytest.param(make_upload(3).replace(b"/Count 3", b"/Count 0"), 3, id="claims to have none"),
+        pytest.param(make_upload(3) + b"\0" * 5000, 3, id="padded at the end"),
+    ],
+)
+async def test_what_opens_is_counted(
+    sandbox: Sandbox, stored: Callable[[bytes], Path], content: bytes, pages: int
+) -> None:
+    assert await inspect(sandbox, stored(content)) == pages
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "reason"),
+    [
+        pytest.param(b"", EmptyFile, "empty", id="empty"),
+        pytest.param(b"PK\x03\x04 a zip file", NotAPdf, "not a PDF", id="another format"),
+        pytest.param(b" " * 1024 + make_upload(), NotAPdf, "not a PDF", id="header too late"),
+        pytest.param(b"%PDF-1.7\n" + b"garbage" * 200, CorruptPdf, "does not open", id="nothing behind the header"),
+        pytest.param(make_upload()[:500], CorruptPdf, "does not open", id="cut off"),
+        pytest.param(make_upload(1, ("owner", "user")), EncryptedPdf, "password", id="needs a password"),
+        pytest.param(make_upload(3).replace(b"/Kids", b"/Xids"), NoPages, "no pages", id="no pages"),
+        pytest.param(make_upload(4), TooManyPages, "4 pages", id="too many pages"),
+    ],
+)
+async def test_what_cannot_be_used_is_refused_with_the_reason(
+    sandbox: Sandbox, stored: Callable[[bytes], Path], content: bytes, error: type[PermanentError], reason: str
+) -> None:
+    with pytest.raises(error, match=reason):
+        await inspect(sandbox, stored(content), max_pages=3)
+
+
+def never_returns(path: str) -> None:
+    while True:
+        time.sleep(1)
+
+
+def dies(path: str) -> None:
+    os.abort()
+
+
+@pytest.mark.parametrize(
+    ("function", "timeout_s", "reason"), [(never_returns, 1, "within 1 s"), (dies, 30, "crashed its reader")]
+)
+async def test_a_file_that_stops_its_reader_is_corrupt(
+    sandbox: Sandbox,
+    stored: Callable[[bytes], Path],
+    function: Callable[[str], None],
+    timeout_s: float,
+    reason: str,
+) -> None:
+    path = stored(make_upload(1))
+    with pytest.raises(CorruptPdf, match=reason):
+        await run_on_pdf(sandbox, function, path, timeout_s=timeout_s)
+    assert (await run_on_pdf(sandbox, read_info, path, timeout_s=30)).pages == 1
+
+
+def test_page_sizes_are_those_of_the_page_as_it_is_shown(tmp_path: Path) -> None:
+    pdf = FPDF(unit="pt")
+    pdf.add_page(format=(300, 700))
+    pdf.add_page(orientation="landscape", format=(300, 700))
+    pdf.output(str(tmp_path / "sizes.pdf"))
+    plain = (tmp_path / "sizes.pdf").read_bytes()
+    assert [tuple(map(round, size)) for size in page_sizes(str(tmp_path / "sizes.pdf"))] == [(300, 700), (700, 300)]
+    rotated = plain.replace(b"/Type /Page\n", b"/Type /Page /Rotate 90\n")
+    assert rotated != plain
+    (tmp_path / "rotated.pdf").write_bytes(rotated)
+    assert [tuple(map(round, size)) for size in page_sizes(str(tmp_path / "rotated.pdf"))] == [(700, 300), (300, 700)]
+
+
+def test_a_page_that_does_not_load_counts_as_a4(tmp_path: Path) -> None:
+    content = make_upload(3)
+    path = tmp_path / "broken.pdf"
+    path.write_bytes(content.replace(b"\n5 0 R\n", b"\n9999 0 R\n"))
+    assert path.read_bytes() != content
+    sizes = page_sizes(str(path))
+    assert len(sizes) == 3
+    assert sizes[1] == A4_POINTS

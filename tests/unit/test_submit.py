@@ -1,0 +1,207 @@
+"""Accepting an upload, step by step, with each step failing once."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ingestion.adapters.kafka import JobConsumer, KafkaJobQueue
+from ingestion.bootstrap import Services, open_services
+from ingestion.errors import BadRequest, Conflict, CorruptPdf, DependencyUnavailable, TooManyPages
+from ingestion.messages import decode_job
+from ingestion.model import Document, DocumentState, Failure, document_id, document_prefix, source_key
+from ingestion.ports import DocumentStore
+from ingestion.prepare import prepare
+from ingestion.sandbox import Sandbox
+from ingestion.settings import Settings
+from ingestion.submit import Submitter, Upload
+from tests.uploads import make_upload
+
+COLLECTION = "manuals"
+DEADLINE_S = 30.0
+
+
+@pytest.fixture
+async def services(settings: Settings) -> AsyncIterator[Services]:
+    await prepare(settings)
+    async with open_services(settings) as services:
+        yield services
+
+
+@pytest.fixture
+async def services_without_broker(settings: Settings, services: Services) -> AsyncIterator[Services]:
+    nowhere = settings.kafka.model_copy(update={"kafka_bootstrap": "127.0.0.1:1"})
+    async with KafkaJobQueue(nowhere) as queue:
+        yield replace(services, queue=queue)
+
+
+def submitter(services: Services, documents: DocumentStore | None = None) -> Submitter:
+    return Submitter(
+        documents=documents or services.documents,
+        blobs=services.blobs,
+        queue=services.queue,
+        progress=services.progress,
+        sandbox=Sandbox(processes=1, memory_bytes=1024**3),
+        max_pages=5,
+        inspect_timeout_s=30,
+    )
+
+
+Uploaded = Callable[..., Upload]
+
+
+@pytest.fixture
+def uploaded(tmp_path: Path) -> Uploaded:
+    def make(content: bytes = make_upload(3), filename: str = "a manual.pdf") -> Upload:
+        path = tmp_path / "upload.pdf"
+        path.write_bytes(content)
+        return Upload(filename, path, hashlib.sha256(content).hexdigest(), len(content))
+
+    return make
+
+
+async def record(services: Services, id_: str) -> Document:
+    found = await services.documents.get(id_)
+    assert found is not None
+    return found
+
+
+async def published(services: Services, at_least: int) -> list[str]:
+    """Document ids of the jobs in the topic, once there are `at_least` so many and none more comes at once."""
+    consumer = JobConsumer(services.settings.kafka, "test")
+
+    async def ignore(partitions: object) -> None: ...
+
+    ids: list[str] = []
+    await consumer.start(ignore, ignore)
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            while (batch := await consumer.poll(100, 300)) or len(ids) < at_least:
+                ids += [decode_job(one.value).document_id for one in batch]
+    finally:
+        await consumer.stop()
+    return ids
+
+
+async def fail_the_work(services: Services, id_: str) -> None:
+    claimed = await services.documents.claim(id_, "worker", 60_000)
+    await services.documents.fail(id_, claimed.fence, Failure("corrupt_pdf", "render", "for a test"))
+
+
+async def test_an_upload_is_stored_recorded_and_published(services: Services, uploaded: Uploaded) -> None:
+    upload = uploaded()
+    document = await submitter(services).submit(COLLECTION, upload)
+    assert document.id == document_id(COLLECTION, upload.filename, upload.sha256)
+    assert (document.state, document.outbox, document.pages) == (DocumentState.QUEUED, "sent", 3)
+    stored = await record(services, document.id)
+    assert (stored.state, stored.outbox, stored.filename) == (DocumentState.QUEUED, "sent", "a manual.pdf")
+    assert stored.object_key == source_key(document.id)
+    assert await services.blobs.get(stored.object_key) == upload.path.read_bytes()
+    assert (await services.progress.read(document.id))["status"] == "queued"
+    assert await published(services, at_least=1) == [document.id]
+
+
+async def test_page_keys_of_documents_do_not_overlap(services: Services, uploaded: Uploaded) -> None:
+    first = await submitter(services).submit(COLLECTION, uploaded(filename="1.pdf"))
+    second = await submitter(services).submit(COLLECTION, uploaded(filename="2.pdf"))
+    assert abs(second.first_page_key - first.first_page_key) >= 3
+
+
+async def test_repeating_an_upload_gives_the_same_document_and_no_second_job(
+    services: Services, uploaded: Uploaded
+) -> None:
+    first = await submitter(services).submit(COLLECTION, uploaded())
+    again = await submitter(services).submit(COLLECTION, uploaded())
+    assert (again.id, again.first_page_key) == (first.id, first.first_page_key)
+    assert await published(services, at_least=1) == [first.id]
+
+
+async def test_the_same_upload_many_times_at_once_is_one_document(services: Services, uploaded: Uploaded) -> None:
+    upload = uploaded()
+    one = submitter(services)
+    found = await asyncio.gather(*(one.submit(COLLECTION, upload) for _ in range(5)))
+    assert len({(document.id, document.first_page_key) for document in found}) == 1
+    assert [document.id for document in await services.documents.list(COLLECTION)] == [found[0].id]
+    assert await services.blobs.get(found[0].object_key) == upload.path.read_bytes()
+
+
+async def test_without_a_broker_the_upload_is_accepted_and_waits_in_the_outbox(
+    services: Services, services_without_broker: Services, uploaded: Uploaded
+) -> None:
+    document = await submitter(services_without_broker).submit(COLLECTION, uploaded())
+    assert (document.state, document.outbox) == (DocumentState.RECEIVED, "pending")
+    assert (await record(services, document.id)).outbox == "pending"
+
+    again = await submitter(services).submit(COLLECTION, uploaded())
+    assert (again.id, again.state, again.outbox) == (document.id, DocumentState.QUEUED, "sent")
+    assert await published(services, at_least=1) == [document.id]
+
+
+async def test_uploading_a_failed_document_again_puts_it_back_to_work(services: Services, uploaded: Uploaded) -> None:
+    document = await submitter(services).submit(COLLECTION, uploaded())
+    await fail_the_work(services, document.id)
+    await services.blobs.delete_prefix(document_prefix(document.id))
+
+    again = await submitter(services).submit(COLLECTION, uploaded())
+    assert (again.id, again.state, again.attempts, again.error) == (document.id, DocumentState.QUEUED, 0, None)
+    assert await services.blobs.get(document.object_key) == uploaded().path.read_bytes()
+    assert await published(services, at_least=2) == [document.id, document.id]
+
+
+async def test_uploading_a_document_that_is_being_deleted_is_a_conflict(
+    services: Services, uploaded: Uploaded
+) -> None:
+    document = await submitter(services).submit(COLLECTION, uploaded())
+    await services.documents.begin_delete(document.id)
+    with pytest.raises(Conflict, match="being deleted"):
+        await submitter(services).submit(COLLECTION, uploaded())
+
+
+@pytest.mark.parametrize(
+    ("content", "error"), [(b"%PDF-1.7 and nothing else", CorruptPdf), (make_upload(6), TooManyPages)]
+)
+async def test_a_refused_file_leaves_nothing_behind(
+    services: Services, uploaded: Uploaded, content: bytes, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        await submitter(services).submit(COLLECTION, uploaded(content))
+    assert await services.blobs.list_keys("documents/") == []
+    assert await services.documents.list(COLLECTION) == []
+
+
+async def test_a_collection_that_cannot_be_named_so_is_refused(services: Services, uploaded: Uploaded) -> None:
+    with pytest.raises(BadRequest, match="collection name"):
+        await submitter(services).submit("../etc", uploaded())
+
+
+class Interrupted:
+    """The real records, cut off at the insert: before it happens, or after it has happened unheard."""
+
+    def __init__(self, documents: DocumentStore, *, after: bool) -> None:
+        self._documents = documents
+        self._after = after
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._documents, name)
+
+    async def insert(self, document: Document) -> bool:
+        if self._after:
+            await self._documents.insert(document)
+        raise DependencyUnavailable("mongodb", "cut off by a test")
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+async def test_a_source_is_kept_exactly_where_there_is_a_record_of_it(
+    services: Services, uploaded: Uploaded, recorded: bool
+) -> None:
+    with pytest.raises(DependencyUnavailable):
+        await submitter(services, Interrupted(services.documents, after=recorded)).submit(COLLECTION, uploaded())
+    [keys, records] = await asyncio.gather(services.blobs.list_keys("documents/"), services.documents.list(COLLECTION))
+    assert keys == [document.object_key for document in records]
+    assert len(records) == recorded

@@ -1,0 +1,232 @@
+"""The multipart parser and the spool: how the body is cut into chunks must never matter."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ingestion.api.multipart import FileBegins, FileData, FileEnds, FileParser
+from ingestion.api.spool import WRITE_BYTES, Limits, Refusal, receive
+from ingestion.errors import BadRequest, DependencyUnavailable
+from ingestion.submit import Upload
+
+BOUNDARY = "a-boundary-of-ours"
+CONTENT_TYPE = f"multipart/form-data; boundary={BOUNDARY}"
+PDF = b"%PDF-1.7\n" + b"x" * 5000
+
+# Data full of what a boundary is made of, beside data of any kind.
+tricky = st.lists(st.sampled_from([b"\r\n", b"--", f"\r\n--{BOUNDARY[:6]}".encode(), b"a-", b"\r", b"\n", b"-"]))
+contents = st.one_of(st.binary(max_size=300), tricky.map(b"".join))
+parts = st.lists(st.tuples(st.sampled_from(["files", "file", "other"]), contents), max_size=5)
+
+
+def part(content: bytes, disposition: str | bytes = 'form-data; name="files"; filename="a.pdf"') -> bytes:
+    raw = disposition.encode() if isinstance(disposition, str) else disposition
+    return b"--" + BOUNDARY.encode() + b"\r\nContent-Disposition: " + raw + b"\r\n\r\n" + content + b"\r\n"
+
+
+def closed(*some: bytes) -> bytes:
+    return b"".join(some) + f"--{BOUNDARY}--\r\n".encode()
+
+
+def chunks_of(body: bytes, cuts: list[int]) -> list[bytes]:
+    edges = [0, *sorted({min(cut, len(body)) for cut in cuts}), len(body)]
+    return [body[a:b] for a, b in pairwise(edges)]
+
+
+def parse(body: bytes, cuts: list[int], content_type: str = CONTENT_TYPE) -> list[tuple[str, bytes]]:
+    parser = FileParser(content_type)
+    found: list[tuple[str, bytes]] = []
+    ended = 0
+    for chunk in chunks_of(body, cuts):
+        for event in parser.feed(chunk):
+            match event:
+                case FileBegins(filename):
+                    found.append((filename, b""))
+                case FileData(data):
+                    found[-1] = (found[-1][0], found[-1][1] + data)
+                case FileEnds():
+                    ended += 1
+    parser.close()
+    assert ended == len(found)
+    return found
+
+
+def parse_name(disposition: str | bytes) -> str:
+    [(name, content)] = parse(closed(part(b"content", disposition)), [])
+    assert content == b"content"
+    return name
+
+
+@settings(deadline=None)
+@given(parts, st.lists(st.integers(0, 3000), max_size=30))
+def test_any_chunking_of_a_body_gives_the_same_files(sent: list[tuple[str, bytes]], cuts: list[int]) -> None:
+    body = closed(*(part(data, f'form-data; name="{field}"; filename="{i}"') for i, (field, data) in enumerate(sent)))
+    expected = [(str(i), data) for i, (field, data) in enumerate(sent) if field != "other"]
+    assert parse(body, cuts) == expected
+
+
+@settings(deadline=None)
+@given(contents)
+def test_a_body_fed_byte_by_byte_gives_the_same_file(content: bytes) -> None:
+    body = closed(part(content))
+    assert parse(body, list(range(len(body)))) == [("a.pdf", content)]
+
+
+@settings(deadline=None)
+@given(
+    st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=300).filter(lambda n: "%" not in n)
+)
+def test_names_sent_as_the_html_standard_says_come_through(name: str) -> None:
+    request = httpx.Request("POST", "http://x", files={"files": (name, b"content")})
+    [(found, content)] = parse(request.read(), [7, 70], request.headers["content-type"])
+    assert (found, content) == (name, b"content")
+
+
+@settings(deadline=None)
+@given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=300))
+def test_names_sent_percent_encoded_come_through(name: str) -> None:
+    assert parse_name(f"form-data; name=files; filename*=UTF-8''{quote(name, safe='')}") == name
+
+
+@settings(deadline=None)
+@given(
+    st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=300).filter(lambda n: "%" not in n)
+)
+def test_names_escaped_with_backslashes_come_through(name: str) -> None:
+    escaped = name.replace("\\", "\\\\").replace('"', '\\"')
+    assert parse_name(f'form-data; name="files"; filename="{escaped}"') == name
+
+
+@pytest.mark.parametrize(
+    ("disposition", "name"),
+    [
+        ('form-data; name="files"; filename="a; b=c.pdf"', "a; b=c.pdf"),
+        ("form-data; name=files; filename=plain.pdf", "plain.pdf"),
+        ("FORM-DATA; Name=files; FileName=plain.pdf", "plain.pdf"),
+        ('form-data; name="files"; filename="C:\\dir\\a.pdf"', "C:\\dir\\a.pdf"),
+        ('form-data; name="files"; filename="fallback"; filename*=utf-8\'en\'%E2%82%AC.pdf', "€.pdf"),
+        ('form-data; name="files"; filename="fallback"; filename*=klingon\'\'%20x.pdf', "fallback"),
+        ('form-data; name="files"; filename="fallback"; filename*=without-quotes', "fallback"),
+        (b'form-data; name="files"; filename="caf\xe9.pdf"', "café.pdf"),
+        ('form-data; name="files"; filename=""', ""),
+    ],
+)
+def test_ways_to_write_a_filename(disposition: str | bytes, name: str) -> None:
+    assert parse_name(disposition) == name
+
+
+def test_parts_that_are_no_files_are_passed_over() -> None:
+    body = closed(part(b"value", 'form-data; name="files"'), part(b"kept"), part(b"v", 'form-data; name="other"'))
+    assert parse(body, []) == [("a.pdf", b"kept")]
+
+
+@pytest.mark.parametrize(
+    "content_type", ["", "application/json", "multipart/form-data", "multipart/mixed; boundary=x"]
+)
+def test_another_content_type_is_a_bad_request(content_type: str) -> None:
+    with pytest.raises(BadRequest):
+        FileParser(content_type)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"no multipart at all",
+        part(b"cut off before the end"),
+        closed(part(b"x"))[:-6],
+        b"--" + BOUNDARY.encode() + b"\r\nbad header\x00: x\r\n\r\n",
+        part(b"x", 'form-data; name="files"; filename="' + "n" * 20_000 + '"'),
+    ],
+)
+def test_a_malformed_body_is_a_bad_request(body: bytes) -> None:
+    with pytest.raises(BadRequest):
+        parse(body, [])
+
+
+@dataclass
+class Received:
+    filename: str
+    content: bytes
+    sha256: str
+
+
+async def body_of(chunks: list[bytes], error: Exception | None = None) -> AsyncIterator[bytes]:
+    for chunk in chunks:
+        yield chunk
+    if error:
+        raise error
+
+
+async def spool(tmp_path: Path, chunks: list[bytes], **limits: int) -> list[Any]:
+    wanted = Limits(**{"max_file_bytes": 10 * WRITE_BYTES, "max_files": 10, **limits})
+    found: list[Any] = []
+    async for file in receive(body_of(chunks), FileParser(CONTENT_TYPE), tmp_path, wanted):
+        if isinstance(file, Upload):
+            content = file.path.read_bytes()
+            assert file.size_bytes == len(content)
+            found.append(Received(file.filename, content, file.sha256))
+        else:
+            found.append(file)
+    assert list(tmp_path.iterdir()) == []
+    return found
+
+
+async def test_a_spooled_file_has_its_bytes_and_their_hash(tmp_path: Path) -> None:
+    content = PDF + bytes(range(256)) * (3 * WRITE_BYTES // 256) + b"end"
+    body = closed(part(content, 'form-data; name="files"; filename="../../etc/a.pdf"'))
+    [file] = await spool(tmp_path, chunks_of(body, list(range(0, len(body), 64 * 1024))))
+    assert file == Received("a.pdf", content, hashlib.sha256(content).hexdigest())
+
+
+async def test_bad_files_are_refused_alone(tmp_path: Path) -> None:
+    body = closed(
+        *(
+            part(data, f'form-data; name="files"; filename="{i}.pdf"')
+            for i, data in enumerate((PDF, b"", b"no", PDF * 3))
+        )
+    )
+    good, *refused = await spool(tmp_path, chunks_of(body, [100, 5000]), max_file_bytes=6000)
+    assert good.content == PDF
+    assert all(isinstance(one, Refusal) for one in refused)
+    assert [(one.filename, one.error.code) for one in refused] == [
+        ("1.pdf", "empty_file"),
+        ("2.pdf", "not_a_pdf"),
+        ("3.pdf", "file_too_large"),
+    ]
+
+
+@pytest.mark.parametrize(("size", "accepted"), [(len(PDF), True), (len(PDF) - 1, False)])
+async def test_the_size_limit_is_inclusive(tmp_path: Path, size: int, accepted: bool) -> None:
+    [file] = await spool(tmp_path, [closed(part(PDF))], max_file_bytes=size)
+    assert isinstance(file, Received) is accepted
+
+
+async def test_files_past_the_number_that_is_accepted_are_refused(tmp_path: Path) -> None:
+    first, second, third = await spool(tmp_path, [closed(part(PDF), part(PDF), part(b""))], max_files=1)
+    assert first.content == PDF
+    assert (second.error.code, third.error.code) == ("too_many_files", "too_many_files")
+
+
+async def test_a_caller_that_leaves_leaves_no_temporary_file(tmp_path: Path) -> None:
+    body = body_of([part(PDF)], error=ConnectionError("the caller left"))
+    with pytest.raises(ConnectionError):
+        async for _ in receive(body, FileParser(CONTENT_TYPE), tmp_path, Limits(10_000, 10)):
+            pytest.fail("no file was complete")
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_spool_directory_that_cannot_be_written_is_no_fault_of_the_file(tmp_path: Path) -> None:
+    with pytest.raises(DependencyUnavailable, match="spool directory"):
+        await spool(tmp_path / "missing", [closed(part(PDF))])
