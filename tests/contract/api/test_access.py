@@ -1,0 +1,104 @@
+"""Who is let in, how errors look, and what the operator sees."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from pydantic import SecretStr
+
+from ingestion.adapters.mongo import MongoDocumentStore
+from ingestion.adapters.redis import RedisProgress
+from ingestion.api.app import create_app
+from ingestion.bootstrap import Services
+from ingestion.search import Searcher
+from ingestion.settings import Settings
+from tests.contract.api.helpers import DEADLINE_S, KEY, assert_problem, client_of, upload
+from tests.uploads import make_upload
+
+
+@pytest.mark.parametrize("key", [None, "", "wrong", KEY + "x", "schlüssel"])
+async def test_without_the_key_nothing_is_answered(app: FastAPI, collection: str, key: str | None) -> None:
+    async with client_of(app, key) as stranger:
+        for answer in (
+            await stranger.get("/documents"),
+            await stranger.delete(f"/collections/{collection}"),
+            await upload(stranger, collection, ("a.pdf", make_upload(1))),
+        ):
+            assert_problem(answer, 401, "unauthorized")
+            assert answer.headers["www-authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize("key", ["", "  "])
+async def test_an_api_without_a_key_is_not_created(services: Services, searcher: Searcher, key: str) -> None:
+    services.settings.api = services.settings.api.model_copy(update={"api_key": SecretStr(key)})
+    with pytest.raises(ValueError, match="PAGEMILL_API_KEY"):
+        create_app(services, searcher)
+
+
+async def test_unknown_addresses_and_methods_are_problems(bare_client: httpx.AsyncClient) -> None:
+    assert_problem(await bare_client.get("/nowhere"), 404, "not_found")
+    answer = await bare_client.put("/documents")
+    assert_problem(answer, 405, "method_not_allowed")
+    assert answer.headers["allow"] == "GET"
+
+
+async def test_a_server_that_is_down_is_named_and_the_cause_is_not(
+    settings: Settings, services: Services, searcher: Searcher
+) -> None:
+    secret_address = settings.mongo.model_copy(
+        update={"mongo_uri": "mongodb://user:secret@127.0.0.1:1/?serverSelectionTimeoutMS=200"}
+    )
+    async with (
+        MongoDocumentStore(secret_address) as documents,
+        client_of(create_app(replace(services, documents=documents), searcher)) as client,
+    ):
+        answer = await client.get("/documents")
+    assert_problem(answer, 503, "dependency_unavailable")
+    assert int(answer.headers["retry-after"]) > 0
+    assert "127.0.0.1" not in answer.text
+
+
+async def test_an_unforeseen_error_shows_nothing_of_the_inside(app: FastAPI, bare_client: httpx.AsyncClient) -> None:
+    async def broken() -> None:
+        raise KeyError("an inner secret")
+
+    app.add_api_route("/broken", broken)
+    answer = await bare_client.get("http://api/broken")
+    assert_problem(answer, 500, "internal")
+    assert "secret" not in answer.text
+
+
+async def test_health_readiness_metrics_docs_and_the_page_need_no_key(app: FastAPI, client: httpx.AsyncClient) -> None:
+    async with client_of(app, key=None) as anybody:
+        assert (await anybody.get("http://api/health")).json() == {"status": "alive"}
+        async with asyncio.timeout(DEADLINE_S):  # loading a client library may take longer than a ping
+            while (ready := await anybody.get("http://api/ready")).status_code != 200:
+                assert_problem(ready, 503, "not_ready")
+        assert ready.json() == {
+            "status": "ready",
+            "dependencies": {name: {"up": True} for name in ("kafka", "milvus", "mongodb", "redis", "s3")},
+        }
+        assert "ingestion_refused_total" in (await anybody.get("http://api/metrics")).text
+        assert (await anybody.get("http://api/docs")).status_code == 200
+        page = await anybody.get("http://api/")
+        assert page.headers["content-type"].startswith("text/html")
+        assert "<title>Pagemill</title>" in page.text
+
+
+async def test_readiness_names_what_is_down_and_since_when(
+    client: httpx.AsyncClient, services: Services, searcher: Searcher
+) -> None:
+    async with (
+        RedisProgress(services.settings.redis.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"})) as down,
+        client_of(create_app(replace(services, progress=down), searcher)) as without_redis,
+    ):
+        first = assert_problem(await without_redis.get("http://api/ready"), 503, "not_ready")
+        second = assert_problem(await without_redis.get("http://api/ready"), 503, "not_ready")
+    assert first["dependencies"]["redis"]["up"] is False
+    assert first["dependencies"]["mongodb"] == {"up": True}
+    assert "redis" in first["detail"] and "mongodb" not in first["detail"]
+    assert second["dependencies"]["redis"]["since"] == first["dependencies"]["redis"]["since"]

@@ -1,0 +1,140 @@
+"""Publishing and consuming on a real broker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from ingestion.adapters.kafka import JobConsumer, KafkaJobQueue, Partition, Record, ensure_topics
+from ingestion.errors import DependencyUnavailable
+from ingestion.messages import decode_job
+from ingestion.model import IngestJob
+from ingestion.settings import KafkaSettings, Settings
+
+DEADLINE_S = 30.0
+
+
+@pytest.fixture
+async def kafka(settings: Settings) -> KafkaSettings:
+    await ensure_topics(settings.kafka)
+    return settings.kafka
+
+
+@pytest.fixture
+async def queue(kafka: KafkaSettings) -> AsyncIterator[KafkaJobQueue]:
+    async with KafkaJobQueue(kafka) as queue:
+        yield queue
+
+
+class Member:
+    """A consumer that remembers what the group told it."""
+
+    def __init__(self, settings: KafkaSettings, name: str) -> None:
+        self.consumer = JobConsumer(settings, name)
+        self.held: set[Partition] = set()
+        self.records: list[Record] = []
+
+    async def start(self) -> Member:
+        await self.consumer.start(self._assigned, self._revoked)
+        return self
+
+    async def _assigned(self, partitions: set[Partition]) -> None:
+        self.held |= partitions
+
+    async def _revoked(self, partitions: set[Partition]) -> None:
+        self.held -= partitions
+
+    async def read(self, count: int) -> list[Record]:
+        async with asyncio.timeout(DEADLINE_S):
+            while len(self.records) < count:
+                self.records += await self.consumer.poll(10, 100)
+        return self.records
+
+
+def jobs(count: int) -> list[IngestJob]:
+    return [IngestJob(f"document-{number}", "c", f"{number} ü.pdf") for number in range(count)]
+
+
+async def test_creating_topics_twice_is_the_same_as_once(kafka: KafkaSettings) -> None:
+    await ensure_topics(kafka)
+
+
+async def test_every_published_job_is_read_once_and_a_document_keeps_its_partition(
+    kafka: KafkaSettings, queue: KafkaJobQueue
+) -> None:
+    for job in jobs(30) + jobs(30):
+        await queue.publish(job)
+    member = await Member(kafka, "one").start()
+    try:
+        records = await member.read(60)
+    finally:
+        await member.consumer.stop()
+    assert sorted(decode_job(record.value).document_id for record in records) == sorted(
+        job.document_id for job in jobs(30) + jobs(30)
+    )
+    places: dict[bytes | None, set[Partition]] = {}
+    for record in records:
+        places.setdefault(record.key, set()).add(record.partition)
+    assert all(len(partitions) == 1 for partitions in places.values())
+    assert len(set().union(*places.values())) > 1
+
+
+async def test_only_what_was_committed_is_not_read_again(kafka: KafkaSettings, queue: KafkaJobQueue) -> None:
+    for job in jobs(20):
+        await queue.publish(job)
+    first = await Member(kafka, "first").start()
+    records = await first.read(20)
+    partition = records[0].partition
+    there = [record for record in records if record.partition == partition]
+    await first.consumer.commit({partition: there[0].offset + 1})
+    await first.consumer.stop()
+    second = await Member(kafka, "second").start()
+    try:
+        again = await second.read(19)
+    finally:
+        await second.consumer.stop()
+    assert len(again) == 19
+    assert (partition, there[0].offset) not in {(record.partition, record.offset) for record in again}
+
+
+async def test_a_paused_member_gets_nothing_and_loses_nothing(kafka: KafkaSettings, queue: KafkaJobQueue) -> None:
+    member = await Member(kafka, "one").start()
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            while not member.held:
+                await member.consumer.poll(1, 50)
+        member.consumer.pause_all()
+        for job in jobs(5):
+            await queue.publish(job)
+        for _ in range(5):
+            assert await member.consumer.poll(10, 50) == []
+        member.consumer.resume_all()
+        assert len(await member.read(5)) == 5
+    finally:
+        await member.consumer.stop()
+
+
+async def test_a_second_member_takes_over_partitions_and_each_has_one_owner(kafka: KafkaSettings) -> None:
+    one = await Member(kafka, "one").start()
+    two = await Member(kafka, "two").start()
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            while not (one.held and two.held and len(one.held | two.held) == kafka.kafka_partitions):
+                await asyncio.gather(one.consumer.poll(1, 50), two.consumer.poll(1, 50))
+        assert not one.held & two.held
+    finally:
+        await two.consumer.stop()
+        await one.consumer.stop()
+
+
+async def test_a_broker_that_is_not_there_is_a_dependency_that_is_down() -> None:
+    nowhere = KafkaSettings(kafka_bootstrap="127.0.0.1:1")
+    async with KafkaJobQueue(nowhere) as queue:
+        with pytest.raises(DependencyUnavailable, match="kafka is unavailable"):
+            await queue.publish(jobs(1)[0])
+        with pytest.raises(DependencyUnavailable):
+            await queue.ping()
+    with pytest.raises(DependencyUnavailable):
+        await ensure_topics(nowhere)

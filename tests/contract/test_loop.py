@@ -1,0 +1,197 @@
+"""The worker's loop on a real broker, with jobs that do what the test says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from ingestion.adapters.kafka import JobConsumer, KafkaJobQueue, ensure_topics
+from ingestion.errors import DependencyUnavailable, LeaseHeld
+from ingestion.model import IngestJob
+from ingestion.settings import KafkaSettings, Settings
+from workers.loop import JobLoop
+
+DEADLINE_S = 40.0
+
+
+@pytest.fixture
+async def kafka(settings: Settings) -> KafkaSettings:
+    kafka = settings.kafka.model_copy(update={"kafka_partitions": 2})
+    await ensure_topics(kafka)
+    return kafka
+
+
+@pytest.fixture
+async def queue(kafka: KafkaSettings) -> AsyncIterator[KafkaJobQueue]:
+    async with KafkaJobQueue(kafka) as queue:
+        yield queue
+
+
+class Jobs:
+    """Counts what runs; a job whose id is in `held` does not end before it is let go."""
+
+    def __init__(self) -> None:
+        self.started: Counter[str] = Counter()
+        self.finished: Counter[str] = Counter()
+        self.running = 0
+        self.most_running = 0
+        self.held: dict[str, asyncio.Event] = {}
+        self.errors: dict[str, list[Exception]] = {}
+
+    async def run(self, job: IngestJob) -> None:
+        name = job.document_id
+        self.started[name] += 1
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        try:
+            await asyncio.sleep(0.01)
+            if name in self.held:
+                await self.held[name].wait()
+            if self.errors.get(name):
+                raise self.errors[name].pop(0)
+            self.finished[name] += 1
+        finally:
+            self.running -= 1
+
+
+@asynccontextmanager
+async def working(
+    kafka: KafkaSettings,
+    run: Callable[[IngestJob], Awaitable[None]],
+    *,
+    jobs_in_flight: int = 4,
+    drain_s: float = 10.0,
+) -> AsyncIterator[JobLoop]:
+    loop = JobLoop(JobConsumer(kafka, "worker"), run, jobs_in_flight=jobs_in_flight, drain_s=drain_s)
+    task = asyncio.create_task(loop.run())
+    try:
+        yield loop
+    finally:
+        loop.stop()
+        await task
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+async def publish(queue: KafkaJobQueue, *names: str) -> None:
+    for name in names:
+        await queue.publish(IngestJob(name, "c", "f.pdf"))
+
+
+async def test_jobs_run_side_by_side_up_to_the_limit_which_exceeds_the_partitions(
+    kafka: KafkaSettings, queue: KafkaJobQueue
+) -> None:
+    names = [f"d{number}" for number in range(30)]
+    await publish(queue, *names)
+    jobs = Jobs()
+    async with working(kafka, jobs.run, jobs_in_flight=5):
+        await until(lambda: sum(jobs.finished.values()) == 30)
+    assert jobs.started == Counter(names)
+    assert jobs.most_running == 5
+
+
+async def test_a_job_that_does_not_end_holds_back_the_commit_and_nobody_else(
+    kafka: KafkaSettings, queue: KafkaJobQueue
+) -> None:
+    jobs = Jobs()
+    jobs.held["stuck"] = asyncio.Event()
+    await publish(queue, "stuck")
+    names = [f"d{number}" for number in range(12)]
+    await publish(queue, *names)
+    async with working(kafka, jobs.run, drain_s=0.1):
+        await until(lambda: sum(jobs.finished.values()) == 12)
+    assert "stuck" not in jobs.finished
+    again = Jobs()
+    async with working(kafka, again.run):
+        await until(lambda: "stuck" in again.finished)
+    assert set(again.started) < {"stuck", *names}, "the other partition's offsets were committed"
+
+
+async def test_what_was_finished_before_a_stop_is_not_started_again(
+    kafka: KafkaSettings, queue: KafkaJobQueue
+) -> None:
+    await publish(queue, "a", "b", "c")
+    first = Jobs()
+    async with working(kafka, first.run):
+        await until(lambda: len(first.finished) == 3)
+    await publish(queue, "d")
+    second = Jobs()
+    async with working(kafka, second.run):
+        await until(lambda: "d" in second.finished)
+    assert second.started == Counter(["d"])
+
+
+async def test_stopping_waits_for_what_was_begun(kafka: KafkaSettings, queue: KafkaJobQueue) -> None:
+    jobs = Jobs()
+    jobs.held["slow"] = asyncio.Event()
+    await publish(queue, "slow")
+    async with working(kafka, jobs.run) as loop:
+        await until(lambda: "slow" in jobs.started)
+        loop.stop()
+        jobs.held["slow"].set()
+    assert jobs.finished["slow"] == 1
+
+
+async def test_an_outage_and_anothers_lease_are_waited_out(
+    kafka: KafkaSettings, queue: KafkaJobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.loop._BACKOFF_S", (0.01,))
+    jobs = Jobs()
+    jobs.errors["d"] = [
+        DependencyUnavailable("milvus", "down"),
+        LeaseHeld("d", 0.01),
+        DependencyUnavailable("s3", "down"),
+    ]
+    await publish(queue, "d")
+    async with working(kafka, jobs.run):
+        await until(lambda: "d" in jobs.finished)
+    assert jobs.started["d"] == 4
+
+
+async def test_a_message_that_is_no_job_blocks_nobody(kafka: KafkaSettings, queue: KafkaJobQueue) -> None:
+    await queue._send(kafka.kafka_jobs_topic, b"key", b"\xff not a job", [])
+    await publish(queue, "d")
+    jobs = Jobs()
+    async with working(kafka, jobs.run):
+        await until(lambda: "d" in jobs.finished)
+    second = Jobs()
+    await publish(queue, "e")
+    async with working(kafka, second.run):
+        await until(lambda: "e" in second.finished)
+    assert second.started == Counter(["e"])
+
+
+async def test_an_unforeseen_error_stops_the_worker_and_its_job_comes_again(
+    kafka: KafkaSettings, queue: KafkaJobQueue
+) -> None:
+    jobs = Jobs()
+    jobs.errors["d"] = [ZeroDivisionError("a bug")]
+    await publish(queue, "d")
+    loop = JobLoop(JobConsumer(kafka, "worker"), jobs.run, jobs_in_flight=2, drain_s=1.0)
+    async with asyncio.timeout(DEADLINE_S):
+        with pytest.raises(ZeroDivisionError, match="a bug"):
+            await loop.run()
+    async with working(kafka, jobs.run):
+        await until(lambda: "d" in jobs.finished)
+
+
+async def test_a_job_longer_than_the_poll_interval_is_run_once(kafka: KafkaSettings, queue: KafkaJobQueue) -> None:
+    strict = kafka.model_copy(update={"kafka_max_poll_interval_ms": 1000, "kafka_session_timeout_ms": 6000})
+    jobs = Jobs()
+    jobs.held["long"] = asyncio.Event()
+    await publish(queue, "long")
+    async with working(strict, jobs.run, jobs_in_flight=1):
+        await until(lambda: "long" in jobs.started)
+        asyncio.get_running_loop().call_later(3.0, jobs.held["long"].set)
+        await until(lambda: "long" in jobs.finished)
+        await publish(queue, "next")
+        await until(lambda: "next" in jobs.finished)
+    assert jobs.started == Counter(["long", "next"])

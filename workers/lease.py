@@ -1,0 +1,68 @@
+"""Keeping a document while it is being worked on."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from ingestion.errors import DependencyUnavailable, LeaseLost
+from ingestion.model import Document
+from ingestion.ports import DocumentStore
+
+log = structlog.get_logger(__name__)
+
+_BEATS_PER_LEASE = 3
+
+
+class Lease:
+    """Extends a document's lease from a task of its own for as long as the block runs.
+
+    When the fence has moved, or the database could not be told before the lease ran out, the block is cancelled and
+    LeaseLost is raised in its place: somebody else may own the document by then.
+    """
+
+    def __init__(self, documents: DocumentStore, document: Document, lease_s: float) -> None:
+        self._documents = documents
+        self._document = document
+        self._lease_s = lease_s
+        self._lost: LeaseLost | None = None
+
+    async def __aenter__(self) -> Self:
+        owner = asyncio.current_task()
+        assert owner is not None
+        self._owner = owner
+        self._task = asyncio.create_task(self._beat())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._task.cancel()
+        try:
+            await asyncio.gather(self._task, return_exceptions=True)
+        except asyncio.CancelledError:
+            if self._lost is None:
+                raise
+        if self._lost is not None:
+            self._owner.uncancel()
+            raise self._lost
+
+    async def _beat(self) -> None:
+        expires = time.monotonic() + self._lease_s
+        while self._lost is None:
+            await asyncio.sleep(self._lease_s / _BEATS_PER_LEASE)
+            sent = time.monotonic()
+            try:
+                await self._documents.extend(self._document.id, self._document.fence, round(self._lease_s * 1000))
+                expires = sent + self._lease_s
+            except LeaseLost as lost:
+                self._lost = lost
+            except DependencyUnavailable as error:
+                log.warning("heartbeat failed", document_id=self._document.id, cause=error.message)
+                if time.monotonic() >= expires:
+                    self._lost = LeaseLost("the lease ran out while the database could not be reached")
+        self._owner.cancel()
