@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test lint clean
+.PHONY: install demo test lint milvus-server clean
 
 install: $(VENV)/.installed
 
@@ -24,5 +24,13 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# A real Milvus server, for the contract tests of the vector store; without it they run on milvus-lite alone.
+milvus-server: .milvus-venv/.installed
+
+.milvus-venv/.installed:
+	$(PYTHON) -m venv .milvus-venv
+	.milvus-venv/bin/pip install --quiet --disable-pip-version-check milvus==2.3.5 'setuptools<70'
+	touch $@
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .milvus-venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

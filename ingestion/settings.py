@@ -79,7 +79,7 @@ class RenderSettings(_Section):
         "two-tier", description="two-tier: under 50 pages 200, else 150; granular: 300, 200, 150, 100; or fixed"
     )
     fixed_dpi: PositiveInt = Field(200, description="DPI of the fixed policy")
-    max_page_px: PositiveInt = Field(
+    max_page_px: Annotated[int, Field(ge=10_000)] = Field(
         16_000_000, description="pixels of one page image at most; larger pages are drawn at a lower DPI"
     )
     render_window_pages: PositiveInt = Field(8, description="pages rendered, embedded and stored together")

@@ -60,6 +60,7 @@ class JobLoop:
         self._jobs_in_flight = jobs_in_flight
         self._drain_s = drain_s
         self._watermarks = Watermarks()
+        self._measured: set[Partition] = set()
         self._jobs: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
         self._fault: BaseException | None = None
@@ -158,6 +159,7 @@ class JobLoop:
             position = self._watermarks.position(partition)
             if position is not None:
                 metrics.LAG.labels(partition[0], str(partition[1])).set(end - position)
+                self._measured.add(partition)
 
     async def _on_assigned(self, partitions: set[Partition]) -> None:
         self._watermarks.assign(partitions)
@@ -174,6 +176,9 @@ class JobLoop:
         except DependencyUnavailable as error:
             log.warning("offsets not committed before a rebalance", cause=error.message)
         self._watermarks.revoke(partitions)
+        for topic, number in partitions & self._measured:
+            metrics.LAG.remove(topic, str(number))  # its next owner measures it
+        self._measured -= partitions
 
     async def _drain(self) -> None:
         """Go on polling, with everything paused, so that the group does not take the partitions away meanwhile."""

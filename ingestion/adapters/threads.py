@@ -35,4 +35,6 @@ class Threads:
                 while not task.done():
                     with suppress(asyncio.CancelledError):
                         await asyncio.wait((task,))
+                if not task.cancelled():
+                    task.exception()  # looked at, so that it is not reported as forgotten
                 raise

@@ -1,0 +1,1 @@
+"""Benchmarks: programs that print figures. They are run by hand, and no test depends on a time."""

@@ -1,0 +1,151 @@
+"""Real servers for the tests: started once per session, and shared by tests that keep apart by names."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+from minio import Minio
+from redis import Redis
+
+from ingestion.settings import Settings
+from tests.waiting import wait_until
+from workers.datadir import DataDir
+from workers.servers import LocalServers
+from workers.stack_file import environment_of
+
+_START_S = 90.0
+_STOP_S = 60.0
+_REDIS_DATABASES = itertools.cycle(range(1, 512))
+
+
+def clean_environment() -> dict[str, str]:
+    """This process's, without settings of Pagemill that whoever runs the tests may have."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PAGEMILL_")}
+
+
+class Up:
+    """`pagemill up` as a child process, as somebody would run it in a terminal."""
+
+    def __init__(self, data_dir: Path, *options: str) -> None:
+        self.data_dir = data_dir
+        self.output = data_dir / "up.log"
+        data_dir.mkdir(parents=True, exist_ok=True)
+        with self.output.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "workers.cli", "up", "--data-dir", str(data_dir), *options],
+                env=clean_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+
+    def wait_ready(self) -> dict[str, Any]:
+        """The stack.json of the running stack."""
+        directory = DataDir(self.data_dir)
+        wait_until(lambda: directory.read_stack() or self.process.poll() is not None, _START_S)
+        content = directory.read_stack()
+        assert content, self.output.read_text()
+        return content
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """The exit status; what does not stop in time is killed."""
+        self.process.send_signal(number)
+        try:
+            return self.process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """The stack.json of a whole running stack, `pagemill up --workers 1`."""
+    if given := os.environ.get("PAGEMILL_TEST_STACK"):
+        yield json.loads(Path(given).read_text())
+        return
+    data_dir = tmp_path_factory.mktemp("stack")
+    up = Up(data_dir, "--workers", "1")
+    try:
+        yield up.wait_ready()
+    finally:
+        with suppress(ProcessLookupError):
+            up.stop()
+        shutil.rmtree(data_dir / "s3", ignore_errors=True)  # the logs stay for whoever looks into a failure
+
+
+@pytest.fixture
+def api(stack: dict[str, Any]) -> Iterator[httpx.Client]:
+    """A client of the running stack's API, with its key."""
+    headers = {"Authorization": f"Bearer {stack['api_key']}"}
+    with httpx.Client(base_url=f"{stack['api_url']}/api/v1", headers=headers, timeout=60) as client:
+        yield client
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def server_env(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[dict[str, str]]:
+    """Settings that lead to five running servers: those of `stack` where a test of this session needs one anyway."""
+    wants_stack = any("stack" in getattr(item, "fixturenames", ()) for item in request.session.items)
+    if wants_stack or "PAGEMILL_TEST_STACK" in os.environ:
+        yield environment_of(request.getfixturevalue("stack"))
+        return
+    async with LocalServers(DataDir(tmp_path_factory.mktemp("servers"))) as servers:
+        yield servers.environment
+
+
+@pytest.fixture
+def settings(server_env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+    """Settings with names of their own: database, bucket, topics and group, Redis database. None is created yet."""
+    unique = secrets.token_hex(4)
+    for name in [name for name in os.environ if name.startswith("PAGEMILL_")]:
+        monkeypatch.delenv(name)
+    redis_server, _, _ = server_env["PAGEMILL_REDIS_URL"].rpartition("/")
+    own = {
+        "PAGEMILL_MONGO_DATABASE": f"test_{unique}",
+        "PAGEMILL_S3_BUCKET": f"test-{unique}",
+        "PAGEMILL_KAFKA_JOBS_TOPIC": f"test-{unique}.jobs",
+        "PAGEMILL_KAFKA_EVENTS_TOPIC": f"test-{unique}.events",
+        "PAGEMILL_KAFKA_GROUP": f"test-{unique}",
+        "PAGEMILL_REDIS_URL": f"{redis_server}/{next(_REDIS_DATABASES)}",
+    }
+    for name, value in {**server_env, **own}.items():
+        monkeypatch.setenv(name, value)
+    made = Settings()
+    with Redis.from_url(made.redis.redis_url) as redis:
+        redis.flushdb()
+    yield made
+    _remove_bucket(made)
+
+
+@pytest.fixture
+def collection() -> str:
+    """A name that no other test uses, for a document collection."""
+    return f"test_{secrets.token_hex(4)}"
+
+
+def _remove_bucket(settings: Settings) -> None:
+    """Each bucket takes disk volumes of the S3 server, of which there are not many."""
+    s3 = settings.s3
+    client = Minio(
+        s3.s3_endpoint, s3.s3_access_key, s3.s3_secret_key.get_secret_value(), secure=False, region=s3.s3_region
+    )
+    if client.bucket_exists(s3.s3_bucket):
+        for entry in client.list_objects(s3.s3_bucket, recursive=True):
+            client.remove_object(s3.s3_bucket, str(entry.object_name))
+        client.remove_bucket(s3.s3_bucket)

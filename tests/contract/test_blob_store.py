@@ -1,0 +1,175 @@
+"""The object store's port, on a real S3 server."""
+
+from __future__ import annotations
+
+import asyncio
+import urllib.request
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from ingestion.adapters.minio import MinioBlobStore
+from ingestion.errors import DependencyUnavailable, NotFound
+from ingestion.settings import S3Settings, Settings
+
+KIND = "application/octet-stream"
+
+
+@pytest.fixture
+async def store(settings: Settings) -> AsyncIterator[MinioBlobStore]:
+    async with MinioBlobStore(settings.s3) as store:
+        await store.prepare()
+        yield store
+
+
+async def test_what_is_put_is_what_one_gets(store: MinioBlobStore) -> None:
+    await store.put("a/b", b"\x00\xffpage", KIND)
+    assert await store.get("a/b") == b"\x00\xffpage"
+
+
+async def test_an_object_may_be_empty(store: MinioBlobStore) -> None:
+    await store.put("empty", b"", KIND)
+    assert await store.get("empty") == b""
+
+
+async def test_putting_again_replaces(store: MinioBlobStore) -> None:
+    await store.put("k", b"long before", KIND)
+    await store.put("k", b"after", KIND)
+    assert await store.get("k") == b"after"
+
+
+async def test_a_file_of_several_parts_comes_back_whole(store: MinioBlobStore, tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(bytes(range(256)) * 50_000)  # 12.8 MB, three parts
+    await store.put_file("file", source, KIND)
+    await store.fetch_file("file", target)
+    assert target.read_bytes() == source.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["source", "target"]
+
+
+async def test_many_are_fetched_in_the_order_asked_for(store: MinioBlobStore) -> None:
+    names = [f"many/{number}" for number in range(30)]
+    await asyncio.gather(*(store.put(name, name.encode(), KIND) for name in names))
+    wanted = [*reversed(names), names[3]]
+    assert await store.get_many(wanted) == [name.encode() for name in wanted]
+    assert await store.get_many([]) == []
+
+
+async def test_a_missing_object_is_not_found(store: MinioBlobStore, tmp_path: Path) -> None:
+    await store.put("there", b"x", KIND)
+    with pytest.raises(NotFound):
+        await store.get("missing")
+    with pytest.raises(NotFound):
+        await store.get_many(["there", "missing", "there"])
+    with pytest.raises(NotFound):
+        await store.fetch_file("missing", tmp_path / "target")
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_listing_keeps_to_the_prefix(store: MinioBlobStore) -> None:
+    for key in ("d/1/a", "d/1/b/c", "d/10/a", "e"):
+        await store.put(key, b"", KIND)
+    assert sorted(await store.list_keys("d/1/")) == ["d/1/a", "d/1/b/c"]
+    assert await store.list_keys("nothing/") == []
+
+
+async def test_deleting_a_prefix_says_how_many_there_were(store: MinioBlobStore) -> None:
+    for key in ("d/1/a", "d/1/b", "d/10/a"):
+        await store.put(key, b"", KIND)
+    assert await store.delete_prefix("d/1/") == 2
+    assert await store.list_keys("d/") == ["d/10/a"]
+    assert await store.delete_prefix("d/1/") == 0
+
+
+async def test_more_objects_than_one_request_deletes_are_deleted(store: MinioBlobStore) -> None:
+    await asyncio.gather(*(store.put(f"d/{number:06d}", b"", KIND) for number in range(1_020)))
+    assert await store.delete_prefix("d/") == 1_020
+    assert await store.list_keys("d/") == []
+
+
+async def test_a_presigned_address_can_be_read_by_anybody(store: MinioBlobStore) -> None:
+    await store.put("images/1 ü.webp", b"picture", "image/webp")
+    url = await store.presign("images/1 ü.webp", 60)
+    with await asyncio.to_thread(urllib.request.urlopen, url, timeout=10) as response:
+        assert (response.read(), response.headers["Content-Type"]) == (b"picture", "image/webp")
+
+
+async def test_presigning_needs_no_server_and_uses_the_public_address(unused_tcp_port: int) -> None:
+    settings = S3Settings(
+        s3_endpoint=f"127.0.0.1:{unused_tcp_port}",
+        s3_public_endpoint="files.example.com",
+        s3_access_key="key",
+        s3_secret_key="secret",
+    )
+    async with MinioBlobStore(settings) as store:
+        url = await store.presign("a/b", 60)
+    assert url.startswith("http://files.example.com/pagemill/a/b?")
+    assert "X-Amz-Expires=60" in url
+
+
+async def test_preparing_may_be_repeated_and_raced(store: MinioBlobStore) -> None:
+    await asyncio.gather(*(store.prepare() for _ in range(3)))
+    await store.ping()
+
+
+async def test_a_missing_bucket_is_unavailable(settings: Settings) -> None:
+    async with MinioBlobStore(settings.s3) as store:
+        with pytest.raises(DependencyUnavailable):
+            await store.ping()
+
+
+async def test_a_server_that_is_not_there_is_unavailable(unused_tcp_port: int) -> None:
+    settings = S3Settings(s3_endpoint=f"127.0.0.1:{unused_tcp_port}", s3_access_key="k", s3_secret_key="s")
+    async with MinioBlobStore(settings) as store:
+        for call in (store.ping(), store.get("k"), store.put("k", b"", KIND), store.delete_prefix("d/")):
+            with pytest.raises(DependencyUnavailable) as caught:
+                await call
+            assert caught.value.dependency == "s3"
+
+
+async def test_a_body_that_ends_early_is_an_error_and_never_short_data(
+    store: MinioBlobStore, settings: Settings, tmp_path: Path
+) -> None:
+    await store.put("big", bytes(200_000), KIND)
+    async with (
+        Scissors(settings.s3.s3_endpoint, after_bytes=100_000) as address,
+        MinioBlobStore(settings.s3.model_copy(update={"s3_endpoint": address})) as cut,
+    ):
+        with pytest.raises(DependencyUnavailable):
+            await cut.get("big")
+        with pytest.raises(DependencyUnavailable):
+            await cut.fetch_file("big", tmp_path / "target")
+    assert not (tmp_path / "target").exists()
+
+
+class Scissors:
+    """A TCP proxy that hangs up once the server has sent `after_bytes` on a connection."""
+
+    def __init__(self, endpoint: str, *, after_bytes: int) -> None:
+        host, _, port = endpoint.rpartition(":")
+        self._target = (host, int(port))
+        self._after_bytes = after_bytes
+
+    async def __aenter__(self) -> str:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answers, requests = await asyncio.open_connection(*self._target)
+        sending = asyncio.create_task(self._copy(reader, requests))
+        left = self._after_bytes
+        while left and (data := await answers.read(left)):
+            writer.write(data)
+            left -= len(data)
+        sending.cancel()
+        for side in (writer, requests):
+            side.close()
+
+    @staticmethod
+    async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65_536):
+            writer.write(data)

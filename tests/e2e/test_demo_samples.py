@@ -1,0 +1,97 @@
+"""The main job as a person does it: the command line against a whole stack, with the sample PDFs."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.conftest import clean_environment
+from tests.demo import QUESTIONS, Question
+from tests.samples.generate import generate
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+
+PAGES = {
+    "espresso-machine-manual.pdf": 8,
+    "harbour-annual-report.pdf": 6,
+    "householders-handbook.pdf": 60,
+    "weather-station-charts.pdf": 5,
+}
+MORE_QUESTIONS = (
+    Question("What do I replace when coffee leaks around the portafilter?", "espresso-machine-manual.pdf", 3),
+    Question("The smoke detector beeps every minute, how do I make it stop?", "householders-handbook.pdf", 53),
+)
+
+Pagemill = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="module")
+def pagemill(stack: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Pagemill:
+    """The command as a child process that finds the stack through the settings."""
+    address = {"PAGEMILL_API_URL": stack["api_url"], "PAGEMILL_API_KEY": stack["api_key"]}
+    folder = tmp_path_factory.mktemp("cwd")
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "workers.cli", *arguments]
+        environment = clean_environment() | address
+        return subprocess.run(command, check=False, cwd=folder, env=environment, capture_output=True, text=True)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def shelf(pagemill: Pagemill, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, dict[str, Any]]]:
+    """A collection into which the samples and a file that is no PDF were ingested, and each file's last line."""
+    collection = f"samples_{secrets.token_hex(4)}"
+    folder = tmp_path_factory.mktemp('it\'s "samples" [1]')
+    generate(folder)
+    (folder / "broken.PDF").write_bytes(b"no PDF at all")
+    done = pagemill("ingest", str(folder), "--collection", collection, "--wait", "--json")
+    assert done.returncode == 1, done.stderr  # because of the broken file
+    return collection, {Path(line["path"]).name: line for line in _lines(done)}
+
+
+def _lines(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_the_samples_become_ready_and_the_broken_file_is_refused(
+    shelf: tuple[str, dict[str, dict[str, Any]]],
+) -> None:
+    _, ended = shelf
+    assert ended.pop("broken.PDF")["error"]["code"] == "not_a_pdf"
+    assert {name: line["pages"] for name, line in ended.items() if line["state"] == "ready"} == PAGES
+
+
+@pytest.mark.parametrize("question", [*QUESTIONS, *MORE_QUESTIONS], ids=lambda question: question.document)
+def test_the_right_page_comes_first(
+    pagemill: Pagemill, shelf: tuple[str, dict[str, dict[str, Any]]], question: Question
+) -> None:
+    hits = _lines(pagemill("search", question.text, "--collection", shelf[0], "--json"))
+    assert (hits[0]["filename"], hits[0]["page"]) == (question.document, question.page)
+    assert httpx.get(hits[0]["image_url"]).content[8:12] == b"WEBP"
+
+
+def test_status_lists_the_collection(pagemill: Pagemill, shelf: tuple[str, dict[str, dict[str, Any]]]) -> None:
+    listed = _lines(pagemill("status", "--collection", shelf[0], "--json"))
+    assert {line["filename"]: (line["state"], line["pages_done"]) for line in listed} == {
+        name: ("ready", pages) for name, pages in PAGES.items()
+    }
+
+
+def test_a_deleted_document_is_gone_and_no_longer_found(pagemill: Pagemill, tmp_path: Path) -> None:
+    collection = f"deleted_{secrets.token_hex(4)}"
+    charts = next(path for path in generate(tmp_path) if path.name.startswith("weather"))
+    (line,) = _lines(pagemill("ingest", str(charts), "--collection", collection, "--wait", "--json"))
+    deleted = pagemill("delete", line["document_id"], "--yes")
+    assert (deleted.returncode, deleted.stdout) == (0, f"deleted {charts.name} {line['document_id']}\n")
+    assert pagemill("status", line["document_id"]).returncode == 1
+    assert pagemill("search", "rain", "--collection", collection, "--json").stdout == ""

@@ -1,0 +1,1 @@
+"""Sample PDFs, made from the texts in this folder."""

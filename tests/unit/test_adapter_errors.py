@@ -1,0 +1,173 @@
+"""No exception of a client library crosses a port: every class that a library defines becomes one of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import bson.errors
+import grpc
+import minio.error
+import pymilvus.exceptions
+import pymongo.errors
+import pytest
+import redis.exceptions
+import urllib3.exceptions
+
+from ingestion.adapters import milvus_errors, mongo_records
+from ingestion.adapters import minio as minio_adapter
+from ingestion.adapters import redis as redis_adapter
+from ingestion.errors import (
+    BadRequest,
+    DependencyUnavailable,
+    IngestError,
+    NotFound,
+    PermanentError,
+    RetryableError,
+    WorkerFault,
+)
+
+
+def family(*roots: type[Exception]) -> list[type[Exception]]:
+    """The classes and everything derived from them, in a stable order."""
+
+    def walk(root: type[Exception]) -> Iterator[type[Exception]]:
+        yield root
+        for child in root.__subclasses__():
+            yield from walk(child)
+
+    found = {kind for root in roots for kind in walk(root)}
+    return sorted(found, key=lambda kind: (kind.__module__, kind.__qualname__))
+
+
+BULK_FAILURE = {"writeErrors": [{"index": 0, "code": 50, "errmsg": "cause", "op": {"text": "page text"}}]}
+
+MADE_WITH: dict[type[Exception], tuple[Any, ...]] = {
+    pymongo.errors.BulkWriteError: (BULK_FAILURE,),
+    pymongo.errors.ClientBulkWriteException: ({}, False),
+    pymongo.errors.EncryptionError: (ValueError("cause"),),
+    pymongo.errors.EncryptedCollectionError: (ValueError("cause"), {}),
+    minio.error.S3Error: (None, "InvalidRequest", "cause", "/resource", "request", "host"),
+    urllib3.exceptions.IncompleteRead: (1, 2),
+}
+
+
+def instance(kind: type[Exception]) -> Any:
+    """An exception of that class, with a message where its constructor wants more than that."""
+    if kind in MADE_WITH:
+        return kind(*MADE_WITH[kind])
+    error = kind.__new__(kind)
+    Exception.__init__(error, "cause")
+    return error
+
+
+def s3_error(code: str) -> minio.error.S3Error:
+    return minio.error.S3Error(None, code, "cause", "/resource", "request", "host", "bucket", "key")
+
+
+class RpcFailure(grpc.RpcError):
+    def __init__(self, status: grpc.StatusCode) -> None:
+        super().__init__("cause")
+        self._status = status
+
+    def code(self) -> grpc.StatusCode:
+        return self._status
+
+
+@pytest.mark.parametrize("kind", family(pymongo.errors.PyMongoError, bson.errors.BSONError, UnicodeError))
+def test_every_mongodb_exception_is_translated(kind: type[Exception]) -> None:
+    by_constructor = kind not in MADE_WITH and issubclass(kind, pymongo.errors.PyMongoError)
+    error = kind("cause") if by_constructor else instance(kind)
+    assert isinstance(mongo_records.translate(error), IngestError)
+
+
+@pytest.mark.parametrize("kind", family(minio.error.MinioException, urllib3.exceptions.HTTPError))
+def test_every_s3_exception_is_translated(kind: type[Exception]) -> None:
+    if kind is urllib3.exceptions.InvalidChunkLength:
+        response = SimpleNamespace(tell=lambda: 1, length_remaining=2)
+        error: Exception = urllib3.exceptions.InvalidChunkLength(response, b"zz")  # type: ignore[arg-type]
+    else:
+        error = instance(kind)
+    assert isinstance(minio_adapter.translate(error), RetryableError)
+
+
+@pytest.mark.parametrize("kind", family(pymilvus.exceptions.MilvusException))
+def test_every_milvus_exception_is_translated(kind: type[Exception]) -> None:
+    assert isinstance(milvus_errors.translate(kind()), RetryableError)
+
+
+@pytest.mark.parametrize("status", list(grpc.StatusCode))
+def test_every_grpc_status_is_translated(status: grpc.StatusCode) -> None:
+    assert isinstance(milvus_errors.translate(RpcFailure(status)), RetryableError)
+
+
+@pytest.mark.parametrize("kind", family(redis.exceptions.RedisError))
+def test_every_redis_exception_is_translated(kind: type[Exception]) -> None:
+    assert isinstance(redis_adapter.translate(instance(kind)), RetryableError)
+
+
+def test_a_server_that_does_not_answer_is_unavailable() -> None:
+    silent = [
+        mongo_records.translate(pymongo.errors.ServerSelectionTimeoutError("no server")),
+        mongo_records.translate(pymongo.errors.NetworkTimeout("slow")),
+        mongo_records.translate(pymongo.errors.ExecutionTimeout("slow", 50)),
+        mongo_records.translate(pymongo.errors.NotPrimaryError("election")),
+        minio_adapter.translate(urllib3.exceptions.ReadTimeoutError(None, "/", "slow")),  # type: ignore[arg-type]
+        minio_adapter.translate(urllib3.exceptions.IncompleteRead(1, 2)),
+        minio_adapter.translate(s3_error("SlowDown")),
+        minio_adapter.translate(minio.error.ServerError("down", 503)),
+        milvus_errors.translate(pymilvus.exceptions.MilvusException(2, "no connection")),
+        milvus_errors.translate(pymilvus.exceptions.MilvusException(grpc.StatusCode.UNAVAILABLE, "retries")),
+        milvus_errors.translate(pymilvus.exceptions.MilvusException(65535, "later", retriable=True)),
+        milvus_errors.translate(grpc.FutureTimeoutError()),
+        milvus_errors.translate(RpcFailure(grpc.StatusCode.DEADLINE_EXCEEDED)),
+        redis_adapter.translate(redis.exceptions.ConnectionError("refused")),
+        redis_adapter.translate(redis.exceptions.TimeoutError("slow")),
+        redis_adapter.translate(redis.exceptions.BusyLoadingError("loading")),
+    ]
+    assert [type(error) for error in silent] == [DependencyUnavailable] * len(silent)
+
+
+def test_a_login_that_is_refused_is_not_the_documents_fault() -> None:
+    refused = [
+        mongo_records.translate(pymongo.errors.OperationFailure("no", 18)),
+        minio_adapter.translate(s3_error("SignatureDoesNotMatch")),
+        milvus_errors.translate(RpcFailure(grpc.StatusCode.UNAUTHENTICATED)),
+        redis_adapter.translate(redis.exceptions.AuthenticationError("no")),
+    ]
+    assert [type(error) for error in refused] == [DependencyUnavailable] * len(refused)
+
+
+def test_a_missing_object_is_not_found() -> None:
+    assert isinstance(minio_adapter.translate(s3_error("NoSuchKey")), NotFound)
+
+
+def test_a_record_that_cannot_be_held_is_permanent() -> None:
+    in_bulk = {"writeErrors": [{"index": 0, "code": 17420, "errmsg": "larger than 16777216", "op": {}}]}
+    for error in (pymongo.errors.DocumentTooLarge("17 MB"), pymongo.errors.BulkWriteError(in_bulk)):
+        translated = mongo_records.translate(error)
+        assert isinstance(translated, BadRequest)
+        assert isinstance(translated, PermanentError)
+
+
+def test_a_write_that_too_few_servers_have_is_an_outage() -> None:
+    error = pymongo.errors.BulkWriteError({"writeErrors": [], "writeConcernErrors": [{"code": 64}]})
+    assert isinstance(mongo_records.translate(error), DependencyUnavailable)
+
+
+def test_a_failed_write_does_not_put_its_record_into_the_message() -> None:
+    message = mongo_records.translate(pymongo.errors.BulkWriteError(BULK_FAILURE)).message
+    assert "cause" in message
+    assert "page text" not in message
+
+
+def test_what_nobody_foresaw_keeps_its_cause_in_the_message() -> None:
+    for error in (
+        mongo_records.translate(pymongo.errors.OperationFailure("bad $expr", 2)),
+        minio_adapter.translate(s3_error("InvalidRequest")),
+        milvus_errors.translate(pymilvus.exceptions.ParamError(message="bad topk")),
+        redis_adapter.translate(redis.exceptions.ResponseError("WRONGTYPE")),
+    ):
+        assert type(error) is WorkerFault
+        assert any(cause in error.message for cause in ("bad $expr", "InvalidRequest", "bad topk", "WRONGTYPE"))

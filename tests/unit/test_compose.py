@@ -1,0 +1,260 @@
+"""docker-compose.yml against the code: its settings, its commands, its probes, and what Compose asks of it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import typer.main
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+
+from ingestion.settings import SECTIONS, Settings
+from tests import composefile
+from tests.composefile import ROOT, environment
+from workers.cli import app as cli
+from workers.health import HealthServer
+
+APP = ("init", "api", "embedder", "worker", "worker-gpu")
+SERVERS = ("kafka", "mongo", "redis", "minio", "etcd", "milvus")
+COMPOSE = composefile.load(composefile.filled_in())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+DOCKERFILE = (ROOT / "deploy/docker/Dockerfile").read_text()
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def settings_of(service: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """What the code makes of the environment that Compose gives this service."""
+    for section in SECTIONS:
+        for name in section.model_fields:
+            monkeypatch.delenv(f"PAGEMILL_{name.upper()}", raising=False)
+    for name, value in environment(SERVICES[service]).items():
+        monkeypatch.setenv(name, value)
+    return Settings()
+
+
+def seconds(duration: str) -> int:
+    assert re.fullmatch(r"\d+s", duration), duration
+    return int(duration[:-1])
+
+
+def probed_url(service: str) -> str:
+    (url,) = re.findall(r"http://[^']+", SERVICES[service]["healthcheck"]["test"][-1])
+    return str(url)
+
+
+@pytest.mark.parametrize("service", APP)
+def test_every_variable_is_one_that_the_code_reads(service: str) -> None:
+    known = {f"PAGEMILL_{name.upper()}" for section in SECTIONS for name in section.model_fields}
+    assert set(environment(SERVICES[service])) <= known
+
+
+@pytest.mark.parametrize("service", ["init", "api", "worker", "worker-gpu"])
+def test_clients_look_for_servers_where_they_listen(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = settings_of(service, monkeypatch)
+    assert (
+        SERVICES["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"] == f"PLAINTEXT://{found.kafka.kafka_bootstrap}"
+    )
+    assert urlsplit(found.mongo.mongo_uri).hostname == "mongo"
+    assert urlsplit(found.redis.redis_url).hostname == "redis"
+    assert found.s3.s3_endpoint == SERVICES["milvus"]["environment"]["MINIO_ADDRESS"] == "minio:9000"
+    assert found.milvus.milvus_uri == "http://milvus:19530"
+    embedder = settings_of("embedder", monkeypatch).embedder
+    assert found.embedder.embedder_url == f"http://embedder:{embedder.embedder_port}"
+
+
+@pytest.mark.parametrize("service", ["init", "api", "worker", "worker-gpu"])
+def test_clients_show_the_credentials_that_servers_ask_for(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = settings_of(service, monkeypatch)
+    mongo, minio, milvus = (environment(SERVICES[name]) for name in ("mongo", "minio", "milvus"))
+    mongo_uri = urlsplit(found.mongo.mongo_uri)
+    assert mongo_uri.username == mongo["MONGO_INITDB_ROOT_USERNAME"]
+    assert mongo_uri.password == mongo["MONGO_INITDB_ROOT_PASSWORD"]
+    redis_command = SERVICES["redis"]["command"]
+    assert urlsplit(found.redis.redis_url).password == redis_command[redis_command.index("--requirepass") + 1]
+    assert found.s3.s3_access_key == minio["MINIO_ROOT_USER"] == milvus["MINIO_ACCESS_KEY_ID"]
+    secret = found.s3.s3_secret_key.get_secret_value()
+    assert secret == minio["MINIO_ROOT_PASSWORD"] == milvus["MINIO_SECRET_ACCESS_KEY"]
+    assert milvus["COMMON_SECURITY_AUTHORIZATIONENABLED"] == "true"
+    password = milvus["COMMON_SECURITY_DEFAULTROOTPASSWORD"]
+    assert found.milvus.milvus_token.get_secret_value() == f"root:{password}"
+
+
+def test_milvus_and_pagemill_keep_apart_in_the_object_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert SERVICES["milvus"]["environment"]["MINIO_BUCKET_NAME"] != settings_of("api", monkeypatch).s3.s3_bucket
+
+
+def test_the_processes_listen_beyond_their_container_where_they_are_probed(monkeypatch: pytest.MonkeyPatch) -> None:
+    api = settings_of("api", monkeypatch).api
+    assert (api.api_host, probed_url("api")) == ("0.0.0.0", f"http://127.0.0.1:{api.api_port}/ready")
+    assert SERVICES["api"]["ports"] == [f"127.0.0.1:{api.api_port}:{api.api_port}"]
+    embedder = settings_of("embedder", monkeypatch).embedder
+    expected = f"http://127.0.0.1:{embedder.embedder_port}/ready"
+    assert (embedder.embedder_host, probed_url("embedder")) == ("0.0.0.0", expected)
+    for service in ("worker", "worker-gpu"):
+        worker = settings_of(service, monkeypatch).worker
+        expected = f"http://127.0.0.1:{worker.worker_metrics_port}/ready"
+        assert (worker.worker_metrics_host, probed_url(service)) == ("0.0.0.0", expected)
+
+
+@pytest.mark.parametrize(("is_ready", "healthy"), [(True, True), (False, False)])
+def test_the_workers_probe_tells_ready_from_not_ready(is_ready: bool, healthy: bool) -> None:
+    server = HealthServer("127.0.0.1", 0, lambda: is_ready)
+    try:
+        kind, _python, option, code = SERVICES["worker"]["healthcheck"]["test"]
+        assert kind == "CMD"
+        code = code.replace(":9100/", f":{server.port}/")
+        probe = subprocess.run([sys.executable, option, code], capture_output=True, timeout=30, check=False)
+        assert (probe.returncode == 0) is healthy
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize("secret", composefile.secrets())
+def test_compose_refuses_to_start_without_a_secret(secret: str) -> None:
+    variables = composefile.filled_in() | {secret: ""}
+    with pytest.raises(composefile.Refused, match=secret):
+        composefile.load(variables)
+
+
+def test_every_password_comes_from_the_operator() -> None:
+    words = re.compile(r"PASSWORD|SECRET|TOKEN|API_KEY|REDISCLI_AUTH|_URI$|REDIS_URL")
+    given = {
+        name: value
+        for service in composefile.source()["services"].values()
+        for name, value in service.get("environment", {}).items()
+        if words.search(name) and name != "PAGEMILL_MILVUS_URI"
+    }
+    assert len(given) >= 8
+    assert [name for name, value in given.items() if ":?" not in value] == []
+
+
+def test_env_example_names_every_variable_with_its_default() -> None:
+    used = {
+        (match["name"], match["kind"]): match["text"]
+        for match in composefile.VARIABLE.finditer((ROOT / "docker-compose.yml").read_text())
+    }
+    assert {name for name, kind in used if kind == "?"} == set(composefile.secrets())
+    assert {name: text for (name, kind), text in used.items() if kind == "-"} == composefile.documented_defaults()
+
+
+def test_the_embedder_holds_no_secret() -> None:
+    assert not set(environment(SERVICES["embedder"]).values()) & set(composefile.filled_in().values())
+
+
+def test_services_wait_for_services_that_can_become_what_they_wait_for() -> None:
+    for service in SERVICES.values():
+        for name, wanted in service.get("depends_on", {}).items():
+            other = SERVICES[name]
+            if wanted["condition"] == "service_healthy":
+                assert "healthcheck" in other
+            else:
+                assert wanted["condition"] == "service_completed_successfully"
+                assert other["restart"].startswith("on-failure")
+
+
+def test_everything_that_runs_on_is_probed_and_restarted() -> None:
+    for name, service in SERVICES.items():
+        if name != "init":
+            assert service["restart"] == "unless-stopped", name
+            assert service["healthcheck"]["test"][0] in ("CMD", "CMD-SHELL"), name
+            assert seconds(service["healthcheck"]["timeout"]) <= seconds(service["healthcheck"]["interval"]), name
+
+
+def test_every_server_keeps_its_data_in_a_declared_volume() -> None:
+    named = {
+        name: [v.split(":")[0] for v in service.get("volumes", []) if re.match(r"[a-z-]+:", v)]
+        for name, service in SERVICES.items()
+    }
+    assert {volume for volumes in named.values() for volume in volumes} == set(COMPOSE["volumes"])
+    assert all(named[server] for server in SERVERS)
+
+
+def test_mounted_files_are_there() -> None:
+    sources = [v.split(":")[0] for s in SERVICES.values() for v in s.get("volumes", []) if v.startswith(".")]
+    assert len(sources) == 3
+    assert all((ROOT / source).is_dir() for source in sources)
+
+
+@pytest.mark.parametrize("service", ["worker", "worker-gpu"])
+def test_workers_can_be_scaled(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not {"ports", "container_name", "hostname"} & set(SERVICES[service])
+    assert settings_of(service, monkeypatch).worker.worker_id == ""
+
+
+@pytest.mark.parametrize("service", ["worker", "worker-gpu"])
+def test_a_worker_is_given_time_to_drain(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    drain_s = settings_of(service, monkeypatch).worker.drain_s
+    assert seconds(SERVICES[service]["stop_grace_period"]) >= drain_s + 15
+
+
+def test_the_gpu_worker_is_the_worker_with_a_gpu() -> None:
+    plain, gpu = SERVICES["worker"], SERVICES["worker-gpu"]
+    assert {key for key in gpu if gpu[key] != plain.get(key)} == {"profiles", "image", "build", "deploy"}
+    assert gpu["profiles"] == ["gpu"]
+    (device,) = gpu["deploy"]["resources"]["reservations"]["devices"]
+    assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
+
+
+@pytest.mark.parametrize("service", APP)
+def test_the_command_exists(service: str) -> None:
+    command: Any = typer.main.get_command(cli)
+    for word in SERVICES[service]["command"]:
+        command = command.commands[word]
+    assert not hasattr(command, "commands")
+
+
+@pytest.mark.parametrize("service", APP)
+def test_pagemills_containers_can_change_nothing_but_tmp(service: str) -> None:
+    found = SERVICES[service]
+    assert (found["read_only"], found["cap_drop"], found["volumes"], found["init"]) == (True, ["ALL"], ["/tmp"], True)
+    assert "no-new-privileges:true" in found["security_opt"]
+
+
+def test_nothing_is_published_beyond_this_machine_by_default() -> None:
+    published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
+    assert set(published) == {"api", "minio", "grafana"}
+    assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
+
+
+def test_images_are_pinned() -> None:
+    tags = {name: service["image"].rpartition(":")[2] for name, service in SERVICES.items()}
+    for name, tag in tags.items():
+        if name in APP:
+            assert tag.removesuffix("-gpu") == PROJECT["version"]
+            assert SERVICES[name]["build"]["dockerfile"] == "deploy/docker/Dockerfile"
+        else:
+            assert re.search(r"\d+\.\d+\.\d+|RELEASE\.\d{4}-\d\d-\d\d", tag), name
+
+
+def test_the_images_python_is_one_that_the_project_supports() -> None:
+    versions = set(re.findall(r"^FROM python:([\d.]+)-slim-bookworm", DOCKERFILE, re.MULTILINE))
+    assert len(versions) == 1
+    assert Version(versions.pop()) in SpecifierSet(PROJECT["requires-python"])
+
+
+def test_the_image_runs_as_nobody_in_particular() -> None:
+    (user,) = re.findall(r"^USER (\d+):\d+$", DOCKERFILE, re.MULTILINE)
+    assert int(user) >= 10_000
+    assert DOCKERFILE.index(f"\nUSER {user}") > DOCKERFILE.rindex("\nRUN ")
+
+
+def test_the_build_context_holds_what_the_image_copies_and_nothing_else() -> None:
+    rules = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
+    allowed = {rule[1:] for rule in rules if rule.startswith("!")}
+    lines = [line.split()[1:-1] for line in re.findall(r"^COPY (?!--from).*$", DOCKERFILE, re.MULTILINE)]
+    assert rules[0] == "*"
+    assert {name for names in lines for name in names} == allowed
+    assert all((ROOT / name).exists() for name in allowed)
+
+
+def test_topics_are_made_by_pagemill_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    kafka = environment(SERVICES["kafka"])
+    assert kafka["KAFKA_AUTO_CREATE_TOPICS_ENABLE"] == "false"
+    assert settings_of("init", monkeypatch).kafka.kafka_replication == 1
+    assert kafka["KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR"] == "1"

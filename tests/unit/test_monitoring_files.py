@@ -1,0 +1,144 @@
+"""What is scraped, alerted on and drawn: it exists, and Prometheus understands it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client.metrics import MetricWrapperBase
+
+from ingestion import metrics
+from ingestion.model import DocumentState
+from tests import composefile
+from tests.composefile import ROOT, environment
+
+PROMETHEUS = ROOT / "deploy/prometheus"
+GRAFANA = ROOT / "deploy/grafana"
+SERVICES = composefile.load(composefile.filled_in())["services"]
+DASHBOARD = json.loads((GRAFANA / "dashboards/pagemill.json").read_text())
+CONFIG = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
+GROUPS = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())["groups"]
+ALERTS = [rule for group in GROUPS for rule in group["rules"]]
+DRAWN = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
+EXPRESSIONS = [*DRAWN, *(rule["expr"] for rule in ALERTS)]
+
+needs_promtool = pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="promtool is not installed (apt-get install prometheus)"
+)
+
+
+def declared_series() -> dict[str, set[str]]:
+    """The series of `ingestion.metrics`, under the names that Prometheus gives them, with their labels."""
+    suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"], "gauge": [""]}
+    series = {}
+    for metric in vars(metrics).values():
+        if isinstance(metric, MetricWrapperBase):
+            (family,) = metric.describe()
+            for suffix in suffixes[family.type]:
+                series[family.name + suffix] = set(metric._labelnames) | ({"le"} if suffix == "_bucket" else set())
+    return series
+
+
+def series_in(expression: str) -> set[str]:
+    """The series of a PromQL expression: what is neither string, range, label, function nor keyword."""
+    bare = re.sub(r'"[^"]*"|\{[^}]*\}|\[[^\]]*\]', "", expression)
+    bare = re.sub(r"\b(by|on)\s*\([^)]*\)", "", bare)
+    words = re.findall(r"\b[a-z_][a-z0-9_]*\b(?!\s*\()", bare)
+    return {word for word in words if word not in {"and", "unless", "offset"}}
+
+
+def promtool(*arguments: str, folder: Path = PROMETHEUS) -> None:
+    run = subprocess.run(["promtool", *arguments], cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_names_of_metrics_are_found_in_an_expression() -> None:
+    expression = 'sum by (le) (rate(a_bucket{b="c_total"}[5m])) / scalar(d_total) unless on () e offset 5m'
+    assert series_in(expression) == {"a_bucket", "d_total", "e"}
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_only_series_that_exist_are_asked_for(expression: str) -> None:
+    asked = series_in(expression)
+    assert asked
+    assert asked <= set(declared_series()) | {"up"}
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_only_labels_that_exist_are_grouped_by(expression: str) -> None:
+    grouped = {label for labels in re.findall(r"by \(([^)]+)\)", expression) for label in labels.split(", ")}
+    assert grouped <= {"instance"}.union(*(declared_series().get(name, set()) for name in series_in(expression)))
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_only_verdicts_that_exist_are_counted(expression: str) -> None:
+    assert set(re.findall(r'status="(\w+)"', expression)) <= {state for state in DocumentState if state.is_settled}
+
+
+def test_every_process_is_scraped_where_it_serves_its_metrics() -> None:
+    scraped = {job["job_name"]: job for job in CONFIG["scrape_configs"]}
+    api, embedder, worker = (environment(SERVICES[name]) for name in ("api", "embedder", "worker"))
+    assert scraped["api"]["static_configs"][0]["targets"] == [f"api:{api['PAGEMILL_API_PORT']}"]
+    assert scraped["embedder"]["static_configs"][0]["targets"] == [f"embedder:{embedder['PAGEMILL_EMBEDDER_PORT']}"]
+    (discovery,) = scraped["worker"]["dns_sd_configs"]
+    assert discovery["names"] == ["worker", "worker-gpu"]
+    assert (discovery["type"], str(discovery["port"])) == ("A", worker["PAGEMILL_WORKER_METRICS_PORT"])
+
+
+def test_alerts_say_how_bad_it_is_and_what_it_means() -> None:
+    assert CONFIG["rule_files"] == ["alerts.yml"]
+    for rule in ALERTS:
+        assert rule["labels"]["severity"] in ("critical", "warning"), rule["alert"]
+        assert set(rule["annotations"]) == {"summary", "description"}, rule["alert"]
+
+
+def test_every_alert_has_a_test_in_which_it_fires() -> None:
+    tests = yaml.safe_load((PROMETHEUS / "alerts_test.yml").read_text())["tests"]
+    cases: list[dict[str, Any]] = [case for test in tests for case in test["alert_rule_test"]]
+    assert {case["alertname"] for case in cases if case.get("exp_alerts")} == {rule["alert"] for rule in ALERTS}
+
+
+def test_panels_ask_the_provisioned_datasource_and_do_not_overlap() -> None:
+    (source,) = yaml.safe_load((GRAFANA / "provisioning/datasources/prometheus.yml").read_text())["datasources"]
+    assert source["url"] == "http://prometheus:9090"
+    covered: set[tuple[int, int]] = set()
+    for panel in DASHBOARD["panels"]:
+        assert {panel["datasource"]["uid"], *(t["datasource"]["uid"] for t in panel["targets"])} == {source["uid"]}
+        at = panel["gridPos"]
+        cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        assert not cells & covered, panel["title"]
+        assert max(x for x, _ in cells) < 24, panel["title"]
+        covered |= cells
+    ids = [panel["id"] for panel in DASHBOARD["panels"]]
+    assert len(set(ids)) == len(ids)
+
+
+def test_grafana_finds_the_dashboard_where_it_is_mounted() -> None:
+    (provider,) = yaml.safe_load((GRAFANA / "provisioning/dashboards/pagemill.yml").read_text())["providers"]
+    assert f"./deploy/grafana/dashboards:{provider['options']['path']}:ro" in SERVICES["grafana"]["volumes"]
+
+
+@needs_promtool
+def test_prometheus_accepts_its_configuration() -> None:
+    promtool("check", "config", "prometheus.yml")
+
+
+@needs_promtool
+def test_alerts_fire_when_they_should_and_only_then() -> None:
+    promtool("test", "rules", "alerts_test.yml")
+
+
+@needs_promtool
+def test_prometheus_understands_every_panel(tmp_path: Path) -> None:
+    rules = [
+        {"record": f"panel:{number}", "expr": expression.replace("$__rate_interval", "1m")}
+        for number, expression in enumerate(DRAWN)
+    ]
+    (tmp_path / "panels.yml").write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
+    promtool("check", "rules", "panels.yml", folder=tmp_path)

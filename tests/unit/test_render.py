@@ -1,0 +1,253 @@
+"""Rendering, with both engines, of good and of hostile files. What is drawn is drawn in real child processes."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from ingestion import metrics
+from ingestion.errors import (
+    CorruptPdf,
+    EncryptedPdf,
+    PageRenderFailed,
+    PermanentError,
+    RendererMissing,
+    RenderTimeout,
+    TooManyPages,
+)
+from ingestion.model import Page
+from ingestion.sandbox import Sandbox
+from ingestion.settings import RenderSettings
+from tests import pdfs
+from tests.waiting import wait_until
+from workers import poppler
+from workers.dpi import plan_page
+from workers.drawing import DrawingOrder, draw
+from workers.render import PdfRenderer, engines
+
+needs_poppler = pytest.mark.skipif(not poppler.is_installed(), reason="poppler is not installed")
+
+Store = Callable[[bytes], Path]
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Store:
+    def store(content: bytes) -> Path:
+        path = tmp_path / "source.pdf"
+        path.write_bytes(content)
+        return path
+
+    return store
+
+
+@pytest.fixture(params=[pytest.param("poppler", marks=needs_poppler), "pdfium"])
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each engine in turn, without the other one behind it."""
+    name = str(request.param)
+    monkeypatch.setattr("workers.render.engines", lambda renderer: (name,))
+    return name
+
+
+def renderer(engine: str = "auto", **settings: Any) -> PdfRenderer:
+    """Draws at 72 DPI, a pixel per point, unless `settings` say otherwise."""
+    chosen: dict[str, Any] = {"renderer": engine, "dpi_policy": "fixed", "fixed_dpi": 72, **settings}
+    return PdfRenderer(RenderSettings(**chosen), max_pages=60)
+
+
+async def windows_of(
+    renderer: PdfRenderer, path: Path, *, first_page: int = 1, pixels: bool = False
+) -> list[list[Page]]:
+    source = await renderer.open(path, pixels=pixels)
+    return [window async for window in source.windows(first_page)]
+
+
+async def pages_of(renderer: PdfRenderer, path: Path, *, pixels: bool = False) -> list[Page]:
+    return [page for window in await windows_of(renderer, path, pixels=pixels) for page in window]
+
+
+def picture_of(page: Page) -> Image.Image:
+    return Image.open(io.BytesIO(page.image))
+
+
+def processes_on(path: Path) -> list[psutil.Process]:
+    """Processes that have the file among their arguments, as poppler's have."""
+    return [p for p in psutil.process_iter(["cmdline"]) if str(path) in (p.info["cmdline"] or [])]
+
+
+async def test_pages_come_in_order_with_their_pictures_and_texts(engine: str, stored: Store) -> None:
+    windows = await windows_of(renderer(engine, render_window_pages=2), stored(pdfs.numbered_pdf(5)))
+    assert [[page.page_number for page in window] for window in windows] == [[1, 2], [3, 4], [5]]
+    pages = [page for window in windows for page in window]
+    assert [page.text for page in pages] == [f"This is page {number}." for number in range(1, 6)]
+    assert {(page.width_px, page.height_px) for page in pages} == {(595, 842)}
+    assert {(picture_of(page).format, picture_of(page).size) for page in pages} == {("WEBP", (595, 842))}
+    assert len({page.image for page in pages}) == 5
+
+
+async def test_rendering_resumes_at_any_page(stored: Store) -> None:
+    windows = await windows_of(renderer(render_window_pages=2), stored(pdfs.numbered_pdf(5)), first_page=4)
+    assert [[page.page_number for page in window] for window in windows] == [[4, 5]]
+    assert windows[0][0].text == "This is page 4."
+
+
+async def test_pixels_are_the_picture_and_come_only_when_asked_for(engine: str, stored: Store) -> None:
+    drawer = renderer(engine, image_format="png")
+    path = stored(pdfs.picture_pdf())
+    [page] = await pages_of(drawer, path, pixels=True)
+    assert page.pixels is not None
+    assert page.pixels.dtype == np.uint8
+    assert np.array_equal(page.pixels, np.asarray(picture_of(page)))
+    assert page.pixels[600, 200].tolist() == [51, 102, 204], "drawn in RGB order"
+    assert page.text == ""
+    [page] = await pages_of(drawer, path)
+    assert page.pixels is None
+
+
+@pytest.mark.parametrize(("image_format", "kind"), [("webp", "WEBP"), ("png", "PNG"), ("jpeg", "JPEG")])
+async def test_pictures_are_kept_in_the_format_of_the_settings(image_format: str, kind: str, stored: Store) -> None:
+    [page] = await pages_of(renderer(image_format=image_format), stored(pdfs.text_pdf("hello")))
+    assert picture_of(page).format == kind
+
+
+async def test_pages_are_drawn_in_the_size_that_was_planned(engine: str, stored: Store) -> None:
+    plans = [
+        (pdfs.text_page("plain"), (1190, 1684)),
+        (pdfs.text_page("rotated", entries="/Rotate 90"), (1684, 1190)),
+        (pdfs.text_page("cropped", entries="/CropBox [30 600 230 900] /Rotate 270"), (484, 400)),
+        (pdfs.text_page("user unit", entries="/UserUnit 10"), (1190, 1684)),
+        (pdfs.text_page("dot", size_pt=(0.01, 0.01)), (1, 1)),
+        (pdfs.text_page("poster", size_pt=(14_400, 14_400)), (1449, 1449)),
+        (pdfs.text_page("country", size_pt=(1e9, 1e9)), (1449, 1449)),
+        (pdfs.text_page("mile", size_pt=(1e9, 1)), (16_382, 1)),
+    ]
+    path = stored(pdfs.make_pdf([page for page, _ in plans]))
+    drawn = await pages_of(renderer(engine, fixed_dpi=144, max_page_px=2_100_000), path)
+    for page, (_, size_px) in zip(drawn, plans, strict=True):
+        assert (page.width_px, page.height_px) == pytest.approx(size_px, abs=1)
+        assert picture_of(page).size == (page.width_px, page.height_px)
+    assert [page.text for page in drawn[:4]] == ["plain", "rotated", "cropped", "user unit"]
+
+
+async def test_the_policy_decides_by_the_number_of_pages(stored: Store) -> None:
+    drawer = renderer(dpi_policy="two-tier")
+    assert (await drawer.open(stored(pdfs.numbered_pdf(49)), pixels=False)).dpi == 200
+    source = await drawer.open(stored(pdfs.numbered_pdf(50)), pixels=False)
+    assert (source.dpi, source.pages) == (150, 50)
+
+
+async def test_text_is_cut_and_freed_of_what_cannot_be_stored(stored: Store) -> None:
+    path = stored(pdfs.make_pdf([pdfs.strange_characters_page(), pdfs.text_page("word " * 100)]))
+    strange, long = await pages_of(renderer(max_text_chars=50), path)
+    assert strange.text == "ab"
+    assert long.text == ("word " * 10)
+
+
+async def test_equal_pages_are_no_mistake(engine: str, stored: Store) -> None:
+    pages = await pages_of(renderer(engine), stored(pdfs.text_pdf("same", "same", "same")))
+    assert [page.text for page in pages] == ["same"] * 3
+    assert len({page.image for page in pages}) == 1
+
+
+async def test_a_page_that_one_engine_cannot_draw_is_drawn_by_the_other(stored: Store) -> None:
+    # Poppler gives up on such a page and all after it, exits with 0, and repeats the picture of page 1 for them.
+    texts = ["first", "second", "third"]
+    odd = [pdfs.text_page(text, entries="/Annots 42" if text == "second" else "") for text in texts]
+    expected = await pages_of(renderer("pdfium"), stored(pdfs.text_pdf(*texts)))
+    pages = await pages_of(renderer("auto"), stored(pdfs.make_pdf(odd)))
+    assert [page.text for page in pages] == texts
+    assert [page.image for page in pages[1:]] == [page.image for page in expected[1:]]
+
+
+async def test_a_broken_page_is_named_after_the_pages_before_it_were_drawn(engine: str, stored: Store) -> None:
+    source = await renderer(engine, render_window_pages=2).open(
+        stored(pdfs.broken_page_pdf(5, broken=4)), pixels=False
+    )
+    seen = []
+    with pytest.raises(PageRenderFailed, match=r"page 4 .*missing or damaged"):
+        async for window in source.windows(1):
+            seen += [page.text for page in window]
+    assert seen == ["This is page 1.", "This is page 2."]
+
+
+async def test_a_page_without_area_is_refused(stored: Store) -> None:
+    nowhere = pdfs.text_page("x", entries="/CropBox [2000 2000 3000 3000]")
+    with pytest.raises(PageRenderFailed, match=r"page 1 .* 0 x 0 points"):
+        await pages_of(renderer(), stored(pdfs.make_pdf([nowhere])))
+
+
+async def test_a_page_that_needs_too_much_memory_is_named(stored: Store) -> None:
+    ordinary, huge = pdfs.text_page("x"), pdfs.text_page("x", size_pt=(14_400, 14_400))
+    drawer = renderer(render_memory_bytes=450 * 1024**2, max_page_px=200_000_000)
+    with pytest.raises(PageRenderFailed, match="page 2 "):
+        await pages_of(drawer, stored(pdfs.make_pdf([ordinary, huge, ordinary])))
+
+
+async def test_a_page_that_takes_too_long_is_named_and_leaves_no_process(stored: Store) -> None:
+    path = stored(pdfs.make_pdf([pdfs.text_page("quick"), pdfs.slow_page()]))
+    with pytest.raises(RenderTimeout, match=r"page 2 .* not done within 1 s"):
+        await pages_of(renderer(render_timeout_s=1), path)
+    wait_until(lambda: not processes_on(path), 10)
+
+
+@needs_poppler
+async def test_poppler_dies_with_the_child_that_runs_it(stored: Store) -> None:
+    path = stored(pdfs.make_pdf([pdfs.slow_page()]))
+    order = DrawingOrder(str(path), (plan_page(1, *pdfs.A4_PT, 200, 10**7),), "poppler", 60, "webp", 85, 1000, False)
+    drawing = asyncio.create_task(Sandbox(processes=1, memory_bytes=2 * 1024**3).run(draw, order, timeout_s=60))
+    await asyncio.to_thread(wait_until, lambda: [p for p in processes_on(path) if p.name() == "pdftoppm"], 20)
+    drawing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await drawing
+    await asyncio.to_thread(wait_until, lambda: not processes_on(path), 10)
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        pytest.param(pdfs.encrypted_pdf("x"), EncryptedPdf, id="encrypted"),
+        pytest.param(pdfs.truncated_pdf(), CorruptPdf, id="cut off"),
+        pytest.param(pdfs.numbered_pdf(61), TooManyPages, id="too many pages"),
+    ],
+)
+async def test_files_that_cannot_be_rendered_are_refused_at_once(
+    content: bytes, error: type[PermanentError], stored: Store
+) -> None:
+    with pytest.raises(error):
+        await renderer().open(stored(content), pixels=False)
+
+
+async def test_a_file_that_anybody_may_read_is_drawn_though_it_is_encrypted(engine: str, stored: Store) -> None:
+    [page] = await pages_of(renderer(engine), stored(pdfs.encrypted_pdf("readable", user_password="")))
+    assert page.text == "readable"
+
+
+async def test_cpu_time_is_counted_by_stage(stored: Store) -> None:
+    stages = [metrics.STAGE_CPU.labels(stage) for stage in ("render", "text", "encode")]
+    before_s = [stage._value.get() for stage in stages]
+    await pages_of(renderer(fixed_dpi=200), stored(pdfs.text_pdf("word " * 500)))
+    assert all(stage._value.get() > before for stage, before in zip(stages, before_s, strict=True))
+
+
+async def test_without_poppler_pdfium_draws_and_asking_for_poppler_says_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stored: Store
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert engines("auto") == engines("pdfium") == ("pdfium",)
+    with pytest.raises(RendererMissing, match="apt-get install poppler-utils"):
+        renderer("poppler")
+    [page] = await pages_of(renderer("auto"), stored(pdfs.text_pdf("hello")))
+    assert page.text == "hello"
+
+
+@needs_poppler
+def test_poppler_is_preferred_and_the_other_engine_is_the_fallback() -> None:
+    assert engines("auto") == engines("poppler") == ("poppler", "pdfium")
+    assert engines("pdfium") == ("pdfium", "poppler")

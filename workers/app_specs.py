@@ -1,0 +1,66 @@
+"""How Pagemill's own processes are run beside the servers of the local stack."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from functools import partial
+from typing import Final
+
+from workers import probes
+from workers.datadir import Secrets
+from workers.server_specs import HOST
+from workers.supervise import ProcessSpec
+
+API: Final = "api"
+EMBEDDER: Final = "embedder"
+_STOP_MARGIN_S: Final = 5.0
+
+
+def worker_names(count: int) -> list[str]:
+    return [f"worker-{number}" for number in range(1, count + 1)]
+
+
+def environment(ports: Mapping[str, int], secrets: Secrets) -> dict[str, str]:
+    """The settings by which these processes, and the command line, find each other."""
+    return {
+        "PAGEMILL_API_HOST": HOST,
+        "PAGEMILL_API_PORT": str(ports[API]),
+        "PAGEMILL_API_URL": _url(ports[API]),
+        "PAGEMILL_API_KEY": secrets.api_key,
+        "PAGEMILL_EMBEDDER_HOST": HOST,
+        "PAGEMILL_EMBEDDER_PORT": str(ports[EMBEDDER]),
+        "PAGEMILL_EMBEDDER_URL": _url(ports[EMBEDDER]),
+        "PAGEMILL_WORKER_METRICS_HOST": HOST,
+    }
+
+
+def api(ports: Mapping[str, int], env: Mapping[str, str]) -> ProcessSpec:
+    return _serve(API, API, ports[API], env)
+
+
+def embedder(ports: Mapping[str, int], env: Mapping[str, str]) -> ProcessSpec:
+    return _serve(EMBEDDER, EMBEDDER, ports[EMBEDDER], env)
+
+
+def worker(name: str, ports: Mapping[str, int], env: Mapping[str, str], *, drain_s: float) -> ProcessSpec:
+    """`drain_s` is how long it finishes what it has begun once it is asked to stop."""
+    own = {"PAGEMILL_WORKER_ID": name, "PAGEMILL_WORKER_METRICS_PORT": str(ports[name])}
+    return _serve(name, "worker", ports[name], {**env, **own}, stop_s=drain_s + _STOP_MARGIN_S)
+
+
+def _serve(name: str, role: str, port: int, env: Mapping[str, str], *, stop_s: float = 15.0) -> ProcessSpec:
+    return ProcessSpec(
+        name=name,
+        # -P: a folder called `workers` where the user happens to stand is not taken for ours.
+        argv=(sys.executable, "-P", "-m", "workers.cli", "serve", role),
+        address=_url(port),
+        probe=partial(probes.http_ready, f"{_url(port)}/ready"),
+        env=env,
+        ready_s=120.0,  # a large model is loaded from disk
+        stop_s=stop_s,
+    )
+
+
+def _url(port: int) -> str:
+    return f"http://{HOST}:{port}"

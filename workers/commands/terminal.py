@@ -1,0 +1,40 @@
+"""What the client commands write: text that cannot harm a terminal, and JSON lines."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+
+def plain(text: str) -> str:
+    """`text` on one line, without control, formatting or unpaired surrogate characters.
+
+    File names and page texts come from strangers: an escape sequence or a right-to-left override in one of them must
+    not reach the terminal.
+    """
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def cell(text: str, style: str = "") -> Text:
+    """`text` for a table or a line, made harmless and never read as rich markup."""
+    return Text(plain(text), style=style)
+
+
+def stdout() -> Console:
+    return Console(highlight=False, emoji=False, soft_wrap=False)
+
+
+def say(*parts: Text | str) -> None:
+    """Print one line of `parts`, unwrapped, so that scripts can read it too."""
+    console = stdout()
+    line = Text(" ").join(part if isinstance(part, Text) else cell(part) for part in parts)
+    console.print(line, soft_wrap=True)
+
+
+def write_json_line(value: dict[str, Any]) -> None:
+    """One object on one line of ASCII, so that no file name can break a reader or a terminal."""
+    typer.echo(json.dumps(value))

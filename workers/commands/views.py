@@ -1,0 +1,50 @@
+"""The API's answers as the client reads them. Fields that a newer server adds are ignored."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+
+from ingestion.model import DocumentState
+
+
+class DocumentError(BaseModel):
+    code: str
+    stage: str = ""
+    message: str
+
+
+class DocumentView(BaseModel):
+    """A document as the API shows it. An upload's answer has fewer fields than `GET /documents/{id}`."""
+
+    document_id: str
+    filename: str
+    state: DocumentState
+    collection: str = ""
+    pages: int | None = None
+    pages_done: int = 0
+    attempts: int = 0
+    error: DocumentError | None = None
+
+
+class Hit(BaseModel):
+    document_id: str
+    filename: str
+    page: int
+    score: float
+    image_url: str | None = None
+    snippet: str = ""
+
+
+class Uploaded(BaseModel):
+    documents: list[DocumentView]
+
+
+class Listed(BaseModel):
+    """One page of a listing; `next` is the `after` of the following one."""
+
+    documents: list[DocumentView]
+    next: str | None = None
+
+
+class Found(BaseModel):
+    hits: list[Hit]

@@ -1,0 +1,119 @@
+"""Readiness: one cheap request in each server's own protocol. A probe raises NotReady until it is answered properly.
+
+The client libraries are imported by the probe that needs one, so that a command which starts nothing loads none.
+Milvus is asked through bare gRPC: importing pymilvus takes longer than starting the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+from urllib.parse import urlsplit
+
+from workers.supervise import NotReady
+
+_CONNECT_TIMEOUT_S: Final = 2.0
+
+
+async def _listening(host: str, port: int) -> None:
+    """A refused connection costs nothing; some client libraries retry and log for seconds instead."""
+    try:
+        async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+            _, writer = await asyncio.open_connection(host, port)
+    except (OSError, TimeoutError) as error:
+        raise NotReady(f"{host}:{port} takes no connections") from error
+    writer.close()
+
+
+async def kafka(bootstrap: str) -> None:
+    """The broker sends its cluster metadata."""
+    from aiokafka.client import AIOKafkaClient
+    from aiokafka.errors import KafkaError
+
+    host, _, port = bootstrap.split(",")[0].rpartition(":")
+    await _listening(host, int(port))
+    client = AIOKafkaClient(bootstrap_servers=bootstrap)
+    try:
+        await client.bootstrap()
+    except (KafkaError, OSError) as error:
+        raise NotReady(f"no metadata: {error}") from error
+    finally:
+        await client.close()
+
+
+async def mongo(uri: str) -> None:
+    """The server answers `ping`."""
+    from motor.motor_asyncio import AsyncIOMotorClient
+    from pymongo.errors import PyMongoError
+
+    client: AsyncIOMotorClient[dict[str, object]] = AsyncIOMotorClient(uri, serverSelectionTimeoutMS=1000)
+    try:
+        await client.admin.command("ping")
+    except PyMongoError as error:
+        raise NotReady(f"no ping: {error}") from error
+    finally:
+        client.close()
+
+
+async def redis(url: str) -> None:
+    """The server answers PING, which it refuses while it loads its data."""
+    from redis.asyncio import Redis
+    from redis.exceptions import RedisError
+
+    client = Redis.from_url(url, socket_connect_timeout=_CONNECT_TIMEOUT_S)
+    try:
+        await client.ping()
+    except (RedisError, OSError) as error:
+        raise NotReady(f"no ping: {error}") from error
+    finally:
+        await client.aclose()
+
+
+async def s3(endpoint: str, access_key: str, secret_key: str, bucket: str) -> None:
+    """The credentials are taken and the bucket exists."""
+    host, _, port = endpoint.rpartition(":")
+    await _listening(host, int(port))
+    await asyncio.to_thread(_bucket_exists, endpoint, access_key, secret_key, bucket)
+
+
+def _bucket_exists(endpoint: str, access_key: str, secret_key: str, bucket: str) -> None:
+    import urllib3
+    from minio import Minio
+    from minio.error import MinioException
+    from urllib3.exceptions import HTTPError
+
+    pool = urllib3.PoolManager(timeout=_CONNECT_TIMEOUT_S, retries=False)
+    client = Minio(endpoint, access_key, secret_key, secure=False, region="us-east-1", http_client=pool)
+    try:
+        if not client.bucket_exists(bucket):
+            raise NotReady(f"no bucket {bucket}")
+    except (MinioException, HTTPError) as error:
+        raise NotReady(f"bucket {bucket}: {error}") from error
+    finally:
+        pool.clear()
+
+
+async def milvus(uri: str) -> None:
+    """The server lists its collections."""
+    import grpc
+
+    async with grpc.aio.insecure_channel(urlsplit(uri).netloc) as channel:
+        # An empty request is a valid ShowCollectionsRequest, so no message classes are needed.
+        show_collections = channel.unary_unary("/milvus.proto.milvus.MilvusService/ShowCollections")
+        try:
+            await show_collections(b"", timeout=_CONNECT_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            raise NotReady(f"no list of collections: {error.code().name}") from error
+
+
+async def http_ready(url: str) -> None:
+    """`GET url` is answered with 200."""
+    import httpx
+
+    try:
+        async with httpx.AsyncClient(timeout=_CONNECT_TIMEOUT_S, trust_env=False) as client:
+            response = await client.get(url)
+    except httpx.HTTPError as error:
+        raise NotReady(f"{url}: {error or type(error).__name__}") from error
+    if response.status_code != 200:
+        raise NotReady(f"{url} answers {response.status_code}: {response.text[:300]}")

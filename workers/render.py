@@ -1,0 +1,167 @@
+"""PDF -> pages, a window at a time, drawn in child processes that can be killed.
+
+    window -> the chosen engine -> pages
+                  | a crash, a timeout, a page left undrawn
+                  v
+              each such page by itself, in every engine in turn -> page, or an error that names it
+
+The fast path draws a whole window in one call. Only where that fails is it taken apart, so that one bad page costs
+its neighbours time and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from math import inf
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import structlog
+
+from ingestion import metrics
+from ingestion.errors import PageRenderFailed, RendererMissing, RenderTimeout
+from ingestion.model import Page
+from ingestion.pdf import inspect_pdf, page_sizes, run_on_pdf
+from ingestion.sandbox import ChildCrashed, ChildTimeout, Sandbox
+from ingestion.settings import RenderSettings
+from workers import poppler
+from workers.dpi import PagePlan, document_dpi, plan_page
+from workers.drawing import Drawing, DrawingOrder, DrawnPage, Engine, draw
+
+log = structlog.get_logger(__name__)
+
+_CHILD_START_S: Final = 5.0
+"""On top of the render timeout: a fresh child first has to import what it works with."""
+
+
+def engines(renderer: str) -> tuple[Engine, ...]:
+    """The engine that draws, and after it the one that is tried on what the first does not draw.
+
+    Raises RendererMissing where `renderer` is "poppler" and poppler is not installed.
+    """
+    has_poppler = poppler.is_installed()
+    if renderer == "poppler" and not has_poppler:
+        raise RendererMissing(
+            "PAGEMILL_RENDERER is poppler, but pdftoppm and pdfinfo are not on the PATH. Install them "
+            "(apt-get install poppler-utils, dnf install poppler-utils, brew install poppler), "
+            "or set PAGEMILL_RENDERER to auto"
+        )
+    if not has_poppler:
+        return ("pdfium",)
+    return ("pdfium", "poppler") if renderer == "pdfium" else ("poppler", "pdfium")
+
+
+class PdfRenderer:
+    """Implements the port Renderer."""
+
+    def __init__(self, settings: RenderSettings, *, max_pages: int) -> None:
+        """Raises RendererMissing."""
+        self._settings = settings
+        self._max_pages = max_pages
+        self._engines = engines(settings.renderer)
+        self._sandbox = Sandbox(processes=settings.render_processes, memory_bytes=settings.render_memory_bytes)
+
+    async def open(self, path: Path, *, pixels: bool) -> PdfPageSource:
+        timeout_s = self._settings.render_timeout_s + _CHILD_START_S
+        # The count is checked first: a file may claim a billion pages.
+        await inspect_pdf(self._sandbox, path, max_pages=self._max_pages, timeout_s=timeout_s)
+        sizes_pt = await run_on_pdf(self._sandbox, page_sizes, path, timeout_s=timeout_s)
+        return PdfPageSource(path, sizes_pt, self._settings, self._sandbox, self._engines, with_pixels=pixels)
+
+
+class PdfPageSource:
+    """Implements the port PageSource. Of the document it holds the page sizes, two numbers a page."""
+
+    def __init__(
+        self,
+        path: Path,
+        sizes_pt: Sequence[tuple[float, float]],
+        settings: RenderSettings,
+        sandbox: Sandbox,
+        engines: tuple[Engine, ...],
+        *,
+        with_pixels: bool,
+    ) -> None:
+        self._path = path
+        self._sizes_pt = sizes_pt
+        self._settings = settings
+        self._sandbox = sandbox
+        self._engines = engines
+        self._with_pixels = with_pixels
+        self._dpi = document_dpi(settings.dpi_policy, len(sizes_pt), settings.fixed_dpi)
+
+    @property
+    def pages(self) -> int:
+        return len(self._sizes_pt)
+
+    @property
+    def dpi(self) -> int:
+        return self._dpi
+
+    async def windows(self, first_page: int) -> AsyncIterator[list[Page]]:
+        step = self._settings.render_window_pages
+        for first in range(first_page, self.pages + 1, step):
+            plans = [self._plan(number) for number in range(first, min(first + step, self.pages + 1))]
+            with metrics.CONVERSION.time():
+                window = await self._window(plans)
+            yield window
+
+    def _plan(self, number: int) -> PagePlan:
+        width_pt, height_pt = self._sizes_pt[number - 1]
+        if not (0 < width_pt < inf and 0 < height_pt < inf):
+            raise PageRenderFailed(f"page {number} cannot be drawn: its size is {width_pt:g} x {height_pt:g} points")
+        return plan_page(number, width_pt, height_pt, self._dpi, self._settings.max_page_px)
+
+    async def _window(self, plans: Sequence[PagePlan]) -> list[Page]:
+        drawn: dict[int, DrawnPage] = {}
+        # Where the whole window comes to nothing, drawing its pages one by one shows which of them is to blame. That
+        # is a second chance as well: a child may have died of something that no page had a part in.
+        with suppress(ChildTimeout, ChildCrashed, poppler.PopplerTimeout):
+            drawn = (await self._draw(plans, self._engines[0])).pages
+        return [_page(plan.number, drawn.get(plan.number) or await self._draw_alone(plan)) for plan in plans]
+
+    async def _draw_alone(self, plan: PagePlan) -> DrawnPage:
+        """Raises PageRenderFailed or RenderTimeout once every engine has failed on the page."""
+        causes: list[str] = []
+        timeouts = 0
+        for engine in self._engines:
+            try:
+                drawing = await self._draw([plan], engine)
+            except (ChildTimeout, poppler.PopplerTimeout):
+                causes.append(f"{engine}: not done within {self._settings.render_timeout_s:g} s")
+                timeouts += 1
+            except ChildCrashed as error:
+                causes.append(f"{engine}: {error}")
+            else:
+                if plan.number in drawing.pages:
+                    return drawing.pages[plan.number]
+                causes.append(f"{engine}: {drawing.refused[plan.number]}")
+            log.warning("page not drawn", path=str(self._path), page_number=plan.number, cause=causes[-1])
+        kind = RenderTimeout if timeouts == len(causes) else PageRenderFailed
+        raise kind(f"page {plan.number} cannot be drawn: {'; '.join(causes)}")
+
+    async def _draw(self, plans: Sequence[PagePlan], engine: Engine) -> Drawing:
+        settings = self._settings
+        order = DrawingOrder(
+            path=str(self._path),
+            pages=tuple(plans),
+            engine=engine,
+            timeout_s=settings.render_timeout_s,
+            image_format=settings.image_format,
+            image_quality=settings.image_quality,
+            max_text_chars=settings.max_text_chars,
+            with_rgb=self._with_pixels,
+        )
+        drawing = await self._sandbox.run(draw, order, timeout_s=settings.render_timeout_s + _CHILD_START_S)
+        for stage, cpu_s in drawing.cpu_s.items():
+            metrics.STAGE_CPU.labels(stage).inc(cpu_s)
+        return drawing
+
+
+def _page(number: int, drawn: DrawnPage) -> Page:
+    pixels = None
+    if drawn.rgb is not None:
+        pixels = np.frombuffer(drawn.rgb, dtype=np.uint8).reshape(drawn.height_px, drawn.width_px, 3)
+    return Page(number, drawn.width_px, drawn.height_px, drawn.image, drawn.text, pixels)

@@ -1,0 +1,159 @@
+"""How each of the five servers is run: its command line, its data, its ports, its address, its probe."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from workers import binaries, probes
+from workers.datadir import Secrets
+from workers.supervise import ProcessSpec
+
+HOST: Final = "127.0.0.1"
+BUCKET: Final = "pagemill"
+FOLDERS: Final = ("kafka", "mongo", "redis", "s3", "milvus")
+"""Under the data directory, one per server."""
+
+_S3_PORT_OPTIONS: Final = {
+    "s3": "-s3.port",
+    "s3-grpc": "-s3.port.grpc",
+    "s3-master": "-master.port",
+    "s3-master-grpc": "-master.port.grpc",
+    "s3-volume": "-volume.port",
+    "s3-volume-grpc": "-volume.port.grpc",
+    "s3-filer": "-filer.port",
+    "s3-filer-grpc": "-filer.port.grpc",
+    "s3-admin": "-admin.port",
+    "s3-admin-grpc": "-admin.port.grpc",
+}
+"""Every port that the S3 server opens; one left to its default would keep a second stack from starting."""
+
+PORTS: Final = ("kafka", "mongo", "redis", "milvus", *_S3_PORT_OPTIONS)
+
+# Killed with its parent, a server would lose its latest writes: an orphan is asked to stop instead.
+_server = partial(ProcessSpec, orphan_signal=signal.SIGTERM)
+
+
+def all_servers(root: Path, ports: Mapping[str, int], secrets: Secrets) -> list[ProcessSpec]:
+    """The specs of all five. Raises StackError where one is not installed."""
+    return [
+        _kafka(root / "kafka", ports["kafka"]),
+        _mongo(root / "mongo", ports["mongo"]),
+        _redis(root / "redis", ports["redis"]),
+        _s3(root / "s3", ports, secrets),
+        _milvus(root / "milvus", ports["milvus"]),
+    ]
+
+
+def environment(ports: Mapping[str, int], secrets: Secrets) -> dict[str, str]:
+    """The settings of a process that uses these servers."""
+    return {
+        "PAGEMILL_KAFKA_BOOTSTRAP": _address(ports["kafka"]),
+        # This broker answers an empty fetch at once; without a rest each idle worker takes half a core.
+        "PAGEMILL_KAFKA_IDLE_REST_MS": "100",
+        "PAGEMILL_MONGO_URI": _mongo_uri(ports["mongo"]),
+        "PAGEMILL_REDIS_URL": _redis_url(ports["redis"]),
+        "PAGEMILL_S3_ENDPOINT": _address(ports["s3"]),
+        "PAGEMILL_S3_ACCESS_KEY": secrets.s3_access_key,
+        "PAGEMILL_S3_SECRET_KEY": secrets.s3_secret_key,
+        "PAGEMILL_S3_BUCKET": BUCKET,
+        "PAGEMILL_S3_SECURE": "false",
+        "PAGEMILL_MILVUS_URI": _milvus_uri(ports["milvus"]),
+    }
+
+
+def _kafka(folder: Path, port: int) -> ProcessSpec:
+    return _server(
+        name="kafka",
+        argv=_argv("kafka", "start", "--only", "kafka", "--kafka-port", port, "--data-dir", folder),
+        address=_address(port),
+        probe=partial(probes.kafka, _address(port)),
+        cwd=folder,
+    )
+
+
+def _mongo(folder: Path, port: int) -> ProcessSpec:
+    config = folder / "empty.toml"
+    config.touch()  # named, so that the server looks for none in the user's home
+    options = ("--config", config, "--host", HOST, "--port", port, "--storage-path", folder / "db")
+    return _server(
+        name="mongo",
+        argv=_argv("mongo", *options, "--cache-size", "256M", "--sync-on-commit"),  # else a kill loses writes
+        address=_mongo_uri(port),
+        probe=partial(probes.mongo, _mongo_uri(port)),
+        cwd=folder,
+    )
+
+
+def _redis(folder: Path, port: int) -> ProcessSpec:
+    options = ("--port", port, "--bind", HOST, "--dir", folder, "--appendonly", "yes", "--save", "")
+    return _server(
+        name="redis",
+        argv=_argv("redis", *options, "--databases", 512),  # tests take one each
+        address=_redis_url(port),
+        probe=partial(probes.redis, _redis_url(port)),
+        cwd=folder,
+    )
+
+
+def _s3(folder: Path, ports: Mapping[str, int], secrets: Secrets) -> ProcessSpec:
+    address = _address(ports["s3"])
+    return _server(
+        name="s3",
+        argv=_argv(
+            "s3",
+            "-logtostderr=true",
+            "mini",
+            f"-dir={folder}",
+            f"-ip={HOST}",
+            f"-ip.bind={HOST}",
+            *(f"{option}={ports[name]}" for name, option in _S3_PORT_OPTIONS.items()),
+            "-s3.port.iceberg=0",
+            "-s3.port.lance=0",
+            "-s3.localSocket=s3.sock",  # relative, for the path of a socket is limited to 107 bytes
+            "-filer.localSocket=filer.sock",
+            "-admin.ui=false",
+            "-webdav=false",
+            "-master.telemetry=false",
+            f"-bucket={BUCKET}",
+        ),
+        address=f"http://{address}",
+        probe=partial(probes.s3, address, secrets.s3_access_key, secrets.s3_secret_key, BUCKET),
+        cwd=folder,
+        # With credentials in its environment it refuses everybody else's.
+        env={"AWS_ACCESS_KEY_ID": secrets.s3_access_key, "AWS_SECRET_ACCESS_KEY": secrets.s3_secret_key},
+    )
+
+
+def _milvus(folder: Path, port: int) -> ProcessSpec:
+    options = ("server", "--data-dir", folder, "--host", HOST, "--port", port)
+    return _server(
+        name="milvus",
+        argv=_argv("milvus", *options, "--max-workers", 1),  # with more, rows written side by side are lost
+        address=_milvus_uri(port),
+        probe=partial(probes.milvus, _milvus_uri(port)),
+        cwd=folder,
+    )
+
+
+def _argv(server: str, *options: object) -> tuple[str, ...]:
+    return (str(binaries.find(server)), *map(str, options))
+
+
+def _address(port: int) -> str:
+    return f"{HOST}:{port}"
+
+
+def _mongo_uri(port: int) -> str:
+    return f"mongodb://{HOST}:{port}/?directConnection=true"
+
+
+def _redis_url(port: int) -> str:
+    return f"redis://{HOST}:{port}/0"
+
+
+def _milvus_uri(port: int) -> str:
+    return f"http://{HOST}:{port}"

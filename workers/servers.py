@@ -1,0 +1,88 @@
+"""The five servers that Pagemill needs, running on 127.0.0.1 with their data under one directory."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Self
+
+from ingestion.concurrency import side_by_side
+from workers import server_specs
+from workers.datadir import DataDir
+from workers.supervise import ProcessSpec, Supervised
+
+
+class LocalServers:
+    """An async context manager: within it, every server answers. After it, none is left.
+
+    `environment` holds the settings of a process that wants to use them.
+    """
+
+    def __init__(self, data_dir: DataDir) -> None:
+        self.data_dir = data_dir
+        self.processes: list[Supervised] = []
+        self.environment: dict[str, str] = {}
+        self._lock_fd: int | None = None
+
+    @property
+    def is_reserved(self) -> bool:
+        """Whether the data directory is this stack's own at present."""
+        return self._lock_fd is not None
+
+    async def reserve(self) -> None:
+        """Take the data directory and choose ports, so that `environment` is known before anything runs.
+
+        Raises StackError where another stack uses the directory or a server is not installed.
+        """
+        self.data_dir.make(*server_specs.FOLDERS)
+        self._lock_fd = await self.data_dir.acquire()
+        self.data_dir.remove_stack()  # of a stack that was killed
+        secrets, ports = self.data_dir.secrets(), self.data_dir.ports(server_specs.PORTS)
+        self.environment = server_specs.environment(ports, secrets)
+        self.processes = [
+            self.supervised(spec) for spec in server_specs.all_servers(self.data_dir.root, ports, secrets)
+        ]
+
+    def supervised(self, spec: ProcessSpec) -> Supervised:
+        """A process of this data directory: its log is kept there, and the directory is taken while it lives."""
+        assert self._lock_fd is not None, "supervised() before reserve()"
+        return Supervised(spec, self.data_dir.log_path(spec.name), inherited_fds=(self._lock_fd,))
+
+    async def start(self) -> None:
+        """Start what was reserved, side by side. Raises the StackError of the first server that fails."""
+        await start_all(self.processes)
+
+    async def stop(self) -> None:
+        """Stop all and give the directory back. Safe to repeat, and after a start that failed half-way."""
+        await stop_all(self.processes)
+        if self._lock_fd is not None:
+            os.close(self._lock_fd)
+            self._lock_fd = None
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.reserve()
+            await self.start()
+        except BaseException:
+            await self.stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+
+async def start_all(processes: Iterable[Supervised]) -> None:
+    """Start side by side and wait until each is ready. Raises the first StackError and leaves the others running."""
+    processes = list(processes)
+    for process in processes:
+        await process.start()
+    await side_by_side(*(process.wait_ready() for process in processes))
+
+
+async def stop_all(processes: Iterable[Supervised]) -> None:
+    await asyncio.gather(*(process.stop() for process in processes))

@@ -1,0 +1,41 @@
+"""stack.json: where a running stack is reached, and which processes it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from workers.supervise import Supervised
+
+_SETTINGS: Final = {
+    "api_url": "PAGEMILL_API_URL",
+    "api_key": "PAGEMILL_API_KEY",
+    "embedder_url": "PAGEMILL_EMBEDDER_URL",
+    "kafka": "PAGEMILL_KAFKA_BOOTSTRAP",
+    "mongo": "PAGEMILL_MONGO_URI",
+    "redis": "PAGEMILL_REDIS_URL",
+    "milvus": "PAGEMILL_MILVUS_URI",
+}
+_S3_SETTINGS: Final = {
+    "endpoint": "PAGEMILL_S3_ENDPOINT",
+    "access_key": "PAGEMILL_S3_ACCESS_KEY",
+    "secret_key": "PAGEMILL_S3_SECRET_KEY",
+    "bucket": "PAGEMILL_S3_BUCKET",
+}
+
+
+def describe(environment: Mapping[str, str], processes: Iterable[Supervised]) -> dict[str, Any]:
+    """The content of stack.json, from the settings of the stack's processes."""
+    return {
+        **{key: environment[variable] for key, variable in _SETTINGS.items()},
+        "s3": {key: environment[variable] for key, variable in _S3_SETTINGS.items()},
+        "processes": [{"name": process.spec.name, "pid": process.pid} for process in processes],
+    }
+
+
+def environment_of(stack: Mapping[str, Any]) -> dict[str, str]:
+    """The settings of a process that wants to use the stack which `stack`, a stack.json, describes."""
+    return {
+        **{variable: stack[key] for key, variable in _SETTINGS.items()},
+        **{variable: stack["s3"][key] for key, variable in _S3_SETTINGS.items()},
+    }

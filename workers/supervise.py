@@ -1,0 +1,183 @@
+"""One child process: it cannot outlive its parent, is watched until it answers, and is stopped without remains."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import sys
+from asyncio.subprocess import DEVNULL, Process
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from ingestion.errors import IngestError
+
+REPORTED_LINES: Final = 20
+"""How much of its log a process that died is reported with."""
+
+_PR_SET_PDEATHSIG: Final = 1
+_LIBC: Final = ctypes.CDLL(None) if sys.platform == "linux" else None
+_PROBE_TIMEOUT_S: Final = 5.0
+_PROBE_PAUSE_S: Final = 0.1
+_LARGEST_LOG_BYTES: Final = 10 * 1024**2
+_TAIL_BYTES: Final = 64 * 1024
+
+
+class StackError(IngestError):
+    """The local stack cannot start or go on; the message says which process and why."""
+
+    code = "stack"
+
+
+class NotReady(Exception):
+    """A probe's answer while its process is not usable yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSpec:
+    """How to run a process. `env` is added to the parent's environment; `probe` raises NotReady until it is usable."""
+
+    name: str
+    argv: tuple[str, ...]
+    address: str
+    probe: Callable[[], Awaitable[None]]
+    cwd: Path | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    ready_s: float = 60.0
+    stop_s: float = 15.0
+    orphan_signal: signal.Signals = signal.SIGKILL
+    """What the kernel sends where the parent is killed and cannot stop the process itself."""
+
+
+class Supervised:
+    """A running `ProcessSpec`, in a process group of its own, with its output in `log_path`."""
+
+    def __init__(self, spec: ProcessSpec, log_path: Path, *, inherited_fds: tuple[int, ...] = ()) -> None:
+        self.spec = spec
+        self.log_path = log_path
+        self._inherited_fds = inherited_fds
+        self._process: Process | None = None
+        self._log_start_bytes = 0
+        self._group_ended = True
+
+    @property
+    def pid(self) -> int:
+        """Of the last start; 0 before the first."""
+        return self._process.pid if self._process else 0
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
+    async def start(self) -> None:
+        """Start it, or start it again after it has ended. Raises StackError where it cannot be executed."""
+        if self.log_path.exists() and self.log_path.stat().st_size > _LARGEST_LOG_BYTES:
+            self.log_path.replace(self.log_path.with_suffix(".log.1"))
+        with self.log_path.open("ab") as log:
+            self._log_start_bytes = log.tell()
+            try:
+                self._process = await asyncio.create_subprocess_exec(
+                    *self.spec.argv,
+                    stdin=DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    cwd=self.spec.cwd,
+                    env={**os.environ, **self.spec.env},
+                    start_new_session=True,
+                    pass_fds=self._inherited_fds,
+                    preexec_fn=_die_with_parent(self.spec.orphan_signal),
+                )
+            except OSError as error:
+                raise StackError(f"{self.spec.name} cannot be started: {error}") from error
+        self._group_ended = False
+
+    async def wait_ready(self) -> None:
+        """Return once the probe succeeds. Raises StackError where the process ends first or takes over `ready_s`."""
+        ended = asyncio.create_task(self.wait())
+        probed = asyncio.create_task(self._probe_until_ready())
+        try:
+            await asyncio.wait({ended, probed}, return_when=asyncio.FIRST_COMPLETED)
+            if not probed.done():
+                raise StackError(self.obituary())
+            probed.result()
+        finally:
+            for task in (ended, probed):
+                task.cancel()
+            await asyncio.gather(ended, probed, return_exceptions=True)
+
+    async def wait(self) -> int:
+        """Wait for its end, and return the exit status, negative for a signal. Nothing of its group is left then."""
+        assert self._process is not None, "wait() before start()"
+        status = await self._process.wait()
+        self.kill()
+        return status
+
+    async def stop(self) -> None:
+        """SIGTERM, then SIGKILL to whatever of its group is left after `stop_s`. Twice, or before start, is safe."""
+        if self._process is None:
+            return
+        if self.is_running:
+            self._process.terminate()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._process.wait(), self.spec.stop_s)
+        self.kill()
+        await self._process.wait()
+
+    def kill(self) -> None:
+        """SIGKILL to the process and its group. Once it has ended the group is signalled only once: the kernel may
+        give its number to somebody else."""
+        if self._process is None or self._group_ended:
+            return
+        self._group_ended = not self.is_running
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    def obituary(self) -> str:
+        """Why it is gone, with the last lines that it wrote since it was started."""
+        status = self._process.returncode if self._process else None
+        how = f"was killed by {signal.Signals(-status).name}" if status and status < 0 else f"exited with {status}"
+        lines = self._tail()
+        shown = "\n".join(f"  {line}" for line in lines) or "  (it wrote nothing)"
+        return f"{self.spec.name} {how}; the end of {self.log_path}:\n{shown}"
+
+    def _tail(self) -> list[str]:
+        with self.log_path.open("rb") as log:
+            size = log.seek(0, os.SEEK_END)
+            log.seek(max(self._log_start_bytes, size - _TAIL_BYTES))
+            return log.read().decode(errors="replace").splitlines()[-REPORTED_LINES:]
+
+    async def _probe_until_ready(self) -> None:
+        cause = "it was never asked"
+        try:
+            async with asyncio.timeout(self.spec.ready_s):
+                while True:
+                    try:
+                        async with asyncio.timeout(_PROBE_TIMEOUT_S):
+                            return await self.spec.probe()
+                    except NotReady as error:
+                        cause = str(error)
+                    except TimeoutError:
+                        cause = f"no answer within {_PROBE_TIMEOUT_S:g} s"
+                    await asyncio.sleep(_PROBE_PAUSE_S)
+        except TimeoutError as error:
+            raise StackError(
+                f"{self.spec.name} was not ready after {self.spec.ready_s:g} s ({cause}); see {self.log_path}"
+            ) from error
+
+
+def _die_with_parent(orphan_signal: signal.Signals) -> Callable[[], None] | None:
+    """What the child runs between fork and exec: as little as possible, for the parent may have threads."""
+    if _LIBC is None:
+        return None
+    libc, parent_pid = _LIBC, os.getpid()
+
+    def in_child() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, int(orphan_signal), 0, 0, 0)
+        if os.getppid() != parent_pid:  # the parent died before it could be watched
+            os._exit(1)
+
+    return in_child
