@@ -23,9 +23,9 @@ from redis import Redis
 
 from ingestion.settings import Settings
 from tests.waiting import wait_until
-from workers.datadir import DataDir
-from workers.servers import LocalServers
-from workers.stack_file import environment_of
+from workers.stack.datadir import DataDir
+from workers.stack.servers import LocalServers
+from workers.stack.stack_file import environment_of
 
 _START_S = 90.0
 _STOP_S = 60.0

@@ -28,8 +28,7 @@ class WordEmbedder:
 
     def _embed(self, text: str) -> Vectors:
         words = re.findall(r"\w+", text.lower())[:ROWS_PER_PAGE]
-        vectors = np.array([self._word(word) for word in words], np.float32).reshape(len(words), self.dim)
-        return vectors
+        return np.array([self._word(word) for word in words], np.float32).reshape(len(words), self.dim)
 
     def _word(self, word: str) -> Vectors:
         seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "little")

@@ -29,6 +29,9 @@ _UPSERT_BYTES: Final = 8 * 1024**2
 _DELETE_PAGES: Final = 256
 _MAX_TOP_K: Final = 16_384
 _STRONG: Final = "Strong"
+_KEEPALIVE_MS: Final = 330_000
+"""gRPC servers that were told nothing else drop whoever pings more often than every five minutes during a request,
+and pymilvus would ping every ten seconds."""
 
 
 def index_name(collection: str) -> str:
@@ -148,6 +151,7 @@ class MilvusVectorStore:
                     uri=self._settings.milvus_uri,
                     token=self._settings.milvus_token.get_secret_value(),
                     timeout=_CONNECT_TIMEOUT_S,
+                    grpc_options={"grpc.keepalive_time_ms": _KEEPALIVE_MS},
                 )
             return self._connected
 
@@ -201,13 +205,10 @@ class MilvusVectorStore:
         )
 
     def _index(self, client: MilvusClient, name: str) -> None:
+        graph = {"M": self._settings.hnsw_m, "efConstruction": self._settings.hnsw_ef_construction}
         index = client.prepare_index_params()
-        index.add_index(
-            "vector",
-            index_type="HNSW",
-            metric_type="IP",
-            params={"M": self._settings.hnsw_m, "efConstruction": self._settings.hnsw_ef_construction},
-        )
+        # Sent twice, flat and nested: pymilvus 3 flattens, and Milvus Lite reads the nested form only.
+        index.add_index("vector", index_type="HNSW", metric_type="IP", params={**graph, "params": graph})
         timeout_s = self._settings.milvus_timeout_s
         _unless_there(
             lambda: client.create_index(name, index, timeout=timeout_s),

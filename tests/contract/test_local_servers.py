@@ -14,9 +14,9 @@ from motor.motor_asyncio import AsyncIOMotorClient
 from pymilvus import DataType, MilvusClient
 from redis.asyncio import Redis
 
-from workers.datadir import DataDir
-from workers.servers import LocalServers
-from workers.supervise import StackError
+from workers.stack.datadir import DataDir
+from workers.stack.servers import LocalServers
+from workers.stack.supervise import StackError
 
 _TOPIC = "kept"
 _PAYLOAD = b"written before the restart"

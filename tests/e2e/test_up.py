@@ -17,7 +17,7 @@ import pytest
 
 from tests.conftest import Up, clean_environment
 from tests.waiting import wait_until
-from workers.datadir import DataDir
+from workers.stack.datadir import DataDir
 
 pytestmark = pytest.mark.e2e
 

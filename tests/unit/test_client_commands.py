@@ -23,7 +23,7 @@ from workers.cli import app
 from workers.commands.reporters import BarReporter
 from workers.commands.terminal import plain
 from workers.commands.views import DocumentView, Hit
-from workers.datadir import DataDir
+from workers.stack.datadir import DataDir
 
 UNREADABLE = Path("/proc/self/mem")
 

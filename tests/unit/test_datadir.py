@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from workers.datadir import DataDir
-from workers.supervise import StackError
+from workers.stack.datadir import DataDir
+from workers.stack.supervise import StackError
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ async def test_stack_json_is_believed_only_while_its_stack_runs(directory: DataD
 _HOLDER = """
 import asyncio, subprocess, sys
 from pathlib import Path
-from workers.datadir import DataDir
+from workers.stack.datadir import DataDir
 directory = DataDir(Path(sys.argv[1]))
 lock = asyncio.run(directory.acquire())
 directory.write_stack({"api_url": "http://127.0.0.1:1"})

@@ -11,9 +11,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from workers import datadir
-from workers.checks import Finding, Verdict, check_machine
-from workers.stack_file import environment_of
+from workers.commands.checks import Finding, Verdict, check_machine
+from workers.stack import datadir
+from workers.stack.stack_file import environment_of
 
 _STYLES = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.MISSING: "red"}
 
@@ -23,7 +23,7 @@ def doctor(
 ) -> None:
     """Check this machine and the servers within reach; exit status 1 where something necessary is missing."""
     from ingestion.settings import Settings
-    from workers.reachability import check_services
+    from workers.commands.reachability import check_services
 
     directory = datadir.DataDir(data_dir)
     if stack := directory.read_stack():

@@ -54,7 +54,6 @@ def _settings() -> Settings:
 
 async def _api(settings: Settings) -> None:
     from ingestion.api.app import create_app
-
     from ingestion.bootstrap import open_services
     from ingestion.search import Searcher
 

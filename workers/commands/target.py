@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ingestion.errors import BadRequest, DependencyUnavailable
 from ingestion.settings import ApiSettings
-from workers import datadir
+from workers.stack import datadir
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from workers import datadir
-from workers.stack_file import environment_of
+from workers.stack import datadir
+from workers.stack.stack_file import environment_of
 
 app = typer.Typer(help="Topics and what else the services must hold.", no_args_is_help=True)
 

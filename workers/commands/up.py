@@ -12,10 +12,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from workers import datadir
+from workers.stack import datadir
 
 if TYPE_CHECKING:
-    from workers.stack import LocalStack
+    from workers.stack.local import LocalStack
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _INTERRUPTED: Final = 130
@@ -36,7 +36,7 @@ def up(
     ] = EmbedderKind.LOCAL,
 ) -> None:
     """Start servers, API, embedder and workers on this machine; Ctrl-C stops them all."""
-    from workers.stack import LocalStack
+    from workers.stack.local import LocalStack
 
     errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     stack = LocalStack(datadir.DataDir(data_dir), workers=workers, embedder=embedder, report=errors.print)

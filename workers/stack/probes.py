@@ -10,7 +10,7 @@ import asyncio
 from typing import Final
 from urllib.parse import urlsplit
 
-from workers.supervise import NotReady
+from workers.stack.supervise import NotReady
 
 _CONNECT_TIMEOUT_S: Final = 2.0
 

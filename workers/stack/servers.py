@@ -9,9 +9,9 @@ from types import TracebackType
 from typing import Self
 
 from ingestion.concurrency import side_by_side
-from workers import server_specs
-from workers.datadir import DataDir
-from workers.supervise import ProcessSpec, Supervised
+from workers.stack import server_specs
+from workers.stack.datadir import DataDir
+from workers.stack.supervise import ProcessSpec, Supervised
 
 
 class LocalServers:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from workers.supervise import StackError
+from workers.stack.supervise import StackError
 
 INSTALL: Final = "pip install 'pagemill[stack]'"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from workers.supervise import Supervised
+from workers.stack.supervise import Supervised
 
 _SETTINGS: Final = {
     "api_url": "PAGEMILL_API_URL",

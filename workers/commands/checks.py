@@ -11,8 +11,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from workers import binaries
-from workers.supervise import StackError
+from workers.stack import binaries
+from workers.stack.supervise import StackError
 
 _OLDEST_PYTHON: Final = (3, 11)
 _LITTLE_DISK_BYTES: Final = 5 * 1024**3

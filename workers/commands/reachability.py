@@ -9,9 +9,9 @@ from typing import Final
 from ingestion.bootstrap import open_services
 from ingestion.errors import IngestError
 from ingestion.settings import Settings
-from workers import probes
-from workers.checks import Finding, Verdict
-from workers.supervise import NotReady
+from workers.commands.checks import Finding, Verdict
+from workers.stack import probes
+from workers.stack.supervise import NotReady
 
 _ANSWER_S: Final = 10.0
 

@@ -10,11 +10,11 @@ from typing import Final, NoReturn
 from ingestion.concurrency import side_by_side
 from ingestion.prepare import prepare
 from ingestion.settings import Settings
-from workers import app_specs
-from workers.datadir import DataDir
-from workers.servers import LocalServers, start_all, stop_all
-from workers.stack_file import describe
-from workers.supervise import StackError, Supervised
+from workers.stack import app_specs, server_specs
+from workers.stack.datadir import DataDir
+from workers.stack.servers import LocalServers, start_all, stop_all
+from workers.stack.stack_file import describe
+from workers.stack.supervise import StackError, Supervised
 
 _FIRST_BACKOFF_S: Final = 1.0
 _LONGEST_BACKOFF_S: Final = 30.0
@@ -76,6 +76,8 @@ class LocalStack:
         names = (app_specs.API, app_specs.EMBEDDER, *self._worker_names)
         ports, secrets = self._data_dir.ports(names), self._data_dir.secrets()
         env = {
+            **server_specs.DEFAULTS,
+            **{name: os.environ[name] for name in server_specs.DEFAULTS if name in os.environ},
             **self._servers.environment,
             **app_specs.environment(ports, secrets),
             "PAGEMILL_EMBEDDER": self._embedder_kind,

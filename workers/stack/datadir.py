@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from workers.supervise import StackError
+from workers.stack.supervise import StackError
 
 DEFAULT: Final = Path(".pagemill")
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Final
 
-from workers import probes
-from workers.datadir import Secrets
-from workers.server_specs import HOST
-from workers.supervise import ProcessSpec
+from workers.stack import probes
+from workers.stack.datadir import Secrets
+from workers.stack.server_specs import HOST
+from workers.stack.supervise import ProcessSpec
 
 API: Final = "api"
 EMBEDDER: Final = "embedder"

@@ -1,0 +1,1 @@
+"""The local stack: the five servers as child processes, and Pagemill's own processes around them."""
