@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test lint milvus-server clean
+.PHONY: install demo test lint lock milvus-server clean
 
 install: $(VENV)/.installed
 
@@ -31,6 +31,13 @@ milvus-server: .milvus-venv/.installed
 	$(PYTHON) -m venv .milvus-venv
 	.milvus-venv/bin/pip install --quiet --disable-pip-version-check milvus==2.3.5 'setuptools<70'
 	touch $@
+
+# Pins of a fresh environment; without the build's suffix torch stays installable from every index.
+lock:
+	$(PYTHON) -m venv .lock-venv
+	.lock-venv/bin/pip install --quiet --disable-pip-version-check -e '.[local,stack,dev]'
+	.lock-venv/bin/pip freeze --exclude-editable | sed 's/+cpu//' > constraints.txt
+	rm -rf .lock-venv
 
 clean:
 	rm -rf $(VENV) .milvus-venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
