@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 from ingestion.adapters.embedding_http import RemoteEmbedder
 from ingestion.adapters.kafka import KafkaJobQueue
+from ingestion.adapters.kafka_topics import KafkaDeadLetters
 from ingestion.adapters.milvus import MilvusVectorStore
 from ingestion.adapters.minio import MinioBlobStore
 from ingestion.adapters.mongo import MongoDocumentStore
 from ingestion.adapters.redis import RedisProgress
-from ingestion.ports import BlobStore, DocumentStore, Embedder, JobQueue, Progress, VectorStore
+from ingestion.ports import BlobStore, DeadLetters, DocumentStore, Embedder, JobQueue, Progress, VectorStore
 from ingestion.settings import Settings
 
 
@@ -25,6 +26,7 @@ class Services:
 
     settings: Settings
     queue: JobQueue
+    dead_letters: DeadLetters
     blobs: BlobStore
     vectors: VectorStore
     documents: DocumentStore
@@ -39,6 +41,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     async with AsyncExitStack() as stack:
         yield Services(
             settings=settings,
+            dead_letters=KafkaDeadLetters(settings.kafka),
             blobs=await stack.enter_async_context(MinioBlobStore(settings.s3)),
             documents=await stack.enter_async_context(MongoDocumentStore(settings.mongo)),
             vectors=await stack.enter_async_context(MilvusVectorStore(settings.milvus)),

@@ -66,31 +66,51 @@ class PermanentError(IngestError):
     code = "permanent"
 
 
-class NotAPdf(PermanentError):
+class FileError(PermanentError):
+    """The file itself is at fault, not whoever handles it."""
+
+    code = "file"
+
+
+class NotAPdf(FileError):
+    """The file has no PDF header where one has to be."""
+
     code = "not_a_pdf"
 
 
-class EmptyFile(PermanentError):
+class EmptyFile(FileError):
+    """The file has no bytes."""
+
     code = "empty_file"
 
 
-class CorruptPdf(PermanentError):
+class CorruptPdf(FileError):
+    """The file is damaged: no reader opens it, or it crashes its reader or holds it up."""
+
     code = "corrupt_pdf"
 
 
-class EncryptedPdf(PermanentError):
+class EncryptedPdf(FileError):
+    """The PDF opens only with a password, or is encrypted in a way that cannot be read."""
+
     code = "encrypted_pdf"
 
 
-class NoPages(PermanentError):
+class NoPages(FileError):
+    """The PDF opens, and has no pages."""
+
     code = "no_pages"
 
 
-class FileTooLarge(PermanentError):
+class FileTooLarge(FileError):
+    """The file is larger than is accepted."""
+
     code = "file_too_large"
 
 
-class TooManyPages(PermanentError):
+class TooManyPages(FileError):
+    """The PDF has more pages than are accepted."""
+
     code = "too_many_pages"
 
 
@@ -100,19 +120,19 @@ class TooManyFiles(PermanentError):
     code = "too_many_files"
 
 
-class PageRenderFailed(PermanentError):
+class PageRenderFailed(FileError):
     """A page that no renderer can draw."""
 
     code = "page_render_failed"
 
 
-class RenderTimeout(PermanentError):
+class RenderTimeout(FileError):
     """A page that takes longer than the render time limit in every renderer."""
 
     code = "render_timeout"
 
 
-class AttemptsExhausted(PermanentError):
+class AttemptsExhausted(FileError):
     """Every attempt so far ended without a verdict, most likely with the death of its worker."""
 
     code = "attempts_exhausted"
@@ -149,6 +169,8 @@ class Unauthorized(PermanentError):
 
 
 class NotFound(PermanentError):
+    """There is no such document, object or address."""
+
     code = "not_found"
 
 

@@ -1,12 +1,16 @@
 """The wire format of jobs and events: UTF-8 JSON objects that carry their version.
 
-A reader accepts every version it knows and ignores fields it does not, so that a newer writer may add some.
+A reader accepts every version it knows and ignores fields it does not, so that a newer writer may add some. A job that
+is to be tried again keeps its key and value byte for byte; when, and where it was first read, stands in the headers.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
 
 from ingestion.errors import BadMessage
 from ingestion.model import Document, IngestJob
@@ -17,7 +21,66 @@ EVENT_VERSION: Final = 1
 HEADER_TYPE: Final = "pagemill.type"
 HEADER_VERSION: Final = "pagemill.version"
 
+HEADER_DUE_MS: Final = "pagemill.retry.due.ms"
+HEADER_ORIGIN: Final = "pagemill.retry.origin"
+
 Headers = list[tuple[str, bytes]]
+
+Partition: TypeAlias = tuple[str, int]
+"""(topic, partition number)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The record in which the broker first gave a job out."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One consumed record."""
+
+    partition: Partition
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+    @property
+    def origin(self) -> Origin:
+        """This record itself, unless it is a retry and says of which."""
+        try:
+            topic, partition, offset = dict(self.headers)[HEADER_ORIGIN].decode().rsplit(":", 2)
+            return Origin(topic, int(partition), int(offset))
+        except (KeyError, ValueError):
+            return Origin(*self.partition, self.offset)
+
+    @property
+    def due_in_s(self) -> float:
+        """How long to wait before this job may be tried again, by the clocks of its writer and of this machine."""
+        try:
+            due_ms = int(dict(self.headers)[HEADER_DUE_MS])
+        except (KeyError, ValueError):
+            return 0.0
+        return max(0.0, due_ms / 1000 - time.time())
+
+
+def first_headers(headers: Iterable[tuple[str, bytes]]) -> Headers:
+    """`headers` as the record had them before its first retry."""
+    return [header for header in headers if header[0] not in (HEADER_DUE_MS, HEADER_ORIGIN)]
+
+
+def retry_headers(record: Record, delay_ms: int) -> Headers:
+    """The headers of `record` published again, due in `delay_ms`. Its own are kept."""
+    origin = record.origin
+    return [
+        *first_headers(record.headers),
+        (HEADER_ORIGIN, f"{origin.topic}:{origin.partition}:{origin.offset}".encode()),
+        (HEADER_DUE_MS, str(round(time.time() * 1000) + delay_ms).encode()),
+    ]
 
 
 def encode_job(job: IngestJob) -> tuple[bytes, bytes, Headers]:

@@ -25,6 +25,15 @@ STAGE_CPU: Final = Counter(
 )
 ENTITIES: Final = Gauge("milvus_collection_entities", "rows of a collection", ["collection"])
 GPU_MEMORY: Final = Gauge("gpu_memory_usage_bytes", "GPU memory in use by this process")
+RETRIES: Final = Counter("ingestion_retries_total", "attempts put off to a retry topic", ["code"])
+DEAD_LETTERS: Final = Counter("ingestion_dead_letters_total", "dead letters written", ["code"])
+BREAKER_OPEN: Final = Gauge("ingestion_breaker_open", "1 while jobs wait for a server to come back", ["dependency"])
 LAG: Final = Gauge("kafka_consumer_lag", "records published and not yet committed", ["topic", "partition"])
 IN_FLIGHT: Final = Gauge("ingestion_jobs_in_flight", "documents being worked on by this process")
+REPAIRS: Final = Counter(
+    "ingestion_repairs_total", "what a crash or an outage had left behind, put right by the janitor", ["kind"]
+)
+FINDINGS: Final = Gauge(
+    "ingestion_audit_findings", "mismatches between the stores that the last audit found and left", ["store", "kind"]
+)
 SEARCH: Final = Histogram("search_duration_seconds", "one search, by part", ["part"], buckets=_SHORT_S)

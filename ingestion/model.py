@@ -18,6 +18,8 @@ ROWS_PER_PAGE: Final = 2048
 """A patch row's primary key is `page_key * ROWS_PER_PAGE + patch`, so a page holds at most this many vectors."""
 
 MAX_FILENAME_BYTES: Final = 255
+DOCUMENTS_PREFIX: Final = "documents/"
+"""Every object of every document is under it."""
 
 Vectors = NDArray[np.float32]
 """One page or one query: (tokens, dim) float32, each row of unit length."""
@@ -86,7 +88,10 @@ class Document:
     owner: str = ""
     lease_until_ms: int = 0
     outbox: str = "pending"
+    letter: str = ""
+    """Of a failed document: whether its dead letter is `pending` or `sent`."""
     error: Failure | None = None
+    """Of a failed document its cause, of one that waits for a retry that of the last attempt."""
     created_at: datetime | None = None
     updated_at: datetime | None = None
     ready_at: datetime | None = None
@@ -94,6 +99,48 @@ class Document:
     def page_key(self, page_number: int) -> int:
         """The key of page `page_number` (from 1) in this document's reserved range."""
         return self.first_page_key + page_number - 1
+
+    @property
+    def page_keys(self) -> range:
+        """The document's reserved range."""
+        return range(self.first_page_key, self.first_page_key + self.pages)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of a document's story. `event` is claimed, postponed, released, failed, ready or replayed."""
+
+    at: datetime
+    event: str
+    attempt: int
+    worker: str
+    detail: str
+
+
+class StaleKind(StrEnum):
+    """What a crash or an outage can leave behind in the records."""
+
+    UNPUBLISHED = "unpublished"
+    """Received or queued, and the outbox is still pending."""
+    UNBURIED = "unburied"
+    """Failed, and the dead letter is still pending."""
+    ABANDONED = "abandoned"
+    """Processing, and the lease ran out."""
+    LOST = "lost"
+    """Queued and published: perhaps it is only waiting its turn, perhaps the broker has lost the job."""
+    HALF_DELETED = "half_deleted"
+    """Deleting."""
+
+
+@dataclass(frozen=True, slots=True)
+class LetterMark:
+    """What was done about a dead letter: `action` is replayed or discarded, `by` and `why` are whoever did it says."""
+
+    letter_id: str
+    action: str
+    by: str
+    why: str
+    at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +201,7 @@ def source_key(document: str) -> str:
 
 
 def document_prefix(document: str) -> str:
-    return f"documents/{document}/"
+    return f"{DOCUMENTS_PREFIX}{document}/"
 
 
 def pages_prefix(document: str) -> str:

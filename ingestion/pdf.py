@@ -6,6 +6,7 @@ file per child at a time.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import pypdfium2
-from pypdfium2.raw import FPDF_ERR_PASSWORD, FPDF_ERR_SECURITY
+from pypdfium2.raw import FPDF_ERR_PASSWORD, FPDF_ERR_SECURITY, FPDF_CloseDocument, FPDF_LoadDocument
 
 from ingestion.errors import CorruptPdf, EmptyFile, EncryptedPdf, NoPages, NotAPdf, TooManyPages
 from ingestion.sandbox import ChildCrashed, ChildTimeout, Sandbox
@@ -54,9 +55,13 @@ def check_magic(head: bytes) -> None:
 
 
 async def run_on_pdf(sandbox: Sandbox, function: Callable[[str], T], path: Path, *, timeout_s: float) -> T:
-    """Call `function(str(path))` in a child. A file that kills its reader, or holds it up, is CorruptPdf."""
+    """Call `function(str(path))` in a child. A file that twice kills its reader, or holds it up, is CorruptPdf."""
     try:
-        return await sandbox.run(function, str(path), timeout_s=timeout_s)
+        try:
+            return await sandbox.run(function, str(path), timeout_s=timeout_s)
+        except ChildCrashed:
+            # Children are reused: this one may have been dead before it was given the file.
+            return await sandbox.run(function, str(path), timeout_s=timeout_s)
     except ChildTimeout as error:
         raise CorruptPdf(f"the PDF could not be read within {timeout_s:g} s") from error
     except ChildCrashed as error:
@@ -85,14 +90,28 @@ def page_sizes(path: str) -> list[tuple[float, float]]:
 
 
 def _open(path: str) -> pypdfium2.PdfDocument:
+    """Raises EncryptedPdf, CorruptPdf, NoPages."""
     try:
         return pypdfium2.PdfDocument(path)
     except pypdfium2.PdfiumError as error:
+        if _opens(path):
+            raise NoPages("the PDF has no pages") from error
         if error.err_code == FPDF_ERR_PASSWORD:
             raise EncryptedPdf("the PDF is encrypted and needs a password") from error
         if error.err_code == FPDF_ERR_SECURITY:
             raise EncryptedPdf("the PDF is encrypted in a way that cannot be read") from error
         raise CorruptPdf(f"the PDF does not open: {error}") from error
+
+
+def _opens(path: str) -> bool:
+    """False where PDFium refuses the file.
+
+    pypdfium2 raises for a document without pages too, with whatever error PDFium met last, in an earlier file perhaps.
+    """
+    document = FPDF_LoadDocument(os.fsencode(path) + b"\0", None)
+    if document:
+        FPDF_CloseDocument(document)
+    return bool(document)
 
 
 def _count_pages(pdf: pypdfium2.PdfDocument) -> int:

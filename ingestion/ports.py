@@ -11,7 +11,21 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from ingestion.model import Document, Failure, IngestJob, Page, PageRecord, PageVectors, Vectors
+from ingestion.inventory import BlobInventory, RecordInventory, RowInventory
+from ingestion.letters import DeadLetter
+from ingestion.messages import Record
+from ingestion.model import (
+    Document,
+    Event,
+    Failure,
+    IngestJob,
+    LetterMark,
+    Page,
+    PageRecord,
+    PageVectors,
+    StaleKind,
+    Vectors,
+)
 
 
 class JobQueue(Protocol):
@@ -20,13 +34,32 @@ class JobQueue(Protocol):
     async def publish(self, job: IngestJob) -> None:
         """Publish with key = document id. Twice makes two messages of one job, which workers treat as one."""
 
+    async def retry(self, record: Record, delay_s: int) -> None:
+        """Publish the record again, key and value untouched, on the retry topic of `delay_s`."""
+
+    async def bury(self, letter: DeadLetter) -> None:
+        """Publish on the dead-letter topic. Twice makes two records of one letter, which readers take for one."""
+
+    async def replay(self, letter: DeadLetter) -> None:
+        """Publish the letter's record on the jobs topic, with key, value and headers as they first came."""
+
     async def announce(self, document: Document) -> None:
         """Publish the document's present state on the events topic. At least once."""
 
     async def ping(self) -> None: ...
 
 
-class BlobStore(Protocol):
+class DeadLetters(Protocol):
+    """The dead-letter topic, read without a consumer group: looking at it changes nothing."""
+
+    def read(self) -> AsyncIterator[DeadLetter]:
+        """Every letter that is on the topic now, oldest first within a partition, each id once.
+
+        Records that are no letters are skipped and logged.
+        """
+
+
+class BlobStore(BlobInventory, Protocol):
     """The object store. Keys are made by `ingestion.model`. Writing or deleting twice is the same as once."""
 
     async def put(self, key: str, data: bytes, content_type: str) -> None: ...
@@ -46,6 +79,9 @@ class BlobStore(Protocol):
     async def delete_prefix(self, prefix: str) -> int:
         """Delete every object under `prefix`; returns how many there were."""
 
+    async def delete(self, keys: Sequence[str]) -> None:
+        """Delete these objects, where they are there."""
+
     async def list_keys(self, prefix: str) -> list[str]: ...
 
     async def presign(self, key: str, expires_s: int) -> str:
@@ -54,7 +90,7 @@ class BlobStore(Protocol):
     async def ping(self) -> None: ...
 
 
-class VectorStore(Protocol):
+class VectorStore(RowInventory, Protocol):
     """One ANN index per document collection. All writes are by primary key: doing them twice is the same as once."""
 
     async def ensure(self, collection: str, dim: int) -> None:
@@ -87,7 +123,7 @@ class VectorStore(Protocol):
     async def ping(self) -> None: ...
 
 
-class DocumentStore(Protocol):
+class DocumentStore(RecordInventory, Protocol):
     """The records, and the ledger that says who works on what.
 
     `fence` grows with every claim and every delete. A method that takes a fence does nothing and raises LeaseLost
@@ -103,6 +139,9 @@ class DocumentStore(Protocol):
     async def collection_fingerprint(self, collection: str) -> str | None:
         """The embedder bound to the collection, None before its first page."""
 
+    async def collections(self) -> Sequence[str]:
+        """The collections that an embedder is bound to, in the order of their names."""
+
     async def insert(self, document: Document) -> bool:
         """Insert as `received` with the outbox pending; False, and nothing changed, where the id exists."""
 
@@ -116,8 +155,11 @@ class DocumentStore(Protocol):
     async def mark_queued(self, document_id: str) -> None:
         """The broker has the job: outbox sent, and `received` becomes `queued`. Twice is safe."""
 
-    async def requeue(self, document_id: str) -> bool:
-        """`failed` becomes `queued` with the outbox pending and no attempts; False where it was not failed."""
+    async def requeue(self, document_id: str, *, fence: int | None = None) -> bool:
+        """`failed` becomes `queued` with the outbox pending and no attempts; pages that are stored stay stored.
+
+        False, and nothing changed, where it is not failed, or, with `fence`, where it failed under another one.
+        """
 
     async def claim(self, document_id: str, owner: str, lease_ms: int) -> Document:
         """Take the document for `lease_ms`: attempts + 1, fence + 1, state processing, in one compare-and-set.
@@ -138,14 +180,46 @@ class DocumentStore(Protocol):
     async def finish(self, document_id: str, fence: int) -> Document:
         """`processing` becomes `ready`, which makes the document visible to search. Raises LeaseLost."""
 
+    async def postpone(self, document_id: str, fence: int, failure: Failure, delay_ms: int) -> Document:
+        """`processing` becomes `queued`, not to be claimed for `delay_ms`; the attempt stays counted.
+
+        Raises LeaseLost.
+        """
+
     async def fail(self, document_id: str, fence: int, failure: Failure) -> Document:
-        """`processing` becomes `failed`. Raises LeaseLost."""
+        """`processing` becomes `failed`, with its dead letter pending. Raises LeaseLost."""
+
+    async def mark_buried(self, document_id: str, fence: int) -> None:
+        """The broker has the dead letter of the failure under `fence`. No effect once the document has moved on."""
 
     async def release(self, document_id: str, fence: int) -> None:
         """End the lease now, without a verdict: `processing` becomes `queued`, and the attempt is not counted.
 
         Raises LeaseLost.
         """
+
+    async def story(self, document_id: str) -> Sequence[Event]:
+        """What befell the document, oldest first: claims, postponements, verdicts. Empty for an unknown id."""
+
+    async def stale(
+        self, kind: StaleKind, age_s: float, limit: int, *, collection: str | None = None
+    ) -> Sequence[Document]:
+        """Documents that have been in the state which `kind` names for longer than `age_s`, oldest first.
+
+        The age counts from the last change, or from the end of a lease or of a wait where that is later.
+        """
+
+    async def expire(self, document_id: str, fence: int) -> bool:
+        """A lease that has run out: `processing` becomes `queued` with the outbox pending; the attempt stays counted.
+
+        False, and nothing changed, where the fence has moved on or the lease still runs.
+        """
+
+    async def mark_letter(self, mark: LetterMark) -> bool:
+        """Remember what was done about a dead letter. False, and nothing changed, where it has a mark already."""
+
+    async def letter_marks(self, letter_ids: Collection[str]) -> dict[str, LetterMark]:
+        """The marks that exist, by letter id."""
 
     async def begin_delete(self, document_id: str) -> Document:
         """Any state becomes `deleting`, and the fence moves on, so that a worker's late writes are refused.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ingestion.adapters.kafka import ensure_topics
+from ingestion.adapters.kafka_topics import ensure_topics
 from ingestion.adapters.minio import MinioBlobStore
 from ingestion.adapters.mongo import MongoDocumentStore
 from ingestion.concurrency import side_by_side

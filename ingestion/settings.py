@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -37,6 +37,25 @@ class KafkaSettings(_Section):
     kafka_session_timeout_ms: PositiveInt = Field(
         30_000, description="time without a heartbeat after which the broker declares a worker dead"
     )
+    retry_delays_s: Annotated[tuple[PositiveInt, ...], NoDecode, Field(min_length=1)] = Field(
+        (10, 60, 600),
+        description="waits before the second, third, ... attempt, comma separated, each with a topic of its own; "
+        "the last one holds for all further attempts",
+    )
+
+    @field_validator("retry_delays_s", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return value.split(",") if isinstance(value, str) else value
+
+    @property
+    def retry_topics(self) -> dict[int, str]:
+        """The retry topic of each delay in seconds."""
+        return {delay_s: f"{self.kafka_jobs_topic}-retry-{delay_s * 1000}" for delay_s in self.retry_delays_s}
+
+    @property
+    def dead_letter_topic(self) -> str:
+        return f"{self.kafka_jobs_topic}-dlt"
 
 
 class MongoSettings(_Section):
@@ -125,11 +144,41 @@ class SearchSettings(_Section):
 class WorkerSettings(_Section):
     worker_id: str = Field("", description="name of this worker in records and logs; host and process id if empty")
     jobs_in_flight: PositiveInt = Field(4, description="documents that one worker works on side by side")
-    max_attempts: PositiveInt = Field(5, description="attempts after which a document is given up")
-    lease_s: PositiveFloat = Field(60.0, description="how long a document stays with a worker that gives no sign")
+    max_attempts: PositiveInt = Field(5, description="attempts after which a document is dead-lettered")
+    failure_run_limit: PositiveInt = Field(
+        10,
+        description="documents that may fail in a row, for reasons that are not the file's, before a worker stops "
+        "taking jobs until it is restarted",
+    )
+    max_ahead: PositiveInt = Field(
+        1000, description="records of a partition that may be fetched beyond its oldest unfinished one"
+    )
+    watchdog_s: PositiveFloat = Field(
+        120.0, description="standstill of a worker's event loop or polling after which it ends itself"
+    )
+    lease_s: PositiveFloat = Field(30.0, description="how long a document stays with a worker that gives no sign")
     drain_s: PositiveFloat = Field(25.0, description="how long a stopping worker goes on with what it has begun")
     worker_metrics_host: str = Field("127.0.0.1", description="address of the worker's /metrics, /health and /ready")
     worker_metrics_port: int = Field(0, description="their port; 0: a free one, named in the log")
+
+
+class JanitorSettings(_Section):
+    janitor_every_s: PositiveFloat = Field(15.0, description="pause between two rounds of the janitor")
+    janitor_grace_s: PositiveFloat = Field(
+        30.0, description="age from which an unpublished job, an unwritten letter or a half-done delete is taken on"
+    )
+    janitor_lost_after_s: PositiveFloat = Field(
+        21_600.0, description="age from which a queued job is published again, should the broker have lost it"
+    )
+    janitor_audit_every_s: PositiveFloat = Field(
+        3600.0, description="pause between two rounds in which the stores are compared and orphans removed"
+    )
+    janitor_orphan_grace_s: PositiveFloat = Field(
+        3600.0, description="age from which an object without a record is taken for an orphan, not for an upload"
+    )
+    janitor_settle_s: PositiveFloat = Field(
+        5.0, description="pause before an audit looks again at what seemed wrong and may only have been in motion"
+    )
 
 
 class LogSettings(_Section):
@@ -153,6 +202,7 @@ class Settings:
         self.api = ApiSettings()
         self.search = SearchSettings()
         self.worker = WorkerSettings()
+        self.janitor = JanitorSettings()
         self.log = LogSettings()
 
 
@@ -167,6 +217,7 @@ SECTIONS: tuple[type[_Section], ...] = (
     ApiSettings,
     SearchSettings,
     WorkerSettings,
+    JanitorSettings,
     LogSettings,
 )
 
@@ -174,6 +225,8 @@ SECTIONS: tuple[type[_Section], ...] = (
 def _shown(default: object) -> str:
     if isinstance(default, SecretStr):
         default = default.get_secret_value()
+    if isinstance(default, tuple):
+        default = ",".join(map(str, default))
     return f"`{default}`" if default not in ("", None) else ""
 
 

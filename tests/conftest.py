@@ -130,7 +130,7 @@ def settings(server_env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Ite
     with Redis.from_url(made.redis.redis_url) as redis:
         redis.flushdb()
     yield made
-    _remove_bucket(made)
+    remove_bucket(made)
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def collection() -> str:
     return f"test_{secrets.token_hex(4)}"
 
 
-def _remove_bucket(settings: Settings) -> None:
+def remove_bucket(settings: Settings) -> None:
     """Each bucket takes disk volumes of the S3 server, of which there are not many."""
     s3 = settings.s3
     client = Minio(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -11,21 +13,39 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 
 from prometheus_client import make_wsgi_app
 
+from workers.breaker import Outage
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether a worker takes jobs, and what it waits for, or does without, since when."""
+
+    is_ready: bool
+    outages: Sequence[Outage]
+
+    def as_json(self) -> bytes:
+        outages = [
+            {"dependency": outage.dependency, "since": outage.since.isoformat(), "cause": outage.cause}
+            for outage in self.outages
+        ]
+        return json.dumps({"status": "ok" if self.is_ready else "not ready", "outages": outages}).encode()
+
 
 class HealthServer:
-    """Serves on 127.0.0.1 or another address until closed. `is_ready` is called from the server's threads."""
+    """Serves on 127.0.0.1 or another address until closed. `health` is called from the server's threads."""
 
-    def __init__(self, host: str, port: int, is_ready: Callable[[], bool]) -> None:
+    def __init__(self, host: str, port: int, health: Callable[[], Health]) -> None:
         metrics: Any = make_wsgi_app()
 
         def application(environ: WSGIEnvironment, respond: StartResponse) -> Iterable[bytes]:
             path = environ.get("PATH_INFO")
             if path == "/metrics":
                 return metrics(environ, respond)  # type: ignore[no-any-return]
-            if path == "/health" or (path == "/ready" and is_ready()):
+            if path == "/health":
                 return _answer(respond, "200 OK", b'{"status":"ok"}')
             if path == "/ready":
-                return _answer(respond, "503 Service Unavailable", b'{"status":"not ready"}')
+                current = health()
+                return _answer(respond, "200 OK" if current.is_ready else "503 Service Unavailable", current.as_json())
             return _answer(respond, "404 Not Found", b'{"status":"not found"}')
 
         self._server = make_server(host, port, application, _Server, _Handler)

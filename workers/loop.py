@@ -1,30 +1,31 @@
 """A worker's main loop: poll, dispatch, pause, commit, drain.
 
-Jobs run side by side up to `jobs_in_flight`. While all places are taken the partitions are paused and polling goes
-on, so that a long job never costs the membership of the group. Offsets are committed only up to the watermark.
+Jobs run side by side up to `jobs_in_flight`. What may not run yet, a retry before its time, a job whose document is
+leased, or any job while a server is down, waits without taking a place. While all places are taken the partitions are
+paused and polling goes on, so that a long job never costs the membership of the group. Offsets are committed only up
+to the watermark.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Final, Protocol
 
 import structlog
 
 from ingestion import metrics
-from ingestion.adapters.kafka import Partition, Record
-from ingestion.errors import BadMessage, DependencyUnavailable, LeaseHeld
-from ingestion.messages import decode_job
-from ingestion.model import IngestJob
+from ingestion.errors import DependencyUnavailable, LeaseHeld
+from ingestion.messages import Partition, Record
+from workers.breaker import Breakers
 from workers.watermark import Ticket, Watermarks
 
 log = structlog.get_logger(__name__)
 
 _POLL_MS: Final = 100
 _COMMIT_EVERY_S: Final = 1.0
-_BACKOFF_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
+_BACKOFF_S: Final = 0.5
 _LEASE_RECHECK_S: Final = 2.0
 
 
@@ -38,30 +39,37 @@ class Consumer(Protocol):
     ) -> None: ...
     async def stop(self) -> None: ...
     async def poll(self, max_records: int, timeout_ms: int) -> list[Record]: ...
-    def pause_all(self) -> None: ...
-    def resume_all(self) -> None: ...
+    def assignment(self) -> set[Partition]: ...
+    def pause_only(self, partitions: Collection[Partition]) -> None: ...
     async def commit(self, offsets: dict[Partition, int]) -> None: ...
     def ends(self) -> dict[Partition, int]: ...
 
 
 class JobLoop:
-    """Feeds records to `run_job`, which returns once a job needs no more work."""
+    """Feeds records to `run_job`, which returns once a record needs no more work."""
 
     def __init__(
         self,
         consumer: Consumer,
-        run_job: Callable[[IngestJob], Awaitable[None]],
+        run_job: Callable[[Record], Awaitable[None]],
+        breakers: Breakers,
         *,
         jobs_in_flight: int,
+        max_ahead: int,
         drain_s: float,
     ) -> None:
         self._consumer = consumer
         self._run_job = run_job
+        self._breakers = breakers
         self._jobs_in_flight = jobs_in_flight
+        self._places = asyncio.Semaphore(jobs_in_flight)
+        self._max_ahead = max_ahead
         self._drain_s = drain_s
         self._watermarks = Watermarks()
         self._measured: set[Partition] = set()
         self._jobs: set[asyncio.Task[None]] = set()
+        self._waiting: set[asyncio.Task[None]] = set()
+        self._not_before: dict[Partition, float] = {}
         self._stopping = asyncio.Event()
         self._fault: BaseException | None = None
         self._committed_at = 0.0
@@ -69,6 +77,11 @@ class JobLoop:
         """When the loop last came round, on the monotonic clock."""
         self.is_member = False
         """Whether the group has told this worker its partitions, which may be none."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no job is at work; some may be waiting."""
+        return not self._running()
 
     def stop(self) -> None:
         """Fetch nothing more, finish what is in flight within `drain_s`, and let `run` return."""
@@ -92,58 +105,78 @@ class JobLoop:
 
     async def _turn(self) -> None:
         self.polled_at = time.monotonic()
-        free = self._jobs_in_flight - len(self._jobs)
-        if free > 0:
-            self._consumer.resume_all()
-        else:
-            self._consumer.pause_all()
+        free = self._jobs_in_flight - len(self._running())
+        self._consumer.pause_only(self._paused() if free > 0 else self._consumer.assignment())
         try:
             for record in await self._consumer.poll(max(1, free), _POLL_MS):
                 self._dispatch(record)
             await self._commit()
         except DependencyUnavailable as error:
-            log.warning("broker unavailable", cause=error.message)
-            await asyncio.sleep(_BACKOFF_S[0])
+            self._breakers.trip(error)
+            await asyncio.sleep(_BACKOFF_S)
+
+    def _paused(self) -> set[Partition]:
+        """The partitions of which nothing more should be read now, although there are places."""
+        assigned = self._consumer.assignment()
+        if self._breakers.is_barred:
+            return assigned
+        now = time.monotonic()
+        return {
+            partition
+            for partition in assigned
+            if self._not_before.get(partition, 0.0) > now or self._watermarks.ahead(partition) >= self._max_ahead
+        }
+
+    def _running(self) -> set[asyncio.Task[None]]:
+        """Jobs that have a place, or would take one if there were any."""
+        return self._jobs - self._waiting
 
     def _dispatch(self, record: Record) -> None:
         if not self._watermarks.holds(record.partition):  # revoked between the fetch and now
             return
+        if record.due_in_s > 0:
+            # All retries of a topic wait equally long, so what comes after this record is due later still.
+            self._not_before[record.partition] = time.monotonic() + record.due_in_s
         ticket = self._watermarks.begin(record.partition, record.offset)
         task = asyncio.create_task(self._work(record, ticket))
         self._jobs.add(task)
         task.add_done_callback(self._done)
-        metrics.IN_FLIGHT.set(len(self._jobs))
+        metrics.IN_FLIGHT.set(len(self._running()))
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._jobs.discard(task)
-        metrics.IN_FLIGHT.set(len(self._jobs))
+        metrics.IN_FLIGHT.set(len(self._running()))
         if not task.cancelled() and task.exception() is not None:
             self._fault = self._fault or task.exception()
             self.stop()
 
     async def _work(self, record: Record, ticket: Ticket) -> None:
-        try:
-            job = decode_job(record.value)
-        except BadMessage as error:
-            log.error("message skipped", partition=ticket.partition, offset=ticket.offset, cause=error.message)
-        else:
-            await self._until_decided(job)
-        self._watermarks.finish(ticket)
-
-    async def _until_decided(self, job: IngestJob) -> None:
         """Run the job again for as long as its way is barred by something that is not its fault."""
-        outages = 0
-        while True:
+        if record.due_in_s > 0:
+            await self._wait(asyncio.sleep(record.due_in_s))
+        while self._watermarks.is_current(ticket) and not self._stopping.is_set():  # else others will do it
+            await self._wait(self._breakers.passable())
             try:
-                return await self._run_job(job)
+                async with self._places:
+                    await self._run_job(record)
             except LeaseHeld as held:
                 # Most often the lease of a worker that died; it ends by itself.
-                wait_s = min(held.retry_in_s + 0.1, _LEASE_RECHECK_S)
+                await self._wait(asyncio.sleep(min(held.retry_in_s + 0.1, _LEASE_RECHECK_S)))
             except DependencyUnavailable as error:
-                wait_s = _BACKOFF_S[min(outages, len(_BACKOFF_S) - 1)]
-                outages += 1
-                log.warning("job waits", document_id=job.document_id, cause=error.message, retry_in_s=wait_s)
-            await asyncio.sleep(wait_s)
+                self._breakers.trip(error)
+            else:
+                self._watermarks.finish(ticket)
+                return
+
+    async def _wait(self, event: Awaitable[object]) -> None:
+        """Wait without taking a place."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._waiting.add(task)
+        try:
+            await event
+        finally:
+            self._waiting.discard(task)
 
     async def _commit(self, *, force: bool = False) -> None:
         if not force and time.monotonic() - self._committed_at < _COMMIT_EVERY_S:
@@ -176,21 +209,24 @@ class JobLoop:
         except DependencyUnavailable as error:
             log.warning("offsets not committed before a rebalance", cause=error.message)
         self._watermarks.revoke(partitions)
+        for partition in partitions:
+            self._not_before.pop(partition, None)
         for topic, number in partitions & self._measured:
             metrics.LAG.remove(topic, str(number))  # its next owner measures it
         self._measured -= partitions
 
     async def _drain(self) -> None:
         """Go on polling, with everything paused, so that the group does not take the partitions away meanwhile."""
-        log.info("draining", jobs=len(self._jobs), deadline_s=self._drain_s)
+        log.info("draining", jobs=len(self._running()), deadline_s=self._drain_s)
         deadline = time.monotonic() + self._drain_s
-        while self._jobs and time.monotonic() < deadline:
+        while self._running() and time.monotonic() < deadline:
             self.polled_at = time.monotonic()
-            self._consumer.pause_all()
+            self._consumer.pause_only(self._consumer.assignment())
             try:
                 await self._consumer.poll(1, _POLL_MS)
+                await self._commit()
             except DependencyUnavailable:
-                await asyncio.wait(self._jobs, timeout=_BACKOFF_S[0])
+                await asyncio.wait(self._running(), timeout=_BACKOFF_S)
 
     async def _end(self) -> None:
         unfinished = list(self._jobs)

@@ -1,6 +1,9 @@
 """The life of a document inside a worker, from its claim to its verdict.
 
     claim -> fetch -> render -> embed -> store, checkpoint -> ready
+                 | an error
+                 v
+          retry topic, or failed and a dead letter
 
 Pages flow through in windows. Each stage runs one window ahead of the next, so that rendering, embedding and storing
 overlap, and no stage holds more than a few windows, however long the document is. A second attempt goes on after the
@@ -12,8 +15,8 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import structlog
@@ -22,6 +25,7 @@ from ingestion import metrics
 from ingestion.concurrency import ahead
 from ingestion.errors import (
     AttemptsExhausted,
+    BadMessage,
     Conflict,
     DependencyUnavailable,
     IngestError,
@@ -30,10 +34,13 @@ from ingestion.errors import (
     SourceMissing,
     WorkerFault,
 )
-from ingestion.model import Document, DocumentState, Failure, IngestJob, Page, PageVectors
-from ingestion.ports import BlobStore, DocumentStore, Embedder, JobQueue, Progress, Renderer
+from ingestion.messages import Record, decode_job
+from ingestion.model import Document, DocumentState, IngestJob, Page, PageVectors
+from ingestion.ports import BlobStore, DocumentStore, Embedder, Progress, Renderer
 from workers.lease import Lease
+from workers.room import Room
 from workers.store import PageStore, retrying
+from workers.verdict import Verdicts
 
 log = structlog.get_logger(__name__)
 
@@ -47,28 +54,60 @@ class Pipeline:
     store: PageStore
     renderer: Renderer
     embedder: Embedder
-    queue: JobQueue
     progress: Progress
+    verdicts: Verdicts
     worker: str
     lease_s: float
     max_attempts: int
+    room: Room = field(default_factory=Room)
+    unreleased: dict[str, int] = field(default_factory=dict)
+    """The fences of leases that could not be given back while the database was down, by document id."""
 
-    async def run(self, job: IngestJob) -> None:
-        """Bring the job's document to a verdict, `ready` or `failed`, and have it recorded and announced.
+    async def run(self, record: Record) -> None:
+        """Bring the record's document to a verdict, or to its next attempt, and have that recorded and published.
 
-        Raises LeaseHeld while another worker has the document, DependencyUnavailable where a server is down: then
-        nothing was decided and the job is still to be done. Running a job again is safe at any time.
+        On return the record needs no more work. Raises LeaseHeld while another worker has the document,
+        DependencyUnavailable where a server is down: then the job is still to be done, or to be told about. Running a
+        job again is safe at any time.
         """
         try:
-            document = await self.documents.claim(job.document_id, self.worker, lease_ms=round(self.lease_s * 1000))
-        except (Conflict, NotFound) as nothing_to_do:
-            await self._skip(job, nothing_to_do)
+            job = decode_job(record.value)
+        except BadMessage as error:
+            await self.verdicts.refuse(record, error)
             return
-        started = time.monotonic()
+        async with await self._place(job):
+            try:
+                document = await self._claim(job)
+            except (Conflict, NotFound) as nothing_to_do:
+                log.info("skipped", document_id=job.document_id, cause=nothing_to_do.message)
+                await self.verdicts.tell_again(job, record)
+                return
+            await self._attempt(document, record)
+
+    async def _place(self, job: IngestJob) -> AbstractAsyncContextManager[None]:
+        """The last attempt is made alone: whatever ended the ones before may have been a neighbour."""
+        document = await self.documents.get(job.document_id)
+        is_last = document is not None and document.attempts + 1 == self.max_attempts
+        return self.room.alone() if is_last else self.room.shared()
+
+    async def _claim(self, job: IngestJob) -> Document:
+        await self._release_late(job.document_id)
+        document = await self.documents.claim(job.document_id, self.worker, lease_ms=round(self.lease_s * 1000))
         log.info("claimed", **_of(document), resume_after_page=document.pages_done)
+        return document
+
+    async def _attempt(self, document: Document, record: Record) -> None:
+        started = time.monotonic()
+        error: IngestError | None = None
         try:
             async with Lease(self.documents, document, self.lease_s):
-                settled = await self._settle(document)
+                try:
+                    settled = await self._ingest(document)
+                except (DependencyUnavailable, LeaseLost):
+                    raise
+                except IngestError as cause:
+                    error = cause
+                    settled = await self.verdicts.decide(document, error)
         except LeaseLost as lost:
             await self._leave(document, lost)
             return
@@ -76,27 +115,9 @@ class Pipeline:
             await self._release(document)
             raise
         seconds = time.monotonic() - started
-        metrics.FILES.labels(settled.state).inc()
         metrics.DURATION.labels(settled.state).observe(seconds)
         log.info("settled", **_of(settled), outcome=settled.state, seconds=round(seconds, 3), **_why(settled))
-        await self._tell(settled)
-
-    async def _skip(self, job: IngestJob, reason: IngestError) -> None:
-        """The document is settled or deleted. Its verdict may still be unannounced, if a crash came in between."""
-        log.info("skipped", document_id=job.document_id, cause=reason.message)
-        document = await self.documents.get(job.document_id)
-        if document is not None and document.state.is_settled:
-            await retrying(self.queue.announce, document)
-
-    async def _settle(self, document: Document) -> Document:
-        """The verdict. Only a server that is down, and the loss of the lease, are not the document's own."""
-        try:
-            return await self._ingest(document)
-        except (DependencyUnavailable, LeaseLost):
-            raise
-        except IngestError as error:
-            failure = Failure(error.code, error.stage or "ingest", error.message)
-            return await retrying(self.documents.fail, document.id, document.fence, failure)
+        await self.verdicts.tell(settled, record, error)
 
     async def _ingest(self, document: Document) -> Document:
         if document.attempts > self.max_attempts:
@@ -156,16 +177,6 @@ class Pipeline:
             document.id, status="processing", message="reading pages", processed=done, total=document.pages
         )
 
-    async def _tell(self, settled: Document) -> None:
-        """After the verdict is durable: progress, totals, and the event, which other systems wait for."""
-        message = settled.error.message if settled.error else "searchable"
-        await self.progress.report(
-            settled.id, status=settled.state, message=message, processed=settled.pages_done, total=settled.pages
-        )
-        pages = settled.pages if settled.state is DocumentState.READY else 0
-        await self.progress.add(**{settled.state.value: 1, "pages": pages})
-        await retrying(self.queue.announce, settled)
-
     async def _leave(self, document: Document, lost: LeaseLost) -> None:
         """Somebody else owns the document now. If that was a delete, what this worker wrote late is taken back."""
         current = await self.documents.get(document.id)
@@ -179,8 +190,19 @@ class Pipeline:
         """On shutdown or an outage: let go of the document at once, as well as that is possible."""
         try:
             await self.documents.release(document.id, document.fence)
+        except LeaseLost:
+            return
         except IngestError as error:
-            log.warning("lease not released, it will expire", **_of(document), cause=error.message)
+            self.unreleased[document.id] = document.fence
+            log.warning("lease not released", **_of(document), cause=error.message)
+
+    async def _release_late(self, document_id: str) -> None:
+        """The attempt that an outage of the database ended is not counted, although nobody could say so then."""
+        fence = self.unreleased.get(document_id)
+        if fence is not None:
+            with suppress(LeaseLost):
+                await self.documents.release(document_id, fence)
+            del self.unreleased[document_id]
 
 
 @contextmanager

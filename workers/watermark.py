@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from ingestion.adapters.kafka import Partition
+from ingestion.messages import Partition
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,5 +95,17 @@ class Watermarks:
         held = self._held.get(partition)
         return held.watermark if held else None
 
+    def ahead(self, partition: Partition) -> int:
+        """How far reading has got beyond the low watermark, 0 for a partition that is not held."""
+        held = self._held.get(partition)
+        if held is None or held.next_offset is None or held.watermark is None:
+            return 0
+        return held.next_offset - held.watermark
+
     def holds(self, partition: Partition) -> bool:
         return partition in self._held
+
+    def is_current(self, ticket: Ticket) -> bool:
+        """Whether the assignment in which the ticket was given is still this consumer's."""
+        held = self._held.get(ticket.partition)
+        return held is not None and held.epoch == ticket.epoch

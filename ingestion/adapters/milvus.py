@@ -112,6 +112,11 @@ class MilvusVectorStore:
     async def count_rows(self, collection: str, first_page_key: int, count: int) -> int:
         return await self._count(collection, _rows_of(first_page_key, count))
 
+    async def count_rows_in(self, collection: str, page_keys: Sequence[range]) -> int:
+        if not page_keys:
+            return 0
+        return await self._count(collection, " or ".join(f"({_rows_of(keys.start, len(keys))})" for keys in page_keys))
+
     async def count(self, collection: str) -> int:
         return await self._count(collection, "")
 

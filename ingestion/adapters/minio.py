@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
-from datetime import timedelta
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeVar
@@ -18,6 +19,7 @@ from urllib3.exceptions import HTTPError
 from ingestion.adapters.threads import Threads
 from ingestion.concurrency import side_by_side
 from ingestion.errors import DependencyUnavailable, IngestError, NotFound, WorkerFault
+from ingestion.inventory import BlobEntry
 from ingestion.settings import S3Settings
 
 T = TypeVar("T")
@@ -25,8 +27,13 @@ T = TypeVar("T")
 DEPENDENCY = "s3"
 _CONNECT_TIMEOUT_S: Final = 3.0
 _READ_TIMEOUT_S: Final = 30.0
+_LISTED: Final = 1000
+"""Keys of one answer to a listing."""
+_UNKNOWN_TIME: Final = datetime.max.replace(tzinfo=UTC)
+"""An object that nobody knows the age of is never old."""
 _RETRIES: Final = urllib3.Retry(total=2, backoff_factor=0.2, status_forcelist=(500, 502, 503, 504))
 
+_SERVER_ERROR: Final = 500
 _MISSING: Final = frozenset({"NoSuchKey", "NoSuchObject", "ResourceNotFound"})
 _BUCKET_EXISTS: Final = frozenset({"BucketAlreadyOwnedByYou", "BucketAlreadyExists"})
 # The server cannot do its work now, or does not know us: nothing that the object asked for could change.
@@ -52,9 +59,14 @@ def translate(error: MinioException | HTTPError) -> IngestError:
         return NotFound(f"there is no object {error.object_name}")
     if isinstance(error, HTTPError | ServerError | InvalidResponseError):
         return DependencyUnavailable(DEPENDENCY, message)
-    if isinstance(error, S3Error) and error.code in _UNAVAILABLE:
+    if isinstance(error, S3Error) and (error.code in _UNAVAILABLE or _status(error) >= _SERVER_ERROR):
         return DependencyUnavailable(DEPENDENCY, message)
     return WorkerFault(f"{DEPENDENCY}: {message}")
+
+
+def _status(error: S3Error) -> int:
+    """A full disk, for one, has a code of its own on every server, and 507 on all of them."""
+    return getattr(error.response, "status", 0)
 
 
 class MinioBlobStore:
@@ -131,8 +143,22 @@ class MinioBlobStore:
     async def list_keys(self, prefix: str) -> list[str]:
         return await self._threads.read(_translated(lambda: self._list(prefix)))
 
+    async def entries(self, prefix: str) -> AsyncIterator[BlobEntry]:
+        listing = self._client.list_objects(self._bucket, prefix, recursive=True)
+
+        def more() -> list[BlobEntry]:
+            items = islice(listing, _LISTED)
+            return [BlobEntry(item.object_name, item.last_modified or _UNKNOWN_TIME) for item in items]
+
+        while batch := await self._threads.read(_translated(more)):
+            for entry in batch:
+                yield entry
+
     async def delete_prefix(self, prefix: str) -> int:
         return await self._threads.write(_translated(lambda: self._delete(prefix)))
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        await self._threads.write(_translated(lambda: self._remove(keys)))
 
     async def presign(self, key: str, expires_s: int) -> str:
         url: str = self._signer.presigned_get_object(self._bucket, key, expires=timedelta(seconds=expires_s))
@@ -153,15 +179,18 @@ class MinioBlobStore:
 
     def _delete(self, prefix: str) -> int:
         keys = self._list(prefix)
+        self._remove(keys)
+        return len(keys)
+
+    def _remove(self, keys: Sequence[str]) -> None:
         # The client deletes a thousand keys a request, and only while its result is being iterated.
         errors = list(self._client.remove_objects(self._bucket, (DeleteObject(key) for key in keys)))
         if errors:
             first = errors[0]
             raise WorkerFault(
-                f"{len(errors)} of {len(keys)} objects under {prefix} were not deleted; "
+                f"{len(errors)} of {len(keys)} objects were not deleted; "
                 f"the first, {first.name}: {first.code} {first.message}"
             )
-        return len(keys)
 
 
 def _translated(request: Callable[[], T]) -> Callable[[], T]:

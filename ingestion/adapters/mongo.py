@@ -15,6 +15,7 @@ from pymongo.errors import DuplicateKeyError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
+from ingestion.adapters.mongo_inventory import PAGE_KEYS, MongoInventory
 from ingestion.adapters.mongo_ledger import MongoLedger
 from ingestion.adapters.mongo_records import (
     document_of,
@@ -23,16 +24,16 @@ from ingestion.adapters.mongo_records import (
     record_of,
     translated,
 )
+from ingestion.adapters.mongo_upkeep import MongoUpkeep
 from ingestion.errors import BadRequest, Conflict, EmbedderMismatch, WorkerFault
 from ingestion.model import Document, DocumentState, PageRecord, sources_of
 from ingestion.settings import MongoSettings
 
 _SELECTION_TIMEOUT_MS: Final = 3_000
 _SOCKET_TIMEOUT_MS: Final = 20_000
-_PAGE_KEYS: Final = "page_keys"
 
 
-class MongoDocumentStore(MongoLedger):
+class MongoDocumentStore(MongoLedger, MongoUpkeep, MongoInventory):
     """DocumentStore. Reads come from the primary and, like writes, count once a majority has them."""
 
     def __init__(self, settings: MongoSettings) -> None:
@@ -57,6 +58,7 @@ class MongoDocumentStore(MongoLedger):
         self._pages = database["pages"]
         self._collections = database["collections"]
         self._counters = database["counters"]
+        self._letters = database["letters"]
         return self
 
     async def __aexit__(
@@ -68,9 +70,11 @@ class MongoDocumentStore(MongoLedger):
     async def prepare(self) -> None:
         """Create the indexes and the counter of page keys where they are missing. Safe to repeat and to race."""
         await self._documents.create_index([("collection", 1), ("_id", 1)])
+        await self._documents.create_index([("collection", 1), ("first_page_key", 1)])
+        await self._documents.create_index([("state", 1), ("updated_at", 1)])
         await self._pages.create_index("document_id")
         try:
-            await self._counters.insert_one({"_id": _PAGE_KEYS, "next": Int64(1)})
+            await self._counters.insert_one({"_id": PAGE_KEYS, "next": Int64(1)})
         except DuplicateKeyError:
             return
 
@@ -83,7 +87,7 @@ class MongoDocumentStore(MongoLedger):
         if count < 1:
             raise BadRequest(f"cannot reserve {count} page keys")
         counter = await self._counters.find_one_and_update(
-            {"_id": _PAGE_KEYS},
+            {"_id": PAGE_KEYS},
             {"$inc": {"next": count}},
             # The record before the change was seen stale under concurrency, on a server that is exact after it.
             return_document=ReturnDocument.AFTER,
@@ -112,6 +116,11 @@ class MongoDocumentStore(MongoLedger):
     async def collection_fingerprint(self, collection: str) -> str | None:
         bound = await self._collections.find_one({"_id": collection})
         return None if bound is None else str(bound["embedder"])
+
+    @translated
+    async def collections(self) -> Sequence[str]:
+        bound = await self._collections.find({}, {"_id": 1}).sort("_id", 1).to_list(None)
+        return [str(record["_id"]) for record in bound]
 
     @translated
     async def drop_collection(self, collection: str) -> None:

@@ -13,10 +13,11 @@ from pymongo import ReturnDocument
 
 from ingestion.adapters.mongo_records import Record, document_of, translated
 from ingestion.errors import Conflict, LeaseHeld, LeaseLost, NotFound
-from ingestion.model import Document, DocumentState, Failure, sources_of
+from ingestion.model import Document, DocumentState, Event, Failure, sources_of
 
 _NOW_MS: Final = {"$toLong": "$$NOW"}
 _NO_LEASE: Final = {"owner": "", "lease_until": 0}
+_LONGEST_STORY: Final = 50
 
 
 class MongoLedger:
@@ -32,9 +33,19 @@ class MongoLedger:
         await self._change({"_id": document_id}, {"outbox": "sent", "state": queued_if_received})
 
     @translated
-    async def requeue(self, document_id: str) -> bool:
-        found = {"_id": document_id, "state": DocumentState.FAILED}
-        fresh = {"state": DocumentState.QUEUED, "outbox": "pending", "attempts": 0, "error": None, **_NO_LEASE}
+    async def requeue(self, document_id: str, *, fence: int | None = None) -> bool:
+        found: dict[str, Any] = {"_id": document_id, "state": DocumentState.FAILED}
+        if fence is not None:
+            found["fence"] = fence
+        fresh = {
+            "state": DocumentState.QUEUED,
+            "outbox": "pending",
+            "letter": "",
+            "attempts": 0,
+            "error": None,
+            **_NO_LEASE,
+            **_told("requeued"),
+        }
         return await self._change(found, fresh) is not None
 
     @translated
@@ -50,6 +61,7 @@ class MongoLedger:
             "lease_until": _ends_in(lease_ms),
             "attempts": {"$add": ["$attempts", 1]},
             "fence": {"$add": ["$fence", 1]},
+            **_told("claimed", attempt={"$add": ["$attempts", 1]}, worker={"$literal": owner}),
         }
         record = await self._change(claimable, taken)
         if record is None:
@@ -87,19 +99,45 @@ class MongoLedger:
 
     @translated
     async def finish(self, document_id: str, fence: int) -> Document:
-        verdict = {"stage": "", "error": None, "ready_at": "$$NOW"}
+        verdict = {"stage": "", "error": None, "ready_at": "$$NOW", **_told("ready")}
         return await self._leave(document_id, fence, DocumentState.READY, verdict)
 
     @translated
+    async def postpone(self, document_id: str, fence: int, failure: Failure, delay_ms: int) -> Document:
+        until_due = {"owner": "", "lease_until": _ends_in(delay_ms)}
+        changes = {**_cause(failure), **_told("postponed", detail=failure), **until_due}
+        return await self._change_held(document_id, fence, {"state": DocumentState.QUEUED, **changes})
+
+    @translated
     async def fail(self, document_id: str, fence: int, failure: Failure) -> Document:
-        cause = {"code": failure.code, "stage": failure.stage, "message": failure.message}
-        verdict = {"stage": {"$literal": failure.stage}, "error": {"$literal": cause}}
+        verdict = {**_cause(failure), "letter": "pending", **_told("failed", detail=failure)}
         return await self._leave(document_id, fence, DocumentState.FAILED, verdict)
 
     @translated
+    async def mark_buried(self, document_id: str, fence: int) -> None:
+        await self._change({"_id": document_id, "fence": fence, "state": DocumentState.FAILED}, {"letter": "sent"})
+
+    @translated
     async def release(self, document_id: str, fence: int) -> None:
-        uncounted = {"attempts": {"$subtract": ["$attempts", 1]}}
+        uncounted = {"attempts": {"$subtract": ["$attempts", 1]}, **_told("released")}
         await self._leave(document_id, fence, DocumentState.QUEUED, uncounted)
+
+    @translated
+    async def expire(self, document_id: str, fence: int) -> bool:
+        """The compare part asks for the end of the lease again: its owner may have been heard of since."""
+        ended = {
+            "_id": document_id,
+            "fence": fence,
+            "state": DocumentState.PROCESSING,
+            "$expr": {"$lte": ["$lease_until", _NOW_MS]},
+        }
+        freed = {"state": DocumentState.QUEUED, "outbox": "pending", **_NO_LEASE, **_told("lease expired")}
+        return await self._change(ended, freed) is not None
+
+    @translated
+    async def story(self, document_id: str) -> list[Event]:
+        record = await self._documents.find_one({"_id": document_id}, {"story": 1})
+        return [Event(**event) for event in (record or {}).get("story", [])]
 
     @translated
     async def begin_delete(self, document_id: str) -> Document:
@@ -134,6 +172,20 @@ class MongoLedger:
             condition, [{"$set": {**changes, "updated_at": "$$NOW"}}], return_document=ReturnDocument.AFTER
         )
         return record
+
+
+def _cause(failure: Failure) -> dict[str, Any]:
+    """Texts are literals: a message may begin with a dollar sign, which would make it an expression."""
+    error = {"code": failure.code, "stage": failure.stage, "message": failure.message}
+    return {"stage": {"$literal": failure.stage}, "error": {"$literal": error}}
+
+
+def _told(event: str, *, attempt: Any = "$attempts", worker: Any = "$owner", detail: Failure | None = None) -> Record:
+    """One more line of the document's story, of which the latest are kept."""
+    text = f"{detail.code} in {detail.stage}: {detail.message}" if detail else ""
+    line = {"at": "$$NOW", "event": event, "attempt": attempt, "worker": worker, "detail": {"$literal": text}}
+    whole = {"$concatArrays": [{"$ifNull": ["$story", []]}, [line]]}
+    return {"story": {"$slice": [whole, -_LONGEST_STORY]}}
 
 
 def _ends_in(lease_ms: int) -> dict[str, Any]:

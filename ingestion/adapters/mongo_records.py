@@ -22,8 +22,8 @@ T = TypeVar("T")
 
 Record = Mapping[str, Any]
 
-# Error codes of the server: no right to do this, or no login. Whoever runs the system must mend it.
-_ACCESS: Final = frozenset({13, 18, 33})
+# Error codes of the server: no right to do this, no login, a full disk. Whoever runs the system must mend it.
+_UNABLE: Final = frozenset({13, 18, 33, 14031})
 _TOO_LARGE: Final = frozenset({10334, 17419, 17420})
 _DOCUMENT_FIELDS: Final = {field.name for field in dataclass_fields(Document)} | {"_id", "lease_until"}
 _CLIENT_ERRORS = (PyMongoError, BSONError, UnicodeError)
@@ -38,7 +38,7 @@ def translate(error: Exception) -> IngestError:
         return BadRequest(f"{DEPENDENCY} cannot hold this record: {message}")
     if isinstance(error, ConnectionFailure) or (isinstance(error, PyMongoError) and error.timeout):
         return DependencyUnavailable(DEPENDENCY, message)
-    if isinstance(error, OperationFailure) and error.code in _ACCESS:
+    if isinstance(error, OperationFailure) and error.code in _UNABLE:
         return DependencyUnavailable(DEPENDENCY, message)
     return WorkerFault(f"{DEPENDENCY}: {message}")
 

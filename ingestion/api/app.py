@@ -11,6 +11,8 @@ from starlette.responses import HTMLResponse
 
 from ingestion.api import documents, events, health, problems, search, upload
 from ingestion.api.auth import require_key
+from ingestion.api.entities import Entities
+from ingestion.api.stopping import AnswerWhenStopped
 from ingestion.api.views import API_PREFIX
 from ingestion.bootstrap import Services
 from ingestion.removal import Remover
@@ -24,7 +26,8 @@ _INSPECT_MEMORY_BYTES: Final = 1024**3
 
 def create_app(services: Services, searcher: Searcher) -> FastAPI:
     """The API over `services`. Raises ValueError where no API key is set. Connects to nothing."""
-    app = FastAPI(title="Pagemill", summary="PDFs in, the right page out")
+    # The pages that FastAPI makes of the schema load their scripts from elsewhere.
+    app = FastAPI(title="Pagemill", summary="PDFs in, the right page out", docs_url=None, redoc_url=None)
     app.state.services = services
     app.state.searcher = searcher
     app.state.submitter = _submitter(services)
@@ -32,7 +35,9 @@ def create_app(services: Services, searcher: Searcher) -> FastAPI:
         services.documents, services.vectors, services.blobs, services.queue, services.progress
     )
     app.state.readiness = health.Readiness(services)
+    app.state.entities = Entities(services.documents, services.vectors)
     problems.install(app)
+    app.add_middleware(AnswerWhenStopped)
     api = APIRouter(prefix=API_PREFIX, dependencies=[Depends(require_key(services.settings.api.api_key))])
     for routes in (upload, documents, events, search):
         api.include_router(routes.router)

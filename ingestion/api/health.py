@@ -12,6 +12,7 @@ from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import JSONResponse, Response
 
+from ingestion.api.entities import Entities
 from ingestion.api.problems import RETRY_AFTER_S, problem
 from ingestion.bootstrap import Services
 from ingestion.errors import RetryableError
@@ -76,6 +77,8 @@ async def ready(request: Request) -> Response:
 
 
 @router.get("/metrics")
-async def prometheus_metrics() -> Response:
+async def prometheus_metrics(request: Request) -> Response:
     """All metrics in Prometheus' text format."""
+    entities: Entities = request.app.state.entities
+    await entities.refresh()
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

@@ -16,8 +16,11 @@ from pymilvus import MilvusClient
 from pymilvus.exceptions import MilvusException
 
 from ingestion.adapters.mongo import MongoDocumentStore
+from ingestion.bootstrap import Services, open_services
+from ingestion.prepare import prepare
 from ingestion.settings import Settings
 from tests.conftest import clean_environment
+from tests.pipelines import COLLECTION
 from tests.waiting import wait_until
 
 _MILVUS_SERVER = Path(__file__).parents[2] / ".milvus-venv" / "bin" / "milvus-server"
@@ -45,6 +48,14 @@ async def document_store(settings: Settings) -> AsyncIterator[MongoDocumentStore
     client: AsyncIOMotorClient[dict[str, object]] = AsyncIOMotorClient(settings.mongo.mongo_uri)
     await client.drop_database(settings.mongo.mongo_database)
     client.close()
+
+
+@pytest.fixture
+async def services(settings: Settings) -> AsyncIterator[Services]:
+    await prepare(settings)
+    async with open_services(settings) as services:
+        yield services
+        await services.vectors.drop(COLLECTION)
 
 
 @pytest.fixture(scope="session")

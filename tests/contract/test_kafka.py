@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from ingestion.adapters.kafka import JobConsumer, KafkaJobQueue, Partition, Record, ensure_topics
+from ingestion.adapters.kafka import KafkaJobQueue
+from ingestion.adapters.kafka_consumer import JobConsumer
+from ingestion.adapters.kafka_topics import ensure_topics
 from ingestion.errors import DependencyUnavailable
-from ingestion.messages import decode_job
+from ingestion.messages import Partition, Record, decode_job
 from ingestion.model import IngestJob
 from ingestion.settings import KafkaSettings, Settings
 
@@ -105,23 +107,24 @@ async def test_a_paused_member_gets_nothing_and_loses_nothing(kafka: KafkaSettin
         async with asyncio.timeout(DEADLINE_S):
             while not member.held:
                 await member.consumer.poll(1, 50)
-        member.consumer.pause_all()
+        member.consumer.pause_only(member.held)
         for job in jobs(5):
             await queue.publish(job)
         for _ in range(5):
             assert await member.consumer.poll(10, 50) == []
-        member.consumer.resume_all()
+        member.consumer.pause_only(set())
         assert len(await member.read(5)) == 5
     finally:
         await member.consumer.stop()
 
 
 async def test_a_second_member_takes_over_partitions_and_each_has_one_owner(kafka: KafkaSettings) -> None:
+    everything = kafka.kafka_partitions * (1 + len(kafka.retry_topics))
     one = await Member(kafka, "one").start()
     two = await Member(kafka, "two").start()
     try:
         async with asyncio.timeout(DEADLINE_S):
-            while not (one.held and two.held and len(one.held | two.held) == kafka.kafka_partitions):
+            while not (one.held and two.held and len(one.held | two.held) == everything):
                 await asyncio.gather(one.consumer.poll(1, 50), two.consumer.poll(1, 50))
         assert not one.held & two.held
     finally:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 
-from ingestion.adapters.kafka import JobConsumer, KafkaJobQueue, ensure_topics
+from ingestion.adapters.kafka import KafkaJobQueue
+from ingestion.adapters.kafka_consumer import JobConsumer
+from ingestion.adapters.kafka_topics import ensure_topics
 from ingestion.errors import DependencyUnavailable, LeaseHeld
+from ingestion.messages import Record, decode_job, encode_job
 from ingestion.model import IngestJob
 from ingestion.settings import KafkaSettings, Settings
+from workers.breaker import Breakers
 from workers.loop import JobLoop
 
 DEADLINE_S = 40.0
@@ -42,8 +47,8 @@ class Jobs:
         self.held: dict[str, asyncio.Event] = {}
         self.errors: dict[str, list[Exception]] = {}
 
-    async def run(self, job: IngestJob) -> None:
-        name = job.document_id
+    async def run(self, record: Record) -> None:
+        name = decode_job(record.value).document_id
         self.started[name] += 1
         self.running += 1
         self.most_running = max(self.most_running, self.running)
@@ -61,18 +66,29 @@ class Jobs:
 @asynccontextmanager
 async def working(
     kafka: KafkaSettings,
-    run: Callable[[IngestJob], Awaitable[None]],
+    run: Callable[[Record], Awaitable[None]],
     *,
     jobs_in_flight: int = 4,
+    max_ahead: int = 1000,
     drain_s: float = 10.0,
+    breakers: Breakers | None = None,
 ) -> AsyncIterator[JobLoop]:
-    loop = JobLoop(JobConsumer(kafka, "worker"), run, jobs_in_flight=jobs_in_flight, drain_s=drain_s)
+    breakers = breakers or Breakers({})
+    loop = JobLoop(
+        JobConsumer(kafka, "worker"),
+        run,
+        breakers,
+        jobs_in_flight=jobs_in_flight,
+        max_ahead=max_ahead,
+        drain_s=drain_s,
+    )
     task = asyncio.create_task(loop.run())
     try:
         yield loop
     finally:
         loop.stop()
         await task
+        await breakers.stop()
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -143,7 +159,7 @@ async def test_stopping_waits_for_what_was_begun(kafka: KafkaSettings, queue: Ka
 async def test_an_outage_and_anothers_lease_are_waited_out(
     kafka: KafkaSettings, queue: KafkaJobQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.loop._BACKOFF_S", (0.01,))
+    monkeypatch.setattr("workers.breaker._FIRST_PAUSE_S", 0.01)
     jobs = Jobs()
     jobs.errors["d"] = [
         DependencyUnavailable("milvus", "down"),
@@ -156,29 +172,15 @@ async def test_an_outage_and_anothers_lease_are_waited_out(
     assert jobs.started["d"] == 4
 
 
-async def test_a_message_that_is_no_job_blocks_nobody(kafka: KafkaSettings, queue: KafkaJobQueue) -> None:
-    await queue._send(kafka.kafka_jobs_topic, b"key", b"\xff not a job", [])
-    await publish(queue, "d")
-    jobs = Jobs()
-    async with working(kafka, jobs.run):
-        await until(lambda: "d" in jobs.finished)
-    second = Jobs()
-    await publish(queue, "e")
-    async with working(kafka, second.run):
-        await until(lambda: "e" in second.finished)
-    assert second.started == Counter(["e"])
-
-
 async def test_an_unforeseen_error_stops_the_worker_and_its_job_comes_again(
     kafka: KafkaSettings, queue: KafkaJobQueue
 ) -> None:
     jobs = Jobs()
     jobs.errors["d"] = [ZeroDivisionError("a bug")]
     await publish(queue, "d")
-    loop = JobLoop(JobConsumer(kafka, "worker"), jobs.run, jobs_in_flight=2, drain_s=1.0)
-    async with asyncio.timeout(DEADLINE_S):
-        with pytest.raises(ZeroDivisionError, match="a bug"):
-            await loop.run()
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        async with working(kafka, jobs.run):
+            await until(lambda: not jobs.errors["d"])
     async with working(kafka, jobs.run):
         await until(lambda: "d" in jobs.finished)
 
@@ -195,3 +197,71 @@ async def test_a_job_longer_than_the_poll_interval_is_run_once(kafka: KafkaSetti
         await publish(queue, "next")
         await until(lambda: "next" in jobs.finished)
     assert jobs.started == Counter(["long", "next"])
+
+
+async def test_a_retry_waits_for_its_time_without_taking_a_place(kafka: KafkaSettings, queue: KafkaJobQueue) -> None:
+    soon = kafka.model_copy(update={"retry_delays_s": (2,)})
+    await ensure_topics(soon)
+    jobs = Jobs()
+    async with KafkaJobQueue(soon) as retrying:
+        due_at = time.time() + 2
+        for name in ("a", "b", "c"):
+            key, value, headers = encode_job(IngestJob(name, "c", "f.pdf"))
+            await retrying.retry(Record(("jobs", 0), 1, key, value, tuple(headers)), 2)
+    started_at: dict[str, float] = {}
+
+    async def run(record: Record) -> None:
+        started_at[decode_job(record.value).document_id] = time.time()
+        await jobs.run(record)
+
+    async with working(soon, run, jobs_in_flight=1):
+        await publish(queue, "d", "e")
+        await until(lambda: len(jobs.finished) == 5)
+    assert max(started_at["d"], started_at["e"]) < min(started_at[name] for name in "abc"), "none held the place"
+    assert all(started_at[name] >= due_at - 0.01 for name in "abc")
+
+
+async def test_while_a_server_is_down_nothing_is_begun_and_then_it_goes_on(
+    kafka: KafkaSettings, queue: KafkaJobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.breaker._FIRST_PAUSE_S", 0.05)
+    pings = 0
+    up = asyncio.Event()
+
+    async def ping() -> None:
+        nonlocal pings
+        pings += 1
+        if not up.is_set():
+            raise DependencyUnavailable("milvus", "down")
+
+    breakers = Breakers({"milvus": ping})
+    jobs = Jobs()
+    async with working(kafka, jobs.run, breakers=breakers) as loop:
+        await until(lambda: loop.is_member)
+        breakers.trip(DependencyUnavailable("milvus", "down"))
+        await publish(queue, "a", "b")
+        await until(lambda: pings >= 5)
+        assert not jobs.started
+        [outage] = breakers.outages
+        assert (outage.dependency, outage.cause) == ("milvus", "milvus is unavailable: down")
+        up.set()
+        await until(lambda: len(jobs.finished) == 2)
+    assert breakers.outages == []
+    assert jobs.started == Counter("ab")
+
+
+async def test_reading_stops_when_it_is_far_ahead_of_what_is_unfinished(
+    kafka: KafkaSettings, queue: KafkaJobQueue
+) -> None:
+    one = kafka.model_copy(update={"kafka_jobs_topic": f"{kafka.kafka_jobs_topic}-one", "kafka_partitions": 1})
+    await ensure_topics(one)
+    jobs = Jobs()
+    jobs.held["stuck"] = asyncio.Event()
+    async with KafkaJobQueue(one) as to_one, working(one, jobs.run, jobs_in_flight=3, max_ahead=10) as loop:
+        await publish(to_one, "stuck", *(f"d{number}" for number in range(40)))
+        await until(lambda: len(jobs.finished) >= 9)
+        then = loop.polled_at
+        await until(lambda: loop.polled_at > then + 1.0)
+        assert len(jobs.finished) < 9 + 3, "a poll that was under way may bring a few more"
+        jobs.held["stuck"].set()
+        await until(lambda: len(jobs.finished) == 41)

@@ -3,124 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from fpdf import FPDF
 
-from ingestion.bootstrap import Services, open_services
+from ingestion.bootstrap import Services
 from ingestion.errors import DependencyUnavailable, LeaseHeld
-from ingestion.model import Document, DocumentState, IngestJob, Page, Vectors, document_prefix
-from ingestion.prepare import prepare
+from ingestion.model import DocumentState, document_prefix
 from ingestion.removal import Remover
-from ingestion.sandbox import Sandbox
 from ingestion.search import Searcher
-from ingestion.settings import Settings
-from ingestion.submit import Submitter, Upload
-from ingestion.vectors import decode_blob
-from tests.embedders import WordEmbedder
-from workers.pipeline import Pipeline
-from workers.render import PdfRenderer
-from workers.store import PageStore
-
-COLLECTION = "manuals"
-WINDOW = 3
-DEADLINE_S = 30.0
-
-
-@pytest.fixture
-async def services(settings: Settings) -> AsyncIterator[Services]:
-    await prepare(settings)
-    async with open_services(settings) as services:
-        yield services
-        await services.vectors.drop(COLLECTION)
-
-
-class ScriptedEmbedder(WordEmbedder):
-    """Remembers the pages it saw, and does what `before` says at the page of that number."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[int] = []
-        self.fail_once_at: int | None = None
-        self.hold_at: int | None = None
-        self.holding = asyncio.Event()
-        self.go_on = asyncio.Event()
-
-    async def embed_pages(self, pages: Sequence[Page]) -> list[Vectors]:
-        numbers = [page.page_number for page in pages]
-        if self.hold_at in numbers:
-            self.holding.set()
-            await self.go_on.wait()
-        if self.fail_once_at in numbers:
-            self.fail_once_at = None
-            raise DependencyUnavailable("embedder", "scripted")
-        self.seen += numbers
-        return await super().embed_pages(pages)
-
-
-def pipeline(services: Services, embedder: ScriptedEmbedder, *, worker: str = "w1", lease_s: float = 30.0) -> Pipeline:
-    render = services.settings.render.model_copy(update={"render_window_pages": WINDOW, "fixed_dpi": 40})
-    return Pipeline(
-        documents=services.documents,
-        blobs=services.blobs,
-        store=PageStore(services.documents, services.blobs, services.vectors, "webp"),
-        renderer=PdfRenderer(render.model_copy(update={"dpi_policy": "fixed"}), max_pages=1000),
-        embedder=embedder,
-        queue=services.queue,
-        progress=services.progress,
-        worker=worker,
-        lease_s=lease_s,
-        max_attempts=5,
-    )
-
-
-async def submitted(services: Services, path: Path, pages: int, word: str = "page") -> Document:
-    pdf = FPDF(format=(105, 148))
-    pdf.set_font("Helvetica", size=12)
-    for number in range(1, pages + 1):
-        pdf.add_page()
-        pdf.multi_cell(0, text=f"{word} number {number} alpha{number} beta{number}")
-    path.write_bytes(pdf.output())
-    content = path.read_bytes()
-    submitter = Submitter(
-        documents=services.documents,
-        blobs=services.blobs,
-        queue=services.queue,
-        progress=services.progress,
-        sandbox=Sandbox(processes=1, memory_bytes=1 << 30),
-        max_pages=1000,
-        inspect_timeout_s=20,
-    )
-    upload = Upload(path.name, path, hashlib.sha256(content).hexdigest(), len(content))
-    return await submitter.submit(COLLECTION, upload)
-
-
-def job(document: Document) -> IngestJob:
-    return IngestJob(document.id, document.collection, document.filename)
-
-
-async def read(services: Services, document: Document) -> Document:
-    found = await services.documents.get(document.id)
-    assert found is not None
-    return found
-
-
-async def assert_stores_hold_exactly(services: Services, document: Document) -> None:
-    keys = range(document.first_page_key, document.first_page_key + document.pages)
-    records = await services.documents.pages_by_key(keys, with_text=True)
-    assert sorted(records) == list(keys)
-    rows = await services.vectors.count_rows(document.collection, document.first_page_key, document.pages)
-    assert rows == sum(record.patches for record in records.values()) > 0
-    objects = await services.blobs.list_keys(document_prefix(document.id))
-    assert len(objects) == 2 * document.pages + 1
-    for record in records.values():
-        assert record.image_key in objects
-        vectors = decode_blob(await services.blobs.get(record.image_key.replace(".webp", ".bf16")))
-        assert len(vectors) == record.patches
+from tests.pipelines import (
+    COLLECTION,
+    DEADLINE_S,
+    ScriptedEmbedder,
+    assert_stores_hold_exactly,
+    claim_and_die,
+    job,
+    pipeline,
+    read,
+    submitted,
+)
 
 
 async def test_a_document_becomes_ready_and_its_pages_are_found(services: Services, tmp_path: Path) -> None:
@@ -270,15 +173,3 @@ async def test_a_document_that_was_begun_too_often_is_given_up(services: Service
     assert failed.error is not None
     assert (failed.error.code, failed.error.stage) == ("attempts_exhausted", "claim")
     assert embedder.seen == []
-
-
-async def claim_and_die(services: Services, document: Document) -> None:
-    """What remains of a worker that was killed: a claim whose lease runs out."""
-    async with asyncio.timeout(DEADLINE_S):
-        while True:
-            try:
-                await services.documents.claim(document.id, "killed", lease_ms=1)
-            except LeaseHeld:
-                await asyncio.sleep(0.005)
-            else:
-                return

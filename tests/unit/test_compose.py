@@ -18,7 +18,7 @@ from ingestion.settings import SECTIONS, Settings
 from tests import composefile
 from tests.composefile import ROOT, environment
 from workers.cli import app as cli
-from workers.health import HealthServer
+from workers.health import Health, HealthServer
 
 APP = ("init", "api", "embedder", "worker", "worker-gpu")
 SERVERS = ("kafka", "mongo", "redis", "minio", "etcd", "milvus")
@@ -104,7 +104,7 @@ def test_the_processes_listen_beyond_their_container_where_they_are_probed(monke
 
 @pytest.mark.parametrize(("is_ready", "healthy"), [(True, True), (False, False)])
 def test_the_workers_probe_tells_ready_from_not_ready(is_ready: bool, healthy: bool) -> None:
-    server = HealthServer("127.0.0.1", 0, lambda: is_ready)
+    server = HealthServer("127.0.0.1", 0, lambda: Health(is_ready, []))
     try:
         kind, _python, option, code = SERVICES["worker"]["healthcheck"]["test"]
         assert kind == "CMD"

@@ -7,12 +7,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from fpdf import FPDF
 
 from ingestion.errors import CorruptPdf, EmptyFile, EncryptedPdf, NoPages, NotAPdf, PermanentError, TooManyPages
 from ingestion.pdf import A4_POINTS, inspect_pdf, page_sizes, read_info, run_on_pdf
 from ingestion.sandbox import Sandbox
+from tests.pdfs import make_pdf
 from tests.uploads import make_upload
 
 
@@ -62,6 +64,7 @@ async def test_what_opens_is_counted(
         pytest.param(make_upload()[:500], CorruptPdf, "does not open", id="cut off"),
         pytest.param(make_upload(1, ("owner", "user")), EncryptedPdf, "password", id="needs a password"),
         pytest.param(make_upload(3).replace(b"/Kids", b"/Xids"), NoPages, "no pages", id="no pages"),
+        pytest.param(make_pdf([]), NoPages, "no pages", id="an empty page tree"),
         pytest.param(make_upload(4), TooManyPages, "4 pages", id="too many pages"),
     ],
 )
@@ -70,6 +73,15 @@ async def test_what_cannot_be_used_is_refused_with_the_reason(
 ) -> None:
     with pytest.raises(error, match=reason):
         await inspect(sandbox, stored(content), max_pages=3)
+
+
+def test_a_document_without_pages_is_not_taken_for_the_encrypted_one_before_it(
+    stored: Callable[[bytes], Path],
+) -> None:
+    with pytest.raises(EncryptedPdf):
+        read_info(str(stored(make_upload(1, ("owner", "user")))))
+    with pytest.raises(NoPages):
+        read_info(str(stored(make_pdf([]))))
 
 
 def never_returns(path: str) -> None:
@@ -95,6 +107,15 @@ async def test_a_file_that_stops_its_reader_is_corrupt(
     with pytest.raises(CorruptPdf, match=reason):
         await run_on_pdf(sandbox, function, path, timeout_s=timeout_s)
     assert (await run_on_pdf(sandbox, read_info, path, timeout_s=30)).pages == 1
+
+
+async def test_a_child_that_died_while_it_was_idle_is_not_blamed_on_the_file(
+    sandbox: Sandbox, stored: Callable[[bytes], Path]
+) -> None:
+    idle = psutil.Process(await sandbox.run(os.getpid, timeout_s=30))
+    idle.kill()
+    idle.wait(10)  # without giving the event loop a chance to notice
+    assert (await run_on_pdf(sandbox, read_info, stored(make_upload(2)), timeout_s=30)).pages == 2
 
 
 def test_page_sizes_are_those_of_the_page_as_it_is_shown(tmp_path: Path) -> None:

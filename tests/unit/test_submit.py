@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from ingestion.adapters.kafka import JobConsumer, KafkaJobQueue
+from ingestion.adapters.kafka import KafkaJobQueue
+from ingestion.adapters.kafka_consumer import JobConsumer
 from ingestion.bootstrap import Services, open_services
 from ingestion.errors import BadRequest, Conflict, CorruptPdf, DependencyUnavailable, TooManyPages
 from ingestion.messages import decode_job

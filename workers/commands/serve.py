@@ -1,12 +1,8 @@
-"""`pagemill serve api|embedder|worker`: the processes of which an installation is made."""
+"""`pagemill serve api|embedder|worker|janitor`: the processes of which an installation is made."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-import socket
-import time
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -14,6 +10,7 @@ import typer
 
 from ingestion.logs import configure
 from ingestion.settings import Settings
+from workers.memory import share_arenas
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -22,7 +19,6 @@ app = typer.Typer(help="Run one of the processes in the foreground.", no_args_is
 log = structlog.get_logger(__name__)
 
 _GRACE_S: Final = 5
-_POLL_SILENCE_S: Final = 15.0
 
 
 @app.command()
@@ -43,7 +39,15 @@ def embedder() -> None:
 def worker() -> None:
     """A worker that ingests documents. Start as many as there are GPUs, at most one per partition."""
     settings = _settings()
+    share_arenas()
     asyncio.run(_worker(settings))
+
+
+@app.command()
+def janitor() -> None:
+    """The janitor: finishes what crashes and outages left half done. One is enough; more do no harm."""
+    settings = _settings()
+    asyncio.run(_janitor(settings))
 
 
 def _settings() -> Settings:
@@ -87,45 +91,12 @@ async def _serve_http(application: FastAPI, host: str, port: int) -> None:
 
 
 async def _worker(settings: Settings) -> None:
-    from ingestion.adapters.kafka import JobConsumer
-    from ingestion.bootstrap import open_services
-    from workers.embedding.factory import open_embedder
-    from workers.health import HealthServer
-    from workers.loop import JobLoop
-    from workers.pipeline import Pipeline
-    from workers.render import PdfRenderer
-    from workers.store import PageStore
+    from workers.worker import run_worker
 
-    name = settings.worker.worker_id or f"{socket.gethostname()}-{os.getpid()}"
-    structlog.contextvars.bind_contextvars(worker=name)
-    async with open_services(settings) as services, open_embedder(settings.embedder) as embedder:
-        pipeline = Pipeline(
-            documents=services.documents,
-            blobs=services.blobs,
-            store=PageStore(services.documents, services.blobs, services.vectors, settings.render.image_format),
-            renderer=PdfRenderer(settings.render, max_pages=settings.api.max_pages),
-            embedder=embedder,
-            queue=services.queue,
-            progress=services.progress,
-            worker=name,
-            lease_s=settings.worker.lease_s,
-            max_attempts=settings.worker.max_attempts,
-        )
-        loop = JobLoop(
-            JobConsumer(settings.kafka, name),
-            pipeline.run,
-            jobs_in_flight=settings.worker.jobs_in_flight,
-            drain_s=settings.worker.drain_s,
-        )
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, loop.stop)
-        health = HealthServer(
-            settings.worker.worker_metrics_host,
-            settings.worker.worker_metrics_port,
-            lambda: loop.is_member and time.monotonic() - loop.polled_at < _POLL_SILENCE_S,
-        )
-        log.info("worker started", embedder=embedder.fingerprint, health_port=health.port)
-        try:
-            await loop.run()
-        finally:
-            health.close()
+    await run_worker(settings)
+
+
+async def _janitor(settings: Settings) -> None:
+    from workers.upkeep import run_janitor
+
+    await run_janitor(settings)

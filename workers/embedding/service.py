@@ -39,7 +39,7 @@ class EmbeddingRequest(BaseModel):
 
 def create_service(embedder: Embedder, model_id: str) -> FastAPI:
     """The application around a loaded model."""
-    app = FastAPI(title="Pagemill embedding service", docs_url="/docs")
+    app = FastAPI(title="Pagemill embedding service", docs_url=None, redoc_url=None)
 
     @app.post("/v1/embeddings")
     async def embeddings(body: EmbeddingRequest) -> dict[str, Any]:

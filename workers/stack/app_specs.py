@@ -14,6 +14,7 @@ from workers.stack.supervise import ProcessSpec
 
 API: Final = "api"
 EMBEDDER: Final = "embedder"
+JANITOR: Final = "janitor"
 _STOP_MARGIN_S: Final = 5.0
 
 
@@ -47,6 +48,11 @@ def worker(name: str, ports: Mapping[str, int], env: Mapping[str, str], *, drain
     """`drain_s` is how long it finishes what it has begun once it is asked to stop."""
     own = {"PAGEMILL_WORKER_ID": name, "PAGEMILL_WORKER_METRICS_PORT": str(ports[name])}
     return _serve(name, "worker", ports[name], {**env, **own}, stop_s=drain_s + _STOP_MARGIN_S)
+
+
+def janitor(ports: Mapping[str, int], env: Mapping[str, str]) -> ProcessSpec:
+    own = {"PAGEMILL_WORKER_METRICS_PORT": str(ports[JANITOR])}
+    return _serve(JANITOR, JANITOR, ports[JANITOR], {**env, **own})
 
 
 def _serve(name: str, role: str, port: int, env: Mapping[str, str], *, stop_s: float = 15.0) -> ProcessSpec:

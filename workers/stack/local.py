@@ -1,4 +1,4 @@
-"""The whole system on one machine: the five servers, and around them the API, the embedder and the workers."""
+"""The whole system on one machine: the five servers, and around them the API, the embedder, workers and a janitor."""
 
 from __future__ import annotations
 
@@ -34,10 +34,11 @@ class LocalStack:
         self._embedder: list[Supervised] = []
         self._api: list[Supervised] = []
         self._workers: list[Supervised] = []
+        self._janitor: list[Supervised] = []
 
     @property
     def processes(self) -> list[Supervised]:
-        return [*self._servers.processes, *self._embedder, *self._api, *self._workers]
+        return [*self._servers.processes, *self._embedder, *self._api, *self._workers, *self._janitor]
 
     async def start(self) -> None:
         """Start everything, wait until it is ready, and write stack.json.
@@ -54,7 +55,7 @@ class LocalStack:
         """Restart what may be restarted. Raises StackError as soon as a server ends: nothing goes on without it."""
         await side_by_side(
             *(self._guard(server) for server in self._servers.processes),
-            *(self._keep(process) for process in (*self._embedder, *self._api, *self._workers)),
+            *(self._keep(process) for process in (*self._embedder, *self._api, *self._workers, *self._janitor)),
         )
         raise AssertionError("watching ends with an exception only")
 
@@ -62,7 +63,7 @@ class LocalStack:
         """Stop all, each before what it depends on. Safe to repeat, and after a start that failed half-way."""
         if self._servers.is_reserved:  # else the directory, and the stack.json in it, is another stack's
             self._data_dir.remove_stack()
-        for group in (self._workers, self._api, self._embedder):
+        for group in ([*self._workers, *self._janitor], self._api, self._embedder):
             await stop_all(group)
         await self._servers.stop()
 
@@ -73,7 +74,7 @@ class LocalStack:
 
     def _plan(self) -> dict[str, str]:
         """Lay out the processes around the servers; returns the settings of the stack."""
-        names = (app_specs.API, app_specs.EMBEDDER, *self._worker_names)
+        names = (app_specs.API, app_specs.EMBEDDER, *self._worker_names, app_specs.JANITOR)
         ports, secrets = self._data_dir.ports(names), self._data_dir.secrets()
         env = {
             **server_specs.DEFAULTS,
@@ -90,12 +91,13 @@ class LocalStack:
         self._workers = [
             supervised(app_specs.worker(name, ports, env, drain_s=drain_s)) for name in self._worker_names
         ]
+        self._janitor = [supervised(app_specs.janitor(ports, env))]
         return env
 
     async def _start_around_servers(self) -> None:
         await self._servers.start()
         await prepare(Settings())
-        await start_all((*self._api, *self._workers))
+        await start_all((*self._api, *self._workers, *self._janitor))
 
     async def _guard(self, server: Supervised) -> None:
         await server.wait()

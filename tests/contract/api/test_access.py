@@ -83,7 +83,9 @@ async def test_health_readiness_metrics_docs_and_the_page_need_no_key(app: FastA
             "dependencies": {name: {"up": True} for name in ("kafka", "milvus", "mongodb", "redis", "s3")},
         }
         assert "ingestion_refused_total" in (await anybody.get("http://api/metrics")).text
-        assert (await anybody.get("http://api/docs")).status_code == 200
+        assert "/api/v1/documents" in (await anybody.get("http://api/openapi.json")).json()["paths"]
+        for page_from_elsewhere in ("docs", "redoc"):
+            assert_problem(await anybody.get(f"http://api/{page_from_elsewhere}"), 404, "not_found")
         page = await anybody.get("http://api/")
         assert page.headers["content-type"].startswith("text/html")
         assert "<title>Pagemill</title>" in page.text

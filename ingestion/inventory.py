@@ -1,0 +1,59 @@
+"""What an audit asks of the stores: to tell all that they hold, in an order in which they can be compared.
+
+The stores' ports include these. Everything is read piece by piece, so that no audit holds a whole store in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from ingestion.model import Document, PageRecord
+
+
+@dataclass(frozen=True, slots=True)
+class BlobEntry:
+    """An object as a listing names it. `modified` is by the object store's clock."""
+
+    key: str
+    modified: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PageTotals:
+    """What the page records of one document come to."""
+
+    pages: int
+    patches: int
+
+
+class RecordInventory(Protocol):
+    async def next_page_key(self) -> int:
+        """No document holds this page key yet, nor any above it. 0 where the database has not been prepared."""
+
+    async def collections_of_documents(self) -> Sequence[str]:
+        """The collections that any document names, whether an embedder is bound to them or not."""
+
+    async def known(self, document_ids: Collection[str]) -> dict[str, Document]:
+        """Those of `document_ids` that have a record, in whatever state."""
+
+    async def by_page_key(self, collection: str, *, after: int, limit: int) -> Sequence[Document]:
+        """Documents of the collection whose first page key is above `after`, in the order of these keys."""
+
+    async def pages_after(self, page_key: int, limit: int) -> Sequence[PageRecord]:
+        """The page records with a key above `page_key`, in the order of the keys and without their texts."""
+
+    async def page_totals(self, document_ids: Collection[str]) -> dict[str, PageTotals]:
+        """The totals of those of `document_ids` that have page records."""
+
+
+class BlobInventory(Protocol):
+    def entries(self, prefix: str) -> AsyncIterator[BlobEntry]:
+        """Every object under `prefix`, in the order of the keys, as one listing goes on."""
+
+
+class RowInventory(Protocol):
+    async def count_rows_in(self, collection: str, page_keys: Sequence[range]) -> int:
+        """How many rows the pages of all these ranges have together, strongly consistent."""

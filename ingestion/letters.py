@@ -1,0 +1,161 @@
+"""Dead letters: jobs that came to nothing, with their key and value byte for byte and the cause in text headers.
+
+The headers are named as in KIP-1191, `__dlq.errors.*`, and go behind those that the record already had. A letter's id
+is made from what it reports, so that one written twice, because a crash came before its acknowledgement, is still one.
+"""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from ingestion.errors import BadMessage
+from ingestion.messages import Headers, Origin, Record, decode_job, encode_job
+from ingestion.model import Document, Failure, IngestJob
+
+_PREFIX: Final = "__dlq.errors."
+_MESSAGE_CHARS: Final = 2_000
+_STACKTRACE_CHARS: Final = 16_000
+_UNKNOWN: Final = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """One letter. `document_id` is empty where the record was no job, `headers` are those the record came with."""
+
+    id: str
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+    origin: Origin
+    group: str
+    delivery_count: int
+    failure: Failure
+    exception_class: str
+    stacktrace: str
+    timestamp: datetime
+    document_id: str = ""
+    fence: int = 0
+
+    @property
+    def job(self) -> IngestJob | None:
+        try:
+            return decode_job(self.value)
+        except BadMessage:
+            return None
+
+
+def letter_id(document: Document) -> str:
+    """A document may die more than once. After a replay its fence has moved on; deleted and uploaded again, when its
+    fences begin anew, it has other page keys.
+    """
+    return f"{document.id}-{document.first_page_key}-{document.fence}"
+
+
+def of_document(document: Document, record: Record, group: str, error: BaseException | None) -> DeadLetter:
+    """The letter of a document that has failed. `error` is what it failed with, where that is still known."""
+    assert document.error is not None
+    return DeadLetter(
+        id=letter_id(document),
+        key=record.key,
+        value=record.value,
+        headers=record.headers,
+        origin=record.origin,
+        group=group,
+        delivery_count=document.attempts,
+        failure=document.error,
+        exception_class=_class_name(error),
+        stacktrace=_stacktrace(error),
+        timestamp=datetime.now(UTC),
+        document_id=document.id,
+        fence=document.fence,
+    )
+
+
+def of_record(record: Record, group: str, error: BadMessage) -> DeadLetter:
+    """The letter of a record that is no job."""
+    origin = record.origin
+    return DeadLetter(
+        id=f"{origin.topic}-{origin.partition}-{origin.offset}",
+        key=record.key,
+        value=record.value,
+        headers=record.headers,
+        origin=origin,
+        group=group,
+        delivery_count=1,
+        failure=Failure(error.code, error.stage or "decode", error.message),
+        exception_class=_class_name(error),
+        stacktrace=_stacktrace(error),
+        timestamp=datetime.now(UTC),
+    )
+
+
+def of_recovered(document: Document, group: str) -> DeadLetter:
+    """The letter of a failed document whose worker did not live to write it; the record is no longer at hand."""
+    job = IngestJob(document.id, document.collection, document.filename)
+    key, value, headers = encode_job(job)
+    record = Record((_UNKNOWN, -1), -1, key, value, tuple(headers))
+    return of_document(document, record, group, None)
+
+
+def encode(letter: DeadLetter) -> tuple[bytes | None, bytes | None, Headers]:
+    """A letter as (key, value, headers)."""
+    report = {
+        "letter.id": letter.id,
+        "topic": letter.origin.topic,
+        "partition": letter.origin.partition,
+        "offset": letter.origin.offset,
+        "group": letter.group,
+        "delivery.count": letter.delivery_count,
+        "message": letter.failure.message[:_MESSAGE_CHARS],
+        "code": letter.failure.code,
+        "stage": letter.failure.stage,
+        "exception.class.name": letter.exception_class,
+        "stacktrace": letter.stacktrace,
+        "timestamp": letter.timestamp.isoformat(),
+        "document.id": letter.document_id,
+        "document.fence": letter.fence,
+    }
+    mine = {f"{_PREFIX}{name}" for name in report}
+    kept = [header for header in letter.headers if header[0] not in mine]
+    return letter.key, letter.value, kept + [(f"{_PREFIX}{name}", str(text).encode()) for name, text in report.items()]
+
+
+def decode(record: Record) -> DeadLetter:
+    """Raises BadMessage where the headers are not those of a letter."""
+    report = {
+        name.removeprefix(_PREFIX): text.decode("utf-8", "replace")
+        for name, text in record.headers
+        if name.startswith(_PREFIX)
+    }
+    try:
+        return DeadLetter(
+            id=report["letter.id"],
+            key=record.key,
+            value=record.value,
+            headers=tuple(header for header in record.headers if not header[0].startswith(_PREFIX)),
+            origin=Origin(report["topic"], int(report["partition"]), int(report["offset"])),
+            group=report["group"],
+            delivery_count=int(report["delivery.count"]),
+            failure=Failure(report["code"], report["stage"], report["message"]),
+            exception_class=report["exception.class.name"],
+            stacktrace=report["stacktrace"],
+            timestamp=datetime.fromisoformat(report["timestamp"]),
+            document_id=report["document.id"],
+            fence=int(report["document.fence"]),
+        )
+    except (KeyError, ValueError) as error:
+        raise BadMessage(
+            f"{record.partition} at {record.offset} is no dead letter: {error!r}", stage="decode"
+        ) from error
+
+
+def _class_name(error: BaseException | None) -> str:
+    return "" if error is None else f"{type(error).__module__}.{type(error).__qualname__}"
+
+
+def _stacktrace(error: BaseException | None) -> str:
+    """The end is kept, which names the cause."""
+    return "" if error is None else "".join(traceback.format_exception(error))[-_STACKTRACE_CHARS:]

@@ -1,0 +1,33 @@
+"""Requests that are in flight when the API stops."""
+
+from __future__ import annotations
+
+import asyncio
+
+import httpx
+import uvicorn
+from fastapi import FastAPI
+
+from tests.contract.api.helpers import DEADLINE_S, assert_problem
+
+
+async def test_a_request_that_outlasts_the_grace_is_answered_with_a_problem(app: FastAPI) -> None:
+    arrived = asyncio.Event()
+
+    async def slow() -> None:
+        arrived.set()
+        await asyncio.Event().wait()
+
+    app.add_api_route("/slow", slow)
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=1))
+    async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as group, httpx.AsyncClient(timeout=None) as client:
+        group.create_task(server.serve())
+        while not server.started:
+            await asyncio.sleep(0.01)
+        [socket] = server.servers[0].sockets
+        asking = group.create_task(client.get(f"http://127.0.0.1:{socket.getsockname()[1]}/slow"))
+        await arrived.wait()
+        server.should_exit = True
+        answer = await asking
+    assert_problem(answer, 503, "not_ready")
+    assert int(answer.headers["retry-after"]) > 0

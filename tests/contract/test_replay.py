@@ -1,0 +1,352 @@
+"""Dead letters looked through, sent again and laid aside, on a real broker and a real document store."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from aiokafka import AIOKafkaConsumer
+from typer.testing import CliRunner, Result
+
+from ingestion.adapters.kafka import KafkaJobQueue
+from ingestion.adapters.kafka_topics import KafkaDeadLetters, ensure_topics
+from ingestion.adapters.mongo import MongoDocumentStore
+from ingestion.adapters.redis import RedisProgress
+from ingestion.errors import BadMessage, DependencyUnavailable, NotFound
+from ingestion.letters import DeadLetter, of_document, of_record
+from ingestion.messages import HEADER_DUE_MS, HEADER_ORIGIN, Record, encode_job
+from ingestion.model import Document, DocumentState, Failure, IngestJob, StaleKind
+from ingestion.settings import KafkaSettings, Settings
+from tests.documents import LEASE_MS, document
+from workers.cli import app
+from workers.replay import DeadLetterOffice, Note, Selection, Standing
+
+S = DocumentState
+NOTE = Note("ann@host", "the bucket is back")
+GONE = Failure("source_missing", "fetch", "the uploaded file is gone")
+THEIRS = ("traceparent", b"00-\xff")
+DEADLINE_S = 30.0
+
+
+@dataclass(frozen=True)
+class Desk:
+    """An office, what it works on, and ways for documents to die."""
+
+    kafka: KafkaSettings
+    documents: MongoDocumentStore
+    queue: KafkaJobQueue
+    progress: RedisProgress
+    office: DeadLetterOffice
+
+    async def dead(self, id_: str = "d1", collection: str = "c", failure: Failure = GONE) -> DeadLetter:
+        """The letter of a document that was inserted, claimed, and failed."""
+        await self.documents.insert(replace(document(id_, collection), filename=f"{id_}.pdf"))
+        await self.documents.mark_queued(id_)
+        return await self.dies(id_, failure)
+
+    async def dies(self, id_: str, failure: Failure = GONE) -> DeadLetter:
+        """The letter of a queued document that is claimed, and fails on a retry."""
+        claimed = await self.documents.claim(id_, "w1", LEASE_MS)
+        failed = await self.documents.fail(id_, claimed.fence, failure)
+        letter = of_document(failed, retry_of(failed), "group", None)
+        await self.queue.bury(letter)
+        await self.documents.mark_buried(id_, failed.fence)
+        return letter
+
+    async def bad_message(self) -> DeadLetter:
+        record = Record((self.kafka.kafka_jobs_topic, 0), 7, None, b"\xff no job", (THEIRS,))
+        letter = of_record(record, "group", BadMessage("message is not JSON"))
+        await self.queue.bury(letter)
+        return letter
+
+    async def state(self, id_: str) -> DocumentState:
+        return (await self.read(id_)).state
+
+    async def read(self, id_: str) -> Document:
+        found = await self.documents.get(id_)
+        assert found is not None
+        return found
+
+    async def standings(self) -> dict[str, str]:
+        return {case.letter.id: case.standing.value for case in await self.office.find(Selection())}
+
+    async def published(self) -> list[tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]]:
+        """Key, value and headers of everything that is on the jobs topic."""
+        consumer = AIOKafkaConsumer(
+            self.kafka.kafka_jobs_topic, bootstrap_servers=self.kafka.kafka_bootstrap, auto_offset_reset="earliest"
+        )
+        await consumer.start()
+        try:
+            count = sum((await consumer.end_offsets(consumer.assignment())).values())
+            found: list[tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]] = []
+            async with asyncio.timeout(DEADLINE_S):
+                while len(found) < count:
+                    for records in (await consumer.getmany(timeout_ms=100)).values():
+                        found += [(record.key, record.value, list(record.headers)) for record in records]
+            return found
+        finally:
+            await consumer.stop()
+
+
+def job_of(failed: Document) -> tuple[bytes, bytes, list[tuple[str, bytes]]]:
+    return encode_job(IngestJob(failed.id, failed.collection, failed.filename))
+
+
+def retry_of(failed: Document) -> Record:
+    """The job as it came from a retry topic, and with a header that somebody else has put there."""
+    key, value, headers = job_of(failed)
+    put_off = [(HEADER_ORIGIN, b"jobs:1:42"), (HEADER_DUE_MS, b"1")]
+    return Record(("jobs-retry-10000", 3), 17, key, value, (*headers, THEIRS, *put_off))
+
+
+@pytest.fixture
+async def desk(
+    settings: Settings, document_store: MongoDocumentStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> AsyncIterator[Desk]:
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)  # where no stack runs that the commands would rather use than the settings
+    kafka = settings.kafka.model_copy(update={"kafka_partitions": 1})
+    await ensure_topics(kafka)
+    async with KafkaJobQueue(kafka) as queue, RedisProgress(settings.redis) as progress:
+        office = DeadLetterOffice(KafkaDeadLetters(kafka), document_store, queue, progress)
+        yield Desk(kafka, document_store, queue, progress, office)
+    structlog.reset_defaults()
+
+
+async def pagemill(*arguments: str) -> Result:
+    return await asyncio.to_thread(CliRunner().invoke, app, arguments, catch_exceptions=False)
+
+
+async def dlq(*arguments: str) -> tuple[int, list[dict[str, Any]]]:
+    """Exit status and JSON lines of `pagemill dlq …`."""
+    result = await pagemill("dlq", *arguments, "--json")
+    return result.exit_code, [json.loads(line) for line in result.stdout.splitlines()]
+
+
+# replay
+
+
+async def test_a_replayed_document_is_queued_and_its_job_published_with_the_same_bytes(desk: Desk) -> None:
+    letter = await desk.dead()
+    outcome = await desk.office.replay(letter, NOTE)
+    assert (outcome.acted, outcome.case.standing) == (True, Standing.REPLAYED)
+    again = await desk.read("d1")
+    assert (again.state, again.outbox, again.attempts, again.error) == (S.QUEUED, "sent", 0, None)
+    key, value, headers = job_of(again)
+    assert await desk.published() == [(key, value, [*headers, THEIRS])]
+    assert (await desk.progress.read("d1"))["status"] == "queued"
+    mark = outcome.case.mark
+    assert mark is not None
+    assert (mark.action, mark.by, mark.why) == ("replayed", NOTE.by, NOTE.why)
+
+
+async def test_replaying_twice_runs_once(desk: Desk) -> None:
+    letter = await desk.dead()
+    await desk.office.replay(letter, NOTE)
+    again = await desk.office.replay(letter, Note("bob", "too"))
+    assert (again.acted, again.case.standing) == (False, Standing.REPLAYED)
+    assert again.case.mark is not None
+    assert again.case.mark.by == NOTE.by
+    assert len(await desk.published()) == 1
+
+
+async def test_two_who_replay_the_same_letters_side_by_side_run_each_document_once(desk: Desk) -> None:
+    letters = [await desk.dead(f"d{number}") for number in range(12)]
+    outcomes = await asyncio.gather(
+        *(desk.office.replay(letter, Note(who, "")) for letter in letters for who in ("ann", "bob"))
+    )
+    assert Counter(outcome.case.letter.id for outcome in outcomes if outcome.acted) == {
+        letter.id: 1 for letter in letters
+    }
+    assert Counter(key for key, _, _ in await desk.published()) == {letter.key: 1 for letter in letters}
+    assert {(await desk.read(letter.document_id)).outbox for letter in letters} == {"sent"}
+
+
+async def test_a_replay_cut_off_before_its_mark_is_finished_by_the_next_one(desk: Desk) -> None:
+    letter = await desk.dead()
+    assert await desk.documents.requeue("d1", fence=letter.fence)
+    assert await desk.standings() == {letter.id: "open"}
+    assert (await desk.office.replay(letter, NOTE)).acted
+    assert len(await desk.published()) == 1
+    assert (await desk.read("d1")).outbox == "sent"
+
+
+async def test_a_replay_that_the_broker_cuts_off_is_left_to_the_janitor(desk: Desk) -> None:
+    letter = await desk.dead()
+    async with KafkaJobQueue(KafkaSettings(kafka_bootstrap="127.0.0.1:1")) as unreachable:
+        office = DeadLetterOffice(KafkaDeadLetters(desk.kafka), desk.documents, unreachable, desk.progress)
+        with pytest.raises(DependencyUnavailable):
+            await office.replay(letter, NOTE)
+    again = await desk.office.replay(letter, NOTE)
+    assert (again.acted, again.case.standing) == (False, Standing.REPLAYED)
+    assert [one.id for one in await desk.documents.stale(StaleKind.UNPUBLISHED, 0, 10)] == ["d1"]
+
+
+async def test_a_document_that_dies_again_has_a_new_letter_and_the_old_one_no_longer_acts(desk: Desk) -> None:
+    first = await desk.dead()
+    await desk.office.replay(first, NOTE)
+    second = await desk.dies("d1")
+    assert await desk.standings() == {first.id: "replayed", second.id: "open"}
+    assert not (await desk.office.replay(first, NOTE)).acted
+    assert await desk.state("d1") is S.FAILED
+    assert (await desk.office.replay(second, NOTE)).acted
+    assert len(await desk.published()) == 2
+
+
+async def test_a_letter_whose_document_was_uploaded_again_has_moved_on_and_does_nothing(desk: Desk) -> None:
+    letter = await desk.dead()
+    await desk.documents.requeue("d1")
+    await desk.documents.mark_queued("d1")
+    for _ in range(2):  # while the document is queued, and when it has failed under another fence
+        outcome = await desk.office.replay(letter, NOTE)
+        assert (outcome.acted, outcome.case.standing, outcome.case.mark) == (False, Standing.MOVED_ON, None)
+        if await desk.state("d1") is S.QUEUED:
+            await desk.dies("d1")
+    assert await desk.state("d1") is S.FAILED
+    assert await desk.published() == []
+
+
+async def test_a_document_deleted_and_uploaded_again_has_letters_of_its_own(desk: Desk) -> None:
+    old = await desk.dead()
+    await desk.office.discard(old, NOTE)
+    await desk.documents.begin_delete("d1")
+    await desk.documents.remove("d1")
+    await desk.documents.insert(replace(document("d1"), first_page_key=5))
+    new = await desk.dies("d1")
+    assert (new.document_id, new.fence) == (old.document_id, old.fence)
+    assert await desk.standings() == {old.id: "discarded", new.id: "open"}
+    assert (await desk.office.replay(new, NOTE)).acted
+
+
+@pytest.mark.parametrize("is_removed", [False, True])
+async def test_a_letter_whose_document_is_deleted_does_nothing(desk: Desk, is_removed: bool) -> None:
+    letter = await desk.dead()
+    await desk.documents.begin_delete("d1")
+    if is_removed:
+        await desk.documents.remove("d1")
+    outcome = await desk.office.replay(letter, NOTE)
+    assert (outcome.acted, outcome.case.standing, outcome.case.mark) == (False, Standing.DELETED, None)
+    assert await desk.published() == []
+
+
+async def test_a_message_that_was_no_job_is_published_again_once(desk: Desk) -> None:
+    letter = await desk.bad_message()
+    outcomes = await asyncio.gather(*(desk.office.replay(letter, NOTE) for _ in range(2)))
+    assert sorted(outcome.acted for outcome in outcomes) == [False, True]
+    assert await desk.published() == [(None, b"\xff no job", [THEIRS])]
+
+
+# discard
+
+
+async def test_a_discarded_letter_is_marked_and_its_document_stays_failed(desk: Desk) -> None:
+    letter = await desk.dead()
+    assert (await desk.office.discard(letter, NOTE)).acted
+    for act in (desk.office.discard, desk.office.replay):
+        outcome = await act(letter, Note("bob", ""))
+        assert (outcome.acted, outcome.case.standing) == (False, Standing.DISCARDED)
+    mark = (await desk.documents.letter_marks([letter.id]))[letter.id]
+    assert (mark.action, mark.by, mark.why) == ("discarded", NOTE.by, NOTE.why)
+    assert await desk.state("d1") is S.FAILED
+    assert await desk.published() == []
+
+
+# the commands
+
+
+async def test_the_list_holds_open_letters_oldest_first_and_can_be_narrowed(desk: Desk) -> None:
+    other = Failure("corrupt_pdf", "render", "broken")
+    old = await desk.dead("d1", collection="a")
+    new = await desk.dead("d2", collection="b", failure=other)
+    bad = await desk.bad_message()
+    done = await desk.dead("d3", collection="a")
+    await desk.office.discard(done, NOTE)
+
+    async def listed(*arguments: str) -> list[str]:
+        status, lines = await dlq("list", *arguments)
+        assert status == 0
+        return [line["letter"] for line in lines]
+
+    assert await listed() == [old.id, new.id, bad.id]
+    assert await listed("--collection", "a") == [old.id]
+    assert await listed("--collection", "a", "--state", "all") == [old.id, done.id]
+    assert await listed("--state", "discarded") == [done.id]
+    assert await listed("--code", "corrupt_pdf") == [new.id]
+    assert await listed("d3", old.id) == [old.id, done.id]
+    assert await listed("--until", "1h") == []
+    assert await listed("--since", "1h") == [old.id, new.id, bad.id]
+    assert await listed("--since", new.timestamp.isoformat()) == [new.id, bad.id]
+    assert await listed("--until", new.timestamp.isoformat()) == [old.id]
+
+
+async def test_an_id_that_matches_nothing_is_named_and_nothing_is_done(desk: Desk) -> None:
+    letter = await desk.dead()
+    with pytest.raises(NotFound, match="no dead letter matches nobody"):
+        await desk.office.find(Selection(ids=frozenset({letter.id, "nobody"})))
+    result = await pagemill("dlq", "replay", "d1", "nobody")
+    assert (result.exit_code, result.stderr) == (1, "error: no dead letter matches nobody\n")
+    assert await desk.state("d1") is S.FAILED
+
+
+async def test_show_tells_the_whole_story(desk: Desk) -> None:
+    letter = await desk.dead()
+    await desk.office.discard(letter, NOTE)
+    status, [shown] = await dlq("show", "d1")
+    assert status == 0
+    assert shown["letter"] == letter.id
+    assert (shown["mark"]["action"], shown["mark"]["by"]) == ("discarded", NOTE.by)
+    assert shown["origin"] == {"topic": "jobs", "partition": 1, "offset": 42}
+    assert (shown["key"], shown["document_state"]) == ("d1", "failed")
+    assert [line["event"] for line in shown["story"]] == ["claimed", "failed"]
+    assert {"name": "traceparent", "value_base64": "MDAt/w=="} in shown["headers"]
+    report = (await pagemill("dlq", "show", letter.id)).stdout
+    for told in ("source_missing", "the uploaded file is gone", "d1.pdf", NOTE.by, NOTE.why, "partition 1, offset 42"):
+        assert told in report
+    assert '"filename":"d1.pdf"' in report, "the message itself"
+
+
+async def test_a_dry_run_changes_nothing(desk: Desk) -> None:
+    letter = await desk.dead()
+    for command, words in (("replay", "would be replayed"), ("discard", "would be discarded")):
+        status, [line] = await dlq(command, "--all", "--dry-run")
+        assert (status, line["outcome"]) == (0, words)
+    assert await desk.standings() == {letter.id: "open"}
+    assert await desk.state("d1") is S.FAILED
+    assert await desk.published() == []
+
+
+async def test_the_command_replays_what_is_asked_for_and_keeps_who_and_why(desk: Desk) -> None:
+    wanted = await desk.dead("d1")
+    other = await desk.dead("d2", failure=Failure("corrupt_pdf", "render", "broken"))
+    status, [line] = await dlq("replay", "--code", "source_missing", "--why", "it is back", "--by", "ann")
+    assert (status, line["letter"], line["outcome"]) == (0, wanted.id, "replayed")
+    mark = (await desk.documents.letter_marks([wanted.id]))[wanted.id]
+    assert (mark.by, mark.why) == ("ann", "it is back")
+    assert await desk.standings() == {wanted.id: "replayed", other.id: "open"}
+    assert await dlq("replay", "--code", "source_missing") == (0, [])
+    status, [line] = await dlq("replay", "d1")
+    assert (status, line["outcome"]) == (0, "replayed already")
+
+
+async def test_what_could_not_be_replayed_costs_the_exit_status(desk: Desk) -> None:
+    letter = await desk.dead()
+    await desk.office.discard(letter, NOTE)
+    status, [line] = await dlq("replay", letter.id)
+    assert (status, line["outcome"]) == (1, "discarded already")
+
+
+async def test_the_rate_is_kept(desk: Desk) -> None:
+    for number in range(3):
+        await desk.dead(f"d{number}")
+    started = time.monotonic()
+    status, lines = await dlq("replay", "--all", "--rate", "1")
+    assert (status, len(lines)) == (0, 3)
+    assert time.monotonic() - started >= 2.0

@@ -1,0 +1,46 @@
+"""A worker that cannot draw or embed says so before it takes a job."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from ingestion.model import Page, Vectors
+from ingestion.settings import RenderSettings
+from tests.embedders import WordEmbedder
+from workers.render import PdfRenderer
+from workers.selftest import SelfTestFailed, self_test
+
+
+class OtherShape(WordEmbedder):
+    async def embed_pages(self, pages: Sequence[Page]) -> list[Vectors]:
+        return [vectors[:, :5] for vectors in await super().embed_pages(pages)]
+
+
+def renderer() -> PdfRenderer:
+    return PdfRenderer(RenderSettings(), max_pages=10)
+
+
+async def test_a_sound_worker_passes() -> None:
+    await self_test(renderer(), WordEmbedder())
+
+
+async def test_an_embedder_of_another_shape_is_refused() -> None:
+    with pytest.raises(SelfTestFailed, match="shape"):
+        await self_test(renderer(), OtherShape())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="PATH is looked up in another way")
+async def test_a_renderer_that_draws_nothing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.render.draw", broken)
+    with pytest.raises(SelfTestFailed, match="cannot draw a page"):
+        await self_test(renderer(), WordEmbedder())
+
+
+def broken(order: object) -> None:
+    """Runs in the render child."""
+    os._exit(1)

@@ -1,0 +1,198 @@
+"""What follows from an attempt that failed: another one later, or a dead letter, once, with everything about it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from ingestion.adapters.kafka_consumer import JobConsumer
+from ingestion.bootstrap import Services
+from ingestion.errors import DependencyUnavailable, LeaseHeld, WorkerFault
+from ingestion.letters import DeadLetter
+from ingestion.messages import Record
+from ingestion.model import Document, DocumentState
+from ingestion.ports import DocumentStore
+from tests.pipelines import DEADLINE_S, ScriptedEmbedder, claim_and_die, job, pipeline, read, submitted
+
+S = DocumentState
+
+
+async def letters_of(services: Services) -> list[DeadLetter]:
+    return [letter async for letter in services.dead_letters.read()]
+
+
+@asynccontextmanager
+async def consumer(services: Services) -> AsyncIterator[JobConsumer]:
+    async def ignore(partitions: object) -> None: ...
+
+    consumer = JobConsumer(services.settings.kafka, "test")
+    await consumer.start(ignore, ignore)
+    try:
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
+async def retried(services: Services) -> Record:
+    """The first record on any retry topic."""
+    topics = services.settings.kafka.retry_topics.values()
+    async with consumer(services) as reader, asyncio.timeout(DEADLINE_S):
+        while True:
+            for record in await reader.poll(10, 100):
+                if record.partition[0] in topics:
+                    return record
+
+
+def faulty(message: str = "a bug") -> ScriptedEmbedder:
+    embedder = ScriptedEmbedder()
+    embedder.fault = WorkerFault(message)
+    return embedder
+
+
+async def test_a_fault_puts_the_document_off_to_the_retry_topic_with_its_bytes_untouched(
+    services: Services, tmp_path: Path
+) -> None:
+    document = await submitted(services, tmp_path / "a.pdf", pages=1)
+    await pipeline(services, faulty()).run(job(document))
+    waiting = await read(services, document)
+    assert (waiting.state, waiting.attempts) == (S.QUEUED, 1)
+    assert waiting.error is not None
+    assert (waiting.error.code, waiting.error.stage, waiting.error.message) == ("internal", "embed", "a bug")
+    record = await retried(services)
+    original = job(document)
+    assert record.partition[0] == services.settings.kafka.retry_topics[10]
+    assert (record.key, record.value) == (original.key, original.value)
+    assert record.origin == original.origin
+    assert 0 < record.due_in_s <= 10
+    assert await letters_of(services) == []
+
+
+async def test_before_its_time_a_document_that_was_put_off_is_not_begun(services: Services, tmp_path: Path) -> None:
+    document = await submitted(services, tmp_path / "a.pdf", pages=1)
+    await pipeline(services, faulty()).run(job(document))
+    healthy = ScriptedEmbedder()
+    with pytest.raises(LeaseHeld) as held:
+        await pipeline(services, healthy).run(job(document))
+    assert 5 < held.value.retry_in_s <= 10
+    assert healthy.seen == []
+
+
+async def test_after_the_last_attempt_there_is_one_letter_that_says_everything(
+    services: Services, tmp_path: Path
+) -> None:
+    document = await submitted(services, tmp_path / "ü.pdf", pages=1)
+    for _ in range(4):
+        await claim_and_die(services, document)
+    await run_when_free(services, document, faulty("the fifth"))
+    failed = await read(services, document)
+    assert (failed.state, failed.attempts, failed.letter) == (S.FAILED, 5, "sent")
+    [letter] = await letters_of(services)
+    original = job(document)
+    assert (letter.key, letter.value, letter.origin) == (original.key, original.value, original.origin)
+    assert letter.headers == original.headers
+    assert letter.group == services.settings.kafka.kafka_group
+    assert (letter.document_id, letter.fence, letter.delivery_count) == (document.id, failed.fence, 5)
+    assert (letter.failure.code, letter.failure.stage, letter.failure.message) == ("internal", "embed", "the fifth")
+    assert letter.exception_class == "ingestion.errors.WorkerFault"
+    assert "embed_pages" in letter.stacktrace
+    events = [event.event for event in await services.documents.story(document.id)]
+    assert events == ["claimed"] * 5 + ["failed"]
+
+
+async def test_a_permanent_error_is_a_dead_letter_at_once(services: Services, tmp_path: Path) -> None:
+    document = await submitted(services, tmp_path / "broken.pdf", pages=1)
+    await services.blobs.put(document.object_key, b"%PDF-1.4 nothing", "application/pdf")
+    await pipeline(services, ScriptedEmbedder()).run(job(document))
+    [letter] = await letters_of(services)
+    assert (letter.failure.code, letter.delivery_count) == ("corrupt_pdf", 1)
+
+
+async def test_a_record_that_is_no_job_is_a_letter_with_the_same_bytes(services: Services) -> None:
+    record = Record(("jobs", 1), 7, b"\x00key", b"\xff no job", (("theirs", b"\x01"),))
+    await pipeline(services, ScriptedEmbedder()).run(record)
+    [letter] = await letters_of(services)
+    assert (letter.key, letter.value, letter.headers) == (record.key, record.value, record.headers)
+    assert (letter.id, letter.failure.code, letter.document_id) == ("jobs-1-7", "bad_message", "")
+
+
+async def test_a_letter_that_a_crash_kept_back_is_written_when_the_job_comes_again_and_then_no_more(
+    services: Services, tmp_path: Path
+) -> None:
+    document = await submitted(services, tmp_path / "broken.pdf", pages=1)
+    await services.blobs.put(document.object_key, b"%PDF-1.4 nothing", "application/pdf")
+    healthy = pipeline(services, ScriptedEmbedder())
+    dying = Without(services.queue, "bury")
+    with pytest.raises(WorkerFault, match="bury"):
+        await pipeline(services, ScriptedEmbedder(), queue=dying).run(job(document))
+    assert (await read(services, document)).letter == "pending"
+    assert await letters_of(services) == []
+    await healthy.run(job(document))
+    await healthy.run(job(document))
+    assert (await read(services, document)).letter == "sent"
+    assert len(await letters_of(services)) == 1
+
+
+async def test_an_attempt_that_an_outage_of_the_database_ended_is_not_counted(
+    services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.store._RETRY_ATTEMPTS", 1)
+    document = await submitted(services, tmp_path / "a.pdf", pages=1)
+    embedder = ScriptedEmbedder()
+    embedder.fail_once_at = 1
+    documents = Without(services.documents, "release", DependencyUnavailable("mongodb", "down"))
+    worker = pipeline(services, embedder, documents=cast(DocumentStore, documents))
+    with pytest.raises(DependencyUnavailable):
+        await worker.run(job(document))
+    assert (await read(services, document)).attempts == 1, "nobody could say that it does not count"
+    documents.missing = ""
+    await worker.run(job(document))
+    ready = await read(services, document)
+    assert (ready.state, ready.attempts) == (S.READY, 1)
+
+
+async def test_the_last_attempt_is_made_alone(services: Services, tmp_path: Path) -> None:
+    embedder = ScriptedEmbedder()
+    embedder.hold_at = 2
+    neighbour = await submitted(services, tmp_path / "two.pdf", pages=2)
+    suspect = await submitted(services, tmp_path / "one.pdf", pages=1)
+    for _ in range(4):
+        await claim_and_die(services, suspect)
+    worker = pipeline(services, embedder)
+    async with asyncio.timeout(DEADLINE_S):
+        beside = asyncio.create_task(worker.run(job(neighbour)))
+        await embedder.holding.wait()
+        last = asyncio.create_task(worker.run(job(suspect)))
+        while not worker.room.is_taken:
+            await asyncio.sleep(0.01)
+        assert (await read(services, suspect)).attempts == 4, "not begun while somebody is there"
+        embedder.go_on.set()
+        await asyncio.gather(beside, last)
+    assert (await read(services, suspect)).attempts == 5
+    assert {(await read(services, one)).state for one in (neighbour, suspect)} == {S.READY}
+
+
+class Without:
+    """A port on which one method raises."""
+
+    def __init__(self, port: object, missing: str, error: Exception | None = None) -> None:
+        self._port = port
+        self.missing = missing
+        self._error = error or WorkerFault(f"{missing} was cut off")
+
+    def __getattr__(self, name: str) -> Any:
+        return self._raise if name == self.missing else getattr(self._port, name)
+
+    async def _raise(self, *args: object, **kwargs: object) -> None:
+        raise self._error
+
+
+async def run_when_free(services: Services, document: Document, embedder: ScriptedEmbedder) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        while not (await read(services, document)).state.is_settled:
+            with suppress(LeaseHeld):
+                await pipeline(services, embedder).run(job(document))

@@ -1,0 +1,129 @@
+"""Breakers: what opens them, who waits, what closes them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from ingestion.errors import DependencyUnavailable
+from workers.breaker import Breakers
+
+DEADLINE_S = 10.0
+
+
+class Server:
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.is_up = True
+        self.pings = 0
+
+    async def ping(self) -> None:
+        self.pings += 1
+        if not self.is_up:
+            raise self.error()
+
+    def error(self) -> DependencyUnavailable:
+        return DependencyUnavailable(self.name, "no answer")
+
+
+@pytest.fixture
+def milvus() -> Server:
+    return Server("milvus")
+
+
+@pytest.fixture
+def redis() -> Server:
+    return Server("redis")
+
+
+@pytest.fixture
+async def breakers(milvus: Server, redis: Server, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Breakers]:
+    monkeypatch.setattr("workers.breaker._FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr("workers.breaker._WATCH_EVERY_S", 0.02)
+    breakers = Breakers({"milvus": milvus.ping, "redis": redis.ping}, optional={"redis"})
+    yield breakers
+    await breakers.stop()
+
+
+async def test_while_a_server_is_down_everybody_waits_and_then_nobody(breakers: Breakers, milvus: Server) -> None:
+    milvus.is_up = False
+    breakers.trip(milvus.error())
+    waiting = [asyncio.create_task(breakers.passable()) for _ in range(3)]
+    async with asyncio.timeout(DEADLINE_S):
+        while milvus.pings < 3:
+            await asyncio.sleep(0.01)
+        assert not any(task.done() for task in waiting)
+        assert [outage.dependency for outage in breakers.outages] == ["milvus"]
+        milvus.is_up = True
+        await asyncio.gather(*waiting)
+    assert breakers.outages == []
+
+
+async def test_an_outage_keeps_the_time_at_which_it_began(breakers: Breakers, milvus: Server) -> None:
+    milvus.is_up = False
+    breakers.trip(milvus.error())
+    [first] = breakers.outages
+    breakers.trip(DependencyUnavailable("milvus", "another answer"))
+    assert breakers.outages == [first]
+
+
+async def test_a_server_that_nothing_depends_on_is_reported_and_not_waited_for(
+    breakers: Breakers, redis: Server
+) -> None:
+    redis.is_up = False
+    breakers.trip(redis.error())
+    async with asyncio.timeout(DEADLINE_S):
+        await breakers.passable()
+    assert not breakers.is_barred
+    assert [outage.dependency for outage in breakers.outages] == ["redis"]
+
+
+async def test_a_server_that_answers_pings_and_refuses_work_is_asked_less_and_less(
+    breakers: Breakers, milvus: Server
+) -> None:
+    pauses_s = []
+    async with asyncio.timeout(DEADLINE_S):
+        for _ in range(4):
+            began = asyncio.get_running_loop().time()
+            breakers.trip(milvus.error())
+            await breakers.passable()
+            pauses_s.append(asyncio.get_running_loop().time() - began)
+    assert pauses_s[3] >= 8 * 0.02
+
+
+async def test_a_server_without_a_ping_is_tried_again_after_the_pause(breakers: Breakers) -> None:
+    breakers.trip(DependencyUnavailable("embedder", "no answer"))
+    assert breakers.is_barred
+    async with asyncio.timeout(DEADLINE_S):
+        await breakers.passable()
+
+
+async def test_a_halt_is_for_good(breakers: Breakers, milvus: Server) -> None:
+    breakers.halt("10 documents in a row have failed")
+    milvus.is_up = False
+    breakers.trip(milvus.error())
+    milvus.is_up = True
+    async with asyncio.timeout(DEADLINE_S):
+        while len(breakers.outages) > 1:
+            await asyncio.sleep(0.01)
+    assert breakers.is_barred
+    assert breakers.outages[0].cause == "10 documents in a row have failed"
+
+
+async def test_an_idle_worker_notices_an_outage_and_a_busy_one_leaves_that_to_its_jobs(
+    breakers: Breakers, milvus: Server
+) -> None:
+    idle = False
+    watching = asyncio.create_task(breakers.watch(lambda: idle))
+    milvus.is_up = False
+    async with asyncio.timeout(DEADLINE_S):
+        await asyncio.sleep(0.2)
+        assert milvus.pings == 0
+        idle = True
+        while not breakers.is_barred:
+            await asyncio.sleep(0.01)
+        milvus.is_up = True
+        await breakers.passable()
+    watching.cancel()

@@ -1,0 +1,204 @@
+"""`pagemill dlq`: what it refuses to do, how times are read, which letters are taken, and how one is shown."""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import anyio
+import pytest
+import typer
+from rich.console import Console, RenderableType
+from typer.testing import CliRunner, Result
+
+from ingestion.letters import DeadLetter
+from ingestion.messages import Origin, encode_job
+from ingestion.model import Event, Failure, IngestJob, LetterMark
+from tests.documents import document
+from workers import replay
+from workers.cli import app
+from workers.commands.dlq import State, moment
+from workers.commands.letter_views import letter_report, letter_table, report_json
+from workers.replay import Case, Selection, Standing, paced
+
+NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
+ESCAPE = "\x1b[31m"
+
+
+def letter(filename: str = "a.pdf", value: bytes | None = None) -> DeadLetter:
+    key, job, headers = encode_job(IngestJob("d1", "manuals", filename))
+    return DeadLetter(
+        id="d1-5-2",
+        key=key,
+        value=job if value is None else value,
+        headers=(*headers, ("theirs", b"\xff")),
+        origin=Origin("jobs", 3, 17),
+        group="workers",
+        delivery_count=5,
+        failure=Failure("internal", "embed", f"a {ESCAPE}bug"),
+        exception_class="ingestion.errors.WorkerFault",
+        stacktrace=f"Traceback:\n    indented {ESCAPE}line\n",
+        timestamp=NOON,
+        document_id="d1",
+        fence=2,
+    )
+
+
+def shown(renderable: RenderableType) -> str:
+    screen = io.StringIO()
+    Console(file=screen, width=200).print(renderable)
+    return screen.getvalue()
+
+
+def pagemill(*arguments: str) -> Result:
+    return CliRunner().invoke(app, arguments, catch_exceptions=False)
+
+
+# arguments
+
+
+@pytest.mark.parametrize("command", ["replay", "discard"])
+def test_nothing_is_done_to_letters_unless_it_is_said_which(command: str) -> None:
+    result = pagemill("dlq", command, "--why", "no reason")
+    assert result.exit_code == 2
+    assert "--all" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [("--rate", "0"), ("--rate", "-1"), ("--rate", "nan"), ("--since", "soon")])
+def test_an_option_that_cannot_be_meant_is_refused_by_name(arguments: tuple[str, str]) -> None:
+    result = pagemill("dlq", "replay", "--all", *arguments)
+    assert result.exit_code == 2
+    assert arguments[0] in result.stderr
+
+
+def test_a_data_directory_without_a_stack_is_an_error_that_names_it(tmp_path: Path) -> None:
+    result = pagemill("dlq", "list", "--data-dir", str(tmp_path))
+    assert result.exit_code == 1
+    assert f"none runs on {tmp_path}" in result.stderr
+
+
+def test_the_module_is_an_entry_to_the_same_commands(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["replay", "discard", "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        replay.main()
+    assert "Their documents stay failed" in capsys.readouterr().out
+
+
+def test_every_standing_can_be_asked_for() -> None:
+    assert {state.value for state in State} == {standing.value for standing in Standing} | {"all"}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2026-05-01T12:00", NOON),
+        ("2026-05-01T12:00:00Z", NOON),
+        ("2026-05-01T14:00+02:00", NOON),
+        ("2026-05-01", NOON.replace(hour=0)),
+    ],
+)
+def test_a_time_without_a_zone_is_utc(text: str, expected: datetime) -> None:
+    assert moment(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "ago"),
+    [
+        ("90s", timedelta(seconds=90)),
+        ("30m", timedelta(minutes=30)),
+        ("2h", timedelta(hours=2)),
+        ("3d", timedelta(days=3)),
+        ("1w", timedelta(weeks=1)),
+    ],
+)
+def test_a_duration_is_so_long_ago(text: str, ago: timedelta) -> None:
+    before = datetime.now(UTC)
+    assert before - ago <= moment(text) <= datetime.now(UTC) - ago
+
+
+@pytest.mark.parametrize("text", ["", "2", "2y", "-2h", "yesterday", "9999999999d", "9" * 5000 + "d"])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(typer.BadParameter):
+        moment(text)
+
+
+# selection
+
+
+@pytest.mark.parametrize(
+    ("selection", "takes"),
+    [
+        (Selection(), True),
+        (Selection(ids=frozenset({"d1"})), True),
+        (Selection(ids=frozenset({"d1-5-2"})), True),
+        (Selection(ids=frozenset({"d1-5"})), False),
+        (Selection(code="internal"), True),
+        (Selection(code="intern"), False),
+        (Selection(collection="manuals"), True),
+        (Selection(collection="manual"), False),
+        (Selection(since=NOON), True),
+        (Selection(until=NOON), False),
+        (Selection(until=NOON + timedelta(microseconds=1)), True),
+        (Selection(since=NOON.astimezone(timezone(timedelta(hours=5)))), True),
+        (Selection(code="internal", collection="other"), False),
+    ],
+)
+def test_a_selection_takes_what_fits_all_of_it(selection: Selection, takes: bool) -> None:
+    assert selection.takes(letter()) is takes
+
+
+def test_a_message_that_is_no_job_is_of_no_collection_and_no_document() -> None:
+    bad = replace(letter(value=b"no job"), document_id="")
+    assert Selection().takes(bad)
+    assert not Selection(collection="manuals").takes(bad)
+    assert not Selection(ids=frozenset({""})).takes(bad)
+
+
+def test_pacing_keeps_the_order_and_the_least_time_between() -> None:
+    async def run() -> list[int]:
+        return [item async for item in paced([1, 2, 3], per_second=20)]
+
+    started = time.monotonic()
+    assert anyio.run(run) == [1, 2, 3]
+    assert time.monotonic() - started >= 2 / 20
+
+
+# rendering
+
+
+def test_what_strangers_wrote_cannot_harm_a_terminal() -> None:
+    case = Case(letter(filename=f"{ESCAPE}a.pdf"), Standing.OPEN)
+    story = [Event(NOON, "failed", 5, "w", f"{ESCAPE}detail")]
+    for text in (shown(letter_table([case])), shown(letter_report(case, None, story))):
+        assert "\x1b" not in text
+        assert "a.pdf" in text
+
+
+def test_the_report_tells_everything_about_a_letter() -> None:
+    mark = LetterMark("d1-5-2", "replayed", "ann@host", "fixed", NOON)
+    now = replace(document(), error=Failure("internal", "embed", "still"))
+    text = shown(letter_report(Case(letter(), Standing.REPLAYED, mark), now, [Event(NOON, "claimed", 1, "w1", "")]))
+    for told in (
+        "d1-5-2",
+        "replayed by ann@host at 2026-05-01T12:00:00+00:00: fixed",
+        "received, 0 of 60 pages done: internal: still",
+        "ingestion.errors.WorkerFault",
+        "\n    indented",
+        "jobs, partition 3, offset 17",
+        "b'\\xff'",
+        '"collection":"manuals"',
+        "claimed",
+    ):
+        assert told in text
+
+
+def test_bytes_that_are_no_text_are_base64_in_json() -> None:
+    report = report_json(Case(letter(value=b"\xff"), Standing.OPEN), None, [])
+    assert report["value_base64"] == "/w=="
+    assert (report["key"], report["filename"], report["document_state"]) == ("d1", None, None)

@@ -1,0 +1,70 @@
+"""An audit: MongoDB, S3 and Milvus against each other, while documents come and go.
+
+Nothing is held still for it. So whatever looks wrong is a suspect at first, and is looked at again, alone, after a
+while: a document that was being deleted or stored is in order by then. Memory does not grow with the stores.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from ingestion.ports import BlobStore, DocumentStore, VectorStore
+from workers.audit.contents import ContentsAudit
+from workers.audit.finding import Finding, SecondLook
+from workers.audit.rows import RowsAudit
+from workers.audit.strays import StrayPagesAudit
+
+_SUSPECTS_AT_ONCE: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Auditor:
+    """`settle_s` is the pause before the second look: what a worker writes late, it takes back within that time."""
+
+    documents: DocumentStore
+    blobs: BlobStore
+    vectors: VectorStore
+    orphan_grace_s: float
+    settle_s: float
+
+    async def findings(self, *, collection: str | None = None, repair: bool = False) -> AsyncIterator[Finding]:
+        """What is wrong, of one collection or of all. `repair` deletes what no document refers to.
+
+        Raises DependencyUnavailable. Two audits side by side do no harm, and may both report the same.
+        """
+        suspects: list[SecondLook] = []
+        async for suspect in self._suspects(collection, repair):
+            suspects.append(suspect)
+            if len(suspects) == _SUSPECTS_AT_ONCE:
+                async for finding in self._look_again(suspects):
+                    yield finding
+                suspects.clear()
+        async for finding in self._look_again(suspects):
+            yield finding
+
+    async def _look_again(self, suspects: list[SecondLook]) -> AsyncIterator[Finding]:
+        if suspects:
+            await asyncio.sleep(self.settle_s)
+        for look_again in suspects:
+            for finding in await look_again():
+                yield finding
+
+    async def _suspects(self, collection: str | None, repair: bool) -> AsyncIterator[SecondLook]:
+        rows = RowsAudit(self.documents, self.vectors, await self.documents.next_page_key(), repair)
+        grace = timedelta(seconds=self.orphan_grace_s)
+        async for suspect in ContentsAudit(self.documents, self.blobs, grace, repair).suspects(collection):
+            yield suspect
+        if collection is None:
+            async for suspect in StrayPagesAudit(self.documents, repair).suspects():
+                yield suspect
+        for name in await self._collections() if collection is None else [collection]:
+            async for suspect in rows.suspects(name):
+                yield suspect
+
+    async def _collections(self) -> list[str]:
+        bound, named = await self.documents.collections(), await self.documents.collections_of_documents()
+        return sorted({*bound, *named})

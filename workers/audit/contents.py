@@ -1,0 +1,162 @@
+"""Objects and page records: of a document by its id, against what its pages should have."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Final
+
+from ingestion.inventory import BlobEntry
+from ingestion.model import (
+    DOCUMENTS_PREFIX,
+    Document,
+    DocumentState,
+    PageRecord,
+    document_prefix,
+    pages_prefix,
+    vectors_key,
+)
+from ingestion.ports import BlobStore, DocumentStore
+from workers.audit.finding import Finding, Kind, SecondLook
+
+_DOCUMENTS_AT_ONCE: Final = 100
+_PAGES_AT_ONCE: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class ContentsAudit:
+    """Compares records and objects, both read in the order of document ids.
+
+    An upload stores its file before its record: an object without a record is an orphan once it is old enough.
+    """
+
+    documents: DocumentStore
+    blobs: BlobStore
+    orphan_grace: timedelta
+    repair: bool
+
+    async def suspects(self, collection: str | None) -> AsyncIterator[SecondLook]:
+        """With `collection`, only its documents: an object without a record does not say where it belongs."""
+        listing = _grouped(self.blobs.entries(DOCUMENTS_PREFIX))
+        async for id_, document, entries in _joined(self._documents(collection), listing):
+            if document is None and collection is not None:
+                continue
+            if await self._difference(document, entries):
+                yield partial(self._look_again, id_)
+
+    async def _look_again(self, id_: str) -> list[Finding]:
+        """The record is read before and after: as long as it stays the same, nothing of the document is in motion."""
+        document = await self.documents.get(id_)
+        entries = [entry async for entry in self.blobs.entries(document_prefix(id_))]
+        difference = await self._difference(document, entries)
+        if not difference or await self.documents.get(id_) != document:
+            return []
+        found = difference.findings(id_, document)
+        if self.repair and difference.extra:
+            await self.blobs.delete(difference.extra)
+            found[-1] = replace(found[-1], is_repaired=True)
+        return found
+
+    async def _difference(self, document: Document | None, entries: Sequence[BlobEntry]) -> _Difference:
+        keys = {entry.key for entry in entries}
+        if document is None:
+            latest = datetime.now(UTC) - self.orphan_grace
+            is_old = all(entry.modified < latest for entry in entries)
+            return _Difference(extra=sorted(keys) if is_old else [])
+        if document.state is not DocumentState.READY:
+            return _Difference()
+        return _compared(document, await self._pages(document), keys)
+
+    async def _pages(self, document: Document) -> dict[int, PageRecord]:
+        """The document's page records that are right, by page number."""
+        right = {}
+        keys = document.page_keys
+        for start in range(0, len(keys), _PAGES_AT_ONCE):
+            for key, page in (await self.documents.pages_by_key(keys[start : start + _PAGES_AT_ONCE])).items():
+                if page.document_id == document.id and document.page_key(page.page_number) == key:
+                    right[page.page_number] = page
+        return right
+
+    async def _documents(self, collection: str | None) -> AsyncIterator[Document]:
+        after: str | None = None
+        while batch := await self.documents.list(collection, limit=_DOCUMENTS_AT_ONCE, after=after):
+            for document in batch:
+                yield document
+            after = batch[-1].id
+
+
+@dataclass(frozen=True, slots=True)
+class _Difference:
+    """`pages` are the numbers of pages without a record, `missing` and `extra` keys of objects."""
+
+    pages: Sequence[int] = ()
+    missing: Sequence[str] = ()
+    extra: Sequence[str] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.pages or self.missing or self.extra)
+
+    def findings(self, id_: str, document: Document | None) -> list[Finding]:
+        """At most one of each sort, what is extra last."""
+        collection = document.collection if document else ""
+        too_many = Kind.EXTRA if document else Kind.ORPHAN
+        found = []
+        if self.pages:
+            what = f"record of page {self.pages[0]}"
+            found.append(Finding("mongodb", Kind.MISSING, what, len(self.pages), id_, collection))
+        for kind, keys in ((Kind.MISSING, self.missing), (too_many, self.extra)):
+            if keys:
+                what = keys[0].removeprefix(document_prefix(id_))
+                found.append(Finding("s3", kind, what, len(keys), id_, collection))
+        return found
+
+
+def _compared(document: Document, pages: dict[int, PageRecord], keys: set[str]) -> _Difference:
+    numbers = range(1, document.pages + 1)
+    wanted = {document.object_key}
+    wanted.update(vectors_key(document.id, number) for number in numbers)
+    wanted.update(page.image_key for page in pages.values())
+    unrecorded = [number for number in numbers if number not in pages]
+    # The name of a page's image is in its record; without that, any name will do.
+    spared = {f"{pages_prefix(document.id)}{number:06d}" for number in unrecorded}
+    extra = sorted(key for key in keys - wanted if key.rpartition(".")[0] not in spared)
+    return _Difference(unrecorded, sorted(wanted - keys), extra)
+
+
+async def _grouped(entries: AsyncIterator[BlobEntry]) -> AsyncIterator[tuple[str, list[BlobEntry]]]:
+    """The objects of one document after another. What is not in a document's folder is not ours to judge."""
+    id_, group = "", list[BlobEntry]()
+    async for entry in entries:
+        _, found, name = entry.key.split("/", 2) if entry.key.count("/") >= 2 else ("", "", "")
+        if not name:
+            continue
+        if found != id_:
+            if group:
+                yield id_, group
+            id_, group = found, []
+        group.append(entry)
+    if group:
+        yield id_, group
+
+
+async def _joined(
+    documents: AsyncIterator[Document], listing: AsyncIterator[tuple[str, list[BlobEntry]]]
+) -> AsyncIterator[tuple[str, Document | None, list[BlobEntry]]]:
+    """Every document id that either side has, with what both sides have of it.
+
+    A side that was not quite in order would make suspects and no findings: those are looked at one by one.
+    """
+    document, group = await anext(documents, None), await anext(listing, None)
+    while document is not None or group is not None:
+        if group is None or (document is not None and document.id < group[0]):
+            assert document is not None
+            yield document.id, document, []
+            document = await anext(documents, None)
+        elif document is None or group[0] < document.id:
+            yield group[0], None, group[1]
+            group = await anext(listing, None)
+        else:
+            yield document.id, document, group[1]
+            document, group = await anext(documents, None), await anext(listing, None)

@@ -1,0 +1,68 @@
+"""Page records that no document has, found by reading all of them in the order of their keys."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from ingestion.model import Document, PageRecord
+from ingestion.ports import DocumentStore
+from workers.audit.finding import Finding, Kind, SecondLook
+
+_PAGES_AT_ONCE: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class StrayPagesAudit:
+    """A page record is a stray where its document is unknown or has other page keys."""
+
+    documents: DocumentStore
+    repair: bool
+
+    async def suspects(self) -> AsyncIterator[SecondLook]:
+        last = 0
+        while batch := await self.documents.pages_after(last, _PAGES_AT_ONCE):
+            last = batch[-1].page_key
+            for id_, strays in (await self._strays(batch)).items():
+                yield partial(self._look_again, id_, [page.page_key for page in strays])
+
+    async def _look_again(self, id_: str, page_keys: Sequence[int]) -> list[Finding]:
+        pages = await self.documents.pages_by_key(page_keys)
+        strays = (await self._strays(list(pages.values()))).get(id_)
+        if not strays:
+            return []
+        if self.repair:
+            for keys in _runs(page.page_key for page in strays):
+                await self.documents.remove_pages(keys.start, len(keys))
+        what = f"record of page {strays[0].page_number}"
+        return [Finding("mongodb", Kind.ORPHAN, what, len(strays), id_, is_repaired=self.repair)]
+
+    async def _strays(self, pages: Sequence[PageRecord]) -> dict[str, list[PageRecord]]:
+        """Those of `pages` that are strays, by the document they name, in the order of their keys."""
+        known = await self.documents.known({page.document_id for page in pages})
+        strays = defaultdict(list)
+        for page in sorted(pages, key=lambda page: page.page_key):
+            if not _has(known.get(page.document_id), page):
+                strays[page.document_id].append(page)
+        return strays
+
+
+def _has(document: Document | None, page: PageRecord) -> bool:
+    return document is not None and page.page_key in document.page_keys
+
+
+def _runs(keys: Iterable[int]) -> Iterator[range]:
+    """Ascending `keys` as ranges without gaps."""
+    run = range(0)
+    for key in keys:
+        if run and key == run.stop:
+            run = range(run.start, key + 1)
+            continue
+        if run:
+            yield run
+        run = range(key, key + 1)
+    if run:
+        yield run

@@ -1,0 +1,149 @@
+"""A janitor process: what it is made of, and how it starts, tells its health and stops."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from typing import Final, NoReturn
+
+import structlog
+
+from ingestion import metrics
+from ingestion.bootstrap import Services, open_services
+from ingestion.errors import DependencyUnavailable, IngestError
+from ingestion.removal import Remover
+from ingestion.settings import Settings
+from workers.audit.auditor import Auditor
+from workers.audit.finding import STORES, Finding, Kind
+from workers.breaker import Outage
+from workers.health import Health, HealthServer
+from workers.janitor import Janitor
+
+log = structlog.get_logger(__name__)
+
+REMEDY: Final = "delete the document and upload it again"
+
+
+def janitor_of(services: Services) -> Janitor:
+    settings = services.settings
+    return Janitor(
+        documents=services.documents,
+        queue=services.queue,
+        remover=Remover(services.documents, services.vectors, services.blobs, services.queue, services.progress),
+        group=settings.kafka.kafka_group,
+        grace_s=settings.janitor.janitor_grace_s,
+        lost_after_s=settings.janitor.janitor_lost_after_s,
+    )
+
+
+def auditor_of(services: Services) -> Auditor:
+    return Auditor(
+        documents=services.documents,
+        blobs=services.blobs,
+        vectors=services.vectors,
+        orphan_grace_s=services.settings.janitor.janitor_orphan_grace_s,
+        settle_s=services.settings.janitor.janitor_settle_s,
+    )
+
+
+async def run_janitor(settings: Settings) -> None:
+    """Keep the stores in order until SIGTERM or SIGINT, which may come at any time: nothing is only half safe."""
+    structlog.contextvars.bind_contextvars(worker=f"janitor-{socket.gethostname()}-{os.getpid()}")
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    async with open_services(settings) as services:
+        janitor, auditor = janitor_of(services), auditor_of(services)
+        every_s, audit_every_s = settings.janitor.janitor_every_s, settings.janitor.janitor_audit_every_s
+        rounds = Repeated(janitor.round, every_s=every_s, again_s=every_s)
+        audits = Repeated(lambda: audit(auditor), every_s=audit_every_s, again_s=min(every_s, audit_every_s))
+        health = HealthServer(
+            settings.worker.worker_metrics_host,
+            settings.worker.worker_metrics_port,
+            lambda: _health(rounds, audits),
+        )
+        log.info("janitor started", health_port=health.port)
+        tasks = [
+            asyncio.create_task(rounds.run()),
+            # An audit reads all stores; a janitor that is started again and again should not begin with one each time.
+            asyncio.create_task(audits.run(first_after_s=audit_every_s)),
+            asyncio.create_task(stopping.wait()),
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            health.close()
+    log.info("janitor stopped")
+
+
+class Repeated:
+    """Does its work, rests `every_s`, or `again_s` where it failed, and does it again.
+
+    An outage is logged when it begins and when it ends.
+    """
+
+    def __init__(self, work: Callable[[], Awaitable[object]], *, every_s: float, again_s: float) -> None:
+        self._work = work
+        self._every_s = every_s
+        self._again_s = again_s
+        self.outage: Outage | None = None
+
+    async def run(self, first_after_s: float = 0.0) -> NoReturn:
+        pause_s = first_after_s
+        while True:
+            await asyncio.sleep(pause_s)
+            pause_s = self._every_s if await self._once() else self._again_s
+
+    async def _once(self) -> bool:
+        try:
+            await self._work()
+        except DependencyUnavailable as error:
+            self._down(error)
+            return False
+        except IngestError as error:
+            log.error("round failed", code=error.code, cause=error.message)
+            return False
+        if self.outage is not None:
+            log.info("janitor goes on", dependency=self.outage.dependency)
+            self.outage = None
+        return True
+
+    def _down(self, error: DependencyUnavailable) -> None:
+        if self.outage is None or self.outage.dependency != error.dependency:
+            self.outage = Outage(error.dependency, datetime.now(UTC), error.message)
+            log.warning("janitor waits", dependency=error.dependency, cause=error.message)
+
+
+async def audit(auditor: Auditor) -> None:
+    """Compare the stores, delete what is superfluous, and report what is missing."""
+    left = {(store, kind): 0 for store in STORES for kind in Kind}
+    async for finding in auditor.findings(repair=True):
+        _report(finding)
+        if not finding.is_repaired:
+            left[finding.store, finding.kind] += 1
+    for (store, kind), count in left.items():
+        metrics.FINDINGS.labels(store, kind).set(count)
+    log.info("audited", mismatches_left=sum(left.values()))
+
+
+def _report(finding: Finding) -> None:
+    facts = {"store": finding.store, "document_id": finding.document_id, "collection": finding.collection}
+    if finding.is_repaired:
+        metrics.REPAIRS.labels(finding.kind).inc()
+        log.warning("deleted what no document refers to", **facts, what=finding.what, count=finding.count)
+    else:
+        log.error("stores differ", **facts, kind=finding.kind, what=finding.what, count=finding.count, remedy=REMEDY)
+
+
+def _health(*repeated: Repeated) -> Health:
+    outages: Sequence[Outage] = [one.outage for one in repeated if one.outage is not None]
+    return Health(not outages, outages)

@@ -1,0 +1,109 @@
+"""A worker process: what it is made of, and how it starts, tells its health and stops."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from typing import Final
+
+import structlog
+
+from ingestion.adapters.kafka_consumer import JobConsumer
+from ingestion.bootstrap import Services, open_services
+from ingestion.ports import Embedder
+from ingestion.settings import Settings
+from workers.breaker import Breakers
+from workers.embedding.factory import open_embedder
+from workers.failure import FailureRun
+from workers.health import Health, HealthServer
+from workers.loop import JobLoop
+from workers.pipeline import Pipeline
+from workers.render import PdfRenderer
+from workers.selftest import self_test
+from workers.store import PageStore, retrying
+from workers.verdict import Verdicts
+from workers.watchdog import watch
+
+log = structlog.get_logger(__name__)
+
+_POLL_SILENCE_S: Final = 15.0
+
+
+async def run_worker(settings: Settings) -> None:
+    """Ingest documents until SIGTERM or SIGINT. Raises DependencyUnavailable where the broker is down at the start."""
+    name = settings.worker.worker_id or f"{socket.gethostname()}-{os.getpid()}"
+    structlog.contextvars.bind_contextvars(worker=name)
+    async with open_services(settings) as services, open_embedder(settings.embedder) as embedder:
+        breakers = _breakers(services)
+        pipeline = _pipeline(name, services, embedder, breakers)
+        await retrying(self_test, pipeline.renderer, embedder)
+        loop = JobLoop(
+            JobConsumer(settings.kafka, name),
+            pipeline.run,
+            breakers,
+            jobs_in_flight=settings.worker.jobs_in_flight,
+            max_ahead=settings.worker.max_ahead,
+            drain_s=settings.worker.drain_s,
+        )
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, loop.stop)
+        health = HealthServer(
+            settings.worker.worker_metrics_host, settings.worker.worker_metrics_port, lambda: _health(loop, breakers)
+        )
+        log.info("worker started", embedder=embedder.fingerprint, health_port=health.port)
+        watching = [
+            asyncio.create_task(breakers.watch(lambda: loop.is_idle)),
+            asyncio.create_task(watch(lambda: loop.polled_at, settings.worker.watchdog_s)),
+        ]
+        try:
+            await loop.run()
+        finally:
+            for task in watching:
+                task.cancel()
+            await asyncio.gather(*watching, return_exceptions=True)
+            await breakers.stop()
+            health.close()
+
+
+def _breakers(services: Services) -> Breakers:
+    pings = {
+        "mongodb": services.documents.ping,
+        "s3": services.blobs.ping,
+        "milvus": services.vectors.ping,
+        "kafka": services.queue.ping,
+        "redis": services.progress.ping,
+    }
+    # Progress is for people to watch; documents get ready without it.
+    return Breakers(pings, optional={"redis"})
+
+
+def _pipeline(name: str, services: Services, embedder: Embedder, breakers: Breakers) -> Pipeline:
+    settings = services.settings
+    return Pipeline(
+        documents=services.documents,
+        blobs=services.blobs,
+        store=PageStore(services.documents, services.blobs, services.vectors, settings.render.image_format),
+        renderer=PdfRenderer(settings.render, max_pages=settings.api.max_pages),
+        embedder=embedder,
+        progress=services.progress,
+        verdicts=Verdicts(
+            documents=services.documents,
+            queue=services.queue,
+            progress=services.progress,
+            failures=FailureRun(settings.worker.failure_run_limit, breakers.halt),
+            group=settings.kafka.kafka_group,
+            max_attempts=settings.worker.max_attempts,
+            retry_delays_s=settings.kafka.retry_delays_s,
+        ),
+        worker=name,
+        lease_s=settings.worker.lease_s,
+        max_attempts=settings.worker.max_attempts,
+    )
+
+
+def _health(loop: JobLoop, breakers: Breakers) -> Health:
+    polls = loop.is_member and time.monotonic() - loop.polled_at < _POLL_SILENCE_S
+    return Health(polls and not breakers.is_barred, breakers.outages)
