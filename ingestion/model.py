@@ -108,7 +108,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One line of a document's story. `event` is claimed, postponed, released, failed, ready or replayed."""
+    """One line of a document's story: claimed, postponed, released, lease expired, requeued, failed or ready."""
 
     at: datetime
     event: str

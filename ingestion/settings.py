@@ -37,6 +37,11 @@ class KafkaSettings(_Section):
     kafka_session_timeout_ms: PositiveInt = Field(
         30_000, description="time without a heartbeat after which the broker declares a worker dead"
     )
+    kafka_static_membership: bool = Field(
+        False,
+        description="a worker that comes back under its PAGEMILL_WORKER_ID takes its partitions up again without a "
+        "rebalance; one that does not come back keeps them for the session timeout",
+    )
     retry_delays_s: Annotated[tuple[PositiveInt, ...], NoDecode, Field(min_length=1)] = Field(
         (10, 60, 600),
         description="waits before the second, third, ... attempt, comma separated, each with a topic of its own; "

@@ -21,15 +21,16 @@ _BEATS_PER_LEASE = 3
 class Lease:
     """Extends a document's lease from a task of its own for as long as the block runs.
 
-    When the fence has moved, or the database could not be told before the lease ran out, the block is cancelled and
-    LeaseLost is raised in its place: somebody else may own the document by then.
+    When the fence has moved, the block is cancelled and LeaseLost raised in its place; when the database could not be
+    told before the lease ran out, that is DependencyUnavailable. Somebody else may own the document by then.
     """
 
     def __init__(self, documents: DocumentStore, document: Document, lease_s: float) -> None:
         self._documents = documents
         self._document = document
         self._lease_s = lease_s
-        self._lost: LeaseLost | None = None
+        self._expires = time.monotonic() + lease_s
+        self._lost: LeaseLost | DependencyUnavailable | None = None
 
     async def __aenter__(self) -> Self:
         owner = asyncio.current_task()
@@ -37,6 +38,16 @@ class Lease:
         self._owner = owner
         self._task = asyncio.create_task(self._beat())
         return self
+
+    def check(self) -> None:
+        """Raise LeaseLost where the lease may have ended, as after a standstill of this process.
+
+        Asked before writes to stores that know nothing of fences. It looks at this machine's clock alone.
+        """
+        if time.monotonic() >= self._expires:
+            raise LeaseLost(
+                f"the lease of document {self._document.id} may have ended; it has not been extended in time"
+            )
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -52,17 +63,16 @@ class Lease:
             raise self._lost
 
     async def _beat(self) -> None:
-        expires = time.monotonic() + self._lease_s
         while self._lost is None:
             await asyncio.sleep(self._lease_s / _BEATS_PER_LEASE)
             sent = time.monotonic()
             try:
                 await self._documents.extend(self._document.id, self._document.fence, round(self._lease_s * 1000))
-                expires = sent + self._lease_s
+                self._expires = sent + self._lease_s
             except LeaseLost as lost:
                 self._lost = lost
             except DependencyUnavailable as error:
                 log.warning("heartbeat failed", document_id=self._document.id, cause=error.message)
-                if time.monotonic() >= expires:
-                    self._lost = LeaseLost("the lease ran out while the database could not be reached")
+                if time.monotonic() >= self._expires:
+                    self._lost = error
         self._owner.cancel()

@@ -29,6 +29,7 @@ from ingestion.errors import (
     Conflict,
     DependencyUnavailable,
     IngestError,
+    LeaseHeld,
     LeaseLost,
     NotFound,
     SourceMissing,
@@ -100,9 +101,9 @@ class Pipeline:
         started = time.monotonic()
         error: IngestError | None = None
         try:
-            async with Lease(self.documents, document, self.lease_s):
+            async with Lease(self.documents, document, self.lease_s) as lease:
                 try:
-                    settled = await self._ingest(document)
+                    settled = await self._ingest(document, lease)
                 except (DependencyUnavailable, LeaseLost):
                     raise
                 except IngestError as cause:
@@ -119,7 +120,7 @@ class Pipeline:
         log.info("settled", **_of(settled), outcome=settled.state, seconds=round(seconds, 3), **_why(settled))
         await self.verdicts.tell(settled, record, error)
 
-    async def _ingest(self, document: Document) -> Document:
+    async def _ingest(self, document: Document, lease: Lease) -> Document:
         if document.attempts > self.max_attempts:
             raise AttemptsExhausted(
                 f"given up after {document.attempts - 1} attempts without a verdict", stage="claim"
@@ -136,7 +137,7 @@ class Pipeline:
                 ahead(self._embedded(document, rendered)) as embedded,
             ):
                 async for window in embedded:
-                    await self._stored(document, window)
+                    await self._stored(document, lease, window)
         return await retrying(self.documents.finish, document.id, document.fence)
 
     @asynccontextmanager
@@ -167,7 +168,8 @@ class Pipeline:
                 for page, found in zip(pages, vectors, strict=True)
             ]
 
-    async def _stored(self, document: Document, window: list[PageVectors]) -> None:
+    async def _stored(self, document: Document, lease: Lease, window: list[PageVectors]) -> None:
+        lease.check()
         with _stage("store"), metrics.STORING.time():
             await self.store.write(document, window)
         done = window[-1].page.page_number
@@ -178,13 +180,20 @@ class Pipeline:
         )
 
     async def _leave(self, document: Document, lost: LeaseLost) -> None:
-        """Somebody else owns the document now. If that was a delete, what this worker wrote late is taken back."""
+        """Somebody else owns the document now. If that was a delete, what this worker wrote late is taken back.
+
+        Raises LeaseHeld where nobody has taken the document: this worker stood still, and has to claim it again.
+        """
         current = await self.documents.get(document.id)
-        again = current is not None and current.state is not DocumentState.DELETING
-        deleted = current is None or not again or current.first_page_key != document.first_page_key
-        log.warning("lease lost", **_of(document), deleted=deleted, cause=lost.message)
-        if deleted:
-            await self.store.sweep(document, objects=not again)
+        uploaded_again = current is not None and current.first_page_key != document.first_page_key
+        if current is None or current.state is DocumentState.DELETING or uploaded_again:
+            log.warning("lease lost to a delete", **_of(document), cause=lost.message)
+            await self.store.sweep(document, objects=not uploaded_again)
+        elif current.fence == document.fence and not current.state.is_settled:
+            log.warning("lease ran out", **_of(document), cause=lost.message)
+            raise LeaseHeld(document.id, retry_in_s=0.0)
+        else:
+            log.warning("lease lost", **_of(document), cause=lost.message)
 
     async def _release(self, document: Document) -> None:
         """On shutdown or an outage: let go of the document at once, as well as that is possible."""

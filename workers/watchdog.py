@@ -12,6 +12,7 @@ import structlog
 log = structlog.get_logger(__name__)
 
 _BEATS_PER_LIMIT = 10
+_AT_ONCE_S = 0.001
 
 
 async def watch(polled_at: Callable[[], float], limit_s: float) -> None:
@@ -24,9 +25,8 @@ async def watch(polled_at: Callable[[], float], limit_s: float) -> None:
     try:
         while True:
             silent_s = time.monotonic() - polled_at()
-            if silent_s < limit_s / 2:
-                faulthandler.dump_traceback_later(limit_s, exit=True)
-            else:
+            faulthandler.dump_traceback_later(max(limit_s - silent_s, _AT_ONCE_S), exit=True)
+            if silent_s > limit_s / 2:
                 log.error("polling stands still", seconds=round(silent_s, 1), exit_at_seconds=limit_s)
             await asyncio.sleep(limit_s / _BEATS_PER_LIMIT)
     finally:

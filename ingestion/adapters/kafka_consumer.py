@@ -30,6 +30,7 @@ class JobConsumer:
             bootstrap_servers=settings.kafka_bootstrap,
             group_id=settings.kafka_group,
             client_id=client_id,
+            group_instance_id=client_id if settings.kafka_static_membership else None,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             max_poll_interval_ms=settings.kafka_max_poll_interval_ms,
@@ -42,14 +43,23 @@ class JobConsumer:
         on_assigned: Callable[[set[Partition]], Awaitable[None]],
         on_revoked: Callable[[set[Partition]], Awaitable[None]],
     ) -> None:
-        """Join the group. Raises DependencyUnavailable."""
+        """Connect, and begin to join the group, which may take minutes. Raises DependencyUnavailable.
+
+        Subscribed before it is started, the client would not return until it has its partitions.
+        """
         topics = [self._settings.kafka_jobs_topic, *self._settings.retry_topics.values()]
-        self._consumer.subscribe(topics, listener=_Listener(on_assigned, on_revoked))
         async with translated():
             await self._consumer.start()
+        self._consumer.subscribe(topics, listener=_Listener(on_assigned, on_revoked))
 
     async def stop(self) -> None:
-        """Leave the group, so that its partitions move on at once."""
+        """Leave the group, so that its partitions move on at once.
+
+        aiokafka does not let a static member leave, for it may be back soon. Who stops in good order has time to say
+        that it goes, so it leaves as any other member.
+        """
+        if (coordinator := self._consumer._coordinator) is not None:
+            coordinator._group_instance_id = None
         with suppress(KafkaError):
             await self._consumer.stop()
 

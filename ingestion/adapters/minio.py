@@ -19,7 +19,7 @@ from urllib3.exceptions import HTTPError
 from ingestion.adapters.threads import Threads
 from ingestion.concurrency import side_by_side
 from ingestion.errors import DependencyUnavailable, IngestError, NotFound, WorkerFault
-from ingestion.inventory import BlobEntry
+from ingestion.ports.inventory import BlobEntry
 from ingestion.settings import S3Settings
 
 T = TypeVar("T")

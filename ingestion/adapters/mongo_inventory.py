@@ -8,8 +8,8 @@ from typing import Any, Final
 from motor.motor_asyncio import AsyncIOMotorCollection
 
 from ingestion.adapters.mongo_records import Record, document_of, page_of, translated
-from ingestion.inventory import PageTotals
 from ingestion.model import Document, PageRecord
+from ingestion.ports.inventory import PageTotals
 
 PAGE_KEYS: Final = "page_keys"
 """The counter that page keys are reserved from."""

@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Final
+from dataclasses import replace
+from typing import Final
 
-import numpy as np
 import pytest
-from motor.motor_asyncio import AsyncIOMotorClient
-from typer.testing import CliRunner, Result
 
 from ingestion.bootstrap import Services
 from ingestion.model import (
     Document,
-    DocumentState,
-    Page,
     PageRecord,
-    PageVectors,
     document_prefix,
     image_key,
     pages_prefix,
@@ -29,87 +20,14 @@ from ingestion.model import (
     vectors_key,
 )
 from ingestion.removal import Remover
-from tests.documents import LEASE_MS, document
-from tests.embedders import WordEmbedder
-from workers.audit.auditor import Auditor
+from tests.shelf import OTHER_PAGES, PAGES, PATCHES, Shelf, auditor, open_shelf, page_of, whole
 from workers.audit.finding import Finding, Kind
-from workers.cli import app
-from workers.store import PageStore
-
-PAGES: Final = 4
-PATCHES: Final = 5
-OTHER_PAGES: Final = 3
-
-
-@dataclass(frozen=True)
-class Shelf:
-    """Stores with documents in them, and ways to damage those behind the back of everybody."""
-
-    services: Services
-    collection: str
-    records: Any
-    """The database, for damage that no port can do."""
-
-    async def put(self, id_: str, pages: int = PAGES, *, written: int | None = None) -> Document:
-        """A document that is ready, or where less is `written` than it has `pages`, still being processed."""
-        store = PageStore(self.services.documents, self.services.blobs, self.services.vectors, "webp")
-        first = await self.services.documents.reserve_page_keys(pages)
-        fresh = replace(document(id_, self.collection), object_key=source_key(id_), pages=pages, first_page_key=first)
-        await self.services.blobs.put(source_key(id_), b"%PDF-", "application/pdf")
-        await self.services.documents.insert(fresh)
-        await self.services.documents.mark_queued(id_)
-        claimed = await self.services.documents.claim(id_, "w", LEASE_MS)
-        await store.prepare(claimed, WordEmbedder())
-        numbers = range(1, (pages if written is None else written) + 1)
-        await store.write(claimed, [page_of(number, claimed.page_key(number)) for number in numbers])
-        return claimed if written is not None else await self.services.documents.finish(id_, claimed.fence)
-
-    async def document(self, id_: str) -> Document:
-        found = await self.services.documents.get(id_)
-        assert found is not None
-        return found
-
-    async def holdings(self, id_: str) -> tuple[int, int, int]:
-        """How many objects, page records and rows there are of a document."""
-        objects = await self.services.blobs.list_keys(document_prefix(id_))
-        totals = await self.services.documents.page_totals([id_])
-        found = await self.document(id_)
-        rows = await self.services.vectors.count_rows(self.collection, found.first_page_key, found.pages)
-        return len(objects), totals[id_].pages, rows
-
-    async def findings(self, **options: Any) -> list[Finding]:
-        return [finding async for finding in auditor(self.services).findings(**options)]
-
-    async def forget(self, found: Document) -> None:
-        """Lose the document's record, and nothing else."""
-        await self.records["documents"].delete_one({"_id": found.id})
-
-
-def auditor(services: Services, *, orphan_grace_s: float = 0.0, settle_s: float = 0.0) -> Auditor:
-    return Auditor(services.documents, services.blobs, services.vectors, orphan_grace_s, settle_s)
-
-
-def page_of(number: int, page_key: int, patches: int = PATCHES) -> PageVectors:
-    vectors = np.eye(32, dtype=np.float32)[:patches]
-    return PageVectors(Page(number, 10, 10, b"picture", "text"), page_key, vectors)
 
 
 @pytest.fixture
 async def shelf(services: Services, collection: str) -> AsyncIterator[Shelf]:
-    """With two ready documents, `d1` and `d2`."""
-    mongo = services.settings.mongo
-    client: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(mongo.mongo_uri)
-    shelf = Shelf(services, collection, client[mongo.mongo_database])
-    await shelf.put("d1")
-    await shelf.put("d2", OTHER_PAGES)
-    yield shelf
-    await services.vectors.drop(collection)
-    await client.drop_database(mongo.mongo_database)
-    client.close()
-
-
-def whole(pages: int) -> tuple[int, int, int]:
-    return 2 * pages + 1, pages, pages * PATCHES
+    async with open_shelf(services, collection) as shelf:
+        yield shelf
 
 
 async def lose_source(shelf: Shelf, found: Document) -> None:
@@ -330,73 +248,3 @@ async def test_nobody_is_blamed_while_documents_come_and_go(shelf: Shelf) -> Non
     assert min(rounds) > 0
     assert await shelf.findings() == []
     assert await shelf.holdings("d1") == whole(PAGES)
-
-
-def janitor_command(tmp_path: Path, *options: str) -> Result:
-    """`pagemill janitor` of the settings in the environment, from a folder in which no stack runs."""
-    hurry = {f"PAGEMILL_JANITOR_{name}_S": "0.001" for name in ("GRACE", "ORPHAN_GRACE", "SETTLE")}
-    folder = Path.cwd()
-    os.chdir(tmp_path)
-    try:
-        return CliRunner().invoke(app, ["janitor", *options], env={**os.environ, **hurry})
-    finally:
-        os.chdir(folder)
-
-
-async def test_the_command_says_that_nothing_was_found(shelf: Shelf, tmp_path: Path) -> None:
-    result = await asyncio.to_thread(janitor_command, tmp_path, "--check")
-    assert (result.exit_code, result.stdout) == (0, "nothing found\n")
-
-
-async def test_a_check_reports_what_is_wrong_and_changes_nothing(shelf: Shelf, tmp_path: Path) -> None:
-    await lose_image(shelf, await shelf.document("d1"))
-    await add_unrecorded_objects(shelf)
-    await shelf.services.documents.insert(document("d7", shelf.collection))
-    result = await asyncio.to_thread(janitor_command, tmp_path, "--check", "--json")
-    assert result.exit_code == 1
-    assert [json.loads(line) for line in result.stdout.splitlines()] == [
-        {
-            "store": "s3",
-            "kind": "orphan",
-            "document_id": "d0",
-            "collection": "",
-            "what": "pages/000001.bf16",
-            "count": 2,
-            "repaired": False,
-        },
-        {
-            "store": "s3",
-            "kind": "missing",
-            "document_id": "d1",
-            "collection": shelf.collection,
-            "what": "pages/000002.webp",
-            "count": 1,
-            "repaired": False,
-        },
-    ]
-    untouched = await shelf.services.documents.get("d7")
-    assert untouched is not None
-    assert (untouched.state, untouched.outbox) == (DocumentState.RECEIVED, "pending")
-
-
-async def test_a_round_repairs_what_it_can_and_fails_for_the_rest(shelf: Shelf, tmp_path: Path) -> None:
-    await add_unrecorded_objects(shelf)
-    await shelf.services.documents.insert(
-        replace(document("d7", shelf.collection), first_page_key=await shelf.services.documents.reserve_page_keys(60))
-    )
-    result = await asyncio.to_thread(janitor_command, tmp_path)
-    assert result.exit_code == 0, result.output
-    assert "repaired unpublished: 1 document(s)" in result.stdout
-    assert "deleted" in result.stdout
-    assert await shelf.services.blobs.list_keys(document_prefix("d0")) == []
-    await lose_rows(shelf, await shelf.document("d1"))
-    result = await asyncio.to_thread(janitor_command, tmp_path)
-    assert result.exit_code == 1
-    assert "15 rows in place of 20" in result.stdout
-    assert "delete the document and upload it again" in result.stdout
-
-
-async def test_a_folder_without_a_stack_is_an_error(tmp_path: Path) -> None:
-    result = await asyncio.to_thread(janitor_command, tmp_path, "--check", "--data-dir", str(tmp_path))
-    assert result.exit_code == 1
-    assert result.stderr.startswith(f"error: the stack is unavailable: none runs on {tmp_path}; start it with")

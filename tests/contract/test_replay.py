@@ -7,104 +7,28 @@ import json
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
-from aiokafka import AIOKafkaConsumer
 from typer.testing import CliRunner, Result
 
 from ingestion.adapters.kafka import KafkaJobQueue
 from ingestion.adapters.kafka_topics import KafkaDeadLetters, ensure_topics
 from ingestion.adapters.mongo import MongoDocumentStore
 from ingestion.adapters.redis import RedisProgress
-from ingestion.errors import BadMessage, DependencyUnavailable, NotFound
-from ingestion.letters import DeadLetter, of_document, of_record
-from ingestion.messages import HEADER_DUE_MS, HEADER_ORIGIN, Record, encode_job
-from ingestion.model import Document, DocumentState, Failure, IngestJob, StaleKind
+from ingestion.errors import DependencyUnavailable, NotFound
+from ingestion.model import DocumentState, Failure, StaleKind
 from ingestion.settings import KafkaSettings, Settings
-from tests.documents import LEASE_MS, document
+from tests.desk import THEIRS, Desk, job_of
+from tests.documents import document
 from workers.cli import app
 from workers.replay import DeadLetterOffice, Note, Selection, Standing
 
 S = DocumentState
 NOTE = Note("ann@host", "the bucket is back")
-GONE = Failure("source_missing", "fetch", "the uploaded file is gone")
-THEIRS = ("traceparent", b"00-\xff")
-DEADLINE_S = 30.0
-
-
-@dataclass(frozen=True)
-class Desk:
-    """An office, what it works on, and ways for documents to die."""
-
-    kafka: KafkaSettings
-    documents: MongoDocumentStore
-    queue: KafkaJobQueue
-    progress: RedisProgress
-    office: DeadLetterOffice
-
-    async def dead(self, id_: str = "d1", collection: str = "c", failure: Failure = GONE) -> DeadLetter:
-        """The letter of a document that was inserted, claimed, and failed."""
-        await self.documents.insert(replace(document(id_, collection), filename=f"{id_}.pdf"))
-        await self.documents.mark_queued(id_)
-        return await self.dies(id_, failure)
-
-    async def dies(self, id_: str, failure: Failure = GONE) -> DeadLetter:
-        """The letter of a queued document that is claimed, and fails on a retry."""
-        claimed = await self.documents.claim(id_, "w1", LEASE_MS)
-        failed = await self.documents.fail(id_, claimed.fence, failure)
-        letter = of_document(failed, retry_of(failed), "group", None)
-        await self.queue.bury(letter)
-        await self.documents.mark_buried(id_, failed.fence)
-        return letter
-
-    async def bad_message(self) -> DeadLetter:
-        record = Record((self.kafka.kafka_jobs_topic, 0), 7, None, b"\xff no job", (THEIRS,))
-        letter = of_record(record, "group", BadMessage("message is not JSON"))
-        await self.queue.bury(letter)
-        return letter
-
-    async def state(self, id_: str) -> DocumentState:
-        return (await self.read(id_)).state
-
-    async def read(self, id_: str) -> Document:
-        found = await self.documents.get(id_)
-        assert found is not None
-        return found
-
-    async def standings(self) -> dict[str, str]:
-        return {case.letter.id: case.standing.value for case in await self.office.find(Selection())}
-
-    async def published(self) -> list[tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]]:
-        """Key, value and headers of everything that is on the jobs topic."""
-        consumer = AIOKafkaConsumer(
-            self.kafka.kafka_jobs_topic, bootstrap_servers=self.kafka.kafka_bootstrap, auto_offset_reset="earliest"
-        )
-        await consumer.start()
-        try:
-            count = sum((await consumer.end_offsets(consumer.assignment())).values())
-            found: list[tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]] = []
-            async with asyncio.timeout(DEADLINE_S):
-                while len(found) < count:
-                    for records in (await consumer.getmany(timeout_ms=100)).values():
-                        found += [(record.key, record.value, list(record.headers)) for record in records]
-            return found
-        finally:
-            await consumer.stop()
-
-
-def job_of(failed: Document) -> tuple[bytes, bytes, list[tuple[str, bytes]]]:
-    return encode_job(IngestJob(failed.id, failed.collection, failed.filename))
-
-
-def retry_of(failed: Document) -> Record:
-    """The job as it came from a retry topic, and with a header that somebody else has put there."""
-    key, value, headers = job_of(failed)
-    put_off = [(HEADER_ORIGIN, b"jobs:1:42"), (HEADER_DUE_MS, b"1")]
-    return Record(("jobs-retry-10000", 3), 17, key, value, (*headers, THEIRS, *put_off))
 
 
 @pytest.fixture
@@ -276,15 +200,10 @@ async def test_the_list_holds_open_letters_oldest_first_and_can_be_narrowed(desk
         return [line["letter"] for line in lines]
 
     assert await listed() == [old.id, new.id, bad.id]
-    assert await listed("--collection", "a") == [old.id]
     assert await listed("--collection", "a", "--state", "all") == [old.id, done.id]
-    assert await listed("--state", "discarded") == [done.id]
     assert await listed("--code", "corrupt_pdf") == [new.id]
     assert await listed("d3", old.id) == [old.id, done.id]
-    assert await listed("--until", "1h") == []
-    assert await listed("--since", "1h") == [old.id, new.id, bad.id]
-    assert await listed("--since", new.timestamp.isoformat()) == [new.id, bad.id]
-    assert await listed("--until", new.timestamp.isoformat()) == [old.id]
+    assert await listed("--since", "1h", "--until", new.timestamp.isoformat()) == [old.id]
 
 
 async def test_an_id_that_matches_nothing_is_named_and_nothing_is_done(desk: Desk) -> None:

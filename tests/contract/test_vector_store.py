@@ -113,6 +113,24 @@ async def test_a_second_write_replaces_the_vectors(store: MilvusVectorStore, fir
     assert (page_key, score) == (first_key, pytest.approx(1.0, abs=1e-5))
 
 
+async def test_rows_of_several_ranges_of_pages_are_counted_together(
+    store: MilvusVectorStore, first_key: int, own_collection: str
+) -> None:
+    pages = [page_of(first_key + n, unit_rows(n + 1, seed=first_key + n)) for n in range(6)]
+    await store.upsert(SHARED, pages)
+    ranges = [
+        range(first_key, first_key + 2),
+        range(first_key + 4, first_key + 5),
+        range(first_key + 90, first_key + 99),
+    ]
+    assert await store.count_rows_in(SHARED, ranges) == 1 + 2 + 5
+    assert (
+        await store.count_rows_in(SHARED, [range(first_key + 10 * n, first_key + 10 * n + 9) for n in range(64)]) == 21
+    )
+    assert await store.count_rows_in(SHARED, []) == 0
+    assert await store.count_rows_in(own_collection, ranges) == 0
+
+
 async def test_a_page_without_vectors_writes_nothing(store: MilvusVectorStore, first_key: int) -> None:
     await store.upsert(SHARED, [page_of(first_key, np.zeros((0, DIM), np.float32))])
     assert await store.count_rows(SHARED, first_key, 1) == 0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
@@ -15,7 +16,7 @@ from ingestion.bootstrap import Services
 from ingestion.errors import DependencyUnavailable, LeaseHeld, WorkerFault
 from ingestion.letters import DeadLetter
 from ingestion.messages import Record
-from ingestion.model import Document, DocumentState
+from ingestion.model import Document, DocumentState, Page, Vectors
 from ingestion.ports import DocumentStore
 from tests.pipelines import DEADLINE_S, ScriptedEmbedder, claim_and_die, job, pipeline, read, submitted
 
@@ -153,6 +154,43 @@ async def test_an_attempt_that_an_outage_of_the_database_ended_is_not_counted(
     await worker.run(job(document))
     ready = await read(services, document)
     assert (ready.state, ready.attempts) == (S.READY, 1)
+
+
+async def test_a_lease_that_could_not_be_extended_for_an_outage_costs_no_attempt(
+    services: Services, tmp_path: Path
+) -> None:
+    document = await submitted(services, tmp_path / "a.pdf", pages=1)
+    embedder = ScriptedEmbedder()
+    embedder.hold_at = 1
+    documents = Without(services.documents, "extend", DependencyUnavailable("mongodb", "down"))
+    worker = pipeline(services, embedder, documents=cast(DocumentStore, documents), lease_s=0.5)
+    with pytest.raises(DependencyUnavailable, match="mongodb"):
+        await worker.run(job(document))
+    queued = await read(services, document)
+    assert (queued.state, queued.attempts, embedder.seen) == (S.QUEUED, 0, [])
+
+
+async def test_a_worker_that_stood_still_past_its_lease_writes_nothing_and_claims_again(
+    services: Services, tmp_path: Path
+) -> None:
+    document = await submitted(services, tmp_path / "a.pdf", pages=1)
+    still = StandsStill()
+    worker = pipeline(services, still, lease_s=0.5)
+    with pytest.raises(LeaseHeld):
+        await worker.run(job(document))
+    rows = await services.vectors.count_rows(document.collection, document.first_page_key, document.pages)
+    assert (rows, (await read(services, document)).pages_done) == (0, 0)
+    await run_when_free(services, document, ScriptedEmbedder())
+    ready = await read(services, document)
+    assert (ready.state, ready.attempts) == (S.READY, 2)
+
+
+class StandsStill(ScriptedEmbedder):
+    """Holds up the whole process, as a SIGSTOP does."""
+
+    async def embed_pages(self, pages: Sequence[Page]) -> list[Vectors]:
+        time.sleep(1.0)
+        return await super().embed_pages(pages)
 
 
 async def test_the_last_attempt_is_made_alone(services: Services, tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def _pid(stack: dict[str, Any], name: str) -> int:
 
 def test_up_is_ready_and_says_where(running: Up) -> None:
     stack = running.wait_ready()
-    assert [process["name"] for process in stack["processes"]] == [*_SERVERS, "embedder", "api", "worker-1"]
+    assert [process["name"] for process in stack["processes"]] == [*_SERVERS, "embedder", "api", "worker-1", "janitor"]
     assert {process["pid"] for process in stack["processes"]} <= {process.pid for process in _tree(running)}
     for url in (stack["api_url"], stack["embedder_url"]):
         assert httpx.get(f"{url}/ready").status_code == 200

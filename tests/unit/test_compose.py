@@ -20,7 +20,7 @@ from tests.composefile import ROOT, environment
 from workers.cli import app as cli
 from workers.health import Health, HealthServer
 
-APP = ("init", "api", "embedder", "worker", "worker-gpu")
+APP = ("init", "api", "embedder", "worker", "worker-gpu", "janitor")
 SERVERS = ("kafka", "mongo", "redis", "minio", "etcd", "milvus")
 COMPOSE = composefile.load(composefile.filled_in())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
@@ -54,7 +54,7 @@ def test_every_variable_is_one_that_the_code_reads(service: str) -> None:
     assert set(environment(SERVICES[service])) <= known
 
 
-@pytest.mark.parametrize("service", ["init", "api", "worker", "worker-gpu"])
+@pytest.mark.parametrize("service", ["init", "api", "worker", "worker-gpu", "janitor"])
 def test_clients_look_for_servers_where_they_listen(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
     found = settings_of(service, monkeypatch)
     assert (
@@ -68,7 +68,7 @@ def test_clients_look_for_servers_where_they_listen(service: str, monkeypatch: p
     assert found.embedder.embedder_url == f"http://embedder:{embedder.embedder_port}"
 
 
-@pytest.mark.parametrize("service", ["init", "api", "worker", "worker-gpu"])
+@pytest.mark.parametrize("service", ["init", "api", "worker", "worker-gpu", "janitor"])
 def test_clients_show_the_credentials_that_servers_ask_for(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
     found = settings_of(service, monkeypatch)
     mongo, minio, milvus = (environment(SERVICES[name]) for name in ("mongo", "minio", "milvus"))
@@ -96,7 +96,7 @@ def test_the_processes_listen_beyond_their_container_where_they_are_probed(monke
     embedder = settings_of("embedder", monkeypatch).embedder
     expected = f"http://127.0.0.1:{embedder.embedder_port}/ready"
     assert (embedder.embedder_host, probed_url("embedder")) == ("0.0.0.0", expected)
-    for service in ("worker", "worker-gpu"):
+    for service in ("worker", "worker-gpu", "janitor"):
         worker = settings_of(service, monkeypatch).worker
         expected = f"http://127.0.0.1:{worker.worker_metrics_port}/ready"
         assert (worker.worker_metrics_host, probed_url(service)) == ("0.0.0.0", expected)

@@ -83,9 +83,10 @@ def test_only_verdicts_that_exist_are_counted(expression: str) -> None:
 
 def test_every_process_is_scraped_where_it_serves_its_metrics() -> None:
     scraped = {job["job_name"]: job for job in CONFIG["scrape_configs"]}
-    api, embedder, worker = (environment(SERVICES[name]) for name in ("api", "embedder", "worker"))
+    api, embedder, worker, janitor = (environment(SERVICES[name]) for name in ("api", "embedder", "worker", "janitor"))
     assert scraped["api"]["static_configs"][0]["targets"] == [f"api:{api['PAGEMILL_API_PORT']}"]
     assert scraped["embedder"]["static_configs"][0]["targets"] == [f"embedder:{embedder['PAGEMILL_EMBEDDER_PORT']}"]
+    assert scraped["janitor"]["static_configs"][0]["targets"] == [f"janitor:{janitor['PAGEMILL_WORKER_METRICS_PORT']}"]
     (discovery,) = scraped["worker"]["dns_sd_configs"]
     assert discovery["names"] == ["worker", "worker-gpu"]
     assert (discovery["type"], str(discovery["port"])) == ("A", worker["PAGEMILL_WORKER_METRICS_PORT"])

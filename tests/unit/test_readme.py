@@ -7,6 +7,7 @@ from inspect import cleandoc
 from pathlib import Path
 
 from ingestion.errors import IngestError, PermanentError, RetryableError
+from ingestion.settings import markdown_table
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -17,6 +18,10 @@ def test_every_error_has_a_meaning_of_its_own() -> None:
 
 def test_the_readme_lists_every_error_code_with_its_meaning() -> None:
     assert _table("### Error codes") == sorted(_row(kind) for kind in _error_classes())
+
+
+def test_the_readme_lists_every_setting_as_the_code_has_it() -> None:
+    assert markdown_table() in README.read_text("utf-8"), "`python -m ingestion.settings` prints the table anew"
 
 
 def _error_classes(root: type[IngestError] = IngestError) -> Iterator[type[IngestError]]:

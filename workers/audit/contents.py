@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
 
-from ingestion.inventory import BlobEntry
 from ingestion.model import (
     DOCUMENTS_PREFIX,
     Document,
@@ -19,6 +18,7 @@ from ingestion.model import (
     vectors_key,
 )
 from ingestion.ports import BlobStore, DocumentStore
+from ingestion.ports.inventory import BlobEntry
 from workers.audit.finding import Finding, Kind, SecondLook
 
 _DOCUMENTS_AT_ONCE: Final = 100

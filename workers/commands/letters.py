@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import getpass
 import os
-import shlex
 import socket
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from enum import StrEnum
 from pathlib import Path
 
 import anyio
-import structlog
 
-from ingestion.bootstrap import Services, open_services
-from ingestion.errors import DependencyUnavailable
-from ingestion.settings import Settings
+from ingestion.bootstrap import Services
 from workers.commands.dlq import Filters, State
+from workers.commands.installation import open_installation
 from workers.commands.letter_views import letter_json, letter_line, letter_report, letter_table, report_json
 from workers.commands.terminal import say, stdout, write_json_line
 from workers.replay import Case, DeadLetterOffice, Note, Outcome, Selection, Standing, paced
-from workers.stack import datadir
-from workers.stack.stack_file import environment_of
 
 
 class Action(StrEnum):
@@ -50,7 +42,7 @@ def list_letters(filters: Filters, state: State, *, as_json: bool, data_dir: Pat
 
 
 async def _find(selection: Selection, data_dir: Path | None) -> list[Case]:
-    async with _services(data_dir) as services:
+    async with open_installation(data_dir) as services:
         return await _office(services).find(selection)
 
 
@@ -60,7 +52,7 @@ def show_letters(filters: Filters, *, as_json: bool, data_dir: Path | None) -> N
 
 
 async def _show(selection: Selection, as_json: bool, data_dir: Path | None) -> None:
-    async with _services(data_dir) as services:
+    async with open_installation(data_dir) as services:
         for case in await _office(services).find(selection):
             document = await services.documents.get(case.letter.document_id)
             story = await services.documents.story(case.letter.document_id)
@@ -100,7 +92,7 @@ async def _act(
     data_dir: Path | None,
 ) -> bool:
     outcomes: list[Outcome] = []
-    async with _services(data_dir) as services:
+    async with open_installation(data_dir) as services:
         office = _office(services)
         method = office.replay if action is Action.REPLAY else office.discard
         async for case in paced(await office.find(selection), None if dry_run else rate):
@@ -138,23 +130,6 @@ def _selection(filters: Filters, state: State) -> Selection:
         until=filters.until,
         standings=None if state is State.ALL else frozenset({Standing(state.value)}),
     )
-
-
-@asynccontextmanager
-async def _services(data_dir: Path | None) -> AsyncIterator[Services]:
-    """Of the stack on `data_dir`; without one, of the stack on ./.pagemill, or else of the settings.
-
-    Raises DependencyUnavailable where no stack runs on `data_dir`.
-    """
-    stack = datadir.DataDir(data_dir or datadir.DEFAULT).read_stack()
-    if stack is None and data_dir is not None:
-        command = f"pagemill up --data-dir {shlex.quote(str(data_dir))}"
-        raise DependencyUnavailable("the stack", f"none runs on {data_dir}; start it with `{command}`")
-    if stack is not None:
-        os.environ |= environment_of(stack)
-    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))  # standard output is the answer's
-    async with open_services(Settings()) as services:
-        yield services
 
 
 def _office(services: Services) -> DeadLetterOffice:

@@ -68,8 +68,10 @@ def _show_findings(findings: Sequence[Finding]) -> None:
         say("nothing found")
         return
     table = Table(box=box.SIMPLE_HEAD)
-    for column in ("store", "kind", "collection", "document", "what"):
+    for column in ("store", "kind", "collection"):
         table.add_column(column, overflow="fold")
+    table.add_column("document", no_wrap=True)
+    table.add_column("what", overflow="fold")
     table.add_column("count", justify="right")
     table.add_column("")
     for finding in findings:

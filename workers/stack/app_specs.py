@@ -46,7 +46,12 @@ def embedder(ports: Mapping[str, int], env: Mapping[str, str]) -> ProcessSpec:
 
 def worker(name: str, ports: Mapping[str, int], env: Mapping[str, str], *, drain_s: float) -> ProcessSpec:
     """`drain_s` is how long it finishes what it has begun once it is asked to stop."""
-    own = {"PAGEMILL_WORKER_ID": name, "PAGEMILL_WORKER_METRICS_PORT": str(ports[name])}
+    own = {
+        "PAGEMILL_WORKER_ID": name,
+        "PAGEMILL_WORKER_METRICS_PORT": str(ports[name]),
+        # This broker does not notice a member that is gone; restarted under its name, it is the same member again.
+        "PAGEMILL_KAFKA_STATIC_MEMBERSHIP": "true",
+    }
     return _serve(name, "worker", ports[name], {**env, **own}, stop_s=drain_s + _STOP_MARGIN_S)
 
 

@@ -1,0 +1,53 @@
+"""Drawing and embedding."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from ingestion.model import Page, Vectors
+
+
+class Embedder(Protocol):
+    """Pages and queries to multi-vectors. A page's vectors do not depend on what shares its batch."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever the vectors would: model, revision, precision, preprocessing."""
+
+    @property
+    def dim(self) -> int: ...
+
+    @property
+    def wants_pixels(self) -> bool:
+        """True where `embed_pages` looks at `Page.pixels`; False where the text layer is enough."""
+
+    async def embed_pages(self, pages: Sequence[Page]) -> list[Vectors]:
+        """One (tokens, dim) float32 array per page, in order, rows of unit length, 1 to ROWS_PER_PAGE rows,
+        except that a text embedder returns 0 rows for a page without a text layer."""
+
+    async def embed_queries(self, queries: Sequence[str]) -> list[Vectors]:
+        """One (tokens, dim) float32 array per query, in order, rows of unit length."""
+
+
+class PageSource(Protocol):
+    """A document being rendered. `windows` yields consecutive windows of pages and keeps none of them."""
+
+    @property
+    def pages(self) -> int: ...
+
+    @property
+    def dpi(self) -> int:
+        """What the policy chose; single pages may be drawn at less because of the pixel cap."""
+
+    def windows(self, first_page: int) -> AsyncIterator[list[Page]]:
+        """From page `first_page` (from 1) to the end. Raises PageRenderFailed, RenderTimeout, CorruptPdf."""
+
+
+class Renderer(Protocol):
+    async def open(self, path: Path, *, pixels: bool) -> PageSource:
+        """Look at the PDF at `path` and plan its rendering. `pixels`: keep the raw picture of each page as well.
+
+        Raises EncryptedPdf, CorruptPdf, NoPages, TooManyPages.
+        """

@@ -1,0 +1,74 @@
+"""Objects and vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from ingestion.model import PageVectors, Vectors
+from ingestion.ports.inventory import BlobInventory, RowInventory
+
+
+class BlobStore(BlobInventory, Protocol):
+    """The object store. Keys are made by `ingestion.model`. Writing or deleting twice is the same as once."""
+
+    async def put(self, key: str, data: bytes, content_type: str) -> None: ...
+
+    async def put_file(self, key: str, path: Path, content_type: str) -> None:
+        """Store a file without holding it in memory."""
+
+    async def get(self, key: str) -> bytes:
+        """Raises NotFound."""
+
+    async def get_many(self, keys: Sequence[str]) -> list[bytes]:
+        """Fetch side by side, in the order of `keys`. Raises NotFound where any is missing."""
+
+    async def fetch_file(self, key: str, path: Path) -> None:
+        """Write the object to `path` without holding it in memory. Raises NotFound."""
+
+    async def delete_prefix(self, prefix: str) -> int:
+        """Delete every object under `prefix`; returns how many there were."""
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        """Delete these objects, where they are there."""
+
+    async def list_keys(self, prefix: str) -> list[str]: ...
+
+    async def presign(self, key: str, expires_s: int) -> str:
+        """A URL from which anybody can read the object for `expires_s` seconds. Makes no request."""
+
+    async def ping(self) -> None: ...
+
+
+class VectorStore(RowInventory, Protocol):
+    """One ANN index per document collection. All writes are by primary key: doing them twice is the same as once."""
+
+    async def ensure(self, collection: str, dim: int) -> None:
+        """Create the collection and its HNSW index where they are missing.
+
+        Raises EmbedderMismatch where it exists with another dimension.
+        """
+
+    async def upsert(self, collection: str, pages: Sequence[PageVectors]) -> None:
+        """Write the rows of `pages`, row `patch` of a page under `page_key * ROWS_PER_PAGE + patch`."""
+
+    async def search(self, collection: str, query: Vectors, limit: int) -> list[list[tuple[int, float]]]:
+        """For each query token the `limit` nearest rows as (page_key, inner product), best first, in one request.
+
+        An unknown collection gives no rows.
+        """
+
+    async def delete_pages(self, collection: str, first_page_key: int, count: int) -> None:
+        """Remove every row of `count` pages from `first_page_key` on. An unknown collection is no error."""
+
+    async def count_rows(self, collection: str, first_page_key: int, count: int) -> int:
+        """How many rows these pages have, strongly consistent."""
+
+    async def count(self, collection: str) -> int:
+        """How many rows the collection has, 0 where it is unknown."""
+
+    async def drop(self, collection: str) -> None:
+        """Remove the collection. An unknown one is no error."""
+
+    async def ping(self) -> None: ...
