@@ -1,13 +1,15 @@
-"""Two shapes of concurrency that asyncio does not give ready-made."""
+"""Shapes of concurrency that asyncio does not give ready-made."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 async def side_by_side(*work: Coroutine[Any, Any, T]) -> list[T]:
@@ -50,3 +52,36 @@ async def ahead(items: AsyncGenerator[T, None], depth: int = 1) -> AsyncIterator
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         await items.aclose()
+
+
+async def in_order(
+    function: Callable[[T], Coroutine[Any, Any, U]], items: AsyncIterator[T], *, width: int
+) -> AsyncGenerator[U, None]:
+    """The results of `function`, in the order of `items`, with up to `width` calls under way at a time.
+
+    The first exception, of a call or of `items`, is raised where its result would have come. Closing the generator
+    cancels what is under way.
+    """
+    calls: deque[asyncio.Task[U]] = deque()
+    source = aiter(items)
+    is_open, error = True, None
+    try:
+        while is_open or calls:
+            while is_open and len(calls) < width:
+                try:
+                    item = await anext(source)
+                except StopAsyncIteration:
+                    is_open = False
+                except Exception as caught:  # noqa: BLE001 - raised below, after the results before it
+                    is_open, error = False, caught
+                else:
+                    calls.append(asyncio.create_task(function(item)))
+            if calls:
+                yield await calls[0]
+                calls.popleft()
+        if error is not None:
+            raise error
+    finally:
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)

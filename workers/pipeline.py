@@ -15,14 +15,14 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import structlog
 
 from ingestion import metrics
-from ingestion.concurrency import ahead
+from ingestion.concurrency import ahead, in_order
 from ingestion.errors import (
     AttemptsExhausted,
     BadMessage,
@@ -60,6 +60,7 @@ class Pipeline:
     worker: str
     lease_s: float
     max_attempts: int
+    windows_in_embedder: int = 2
     room: Room = field(default_factory=Room)
     unreleased: dict[str, int] = field(default_factory=dict)
     """The fences of leases that could not be given back while the database was down, by document id."""
@@ -108,6 +109,7 @@ class Pipeline:
                     raise
                 except IngestError as cause:
                     error = cause
+                    await lease.end()
                     settled = await self.verdicts.decide(document, error)
         except LeaseLost as lost:
             await self._leave(document, lost)
@@ -138,6 +140,7 @@ class Pipeline:
             ):
                 async for window in embedded:
                     await self._stored(document, lease, window)
+        await lease.end()
         return await retrying(self.documents.finish, document.id, document.fence)
 
     @asynccontextmanager
@@ -159,14 +162,19 @@ class Pipeline:
     async def _embedded(
         self, document: Document, windows: AsyncIterator[list[Page]]
     ) -> AsyncGenerator[list[PageVectors], None]:
-        async for pages in windows:
+        async def embedded(pages: list[Page]) -> list[PageVectors]:
             with _stage("embed"), metrics.EMBEDDING.time():
                 vectors = await retrying(self.embedder.embed_pages, pages)
-            yield [
+            return [
                 # The raw pixels have done their work; what waits to be stored should not hold them.
                 PageVectors(replace(page, pixels=None), document.page_key(page.page_number), found)
                 for page, found in zip(pages, vectors, strict=True)
             ]
+
+        # One window alone could not fill a GPU that takes pages in batches.
+        async with aclosing(in_order(embedded, windows, width=self.windows_in_embedder)) as ordered:
+            async for window in ordered:
+                yield window
 
     async def _stored(self, document: Document, lease: Lease, window: list[PageVectors]) -> None:
         lease.check()
@@ -182,14 +190,15 @@ class Pipeline:
     async def _leave(self, document: Document, lost: LeaseLost) -> None:
         """Somebody else owns the document now. If that was a delete, what this worker wrote late is taken back.
 
-        Raises LeaseHeld where nobody has taken the document: this worker stood still, and has to claim it again.
+        Raises LeaseHeld where nobody has taken the document: this worker stood still and has to claim it again, or
+        its verdict is recorded although the database could not say so, and has to be told.
         """
         current = await self.documents.get(document.id)
         uploaded_again = current is not None and current.first_page_key != document.first_page_key
         if current is None or current.state is DocumentState.DELETING or uploaded_again:
             log.warning("lease lost to a delete", **_of(document), cause=lost.message)
             await self.store.sweep(document, objects=not uploaded_again)
-        elif current.fence == document.fence and not current.state.is_settled:
+        elif current.fence == document.fence:
             log.warning("lease ran out", **_of(document), cause=lost.message)
             raise LeaseHeld(document.id, retry_in_s=0.0)
         else:

@@ -1,13 +1,14 @@
-"""`ahead` and `side_by_side`."""
+"""`ahead`, `in_order` and `side_by_side`."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 import pytest
 
-from ingestion.concurrency import ahead, side_by_side
+from ingestion.concurrency import ahead, in_order, side_by_side
 
 
 async def test_items_come_in_order_and_the_generator_runs_ahead() -> None:
@@ -83,3 +84,61 @@ async def test_side_by_side_keeps_the_order() -> None:
         return turns
 
     assert await side_by_side(after(3), after(1), after(2)) == [3, 1, 2]
+
+
+async def counted(count: int, error: Exception | None = None) -> AsyncGenerator[int, None]:
+    for number in range(count):
+        yield number
+    if error is not None:
+        raise error
+
+
+async def test_calls_overlap_up_to_the_width_and_results_keep_their_order() -> None:
+    under_way, most = 0, 0
+
+    async def slow_at_first(number: int) -> int:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        for _ in range(10 - number):
+            await asyncio.sleep(0)
+        under_way -= 1
+        return number * number
+
+    assert [one async for one in in_order(slow_at_first, counted(8), width=3)] == [n * n for n in range(8)]
+    assert most == 3
+
+
+@pytest.mark.parametrize("where", ["call", "items"])
+async def test_an_error_of_a_call_or_of_the_items_comes_after_the_results_before_it(where: str) -> None:
+    async def same(number: int) -> int:
+        await asyncio.sleep(0)
+        if where == "call" and number == 4:
+            raise RuntimeError("broken")
+        return number
+
+    items = counted(9) if where == "call" else counted(4, RuntimeError("broken"))
+    seen = []
+    with pytest.raises(RuntimeError, match="broken"):
+        async for one in in_order(same, items, width=3):
+            seen += [one]
+    assert seen == [0, 1, 2, 3]
+
+
+async def test_closing_early_cancels_the_calls_that_are_under_way() -> None:
+    cancelled: list[int] = []
+
+    async def endless(number: int) -> int:
+        if number == 0:
+            return number
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.append(number)
+            raise
+        return number
+
+    async with aclosing(in_order(endless, counted(9), width=3)) as results:
+        assert await anext(results) == 0
+        await asyncio.sleep(0)
+    assert cancelled == [1, 2]
