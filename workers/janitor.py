@@ -106,7 +106,7 @@ class Janitor:
     async def _bury(self, document: Document) -> bool:
         letter = letters.of_recovered(document, self.group)
         await self.queue.bury(letter)
-        metrics.DEAD_LETTERS.labels(letter.failure.code).inc()
+        metrics.DEAD_LETTERS.inc()
         await self.documents.mark_buried(document.id, document.fence)
         await self.queue.announce(document)
         return True

@@ -49,6 +49,14 @@ class Lease:
                 f"the lease of document {self._document.id} may have ended; it has not been extended in time"
             )
 
+    async def end(self) -> None:
+        """No more heartbeats, before a verdict is recorded: one that meets it would take it for a lost lease.
+
+        The verdict itself is guarded by the fence.
+        """
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:

@@ -88,7 +88,7 @@ class Verdicts:
 
     async def _bury(self, letter: DeadLetter) -> None:
         await retrying(self.queue.bury, letter)
-        metrics.DEAD_LETTERS.labels(letter.failure.code).inc()
+        metrics.DEAD_LETTERS.inc()
         log.warning("dead letter", letter=letter.id, document_id=letter.document_id, code=letter.failure.code)
 
     async def _report(self, settled: Document) -> None:

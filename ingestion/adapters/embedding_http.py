@@ -24,6 +24,8 @@ def translate(error: httpx.HTTPError) -> IngestError:
         status, body = error.response.status_code, error.response.text[:300]
         if status in (429, 502, 503, 504):
             return DependencyUnavailable(DEPENDENCY, f"HTTP {status}: {body}")
+        if status >= 500:
+            return WorkerFault(f"{DEPENDENCY} failed: HTTP {status}: {body}")
         return BadRequest(f"{DEPENDENCY} refused the request: HTTP {status}: {body}")
     return DependencyUnavailable(DEPENDENCY, f"{type(error).__name__}: {error}")
 
