@@ -2,14 +2,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test lint lock milvus-server clean
+.PHONY: install demo test chaos lint lock milvus-server clean
 
 install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Pagemill needs Python 3.11 or later; set PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,stack,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,colqwen,stack,dev]'
 	touch $@
 
 demo: install
@@ -17,6 +17,10 @@ demo: install
 
 test: lint
 	$(BIN)/pytest
+
+# Long: kills, outages, poison and the rest, hundreds of times and for minutes each. The tests hold short versions.
+chaos: install
+	$(BIN)/python -m tests.chaos.run
 
 lint: install
 	$(BIN)/ruff check .
@@ -35,7 +39,7 @@ milvus-server: .milvus-venv/.installed
 # Pins of a fresh environment; without the build's suffix torch stays installable from every index.
 lock:
 	$(PYTHON) -m venv .lock-venv
-	.lock-venv/bin/pip install --quiet --disable-pip-version-check -e '.[local,stack,dev]'
+	.lock-venv/bin/pip install --quiet --disable-pip-version-check -e '.[local,colqwen,stack,dev]'
 	.lock-venv/bin/pip freeze --exclude-editable | sed 's/+cpu//' > constraints.txt
 	rm -rf .lock-venv
 

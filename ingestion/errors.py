@@ -60,6 +60,12 @@ class WorkerFault(RetryableError):
     code = "internal"
 
 
+class DeviceMemoryExhausted(RetryableError):
+    """The device's memory does not hold even one page alone; later or elsewhere there may be more of it."""
+
+    code = "device_memory_exhausted"
+
+
 class PermanentError(IngestError):
     """No retry can help: the input itself is the cause."""
 
@@ -142,6 +148,24 @@ class RendererMissing(IngestError):
     """The renderer that was asked for is not installed here."""
 
     code = "renderer_missing"
+
+
+class EmbedderMissing(IngestError):
+    """The embedder that was asked for cannot run here: a library or a device is missing."""
+
+    code = "embedder_missing"
+
+
+class ModelNotFound(IngestError):
+    """The weights that were asked for do not exist, or are not those of a model that can be used."""
+
+    code = "model_not_found"
+
+
+class NotEnoughMemory(IngestError):
+    """The model does not fit the memory of its device."""
+
+    code = "not_enough_memory"
 
 
 class SourceMissing(PermanentError):

@@ -19,6 +19,21 @@ CONVERSION: Final = Histogram(
     "conversion_duration_seconds", "rendering, text and image encoding of one window", buckets=_SHORT_S
 )
 EMBEDDING: Final = Histogram("embedding_duration_seconds", "embedding of one batch of pages", buckets=_SHORT_S)
+BATCH_ITEMS: Final = Histogram(
+    "embedder_batch_items", "pages or queries in one batch", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256)
+)
+BATCH_COST: Final = Histogram(
+    "embedder_batch_patches",
+    "patches or tokens of one batch, padding included",
+    buckets=(64, 256, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072),
+)
+PADDING: Final = Counter("embedder_padding_patches_total", "patches or tokens computed that were only padding")
+BATCH_BUDGET: Final = Gauge("embedder_batch_budget_patches", "what a batch may cost now; less after one did not fit")
+OUT_OF_MEMORY: Final = Counter("embedder_out_of_memory_total", "batches that did not fit the device's memory")
+BATCH_WAIT: Final = Histogram(
+    "embedder_queue_wait_seconds", "from prepared to a place in a batch, of one page or query", buckets=_SHORT_S
+)
+DEVICE_BUSY: Final = Counter("embedder_device_busy_seconds_total", "time in which the device had a batch")
 STORING: Final = Histogram("storing_duration_seconds", "writing one window to all stores", buckets=_SHORT_S)
 STAGE_CPU: Final = Counter(
     "ingestion_stage_cpu_seconds_total", "CPU time by stage, render children included", ["stage"]

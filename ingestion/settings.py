@@ -116,14 +116,42 @@ class RenderSettings(_Section):
 
 
 class EmbedderSettings(_Section):
-    embedder: Literal["local", "remote"] = Field(
-        "local", description="what workers embed with; remote: the service at PAGEMILL_EMBEDDER_URL"
+    embedder: Literal["local", "colqwen", "remote"] = Field(
+        "local",
+        description="what workers embed with: local, text by MiniLM; colqwen, pictures by ColQwen2; remote, the "
+        "service at PAGEMILL_EMBEDDER_URL",
     )
     embedder_url: str = Field("http://127.0.0.1:8091", description="address of the embedding service")
     embedder_timeout_s: PositiveFloat = Field(30.0, description="limit of one request to the embedding service")
     embedder_host: str = Field("127.0.0.1", description="address the embedding service listens on")
     embedder_port: PositiveInt = Field(8091, description="port the embedding service listens on")
     embedder_threads: int = Field(0, description="CPU threads of the local embedder; 0: torch's default")
+    colqwen_model: str = Field(
+        "vidore/colqwen2-v1.0-hf", description="ColQwen2 checkpoint: a name on the Hugging Face hub, or a folder"
+    )
+    colqwen_revision: str = Field("main", description="commit, tag or branch of the checkpoint on the hub")
+    colqwen_precision: Literal["nf4", "bf16", "fp32"] = Field(
+        "nf4", description="nf4: the language model in 4 bits, computed in BF16; or all of it in bf16 or fp32"
+    )
+    colqwen_device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = Field(
+        "auto", description="cpu, cuda or cuda:N; auto: a GPU where there is one"
+    )
+    colqwen_prompt_tokens: Literal["keep", "drop"] = Field(
+        "keep", description="whether a page's vectors include those of the prompt around the image, as published"
+    )
+    colqwen_max_tokens: Annotated[int, Field(ge=16, le=2000)] = Field(
+        768, description="image tokens of a page at most; larger pages are scaled down"
+    )
+    embed_batch_patches: PositiveInt = Field(
+        12_288,
+        description="vectors computed in one batch by the colqwen embedder, padding included; a page has up to 780",
+    )
+    embed_wait_ms: Annotated[int, Field(ge=0)] = Field(
+        10, description="how long a page waits for others to fill its batch while the device is idle"
+    )
+    token_pooling: Annotated[int, Field(ge=1, le=4)] = Field(
+        1, description="vectors of a page that are merged into one before they are stored; 1: none"
+    )
 
 
 class ApiSettings(_Section):

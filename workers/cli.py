@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from ingestion.errors import IngestError
-from workers.commands import client, dlq, doctor, janitor, serve, topics, up
+from workers.commands import client, dlq, doctor, embedder, janitor, serve, topics, up
 
 _INTERRUPTED = 130
 
@@ -69,6 +69,7 @@ app.command()(client.delete)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(topics.app, name="topics")
 app.add_typer(serve.app, name="serve")
+app.add_typer(embedder.app, name="embedder")
 app.command()(janitor.janitor)
 app.command()(doctor.doctor)
 

@@ -60,7 +60,7 @@ class Pipeline:
     worker: str
     lease_s: float
     max_attempts: int
-    windows_in_embedder: int = 2
+    windows_in_embedder: int = 3
     room: Room = field(default_factory=Room)
     unreleased: dict[str, int] = field(default_factory=dict)
     """The fences of leases that could not be given back while the database was down, by document id."""

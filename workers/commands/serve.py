@@ -9,6 +9,7 @@ import structlog
 import typer
 
 from ingestion.logs import configure
+from ingestion.scratch import own_scratch
 from ingestion.settings import Settings
 from workers.memory import share_arenas
 
@@ -25,7 +26,9 @@ _GRACE_S: Final = 5
 def api() -> None:
     """The upload and search API."""
     settings = _settings()
-    asyncio.run(_api(settings))
+    with own_scratch(settings.api.spool_dir) as folder:
+        settings.api = settings.api.model_copy(update={"spool_dir": folder})
+        asyncio.run(_api(settings))
 
 
 @app.command()
@@ -40,7 +43,8 @@ def worker() -> None:
     """A worker that ingests documents. Start as many as there are GPUs, at most one per partition."""
     settings = _settings()
     share_arenas()
-    asyncio.run(_worker(settings))
+    with own_scratch():
+        asyncio.run(_worker(settings))
 
 
 @app.command()
@@ -76,7 +80,7 @@ async def _embedder(settings: Settings) -> None:
     from workers.embedding.factory import open_embedder
     from workers.embedding.service import create_service
 
-    async with open_embedder(settings.embedder) as embedder:
+    async with open_embedder(settings.embedder, settings.render) as embedder:
         service = create_service(embedder, model_id=settings.embedder.embedder)
         await _serve_http(service, settings.embedder.embedder_host, settings.embedder.embedder_port)
 

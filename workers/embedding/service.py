@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict, Field
 
+from ingestion.errors import IngestError, PermanentError
 from ingestion.model import Page, Vectors
 from ingestion.ports import Embedder
 
@@ -74,6 +75,13 @@ def create_service(embedder: Embedder, model_id: str) -> FastAPI:
     @app.get("/metrics")
     async def metrics() -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    @app.exception_handler(IngestError)
+    async def refused(request: Request, error: IngestError) -> JSONResponse:
+        is_callers = isinstance(error, PermanentError)
+        log.warning("not embedded", path=request.url.path, code=error.code, cause=error.message)
+        body = {"error": {"message": error.message, "type": "invalid_request_error" if is_callers else error.code}}
+        return JSONResponse(body, status_code=400 if is_callers else 503)
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> JSONResponse:

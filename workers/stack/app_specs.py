@@ -16,6 +16,8 @@ API: Final = "api"
 EMBEDDER: Final = "embedder"
 JANITOR: Final = "janitor"
 _STOP_MARGIN_S: Final = 5.0
+_READY_S: Final = {"colqwen": 1800.0}
+"""The first start fetches the model, 4.4 GB, and every start reads and quantises it."""
 
 
 def worker_names(count: int) -> list[str]:
@@ -68,7 +70,7 @@ def _serve(name: str, role: str, port: int, env: Mapping[str, str], *, stop_s: f
         address=_url(port),
         probe=partial(probes.http_ready, f"{_url(port)}/ready"),
         env=env,
-        ready_s=120.0,  # a large model is loaded from disk
+        ready_s=_READY_S.get(env.get("PAGEMILL_EMBEDDER", ""), 120.0),
         stop_s=stop_s,
     )
 

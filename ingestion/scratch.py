@@ -1,0 +1,55 @@
+"""A process's own folder for temporary files, of which nothing is left for long even where the process is killed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+_ROOT: Final = "pagemill-{uid}"
+_LOCK: Final = "lock"
+
+
+@contextmanager
+def own_scratch(base: Path | None = None) -> Iterator[Path]:
+    """Within the block, `tempfile` puts its files into a fresh folder under `base`, by default the system's.
+
+    The folder is locked for as long as this process lives. Folders of processes that are gone, which a kill kept from
+    tidying up, are removed first.
+    """
+    root = Path(base or tempfile.gettempdir()) / _ROOT.format(uid=os.getuid())
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (root / _LOCK).open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)  # nobody takes a folder for abandoned before it is locked
+        _remove_abandoned(root)
+        folder = Path(tempfile.mkdtemp(dir=root))
+        held = (folder / _LOCK).open("w")
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        yield folder
+    finally:
+        tempfile.tempdir = before
+        shutil.rmtree(folder, ignore_errors=True)
+        held.close()
+
+
+def _remove_abandoned(root: Path) -> None:
+    for folder in root.iterdir():
+        if folder.is_dir() and not _is_held(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_held(folder: Path) -> bool:
+    with suppress(FileNotFoundError), (folder / _LOCK).open("r+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+

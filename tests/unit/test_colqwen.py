@@ -1,0 +1,131 @@
+"""The ColQwen2 embedder as the pipeline sees it: opened from settings, shared by callers, known by its fingerprint."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ingestion.errors import BadRequest
+from ingestion.model import ROWS_PER_PAGE, Page
+from ingestion.ports import Embedder
+from ingestion.settings import EmbedderSettings, RenderSettings
+from tests.tiny_colqwen import DIM, page_pixels
+from workers.embedding.batcher import Batcher
+from workers.embedding.colqwen import ColQwenEmbedder, fingerprint
+from workers.embedding.colqwen_load import Loaded, load
+from workers.embedding.factory import open_embedder
+from workers.render import PdfRenderer
+from workers.selftest import self_test
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
+TOLERANCE = 1e-5
+"""Largest difference of a component between a page embedded alone and with others, in float32."""
+
+
+def settings(checkpoint: Path, **changes: Any) -> EmbedderSettings:
+    values = {"embedder": "colqwen", "colqwen_model": str(checkpoint), "colqwen_precision": "fp32", **changes}
+    return EmbedderSettings.model_validate(values)
+
+
+@pytest.fixture(scope="module")
+def loaded(checkpoint: Path) -> Loaded:
+    return load(settings(checkpoint))
+
+
+@pytest.fixture
+async def embedder(loaded: Loaded) -> AsyncIterator[Embedder]:
+    batcher = Batcher(loaded.model, batch_cost=1000)
+    yield ColQwenEmbedder(batcher, dim=loaded.model.dim, fingerprint="test")
+    await batcher.close()
+
+
+def page(number: int) -> Page:
+    height_px, width_px = 100 + 40 * number, 90 + 7 * number
+    return Page(number, width_px, height_px, b"", "", page_pixels(height_px, width_px, number))
+
+
+async def test_callers_at_the_same_time_get_what_each_would_get_alone(embedder: Embedder) -> None:
+    assert embedder.wants_pixels and embedder.dim == DIM
+    windows = [[page(1), page(2), page(3)], [page(4)], [page(5), page(6)]]
+    together = await asyncio.gather(
+        *(embedder.embed_pages(window) for window in windows), embedder.embed_queries(["boiler", "harbour"])
+    )
+    for window, found in zip(windows, together[:-1], strict=True):
+        for one, vectors in zip(window, found, strict=True):
+            (alone,) = await embedder.embed_pages([one])
+            assert np.abs(vectors - alone).max() <= TOLERANCE
+    for query, vectors in zip(["boiler", "harbour"], together[-1], strict=True):
+        (alone,) = await embedder.embed_queries([query])
+        assert np.abs(vectors - alone).max() <= TOLERANCE
+
+
+async def test_nothing_in_gives_nothing_out(embedder: Embedder) -> None:
+    assert await embedder.embed_pages([]) == await embedder.embed_queries([]) == []
+
+
+async def test_a_page_without_its_picture_is_that_callers_error(embedder: Embedder) -> None:
+    good, bad = await asyncio.gather(
+        embedder.embed_pages([page(1)]), embedder.embed_pages([Page(1, 1, 1, b"", "text")]), return_exceptions=True
+    )
+    assert isinstance(bad, BadRequest)
+    assert isinstance(good, list) and good[0].shape[1] == DIM
+
+
+async def test_a_worker_can_draw_a_page_for_it_and_have_it_embedded(embedder: Embedder) -> None:
+    await self_test(PdfRenderer(RenderSettings(renderer="pdfium"), max_pages=1), embedder)
+
+
+async def test_opened_from_settings_it_says_what_it_is_and_the_largest_page_fits_the_rows_of_a_page(
+    checkpoint: Path, loaded: Loaded
+) -> None:
+    wide, render = settings(checkpoint, colqwen_max_tokens=2000), RenderSettings()
+    async with open_embedder(wide, render) as embedder:
+        assert embedder.fingerprint == fingerprint(loaded, wide, render)
+        (vectors,) = await embedder.embed_pages([Page(1, 1240, 1260, b"", "", page_pixels(1240, 1260))])
+    assert 1900 < len(vectors) <= ROWS_PER_PAGE
+
+
+@pytest.mark.parametrize(
+    ("embedding", "rendering"),
+    [
+        ({"colqwen_precision": "bf16"}, {}),
+        ({"colqwen_precision": "nf4"}, {}),
+        ({"colqwen_prompt_tokens": "drop"}, {}),
+        ({"colqwen_max_tokens": 700}, {}),
+        ({"token_pooling": 2}, {}),
+        ({}, {"renderer": "pdfium"}),
+        ({}, {"dpi_policy": "granular"}),
+        ({}, {"dpi_policy": "fixed"}),
+        ({}, {"dpi_policy": "fixed", "fixed_dpi": 300}),
+        ({}, {"max_page_px": 4_000_000}),
+    ],
+)
+def test_the_fingerprint_changes_with_whatever_changes_vectors(
+    checkpoint: Path, loaded: Loaded, embedding: dict[str, Any], rendering: dict[str, Any]
+) -> None:
+    usual = fingerprint(loaded, settings(checkpoint), RenderSettings())
+    other = fingerprint(loaded, settings(checkpoint, **embedding), RenderSettings.model_validate(rendering))
+    assert other != usual
+
+
+def test_the_fingerprint_names_weights_versions_and_prompts(
+    checkpoint: Path, loaded: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = fingerprint(loaded, settings(checkpoint), RenderSettings())
+    assert loaded.version in usual
+    network = Loaded(loaded.model, "another", loaded.prompts), Loaded(loaded.model, loaded.version, "another")
+    assert usual not in {fingerprint(other, settings(checkpoint), RenderSettings()) for other in network}
+    monkeypatch.setattr("importlib.metadata.version", lambda package: "9.9")
+    assert "transformers-9.9" in fingerprint(loaded, settings(checkpoint), RenderSettings())
+
+
+def test_the_fingerprint_does_not_change_with_place_or_speed(checkpoint: Path, loaded: Loaded) -> None:
+    changes = {"colqwen_device": "cpu", "embed_batch_patches": 99, "embed_wait_ms": 1}
+    usual = fingerprint(loaded, settings(checkpoint), RenderSettings())
+    assert fingerprint(loaded, settings(checkpoint, **changes), RenderSettings(render_processes=7)) == usual

@@ -1,0 +1,263 @@
+"""Loading ColQwen2: what is quantised, what is refused before a page is embedded, and what the error says."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+import torch
+from transformers import ColQwen2ForRetrieval, ColQwen2Processor
+
+from ingestion.errors import DependencyUnavailable, EmbedderMissing, IngestError, ModelNotFound, NotEnoughMemory
+from ingestion.settings import EmbedderSettings
+from workers.embedding import colqwen_load, colqwen_weights
+from workers.embedding.colqwen_load import load
+from workers.embedding.colqwen_model import ColQwenModel
+from workers.embedding.colqwen_selftest import self_test
+from workers.embedding.staged import OutOfMemory
+from workers.selftest import SelfTestFailed
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
+
+@pytest.fixture
+def copy(checkpoint: Path, tmp_path: Path) -> Path:
+    """A checkpoint to damage."""
+    return Path(shutil.copytree(checkpoint, tmp_path / "copy"))
+
+
+@pytest.fixture
+def network(checkpoint: Path) -> Any:
+    """In float32, to damage."""
+    loaded: Any = ColQwen2ForRetrieval.from_pretrained(checkpoint, dtype=torch.float32)
+    return loaded.eval()
+
+
+def settings(model: Path | str, precision: str = "fp32", **changes: Any) -> EmbedderSettings:
+    values = {"colqwen_model": str(model), "colqwen_precision": precision, "colqwen_device": "cpu", **changes}
+    return EmbedderSettings.model_validate(values)
+
+
+def with_processor(network: Any, checkpoint: Path) -> ColQwenModel:
+    return ColQwenModel(network, ColQwen2Processor.from_pretrained(checkpoint), max_tokens=768)
+
+
+# Quantisation
+
+
+def test_nf4_quantises_the_language_model_and_nothing_else(checkpoint: Path) -> None:
+    network = load(settings(checkpoint, "nf4")).model.network
+    by_part: dict[str, set[str]] = {}
+    for name, module in network.named_modules():
+        if isinstance(module, torch.nn.Linear):
+            by_part.setdefault(name.rpartition("vlm.")[2].split(".")[0], set()).add(type(module).__name__)
+    assert by_part == {"visual": {"Linear"}, "language_model": {"Linear4bit"}, "embedding_proj_layer": {"Linear"}}
+    weight = network.vlm.language_model.layers[0].mlp.up_proj.weight
+    assert weight.quant_state.quant_type == "nf4" and weight.quant_state.nested
+    assert network.embedding_proj_layer.weight.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp32", torch.float32)])
+def test_without_nf4_every_weight_is_of_the_precision(checkpoint: Path, precision: str, dtype: torch.dtype) -> None:
+    network = load(settings(checkpoint, precision)).model.network
+    assert {weight.dtype for weight in network.parameters()} == {dtype}
+
+
+# The self-test
+
+
+def test_a_quantised_projection_is_refused(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(colqwen_load, "NOT_QUANTISED", ("vlm.visual",))
+    with pytest.raises(SelfTestFailed, match=r"embedding_proj_layer\.weight is quantised"):
+        load(settings(checkpoint, "nf4"))
+
+
+def test_a_quantised_vision_tower_is_refused(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(colqwen_load, "NOT_QUANTISED", ("embedding_proj_layer",))
+    with pytest.raises(SelfTestFailed, match=r"vlm\.visual\..*is quantised"):
+        load(settings(checkpoint, "nf4"))
+
+
+def test_positions_of_a_line_of_text_are_refused(network: Any, checkpoint: Path) -> None:
+    published = network.forward
+    network.forward = lambda **inputs: published(**{**inputs, "position_ids": None})
+    with pytest.raises(SelfTestFailed, match="M-RoPE"):
+        self_test(with_processor(network, checkpoint), "fp32")
+
+
+def test_pages_that_leak_into_each_other_are_refused(network: Any, checkpoint: Path) -> None:
+    published = network.forward
+
+    def leaking(**inputs: Any) -> Any:
+        output = published(**inputs)
+        output.embeddings = torch.nn.functional.normalize(output.embeddings + output.embeddings.mean(dim=0), dim=-1)
+        return output
+
+    network.forward = leaking
+    with pytest.raises(SelfTestFailed, match="differs from the page alone"):
+        self_test(with_processor(network, checkpoint), "fp32")
+
+
+@pytest.mark.parametrize("scale", [2.0, float("nan"), 0.0])
+def test_vectors_that_are_not_of_unit_length_are_refused(network: Any, checkpoint: Path, scale: float) -> None:
+    published = network.forward
+
+    def scaled(**inputs: Any) -> Any:
+        output = published(**inputs)
+        output.embeddings = output.embeddings * scale
+        return output
+
+    network.forward = scaled
+    with pytest.raises(SelfTestFailed, match="unit length"):
+        self_test(with_processor(network, checkpoint), "fp32")
+
+
+# Errors that say what to do
+
+
+def message(values: EmbedderSettings, error: type[IngestError]) -> str:
+    with pytest.raises(error) as raised:
+        load(values)
+    return raised.value.message
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    assert "PAGEMILL_COLQWEN_MODEL" in message(settings(tmp_path / "absent"), ModelNotFound)
+
+
+@pytest.mark.parametrize("part", ["config.json", "model.safetensors"])
+def test_a_folder_that_is_no_checkpoint(copy: Path, part: str) -> None:
+    (copy / part).unlink()
+    assert "whole checkpoint" in message(settings(copy), ModelNotFound)
+
+
+@pytest.mark.parametrize("part", ["tokenizer.json", "processor_config.json"])
+def test_a_checkpoint_without_its_processor(copy: Path, part: str) -> None:
+    (copy / part).unlink()
+    assert "is not a ColQwen2" in message(settings(copy), ModelNotFound)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x08\0\0\0\0\0\0\0[1,2,3] ", b"\xff" * 64])
+def test_weights_that_are_damaged(copy: Path, content: bytes) -> None:
+    (copy / "model.safetensors").write_bytes(content)
+    assert "fetch it again" in message(settings(copy), ModelNotFound)
+
+
+def test_weights_that_are_cut_off(copy: Path) -> None:
+    weights = copy / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    assert "is not a ColQwen2" in message(settings(copy), ModelNotFound)
+
+
+def test_weights_of_another_model(copy: Path) -> None:
+    """transformers would draw what is missing at random."""
+    weights = copy / "model.safetensors"
+    weights.write_bytes(weights.read_bytes().replace(b"embedding_proj_layer", b"something_else_layer"))
+    assert "lacks 2 of ColQwen2's weights" in message(settings(copy), ModelNotFound)
+
+
+@pytest.fixture
+def empty_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+
+
+@pytest.mark.usefixtures("empty_cache")
+def test_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    found = message(settings("vidore/colqwen2-v1.0-hf"), DependencyUnavailable)
+    assert "hf download vidore/colqwen2-v1.0-hf" in found
+
+
+@pytest.fixture
+def empty_hub() -> Iterator[str]:
+    """A hub on which there is nothing; its address."""
+
+    class Nothing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(404)
+            self.send_header("X-Error-Code", "RepoNotFound")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_: object) -> None:
+            """Not on standard error."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Nothing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.usefixtures("empty_cache")
+def test_a_name_that_the_hub_does_not_know(monkeypatch: pytest.MonkeyPatch, empty_hub: str) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", empty_hub)
+    assert "PAGEMILL_COLQWEN_REVISION" in message(settings("nobody/nothing"), ModelNotFound)
+
+
+def test_a_name_that_cannot_be_one() -> None:
+    assert "PAGEMILL_COLQWEN_MODEL" in message(settings("not//a name"), ModelNotFound)
+
+
+@pytest.mark.parametrize("package", ["bitsandbytes", "accelerate"])
+def test_nf4_without_its_packages(checkpoint: Path, monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+    version = importlib.metadata.version
+
+    def without(name: str) -> str:
+        if name == package:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr("importlib.metadata.version", without)
+    found = message(settings(checkpoint, "nf4"), EmbedderMissing)
+    assert package in found and "pip install 'pagemill[colqwen]'" in found
+    assert load(settings(checkpoint, "bf16")).model.dim == 32
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_gpu_that_is_not_there(checkpoint: Path) -> None:
+    assert "PAGEMILL_COLQWEN_DEVICE" in message(settings(checkpoint, colqwen_device="cuda"), EmbedderMissing)
+
+
+def test_weights_that_cannot_fit_the_memory_are_not_even_read(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    huge = colqwen_weights.Weights(checkpoint, "v", 10**13)
+    monkeypatch.setattr(colqwen_load, "find_weights", lambda *_: huge)
+    found = message(settings(checkpoint), NotEnoughMemory)
+    assert "GiB are needed" in found and "nf4" in found
+
+
+def test_memory_that_runs_out_while_loading(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def out_of_memory(*_: object) -> None:
+        raise OutOfMemory("tried to allocate 20 MiB")
+
+    monkeypatch.setattr(colqwen_load, "self_test", out_of_memory)
+    assert "tried to allocate 20 MiB" in message(settings(checkpoint), NotEnoughMemory)
+
+
+# What a checkpoint is
+
+
+def test_parameters_are_counted_from_the_headers(checkpoint: Path, network: Any) -> None:
+    found = colqwen_weights.find_weights(str(checkpoint), "main")
+    assert found.parameters == sum(weight.numel() for weight in network.parameters())
+
+
+def test_a_folders_version_is_what_is_in_it(checkpoint: Path, copy: Path) -> None:
+    def version(folder: Path) -> str:
+        return colqwen_weights.find_weights(str(folder), "main").version
+
+    assert version(copy) == version(checkpoint)
+    config = json.loads((copy / "processor_config.json").read_text())
+    (copy / "processor_config.json").write_text(json.dumps({**config, "query_prefix": "Question: "}))
+    assert version(copy) != version(checkpoint)

@@ -1,0 +1,91 @@
+"""From a page's bytes to the numbers that ColQwen2 reads, against its published processor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from tests.tiny_colqwen import make_processor, page_pixels
+from workers.embedding.colqwen_pixels import PatchCutter, Sizing
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
+A4_AT_200_DPI = (2339, 1654)
+CAP = 768
+
+PILLOW_TOLERANCE = 0.032
+"""Largest difference of a pixel value, where one step of 255 is 0.0146 to 0.0150: torch and Pillow round bicubic
+weights differently. At most one value in a hundred differs at all."""
+
+EQUAL = 1e-6
+"""Where no size changes; the processor on Pillow scales and normalises in another order."""
+
+
+@pytest.fixture(scope="module")
+def processor() -> Any:
+    return make_processor()
+
+
+@pytest.fixture(scope="module")
+def sizing(processor: Any) -> Sizing:
+    return Sizing(processor.image_processor, CAP)
+
+
+def ours(processor: Any, sizing: Sizing, pixels: NDArray[np.uint8]) -> torch.Tensor:
+    return PatchCutter(processor.image_processor, torch.device("cpu")).cut(sizing.resize(pixels))
+
+
+def published(processor: Any, pixels: NDArray[np.uint8]) -> Any:
+    size = {"shortest_edge": 3136, "longest_edge": CAP * 784}
+    return processor.image_processor(images=[Image.fromarray(pixels)], size=size, return_tensors="pt")
+
+
+@pytest.mark.parametrize("size_px", [A4_AT_200_DPI, (1169, 827), (40, 30), (300, 1000)])
+def test_patches_are_those_of_the_published_processor(
+    processor: Any, sizing: Sizing, size_px: tuple[int, int]
+) -> None:
+    pixels = page_pixels(*size_px)
+    expected = published(processor, pixels)
+    found = ours(processor, sizing, pixels)
+    assert found.shape == expected["pixel_values"].shape
+    assert sizing.grid(sizing.resize(pixels)) == tuple(expected["image_grid_thw"][0].tolist())
+    differences = (found - expected["pixel_values"]).abs()
+    assert differences.max() <= PILLOW_TOLERANCE
+    assert (differences > EQUAL).float().mean() < 0.01
+
+
+def test_where_nothing_is_resized_patches_are_equal(processor: Any, sizing: Sizing) -> None:
+    pixels = page_pixels(28 * 12, 28 * 9)
+    assert (ours(processor, sizing, pixels) - published(processor, pixels)["pixel_values"]).abs().max() <= EQUAL
+
+
+def test_an_a4_page_at_200_dpi_has_736_tokens(sizing: Sizing) -> None:
+    picture = sizing.resize(page_pixels(*A4_AT_200_DPI))
+    assert sizing.image_tokens(sizing.grid(picture)) == 736
+
+
+@hypothesis_settings(max_examples=40, deadline=None)
+@given(st.integers(1, 1200), st.integers(1, 1200))
+def test_no_page_has_more_tokens_than_the_cap_and_none_has_no_size(
+    sizing: Sizing, height_px: int, width_px: int
+) -> None:
+    grid = sizing.grid(sizing.resize(np.zeros((height_px, width_px, 3), np.uint8)))
+    assert 1 <= sizing.image_tokens(grid) <= CAP
+
+
+def test_a_strip_beyond_the_defined_aspect_is_squeezed_and_not_refused(sizing: Sizing) -> None:
+    assert 1 <= sizing.image_tokens(sizing.grid(sizing.resize(np.zeros((3, 16_000, 3), np.uint8)))) <= CAP
+
+
+def test_a_view_that_is_not_contiguous_is_a_page_like_another(processor: Any, sizing: Sizing) -> None:
+    pixels = page_pixels(200, 300)
+    flipped = np.ascontiguousarray(pixels[:, ::-1])
+    assert torch.equal(sizing.resize(pixels[:, ::-1]), sizing.resize(flipped))

@@ -1,0 +1,54 @@
+"""Temporary files of processes that were killed do not stay."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from ingestion.scratch import own_scratch
+
+BEGIN = """
+import sys, tempfile, time
+from pathlib import Path
+from ingestion.scratch import own_scratch
+
+with own_scratch(Path(sys.argv[1])) as folder:
+    (Path(tempfile.mkdtemp()) / "source.pdf").write_bytes(b"%PDF")
+    print(folder, flush=True)
+    sys.stdin.read()
+"""
+
+
+def begin(base: Path) -> tuple[subprocess.Popen[str], Path]:
+    """Another process that has a file in its scratch folder, and the folder."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", BEGIN, str(base)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    return process, Path(process.stdout.readline().strip())
+
+
+def test_what_a_killed_process_leaves_is_removed_by_the_next_and_a_living_ones_is_not(tmp_path: Path) -> None:
+    killed, abandoned = begin(tmp_path)
+    living, in_use = begin(tmp_path)
+    try:
+        killed.kill()
+        killed.wait()
+        assert list(abandoned.glob("*/source.pdf")), "a kill leaves everything as it was"
+        with own_scratch(tmp_path) as mine:
+            assert not abandoned.exists()
+            assert list(in_use.glob("*/source.pdf"))
+            assert Path(tempfile.mkdtemp()).parent == mine
+        assert not mine.exists()
+    finally:
+        living.communicate(timeout=30)
+    assert not in_use.exists(), "it tidied up itself"
+
+
+def test_afterwards_temporary_files_go_where_they_went_before(tmp_path: Path) -> None:
+    before = tempfile.gettempdir()
+    with own_scratch(tmp_path):
+        assert tempfile.gettempdir() != before
+    assert tempfile.gettempdir() == before

@@ -1,0 +1,87 @@
+"""The files of a ColQwen2 checkpoint: found in a folder, or fetched from the Hugging Face hub."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Final
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+
+from ingestion.errors import DependencyUnavailable, ModelNotFound
+
+_PATTERNS: Final = ("*.json", "*.txt", "*.jinja", "*.safetensors")
+_HEADER_LENGTH: Final = struct.Struct("<Q")
+_LARGEST_HEADER_BYTES: Final = 100_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """A complete checkpoint. `version` is the commit on the hub, or for a folder of one's own a digest of it."""
+
+    folder: Path
+    version: str
+    parameters: int
+
+
+def find_weights(model: str, revision: str) -> Weights:
+    """`model` is a folder or a name on the hub. Fetches several GB where they are not in the hub's cache yet.
+
+    Raises ModelNotFound, DependencyUnavailable.
+    """
+    own = Path(model).expanduser()
+    is_own = own.is_dir()
+    if not is_own and (own.is_absolute() or model.startswith((".", "~"))):
+        raise ModelNotFound(
+            f"there is no folder {model}; set PAGEMILL_COLQWEN_MODEL to a checkpoint or a name on the hub"
+        )
+    folder = own if is_own else _fetch(model, revision)
+    files = sorted(folder.glob("*.safetensors"))
+    if not (folder / "config.json").is_file() or not files:
+        raise ModelNotFound(
+            f"{folder} has no config.json or no *.safetensors: PAGEMILL_COLQWEN_MODEL has to name a whole checkpoint "
+            "in the format of transformers, such as vidore/colqwen2-v1.0-hf"
+        )
+    version = _digest([*sorted(folder.glob("*.json")), *files]) if is_own else folder.name
+    return Weights(folder, version, sum(_parameters(file) for file in files))
+
+
+def _fetch(model: str, revision: str) -> Path:
+    try:
+        return Path(snapshot_download(model, revision=revision, allow_patterns=list(_PATTERNS)))
+    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
+        raise ModelNotFound(
+            f"the Hugging Face hub has no {model} at revision {revision} that this machine may read; check "
+            "PAGEMILL_COLQWEN_MODEL and PAGEMILL_COLQWEN_REVISION, and HF_TOKEN where it is private"
+        ) from error
+    except Exception as error:  # translated: a download can fail in every way of a network, a disk and three libraries
+        raise DependencyUnavailable(
+            "the Hugging Face hub",
+            f"{model} is not in this machine's cache and cannot be fetched ({type(error).__name__}). Where there is a "
+            f"network, run `hf download {model} --local-dir DIR`, and set PAGEMILL_COLQWEN_MODEL to that folder",
+        ) from error
+
+
+def _parameters(file: Path) -> int:
+    """Of a safetensors file, from its header: a length, then JSON with the shape of each tensor."""
+    try:
+        with file.open("rb") as source:
+            (length,) = _HEADER_LENGTH.unpack(source.read(_HEADER_LENGTH.size))
+            header = json.loads(source.read(min(length, _LARGEST_HEADER_BYTES)))
+        return sum(prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+    except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelNotFound(f"{file} is damaged, or is not a safetensors file; fetch it again") from error
+
+
+def _digest(files: list[Path]) -> str:
+    """Of contents and order, 12 hexadecimal digits; some seconds for a model of several GB."""
+    whole = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as source:
+            whole.update(hashlib.file_digest(source, "sha256").digest())
+    return whole.hexdigest()[:12]
