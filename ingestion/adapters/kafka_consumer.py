@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from ingestion.adapters.kafka import translated
+from ingestion.errors import WorkerFault
 from ingestion.messages import Partition, Record
 from ingestion.settings import KafkaSettings
 
@@ -64,8 +65,13 @@ class JobConsumer:
             await self._consumer.stop()
 
     async def poll(self, max_records: int, timeout_ms: int) -> list[Record]:
-        """Up to `max_records` new records of partitions that are not paused, waiting `timeout_ms` at most."""
+        """Up to `max_records` new records of partitions that are not paused, waiting `timeout_ms` at most.
+
+        Raises WorkerFault where aiokafka has given the group up, which it does for good.
+        """
         rest_ms = self._settings.kafka_idle_rest_ms
+        if (coordinator := self._consumer._coordinator) is not None and coordinator._coordination_task.done():
+            raise WorkerFault(f"no longer in the group: {coordinator._coordination_task.exception()!r}")
         async with translated():
             wait_ms = min(timeout_ms, _GLANCE_MS) if rest_ms else timeout_ms
             batches = await self._consumer.getmany(timeout_ms=wait_ms, max_records=max_records)

@@ -1,0 +1,46 @@
+"""Which faults there are: long enough to be believed, and short enough for every test run."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Final, Protocol
+
+from tests.chaos.experiment import Experiment
+from tests.chaos.scenarios_jobs import deliveries, poison, replays, unpublished
+from tests.chaos.scenarios_outages import OUTAGES, outages, slow_and_broken_s3
+from tests.chaos.scenarios_workers import comings_and_goings, freezes, kills, terms
+
+
+class Scenario(Protocol):
+    def __call__(self, servers: Mapping[str, str], folder: Path) -> Awaitable[Experiment]: ...
+
+
+LONG: Final[dict[str, Scenario]] = {
+    "kill": partial(kills, count=100, workers=3),
+    "term": partial(terms, count=50, workers=3),
+    "stop": partial(freezes, count=10),
+    "come-and-go": partial(comings_and_goings, seconds=600, workers=8, period_s=60),
+    **{name.replace(" ", "-"): partial(outages, of=(name,), down_s=60, documents=20) for name in OUTAGES},
+    "slow-s3": partial(slow_and_broken_s3, documents=6, size_bytes=100_000, bytes_per_s=10_000),
+    "delivered": partial(deliveries, documents=200),
+    "poison": partial(poison, good=96),
+    "unpublished": partial(unpublished, documents=20),
+    "replayed": partial(replays, documents=20),
+}
+
+_QUICK: Final = [name for name in OUTAGES if not name.endswith("silent")]
+"""Of a server that takes connections and says nothing it is only known after a timeout that it is down."""
+
+SHORT: Final[dict[str, Scenario]] = {
+    "outages": partial(outages, of=_QUICK, down_s=1, documents=2, workers=1),
+    "kill": partial(kills, count=2, workers=2),
+    "poison": partial(poison, good=4, max_attempts=2, with_bomb=False),
+    "term": partial(terms, count=1, workers=2),
+    "stop": partial(freezes, count=1),
+    "slow-s3": partial(slow_and_broken_s3, documents=4, size_bytes=60_000, bytes_per_s=60_000, workers=1),
+    "delivered": partial(deliveries, documents=6),
+    "unpublished": partial(unpublished, documents=5),
+    "replayed": partial(replays, documents=4),
+}

@@ -1,0 +1,90 @@
+"""What chaos runs ingest: small documents, each page with words of its own, whose traces in the stores are known."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, replace
+from typing import Final
+
+from tests.pdfs import RawPage, make_pdf, slow_page, text_page
+
+_SIZE_PT: Final = (400.0, 120.0)
+_HUGE_PT: Final = 60_000.0
+_BOMB_BYTES: Final = 512 * 1024**2
+FLAKY: Final = "flaky"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file to submit. `texts` are its pages' texts; of `poison` a dead letter is expected."""
+
+    filename: str
+    content: bytes
+    texts: tuple[str, ...]
+    is_poison: bool = False
+
+    def rows(self, page_number: int) -> int:
+        """How many vectors page `page_number` (from 1) has: one per word."""
+        return len(re.findall(r"\w+", self.texts[page_number - 1]))
+
+
+def good(name: str, pages: int) -> Source:
+    """A document whose pages read "{name} page 1 a", "{name} page 2 a b", …, with more words from page to page."""
+    texts = _texts(name, pages)
+    return Source(f"{name}.pdf", make_pdf([text_page(text, size_pt=_SIZE_PT) for text in texts]), texts)
+
+
+def several(count: int, pages: int, prefix: str = "doc") -> list[Source]:
+    """`count` different documents of `pages` pages each."""
+    return [good(f"{prefix}{number}", pages) for number in range(count)]
+
+
+def flaky(name: str) -> Source:
+    """A document on whose first page the embedder fails until it is tried again."""
+    return good(f"{FLAKY} {name}", pages=2)
+
+
+def gigapixel(name: str) -> Source:
+    """A document whose page would have more than a thousand million pixels at 40 DPI."""
+    (text,) = _texts(name, 1)
+    return Source(f"{name}.pdf", make_pdf([text_page(text, size_pt=(_HUGE_PT, _HUGE_PT))]), (text,))
+
+
+def heavy(name: str, size_bytes: int) -> Source:
+    """A document of one page and at least `size_bytes`, which do not compress."""
+    (text,) = _texts(name, 1)
+    page = text_page(text, size_pt=_SIZE_PT)
+    ballast = b"\n% " + os.urandom(size_bytes).hex().encode()  # a comment, of which half is redundant
+    return Source(f"{name}.pdf", make_pdf([replace(page, content=page.content + ballast)]), (text,))
+
+
+def broken(name: str) -> Source:
+    """A document whose second page is not in the file."""
+    return _poison(name, RawPage(is_missing=True))
+
+
+def endless(name: str) -> Source:
+    """A document whose second page takes far longer to draw than a run allows, and little memory."""
+    slow = slow_page()
+    return _poison(name, replace(slow, content=slow.content[: len(slow.content) // 8]))
+
+
+def bomb(name: str) -> Source:
+    """A document whose second page is drawn by half a gigabyte of blanks. Making it takes a second or two."""
+    return _poison(name, RawPage(b" " * _BOMB_BYTES))
+
+
+def deadly(name: str) -> Source:
+    """A document with nothing wrong with it, for a scenario that has it kill whoever reads it."""
+    return replace(good(name, pages=2), is_poison=True)
+
+
+def _poison(name: str, second: RawPage) -> Source:
+    texts = _texts(name, 3)
+    first, _, third = (text_page(text, size_pt=_SIZE_PT) for text in texts)
+    return Source(f"{name}.pdf", make_pdf([first, second, third]), texts, is_poison=True)
+
+
+def _texts(name: str, pages: int) -> tuple[str, ...]:
+    return tuple(" ".join([name, "page", str(number), *"abcdefg"[: number % 8]]) for number in range(1, pages + 1))

@@ -1,0 +1,79 @@
+"""An embedding service for chaos workers: costs next to nothing and counts how often it has seen each page."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Final, Self
+
+import uvicorn
+
+from ingestion.model import Page, Vectors
+from tests.chaos.documents import FLAKY
+from tests.embedders import WordEmbedder
+from tests.waiting import wait_until
+from workers.embedding.service import create_service
+
+_START_S: Final = 20.0
+_FLAKY_FAILURES: Final = 4
+
+
+class CountingEmbedder(WordEmbedder):
+    """`seen[text]` is how many times the page with that text was embedded; `embed_s` is what a request takes.
+
+    A page with the word "flaky" on it makes the first requests fail, as many as a worker makes in one attempt.
+    """
+
+    def __init__(self, embed_s: float) -> None:
+        super().__init__()
+        self.seen: Counter[str] = Counter()
+        self._embed_s = embed_s
+        self._refused: Counter[str] = Counter()
+
+    async def embed_pages(self, pages: Sequence[Page]) -> list[Vectors]:
+        texts = [normal(page.text) for page in pages]
+        await asyncio.sleep(self._embed_s)
+        self._fail_at_first(texts[0])
+        self.seen.update(texts)
+        return await super().embed_pages(pages)
+
+    def _fail_at_first(self, text: str) -> None:
+        if text.startswith(FLAKY) and self._refused[text] < _FLAKY_FAILURES:
+            self._refused[text] += 1
+            raise RuntimeError("out of memory, say")
+
+
+class EmbeddingServer:
+    """The service in a thread, on a free port. A context manager."""
+
+    def __init__(self, embed_s: float) -> None:
+        self.embedder = CountingEmbedder(embed_s)
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._socket.getsockname()[1]}"
+        service = create_service(self.embedder, model_id="words")
+        self._server = uvicorn.Server(uvicorn.Config(service, log_config=None, access_log=False, lifespan="off"))
+        self._thread = threading.Thread(target=self._run, name="embedding", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        wait_until(lambda: self._server.started, _START_S)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.force_exit = self._server.should_exit = True
+        self._thread.join()
+        self._socket.close()
+
+    def _run(self) -> None:
+        asyncio.run(self._server.serve(sockets=[self._socket]))
+
+
+def normal(text: str) -> str:
+    """A page's text with its line breaks, which depend on who extracts it, made equal."""
+    return " ".join(text.split())

@@ -1,0 +1,168 @@
+"""Worker processes that can be killed, frozen, asked to stop and replaced, and what they have logged.
+
+A worker that is gone is replaced under its own name, as a supervisor or a StatefulSet does it, and by static
+membership takes its partitions up again. Not every broker notices a member that is dead, so none is left dead here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import psutil
+
+from tests.chaos.waiting import until
+from workers.stack.supervise import ProcessSpec, Supervised
+
+_START_S: Final = 90.0
+_STOP_S: Final = 60.0
+
+LogLine = dict[str, Any]
+
+
+class Worker:
+    """One life of one `pagemill serve worker`. Signals go to it alone, not to the children it renders in."""
+
+    def __init__(self, name: str, environment: Mapping[str, str], log_path: Path) -> None:
+        argv = (sys.executable, "-P", "-m", "workers.cli", "serve", "worker")
+        own = {"PAGEMILL_WORKER_ID": name, "PAGEMILL_KAFKA_STATIC_MEMBERSHIP": "true"}
+        self.name = name
+        self.process = Supervised(ProcessSpec(name, argv, "", _no_probe, env={**environment, **own}), log_path)
+        self.signals: list[signal.Signals] = []
+        self._log_path = log_path
+        self._read_bytes = 0
+        self._lines: list[LogLine] = []
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self.process.is_running
+
+    def signal(self, number: signal.Signals) -> None:
+        self.signals.append(number)
+        os.kill(self.pid, number)
+
+    async def ended(self) -> int:
+        """Wait for the end that a signal asked for; the exit status, negative for a signal."""
+        async with asyncio.timeout(_STOP_S):
+            return await self.process.wait()
+
+    async def stop(self) -> None:
+        """End it somehow, and its children with it."""
+        if self.is_running:
+            self.signal(signal.SIGCONT)
+        await self.process.stop()
+
+    def owns_port(self, port: int) -> bool:
+        """Whether one of its connections has the local port `port`."""
+        try:
+            connections = psutil.Process(self.pid).net_connections("tcp4")
+        except psutil.NoSuchProcess:
+            return False
+        return any(connection.laddr and connection.laddr.port == port for connection in connections)
+
+    async def outages(self) -> set[str]:
+        """The servers that its /ready names; none before it has begun."""
+        started = self.events("worker started")
+        if not started:
+            return set()
+        async with httpx.AsyncClient() as client:
+            answer = await client.get(f"http://127.0.0.1:{started[0]['health_port']}/ready")
+        return {outage["dependency"] for outage in answer.json()["outages"]}
+
+    def lines(self) -> list[LogLine]:
+        """What it has logged so far; a line that is still being written is left for the next time."""
+        if self._log_path.exists():
+            with self._log_path.open("rb") as log:
+                log.seek(self._read_bytes)
+                whole = log.read().rpartition(b"\n")[0]
+            self._read_bytes += len(whole) + 1 if whole else 0
+            self._lines += [json.loads(line) for line in whole.splitlines() if line.startswith(b"{")]
+        return self._lines
+
+    def events(self, event: str) -> list[LogLine]:
+        return [line for line in self.lines() if line.get("event") == event]
+
+    def holds(self) -> Counter[str]:
+        """The documents it has claimed and neither settled nor lost, as far as its log tells."""
+        held: Counter[str] = Counter()
+        for line in self.lines():
+            if line.get("event") == "claimed":
+                held[line["document_id"]] = 1
+            elif line.get("event") in ("settled", "lease lost"):
+                held.pop(line["document_id"], None)
+        return held
+
+
+class Fleet:
+    """The workers of a run, those that are gone included. Whatever ends is started again until it is to stay away."""
+
+    def __init__(self, environment: Mapping[str, str], log_dir: Path) -> None:
+        self._environment = environment
+        self._log_dir = log_dir
+        self._keepers: dict[str, asyncio.Task[None]] = {}
+        self.workers: list[Worker] = []
+
+    @property
+    def running(self) -> list[Worker]:
+        return [worker for worker in self.workers if worker.is_running]
+
+    async def start(self, count: int) -> None:
+        """Workers 1 to `count`; returns once each is at work."""
+        for number in range(1, count + 1):
+            self.keep(f"worker-{number}")
+        await until(lambda: self._members() == count, _START_S, f"{count} workers are members of the group")
+
+    def keep(self, name: str) -> None:
+        """Have a worker called `name`, from now on."""
+        self._keepers[name] = asyncio.create_task(self._keep(name))
+
+    async def dismiss(self, worker: Worker) -> None:
+        """SIGTERM, and return once it has drained and left; it stays away."""
+        self._keepers.pop(worker.name).cancel()
+        worker.signal(signal.SIGTERM)
+        await worker.ended()
+
+    async def retire(self) -> None:
+        """Dismiss all."""
+        await asyncio.gather(*(self.dismiss(worker) for worker in self.running))
+
+    async def stop(self) -> None:
+        """End whatever is left, somehow."""
+        for keeper in self._keepers.values():
+            keeper.cancel()
+        await asyncio.gather(*self._keepers.values(), return_exceptions=True)
+        await asyncio.gather(*(worker.stop() for worker in self.workers))
+
+    async def _keep(self, name: str) -> None:
+        while True:
+            worker = Worker(name, self._environment, self._log_dir / f"{name}.{len(self.workers)}.log")
+            self.workers.append(worker)
+            await worker.process.start()
+            await worker.process.wait()
+
+    def _members(self) -> int:
+        return sum(bool(worker.events("partitions assigned")) for worker in self.running)
+
+    def by_port(self, port: int, among: Iterable[Worker] | None = None) -> Worker | None:
+        """The running worker behind a proxy's client port."""
+        return next((worker for worker in among or self.running if worker.owns_port(port)), None)
+
+    def events(self, event: str) -> Iterator[LogLine]:
+        for worker in self.workers:
+            yield from worker.events(event)
+
+
+async def _no_probe() -> None:
+    """Nothing to wait for: whoever needs the worker to be at work waits for a line in its log."""

@@ -1,0 +1,194 @@
+"""What must hold after every run, read from the stores themselves.
+
+- lost: an accepted document that is neither ready nor failed with a dead letter.
+- missing, duplicate, orphan: of Milvus rows, page records and objects, against what the documents' pages should have.
+  A failed document may keep some of what its own pages would have; a replay goes on from there.
+- damaged: an object that is not as long as what it holds should be.
+- stranded: a document with work left, of which no uncommitted record is left that would bring it to a worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from ingestion.model import ROWS_PER_PAGE, DocumentState, document_prefix, image_key, vectors_key
+from tests.chaos.rig import Rig
+from tests.chaos.stores import Contents, read_stores
+
+_WATCH_EVERY_S: Final = 1.0
+_BLOB_HEADER_BYTES: Final = 8
+_BF16_BYTES: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """Counts of one run; `details` names up to a few of what each counts."""
+
+    documents: int
+    ready: int
+    failed: int
+    lost: int
+    missing: int
+    duplicate: int
+    orphan: int
+    damaged: int
+    stranded: int
+    unannounced: int
+    uncommitted: int
+    letters_wrong: int
+    extra_starts: int
+    attempts_burnt: int
+    pages_again: int
+    details: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def violations(self) -> dict[str, int]:
+        """What is not zero and has to be."""
+        names = ("lost", "missing", "duplicate", "orphan", "damaged", "stranded", "unannounced", "uncommitted")
+        return {name: count for name in (*names, "letters_wrong") if (count := getattr(self, name))}
+
+
+class Watch:
+    """Looks for stranded documents all the while that a run goes on."""
+
+    def __init__(self, rig: Rig) -> None:
+        self._rig = rig
+        self.stranded: set[str] = set()
+        self.looks = 0
+
+    async def look(self) -> None:
+        """What has work left before the broker is asked and after it has a record there at that time."""
+        before = await self._at_work()
+        broker = self._rig.broker
+        committed = await broker.committed()
+        await broker.refresh()
+        self.stranded |= (before & await self._at_work()) - broker.waiting(committed) - broker.letters().keys()
+        self.looks += 1
+
+    async def _at_work(self) -> set[str]:
+        """The documents that are published and not settled."""
+        return {
+            id_
+            for id_, record in (await self._rig.records()).items()
+            if not DocumentState(record["state"]).is_settled and record["outbox"] == "sent"
+        }
+
+    async def go_on_looking(self) -> None:
+        while True:
+            await self.look()
+            await asyncio.sleep(_WATCH_EVERY_S)
+
+
+@asynccontextmanager
+async def watching(rig: Rig) -> AsyncIterator[Watch]:
+    """A Watch at work for the length of a block."""
+    watch = Watch(rig)
+    task = asyncio.create_task(watch.go_on_looking())
+    try:
+        yield watch
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def audit(rig: Rig, watch: Watch) -> Audit:
+    """Look at everything, once no worker is left."""
+    await watch.look()
+    records, contents = await rig.records(), await read_stores(rig)
+    findings = _Findings()
+    for id_ in rig.sources:
+        _judge_verdict(id_, records.get(id_), rig.broker.letters(), findings)
+    poison = Counter(id_ for id_, source in rig.sources.items() if source.is_poison)
+    _judge_letters(rig.broker.letters(), poison, findings)
+    _judge_contents(rig, records, contents, findings)
+    findings.add("stranded", watch.stranded)
+    findings.add("unannounced", records.keys() - rig.broker.announced())
+    states = Counter(record["state"] for record in records.values())
+    starts = Counter(line["document_id"] for line in rig.fleet.events("claimed"))
+    return Audit(
+        documents=len(rig.sources),
+        ready=states[DocumentState.READY],
+        failed=states[DocumentState.FAILED],
+        uncommitted=rig.broker.behind(await rig.broker.committed()),
+        extra_starts=starts.total() - len(starts),
+        attempts_burnt=sum(max(0, record["attempts"] - 1) for record in records.values()),
+        pages_again=sum(count - 1 for count in rig.seen().values()),
+        details=findings.examples,
+        **{name: findings.counts[name] for name in _FOUND},
+    )
+
+
+_FOUND: Final = ("lost", "missing", "duplicate", "orphan", "damaged", "stranded", "unannounced", "letters_wrong")
+
+
+class _Findings:
+    _EXAMPLES = 4
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.examples: dict[str, list[str]] = {}
+
+    def add(self, name: str, found: Iterable[object]) -> None:
+        for one in found:
+            self.counts[name] += 1
+            examples = self.examples.setdefault(name, [])
+            if len(examples) < self._EXAMPLES:
+                examples.append(str(one))
+
+
+def _judge_verdict(id_: str, record: dict[str, Any] | None, letters: Counter[str], findings: _Findings) -> None:
+    state = record["state"] if record else "gone"
+    if state == DocumentState.READY or (state == DocumentState.FAILED and id_ in letters):
+        return
+    findings.add("lost", [f"{id_} is {state}, error {record.get('error') if record else None}"])
+
+
+def _judge_letters(letters: Counter[str], poison: Counter[str], findings: _Findings) -> None:
+    """Dead letters are the poison, once each."""
+    wrong = {key: letters[key] - poison[key] for key in letters | poison if letters[key] != poison[key]}
+    findings.add("letters_wrong", (f"{key}: {difference:+d}" for key, difference in wrong.items()))
+
+
+def _judge_contents(rig: Rig, records: dict[str, dict[str, Any]], contents: Contents, findings: _Findings) -> None:
+    expected_pages: set[object] = set()
+    expected_rows: set[object] = set()
+    expected_sizes: dict[str, int | None] = {}
+    tolerated_prefixes: list[str] = []
+    tolerated_keys: set[int] = set()
+    dim = rig.embedding.embedder.dim
+    for id_, record in records.items():
+        source, first = rig.sources[id_], record["first_page_key"]
+        if record["state"] != DocumentState.READY:
+            tolerated_prefixes.append(document_prefix(id_))
+            tolerated_keys |= set(range(first, first + record["pages"]))
+            continue
+        expected_sizes[record["object_key"]] = len(source.content)
+        for number in range(1, record["pages"] + 1):
+            key, rows = first + number - 1, source.rows(number)
+            expected_pages.add((key, id_, number, rows))
+            expected_rows |= {key * ROWS_PER_PAGE + patch for patch in range(rows)}
+            expected_sizes[image_key(id_, number, "webp")] = None
+            expected_sizes[vectors_key(id_, number)] = _BLOB_HEADER_BYTES + rows * dim * _BF16_BYTES
+    rows_of_others = {pk for pk in contents.rows if pk // ROWS_PER_PAGE in tolerated_keys}
+    pages_of_others = {page for page in contents.pages if page[0] in tolerated_keys}
+    objects_of_others = {key for key in contents.objects if key.startswith(tuple(tolerated_prefixes))}
+    _compare("row", contents.rows, expected_rows, rows_of_others, findings)
+    _compare("page", contents.pages, expected_pages, pages_of_others, findings)
+    _compare("object", Counter(contents.objects.keys()), set(expected_sizes), objects_of_others, findings)
+    findings.add("orphan", [f"{contents.rows_elsewhere} rows of no page key"] * contents.rows_elsewhere)
+    for key, size in contents.objects.items():
+        wanted = expected_sizes.get(key) or contents.picture_sizes.get(key)
+        if wanted is not None and size != wanted:
+            findings.add("damaged", [f"{key}: {size} bytes, not {wanted}"])
+
+
+def _compare(what: str, found: Counter[Any], expected: set[Any], tolerated: set[Any], findings: _Findings) -> None:
+    findings.add("missing", (f"{what} {one}" for one in expected - found.keys()))
+    findings.add("orphan", (f"{what} {one}" for one in found.keys() - expected - tolerated))
+    findings.add("duplicate", (f"{what} {one} x {count}" for one, count in found.items() if count > 1))

@@ -1,0 +1,225 @@
+"""The rig of one run: names of its own on five real servers, a proxy before each, workers behind the proxies.
+
+workers -> proxies -> kafka, mongo, redis, s3, milvus, embedding service
+the rig itself (submits, audits) -> the servers, past the proxies
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+from unittest import mock
+from urllib.parse import urlsplit
+
+from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
+from redis import Redis
+
+from ingestion.bootstrap import Services, open_services
+from ingestion.model import Document, DocumentState, IngestJob
+from ingestion.prepare import prepare
+from ingestion.sandbox import Sandbox
+from ingestion.settings import Settings
+from ingestion.submit import Submitter, Upload
+from tests.chaos.broker import Broker
+from tests.chaos.documents import Source
+from tests.chaos.embedding import EmbeddingServer
+from tests.chaos.fleet import Fleet
+from tests.chaos.proxy import PASS, Proxies, Proxy
+from tests.chaos.waiting import until_async
+from tests.conftest import clean_environment, remove_bucket
+
+SERVERS: Final = ("kafka", "mongo", "redis", "s3", "milvus", "embedder")
+
+_ADDRESSES: Final = {
+    "kafka": "PAGEMILL_KAFKA_BOOTSTRAP",
+    "mongo": "PAGEMILL_MONGO_URI",
+    "redis": "PAGEMILL_REDIS_URL",
+    "s3": "PAGEMILL_S3_ENDPOINT",
+    "milvus": "PAGEMILL_MILVUS_URI",
+    "embedder": "PAGEMILL_EMBEDDER_URL",
+}
+_BROKER_OF_CHOICE: Final = "PAGEMILL_TEST_KAFKA"
+_REDIS_DATABASES: Final = range(256, 512)
+_SETTLED: Final = [state.value for state in DocumentState if state.is_settled]
+
+WORKER_SETTINGS: Final = {
+    "PAGEMILL_EMBEDDER": "remote",
+    "PAGEMILL_DPI_POLICY": "fixed",
+    "PAGEMILL_FIXED_DPI": "40",
+    "PAGEMILL_RENDER_WINDOW_PAGES": "2",
+    "PAGEMILL_RENDER_PROCESSES": "1",
+    "PAGEMILL_JOBS_IN_FLIGHT": "2",
+    "PAGEMILL_KAFKA_IDLE_REST_MS": "100",
+    "PAGEMILL_RETRY_DELAYS_S": "1,2",
+    "PAGEMILL_KAFKA_SESSION_TIMEOUT_MS": "6000",
+    "PAGEMILL_KAFKA_MAX_POLL_INTERVAL_MS": "6000",
+    "PAGEMILL_HNSW_M": "16",
+    "PAGEMILL_HNSW_EF_CONSTRUCTION": "100",
+    "PAGEMILL_LOG_FORMAT": "json",
+}
+"""Small pages, and faults noticed in seconds. A scenario may set others."""
+
+
+@dataclass(slots=True)
+class Rig:
+    """What a scenario works with."""
+
+    settings: Settings
+    services: Services
+    submitter: Submitter
+    database: AsyncIOMotorDatabase[dict[str, Any]]
+    broker: Broker
+    proxies: dict[str, Proxy]
+    embedding: EmbeddingServer
+    fleet: Fleet
+    worker_environment: dict[str, str]
+    """What workers are started with; its addresses are those of the proxies."""
+    folder: Path
+    collection: str
+    sources: dict[str, Source] = field(default_factory=dict)
+    """What was accepted, by document id."""
+
+    async def submit(self, sources: Sequence[Source], submitter: Submitter | None = None) -> list[Document]:
+        """Upload `sources` as the API does, past the proxies unless `submitter` goes through them."""
+        return [await self._submit_one(source, submitter or self.submitter) for source in sources]
+
+    def jobs(self, ids: Iterable[str]) -> list[IngestJob]:
+        """The jobs of accepted documents, as they were published."""
+        return [IngestJob(id_, self.collection, self.sources[id_].filename) for id_ in ids]
+
+    async def records(self) -> dict[str, dict[str, Any]]:
+        """Every document's record in MongoDB, by id."""
+        return {record["_id"]: record async for record in self.database["documents"].find({})}
+
+    async def settled(self) -> int:
+        """How many documents are settled."""
+        return await self.database["documents"].count_documents({"state": {"$in": _SETTLED}})
+
+    async def all_settled(self, timeout_s: float) -> None:
+        """Wait until every accepted document is ready or has failed."""
+
+        async def are_settled() -> bool:
+            return await self.settled() >= len(self.sources)
+
+        await until_async(are_settled, timeout_s, f"{len(self.sources)} documents settled")
+
+    def seen(self) -> Counter[str]:
+        """How often each page was embedded, by its text. What workers test themselves with is left out."""
+        texts = {text for source in self.sources.values() for text in source.texts}
+        return Counter({text: count for text, count in self.embedding.embedder.seen.items() if text in texts})
+
+    async def _submit_one(self, source: Source, submitter: Submitter) -> Document:
+        path = self.folder / source.filename
+        path.write_bytes(source.content)
+        digest = hashlib.sha256(source.content).hexdigest()
+        upload = Upload(source.filename, path, digest, len(source.content))
+        document = await submitter.submit(self.collection, upload)
+        path.unlink()
+        self.sources[document.id] = source
+        return document
+
+
+@asynccontextmanager
+async def open_rig(
+    servers: Mapping[str, str], folder: Path, embed_s: float, worker: Mapping[str, str]
+) -> AsyncIterator[Rig]:
+    """A rig on the servers that the settings `servers` lead to. `worker` are further settings of its workers.
+
+    `embed_s`: how long the embedding service takes for a request. Logs of workers are kept in `folder`.
+    """
+    run = f"chaos-{secrets.token_hex(4)}"
+    collection = run.replace("-", "_")
+    own = _own_names(servers, run)
+    with Proxies() as proxies, EmbeddingServer(embed_s) as embedding:
+        direct = {**servers, **WORKER_SETTINGS, **own, "PAGEMILL_EMBEDDER_URL": f"http://{embedding.address}"}
+        settings = settings_of(direct)
+        before = {
+            name: proxies.to(_host_and_port(direct[_ADDRESSES[name]]), is_kafka=name == "kafka") for name in SERVERS
+        }
+        proxied = {_ADDRESSES[name]: _through(direct[_ADDRESSES[name]], proxy) for name, proxy in before.items()}
+        worker_environment = {**direct, **proxied, **worker}
+        fleet = Fleet(worker_environment, folder)
+        await prepare(settings)
+        client: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(settings.mongo.mongo_uri)
+        try:
+            async with open_services(settings) as services, Broker(settings.kafka) as broker:
+                database = client[settings.mongo.mongo_database]
+                yield Rig(
+                    settings,
+                    services,
+                    submitter_of(services),
+                    database,
+                    broker,
+                    before,
+                    embedding,
+                    fleet,
+                    worker_environment,
+                    folder,
+                    collection,
+                )
+        finally:
+            for proxy in before.values():
+                proxy.impose(PASS)
+            await fleet.stop()
+            await _remove(settings, client, collection)
+
+
+def submitter_of(services: Services) -> Submitter:
+    return Submitter(
+        documents=services.documents,
+        blobs=services.blobs,
+        queue=services.queue,
+        progress=services.progress,
+        sandbox=Sandbox(processes=1, memory_bytes=1 << 30),
+        max_pages=services.settings.api.max_pages,
+        inspect_timeout_s=services.settings.api.inspect_timeout_s,
+    )
+
+
+def settings_of(environment: Mapping[str, str]) -> Settings:
+    """The settings of a process with these environment variables and none of this process's."""
+    with mock.patch.dict(os.environ, {**clean_environment(), **environment}, clear=True):
+        return Settings()
+
+
+def _own_names(servers: Mapping[str, str], run: str) -> dict[str, str]:
+    redis_server, _, _ = servers["PAGEMILL_REDIS_URL"].rpartition("/")
+    own = {
+        "PAGEMILL_MONGO_DATABASE": run.replace("-", "_"),
+        "PAGEMILL_S3_BUCKET": run,
+        "PAGEMILL_KAFKA_JOBS_TOPIC": f"{run}.jobs",
+        "PAGEMILL_KAFKA_EVENTS_TOPIC": f"{run}.events",
+        "PAGEMILL_KAFKA_GROUP": run,
+        "PAGEMILL_KAFKA_PARTITIONS": "6",
+        "PAGEMILL_JANITOR_GRACE_S": "0.1",
+        "PAGEMILL_REDIS_URL": f"{redis_server}/{secrets.choice(_REDIS_DATABASES)}",
+    }
+    if broker := os.environ.get(_BROKER_OF_CHOICE):
+        own |= {"PAGEMILL_KAFKA_BOOTSTRAP": broker, "PAGEMILL_KAFKA_IDLE_REST_MS": "0"}
+    return own
+
+
+def _host_and_port(address: str) -> str:
+    return urlsplit(address).netloc if "://" in address else address
+
+
+def _through(address: str, proxy: Proxy) -> str:
+    return address.replace(_host_and_port(address), proxy.address)
+
+
+async def _remove(settings: Settings, client: AsyncIOMotorClient[dict[str, Any]], collection: str) -> None:
+    """What a run leaves in the stores, so that many can use the same servers."""
+    await client.drop_database(settings.mongo.mongo_database)
+    client.close()
+    async with open_services(settings) as services:
+        await services.vectors.drop(collection)
+    with Redis.from_url(settings.redis.redis_url) as redis:
+        redis.flushdb()
+    remove_bucket(settings)

@@ -1,0 +1,117 @@
+"""`make chaos`: every fault on purpose, one after another, and one table at the end.
+
+    python -m tests.chaos.run [--short] [--only NAME]...
+
+Exit status 1 where anything was lost, doubled or left behind, or did not go as it should. The servers are started for
+the run, unless PAGEMILL_TEST_STACK names the stack.json of some that are running.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tests.chaos.catalogue import LONG, SHORT, Scenario
+from tests.chaos.experiment import Experiment
+from workers.stack.datadir import DataDir
+from workers.stack.servers import LocalServers
+from workers.stack.stack_file import environment_of
+
+_COUNTS: Final = {
+    "documents": "documents",
+    "ready": "ready",
+    "letters": "failed",
+    "lost": "lost",
+    "missing": "missing",
+    "twice": "duplicate",
+    "orphans": "orphan",
+    "damaged": "damaged",
+    "stranded": "stranded",
+    "starts again": "extra_starts",
+    "attempts burnt": "attempts_burnt",
+    "pages again": "pages_again",
+}
+"""Columns of the table, and what they show of an audit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What came of one scenario. `broken` are the invariants and expectations that did not hold."""
+
+    name: str
+    experiment: Experiment | None
+    seconds: float
+    broken: list[str]
+
+    def cells(self) -> list[str]:
+        run = self.experiment
+        audit = run.audit if run else None
+        counts = [str(getattr(audit, field)) if audit else "?" for field in _COUNTS.values()]
+        shown = [run.fault if run else self.name, str(run.runs) if run else "?", *counts]
+        return [*shown, f"{self.seconds:.0f}", "FAILED" if self.broken else "ok"]
+
+
+async def attempt(name: str, scenario: Scenario, servers: Mapping[str, str], folder: Path) -> Row:
+    """Run one scenario to its verdict, whatever that is. The logs of its workers are left in `folder`."""
+    folder.mkdir(parents=True)
+    started = time.monotonic()
+    try:
+        run = await scenario(servers, folder)
+    except Exception as error:  # noqa: BLE001  # whatever it is, it is this row of the table
+        return Row(name, None, time.monotonic() - started, [f"broke off: {type(error).__name__}: {error}"])
+    return Row(name, run, time.monotonic() - started, run.verdict)
+
+
+@asynccontextmanager
+async def _servers(data_dir: Path) -> AsyncIterator[Mapping[str, str]]:
+    if stack := os.environ.get("PAGEMILL_TEST_STACK"):
+        yield environment_of(json.loads(Path(stack).read_text()))
+        return
+    async with LocalServers(DataDir(data_dir)) as servers:
+        yield servers.environment
+
+
+async def run(scenarios: Mapping[str, Scenario]) -> list[Row]:
+    folder = Path(tempfile.mkdtemp(prefix="pagemill-chaos-"))
+    print(f"logs: {folder}", file=sys.stderr)
+    rows = []
+    async with _servers(folder / "servers") as servers:
+        for name, scenario in scenarios.items():
+            row = await attempt(name, scenario, servers, folder / name)
+            print(f"{name}: {row.cells()[-1]} after {row.seconds:.0f} s", *row.broken, sep="\n  ", file=sys.stderr)
+            rows.append(row)
+    return rows
+
+
+def table(rows: list[Row]) -> str:
+    """In Markdown."""
+    heads = ["fault", "times", *_COUNTS, "seconds", "verdict"]
+    lines = [heads, ["---"] * len(heads), *(row.cells() for row in rows)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--short", action="store_true", help="the short versions, as in the tests")
+    parser.add_argument("--only", action="append", metavar="NAME", help=f"of {', '.join(LONG | SHORT)}")
+    options = parser.parse_args()
+    known = SHORT if options.short else LONG
+    if unknown := set(options.only or ()) - known.keys():
+        parser.error(f"no such scenario: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    rows = asyncio.run(run({name: known[name] for name in options.only or known}))
+    print(table(rows))
+    return 1 if any(row.broken for row in rows) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

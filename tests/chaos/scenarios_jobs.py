@@ -1,0 +1,140 @@
+"""Faults of files and messages: poison, jobs that come more than once, jobs that do not come at all, replays."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from ingestion.bootstrap import open_services
+from ingestion.model import DocumentState, StaleKind
+from tests.chaos.documents import Source, bomb, broken, deadly, endless, gigapixel, several
+from tests.chaos.experiment import Experiment, experiment
+from tests.chaos.proxy import REFUSED, Tripwire
+from tests.chaos.rig import Rig, settings_of, submitter_of
+from workers.replay import DeadLetterOffice, Note, Outcome, Selection
+from workers.upkeep import janitor_of
+
+_CODES: Final = {
+    "broken.pdf": "page_render_failed",
+    "endless.pdf": "render_timeout",
+    "bomb.pdf": "page_render_failed",
+    "deadly.pdf": "attempts_exhausted",
+}
+
+
+async def poison(
+    servers: Mapping[str, str], folder: Path, *, good: int, max_attempts: int = 5, with_bomb: bool = True
+) -> Experiment:
+    """A page that is missing, one that takes for ever, one that needs too much memory, one of gigapixels, and a file
+    that kills its worker, among good ones."""
+    limits = {
+        "PAGEMILL_MAX_ATTEMPTS": str(max_attempts),
+        "PAGEMILL_LEASE_S": "3",
+        "PAGEMILL_RENDER_TIMEOUT_S": "3",
+        "PAGEMILL_RENDER_MEMORY_BYTES": str(512 * 1024**2),
+        "PAGEMILL_MAX_PAGE_PX": "1000000",
+    }
+    async with experiment("poison", servers, folder, worker=limits) as run:
+        rig = run.rig
+        hostile = [deadly("deadly"), endless("endless"), broken("broken"), gigapixel("gigapixel")]
+        hostile += [bomb("bomb")] if with_bomb else []
+        await rig.submit(_among(several(good, pages=3), hostile))
+        killer = next(id_ for id_, source in rig.sources.items() if source.filename == "deadly.pdf")
+        rig.proxies["s3"].watch(Tripwire(f"{killer}/source.pdf".encode(), lambda port: _kill(run, port), before=True))
+        await rig.fleet.start(2)
+        await run.conclude()
+        records = (await rig.records()).values()
+        codes = {record["filename"]: record["error"]["code"] for record in records if record["error"]}
+        expected = {source.filename: _CODES[source.filename] for source in hostile if source.is_poison}
+        run.expect(codes == expected, f"failed with {codes}, not {expected}")
+        run.expect(run.runs == max_attempts, f"the deadly file killed {run.runs} workers, not {max_attempts}")
+    return run
+
+
+def _among(good: list[Source], hostile: list[Source]) -> list[Source]:
+    """The hostile ones spread over the good ones."""
+    step = max(1, len(good) // len(hostile))
+    mixed = list(good)
+    for index, source in enumerate(hostile):
+        mixed.insert(index * (step + 1), source)
+    return mixed
+
+
+def _kill(run: Experiment, port: int) -> bool:
+    """Kill whoever has the connection, again and again."""
+    if victim := run.rig.fleet.by_port(port):
+        victim.signal(signal.SIGKILL)
+        run.runs += 1
+    return False
+
+
+async def deliveries(servers: Mapping[str, str], folder: Path, *, documents: int, times: int = 3) -> Experiment:
+    """Every job is delivered `times` times, and its effects are there once."""
+    async with experiment(f"delivered x {times}", servers, folder) as run:
+        await run.rig.submit(several(documents, pages=3))
+        for job in run.rig.jobs(run.rig.sources) * (times - 1):
+            await run.rig.services.queue.publish(job)
+        await run.rig.fleet.start(2)
+        run.runs = documents * times
+        result = await run.conclude()
+        run.expect(result.extra_starts == 0, f"{result.extra_starts} extra starts")
+        run.expect(result.pages_again == 0, f"{result.pages_again} pages embedded again")
+    return run
+
+
+async def unpublished(servers: Mapping[str, str], folder: Path, *, documents: int) -> Experiment:
+    """Uploads are stored while the broker is down; once it is back the janitor publishes them."""
+    async with experiment("publish fails", servers, folder) as run:
+        rig = run.rig
+        async with open_services(settings_of(rig.worker_environment)) as proxied:
+            with rig.proxies["kafka"].broken(REFUSED):
+                await rig.submit(several(documents, pages=3), submitter_of(proxied))
+        pending = Counter((record["state"], record["outbox"]) for record in (await rig.records()).values())
+        run.expect(pending == {(DocumentState.RECEIVED, "pending"): documents}, f"after the uploads: {pending}")
+        done = await janitor_of(rig.services).round()
+        run.expect(done.repaired == {StaleKind.UNPUBLISHED: documents}, f"the janitor repaired {done.repaired}")
+        run.runs = documents
+        await rig.fleet.start(1)
+        result = await run.conclude()
+        run.expect(result.extra_starts == 0, f"{result.extra_starts} extra starts")
+    return run
+
+
+async def replays(servers: Mapping[str, str], folder: Path, *, documents: int) -> Experiment:
+    """The same letters are replayed twice side by side, and once more afterwards, after their cause is gone."""
+    async with experiment("replayed x 3", servers, folder) as run:
+        rig = run.rig
+        sources = [replace(source, is_poison=True) for source in several(documents, pages=3)]
+        uploaded = await rig.submit(sources)
+        await rig.services.blobs.delete([document.object_key for document in uploaded])
+        await rig.fleet.start(1)
+        await rig.all_settled(timeout_s=90)
+        for document in uploaded:
+            await rig.services.blobs.put(document.object_key, rig.sources[document.id].content, "application/pdf")
+        outcomes = await asyncio.gather(_replay(rig), _replay(rig))
+        await rig.all_settled(timeout_s=90)
+        acted = Counter(
+            outcome.case.letter.document_id for outcome in _all(*outcomes, await _replay(rig)) if outcome.acted
+        )
+        run.runs = sum(map(len, outcomes))
+        run.expect(acted == Counter(rig.sources.keys()), f"replayed: {acted}")
+        result = await run.conclude()
+        run.expect(result.ready == documents, f"{result.ready} of {documents} ready")
+        run.expect(result.extra_starts == documents, f"{result.extra_starts} starts for {documents} replays")
+    return run
+
+
+async def _replay(rig: Rig) -> list[Outcome]:
+    services = rig.services
+    office = DeadLetterOffice(services.dead_letters, services.documents, services.queue, services.progress)
+    cases = await office.find(Selection())
+    return [await office.replay(case.letter, Note("chaos", "the files are back")) for case in cases]
+
+
+def _all(*lists: Iterable[Outcome]) -> list[Outcome]:
+    return [outcome for outcomes in lists for outcome in outcomes]

@@ -1,0 +1,178 @@
+"""Faults of workers: killed, asked to stop, frozen, coming and going."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from ingestion.model import DocumentState
+from tests.chaos.documents import Source, broken, flaky, several
+from tests.chaos.experiment import Experiment, experiment
+from tests.chaos.fleet import Worker
+from tests.chaos.killer import BOUNDARIES, Boundary, Killer
+from tests.chaos.rig import Rig
+from tests.chaos.waiting import until, until_async
+
+_PAGES: Final = 6
+_BATCH: Final = 6
+_PROGRESS_S: Final = 90.0
+_SHORT_LEASE: Final = {"PAGEMILL_LEASE_S": "3"}
+
+
+async def _keep_busy(rig: Rig) -> int:
+    """Submit documents before the work runs out, and wait until one more is settled. How many there were before."""
+    settled = await rig.settled()
+    if len(rig.sources) - settled < _BATCH:
+        await rig.submit(several(_BATCH, _PAGES, prefix=f"batch{len(rig.sources)}n"))
+
+    async def has_more() -> bool:
+        return await rig.settled() > settled
+
+    await until_async(has_more, _PROGRESS_S, f"more than {settled} documents settled")
+    return settled
+
+
+async def kills(
+    servers: Mapping[str, str], folder: Path, *, count: int, workers: int = 3, seed: int = 1
+) -> Experiment:
+    """kill -9, by turns at a stage boundary and at a random moment."""
+    async with experiment("kill -9", servers, folder, worker=_SHORT_LEASE) as run:
+        await run.rig.fleet.start(workers)
+        killer, missed = Killer(run.rig, seed), Counter[str]()
+        order = random.Random(seed).sample(BOUNDARIES, len(BOUNDARIES))
+        for turn in range(2 * count):
+            await _keep_busy(run.rig)
+            if turn % 2:
+                await killer.at_random()
+            else:
+                boundary = order[turn // 2 % len(order)]
+                missed[boundary.name] += not await killer.at(boundary, provoked_by=_provoking(boundary, turn))
+            if killer.kills == count:
+                break
+        run.runs = killer.kills
+        await run.conclude()
+        run.expect(killer.kills == count, f"{killer.kills} kills instead of {count}; boundaries not met: {+missed}")
+        _expect_few_repeats(run)
+    return run
+
+
+def _provoking(boundary: Boundary, turn: int) -> list[Source]:
+    """What it takes for a worker to come to `boundary`."""
+    if boundary.name.endswith("letter"):
+        return [broken(f"broken{turn}")]
+    if boundary.name.endswith("retry"):
+        return [flaky(f"turn{turn}")]
+    return several(2, _PAGES, prefix=f"turn{turn}n")
+
+
+def _expect_few_repeats(run: Experiment) -> None:
+    """A page is embedded once, and once more for each further start of its document at most."""
+    starts = Counter(line["document_id"] for line in run.rig.fleet.events("claimed"))
+    seen = run.rig.seen()
+    for id_, source in run.rig.sources.items():
+        most = max(seen[text] for text in source.texts)
+        run.expect(most <= starts[id_], f"a page of {id_} was embedded {most} times in {starts[id_]} starts")
+
+
+async def terms(
+    servers: Mapping[str, str], folder: Path, *, count: int, workers: int = 3, seed: int = 2
+) -> Experiment:
+    """SIGTERM at random moments, while the drain is long enough for what a worker has begun."""
+    pick = random.Random(seed)
+    async with experiment("SIGTERM", servers, folder) as run:
+        await run.rig.fleet.start(workers)
+        while run.runs < count:
+            await _keep_busy(run.rig)
+            await asyncio.sleep(pick.uniform(0, 0.5))
+            worker = pick.choice([worker for worker in run.rig.fleet.running if worker.events("partitions assigned")])
+            worker.signal(signal.SIGTERM)
+            status = await worker.ended()
+            run.expect(status == 0, f"{worker.name} ended with status {status}")
+            run.runs += 1
+        result = await run.conclude()
+        run.expect(result.extra_starts == 0, f"{result.extra_starts} extra starts")
+    return run
+
+
+async def freezes(servers: Mapping[str, str], folder: Path, *, count: int) -> Experiment:
+    """SIGSTOP until others have done a worker's documents, then SIGCONT: what it writes late is refused."""
+    async with experiment("SIGSTOP", servers, folder, embed_s=0.3, worker=_SHORT_LEASE) as run:
+        await run.rig.fleet.start(2)
+        while run.runs < count:
+            await _keep_busy(run.rig)
+            worker = run.rig.fleet.running[run.runs % 2]
+            worker.signal(signal.SIGSTOP)
+            if frozen := await _in_work(run.rig, worker):
+                # As a broker does that takes its partitions away; this goes for those that do not, too.
+                await run.rig.broker.publish_everywhere(run.rig.jobs(frozen))
+                before = await _ready(run.rig, frozen)
+                worker.signal(signal.SIGCONT)
+                await _notices(worker, frozen)
+                after = await run.rig.records()
+                changed = [id_ for id_ in frozen if after[id_] != before[id_]]
+                run.expect(not changed, f"changed by a worker that had lost its lease: {changed}")
+                run.runs += 1
+            worker.signal(signal.SIGCONT)
+        await run.conclude()
+    return run
+
+
+async def _in_work(rig: Rig, worker: Worker) -> set[str]:
+    """The documents that `worker` is in the middle of, by the ledger."""
+    await asyncio.sleep(0.2)  # what it sent before it was stopped arrives
+    processing = DocumentState.PROCESSING
+    records = await rig.records()
+    return {id_ for id_, record in records.items() if (record["owner"], record["state"]) == (worker.name, processing)}
+
+
+async def _ready(rig: Rig, ids: set[str]) -> dict[str, dict[str, Any]]:
+    """Their records, once they are ready."""
+
+    async def are_ready() -> bool:
+        records = await rig.records()
+        return all(records[id_]["state"] == DocumentState.READY for id_ in ids)
+
+    await until_async(are_ready, _PROGRESS_S, f"{ids} ready by another worker")
+    return await rig.records()
+
+
+async def _notices(worker: Worker, ids: set[str]) -> None:
+    def has_noticed() -> bool:
+        return ids <= {line["document_id"] for line in worker.events("lease lost")}
+
+    await until(has_noticed, _PROGRESS_S, f"{worker.name} notices that it has lost {ids}")
+
+
+async def comings_and_goings(
+    servers: Mapping[str, str], folder: Path, *, seconds: float, workers: int, period_s: float, seed: int = 3
+) -> Experiment:
+    """Workers are killed, or stop and come again later, all the time; in each period documents get ready."""
+    pick, away = random.Random(seed), list[str]()
+    async with experiment("come and go", servers, folder, worker=_SHORT_LEASE) as run:
+        killer = Killer(run.rig, seed)
+        await run.rig.fleet.start(workers)
+        start = time.monotonic()
+        settled_at: list[float] = []
+        while time.monotonic() - start < seconds:
+            before = await _keep_busy(run.rig)
+            settled_at += [time.monotonic() - start] * (await run.rig.settled() - before)
+            if away:
+                run.rig.fleet.keep(away.pop())
+            elif pick.random() < 0.5:
+                await killer.at_random()
+            else:
+                worker = pick.choice(run.rig.fleet.running)
+                away.append(worker.name)
+                await run.rig.fleet.dismiss(worker)
+            run.runs += 1
+        periods = Counter(int(at / period_s) for at in settled_at)
+        idle = [period for period in range(int(seconds / period_s)) if not periods[period]]
+        run.expect(not idle, f"no document settled in periods {idle} of {period_s:g} s")
+        await run.conclude()
+    return run
