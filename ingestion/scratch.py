@@ -52,4 +52,3 @@ def _is_held(folder: Path) -> bool:
         except BlockingIOError:
             return True
     return False
-
