@@ -20,6 +20,8 @@ from ingestion.settings import KafkaSettings
 
 DEPENDENCY: Final = "kafka"
 REQUEST_TIMEOUT_MS: Final = 10_000
+_SEND_TIMEOUT_S: Final = 10.0
+_STOP_TIMEOUT_S: Final = 5.0
 
 
 def translate(error: BaseException) -> IngestError:
@@ -54,8 +56,10 @@ class KafkaJobQueue:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._producer is not None:
-            with suppress(KafkaError):  # what was acknowledged is safe, and nothing else was promised
-                await self._producer.stop()
+            # What was acknowledged is safe, and nothing else was promised; without a broker it would wait for ever.
+            with suppress(KafkaError, TimeoutError):
+                async with asyncio.timeout(_STOP_TIMEOUT_S):
+                    await self._producer.stop()
 
     async def publish(self, job: IngestJob) -> None:
         await self._send(self._settings.kafka_jobs_topic, *encode_job(job))
@@ -80,7 +84,9 @@ class KafkaJobQueue:
             await producer.client.fetch_all_metadata()
 
     async def _send(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> None:
-        async with translated():
+        # An idempotent producer tries for as long as it takes. What it is left with is sent once the broker is back:
+        # whoever sends it again by then does what every consumer is prepared for.
+        async with translated(), asyncio.timeout(_SEND_TIMEOUT_S):
             producer = await self._started()
             await producer.send_and_wait(topic, value=value, key=key, headers=headers)
 

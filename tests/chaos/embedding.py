@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Final, Self
 
 import uvicorn
+from fastapi import HTTPException
 
 from ingestion.model import Page, Vectors
 from tests.chaos.documents import FLAKY
@@ -44,7 +45,7 @@ class CountingEmbedder(WordEmbedder):
     def _fail_at_first(self, text: str) -> None:
         if text.startswith(FLAKY) and self._refused[text] < _FLAKY_FAILURES:
             self._refused[text] += 1
-            raise RuntimeError("out of memory, say")
+            raise HTTPException(500, "out of memory, say")
 
 
 class EmbeddingServer:

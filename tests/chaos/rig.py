@@ -198,7 +198,7 @@ def _own_names(servers: Mapping[str, str], run: str) -> dict[str, str]:
         "PAGEMILL_KAFKA_EVENTS_TOPIC": f"{run}.events",
         "PAGEMILL_KAFKA_GROUP": run,
         "PAGEMILL_KAFKA_PARTITIONS": "6",
-        "PAGEMILL_JANITOR_GRACE_S": "0.1",
+        "PAGEMILL_JANITOR_GRACE_S": "0.001",
         "PAGEMILL_REDIS_URL": f"{redis_server}/{secrets.choice(_REDIS_DATABASES)}",
     }
     if broker := os.environ.get(_BROKER_OF_CHOICE):

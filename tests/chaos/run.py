@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import os
 import sys
 import tempfile
@@ -20,6 +21,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import structlog
 
 from tests.chaos.catalogue import LONG, SHORT, Scenario
 from tests.chaos.experiment import Experiment
@@ -108,6 +111,7 @@ def main() -> int:
     known = SHORT if options.short else LONG
     if unknown := set(options.only or ()) - known.keys():
         parser.error(f"no such scenario: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     rows = asyncio.run(run({name: known[name] for name in options.only or known}))
     print(table(rows))
     return 1 if any(row.broken for row in rows) else 0

@@ -18,6 +18,8 @@ from ingestion.model import ROWS_PER_PAGE
 from ingestion.settings import MilvusSettings, S3Settings
 from tests.chaos.rig import Rig
 
+_FEW_PINGS: Final = {"grpc.keepalive_time_ms": 600_000}
+"""By default the client pings so often that a gRPC server may turn it away."""
 _PAGES_PER_QUERY: Final = 200
 _THREADS: Final = 8
 _RIFF_HEADER_BYTES: Final = 8
@@ -53,7 +55,8 @@ async def read_stores(rig: Rig) -> Contents:
 def _rows(settings: MilvusSettings, collection: str, next_page_key: int) -> tuple[Counter[int], int]:
     """The rows of every page key below `next_page_key`, and how many rows there are at all."""
     name = index_name(collection)
-    with closing(MilvusClient(uri=settings.milvus_uri, token=settings.milvus_token.get_secret_value())) as client:
+    token = settings.milvus_token.get_secret_value()
+    with closing(MilvusClient(uri=settings.milvus_uri, token=token, grpc_options=_FEW_PINGS)) as client:
         if not client.has_collection(name):
             return Counter(), 0
         client.load_collection(name)

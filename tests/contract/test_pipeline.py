@@ -122,7 +122,7 @@ async def test_a_worker_that_outlived_its_lease_writes_no_verdict(services: Serv
     late = ScriptedEmbedder()
     late.hold_at = 1
     document = await submitted(services, tmp_path / "late.pdf", pages=2)
-    first = pipeline(services, late, lease_s=0.5)
+    first = pipeline(services, late, lease_s=60.0)
     sleeping = asyncio.create_task(first.run(job(document)))
     async with asyncio.timeout(DEADLINE_S):
         await late.holding.wait()
