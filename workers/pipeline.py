@@ -15,7 +15,14 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    aclosing,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -77,8 +84,9 @@ class Pipeline:
         except BadMessage as error:
             await self.verdicts.refuse(record, error)
             return
-        async with await self._place(job):
+        async with AsyncExitStack() as place:
             try:
+                await place.enter_async_context(await self._place(job))
                 document = await self._claim(job)
             except (Conflict, NotFound) as nothing_to_do:
                 log.info("skipped", document_id=job.document_id, cause=nothing_to_do.message)
@@ -87,13 +95,18 @@ class Pipeline:
             await self._attempt(document, record)
 
     async def _place(self, job: IngestJob) -> AbstractAsyncContextManager[None]:
-        """The last attempt is made alone: whatever ended the ones before may have been a neighbour."""
+        """The last attempt is made alone: whatever ended the ones before may have been a neighbour.
+
+        Nobody is sent out of the room for a document that cannot be claimed yet.
+        """
+        await self._release_late(job.document_id)
         document = await self.documents.get(job.document_id)
-        is_last = document is not None and document.attempts + 1 == self.max_attempts
-        return self.room.alone() if is_last else self.room.shared()
+        if document is None or document.attempts + 1 != self.max_attempts:
+            return self.room.shared()
+        await self.documents.require_claimable(job.document_id)
+        return self.room.alone()
 
     async def _claim(self, job: IngestJob) -> Document:
-        await self._release_late(job.document_id)
         document = await self.documents.claim(job.document_id, self.worker, lease_ms=round(self.lease_s * 1000))
         log.info("claimed", **_of(document), resume_after_page=document.pages_done)
         return document

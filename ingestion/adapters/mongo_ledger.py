@@ -65,12 +65,12 @@ class MongoLedger:
         }
         record = await self._change(claimable, taken)
         if record is None:
-            await self._raise_unclaimable(document_id)
-            raise LeaseHeld(document_id, retry_in_s=0.0)
+            await self.require_claimable(document_id)
+            raise LeaseHeld(document_id, retry_in_s=0.0)  # the lease ended between the claim and the question
         return document_of(record)
 
-    async def _raise_unclaimable(self, document_id: str) -> None:
-        """Why a claim got nothing. Returns where the lease ended between the claim and this question."""
+    @translated
+    async def require_claimable(self, document_id: str) -> None:
         remaining = {"$subtract": ["$lease_until", _NOW_MS]}
         pipeline: list[Record] = [
             {"$match": {"_id": document_id}},

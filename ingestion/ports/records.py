@@ -54,6 +54,9 @@ class DocumentStore(RecordInventory, Protocol):
         failed, deleting), NotFound where there is no such document.
         """
 
+    async def require_claimable(self, document_id: str) -> None:
+        """Raise what a claim would raise now, and take nothing."""
+
     async def extend(self, document_id: str, fence: int, lease_ms: int) -> None:
         """Heartbeat: move the end of the lease. Raises LeaseLost."""
 

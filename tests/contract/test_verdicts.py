@@ -214,6 +214,17 @@ async def test_the_last_attempt_is_made_alone(services: Services, tmp_path: Path
     assert {(await read(services, one)).state for one in (neighbour, suspect)} == {S.READY}
 
 
+async def test_a_last_attempt_that_has_to_wait_keeps_nobody_out(services: Services, tmp_path: Path) -> None:
+    suspect = await submitted(services, tmp_path / "one.pdf", pages=1)
+    for _ in range(3):
+        await claim_and_die(services, suspect)
+    await services.documents.claim(suspect.id, "another", lease_ms=60_000)
+    worker = pipeline(services, ScriptedEmbedder())
+    async with asyncio.timeout(DEADLINE_S), worker.room.shared():
+        with pytest.raises(LeaseHeld):
+            await worker.run(job(suspect))
+
+
 class Without:
     """A port on which one method raises."""
 
