@@ -13,14 +13,15 @@ import pytest
 
 from ingestion.adapters.kafka_consumer import JobConsumer
 from ingestion.bootstrap import Services
-from ingestion.errors import DependencyUnavailable, LeaseHeld, WorkerFault
+from ingestion.errors import CorruptPdf, DependencyUnavailable, IngestError, LeaseHeld, WorkerFault
 from ingestion.letters import DeadLetter
 from ingestion.messages import Record
-from ingestion.model import Document, DocumentState, Page, Vectors
+from ingestion.model import Document, DocumentState, Failure, Page, Vectors
 from ingestion.ports import DocumentStore
 from tests.pipelines import DEADLINE_S, ScriptedEmbedder, claim_and_die, job, pipeline, read, submitted
 
 S = DocumentState
+SHORT_LEASE_S = 0.6
 
 
 async def letters_of(services: Services) -> list[DeadLetter]:
@@ -212,6 +213,38 @@ async def test_the_last_attempt_is_made_alone(services: Services, tmp_path: Path
         await asyncio.gather(beside, last)
     assert (await read(services, suspect)).attempts == 5
     assert {(await read(services, one)).state for one in (neighbour, suspect)} == {S.READY}
+
+
+class AnswersLate:
+    """A ledger that has recorded a verdict a while before it says so, during which heartbeats would come."""
+
+    def __init__(self, documents: DocumentStore) -> None:
+        self._documents = documents
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._documents, name)
+
+    async def finish(self, document_id: str, fence: int) -> Document:
+        finished = await self._documents.finish(document_id, fence)
+        await asyncio.sleep(SHORT_LEASE_S)
+        return finished
+
+    async def fail(self, document_id: str, fence: int, failure: Failure) -> Document:
+        failed = await self._documents.fail(document_id, fence, failure)
+        await asyncio.sleep(SHORT_LEASE_S)
+        return failed
+
+
+@pytest.mark.parametrize("fault", [None, CorruptPdf("page 1")], ids=["ready", "failed"])
+async def test_a_heartbeat_that_meets_the_verdict_is_not_taken_for_a_lost_lease(
+    services: Services, tmp_path: Path, fault: IngestError | None
+) -> None:
+    document = await submitted(services, tmp_path / "one.pdf", pages=1)
+    embedder = ScriptedEmbedder()
+    embedder.fault = fault
+    late = AnswersLate(services.documents)
+    await pipeline(services, embedder, documents=cast(DocumentStore, late), lease_s=SHORT_LEASE_S).run(job(document))
+    assert (await read(services, document)).letter == ("sent" if fault else "")
 
 
 async def test_a_last_attempt_that_has_to_wait_keeps_nobody_out(services: Services, tmp_path: Path) -> None:
