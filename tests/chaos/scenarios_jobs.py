@@ -109,7 +109,9 @@ async def unpublished(servers: Mapping[str, str], folder: Path, *, documents: in
 
 async def replays(servers: Mapping[str, str], folder: Path, *, documents: int) -> Experiment:
     """The same letters are replayed twice side by side, and once more afterwards, after their cause is gone."""
-    async with experiment("replayed x 3", servers, folder) as run:
+    # A worker would take so many failures in a row for its own and stop, which is not what this is about.
+    undaunted = {"PAGEMILL_FAILURE_RUN_LIMIT": str(documents + 1)}
+    async with experiment("replayed x 3", servers, folder, worker=undaunted) as run:
         rig = run.rig
         sources = [replace(source, is_poison=True) for source in several(documents, pages=3)]
         uploaded = await rig.submit(sources)
