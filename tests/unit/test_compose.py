@@ -193,6 +193,17 @@ def test_a_worker_is_given_time_to_drain(service: str, monkeypatch: pytest.Monke
     assert seconds(SERVICES[service]["stop_grace_period"]) >= drain_s + 15
 
 
+@pytest.mark.parametrize("service", ["worker", "worker-gpu"])
+def test_queries_and_pages_are_embedded_by_the_same_model(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (
+        SERVICES[service]["environment"]["PAGEMILL_EMBEDDER"]
+        == SERVICES["embedder"]["environment"]["PAGEMILL_EMBEDDER"]
+    )
+    extras = [SERVICES[name]["build"]["args"]["EXTRAS"] for name in (service, "embedder")]
+    assert extras[0] == extras[1]
+    assert "local" in extras[0]
+
+
 def test_the_gpu_worker_is_the_worker_with_a_gpu() -> None:
     plain, gpu = SERVICES["worker"], SERVICES["worker-gpu"]
     assert {key for key in gpu if gpu[key] != plain.get(key)} == {"profiles", "image", "build", "deploy"}
@@ -212,7 +223,8 @@ def test_the_command_exists(service: str) -> None:
 @pytest.mark.parametrize("service", APP)
 def test_pagemills_containers_can_change_nothing_but_tmp(service: str) -> None:
     found = SERVICES[service]
-    assert (found["read_only"], found["cap_drop"], found["volumes"], found["init"]) == (True, ["ALL"], ["/tmp"], True)
+    assert (found["read_only"], found["cap_drop"], found["init"]) == (True, ["ALL"], True)
+    assert set(found["volumes"]) <= {"/tmp", "models:/models"}
     assert "no-new-privileges:true" in found["security_opt"]
 
 
