@@ -15,9 +15,14 @@ from typing import Any, TypeVar
 import anyio
 from anyio import CapacityLimiter, to_process
 
+from ingestion.errors import WorkerFault
+
 T = TypeVar("T")
 
 _PR_SET_PDEATHSIG = 1
+_START_AGAIN_S = 0.01
+_START_TIMEOUT_S = 120.0
+"""A child imports this program first, which takes seconds, and many of them on a machine that has too much to do."""
 
 
 class ChildTimeout(Exception):
@@ -36,27 +41,47 @@ class Sandbox:
         self._memory_bytes = memory_bytes
 
     async def run(self, function: Callable[..., T], *args: Any, timeout_s: float) -> T:
-        """Call `function(*args)` in a child; both must be picklable. Time spent waiting for a child is not counted.
+        """Call `function(*args)` in a child; both must be picklable. Waiting for a child to be there is not counted.
 
-        Raises what the function raises, ChildTimeout, or ChildCrashed.
+        Raises what the function raises, ChildTimeout, ChildCrashed, or WorkerFault where no child can be started.
         """
         async with self._limiter:
+            await _start_child()
             try:
                 with anyio.fail_after(timeout_s):
-                    return await to_process.run_sync(
-                        _confined,
-                        self._memory_bytes,
-                        function,
-                        *args,
-                        cancellable=True,
-                        limiter=CapacityLimiter(1),
-                    )
+                    return await _in_child(_confined, self._memory_bytes, function, *args)
             except TimeoutError as error:
                 raise ChildTimeout(f"{function.__name__} took longer than {timeout_s:g} s") from error
             except anyio.BrokenWorkerProcess as error:
                 raise ChildCrashed(f"the process running {function.__name__} died") from error
             except MemoryError as error:
                 raise ChildCrashed(f"{function.__name__} needs more than {self._memory_bytes} bytes") from error
+
+
+async def _start_child() -> None:
+    """Leave an idle child in the pool, which the next call takes."""
+    try:
+        with anyio.fail_after(_START_TIMEOUT_S):
+            while not await _answers():
+                await anyio.sleep(_START_AGAIN_S)
+    except TimeoutError as error:
+        raise WorkerFault(f"no child process could be started within {_START_TIMEOUT_S:g} s") from error
+
+
+async def _answers() -> bool:
+    try:
+        await _in_child(_nothing)
+    except anyio.BrokenWorkerProcess:  # it had died while it was idle, and is out of the pool now
+        return False
+    return True
+
+
+async def _in_child(function: Callable[..., T], *args: Any) -> T:
+    return await to_process.run_sync(function, *args, cancellable=True, limiter=CapacityLimiter(1))
+
+
+def _nothing() -> None:
+    pass
 
 
 def _confined(memory_bytes: int, function: Callable[..., T], *args: Any) -> T:

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 import structlog
 
 from ingestion import metrics
-from ingestion.errors import DependencyUnavailable, LeaseHeld
+from ingestion.errors import DependencyUnavailable, LeaseHeld, WorkerFault
 from ingestion.messages import Partition, Record
 from workers.breaker import Breakers
 from workers.watermark import Ticket, Watermarks
@@ -114,6 +114,10 @@ class JobLoop:
         except DependencyUnavailable as error:
             self._breakers.trip(error)
             await asyncio.sleep(_BACKOFF_S)
+        except WorkerFault as fault:
+            # Out of the group for good. What is in flight holds its lease and need not begin again elsewhere.
+            self._fault = self._fault or fault
+            self.stop()
 
     def _paused(self) -> set[Partition]:
         """The partitions of which nothing more should be read now, although there are places."""
@@ -225,8 +229,9 @@ class JobLoop:
             try:
                 await self._consumer.poll(1, _POLL_MS)
                 await self._commit()
-            except DependencyUnavailable:
-                await asyncio.wait(self._running(), timeout=_BACKOFF_S)
+            except (DependencyUnavailable, WorkerFault):
+                if running := self._running():
+                    await asyncio.wait(running, timeout=_BACKOFF_S)
 
     async def _end(self) -> None:
         unfinished = list(self._jobs)

@@ -13,7 +13,7 @@ import pytest
 from ingestion.adapters.kafka import KafkaJobQueue
 from ingestion.adapters.kafka_consumer import JobConsumer
 from ingestion.adapters.kafka_topics import ensure_topics
-from ingestion.errors import DependencyUnavailable, LeaseHeld
+from ingestion.errors import DependencyUnavailable, LeaseHeld, WorkerFault
 from ingestion.messages import Record, decode_job, encode_job
 from ingestion.model import IngestJob
 from ingestion.settings import KafkaSettings, Settings
@@ -203,18 +203,18 @@ async def test_a_retry_waits_for_its_time_without_taking_a_place(kafka: KafkaSet
     soon = kafka.model_copy(update={"retry_delays_s": (2,)})
     await ensure_topics(soon)
     jobs = Jobs()
-    async with KafkaJobQueue(soon) as retrying:
-        due_at = time.time() + 2
-        for name in ("a", "b", "c"):
-            key, value, headers = encode_job(IngestJob(name, "c", "f.pdf"))
-            await retrying.retry(Record(("jobs", 0), 1, key, value, tuple(headers)), 2)
     started_at: dict[str, float] = {}
 
     async def run(record: Record) -> None:
         started_at[decode_job(record.value).document_id] = time.time()
         await jobs.run(record)
 
-    async with working(soon, run, jobs_in_flight=1):
+    async with KafkaJobQueue(soon) as retrying, working(soon, run, jobs_in_flight=1) as loop:
+        await until(lambda: loop.is_member)  # else the retries might be due before anything is read
+        due_at = time.time() + 2
+        for name in ("a", "b", "c"):
+            key, value, headers = encode_job(IngestJob(name, "c", "f.pdf"))
+            await retrying.retry(Record(("jobs", 0), 1, key, value, tuple(headers)), 2)
         await publish(queue, "d", "e")
         await until(lambda: len(jobs.finished) == 5)
     assert max(started_at["d"], started_at["e"]) < min(started_at[name] for name in "abc"), "none held the place"
@@ -265,3 +265,33 @@ async def test_reading_stops_when_it_is_far_ahead_of_what_is_unfinished(
         assert len(jobs.finished) < 9 + 3, "a poll that was under way may bring a few more"
         jobs.held["stuck"].set()
         await until(lambda: len(jobs.finished) == 41)
+
+
+class Expelled(JobConsumer):
+    """Out of its group for good from some moment on."""
+
+    is_out = False
+
+    async def poll(self, max_records: int, timeout_ms: int) -> list[Record]:
+        if self.is_out:
+            raise WorkerFault("no longer in the group")
+        return await super().poll(max_records, timeout_ms)
+
+
+async def test_a_worker_that_is_out_of_the_group_finishes_what_it_has_begun_and_ends_with_that_fault(
+    kafka: KafkaSettings, queue: KafkaJobQueue
+) -> None:
+    await publish(queue, "begun")
+    jobs, consumer = Jobs(), Expelled(kafka, "worker")
+    jobs.held["begun"] = asyncio.Event()
+    loop = JobLoop(consumer, jobs.run, Breakers({}), jobs_in_flight=4, max_ahead=1000, drain_s=DEADLINE_S)
+    task = asyncio.create_task(loop.run())
+    await until(lambda: jobs.running == 1)
+    consumer.is_out = True
+    await asyncio.wait([task], timeout=1.0)
+    assert not task.done()
+    jobs.held["begun"].set()
+    with pytest.raises(WorkerFault, match="no longer in the group"):
+        async with asyncio.timeout(DEADLINE_S):
+            await task
+    assert jobs.finished["begun"] == 1
