@@ -29,7 +29,7 @@ async def test_the_time_a_child_takes_to_start_is_not_the_files() -> None:
 
 async def test_a_function_that_takes_too_long_is_ended() -> None:
     before = time.monotonic()
-    with pytest.raises(ChildTimeout, match="sleep took longer than 0.2 s"):
+    with pytest.raises(ChildTimeout, match="sleep took longer than"):
         await Sandbox(processes=1, memory_bytes=4096 * MIB).run(time.sleep, 60, timeout_s=0.2)
     assert time.monotonic() - before < 30
 
