@@ -95,7 +95,8 @@ async def unpublished(servers: Mapping[str, str], folder: Path, *, documents: in
         async with open_services(settings_of(rig.worker_environment)) as proxied:
             await proxied.queue.ping()  # the outage comes upon a producer that is at work
             with rig.proxies["kafka"].broken(REFUSED):
-                await asyncio.gather(*(rig.submit([source], submitter_of(proxied)) for source in sources))
+                submitter = submitter_of(proxied)
+                await asyncio.gather(*(rig.submit([source], submitter) for source in sources))
         pending = Counter((record["state"], record["outbox"]) for record in (await rig.records()).values())
         run.expect(pending == {(DocumentState.RECEIVED, "pending"): documents}, f"after the uploads: {pending}")
         done = await janitor_of(rig.services).round()
