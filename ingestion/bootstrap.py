@@ -9,14 +9,24 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from ingestion.adapters.embedding_http import RemoteEmbedder
+from ingestion.adapters.embedders import EmbeddersByFingerprint
 from ingestion.adapters.kafka import KafkaJobQueue
 from ingestion.adapters.kafka_topics import KafkaDeadLetters
 from ingestion.adapters.milvus import MilvusVectorStore
 from ingestion.adapters.minio import MinioBlobStore
 from ingestion.adapters.mongo import MongoDocumentStore
 from ingestion.adapters.redis import RedisProgress
-from ingestion.ports import BlobStore, DeadLetters, DocumentStore, Embedder, JobQueue, Progress, VectorStore
+from ingestion.adapters.redis_queries import RedisQueryCache
+from ingestion.ports import (
+    BlobStore,
+    DeadLetters,
+    DocumentStore,
+    EmbedderChoice,
+    JobQueue,
+    Progress,
+    QueryCache,
+    VectorStore,
+)
 from ingestion.settings import Settings
 
 
@@ -31,8 +41,9 @@ class Services:
     vectors: VectorStore
     documents: DocumentStore
     progress: Progress
-    embedder: Embedder
-    """The embedding service over HTTP. Workers with a model of their own do not use it."""
+    query_cache: QueryCache
+    embedder: EmbedderChoice
+    """The embedding services over HTTP, for queries. Workers have an embedder of their own."""
 
 
 @asynccontextmanager
@@ -46,6 +57,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             documents=await stack.enter_async_context(MongoDocumentStore(settings.mongo)),
             vectors=await stack.enter_async_context(MilvusVectorStore(settings.milvus)),
             progress=await stack.enter_async_context(RedisProgress(settings.redis)),
-            embedder=await stack.enter_async_context(RemoteEmbedder(settings.embedder)),
+            query_cache=await stack.enter_async_context(RedisQueryCache(settings.redis)),
+            embedder=await stack.enter_async_context(EmbeddersByFingerprint(settings.embedder)),
             queue=await stack.enter_async_context(KafkaJobQueue(settings.kafka)),
         )

@@ -6,10 +6,12 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
 U = TypeVar("U")
+
+_FIRST: Final = asyncio.FIRST_COMPLETED
 
 
 async def side_by_side(*work: Coroutine[Any, Any, T]) -> list[T]:
@@ -59,29 +61,43 @@ async def in_order(
 ) -> AsyncGenerator[U, None]:
     """The results of `function`, in the order of `items`, with up to `width` calls under way at a time.
 
-    The first exception, of a call or of `items`, is raised where its result would have come. Closing the generator
-    cancels what is under way.
+    A result is yielded as soon as it is there, also while the next item is being waited for. The first exception, of a
+    call or of `items`, is raised where its result would have come. Closing the generator cancels what is under way.
     """
     calls: deque[asyncio.Task[U]] = deque()
     source = aiter(items)
+    coming: asyncio.Task[T | _End] | None = None
     is_open, error = True, None
     try:
         while is_open or calls:
-            while is_open and len(calls) < width:
+            if is_open and coming is None and len(calls) < width:
+                coming = asyncio.create_task(_next(source))
+            await asyncio.wait([*([coming] if coming else []), *([calls[0]] if calls else [])], return_when=_FIRST)
+            if coming is not None and coming.done():
+                arrived, coming = coming, None
                 try:
-                    item = await anext(source)
-                except StopAsyncIteration:
-                    is_open = False
+                    item = arrived.result()
                 except Exception as caught:  # noqa: BLE001 - raised below, after the results before it
                     is_open, error = False, caught
                 else:
-                    calls.append(asyncio.create_task(function(item)))
-            if calls:
-                yield await calls[0]
-                calls.popleft()
+                    if isinstance(item, _End):
+                        is_open = False
+                    else:
+                        calls.append(asyncio.create_task(function(item)))
+            elif calls[0].done():
+                yield calls.popleft().result()
         if error is not None:
             raise error
     finally:
-        for call in calls:
-            call.cancel()
-        await asyncio.gather(*calls, return_exceptions=True)
+        left = [*calls, *([coming] if coming else [])]
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+
+class _End:
+    """What comes after the last item."""
+
+
+async def _next(source: AsyncIterator[T]) -> T | _End:
+    return await anext(source, _End())

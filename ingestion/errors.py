@@ -54,6 +54,12 @@ class LeaseLost(IngestError):
     code = "lease_lost"
 
 
+class EmbedderNotCurrent(RetryableError):
+    """The collection is moving, or has moved, from one embedder to another, and this one may not fill it now."""
+
+    code = "embedder_not_current"
+
+
 class WorkerFault(RetryableError):
     """A step failed for a reason that is neither the file's nor a known server's."""
 
@@ -168,6 +174,12 @@ class NotEnoughMemory(IngestError):
     code = "not_enough_memory"
 
 
+class IndexUnsupported(RetryableError):
+    """The Milvus server does not make the index that the settings ask for."""
+
+    code = "index_unsupported"
+
+
 class SourceMissing(PermanentError):
     """The uploaded bytes are no longer in the object store."""
 
@@ -202,6 +214,28 @@ class Conflict(PermanentError):
     """The document's state does not allow what was asked."""
 
     code = "conflict"
+
+
+class CollectionArchived(Conflict):
+    """The collection is archived, on the way there or back, or being dropped: it takes and finds nothing."""
+
+    code = "collection_archived"
+
+
+class CollectionBusy(Conflict):
+    """The collection cannot be archived as it is: it has documents in progress, or lacks vectors."""
+
+    code = "collection_busy"
+
+
+class CollectionHeld(RetryableError):
+    """Another process archives, restores or drops the collection; `retry_in_s` is what is left of its hold."""
+
+    code = "collection_held"
+
+    def __init__(self, collection: str, retry_in_s: float) -> None:
+        super().__init__(f"another process is at collection {collection!r}, for {retry_in_s:.1f} s more at least")
+        self.retry_in_s = retry_in_s
 
 
 class BadMessage(PermanentError):

@@ -34,9 +34,21 @@ BATCH_WAIT: Final = Histogram(
     "embedder_queue_wait_seconds", "from prepared to a place in a batch, of one page or query", buckets=_SHORT_S
 )
 DEVICE_BUSY: Final = Counter("embedder_device_busy_seconds_total", "time in which the device had a batch")
+EMBED_REQUESTS: Final = Counter(
+    "embedder_requests_total", "answered requests for embeddings, by lane and HTTP status", ["lane", "status"]
+)
+CALLERS_LEFT: Final = Counter("embedder_callers_left_total", "requests for embeddings whose caller did not wait")
+EMBED_LATENCY: Final = Histogram(
+    "embedder_request_duration_seconds", "one answered request for embeddings", ["lane"], buckets=_SHORT_S
+)
+LANE_COST: Final = Gauge("embedder_lane_cost", "estimated tokens or patches in flight", ["lane"])
+CACHE_LOOKUPS: Final = Counter(
+    "embedder_cache_lookups_total", "inputs looked for in the cache: hit, miss, or invalid", ["lane", "result"]
+)
+CACHE_DROPPED: Final = Counter("embedder_cache_dropped_total", "vectors not cached, because too many were waiting")
 STORING: Final = Histogram("storing_duration_seconds", "writing one window to all stores", buckets=_SHORT_S)
 STAGE_CPU: Final = Counter(
-    "ingestion_stage_cpu_seconds_total", "CPU time by stage, render children included", ["stage"]
+    "ingestion_stage_cpu_seconds_total", "CPU time by stage: of render children, and of threads that write", ["stage"]
 )
 ENTITIES: Final = Gauge("milvus_collection_entities", "rows of a collection", ["collection"])
 GPU_MEMORY: Final = Gauge("gpu_memory_usage_bytes", "GPU memory in use by this process")
@@ -48,10 +60,23 @@ IN_FLIGHT: Final = Gauge("ingestion_jobs_in_flight", "documents being worked on 
 REPAIRS: Final = Counter(
     "ingestion_repairs_total", "what a crash or an outage had left behind, put right by the janitor", ["kind"]
 )
+COLLECTIONS_KEPT: Final = Counter(
+    "collections_kept_total", "collections that the janitor expired, or whose archiving it finished", ["action"]
+)
 FINDINGS: Final = Gauge(
     "ingestion_audit_findings", "mismatches between the stores that the last audit found and left", ["store", "kind"]
 )
 SEARCH: Final = Histogram("search_duration_seconds", "one search, by part", ["part"], buckets=_SHORT_S)
+SEARCH_CACHE: Final = Counter(
+    "search_cache_total",
+    "searches by what the query cache knew: hit, miss, deleted (a page of the answer is gone) or changing (not asked)",
+    ["outcome"],
+)
+PAGE_CACHE: Final = Counter("search_page_cache_total", "pages to rerank that were in memory, or not", ["outcome"])
+PAGE_CACHE_BYTES: Final = Gauge("search_page_cache_bytes", "vectors of pages in memory")
+ANN_SHARED: Final = Histogram(
+    "search_ann_shared_searches", "searches that share one request to the ANN index", buckets=(1, 2, 4, 8, 16, 32)
+)
 
 # A series that appears with its first event has no increase at that moment, and no alert would see it.
 for _status in ("ready", "failed"):

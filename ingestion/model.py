@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +18,17 @@ ROWS_PER_PAGE: Final = 2048
 """A patch row's primary key is `page_key * ROWS_PER_PAGE + patch`, so a page holds at most this many vectors."""
 
 MAX_FILENAME_BYTES: Final = 255
+FIRST_FENCE: Final = 1
+"""Of a document's first claim. A larger one tells that somebody has worked on the document before."""
+
 DOCUMENTS_PREFIX: Final = "documents/"
 """Every object of every document is under it."""
 
 Vectors = NDArray[np.float32]
 """One page or one query: (tokens, dim) float32, each row of unit length."""
+
+BlobPrecision: TypeAlias = Literal["bf16", "int8", "int4"]
+"""Of the vectors from which pages are reranked."""
 
 
 class DocumentState(StrEnum):
@@ -31,13 +37,20 @@ class DocumentState(StrEnum):
     PROCESSING = "processing"
     READY = "ready"
     FAILED = "failed"
+    ARCHIVED = "archived"
+    """Ready or failed, and being packed into its collection's archive or brought back from it."""
     DELETING = "deleting"
     DELETED = "deleted"
 
     @property
     def is_settled(self) -> bool:
         """True where nothing more happens unless somebody asks for it."""
-        return self in (DocumentState.READY, DocumentState.FAILED, DocumentState.DELETED)
+        return self in (
+            DocumentState.READY,
+            DocumentState.FAILED,
+            DocumentState.ARCHIVED,
+            DocumentState.DELETED,
+        )
 
 
 _S = DocumentState
@@ -46,8 +59,9 @@ TRANSITIONS: Final[dict[DocumentState, frozenset[DocumentState]]] = {
     _S.RECEIVED: frozenset({_S.QUEUED, _S.PROCESSING, _S.DELETING}),
     _S.QUEUED: frozenset({_S.PROCESSING, _S.DELETING}),
     _S.PROCESSING: frozenset({_S.PROCESSING, _S.QUEUED, _S.READY, _S.FAILED, _S.DELETING}),
-    _S.READY: frozenset({_S.DELETING}),
-    _S.FAILED: frozenset({_S.QUEUED, _S.DELETING}),
+    _S.READY: frozenset({_S.DELETING, _S.ARCHIVED}),
+    _S.FAILED: frozenset({_S.QUEUED, _S.DELETING, _S.ARCHIVED}),
+    _S.ARCHIVED: frozenset({_S.READY, _S.FAILED}),
     _S.DELETING: frozenset({_S.DELETED}),
     _S.DELETED: frozenset(),
 }
@@ -82,6 +96,11 @@ class Document:
     state: DocumentState = DocumentState.RECEIVED
     stage: str = ""
     pages_done: int = 0
+    generation: int = 1
+    """The generation of the collection's vectors that its pages are in, or are being written to."""
+    next_generation: int = 0
+    """The one that a re-embedding has begun to write it to, and how far that has come."""
+    next_pages_done: int = 0
     dpi: int = 0
     attempts: int = 0
     fence: int = 0
@@ -104,6 +123,11 @@ class Document:
     def page_keys(self) -> range:
         """The document's reserved range."""
         return range(self.first_page_key, self.first_page_key + self.pages)
+
+    def is_in(self, generation: int) -> bool:
+        """Whether, the document being ready, all of its pages are in that generation."""
+        is_moved = self.next_generation == generation and self.next_pages_done == self.pages
+        return self.generation == generation or is_moved
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +190,8 @@ class Page:
     image: bytes
     text: str
     pixels: NDArray[np.uint8] | None = field(default=None, repr=False)
+    image_format: str = "webp"
+    """Of `image`: webp, png or jpeg, which is also how the name of its object ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +205,10 @@ class PageVectors:
 
 @dataclass(frozen=True, slots=True)
 class PageRecord:
-    """What MongoDB keeps of a page."""
+    """What MongoDB keeps of a page. `patches` vectors are in its blob, `rows` are in the ANN index.
+
+    `rows` is None in records from before the two could differ: then there is a row for each patch.
+    """
 
     page_key: int
     document_id: str
@@ -189,6 +218,7 @@ class PageRecord:
     patches: int
     image_key: str
     text: str
+    rows: int | None = None
 
 
 def document_id(collection: str, filename: str, sha256: str) -> str:
@@ -212,8 +242,9 @@ def image_key(document: str, page_number: int, extension: str) -> str:
     return f"{pages_prefix(document)}{page_number:06d}.{extension}"
 
 
-def vectors_key(document: str, page_number: int) -> str:
-    return f"{pages_prefix(document)}{page_number:06d}.bf16"
+def vectors_key(document: str, page_number: int, generation: int = 1) -> str:
+    mark = "" if generation == 1 else f".g{generation}"
+    return f"{pages_prefix(document)}{page_number:06d}{mark}.bf16"
 
 
 _COLLECTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")

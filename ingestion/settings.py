@@ -90,6 +90,14 @@ class MilvusSettings(_Section):
     milvus_uri: str = Field("http://127.0.0.1:19530", description="Milvus address")
     milvus_token: SecretStr = Field(SecretStr(""), description="Milvus token, user:password")
     milvus_timeout_s: PositiveFloat = Field(60.0, description="limit of one Milvus request")
+    index_type: Literal["HNSW", "HNSW_SQ"] = Field(
+        "HNSW",
+        description="index of new collections; HNSW_SQ keeps each vector in fewer bytes, where the server has it: "
+        "Milvus Lite, Milvus from 2.5 on",
+    )
+    index_sq_type: Literal["SQ8", "BF16", "FP16"] = Field(
+        "SQ8", description="what HNSW_SQ keeps of a value: 8 bits, or BF16, FP16; Milvus Lite knows SQ8 only"
+    )
     hnsw_m: PositiveInt = Field(32, description="HNSW links per node (M) of new collections")
     hnsw_ef_construction: PositiveInt = Field(500, description="HNSW candidates while building, of new collections")
     hnsw_ef: PositiveInt = Field(100, description="HNSW candidates while searching, raised to the rows asked for")
@@ -97,7 +105,8 @@ class MilvusSettings(_Section):
 
 class RenderSettings(_Section):
     renderer: Literal["auto", "poppler", "pdfium"] = Field(
-        "auto", description="poppler (pdftoppm), pdfium, or poppler where it is installed"
+        "auto",
+        description="poppler (pdftoppm) or pdfium draws, and the other what the first one cannot; auto: pdfium first",
     )
     dpi_policy: Literal["two-tier", "granular", "fixed"] = Field(
         "two-tier", description="two-tier: under 50 pages 200, else 150; granular: 300, 200, 150, 100; or fixed"
@@ -110,7 +119,10 @@ class RenderSettings(_Section):
     render_timeout_s: PositiveFloat = Field(60.0, description="limit for rendering one page")
     render_processes: PositiveInt = Field(2, description="render child processes per worker")
     render_memory_bytes: PositiveInt = Field(2 * 1024**3, description="address space of a render child")
-    image_format: Literal["webp", "png", "jpeg"] = Field("webp", description="format of stored page images")
+    image_format: Literal["auto", "webp", "png", "jpeg"] = Field(
+        "auto",
+        description="format of stored page images; auto: png, which loses nothing, for text without colour, else jpeg",
+    )
     image_quality: Annotated[int, Field(ge=1, le=100)] = Field(85, description="quality of WebP and JPEG images")
     max_text_chars: PositiveInt = Field(100_000, description="characters of a page's text layer that are kept")
 
@@ -121,8 +133,20 @@ class EmbedderSettings(_Section):
         description="what workers embed with: local, text by MiniLM; colqwen, pictures by ColQwen2; remote, the "
         "service at PAGEMILL_EMBEDDER_URL",
     )
-    embedder_url: str = Field("http://127.0.0.1:8091", description="address of the embedding service")
+    embedder_url: str = Field(
+        "http://127.0.0.1:8091",
+        description="address of the embedding service; comma separated, where collections are of several models",
+    )
     embedder_timeout_s: PositiveFloat = Field(30.0, description="limit of one request to the embedding service")
+    embedder_concurrency: PositiveInt = Field(
+        8, description="requests to the embedding service side by side, per process"
+    )
+    embedder_patience_s: PositiveFloat = Field(
+        30.0, description="how long an embedding service that is overloaded is tried again before it counts as down"
+    )
+    embedder_request_bytes: PositiveInt = Field(
+        16 * 1024**2, description="texts or pictures in one request to the embedding service; a larger one goes alone"
+    )
     embedder_host: str = Field("127.0.0.1", description="address the embedding service listens on")
     embedder_port: PositiveInt = Field(8091, description="port the embedding service listens on")
     embedder_threads: int = Field(0, description="CPU threads of the local embedder; 0: torch's default")
@@ -153,6 +177,39 @@ class EmbedderSettings(_Section):
         1, description="vectors of a page that are merged into one before they are stored; 1: none"
     )
 
+    @property
+    def embedder_urls(self) -> tuple[str, ...]:
+        """Where queries are embedded. Whoever embeds pages uses the first."""
+        return tuple(url.strip() for url in self.embedder_url.split(",") if url.strip())
+
+
+class ServingSettings(_Section):
+    """What the embedding service accepts, and how long it remembers."""
+
+    embed_max_inputs: PositiveInt = Field(64, description="inputs accepted in one request by the embedding service")
+    embed_max_input_chars: PositiveInt = Field(200_000, description="characters accepted in one text by it")
+    embed_max_body_bytes: PositiveInt = Field(64 * 1024**2, description="largest request body accepted by it")
+    embed_max_image_px: PositiveInt = Field(16_777_216, description="pixels accepted in one image by it")
+    embed_text_limit_tokens: PositiveInt = Field(
+        16_384,
+        description="estimated tokens of text that may be in flight in it; what comes on top is answered with 429",
+    )
+    embed_image_limit_patches: PositiveInt = Field(
+        49_152, description="the same for images, in patches of 28 x 28 pixels, at most the model's cap for each image"
+    )
+    embed_cache_ttl_s: Annotated[int, Field(ge=0)] = Field(
+        7 * 86_400, description="how long Redis keeps vectors that nobody asks for; 0: no cache"
+    )
+
+
+class VectorSettings(_Section):
+    index_pooling: Annotated[int, Field(ge=1, le=4)] = Field(
+        4, description="stored vectors of a page that become one row of the ANN index; pages are reranked with all"
+    )
+    blob_precision: Literal["bf16", "int8", "int4"] = Field(
+        "int8", description="of the vectors that pages are reranked with: bf16, or integers with a scale a vector"
+    )
+
 
 class ApiSettings(_Section):
     api_host: str = Field("127.0.0.1", description="address the API listens on")
@@ -169,7 +226,17 @@ class ApiSettings(_Section):
 
 class SearchSettings(_Section):
     search_ann_limit: PositiveInt = Field(100, description="rows per query token asked of the ANN index")
+    search_ann_requests: PositiveInt = Field(
+        4,
+        description="requests to the ANN index side by side, per process; searches that come meanwhile share the next",
+    )
     search_candidates: PositiveInt = Field(64, description="pages reranked with exact MaxSim")
+    search_page_cache_bytes: Annotated[int, Field(ge=0)] = Field(
+        512 * 1024**2, description="vectors of pages reranked lately that a process keeps in memory; 0: none"
+    )
+    search_cache_ttl_s: Annotated[int, Field(ge=0)] = Field(
+        3600, description="how long Redis remembers an answer, unless its collection changes; 0: not at all"
+    )
     search_max_top_k: PositiveInt = Field(100, description="most hits a caller may ask for")
     image_url_expires_s: PositiveInt = Field(900, description="life of an image address in a hit")
 
@@ -209,6 +276,10 @@ class JanitorSettings(_Section):
     janitor_orphan_grace_s: PositiveFloat = Field(
         3600.0, description="age from which an object without a record is taken for an orphan, not for an upload"
     )
+    collection_expire: Literal["off", "archive", "drop"] = Field(
+        "off", description="what becomes of a collection that nobody has searched or uploaded to for a long time"
+    )
+    collection_expire_days: PositiveFloat = Field(90.0, description="days without use after which that happens")
     janitor_settle_s: PositiveFloat = Field(
         5.0, description="pause before an audit looks again at what seemed wrong and may only have been in motion"
     )
@@ -232,6 +303,8 @@ class Settings:
         self.milvus = MilvusSettings()
         self.render = RenderSettings()
         self.embedder = EmbedderSettings()
+        self.serving = ServingSettings()
+        self.vectors = VectorSettings()
         self.api = ApiSettings()
         self.search = SearchSettings()
         self.worker = WorkerSettings()
@@ -247,6 +320,8 @@ SECTIONS: tuple[type[_Section], ...] = (
     MilvusSettings,
     RenderSettings,
     EmbedderSettings,
+    ServingSettings,
+    VectorSettings,
     ApiSettings,
     SearchSettings,
     WorkerSettings,

@@ -8,7 +8,7 @@ from typing import Final
 
 import structlog
 
-from ingestion.errors import Conflict, RetryableError
+from ingestion.errors import CollectionArchived, Conflict, RetryableError
 from ingestion.model import (
     Document,
     DocumentState,
@@ -66,9 +66,10 @@ class Submitter:
         only where it had failed or its job never reached the broker.
 
         Raises BadRequest, EmptyFile, NotAPdf, EncryptedPdf, CorruptPdf, NoPages, TooManyPages, Conflict where the
-        document is being deleted, DependencyUnavailable where a store is down.
+        document is being deleted, CollectionArchived, DependencyUnavailable where a store is down.
         """
         check_collection(collection)
+        await self._documents.require_active(collection)
         id_ = document_id(collection, upload.filename, upload.sha256)
         known = await self._documents.get(id_)
         document = await self._accept_again(known, upload) if known else await self._accept(collection, id_, upload)
@@ -92,6 +93,8 @@ class Submitter:
                 first_page_key=await self._documents.reserve_page_keys(info.pages),
             )
             inserted = await self._documents.insert(document)
+            if inserted:
+                await self._require_active_still(document)
         except BaseException:
             await self._discard_unrecorded(id_)
             raise
@@ -133,10 +136,24 @@ class Submitter:
             document.id, status="queued", message="waiting for a worker", processed=0, total=document.pages
         )
 
-    async def _discard_unrecorded(self, id_: str) -> None:
-        """Take the source back, unless there is a record after all. While the records cannot be read it is kept."""
+    async def _require_active_still(self, document: Document) -> None:
+        """Whoever archives looks for documents like this one after having closed the collection, and this upload looks
+        at the collection after having recorded the document: one of the two notices the other.
+        """
         try:
-            if await self._documents.get(id_) is None:
+            await self._documents.require_active(document.collection)
+        except CollectionArchived:
+            await self._documents.begin_delete(document.id)
+            await self._documents.remove(document.id)
+            raise
+
+    async def _discard_unrecorded(self, id_: str) -> None:
+        """Take the source back, unless there is a record after all. While the records cannot be read it is kept.
+
+        The same file may be in an archive by now, which then needs the source.
+        """
+        try:
+            if await self._documents.get(id_) is None and not await self._documents.archived_ids([id_]):
                 await self._blobs.delete_prefix(document_prefix(id_))
         except RetryableError as error:
             log.warning("source left behind", document_id=id_, cause=str(error))

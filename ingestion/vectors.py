@@ -1,4 +1,13 @@
-"""Multi-vector arithmetic: the BF16 blob of a page, and MaxSim over many pages at once."""
+"""Multi-vector arithmetic: the blob that holds a page's vectors, and MaxSim over many pages at once.
+
+A blob is little-endian and says itself how precise it is: the name of its object does not, for two attempts at a page
+may be made under different settings, and the second one has to replace what the first one wrote.
+
+- BF16: uint32 tokens, uint32 dim, then tokens * dim BF16. 2 bytes a value.
+- int8 and int4: uint32 mark, uint32 tokens, uint32 dim, then a float32 scale for each token, then its values, which
+  are integers times that scale. int8 takes a byte a value; int4 takes half of one: a byte holds a value of the first
+  half of the dimensions in its lower four bits and one of the second half in its upper four, both plus 8.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +18,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ingestion.model import Vectors
+from ingestion.model import BlobPrecision, Vectors
 
 _HEADER: Final = struct.Struct("<II")
+_MARKED_HEADER: Final = struct.Struct("<III")
+_MARKS: Final[dict[BlobPrecision, int]] = {"int8": 0xFFFF_FF08, "int4": 0xFFFF_FF04}
+"""In place of the number of tokens, of which no page has so many."""
+_PRECISIONS: Final = {mark: precision for precision, mark in _MARKS.items()}
+_LARGEST: Final[dict[BlobPrecision, int]] = {"int8": 127, "int4": 7}
+_INT4_ZERO: Final = 8
 
 
 def to_bf16(values: NDArray[np.float32]) -> NDArray[np.uint16]:
@@ -23,23 +38,72 @@ def to_bf16(values: NDArray[np.float32]) -> NDArray[np.uint16]:
 
 def from_bf16(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
     """BF16 bits to float32, exactly."""
-    return (bits.astype(np.uint32) << 16).view(np.float32)
+    return np.left_shift(bits, 16, dtype=np.uint32).view(np.float32)
 
 
-def encode_blob(vectors: Vectors) -> bytes:
-    """(tokens, dim) float32 -> uint32 tokens, uint32 dim, then tokens * dim BF16, all little-endian."""
+def to_integers(values: NDArray[np.float32], largest: int) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
+    """(tokens, dim) -> scales (tokens,), values (tokens, dim): symmetric, so that a token's largest becomes `largest`.
+
+    A value is off by half its token's scale at most. Raises ValueError where one is not finite.
+    """
+    if not np.isfinite(values).all():
+        raise ValueError("vectors with infinite or undefined values cannot be kept as integers")
+    scales = np.abs(values).max(axis=1, initial=0) / np.float32(largest)  # (tokens,)
+    steps = values / np.where(scales > 0, scales, 1)[:, None]
+    return scales, np.clip(np.rint(steps), -largest, largest).astype(np.int8)
+
+
+def encode_blob(vectors: Vectors, precision: BlobPrecision = "bf16") -> bytes:
+    """(tokens, dim) float32 -> a blob. Raises ValueError where a value is not finite, unless `precision` is bf16."""
     tokens, dim = vectors.shape
-    return _HEADER.pack(tokens, dim) + to_bf16(vectors).astype("<u2").tobytes()
+    if precision == "bf16":
+        return _HEADER.pack(tokens, dim) + to_bf16(vectors).astype("<u2").tobytes()
+    scales, values = to_integers(vectors, _LARGEST[precision])
+    packed = values if precision == "int8" else _halved(values)
+    return _MARKED_HEADER.pack(_MARKS[precision], tokens, dim) + scales.astype("<f4").tobytes() + packed.tobytes()
 
 
 def decode_blob(blob: bytes) -> Vectors:
-    """The inverse of `encode_blob`, up to BF16 rounding. Raises ValueError where length and header disagree."""
+    """A blob of any precision -> (tokens, dim) float32. Raises ValueError where length and header disagree."""
     if len(blob) < _HEADER.size:
         raise ValueError(f"vector blob of {len(blob)} bytes has no header")
     tokens, dim = _HEADER.unpack_from(blob)
+    if tokens in _PRECISIONS:
+        return _decode_integers(blob, _PRECISIONS[tokens])
     if len(blob) != _HEADER.size + 2 * tokens * dim:
         raise ValueError(f"vector blob of {len(blob)} bytes does not hold {tokens} x {dim} BF16 values")
     return from_bf16(np.frombuffer(blob, dtype="<u2", offset=_HEADER.size)).reshape(tokens, dim)
+
+
+def _decode_integers(blob: bytes, precision: BlobPrecision) -> Vectors:
+    if len(blob) < _MARKED_HEADER.size:
+        raise ValueError(f"vector blob of {len(blob)} bytes has no whole {precision} header")
+    _, tokens, dim = _MARKED_HEADER.unpack_from(blob)
+    token_bytes = dim if precision == "int8" else (dim + 1) // 2
+    start = _MARKED_HEADER.size + 4 * tokens
+    if len(blob) != start + tokens * token_bytes:
+        raise ValueError(f"vector blob of {len(blob)} bytes does not hold {tokens} x {dim} {precision} values")
+    scales = np.frombuffer(blob, dtype="<f4", count=tokens, offset=_MARKED_HEADER.size).astype(np.float32)
+    packed = np.frombuffer(blob, dtype=np.int8, offset=start).reshape(tokens, token_bytes)
+    values = packed if precision == "int8" else _doubled(packed, dim)
+    return values * scales[:, None]
+
+
+def _halved(values: NDArray[np.int8]) -> NDArray[np.uint8]:
+    """(tokens, dim) of -7 to 7 -> (tokens, dim / 2, rounded up): two values a byte."""
+    _, dim = values.shape
+    half = (dim + 1) // 2
+    shifted = (values + _INT4_ZERO).astype(np.uint8)
+    upper = np.zeros((len(values), half), np.uint8)
+    upper[:, : dim - half] = shifted[:, half:] << 4
+    return shifted[:, :half] | upper
+
+
+def _doubled(packed: NDArray[np.int8], dim: int) -> NDArray[np.int8]:
+    """The inverse of `_halved`."""
+    both = packed.view(np.uint8)
+    halves = (both & 0x0F, both[:, : dim // 2] >> 4)
+    return np.concatenate(halves, axis=1).view(np.int8) - np.int8(_INT4_ZERO)
 
 
 def maxsim(query: Vectors, pages: Sequence[Vectors]) -> NDArray[np.float32]:

@@ -8,17 +8,29 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ingestion.errors import EmbedderMismatch
 from ingestion.model import ROWS_PER_PAGE, Page, Vectors
+from ingestion.ports import Embedder
 
 
 class WordEmbedder:
-    """One pseudo-random unit vector per word, the same word always the same vector, so that equal words match."""
+    """One pseudo-random unit vector per word, the same word always the same vector, so that equal words match.
+
+    Another `model` has other vectors.
+    """
 
     wants_pixels = False
 
-    def __init__(self, dim: int = 32) -> None:
+    def __init__(self, dim: int = 32, model: str = "words") -> None:
         self.dim = dim
-        self.fingerprint = f"test/words/{dim}"
+        self.fingerprint = f"test/{model}/{dim}"
+        self._salt = "" if model == "words" else model
+
+    async def for_fingerprint(self, fingerprint: str) -> Embedder:
+        """As one that embeds all queries, whatever the collection was filled by."""
+        if fingerprint != self.fingerprint:
+            raise EmbedderMismatch(f"queries are embedded with {self.fingerprint}, not with {fingerprint}")
+        return self
 
     async def embed_pages(self, pages: Sequence[Page]) -> list[Vectors]:
         return [self._embed(page.text) for page in pages]
@@ -31,6 +43,6 @@ class WordEmbedder:
         return np.array([self._word(word) for word in words], np.float32).reshape(len(words), self.dim)
 
     def _word(self, word: str) -> Vectors:
-        seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "little")
+        seed = int.from_bytes(hashlib.sha256((self._salt + word).encode()).digest()[:8], "little")
         vector = np.random.default_rng(seed).standard_normal(self.dim)
         return (vector / np.linalg.norm(vector)).astype(np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import textwrap
 import zlib
 from collections.abc import Sequence
@@ -83,6 +84,16 @@ def truncated_pdf() -> bytes:
 def picture_pdf() -> bytes:
     """One A4 page of drawings, without a text layer."""
     return make_pdf([RawPage(b"0.2 0.4 0.8 rg 100 100 300 500 re f 1 0 0 RG 20 w 50 50 m 500 800 l S")])
+
+
+def coloured_page() -> RawPage:
+    return RawPage(b"0.2 0.4 0.8 rg 100 100 300 500 re f")
+
+
+def noise_page() -> RawPage:
+    """An A4 page covered by a picture in grey in which no pixel follows from its neighbours, as in a scan."""
+    samples = random.Random(1).randbytes(595 * 842).hex().encode()
+    return RawPage(b"595 0 0 842 0 0 cm BI /W 595 /H 842 /CS /G /BPC 8 /F /AHx ID " + samples + b"> EI")
 
 
 def slow_page() -> RawPage:

@@ -13,8 +13,8 @@ from fpdf import FPDF
 from ingestion.bootstrap import Services
 from ingestion.errors import DependencyUnavailable, IngestError, LeaseHeld
 from ingestion.messages import Record, encode_job
-from ingestion.model import Document, IngestJob, Page, Vectors, document_prefix
-from ingestion.ports import DocumentStore
+from ingestion.model import Document, IngestJob, Page, Vectors, document_prefix, vectors_key
+from ingestion.ports import DocumentStore, Embedder
 from ingestion.sandbox import Sandbox
 from ingestion.submit import Submitter, Upload
 from ingestion.vectors import decode_blob
@@ -58,7 +58,7 @@ class ScriptedEmbedder(WordEmbedder):
 
 def pipeline(
     services: Services,
-    embedder: ScriptedEmbedder,
+    embedder: Embedder,
     *,
     worker: str = "w1",
     lease_s: float = 30.0,
@@ -70,7 +70,7 @@ def pipeline(
     return Pipeline(
         documents=documents,
         blobs=services.blobs,
-        store=PageStore(services.documents, services.blobs, services.vectors, "webp"),
+        store=PageStore(services.documents, services.blobs, services.vectors),
         renderer=PdfRenderer(render.model_copy(update={"dpi_policy": "fixed"}), max_pages=1000),
         embedder=embedder,
         progress=services.progress,
@@ -132,7 +132,7 @@ async def assert_stores_hold_exactly(services: Services, document: Document) -> 
     assert len(objects) == 2 * document.pages + 1
     for record in records.values():
         assert record.image_key in objects
-        vectors = decode_blob(await services.blobs.get(record.image_key.replace(".webp", ".bf16")))
+        vectors = decode_blob(await services.blobs.get(vectors_key(document.id, record.page_number)))
         assert len(vectors) == record.patches
 
 

@@ -34,7 +34,7 @@ class Shelf:
 
     async def put(self, id_: str, pages: int = PAGES, *, written: int | None = None) -> Document:
         """A document that is ready, or where less is `written` than it has `pages`, still being processed."""
-        store = PageStore(self.services.documents, self.services.blobs, self.services.vectors, "webp")
+        store = PageStore(self.services.documents, self.services.blobs, self.services.vectors)
         first = await self.services.documents.reserve_page_keys(pages)
         fresh = replace(document(id_, self.collection), object_key=source_key(id_), pages=pages, first_page_key=first)
         await self.services.blobs.put(source_key(id_), b"%PDF-", "application/pdf")

@@ -104,8 +104,10 @@ Sheets = Batcher[Sheet, Sheet, list[Sheet]]
 
 
 @asynccontextmanager
-async def running(model: StagedFake, batch_cost: int = 1000, wait_ms: float = 0.0) -> AsyncIterator[Sheets]:
-    batcher = Batcher(model, batch_cost=batch_cost, wait_ms=wait_ms)
+async def running(
+    model: StagedFake, batch_cost: int = 1000, wait_ms: float = 0.0, forward_threads: int = 1
+) -> AsyncIterator[Sheets]:
+    batcher = Batcher(model, batch_cost=batch_cost, wait_ms=wait_ms, forward_threads=forward_threads)
     try:
         yield batcher
     finally:
@@ -131,8 +133,8 @@ def sheets(count: int, *, first: int = 0, cost: int = 100) -> list[Sheet]:
     return [Sheet(name, cost) for name in range(first, first + count)]
 
 
-def embedding(batcher: Sheets, items: Sequence[Sheet]) -> asyncio.Task[list[Vectors]]:
-    return asyncio.create_task(batcher.embed(items))
+def embedding(batcher: Sheets, items: Sequence[Sheet], *, urgent: bool = False) -> asyncio.Task[list[Vectors]]:
+    return asyncio.create_task(batcher.embed(items, urgent=urgent))
 
 
 def names(found: Sequence[Vectors]) -> list[int]:

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from ingestion.errors import IngestError
-from workers.commands import client, dlq, doctor, embedder, janitor, serve, topics, up
+from workers.commands import bench, client, collections, dlq, doctor, embedder, janitor, serve, topics, up
 
 _INTERRUPTED = 130
 
@@ -67,11 +67,13 @@ app.command()(client.search)
 app.command()(client.status)
 app.command()(client.delete)
 app.add_typer(dlq.app, name="dlq")
+app.add_typer(collections.app, name="collections")
 app.add_typer(topics.app, name="topics")
 app.add_typer(serve.app, name="serve")
 app.add_typer(embedder.app, name="embedder")
 app.command()(janitor.janitor)
 app.command()(doctor.doctor)
+app.add_typer(bench.app, name="bench")
 
 
 def main() -> None:

@@ -6,11 +6,10 @@ any server, so that a fresh child is at work soon.
 
 from __future__ import annotations
 
-import io
 import re
 import resource
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -18,20 +17,14 @@ import pypdfium2
 from PIL import Image
 
 from workers.dpi import POINTS_PER_INCH, PagePlan
+from workers.opened import opened
+from workers.pictures import ImageFormat, encode, grey_of
 from workers.poppler import PageRefused, draw_range
 
 Engine = Literal["poppler", "pdfium"]
 
 _BATCH_PX: Final = 32_000_000
 """Pixels that one call of poppler may return, three bytes each; a larger page is drawn by itself."""
-
-_ENCODER_OPTIONS: Final[dict[str, dict[str, int]]] = {
-    # On pages of text method 2 takes half the time of Pillow's default, 4, and makes files 3 % larger;
-    # methods 0 and 1 take a quarter less again and make them 20 to 40 % larger.
-    "webp": {"method": 2},
-    "png": {},
-    "jpeg": {},
-}
 
 # Control characters, which databases and terminals choke on, and U+FFFE, which PDFium writes for a hyphen that only
 # breaks a line. Lone surrogates do not get this far: decoding PDFium's UTF-16 drops them.
@@ -46,21 +39,23 @@ class DrawingOrder:
     pages: tuple[PagePlan, ...]
     engine: Engine
     timeout_s: float
-    image_format: str
+    image_format: ImageFormat | Literal["auto"]
     image_quality: int
     max_text_chars: int
-    with_rgb: bool
+    with_pixels: bool
 
 
 @dataclass(frozen=True, slots=True)
 class DrawnPage:
-    """`image` is the encoded picture, `rgb` the raw one, (height, width, 3) bytes, where the order asked for it."""
+    """`image` is the encoded picture, `pixels` the raw one where the order asked for it: (height, width, 3) bytes of
+    RGB, or (height, width) bytes where the page has no colour."""
 
     width_px: int
     height_px: int
     image: bytes
+    image_format: ImageFormat
     text: str
-    rgb: bytes | None
+    pixels: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,23 +83,25 @@ def draw(order: DrawingOrder) -> Drawing:
     """
     Image.MAX_IMAGE_PIXELS = None  # The plan says how large a picture may be, and `_check_size` holds it to that.
     drawing = Drawing()
-    with pypdfium2.PdfDocument(order.path) as pdf:
-        if order.engine == "pdfium":
-            with suppress(pypdfium2.PdfiumError):
-                pdf.init_forms()  # Without it, PDFium leaves out what was filled into forms.
-        for batch in _batches(order.pages):
-            try:
-                _draw_batch(pdf, order, batch, drawing)
-            except (PageRefused, pypdfium2.PdfiumError) as error:
-                drawing.refused.update({plan.number: str(error) for plan in batch if plan.number not in drawing.pages})
+    with drawing.timed("render"):
+        pdf = opened(order.path, with_forms=order.engine == "pdfium")
+    for batch in _batches(order):
+        try:
+            if order.engine == "pdfium":
+                _draw_with_pdfium(pdf, order, batch[0], drawing)
+            else:
+                _draw_with_poppler(pdf, order, batch, drawing)
+        except (PageRefused, pypdfium2.PdfiumError) as error:
+            drawing.refused.update({plan.number: str(error) for plan in batch if plan.number not in drawing.pages})
     return drawing
 
 
-def _batches(plans: Sequence[PagePlan]) -> Iterator[list[PagePlan]]:
-    """Neighbours of one DPI, which poppler draws in one call, up to _BATCH_PX together."""
+def _batches(order: DrawingOrder) -> Iterator[list[PagePlan]]:
+    """What is drawn in one call: by PDFium a page, by poppler neighbours of one DPI, up to _BATCH_PX together."""
     batch: list[PagePlan] = []
-    for plan in plans:
-        if batch and (plan.dpi != batch[0].dpi or sum(p.pixels for p in batch) + plan.pixels > _BATCH_PX):
+    for plan in order.pages:
+        fits = order.engine == "poppler" and sum(p.pixels for p in batch) + plan.pixels <= _BATCH_PX
+        if batch and (plan.dpi != batch[0].dpi or not fits):
             yield batch
             batch = []
         batch.append(plan)
@@ -112,36 +109,50 @@ def _batches(plans: Sequence[PagePlan]) -> Iterator[list[PagePlan]]:
         yield batch
 
 
-def _draw_batch(pdf: pypdfium2.PdfDocument, order: DrawingOrder, batch: Sequence[PagePlan], drawing: Drawing) -> None:
+def _draw_with_pdfium(pdf: pypdfium2.PdfDocument, order: DrawingOrder, plan: PagePlan, drawing: Drawing) -> None:
+    with drawing.timed("render"):
+        _check_loads(pdf, [plan])
+        page = pdf[plan.number - 1]
+    with closing(page):
+        with drawing.timed("render"):
+            # Four bytes a pixel, of which the last is not used: Pillow takes over such a picture without a copy.
+            bitmap = page.render(scale=plan.dpi / POINTS_PER_INCH, rev_byteorder=True, prefer_bgrx=True)
+            picture = bitmap.to_pil()
+            _check_size(picture, plan)
+        with drawing.timed("text"):
+            text = _text_layer(page, order.max_text_chars)
+    _keep(picture, plan.number, text, order, drawing)
+
+
+def _draw_with_poppler(
+    pdf: pypdfium2.PdfDocument, order: DrawingOrder, batch: Sequence[PagePlan], drawing: Drawing
+) -> None:
     with drawing.timed("render"):
         _check_loads(pdf, batch)
-        pictures = _with_poppler(order, batch) if order.engine == "poppler" else _with_pdfium(pdf, batch)
+        pictures = draw_range(order.path, batch[0].number, batch[-1].number, batch[0].dpi, order.timeout_s)
         for picture, plan in zip(pictures, batch, strict=True):
             _check_size(picture, plan)
     for picture, plan in zip(pictures, batch, strict=True):
         with drawing.timed("text"):
-            text = _text_layer(pdf, plan.number, order.max_text_chars)
-        with drawing.timed("encode"):
-            image = _encode(picture, order.image_format, order.image_quality)
-        rgb = picture.tobytes() if order.with_rgb else None
-        drawing.pages[plan.number] = DrawnPage(picture.width, picture.height, image, text, rgb)
+            text = _text_of(pdf, plan.number, order.max_text_chars)
+        _keep(picture, plan.number, text, order, drawing)
 
 
-def _with_poppler(order: DrawingOrder, batch: Sequence[PagePlan]) -> list[Image.Image]:
-    return draw_range(order.path, batch[0].number, batch[-1].number, batch[0].dpi, order.timeout_s)
-
-
-def _with_pdfium(pdf: pypdfium2.PdfDocument, batch: Sequence[PagePlan]) -> list[Image.Image]:
-    pictures = []
-    for plan in batch:
-        with closing(pdf[plan.number - 1]) as page:
-            bitmap = page.render(scale=plan.dpi / POINTS_PER_INCH, rev_byteorder=True)
-            pictures.append(bitmap.to_pil())
-    return pictures
+def _keep(picture: Image.Image, number: int, text: str, order: DrawingOrder, drawing: Drawing) -> None:
+    with drawing.timed("encode"):
+        plain = grey_of(picture) or picture
+        image, image_format = encode(plain, order.image_format, order.image_quality)
+        pixels = None
+        if order.with_pixels:
+            pixels = (plain if plain.mode == "L" else plain.convert("RGB")).tobytes()
+    drawing.pages[number] = DrawnPage(picture.width, picture.height, image, image_format, text, pixels)
 
 
 def _check_loads(pdf: pypdfium2.PdfDocument, batch: Sequence[PagePlan]) -> None:
-    """A page missing from the page tree is left out by poppler, which then draws the next one under its number."""
+    """Raises PageRefused for a page that is missing from the page tree.
+
+    Poppler would leave it out and draw the next one under its number.
+    """
     for plan in batch:
         try:
             pdf.get_page_size(plan.number - 1)
@@ -157,20 +168,23 @@ def _check_size(picture: Image.Image, plan: PagePlan) -> None:
         )
 
 
-def _text_layer(pdf: pypdfium2.PdfDocument, page_number: int, max_chars: int) -> str:
-    """The page's text in the file's own order, "" where there is none or it cannot be read."""
+def _text_of(pdf: pypdfium2.PdfDocument, number: int, max_chars: int) -> str:
+    """As `_text_layer`, "" also where PDFium cannot load the page."""
     try:
-        with closing(pdf[page_number - 1]) as page, closing(page.get_textpage()) as textpage:
+        with closing(pdf[number - 1]) as page:
+            return _text_layer(page, max_chars)
+    except pypdfium2.PdfiumError:
+        return ""
+
+
+def _text_layer(page: pypdfium2.PdfPage, max_chars: int) -> str:
+    """The page's text in the file's own order, "" where it cannot be read."""
+    try:
+        with closing(page.get_textpage()) as textpage:
             text = textpage.get_text_bounded()
     except pypdfium2.PdfiumError:
         return ""
     return _UNWANTED.sub("", text)[:max_chars]
-
-
-def _encode(picture: Image.Image, image_format: str, quality: int) -> bytes:
-    encoded = io.BytesIO()
-    picture.save(encoded, image_format, quality=quality, **_ENCODER_OPTIONS[image_format])
-    return encoded.getvalue()
 
 
 def _cpu_s() -> float:

@@ -64,6 +64,7 @@ class Janitor:
         await self._repair_all(StaleKind.LOST, self.lost_after_s, self._publish, done, collection)
         await self._repair_all(StaleKind.UNBURIED, self.grace_s, self._bury, done, collection)
         await self._repair_all(StaleKind.HALF_DELETED, self.grace_s, self._delete, done, collection)
+        await self.documents.settle_changes()
         return done
 
     async def _repair_all(

@@ -23,11 +23,12 @@ class Lease:
 
     When the fence has moved, the block is cancelled and LeaseLost raised in its place; when the database could not be
     told before the lease ran out, that is DependencyUnavailable. Somebody else may own the document by then.
+    `document` is the record as whoever has the lease has last changed it.
     """
 
     def __init__(self, documents: DocumentStore, document: Document, lease_s: float) -> None:
         self._documents = documents
-        self._document = document
+        self.document = document
         self._lease_s = lease_s
         self._expires = time.monotonic() + lease_s
         self._lost: LeaseLost | DependencyUnavailable | None = None
@@ -46,7 +47,7 @@ class Lease:
         """
         if time.monotonic() >= self._expires:
             raise LeaseLost(
-                f"the lease of document {self._document.id} may have ended; it has not been extended in time"
+                f"the lease of document {self.document.id} may have ended; it has not been extended in time"
             )
 
     async def end(self) -> None:
@@ -75,12 +76,12 @@ class Lease:
             await asyncio.sleep(self._lease_s / _BEATS_PER_LEASE)
             sent = time.monotonic()
             try:
-                await self._documents.extend(self._document.id, self._document.fence, round(self._lease_s * 1000))
+                await self._documents.extend(self.document.id, self.document.fence, round(self._lease_s * 1000))
                 self._expires = sent + self._lease_s
             except LeaseLost as lost:
                 self._lost = lost
             except DependencyUnavailable as error:
-                log.warning("heartbeat failed", document_id=self._document.id, cause=error.message)
+                log.warning("heartbeat failed", document_id=self.document.id, cause=error.message)
                 if time.monotonic() >= self._expires:
                     self._lost = error
         self._owner.cancel()

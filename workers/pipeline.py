@@ -35,6 +35,7 @@ from ingestion.errors import (
     BadMessage,
     Conflict,
     DependencyUnavailable,
+    EmbedderNotCurrent,
     IngestError,
     LeaseHeld,
     LeaseLost,
@@ -68,6 +69,7 @@ class Pipeline:
     lease_s: float
     max_attempts: int
     windows_in_embedder: int = 3
+    windows_in_store: int = 2
     room: Room = field(default_factory=Room)
     unreleased: dict[str, int] = field(default_factory=dict)
     """The fences of leases that could not be given back while the database was down, by document id."""
@@ -84,6 +86,13 @@ class Pipeline:
         except BadMessage as error:
             await self.verdicts.refuse(record, error)
             return
+        try:
+            await self.store.admit(job.collection, self.embedder)
+            await self._work(job, record)
+        except EmbedderNotCurrent as not_now:
+            await self.verdicts.put_off(job, record, not_now)
+
+    async def _work(self, job: IngestJob, record: Record) -> None:
         async with AsyncExitStack() as place:
             try:
                 await place.enter_async_context(await self._place(job))
@@ -118,14 +127,14 @@ class Pipeline:
             async with Lease(self.documents, document, self.lease_s) as lease:
                 try:
                     settled = await self._ingest(document, lease)
-                except (DependencyUnavailable, LeaseLost):
+                except (DependencyUnavailable, EmbedderNotCurrent, LeaseLost):
                     raise
                 except IngestError as cause:
                     error = cause
                     await lease.end()
                     settled = await self.verdicts.decide(document, error)
         except LeaseLost as lost:
-            await self._leave(document, lost)
+            await self._leave(lease.document, lost)
             return
         except BaseException:
             await self._release(document)
@@ -144,15 +153,20 @@ class Pipeline:
             with _stage("render"):
                 source = await self.renderer.open(path, pixels=self.embedder.wants_pixels)
             with _stage("store"):
-                await self.store.prepare(document, self.embedder)
-            await self.documents.plan(document.id, document.fence, dpi=source.dpi, stage="processing")
+                generation = await self.store.prepare(document, self.embedder)
+            document = lease.document = await self.documents.plan(
+                document.id, document.fence, dpi=source.dpi, stage="processing", generation=generation
+            )
+            with _stage("store"):
+                await self.store.confirm(document, self.embedder)
             pages = source.windows(first_page=document.pages_done + 1)
             async with (
                 ahead(self._rendered(pages)) as rendered,
                 ahead(self._embedded(document, rendered)) as embedded,
+                aclosing(self._written(document, lease, embedded)) as written,
             ):
-                async for window in embedded:
-                    await self._stored(document, lease, window)
+                async for window in written:
+                    await self._checkpoint(document, window)
         await lease.end()
         return await retrying(self.documents.finish, document.id, document.fence)
 
@@ -189,10 +203,21 @@ class Pipeline:
             async for window in ordered:
                 yield window
 
-    async def _stored(self, document: Document, lease: Lease, window: list[PageVectors]) -> None:
-        lease.check()
-        with _stage("store"), metrics.STORING.time():
-            await self.store.write(document, window)
+    async def _written(
+        self, document: Document, lease: Lease, windows: AsyncIterator[list[PageVectors]]
+    ) -> AsyncGenerator[list[PageVectors], None]:
+        async def write(window: list[PageVectors]) -> list[PageVectors]:
+            lease.check()
+            with _stage("store"), metrics.STORING.time():
+                await self.store.write(document, window)
+            return window
+
+        # The objects of one window are uploaded while the rows of the one before are on their way.
+        async with aclosing(in_order(write, windows, width=self.windows_in_store)) as ordered:
+            async for window in ordered:
+                yield window
+
+    async def _checkpoint(self, document: Document, window: list[PageVectors]) -> None:
         done = window[-1].page.page_number
         await retrying(self.documents.checkpoint, document.id, document.fence, done)
         metrics.PAGES.inc(len(window))
@@ -207,6 +232,9 @@ class Pipeline:
         its verdict is recorded although the database could not say so, and has to be told.
         """
         current = await self.documents.get(document.id)
+        if current is None and await self.documents.archived_ids([document.id]):
+            log.warning("lease lost, and the document archived", **_of(document), cause=lost.message)
+            return
         uploaded_again = current is not None and current.first_page_key != document.first_page_key
         if current is None or current.state is DocumentState.DELETING or uploaded_again:
             log.warning("lease lost to a delete", **_of(document), cause=lost.message)
@@ -216,6 +244,7 @@ class Pipeline:
             raise LeaseHeld(document.id, retry_in_s=0.0)
         else:
             log.warning("lease lost", **_of(document), cause=lost.message)
+            await self.store.take_back(document)
 
     async def _release(self, document: Document) -> None:
         """On shutdown or an outage: let go of the document at once, as well as that is possible."""

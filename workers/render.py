@@ -12,7 +12,7 @@ its neighbours time and nothing else.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from math import inf
 from pathlib import Path
 from typing import Final
@@ -21,6 +21,7 @@ import numpy as np
 import structlog
 
 from ingestion import metrics
+from ingestion.concurrency import in_order
 from ingestion.errors import PageRenderFailed, RendererMissing, RenderTimeout
 from ingestion.model import Page
 from ingestion.pdf import inspect_pdf, page_sizes, run_on_pdf
@@ -31,6 +32,9 @@ from workers.dpi import PagePlan, document_dpi, plan_page
 from workers.drawing import Drawing, DrawingOrder, DrawnPage, Engine, draw
 
 log = structlog.get_logger(__name__)
+
+_WINDOWS_AHEAD: Final = 2
+"""Windows of one document that are drawn side by side, where there are children free."""
 
 _CHILD_START_S: Final = 5.0
 """On top of the render timeout: a fresh child first has to import what it works with."""
@@ -50,7 +54,7 @@ def engines(renderer: str) -> tuple[Engine, ...]:
         )
     if not has_poppler:
         return ("pdfium",)
-    return ("pdfium", "poppler") if renderer == "pdfium" else ("poppler", "pdfium")
+    return ("poppler", "pdfium") if renderer == "poppler" else ("pdfium", "poppler")
 
 
 class PdfRenderer:
@@ -101,12 +105,14 @@ class PdfPageSource:
         return self._dpi
 
     async def windows(self, first_page: int) -> AsyncIterator[list[Page]]:
+        async with aclosing(in_order(self._window, self._plans(first_page), width=_WINDOWS_AHEAD)) as windows:
+            async for window in windows:
+                yield window
+
+    async def _plans(self, first_page: int) -> AsyncIterator[list[PagePlan]]:
         step = self._settings.render_window_pages
         for first in range(first_page, self.pages + 1, step):
-            plans = [self._plan(number) for number in range(first, min(first + step, self.pages + 1))]
-            with metrics.CONVERSION.time():
-                window = await self._window(plans)
-            yield window
+            yield [self._plan(number) for number in range(first, min(first + step, self.pages + 1))]
 
     def _plan(self, number: int) -> PagePlan:
         width_pt, height_pt = self._sizes_pt[number - 1]
@@ -115,6 +121,10 @@ class PdfPageSource:
         return plan_page(number, width_pt, height_pt, self._dpi, self._settings.max_page_px)
 
     async def _window(self, plans: Sequence[PagePlan]) -> list[Page]:
+        with metrics.CONVERSION.time():
+            return await self._pages(plans)
+
+    async def _pages(self, plans: Sequence[PagePlan]) -> list[Page]:
         drawn: dict[int, DrawnPage] = {}
         # Where the whole window comes to nothing, drawing its pages one by one shows which of them is to blame. That
         # is a second chance as well: a child may have died of something that no page had a part in.
@@ -152,7 +162,7 @@ class PdfPageSource:
             image_format=settings.image_format,
             image_quality=settings.image_quality,
             max_text_chars=settings.max_text_chars,
-            with_rgb=self._with_pixels,
+            with_pixels=self._with_pixels,
         )
         drawing = await self._sandbox.run(draw, order, timeout_s=settings.render_timeout_s + _CHILD_START_S)
         for stage, cpu_s in drawing.cpu_s.items():
@@ -162,6 +172,9 @@ class PdfPageSource:
 
 def _page(number: int, drawn: DrawnPage) -> Page:
     pixels = None
-    if drawn.rgb is not None:
-        pixels = np.frombuffer(drawn.rgb, dtype=np.uint8).reshape(drawn.height_px, drawn.width_px, 3)
-    return Page(number, drawn.width_px, drawn.height_px, drawn.image, drawn.text, pixels)
+    if drawn.pixels is not None:
+        # Without colour there is one channel, which is read three times.
+        shape = (drawn.height_px, drawn.width_px)
+        channels = np.frombuffer(drawn.pixels, dtype=np.uint8).reshape(*shape, -1)
+        pixels = np.broadcast_to(channels, (*shape, 3))
+    return Page(number, drawn.width_px, drawn.height_px, drawn.image, drawn.text, pixels, drawn.image_format)

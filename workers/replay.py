@@ -36,6 +36,8 @@ class Standing(StrEnum):
     DISCARDED = "discarded"
     MOVED_ON = "moved-on"
     """Its document left that failure in another way, say by being uploaded again."""
+    ARCHIVED = "archived"
+    """Its document is archived, with its collection. Restored, the document is as failed as it was."""
     DELETED = "deleted"
     """Its document is gone."""
 
@@ -147,6 +149,8 @@ class DeadLetterOffice:
         if not letter.document_id:
             return Case(letter, Standing.OPEN)
         document = await self._documents.get(letter.document_id)
+        if document is None and await self._documents.archived_ids([letter.document_id]):
+            return Case(letter, Standing.ARCHIVED)
         return Case(letter, _standing(letter, document), document=document)
 
     async def _queued_again(self, letter: DeadLetter) -> Document | None:
@@ -176,6 +180,8 @@ def _standing(letter: DeadLetter, document: Document | None) -> Standing:
     """Of a letter without a mark."""
     if document is None or document.state in _GONE:
         return Standing.DELETED
+    if document.state is DocumentState.ARCHIVED:
+        return Standing.ARCHIVED
     is_its_failure = document.state is DocumentState.FAILED and letter.id == letter_id(document)
     return Standing.OPEN if is_its_failure or _awaits_job(letter, document) else Standing.MOVED_ON
 

@@ -15,11 +15,11 @@ import structlog
 from ingestion import metrics
 from ingestion.bootstrap import Services, open_services
 from ingestion.errors import DependencyUnavailable, IngestError
-from ingestion.removal import Remover
 from ingestion.settings import Settings
 from workers.audit.auditor import Auditor
 from workers.audit.finding import STORES, Finding, Kind
 from workers.breaker import Outage
+from workers.collections.wiring import keeper_of, remover_of
 from workers.health import Health, HealthServer
 from workers.janitor import Janitor
 
@@ -33,7 +33,7 @@ def janitor_of(services: Services) -> Janitor:
     return Janitor(
         documents=services.documents,
         queue=services.queue,
-        remover=Remover(services.documents, services.vectors, services.blobs, services.queue, services.progress),
+        remover=remover_of(services),
         group=settings.kafka.kafka_group,
         grace_s=settings.janitor.janitor_grace_s,
         lost_after_s=settings.janitor.janitor_lost_after_s,
@@ -60,15 +60,18 @@ async def run_janitor(settings: Settings) -> None:
         janitor, auditor = janitor_of(services), auditor_of(services)
         every_s, audit_every_s = settings.janitor.janitor_every_s, settings.janitor.janitor_audit_every_s
         rounds = Repeated(janitor.round, every_s=every_s, again_s=every_s)
+        # Apart from the rounds, for archiving may take long.
+        keeping = Repeated(keeper_of(services).round, every_s=every_s, again_s=every_s)
         audits = Repeated(lambda: audit(auditor), every_s=audit_every_s, again_s=min(every_s, audit_every_s))
         health = HealthServer(
             settings.worker.worker_metrics_host,
             settings.worker.worker_metrics_port,
-            lambda: _health(rounds, audits),
+            lambda: _health(rounds, keeping, audits),
         )
         log.info("janitor started", health_port=health.port)
         tasks = [
             asyncio.create_task(rounds.run()),
+            asyncio.create_task(keeping.run()),
             # An audit reads all stores; a janitor that is started again and again should not begin with one each time.
             asyncio.create_task(audits.run(first_after_s=audit_every_s)),
             asyncio.create_task(stopping.wait()),

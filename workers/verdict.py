@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import structlog
 
 from ingestion import letters, metrics
-from ingestion.errors import BadMessage, IngestError
+from ingestion.errors import BadMessage, EmbedderNotCurrent, IngestError
 from ingestion.letters import DeadLetter
 from ingestion.messages import Record
-from ingestion.model import Document, DocumentState, Failure, IngestJob
+from ingestion.model import Document, DocumentState, Failure, IngestJob, sources_of
 from ingestion.ports import DocumentStore, JobQueue, Progress
 from workers.failure import FailureRun, GiveUp, Retry, decide
 from workers.store import retrying
@@ -62,6 +62,22 @@ class Verdicts:
         document = await self.documents.get(job.document_id)
         if document is not None and document.state.is_settled:
             await self._follow_up(document, record, None)
+
+    async def put_off(self, job: IngestJob, record: Record, error: EmbedderNotCurrent) -> None:
+        """Nothing is wrong with the document, and it is nobody's: a worker with the right embedder will take it up.
+
+        It costs no attempt, however often it happens.
+        """
+        document = await self.documents.get(job.document_id)
+        if document is None or document.state not in sources_of(DocumentState.PROCESSING):
+            await self.tell_again(job, record)
+            return
+        delay_s = self.retry_delays_s[0]
+        log.info("put off", document_id=job.document_id, collection=job.collection, cause=error.message)
+        await self.progress.report(
+            job.document_id, status="queued", message=f"waiting: {error.message}", processed=0, total=document.pages
+        )
+        await retrying(self.queue.retry, record, delay_s)
 
     async def refuse(self, record: Record, error: BadMessage) -> None:
         """A record that is no job: there is no document to tell it of."""

@@ -20,6 +20,7 @@ from workers.embedding.factory import open_embedder
 from workers.failure import FailureRun
 from workers.health import Health, HealthServer
 from workers.loop import JobLoop
+from workers.packing import Packing
 from workers.pipeline import Pipeline
 from workers.render import PdfRenderer
 from workers.selftest import self_test
@@ -85,7 +86,12 @@ def _pipeline(name: str, services: Services, embedder: Embedder, breakers: Break
     return Pipeline(
         documents=services.documents,
         blobs=services.blobs,
-        store=PageStore(services.documents, services.blobs, services.vectors, settings.render.image_format),
+        store=PageStore(
+            services.documents,
+            services.blobs,
+            services.vectors,
+            Packing(settings.vectors.index_pooling, settings.vectors.blob_precision),
+        ),
         renderer=PdfRenderer(settings.render, max_pages=settings.api.max_pages),
         embedder=embedder,
         progress=services.progress,

@@ -1,43 +1,63 @@
-"""Embeddings from the embedding service, over HTTP in OpenAI's format."""
+"""Embeddings from the embedding service, over HTTP."""
 
 from __future__ import annotations
 
-import base64
+import asyncio
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Final, Self
 
-import httpx
 import numpy as np
 
-from ingestion.errors import BadRequest, DependencyUnavailable, IngestError, WorkerFault
+from ingestion.adapters.embedding_requests import DEPENDENCY, EmbeddingRequests
+from ingestion.adapters.embedding_wire import (
+    FINGERPRINT_HEADER,
+    InputType,
+    Modality,
+    ServedModel,
+    batches,
+    data_uri,
+    read_model,
+    read_vectors,
+    request_body,
+)
+from ingestion.concurrency import side_by_side
+from ingestion.errors import DependencyUnavailable, WorkerFault
 from ingestion.model import Page, Vectors
 from ingestion.settings import EmbedderSettings
 
-DEPENDENCY = "embedder"
-_INPUTS_PER_REQUEST: Final = 64
+_PAGES_PER_REQUEST: Final = 8
+"""A page's vectors take up to 4 MB of an answer, and the service makes batches across requests anyway."""
+
+_MODELS_TRIED: Final = 3
+_THREAD_FROM_BYTES: Final = 256 * 1024
+"""Larger answers are read in a thread, so that the event loop goes on."""
 
 
-def translate(error: httpx.HTTPError) -> IngestError:
-    """What the pipeline calls an exception of httpx."""
-    if isinstance(error, httpx.HTTPStatusError):
-        status, body = error.response.status_code, error.response.text[:300]
-        if status in (429, 502, 503, 504):
-            return DependencyUnavailable(DEPENDENCY, f"HTTP {status}: {body}")
-        if status >= 500:
-            return WorkerFault(f"{DEPENDENCY} failed: HTTP {status}: {body}")
-        return BadRequest(f"{DEPENDENCY} refused the request: HTTP {status}: {body}")
-    return DependencyUnavailable(DEPENDENCY, f"{type(error).__name__}: {error}")
+class _ModelChanged(DependencyUnavailable):
+    def __init__(self, was: str, served: str) -> None:
+        super().__init__(
+            DEPENDENCY, f"it embeds with {served!r} now, and did with {was!r}: restart what has begun with that model"
+        )
 
 
 class RemoteEmbedder:
-    """Embedder over an embedding service that takes text. What it embeds with is asked of it at the first use."""
+    """Embedder over an embedding service. Safe to use from many tasks at once.
 
-    wants_pixels = False
+    Vectors are only ever returned as those of the model that `fingerprint` names at that moment. Once `connect` has
+    been called, which embedding pages does, that is one model for good: whoever stores vectors has looked at its
+    fingerprint before. Should the service change its model, DependencyUnavailable is raised until it changes back or
+    this process is restarted. Without it, queries follow the service to its new model, and `fingerprint` with them.
+
+    Raises DependencyUnavailable where the service cannot be reached, or is overloaded for too long, BadRequest for
+    an input that it refuses, and WorkerFault.
+    """
 
     def __init__(self, settings: EmbedderSettings) -> None:
-        self._client = httpx.AsyncClient(base_url=settings.embedder_url, timeout=settings.embedder_timeout_s)
-        self._model: dict[str, Any] = {}
+        self._requests = EmbeddingRequests(settings)
+        self._max_request_bytes = settings.embedder_request_bytes
+        self._model: ServedModel | None = None
+        self._is_bound = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -45,65 +65,90 @@ class RemoteEmbedder:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._client.aclose()
+        await self._requests.close()
 
     @property
     def fingerprint(self) -> str:
-        """Known after `connect` or the first embedding."""
-        return str(self._model.get("fingerprint", ""))
+        """Known after `connect` or the first embedding; empty before."""
+        return self._model.fingerprint if self._model else ""
 
     @property
     def dim(self) -> int:
-        return int(self._model.get("dim", 0))
+        return self._model.dim if self._model else 0
+
+    @property
+    def wants_pixels(self) -> bool:
+        return self._model is not None and self._model.wants_pixels
 
     async def connect(self) -> None:
-        """Ask the service for its model. Raises DependencyUnavailable."""
-        answer = await self._request("GET", "/v1/models")
-        self._model = answer["data"][0]
+        """Ask the service for its model, and keep to that from now on."""
+        await self._bound()
+
+    async def refresh(self) -> None:
+        """Ask the service for the model that it serves now, without keeping to it."""
+        self._adopt(await self._ask())
 
     async def ping(self) -> None:
-        await self._request("GET", "/ready")
+        await self._requests.get_once("/ready")
 
     async def embed_pages(self, pages: Sequence[Page]) -> list[Vectors]:
-        return await self._embed([page.text for page in pages], "document")
+        """A text model is not asked about pages without text: they have no vectors."""
+        model = await self._bound()
+        if model.wants_pixels:
+            uris = await side_by_side(*(asyncio.to_thread(data_uri, page) for page in pages))
+            return await self._embed(model, uris, "image", "document")
+        found = iter(await self._embed(model, [page.text for page in pages if page.text.strip()], "text", "document"))
+        nothing = np.empty((0, model.dim), np.float32)
+        return [next(found) if page.text.strip() else nothing for page in pages]
 
     async def embed_queries(self, queries: Sequence[str]) -> list[Vectors]:
-        return await self._embed(queries, "query")
+        for tries_left in reversed(range(_MODELS_TRIED)):
+            model = self._model or await self._ask()
+            try:
+                vectors = await self._embed(model, queries, "text", "query")
+                self._adopt(model)  # with no other task in between, so that the caller finds it like that
+            except _ModelChanged:
+                if self._is_bound or not tries_left:
+                    raise
+                self._model = None
+            else:
+                return vectors
+        raise AssertionError("the last try neither returned nor raised")
 
-    async def _embed(self, texts: Sequence[str], input_type: Literal["query", "document"]) -> list[Vectors]:
-        if not self._model:
-            await self.connect()
-        vectors: list[Vectors] = []
-        for start in range(0, len(texts), _INPUTS_PER_REQUEST):
-            answer = await self._request(
-                "POST",
-                "/v1/embeddings",
-                json={
-                    "model": self._model["id"],
-                    "input": list(texts[start : start + _INPUTS_PER_REQUEST]),
-                    "input_type": input_type,
-                    "encoding_format": "base64",
-                },
-            )
-            vectors += [_decode(item) for item in sorted(answer["data"], key=lambda item: int(item["index"]))]
-        return vectors
+    async def _bound(self) -> ServedModel:
+        if self._model is not None and self._is_bound:
+            return self._model
+        model = self._adopt(await self._ask())
+        self._is_bound = True
+        return model
 
-    async def _request(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        try:
-            response = await self._client.request(method, path, **options)
-            response.raise_for_status()
-            body = response.json()
-        except httpx.HTTPError as error:
-            raise translate(error) from error
-        except ValueError as error:
-            raise WorkerFault(f"{DEPENDENCY} at {self._client.base_url} did not answer with JSON: {error}") from error
-        if not isinstance(body, dict):
-            raise WorkerFault(f"{DEPENDENCY} at {self._client.base_url} did not answer with a JSON object")
-        return body
+    def _adopt(self, model: ServedModel) -> ServedModel:
+        """Let `fingerprint` name `model`. Raises _ModelChanged where this embedder keeps to another."""
+        if self._is_bound and self._model is not None and self._model.fingerprint != model.fingerprint:
+            raise _ModelChanged(self._model.fingerprint, model.fingerprint)
+        self._model = model
+        return model
 
+    async def _ask(self) -> ServedModel:
+        return read_model((await self._requests.get("/v1/models")).content)
 
-def _decode(item: dict[str, Any]) -> Vectors:
-    """One item of `data`: base64 of little-endian float32, `shape` [tokens, dim]."""
-    tokens, dim = item["shape"]
-    flat = np.frombuffer(base64.b64decode(item["embedding"]), dtype="<f4")
-    return flat.reshape(tokens, dim).astype(np.float32, copy=False)
+    async def _embed(
+        self, model: ServedModel, inputs: Sequence[str], modality: Modality, input_type: InputType
+    ) -> list[Vectors]:
+        most = model.max_inputs if input_type == "query" else min(_PAGES_PER_REQUEST, model.max_inputs)
+        parts = batches(inputs, max_inputs=most, max_chars=self._max_request_bytes)
+        answers = await side_by_side(*(self._embed_batch(model, part, modality, input_type) for part in parts))
+        return [vectors for answer in answers for vectors in answer]
+
+    async def _embed_batch(
+        self, model: ServedModel, inputs: Sequence[str], modality: Modality, input_type: InputType
+    ) -> list[Vectors]:
+        response = await self._requests.post("/v1/embeddings", request_body(inputs, modality, input_type))
+        served = response.headers.get(FINGERPRINT_HEADER)
+        if served is None:
+            raise WorkerFault(f"{DEPENDENCY} does not say which model its vectors are of")
+        if served != model.fingerprint:
+            raise _ModelChanged(model.fingerprint, served)
+        if len(response.content) < _THREAD_FROM_BYTES:
+            return read_vectors(response.content, len(inputs), model.dim)
+        return await asyncio.to_thread(read_vectors, response.content, len(inputs), model.dim)

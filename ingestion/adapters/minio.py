@@ -75,7 +75,7 @@ class MinioBlobStore:
     def __init__(self, settings: S3Settings) -> None:
         self._settings = settings
         self._bucket = settings.s3_bucket
-        self._threads = Threads(settings.s3_concurrency)
+        self._threads = Threads(settings.s3_concurrency, stage="objects")
 
     async def __aenter__(self) -> Self:
         self._pool = urllib3.PoolManager(

@@ -15,8 +15,11 @@ from pymongo.errors import DuplicateKeyError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
+from ingestion.adapters.mongo_collections import MongoCollections
+from ingestion.adapters.mongo_generations import MongoGenerations
 from ingestion.adapters.mongo_inventory import PAGE_KEYS, MongoInventory
 from ingestion.adapters.mongo_ledger import MongoLedger
+from ingestion.adapters.mongo_packing import MongoPacking
 from ingestion.adapters.mongo_records import (
     document_of,
     page_of,
@@ -25,7 +28,8 @@ from ingestion.adapters.mongo_records import (
     translated,
 )
 from ingestion.adapters.mongo_upkeep import MongoUpkeep
-from ingestion.errors import BadRequest, Conflict, EmbedderMismatch, WorkerFault
+from ingestion.adapters.mongo_versions import MongoVersions
+from ingestion.errors import BadRequest, Conflict, WorkerFault
 from ingestion.model import Document, DocumentState, PageRecord, sources_of
 from ingestion.settings import MongoSettings
 
@@ -33,7 +37,9 @@ _SELECTION_TIMEOUT_MS: Final = 3_000
 _SOCKET_TIMEOUT_MS: Final = 20_000
 
 
-class MongoDocumentStore(MongoLedger, MongoUpkeep, MongoInventory):
+class MongoDocumentStore(
+    MongoLedger, MongoUpkeep, MongoInventory, MongoCollections, MongoPacking, MongoGenerations, MongoVersions
+):
     """DocumentStore. Reads come from the primary and, like writes, count once a majority has them."""
 
     def __init__(self, settings: MongoSettings) -> None:
@@ -59,6 +65,7 @@ class MongoDocumentStore(MongoLedger, MongoUpkeep, MongoInventory):
         self._collections = database["collections"]
         self._counters = database["counters"]
         self._letters = database["letters"]
+        self._archived = database["archived"]
         return self
 
     async def __aexit__(
@@ -73,6 +80,7 @@ class MongoDocumentStore(MongoLedger, MongoUpkeep, MongoInventory):
         await self._documents.create_index([("collection", 1), ("first_page_key", 1)])
         await self._documents.create_index([("state", 1), ("updated_at", 1)])
         await self._pages.create_index("document_id")
+        await self._archived.create_index("collection")
         try:
             await self._counters.insert_one({"_id": PAGE_KEYS, "next": Int64(1)})
         except DuplicateKeyError:
@@ -97,22 +105,6 @@ class MongoDocumentStore(MongoLedger, MongoUpkeep, MongoInventory):
         return int(counter["next"]) - count
 
     @translated
-    async def bind_collection(self, collection: str, fingerprint: str, dim: int) -> None:
-        binding = {"embedder": fingerprint, "dim": dim}
-        bound = None
-        while bound is None:  # Only a drop between the two steps makes it go round again.
-            try:
-                await self._collections.insert_one({"_id": collection, **binding})
-                return
-            except DuplicateKeyError:
-                bound = await self._collections.find_one({"_id": collection}, {"_id": 0, "embedder": 1, "dim": 1})
-        if bound != binding:
-            raise EmbedderMismatch(
-                f"collection {collection} holds vectors of {bound['embedder']} with {bound['dim']} dimensions, "
-                f"not of {fingerprint} with {dim}"
-            )
-
-    @translated
     async def collection_fingerprint(self, collection: str) -> str | None:
         bound = await self._collections.find_one({"_id": collection})
         return None if bound is None else str(bound["embedder"])
@@ -121,10 +113,6 @@ class MongoDocumentStore(MongoLedger, MongoUpkeep, MongoInventory):
     async def collections(self) -> Sequence[str]:
         bound = await self._collections.find({}, {"_id": 1}).sort("_id", 1).to_list(None)
         return [str(record["_id"]) for record in bound]
-
-    @translated
-    async def drop_collection(self, collection: str) -> None:
-        await self._collections.delete_one({"_id": collection})
 
     @translated
     async def insert(self, document: Document) -> bool:
@@ -156,7 +144,7 @@ class MongoDocumentStore(MongoLedger, MongoUpkeep, MongoInventory):
     @translated
     async def ready_documents(self, document_ids: Collection[str]) -> dict[str, Document]:
         wanted = {"_id": {"$in": list(document_ids)}, "state": DocumentState.READY}
-        found = await self._documents.find(wanted).to_list(None)
+        found = await self._documents.find(wanted, {"story": 0}).to_list(None)
         return {record["_id"]: document_of(record) for record in found}
 
     @translated

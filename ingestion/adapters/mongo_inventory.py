@@ -8,11 +8,13 @@ from typing import Any, Final
 from motor.motor_asyncio import AsyncIOMotorCollection
 
 from ingestion.adapters.mongo_records import Record, document_of, page_of, translated
+from ingestion.generations import FIRST
 from ingestion.model import Document, PageRecord
 from ingestion.ports.inventory import PageTotals
 
 PAGE_KEYS: Final = "page_keys"
 """The counter that page keys are reserved from."""
+_ROWS: Final = {"$ifNull": ["$rows", "$patches"]}
 
 
 class MongoInventory:
@@ -49,10 +51,11 @@ class MongoInventory:
         return [page_of(record) for record in found]
 
     @translated
-    async def page_totals(self, document_ids: Collection[str]) -> dict[str, PageTotals]:
+    async def page_totals(self, document_ids: Collection[str], generation: int = FIRST) -> dict[str, PageTotals]:
+        rows = {"$cond": [{"$eq": ["$next.generation", generation]}, "$next.rows", _ROWS]}
         pipeline: list[Record] = [
             {"$match": {"document_id": {"$in": list(document_ids)}}},
-            {"$group": {"_id": "$document_id", "pages": {"$sum": 1}, "patches": {"$sum": "$patches"}}},
+            {"$group": {"_id": "$document_id", "pages": {"$sum": 1}, "rows": {"$sum": rows}}},
         ]
         found = await self._pages.aggregate(pipeline).to_list(None)
-        return {total["_id"]: PageTotals(int(total["pages"]), int(total["patches"])) for total in found}
+        return {total["_id"]: PageTotals(int(total["pages"]), int(total["rows"])) for total in found}

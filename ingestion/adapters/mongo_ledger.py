@@ -8,12 +8,18 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import structlog
 from motor.motor_asyncio import AsyncIOMotorCollection
 from pymongo import ReturnDocument
+from pymongo.errors import PyMongoError
 
+from ingestion.adapters.mongo_changes import begin_change, change_version, end_change
 from ingestion.adapters.mongo_records import Record, document_of, translated
-from ingestion.errors import Conflict, LeaseHeld, LeaseLost, NotFound
+from ingestion.errors import CollectionArchived, Conflict, LeaseHeld, LeaseLost, NotFound
+from ingestion.generations import FIRST
 from ingestion.model import Document, DocumentState, Event, Failure, sources_of
+
+log = structlog.get_logger(__name__)
 
 _NOW_MS: Final = {"$toLong": "$$NOW"}
 _NO_LEASE: Final = {"owner": "", "lease_until": 0}
@@ -21,9 +27,10 @@ _LONGEST_STORY: Final = 50
 
 
 class MongoLedger:
-    """The part of the document store that moves documents from state to state. `_documents` is set on opening."""
+    """The part of the document store that moves documents from state to state. Its collections are set on opening."""
 
     _documents: AsyncIOMotorCollection[dict[str, Any]]
+    _collections: AsyncIOMotorCollection[dict[str, Any]]
 
     @translated
     async def mark_queued(self, document_id: str) -> None:
@@ -90,8 +97,11 @@ class MongoLedger:
         await self._change_held(document_id, fence, {"lease_until": _ends_in(lease_ms)})
 
     @translated
-    async def plan(self, document_id: str, fence: int, *, dpi: int, stage: str) -> None:
-        await self._change_held(document_id, fence, {"dpi": dpi, "stage": {"$literal": stage}})
+    async def plan(self, document_id: str, fence: int, *, dpi: int, stage: str, generation: int = FIRST) -> Document:
+        is_same = {"$eq": [{"$ifNull": ["$generation", FIRST]}, generation]}
+        pages_done = {"$cond": [is_same, "$pages_done", 0]}
+        planned = {"dpi": dpi, "stage": {"$literal": stage}, "generation": generation, "pages_done": pages_done}
+        return await self._change_held(document_id, fence, planned)
 
     @translated
     async def checkpoint(self, document_id: str, fence: int, pages_done: int) -> None:
@@ -100,7 +110,19 @@ class MongoLedger:
     @translated
     async def finish(self, document_id: str, fence: int) -> Document:
         verdict = {"stage": "", "error": None, "ready_at": "$$NOW", **_told("ready")}
-        return await self._leave(document_id, fence, DocumentState.READY, verdict)
+        collection = await self._collection_of(document_id)
+        await begin_change(self._collections, collection, document_id, fence)
+        try:
+            ready = await self._leave(document_id, fence, DocumentState.READY, verdict)
+        except LeaseLost:
+            await end_change(self._collections, collection, document_id, fence)
+            raise
+        # After any other exception the document may become ready yet; `settle_changes` finds out.
+        try:
+            await end_change(self._collections, collection, document_id, fence)
+        except PyMongoError as error:
+            log.warning("left to be settled", document_id=document_id, collection=collection, cause=str(error))
+        return ready
 
     @translated
     async def postpone(self, document_id: str, fence: int, failure: Failure, delay_ms: int) -> Document:
@@ -135,6 +157,22 @@ class MongoLedger:
         return await self._change(ended, freed) is not None
 
     @translated
+    async def fence_off(self, collection: str) -> list[Document]:
+        held = {"collection": collection, "state": DocumentState.PROCESSING}
+        freed = {
+            "state": DocumentState.QUEUED,
+            "outbox": "pending",
+            "fence": {"$add": ["$fence", 1]},
+            "attempts": {"$max": [0, {"$subtract": ["$attempts", 1]}]},
+            **_NO_LEASE,
+            **_told("taken back for another embedder"),
+        }
+        fenced = []
+        while record := await self._change(held, freed):
+            fenced.append(document_of(record))
+        return fenced
+
+    @translated
     async def story(self, document_id: str) -> list[Event]:
         record = await self._documents.find_one({"_id": document_id}, {"story": 1})
         return [Event(**event) for event in (record or {}).get("story", [])]
@@ -142,13 +180,21 @@ class MongoLedger:
     @translated
     async def begin_delete(self, document_id: str) -> Document:
         deletable = {"_id": document_id, "state": {"$in": sources_of(DocumentState.DELETING)}}
+        await change_version(self._collections, await self._collection_of(document_id))
         record = await self._change(
             deletable, {"state": DocumentState.DELETING, "fence": {"$add": ["$fence", 1]}, **_NO_LEASE}
         )
         record = record or await self._documents.find_one({"_id": document_id})
         if record is None:
             raise NotFound(f"there is no document {document_id}")
+        if record["state"] == DocumentState.ARCHIVED:
+            raise CollectionArchived(f"document {document_id} is in a collection that is being archived or restored")
         return document_of(record)
+
+    async def _collection_of(self, document_id: str) -> str:
+        """The collection of the document, "" where there is no such document."""
+        record = await self._documents.find_one({"_id": document_id}, {"collection": 1})
+        return "" if record is None else str(record["collection"])
 
     async def _leave(self, document_id: str, fence: int, target: DocumentState, changes: dict[str, Any]) -> Document:
         """Give the document up, into state `target`."""

@@ -99,6 +99,6 @@ def page_record_of(page: PageRecord) -> dict[str, Any]:
 
 
 def page_of(record: Record) -> PageRecord:
-    """`text` is empty where the record was read without it."""
-    fields = dict(record)
+    """`text` is empty where the record was read without it. What it comes to in a coming generation is left out."""
+    fields = {name: value for name, value in record.items() if name != "next"}
     return PageRecord(page_key=int(fields.pop("_id")), text=fields.pop("text", ""), **fields)

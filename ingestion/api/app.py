@@ -19,6 +19,7 @@ from ingestion.removal import Remover
 from ingestion.sandbox import Sandbox
 from ingestion.search import Searcher
 from ingestion.submit import Submitter
+from ingestion.usage import Usage
 
 _INSPECT_MEMORY_BYTES: Final = 1024**3
 """Address space of a child that opens an uploaded PDF."""
@@ -34,6 +35,7 @@ def create_app(services: Services, searcher: Searcher) -> FastAPI:
     app.state.remover = Remover(
         services.documents, services.vectors, services.blobs, services.queue, services.progress
     )
+    app.state.usage = Usage(services.documents)
     app.state.readiness = health.Readiness(services)
     app.state.entities = Entities(services.documents, services.vectors)
     problems.install(app)

@@ -10,6 +10,7 @@ from ingestion.bootstrap import Services
 from ingestion.removal import Remover
 from ingestion.search import Searcher
 from ingestion.submit import Submitter
+from ingestion.usage import Usage
 
 
 def _services(request: Request) -> Services:
@@ -32,7 +33,13 @@ def _remover(request: Request) -> Remover:
     return remover
 
 
+def _usage(request: Request) -> Usage:
+    usage: Usage = request.app.state.usage
+    return usage
+
+
 TheServices = Annotated[Services, Depends(_services)]
 TheSubmitter = Annotated[Submitter, Depends(_submitter)]
 TheSearcher = Annotated[Searcher, Depends(_searcher)]
 TheRemover = Annotated[Remover, Depends(_remover)]
+TheUsage = Annotated[Usage, Depends(_usage)]

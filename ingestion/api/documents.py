@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 
 from ingestion.api.context import TheRemover, TheServices
 from ingestion.api.views import DocumentListView, DocumentView
-from ingestion.errors import NotFound
+from ingestion.errors import CollectionArchived, NotFound
 from ingestion.model import check_collection
 
 router = APIRouter(tags=["documents"])
@@ -18,6 +18,8 @@ router = APIRouter(tags=["documents"])
 async def get_document(document_id: str, services: TheServices) -> DocumentView:
     document = await services.documents.get(document_id)
     if document is None:
+        if await services.documents.archived_ids([document_id]):
+            raise CollectionArchived(f"document {document_id} is archived; restore its collection first")
         raise NotFound(f"no document {document_id}")
     return DocumentView.of(document)
 
@@ -29,9 +31,9 @@ async def list_documents(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     after: str | None = None,
 ) -> DocumentListView:
-    """Documents in the order of their ids, of one collection or of all."""
+    """Documents in the order of their ids, of one collection or of all that are not archived."""
     if collection is not None:
-        check_collection(collection)
+        await services.documents.require_active(check_collection(collection))
     found = await services.documents.list(collection, limit=limit + 1, after=after)
     page = found[:limit]
     return DocumentListView(
@@ -48,5 +50,5 @@ async def delete_document(document_id: str, remover: TheRemover) -> None:
 
 @router.delete("/collections/{collection}", status_code=204)
 async def delete_collection(collection: str, remover: TheRemover) -> None:
-    """Remove every document of a collection, and the collection. Answers 204 where there was none."""
+    """Remove every document of a collection, the collection, and its archive. Answers 204 where there was none."""
     await remover.delete_collection(collection)

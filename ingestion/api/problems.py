@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 
 from ingestion.errors import (
     BadRequest,
+    CollectionHeld,
     Conflict,
     DependencyUnavailable,
     FileTooLarge,
@@ -32,6 +33,7 @@ _STATUS: Final[list[tuple[type[IngestError], int]]] = [
     (Unauthorized, 401),
     (NotFound, 404),
     (Conflict, 409),
+    (CollectionHeld, 409),
     (BadRequest, 400),
     (FileTooLarge, 413),
     (PermanentError, 422),

@@ -6,14 +6,15 @@ from dataclasses import asdict
 
 from fastapi import APIRouter
 
-from ingestion.api.context import TheSearcher
+from ingestion.api.context import TheSearcher, TheUsage
 from ingestion.api.views import HitView, SearchRequest, SearchView
 
 router = APIRouter(tags=["search"])
 
 
 @router.post("/collections/{collection}/search")
-async def search(collection: str, wanted: SearchRequest, searcher: TheSearcher) -> SearchView:
+async def search(collection: str, wanted: SearchRequest, searcher: TheSearcher, usage: TheUsage) -> SearchView:
     """The pages of ready documents that answer the query best, best first. An unknown collection has no hits."""
     hits = await searcher.search(collection, wanted.query, wanted.top_k)
+    await usage.note(collection)
     return SearchView(hits=[HitView(**asdict(hit)) for hit in hits])

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from ingestion import metrics
-from ingestion.api.context import TheServices, TheSubmitter
+from ingestion.api.context import TheServices, TheSubmitter, TheUsage
 from ingestion.api.multipart import FileParser
 from ingestion.api.problems import problem, status_of
 from ingestion.api.spool import Limits, Refusal, receive
@@ -19,6 +19,7 @@ from ingestion.bootstrap import Services
 from ingestion.errors import BadRequest, PermanentError
 from ingestion.model import Document, check_collection
 from ingestion.submit import Submitter
+from ingestion.usage import Usage
 
 log = structlog.get_logger(__name__)
 router = APIRouter(tags=["upload"])
@@ -41,26 +42,35 @@ _BODY: Final[dict[str, Any]] = {
 
 @router.post("/collections/{collection}/documents", status_code=202, response_model=UploadView, openapi_extra=_BODY)
 async def upload_documents(
-    collection: str, request: Request, services: TheServices, submitter: TheSubmitter
+    collection: str, request: Request, services: TheServices, submitter: TheSubmitter, usage: TheUsage
 ) -> Response:
     """Upload one PDF or many, in fields `files`. The same file under the same name is the same document."""
-    return await _upload(check_collection(collection), request, services, submitter)
+    return await _upload(check_collection(collection), request, services, submitter, usage)
 
 
 @router.post("/upload/{user}/{conversation}", status_code=202, response_model=UploadView, openapi_extra=_BODY)
 async def upload_to_conversation(
-    user: str, conversation: str, request: Request, services: TheServices, submitter: TheSubmitter
+    user: str,
+    conversation: str,
+    request: Request,
+    services: TheServices,
+    submitter: TheSubmitter,
+    usage: TheUsage,
 ) -> Response:
     """The same under LAYRA's address: the conversation is the collection, and the user is logged."""
     log.info("upload", user=user, collection=conversation)
-    return await _upload(check_collection(conversation), request, services, submitter)
+    return await _upload(check_collection(conversation), request, services, submitter, usage)
 
 
-async def _upload(collection: str, request: Request, services: Services, submitter: Submitter) -> Response:
+async def _upload(
+    collection: str, request: Request, services: Services, submitter: Submitter, usage: Usage
+) -> Response:
     """Files are submitted while the request is still being read, so a request that breaks off has stored some of them.
 
     Repeating it is safe: what was stored is then found.
     """
+    await services.documents.require_active(collection)
+    await usage.note(collection)
     api = services.settings.api
     limits = Limits(max_file_bytes=api.max_file_bytes, max_files=api.max_files_per_upload)
     parser = FileParser(request.headers.get("content-type", ""))

@@ -5,11 +5,13 @@ docstring says what else it raises and whether calling it twice is safe. Objects
 `bootstrap` and nowhere else.
 """
 
+from ingestion.ports.caches import QueryCache
 from ingestion.ports.inventory import BlobEntry, PageTotals
 from ingestion.ports.messaging import DeadLetters, JobQueue, Progress
-from ingestion.ports.pages import Embedder, PageSource, Renderer
+from ingestion.ports.pages import Embedder, EmbedderChoice, PageSource, Renderer
 from ingestion.ports.records import DocumentStore
 from ingestion.ports.stores import BlobStore, VectorStore
+from ingestion.ports.versions import Searchable
 
 __all__ = [
     "BlobEntry",
@@ -17,10 +19,13 @@ __all__ = [
     "DeadLetters",
     "DocumentStore",
     "Embedder",
+    "EmbedderChoice",
     "JobQueue",
     "PageSource",
     "PageTotals",
     "Progress",
+    "QueryCache",
     "Renderer",
+    "Searchable",
     "VectorStore",
 ]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from ingestion.generations import FIRST
 from ingestion.model import Document, PageRecord
 
 
@@ -23,10 +24,10 @@ class BlobEntry:
 
 @dataclass(frozen=True, slots=True)
 class PageTotals:
-    """What the page records of one document come to."""
+    """What the page records of one document come to. `rows` are those that the vector store should hold."""
 
     pages: int
-    patches: int
+    rows: int
 
 
 class RecordInventory(Protocol):
@@ -45,8 +46,8 @@ class RecordInventory(Protocol):
     async def pages_after(self, page_key: int, limit: int) -> Sequence[PageRecord]:
         """The page records with a key above `page_key`, in the order of the keys and without their texts."""
 
-    async def page_totals(self, document_ids: Collection[str]) -> dict[str, PageTotals]:
-        """The totals of those of `document_ids` that have page records."""
+    async def page_totals(self, document_ids: Collection[str], generation: int = FIRST) -> dict[str, PageTotals]:
+        """The totals of those of `document_ids` that have page records, the rows being those of `generation`."""
 
 
 class BlobInventory(Protocol):

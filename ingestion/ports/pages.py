@@ -31,6 +31,16 @@ class Embedder(Protocol):
         """One (tokens, dim) float32 array per query, in order, rows of unit length."""
 
 
+class EmbedderChoice(Protocol):
+    """Embedders of queries, one for each sort of vectors."""
+
+    async def for_fingerprint(self, fingerprint: str) -> Embedder:
+        """The one that embeds with that model.
+
+        Raises EmbedderMismatch where there is none, DependencyUnavailable where there is none among those that answer.
+        """
+
+
 class PageSource(Protocol):
     """A document being rendered. `windows` yields consecutive windows of pages and keeps none of them."""
 

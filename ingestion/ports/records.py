@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
+from ingestion.generations import FIRST
 from ingestion.model import Document, Event, Failure, LetterMark, PageRecord, StaleKind
+from ingestion.ports.collections import CollectionLedger, Packing
+from ingestion.ports.generations import GenerationRecords
 from ingestion.ports.inventory import RecordInventory
+from ingestion.ports.versions import CollectionVersions
 
 
-class DocumentStore(RecordInventory, Protocol):
+class DocumentStore(RecordInventory, CollectionLedger, Packing, GenerationRecords, CollectionVersions, Protocol):
     """The records, and the ledger that says who works on what.
 
     `fence` grows with every claim and every delete. A method that takes a fence does nothing and raises LeaseLost
@@ -18,9 +22,6 @@ class DocumentStore(RecordInventory, Protocol):
 
     async def reserve_page_keys(self, count: int) -> int:
         """Reserve `count` consecutive page keys for good and return the first. Twice reserves two ranges."""
-
-    async def bind_collection(self, collection: str, fingerprint: str, dim: int) -> None:
-        """Remember which embedder filled the collection. Raises EmbedderMismatch where it was another one."""
 
     async def collection_fingerprint(self, collection: str) -> str | None:
         """The embedder bound to the collection, None before its first page."""
@@ -60,8 +61,11 @@ class DocumentStore(RecordInventory, Protocol):
     async def extend(self, document_id: str, fence: int, lease_ms: int) -> None:
         """Heartbeat: move the end of the lease. Raises LeaseLost."""
 
-    async def plan(self, document_id: str, fence: int, *, dpi: int, stage: str) -> None:
-        """Record how the document is being rendered. Raises LeaseLost."""
+    async def plan(self, document_id: str, fence: int, *, dpi: int, stage: str, generation: int = FIRST) -> Document:
+        """Record how the document is being rendered, and for which generation of the collection's vectors.
+
+        Where an attempt before was for another one, no page is done yet. Raises LeaseLost.
+        """
 
     async def checkpoint(self, document_id: str, fence: int, pages_done: int) -> None:
         """Everything up to page `pages_done` is in all stores. Raises LeaseLost."""
@@ -113,7 +117,7 @@ class DocumentStore(RecordInventory, Protocol):
     async def begin_delete(self, document_id: str) -> Document:
         """Any state becomes `deleting`, and the fence moves on, so that a worker's late writes are refused.
 
-        Safe to repeat. Raises NotFound.
+        Safe to repeat. Raises NotFound, CollectionArchived where it is frozen for an archive.
         """
 
     async def remove(self, document_id: str) -> None:
@@ -130,8 +134,5 @@ class DocumentStore(RecordInventory, Protocol):
 
     async def ready_documents(self, document_ids: Collection[str]) -> dict[str, Document]:
         """Those of `document_ids` that are `ready`, with the state read from the primary."""
-
-    async def drop_collection(self, collection: str) -> None:
-        """Forget the embedder of a collection that has no documents any more."""
 
     async def ping(self) -> None: ...

@@ -62,6 +62,12 @@ class VectorStore(RowInventory, Protocol):
     async def delete_pages(self, collection: str, first_page_key: int, count: int) -> None:
         """Remove every row of `count` pages from `first_page_key` on. An unknown collection is no error."""
 
+    async def read_pages(self, collection: str, page_keys: range) -> dict[int, Vectors]:
+        """The rows of these pages, of those that have any: (rows, dim) float32 by page key, in the order of patches.
+
+        All at once in memory: the caller asks for few pages at a time. Strongly consistent.
+        """
+
     async def count_rows(self, collection: str, first_page_key: int, count: int) -> int:
         """How many rows these pages have, strongly consistent."""
 
@@ -70,5 +76,11 @@ class VectorStore(RowInventory, Protocol):
 
     async def drop(self, collection: str) -> None:
         """Remove the collection. An unknown one is no error."""
+
+    async def point(self, collection: str, index: str) -> None:
+        """Let others find `index` under the name of `collection` as well, which has no index of its own any more.
+
+        Twice is safe.
+        """
 
     async def ping(self) -> None: ...

@@ -21,7 +21,7 @@ import pypdfium2
 from ingestion.model import Vectors
 from ingestion.vectors import maxsim
 from tests.benchmarks.retrieval import TOP, outline
-from workers.embedding.local import LocalEmbedder
+from workers.embedding.local import open_local
 from workers.embedding.pooling import pool
 
 FACTORS = (1, 2, 3, 4)
@@ -46,15 +46,15 @@ def quality(found: np.ndarray) -> tuple[float, float]:
 
 
 async def measure(paths: Sequence[Path], every: int) -> None:
-    embedder = LocalEmbedder()
     texts: list[str] = []
     titles: list[tuple[str, int]] = []
     for path in paths:
         first = len(texts)
         texts += texts_of(path)
         titles += [(title, first + number - 1) for title, number in outline(path, every)]
-    pages = await embedder.embed_documents(texts)
-    queries = await embedder.embed_queries([title for title, _ in titles])
+    async with open_local() as embedder:
+        pages = await embedder.embed_documents(texts)
+        queries = await embedder.embed_queries([title for title, _ in titles])
     right = [page for _, page in titles]
     print(f"{len(pages)} pages, {sum(map(len, pages))} vectors, {len(queries)} queries")
     print(f"| factor | vectors | recall@{TOP} | nDCG@{TOP} | nDCG retained |\n|---|---|---|---|---|")

@@ -24,7 +24,7 @@ import psutil
 import pypdfium2
 
 from ingestion.model import Page
-from workers.embedding.local import LocalEmbedder
+from workers.embedding.local import open_local
 
 SAMPLE_EVERY_S: Final = 0.2
 WINDOW_PAGES: Final = 8
@@ -121,13 +121,17 @@ def embed_cpu_s(content: bytes, pages: int) -> float:
     with pypdfium2.PdfDocument(content) as pdf:
         texts = [pdf[index].get_textpage().get_text_bounded() for index in range(pages)]
     windows = [texts[first : first + WINDOW_PAGES] for first in range(0, pages, WINDOW_PAGES)][::every]
-    embedder = LocalEmbedder()
     batches = [[Page(1, 0, 0, b"", text) for text in window] for window in windows]
-    asyncio.run(embedder.embed_pages(batches[0]))  # the first call sets up threads and buffers
-    before_s = time.process_time()
-    for batch in batches:
-        asyncio.run(embedder.embed_pages(batch))
-    return (time.process_time() - before_s) / sum(map(len, batches))
+    return asyncio.run(_embedding_cpu_s(batches)) / sum(map(len, batches))
+
+
+async def _embedding_cpu_s(batches: list[list[Page]]) -> float:
+    async with open_local() as embedder:
+        await embedder.embed_pages(batches[0])  # the first call sets up threads and buffers
+        before_s = time.process_time()
+        for batch in batches:
+            await embedder.embed_pages(batch)
+        return time.process_time() - before_s
 
 
 def show(rows: list[Row], embed_s: list[float]) -> None:

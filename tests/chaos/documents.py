@@ -24,7 +24,7 @@ class Source:
     texts: tuple[str, ...]
     is_poison: bool = False
 
-    def rows(self, page_number: int) -> int:
+    def patches(self, page_number: int) -> int:
         """How many vectors page `page_number` (from 1) has: one per word."""
         return len(re.findall(r"\w+", self.texts[page_number - 1]))
 

@@ -14,10 +14,12 @@ import uvicorn
 from fastapi import HTTPException
 
 from ingestion.model import Page, Vectors
+from ingestion.settings import ServingSettings
 from tests.chaos.documents import FLAKY
 from tests.embedders import WordEmbedder
 from tests.waiting import wait_until
-from workers.embedding.service import create_service
+from workers.embedding.serving.app import create_service
+from workers.embedding.serving.service import EmbeddingService
 
 _START_S: Final = 20.0
 _FLAKY_FAILURES: Final = 4
@@ -55,7 +57,7 @@ class EmbeddingServer:
         self.embedder = CountingEmbedder(embed_s)
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._socket.getsockname()[1]}"
-        service = create_service(self.embedder, model_id="words")
+        service = create_service(EmbeddingService(self.embedder, ServingSettings(), model_id="words"))
         self._server = uvicorn.Server(uvicorn.Config(service, log_config=None, access_log=False, lifespan="off"))
         self._thread = threading.Thread(target=self._run, name="embedding", daemon=True)
 

@@ -14,15 +14,17 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Any, Final
 
+import numpy as np
+
 from ingestion.model import ROWS_PER_PAGE, DocumentState, document_prefix, image_key, vectors_key
+from ingestion.vectors import encode_blob
 from tests.chaos.rig import Rig
 from tests.chaos.stores import Contents, read_stores
 
 _WATCH_EVERY_S: Final = 1.0
-_BLOB_HEADER_BYTES: Final = 8
-_BF16_BYTES: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +163,7 @@ def _judge_contents(rig: Rig, records: dict[str, dict[str, Any]], contents: Cont
     expected_sizes: dict[str, int | None] = {}
     tolerated_prefixes: list[str] = []
     tolerated_keys: set[int] = set()
-    dim = rig.embedding.embedder.dim
+    dim, vectors = rig.embedding.embedder.dim, rig.settings.vectors
     for id_, record in records.items():
         source, first = rig.sources[id_], record["first_page_key"]
         if record["state"] != DocumentState.READY:
@@ -170,11 +172,12 @@ def _judge_contents(rig: Rig, records: dict[str, dict[str, Any]], contents: Cont
             continue
         expected_sizes[record["object_key"]] = len(source.content)
         for number in range(1, record["pages"] + 1):
-            key, rows = first + number - 1, source.rows(number)
-            expected_pages.add((key, id_, number, rows))
-            expected_rows |= {key * ROWS_PER_PAGE + patch for patch in range(rows)}
+            key, patches = first + number - 1, source.patches(number)
+            expected_pages.add((key, id_, number, patches))
+            expected_rows |= {key * ROWS_PER_PAGE + row for row in range(ceil(patches / vectors.index_pooling))}
             expected_sizes[image_key(id_, number, "webp")] = None
-            expected_sizes[vectors_key(id_, number)] = _BLOB_HEADER_BYTES + rows * dim * _BF16_BYTES
+            blob = encode_blob(np.zeros((patches, dim), np.float32), vectors.blob_precision)
+            expected_sizes[vectors_key(id_, number)] = len(blob)
     rows_of_others = {pk for pk in contents.rows if pk // ROWS_PER_PAGE in tolerated_keys}
     pages_of_others = {page for page in contents.pages if page[0] in tolerated_keys}
     objects_of_others = {key for key in contents.objects if key.startswith(tuple(tolerated_prefixes))}

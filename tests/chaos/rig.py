@@ -51,6 +51,7 @@ _SETTLED: Final = [state.value for state in DocumentState if state.is_settled]
 
 WORKER_SETTINGS: Final = {
     "PAGEMILL_EMBEDDER": "remote",
+    "PAGEMILL_IMAGE_FORMAT": "webp",  # what the audit looks for
     "PAGEMILL_DPI_POLICY": "fixed",
     "PAGEMILL_FIXED_DPI": "40",
     "PAGEMILL_RENDER_WINDOW_PAGES": "2",

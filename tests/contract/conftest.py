@@ -2,41 +2,20 @@
 
 from __future__ import annotations
 
-import signal
-import socket
-import subprocess
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, closing
-from pathlib import Path
+from collections.abc import AsyncIterator
 
-import psutil
 import pytest
+import pytest_asyncio
 from motor.motor_asyncio import AsyncIOMotorClient
-from pymilvus import MilvusClient
-from pymilvus.exceptions import MilvusException
 
 from ingestion.adapters.mongo import MongoDocumentStore
 from ingestion.bootstrap import Services, open_services
 from ingestion.prepare import prepare
 from ingestion.settings import Settings
-from tests.conftest import clean_environment
 from tests.pipelines import COLLECTION
-from tests.waiting import wait_until
-
-_MILVUS_SERVER = Path(__file__).parents[2] / ".milvus-venv" / "bin" / "milvus-server"
-_START_S = 90.0
-_STOP_S = 20.0
-_PORT_OPTIONS = (
-    "--proxy-port",
-    "--proxy-internal-port",
-    "--root-coord-port",
-    "--query-coord-port",
-    "--query-node-port",
-    "--index-coord-port",
-    "--index-node-port",
-    "--data-coord-port",
-    "--data-node-port",
-)
+from workers.stack import milvus_server as milvus_wheel
+from workers.stack.datadir import DataDir
+from workers.stack.supervise import StackError, Supervised
 
 
 @pytest.fixture
@@ -58,67 +37,20 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
         await services.vectors.drop(COLLECTION)
 
 
-@pytest.fixture(scope="session")
-def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URI of a real Milvus server on ports of its own."""
-    if not _MILVUS_SERVER.exists():
-        pytest.skip("no real Milvus server: `make milvus-server` installs it")
-    data = tmp_path_factory.mktemp("milvus")
-    etcd_client, etcd_peer, *ports = _free_ports(2 + len(_PORT_OPTIONS))
-    options = [text for option, port in zip(_PORT_OPTIONS, ports, strict=True) for text in (option, str(port))]
-    with (data / "server.log").open("wb") as log:
-        server = psutil.Popen(
-            [str(_MILVUS_SERVER), "--data", str(data / "data"), *options],
-            # The ports of the etcd inside it can be set in no other way.
-            env={**clean_environment(), "ETCD_CONFIG_PATH": str(_etcd_config(data, etcd_client, etcd_peer))},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
-    uri = f"http://127.0.0.1:{ports[0]}"
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """The URI of a real Milvus server, as `pagemill up --milvus server` runs it."""
+    data_dir = DataDir(tmp_path_factory.mktemp("milvus"))
+    data_dir.make(milvus_wheel.FOLDER)
+    ports = data_dir.ports(("milvus", *milvus_wheel.PORTS))
     try:
-        wait_until(lambda: _answers(uri) or server.poll() is not None, _START_S)
-        assert server.poll() is None, (data / "server.log").read_text()
-        yield uri
+        spec = milvus_wheel.spec(data_dir.root / milvus_wheel.FOLDER, ports)
+    except StackError as missing:
+        pytest.skip(f"no real Milvus server: {missing.message}")
+    server = Supervised(spec, data_dir.log_path("milvus"))
+    await server.start()
+    try:
+        await server.wait_ready()
+        yield f"http://127.0.0.1:{ports['milvus']}"
     finally:
-        _stop(server)
-
-
-def _answers(uri: str) -> bool:
-    try:
-        with closing(MilvusClient(uri=uri, timeout=2)) as client:
-            client.list_collections(timeout=2)
-    except MilvusException:
-        return False
-    return True
-
-
-def _stop(server: psutil.Popen) -> None:
-    """SIGINT, because the launcher ends the server it started on that signal only; what is left is killed."""
-    family = [server, *server.children(recursive=True)]
-    server.send_signal(signal.SIGINT)
-    _, left = psutil.wait_procs(family, timeout=_STOP_S)
-    for process in left:
-        process.kill()
-    psutil.wait_procs(left)
-
-
-def _etcd_config(folder: Path, client_port: int, peer_port: int) -> Path:
-    client, peer = (f"http://127.0.0.1:{port}" for port in (client_port, peer_port))
-    config = folder / "etcd.yaml"
-    config.write_text(
-        f"name: test\n"
-        f"data-dir: {folder / 'etcd'}\n"
-        f"listen-client-urls: {client}\n"
-        f"advertise-client-urls: {client}\n"
-        f"listen-peer-urls: {peer}\n"
-        f"initial-advertise-peer-urls: {peer}\n"
-        f"initial-cluster: test={peer}\n"
-    )
-    return config
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [listener.getsockname()[1] for listener in sockets]
+        await server.stop()

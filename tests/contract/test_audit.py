@@ -176,7 +176,7 @@ async def test_a_lost_record_leaves_orphans_in_every_store(shelf: Shelf) -> None
 async def test_rows_of_a_collection_that_is_gone_are_missing(shelf: Shelf) -> None:
     """As when a document gets ready while its collection is being deleted."""
     await shelf.services.vectors.drop(shelf.collection)
-    await shelf.services.documents.drop_collection(shelf.collection)
+    await shelf.records["collections"].delete_one({"_id": shelf.collection})
     assert [(found.document_id, found.what) for found in await shelf.findings()] == [
         ("d1", "0 rows in place of 20"),
         ("d2", "0 rows in place of 15"),

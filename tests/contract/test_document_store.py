@@ -11,6 +11,7 @@ from motor.motor_asyncio import AsyncIOMotorClient
 
 from ingestion.adapters.mongo import MongoDocumentStore
 from ingestion.errors import BadRequest, DependencyUnavailable, EmbedderMismatch, WorkerFault
+from ingestion.generations import Binding
 from ingestion.settings import MongoSettings, Settings
 from tests.documents import FAILURE, LEASE_MS, S, document, in_state, page
 
@@ -42,10 +43,11 @@ async def test_records_have_the_fields_that_were_agreed_upon(store: MongoDocumen
         *("_id", "collection", "filename", "object_key", "sha256", "size_bytes", "state", "stage", "pages"),
         *("pages_done", "first_page_key", "dpi", "attempts", "fence", "owner", "lease_until", "outbox", "error"),
         *("letter", "story", "created_at", "updated_at", "ready_at"),
+        *("generation", "next_generation", "next_pages_done"),
     }
     assert found["error"] == {"code": FAILURE.code, "stage": FAILURE.stage, "message": FAILURE.message}
     assert set(stored_page) == {
-        *("_id", "document_id", "page_number", "width_px", "height_px", "patches", "image_key", "text")
+        *("_id", "document_id", "page_number", "width_px", "height_px", "patches", "rows", "image_key", "text")
     }
 
 
@@ -117,7 +119,8 @@ async def test_a_collection_keeps_its_first_embedder(store: MongoDocumentStore) 
         with pytest.raises(EmbedderMismatch, match="minilm"):
             await store.bind_collection("c", *other)
     assert await store.collection_fingerprint("c") == "minilm"
-    await store.drop_collection("c")
+    await store.hold_collection("c", "token", lease_ms=60_000)
+    await store.forget_collection("c", "token")
     await store.bind_collection("c", "colqwen", 128)
     assert await store.collection_fingerprint("c") == "colqwen"
 
@@ -128,7 +131,7 @@ async def test_of_two_embedders_at_once_one_is_refused(store: MongoDocumentStore
     winner = await store.collection_fingerprint("c")
     refused = {name for name, result in zip(names, results, strict=True) if isinstance(result, EmbedderMismatch)}
     assert refused == {"one", "two"} - {winner}
-    assert results.count(None) == 5
+    assert sum(isinstance(result, Binding) for result in results) == 5
 
 
 async def test_pages_are_replaced_by_key(store: MongoDocumentStore) -> None:

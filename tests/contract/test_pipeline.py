@@ -10,7 +10,7 @@ import pytest
 
 from ingestion.bootstrap import Services
 from ingestion.errors import DependencyUnavailable, LeaseHeld
-from ingestion.model import DocumentState, document_prefix
+from ingestion.model import DocumentState, document_prefix, image_key
 from ingestion.removal import Remover
 from ingestion.search import Searcher
 from tests.pipelines import (
@@ -78,6 +78,19 @@ async def test_after_an_outage_work_goes_on_behind_the_checkpoint_and_no_attempt
     assert (ready.state, ready.attempts) == (DocumentState.READY, 1)
     assert embedder.seen[len(seen_before) :] == list(range(between.pages_done + 1, 11))
     await assert_stores_hold_exactly(services, ready)
+
+
+async def test_a_picture_that_an_earlier_attempt_left_in_another_format_does_not_stay(
+    services: Services, tmp_path: Path
+) -> None:
+    document = await submitted(services, tmp_path / "two.pdf", pages=2)
+    await claim_and_die(services, document)
+    await services.blobs.put(image_key(document.id, 2, "jpeg"), b"drawn by another engine", "image/jpeg")
+    async with asyncio.timeout(DEADLINE_S):
+        while (await read(services, document)).state is not DocumentState.READY:
+            with suppress(LeaseHeld):
+                await pipeline(services, ScriptedEmbedder()).run(job(document))
+    await assert_stores_hold_exactly(services, await read(services, document))
 
 
 async def test_a_file_that_cannot_be_rendered_fails_with_code_stage_and_cause(

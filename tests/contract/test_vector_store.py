@@ -14,7 +14,7 @@ import pytest
 from pymilvus import MilvusClient
 
 from ingestion.adapters.milvus import MilvusVectorStore, index_name
-from ingestion.errors import DependencyUnavailable, EmbedderMismatch, IngestError, WorkerFault
+from ingestion.errors import DependencyUnavailable, EmbedderMismatch, IndexUnsupported, IngestError, WorkerFault
 from ingestion.model import ROWS_PER_PAGE, Page, PageVectors, Vectors
 from ingestion.settings import MilvusSettings, Settings
 
@@ -96,6 +96,19 @@ async def test_scores_are_inner_products_best_first(store: MilvusVectorStore, ow
     for token, hits in zip(query, await store.search(own_collection, query, 10), strict=True):
         assert {page_key for page_key, _ in hits} == {7}
         np.testing.assert_allclose([score for _, score in hits], np.sort(rows @ token)[::-1][:10], atol=1e-5)
+
+
+async def test_rows_are_read_back_bit_by_bit_and_in_order(store: MilvusVectorStore, first_key: int) -> None:
+    counts = {first_key: 3, first_key + 2: 1, first_key + 3: 9}
+    pages = {key: unit_rows(count, seed=key) for key, count in counts.items()}
+    await store.upsert(SHARED, [page_of(key, vectors) for key, vectors in reversed(pages.items())])
+    read = await store.read_pages(SHARED, range(first_key, first_key + 3))
+    assert list(read) == [first_key, first_key + 2]
+    for key, vectors in read.items():
+        np.testing.assert_array_equal(vectors, pages[key])
+        assert vectors.dtype == np.float32
+    assert await store.read_pages(SHARED, range(first_key + 4, first_key + 900)) == {}
+    assert await store.read_pages("unknown", range(1, 9)) == {}
 
 
 async def test_writing_twice_is_the_same_as_once(store: MilvusVectorStore, first_key: int) -> None:
@@ -225,6 +238,31 @@ async def test_a_collection_that_the_server_has_released_is_loaded_again(
 async def test_another_dimension_is_refused(store: MilvusVectorStore) -> None:
     with pytest.raises(EmbedderMismatch):
         await store.ensure(SHARED, DIM + 1)
+
+
+async def test_an_index_of_shorter_vectors_finds_the_same_where_the_server_has_it(
+    milvus: MilvusSettings, own_collection: str
+) -> None:
+    vectors = unit_rows(200, seed=9)
+    async with MilvusVectorStore(milvus.model_copy(update={"index_type": "HNSW_SQ"})) as store:
+        try:
+            await store.ensure(own_collection, DIM)
+        except IndexUnsupported as error:
+            assert "PAGEMILL_INDEX_TYPE=HNSW_SQ" in error.message
+            assert "2.3.5" in error.message, "only a server from before 2.5 may lack it"
+            return
+        await store.upsert(own_collection, [page_of(n, vectors[50 * n : 50 * n + 50]) for n in range(4)])
+        assert await found_pages(store, own_collection, vectors) == [[n] for n in range(4) for _ in range(50)]
+
+
+async def test_milvus_lite_is_not_asked_for_what_it_would_make_something_else_of(
+    uri: str, milvus: MilvusSettings, own_collection: str
+) -> None:
+    async with MilvusVectorStore(
+        milvus.model_copy(update={"index_type": "HNSW_SQ", "index_sq_type": "BF16"})
+    ) as store:
+        with pytest.raises(IndexUnsupported, match=r"PAGEMILL_INDEX_(SQ_)?TYPE="):
+            await store.ensure(own_collection, DIM)
 
 
 async def test_a_collection_dropped_by_another_process_is_noticed_and_made_again(

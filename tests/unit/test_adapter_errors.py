@@ -8,6 +8,7 @@ from typing import Any
 
 import bson.errors
 import grpc
+import httpx
 import minio.error
 import pymilvus.exceptions
 import pymongo.errors
@@ -15,7 +16,7 @@ import pytest
 import redis.exceptions
 import urllib3.exceptions
 
-from ingestion.adapters import milvus_errors, mongo_records
+from ingestion.adapters import embedding_requests, milvus_errors, mongo_records
 from ingestion.adapters import minio as minio_adapter
 from ingestion.adapters import redis as redis_adapter
 from ingestion.errors import (
@@ -105,6 +106,35 @@ def test_every_grpc_status_is_translated(status: grpc.StatusCode) -> None:
 @pytest.mark.parametrize("kind", family(redis.exceptions.RedisError))
 def test_every_redis_exception_is_translated(kind: type[Exception]) -> None:
     assert isinstance(redis_adapter.translate(instance(kind)), RetryableError)
+
+
+@pytest.mark.parametrize("kind", family(httpx.TransportError))
+def test_every_failure_on_the_way_to_the_embedding_service_is_an_outage(kind: type[httpx.TransportError]) -> None:
+    assert isinstance(embedding_requests.translate(kind("cause")), DependencyUnavailable)
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (400, BadRequest),
+        (413, BadRequest),
+        (422, BadRequest),
+        (401, DependencyUnavailable),
+        (404, DependencyUnavailable),
+        (429, DependencyUnavailable),
+        (502, DependencyUnavailable),
+        (503, DependencyUnavailable),
+        (504, DependencyUnavailable),
+        (500, WorkerFault),
+    ],
+)
+def test_the_embedding_services_refusals_are_told_apart(status: int, expected: type[IngestError]) -> None:
+    response = httpx.Response(status, text="cause", request=httpx.Request("POST", "http://embedder"))
+    with pytest.raises(httpx.HTTPStatusError) as refused:
+        response.raise_for_status()
+    translated = embedding_requests.translate(refused.value)
+    assert type(translated) is expected
+    assert "cause" in translated.message
 
 
 def test_a_server_that_does_not_answer_is_unavailable() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -26,6 +27,7 @@ from tests.staged import (
     vectors_of,
 )
 from tests.waiting import wait_until
+from workers.embedding.grouping import URGENT_IN_A_ROW
 
 
 async def test_callers_share_batches_and_each_gets_its_own_in_order() -> None:
@@ -51,16 +53,19 @@ async def test_nothing_in_nothing_out() -> None:
     calls=st.lists(st.lists(st.integers(1, 900), min_size=1, max_size=12), min_size=1, max_size=6),
     batch_cost=st.integers(50, 4000),
     capacity=st.integers(900, 4000),
+    forward_threads=st.integers(1, 3),
 )
 def test_everybody_gets_the_right_vectors_whatever_the_sizes(
-    calls: list[list[int]], batch_cost: int, capacity: int
+    calls: list[list[int]], batch_cost: int, capacity: int, forward_threads: int
 ) -> None:
     async def run() -> None:
         model = StagedFake(capacity)
         names_left = iter(range(1000))
         handed_in = [[Sheet(next(names_left), cost) for cost in call] for call in calls]
-        async with running(model, batch_cost) as batcher:
-            found = await asyncio.gather(*(batcher.embed(call) for call in handed_in))
+        async with running(model, batch_cost, forward_threads=forward_threads) as batcher:
+            found = await asyncio.gather(
+                *(batcher.embed(call, urgent=number % 2 == 1) for number, call in enumerate(handed_in))
+            )
         assert [names(vectors) for vectors in found] == [[sheet.name for sheet in call] for call in handed_in]
         assert sorted(model.computed) == list(range(sum(map(len, calls)))), "each once"
 
@@ -147,6 +152,57 @@ async def test_a_page_of_another_caller_does_not_wait_for_a_long_document() -> N
         assert names(await short) == [9999]
         assert model.computed.index(9999) < 100
         await long
+
+
+async def test_what_is_urgent_goes_before_all_that_waits_and_shares_its_batch_with_nothing_else() -> None:
+    model = StagedFake()
+    async with running(model) as batcher:
+        with held(model.forwarding):
+            documents = embedding(batcher, sheets(200))
+            await until(lambda: len(model.prepared) >= 30)  # no more of them is prepared
+            queries = [embedding(batcher, [Sheet(900 + number, 20)], urgent=True) for number in range(5)]
+            await until(lambda: {900, 901, 902, 903, 904} <= set(model.prepared))
+        assert [names(await query) for query in queries] == [[900], [901], [902], [903], [904]]
+        assert names(await documents) == list(range(200))
+    urgent = [sorted(sheet.name for sheet in batch) for batch in model.batches if batch[0].name >= 900]
+    assert urgent == [[900, 901, 902, 903, 904]], "together, and with no page"
+    assert model.batches[1][0].name >= 900, "first of all that waited"
+
+
+async def test_a_steady_stream_of_urgent_items_does_not_starve_the_rest() -> None:
+    model = StagedFake()
+    async with running(model, batch_cost=100) as batcher:
+        with held(model.forwarding):
+            document = embedding(batcher, sheets(3))
+            queries = [embedding(batcher, [sheet], urgent=True) for sheet in sheets(60, first=100)]
+            await until(lambda: model.forwarding.entered)
+        assert names(await document) == [0, 1, 2]
+        await asyncio.gather(*queries)
+    turns = [place for place, name in enumerate(model.computed) if name < 100]
+    assert all(later - earlier <= URGENT_IN_A_ROW + 1 for earlier, later in pairwise([-1, *turns]))
+
+
+@pytest.mark.parametrize("urgent", [False, True])
+async def test_several_devices_compute_side_by_side(urgent: bool) -> None:
+    model = StagedFake()
+    async with running(model, batch_cost=100, forward_threads=3) as batcher:
+        with held(model.forwarding):
+            task = embedding(batcher, sheets(9), urgent=urgent)
+            await until(lambda: model.forwarding.entered == 3)
+        assert names(await task) == list(range(9))
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("embed-")] == []
+
+
+async def test_one_device_of_several_that_breaks_leaves_nobody_waiting_and_no_thread() -> None:
+    model = StagedFake()
+    async with running(model, batch_cost=100, forward_threads=3) as batcher:
+        bad = embedding(batcher, [Sheet(1, raises={"forward": SystemExit("driver gone")}), *sheets(40, first=2)])
+        others = [embedding(batcher, sheets(40, first=100 * number)) for number in range(1, 4)]
+        with pytest.raises(WorkerFault, match="driver gone"):
+            await bad
+        for result in await asyncio.gather(*others, return_exceptions=True):
+            assert isinstance(result, list | WorkerFault)
+        await until(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("embed-")])
 
 
 async def test_an_item_that_cannot_be_prepared_fails_its_caller_alone() -> None:

@@ -99,7 +99,7 @@ async def test_opened_from_settings_it_says_what_it_is_and_the_largest_page_fits
         ({"colqwen_prompt_tokens": "drop"}, {}),
         ({"colqwen_max_tokens": 700}, {}),
         ({"token_pooling": 2}, {}),
-        ({}, {"renderer": "pdfium"}),
+        ({}, {"renderer": "poppler"}),
         ({}, {"dpi_policy": "granular"}),
         ({}, {"dpi_policy": "fixed"}),
         ({}, {"dpi_policy": "fixed", "fixed_dpi": 300}),

@@ -143,8 +143,11 @@ def test_env_example_names_every_variable_with_its_default() -> None:
     assert {name: text for (name, kind), text in used.items() if kind == "-"} == composefile.documented_defaults()
 
 
-def test_the_embedder_holds_no_secret() -> None:
-    assert not set(environment(SERVICES["embedder"]).values()) & set(composefile.filled_in().values())
+def test_the_embedder_holds_no_secret_but_that_of_its_cache() -> None:
+    given = " ".join(map(str, composefile.source()["services"]["embedder"]["environment"].values()))
+    assert set(re.findall(r"\$\{([A-Z0-9_]+):\?", given)) == {"REDIS_PASSWORD"}
+    redis_urls = {environment(SERVICES[service])["PAGEMILL_REDIS_URL"] for service in ("embedder", "api")}
+    assert len(redis_urls) == 1
 
 
 def test_services_wait_for_services_that_can_become_what_they_wait_for() -> None:
@@ -177,8 +180,19 @@ def test_every_server_keeps_its_data_in_a_declared_volume() -> None:
 
 def test_mounted_files_are_there() -> None:
     sources = [v.split(":")[0] for s in SERVICES.values() for v in s.get("volumes", []) if v.startswith(".")]
-    assert len(sources) == 3
+    assert len(sources) == 4
     assert all((ROOT / source).is_dir() for source in sources)
+
+
+def test_the_proxy_stands_before_the_embedders_where_clients_can_be_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    shipped = (ROOT / "deploy/nginx/embedder.conf").read_text()
+    embedder = settings_of("embedder", monkeypatch)
+    assert f"server embedder:{embedder.embedder.embedder_port} " in shipped
+    (port,) = re.findall(r"listen (\d+);", shipped)
+    assert SERVICES["embedder-proxy"]["healthcheck"]["test"][-1] == f"http://127.0.0.1:{port}/ready"
+    assert f"http://embedder-proxy:{port}" in (ROOT / ".env.example").read_text()
+    assert not {"ports", "container_name", "hostname"} & set(SERVICES["embedder"])
+    assert shipped.count(f"{embedder.serving.embed_max_body_bytes // 1024**2}m;") == 2, "of a body, in memory"
 
 
 @pytest.mark.parametrize("service", ["worker", "worker-gpu"])

@@ -142,3 +142,22 @@ async def test_closing_early_cancels_the_calls_that_are_under_way() -> None:
         assert await anext(results) == 0
         await asyncio.sleep(0)
     assert cancelled == [1, 2]
+
+
+async def test_a_result_does_not_wait_for_the_next_item() -> None:
+    more = asyncio.Event()
+
+    async def one_and_later_another() -> AsyncGenerator[int, None]:
+        yield 1
+        await more.wait()
+        yield 2
+
+    async def same(number: int) -> int:
+        return number
+
+    seen = []
+    async with asyncio.timeout(5), aclosing(in_order(same, one_and_later_another(), width=3)) as results:
+        async for one in results:
+            seen.append(one)
+            more.set()
+    assert seen == [1, 2]

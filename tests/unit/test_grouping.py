@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.embedding.grouping import Budget, choose
+from workers.embedding.grouping import Budget, UrgentFirst, choose
 
 COSTS = st.lists(st.integers(1, 1200) | st.sampled_from([24, 400, 736, 752]), min_size=1, max_size=80)
 BUDGETS = st.integers(1, 8000)
@@ -120,3 +120,17 @@ def test_the_budget_stays_between_one_and_its_limit(events: list[int | bool | No
         else:
             budget.did_not_fit(min(event, budget.current))
         assert 1 <= budget.current <= 8000
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=100), st.integers(1, 9))
+def test_urgent_goes_first_and_the_rest_gets_a_turn_in_so_many(
+    arrivals: list[tuple[bool, bool]], in_a_row: int
+) -> None:
+    order = UrgentFirst(in_a_row)
+    overtaken = 0
+    for urgent, rest in arrivals:
+        goes_first = order.is_urgent_next(urgent=urgent, rest=rest)
+        assert goes_first == (urgent and not (rest and overtaken == in_a_row))
+        order.took(urgent=goes_first, rest_waits=rest)
+        overtaken = overtaken + 1 if goes_first and rest else 0
+        assert overtaken <= in_a_row

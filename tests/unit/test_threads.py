@@ -11,7 +11,7 @@ from ingestion.adapters.threads import Threads
 
 
 async def test_a_result_and_an_exception_come_back() -> None:
-    threads = Threads(2)
+    threads = Threads(2, stage="test")
     for call in (threads.read, threads.write):
         assert await call(lambda: 7) == 7
         with pytest.raises(ZeroDivisionError):
@@ -25,7 +25,7 @@ async def test_a_cancelled_write_is_waited_for_however_often_it_is_cancelled() -
         begun.set()
         go_on.wait(10)
 
-    task = asyncio.create_task(Threads(1).write(write))
+    task = asyncio.create_task(Threads(1, stage="test").write(write))
     await asyncio.to_thread(begun.wait, 10)
     for _ in range(3):
         task.cancel()
@@ -43,7 +43,7 @@ async def test_a_cancelled_read_is_left_at_once() -> None:
         begun.set()
         go_on.wait(10)
 
-    task = asyncio.create_task(Threads(1).read(read))
+    task = asyncio.create_task(Threads(1, stage="test").read(read))
     await asyncio.to_thread(begun.wait, 10)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -53,7 +53,7 @@ async def test_a_cancelled_read_is_left_at_once() -> None:
 
 
 async def test_a_write_that_has_not_begun_when_it_is_cancelled_never_begins() -> None:
-    threads = Threads(1)
+    threads = Threads(1, stage="test")
     begun, go_on = threading.Event(), threading.Event()
     written: list[str] = []
 

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from ingestion.generations import FIRST
 from ingestion.ports import BlobStore, DocumentStore, VectorStore
+from workers.audit.archives import ArchivesAudit
 from workers.audit.contents import ContentsAudit
 from workers.audit.finding import Finding, SecondLook
 from workers.audit.rows import RowsAudit
@@ -54,16 +56,30 @@ class Auditor:
                 yield finding
 
     async def _suspects(self, collection: str | None, repair: bool) -> AsyncIterator[SecondLook]:
-        rows = RowsAudit(self.documents, self.vectors, await self.documents.next_page_key(), repair)
+        end = await self.documents.next_page_key()
         grace = timedelta(seconds=self.orphan_grace_s)
         async for suspect in ContentsAudit(self.documents, self.blobs, grace, repair).suspects(collection):
+            yield suspect
+        async for suspect in ArchivesAudit(self.documents, self.blobs, grace, repair).suspects(collection):
             yield suspect
         if collection is None:
             async for suspect in StrayPagesAudit(self.documents, repair).suspects():
                 yield suspect
         for name in await self._collections() if collection is None else [collection]:
-            async for suspect in rows.suspects(name):
-                yield suspect
+            for generation in await self._generations(name):
+                rows = RowsAudit(self.documents, self.vectors, end, repair, name, generation)
+                async for suspect in rows.suspects():
+                    yield suspect
+
+    async def _generations(self, collection: str) -> list[int]:
+        """Those whose rows can be judged: what is leaving is only half there."""
+        bound = await self.documents.binding(collection)
+        if bound is None:
+            return [FIRST]
+        record = await self.documents.collection(collection)
+        if record is not None and record.state.is_under_way:
+            return []  # Documents of old page keys, and their rows, come and go.
+        return [generation.number for generation in bound.generations if generation not in bound.leaving]
 
     async def _collections(self) -> list[str]:
         bound, named = await self.documents.collections(), await self.documents.collections_of_documents()

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
 
+from ingestion.generations import Binding
 from ingestion.model import (
     DOCUMENTS_PREFIX,
     Document,
@@ -43,14 +44,14 @@ class ContentsAudit:
         async for id_, document, entries in _joined(self._documents(collection), listing):
             if document is None and collection is not None:
                 continue
-            if await self._difference(document, entries):
+            if await self._difference(id_, document, entries):
                 yield partial(self._look_again, id_)
 
     async def _look_again(self, id_: str) -> list[Finding]:
         """The record is read before and after: as long as it stays the same, nothing of the document is in motion."""
         document = await self.documents.get(id_)
         entries = [entry async for entry in self.blobs.entries(document_prefix(id_))]
-        difference = await self._difference(document, entries)
+        difference = await self._difference(id_, document, entries)
         if not difference or await self.documents.get(id_) != document:
             return []
         found = difference.findings(id_, document)
@@ -59,15 +60,20 @@ class ContentsAudit:
             found[-1] = replace(found[-1], is_repaired=True)
         return found
 
-    async def _difference(self, document: Document | None, entries: Sequence[BlobEntry]) -> _Difference:
+    async def _difference(self, id_: str, document: Document | None, entries: Sequence[BlobEntry]) -> _Difference:
+        """An archived document has its objects and no record. Its id is asked for after the record was found missing,
+        and a repair asks for the record once more: archiving notes the id first, restoring forgets it last."""
         keys = {entry.key for entry in entries}
         if document is None:
             latest = datetime.now(UTC) - self.orphan_grace
             is_old = all(entry.modified < latest for entry in entries)
-            return _Difference(extra=sorted(keys) if is_old else [])
+            is_orphan = is_old and not await self.documents.archived_ids([id_])
+            return _Difference(extra=sorted(keys) if is_orphan else [])
         if document.state is not DocumentState.READY:
             return _Difference()
-        return _compared(document, await self._pages(document), keys)
+        return _compared(
+            document, await self._pages(document), keys, await self.documents.binding(document.collection)
+        )
 
     async def _pages(self, document: Document) -> dict[int, PageRecord]:
         """The document's page records that are right, by page number."""
@@ -113,11 +119,22 @@ class _Difference:
         return found
 
 
-def _compared(document: Document, pages: dict[int, PageRecord], keys: set[str]) -> _Difference:
+def _compared(
+    document: Document, pages: dict[int, PageRecord], keys: set[str], binding: Binding | None
+) -> _Difference:
     numbers = range(1, document.pages + 1)
     wanted = {document.object_key}
-    wanted.update(vectors_key(document.id, number) for number in numbers)
+    generations = [] if binding is None else [generation.number for generation in binding.generations]
+    whole = [generation for generation in generations if document.is_in(generation)] or [document.generation]
+    wanted.update(vectors_key(document.id, number, generation) for generation in whole for number in numbers)
     wanted.update(page.image_key for page in pages.values())
+    # What a re-embedding is writing or removing is needed by nobody, and not in anybody's way.
+    keys = keys - {
+        vectors_key(document.id, number, generation)
+        for generation in generations
+        if generation not in whole
+        for number in numbers
+    }
     unrecorded = [number for number in numbers if number not in pages]
     # The name of a page's image is in its record; without that, any name will do.
     spared = {f"{pages_prefix(document.id)}{number:06d}" for number in unrecorded}

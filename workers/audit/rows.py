@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from ingestion.generations import FIRST, index_of
 from ingestion.model import Document, DocumentState
 from ingestion.ports import DocumentStore, VectorStore
 from workers.audit.finding import Finding, Kind, SecondLook
@@ -18,7 +19,8 @@ _DELETE_PAGES: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class RowsAudit:
-    """Counts the rows of many documents at once, and closer and closer where the sum is not what it should be.
+    """One generation of a collection: counts the rows of many documents at once, and closer and closer where the sum
+    is not what it should be.
 
     Page keys from `end` on are not judged: they may belong to documents that have been uploaded since.
     """
@@ -27,20 +29,26 @@ class RowsAudit:
     vectors: VectorStore
     end: int
     repair: bool
+    collection: str
+    generation: int = FIRST
 
-    async def suspects(self, collection: str) -> AsyncIterator[SecondLook]:
+    @property
+    def index(self) -> str:
+        return index_of(self.collection, self.generation)
+
+    async def suspects(self) -> AsyncIterator[SecondLook]:
         low = 0
-        while block := await self.documents.by_page_key(collection, after=low - 1, limit=_DOCUMENTS_AT_ONCE):
-            for gap in await self._unequal(collection, [(gap, 0) for gap in self._gaps(low, block)]):
-                yield partial(self._look_again_at_gap, collection, gap)
+        while block := await self.documents.by_page_key(self.collection, after=low - 1, limit=_DOCUMENTS_AT_ONCE):
+            for gap in await self._unequal([(gap, 0) for gap in self._gaps(low, block)]):
+                yield partial(self._look_again_at_gap, gap)
             rows = await self._rows_of(block)
             ids = {document.page_keys: document.id for document in block if document.id in rows}
-            for keys in await self._unequal(collection, [(keys, rows[id_]) for keys, id_ in ids.items()]):
+            for keys in await self._unequal([(keys, rows[id_]) for keys, id_ in ids.items()]):
                 yield partial(self._look_again_at_document, ids[keys])
             low = block[-1].page_keys.stop
         if low < self.end:
-            for gap in await self._unequal(collection, [(range(low, self.end), 0)]):
-                yield partial(self._look_again_at_gap, collection, gap)
+            for gap in await self._unequal([(range(low, self.end), 0)]):
+                yield partial(self._look_again_at_gap, gap)
 
     def _gaps(self, low: int, block: Sequence[Document]) -> Iterator[range]:
         """The keys from `low` on that are between the documents of `block`."""
@@ -50,24 +58,31 @@ class RowsAudit:
             low = document.page_keys.stop
 
     async def _rows_of(self, block: Sequence[Document]) -> dict[str, int]:
-        """How many rows each ready document has to have. One whose page records are not complete is not judged."""
-        ready = {document.id: document for document in block if document.state is DocumentState.READY}
-        totals = await self.documents.page_totals(ready)
-        return {id_: total.patches for id_, total in totals.items() if total.pages == ready[id_].pages}
+        """How many rows each ready document of this generation has to have.
 
-    async def _unequal(self, collection: str, expected: Sequence[tuple[range, int]]) -> list[range]:
+        One whose page records are not complete is not judged.
+        """
+        ready = {
+            document.id: document
+            for document in block
+            if document.state is DocumentState.READY and document.is_in(self.generation)
+        }
+        totals = await self.documents.page_totals(ready, self.generation)
+        return {id_: total.rows for id_, total in totals.items() if total.pages == ready[id_].pages}
+
+    async def _unequal(self, expected: Sequence[tuple[range, int]]) -> list[range]:
         """Those ranges of page keys that do not have the rows they should have."""
         if not expected:
             return []
-        found = await self.vectors.count_rows_in(collection, [keys for keys, _ in expected])
+        found = await self.vectors.count_rows_in(self.index, [keys for keys, _ in expected])
         if found == sum(rows for _, rows in expected):
             return []
         if len(expected) == 1:
             return [expected[0][0]]
         half = len(expected) // 2
         return [
-            *await self._unequal(collection, expected[:half]),
-            *await self._unequal(collection, expected[half:]),
+            *await self._unequal(expected[:half]),
+            *await self._unequal(expected[half:]),
         ]
 
     async def _look_again_at_document(self, id_: str) -> list[Finding]:
@@ -76,7 +91,7 @@ class RowsAudit:
         expected = await self._rows_of([document] if document else [])
         if document is None or id_ not in expected:
             return []
-        found = await self.vectors.count_rows(document.collection, document.first_page_key, document.pages)
+        found = await self.vectors.count_rows(self.index, document.first_page_key, document.pages)
         lacking = expected[id_] - found
         if not lacking or await self.documents.get(id_) != document:
             return []
@@ -84,23 +99,23 @@ class RowsAudit:
         what = f"{found} rows in place of {expected[id_]}"
         return [Finding("milvus", kind, what, abs(lacking), id_, document.collection)]
 
-    async def _look_again_at_gap(self, collection: str, gap: range) -> list[Finding]:
-        count = await self.vectors.count_rows(collection, gap.start, len(gap))
-        newer = await self.documents.by_page_key(collection, after=gap.start - 1, limit=1)
+    async def _look_again_at_gap(self, gap: range) -> list[Finding]:
+        count = await self.vectors.count_rows(self.index, gap.start, len(gap))
+        newer = await self.documents.by_page_key(self.collection, after=gap.start - 1, limit=1)
         if not count or (newer and newer[0].first_page_key in gap):
             return []
         if self.repair:
-            await self._delete(collection, gap)
+            await self._delete(gap)
         what = f"rows of page keys {gap.start} to {gap.stop - 1}"
-        return [Finding("milvus", Kind.ORPHAN, what, count, collection=collection, is_repaired=self.repair)]
+        return [Finding("milvus", Kind.ORPHAN, what, count, collection=self.collection, is_repaired=self.repair)]
 
-    async def _delete(self, collection: str, gap: range) -> None:
+    async def _delete(self, gap: range) -> None:
         """In a gap that may be millions of keys wide, look for the parts that have rows, and delete those."""
-        if not await self.vectors.count_rows(collection, gap.start, len(gap)):
+        if not await self.vectors.count_rows(self.index, gap.start, len(gap)):
             return
         if len(gap) <= _DELETE_PAGES:
-            await self.vectors.delete_pages(collection, gap.start, len(gap))
+            await self.vectors.delete_pages(self.index, gap.start, len(gap))
             return
         half = len(gap) // 2
-        await self._delete(collection, gap[:half])
-        await self._delete(collection, gap[half:])
+        await self._delete(gap[:half])
+        await self._delete(gap[half:])

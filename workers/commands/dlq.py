@@ -26,6 +26,7 @@ class State(StrEnum):
     REPLAYED = "replayed"
     DISCARDED = "discarded"
     MOVED_ON = "moved-on"
+    ARCHIVED = "archived"
     DELETED = "deleted"
     ALL = "all"
 

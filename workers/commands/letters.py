@@ -11,6 +11,7 @@ from pathlib import Path
 import anyio
 
 from ingestion.bootstrap import Services
+from ingestion.letters import DeadLetter
 from workers.commands.dlq import Filters, State
 from workers.commands.installation import open_installation
 from workers.commands.letter_views import letter_json, letter_line, letter_report, letter_table, report_json
@@ -113,12 +114,18 @@ def _tell(action: Action, outcome: Outcome, as_json: bool) -> None:
         words = f"would be {action.done.value}"
     elif outcome.acted:
         words = standing.value
+    elif standing is Standing.ARCHIVED:
+        words = f"archived: `pagemill collections restore {_collection_of(outcome.case.letter)}` comes first"
     else:
         words = f"{standing.value} already"
     if as_json:
         write_json_line({**letter_json(outcome.case), "outcome": words})
     else:
         say(letter_line(outcome.case.letter, words))
+
+
+def _collection_of(letter: DeadLetter) -> str:
+    return letter.job.collection if letter.job else ""
 
 
 def _selection(filters: Filters, state: State) -> Selection:

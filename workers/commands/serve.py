@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from contextlib import AsyncExitStack
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Final
 
 import structlog
 import typer
@@ -14,12 +16,30 @@ from ingestion.settings import Settings
 from workers.memory import share_arenas
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
+    from starlette.applications import Starlette
+
+    from workers.embedding.serving.cache import VectorCache
+    from workers.embedding.serving.requests import Modality
 
 app = typer.Typer(help="Run one of the processes in the foreground.", no_args_is_help=True)
 log = structlog.get_logger(__name__)
 
 _GRACE_S: Final = 5
+_EMBEDDER_GRACE_S: Final = 10
+"""What was admitted is finished, which may take as long."""
+
+
+class Lane(StrEnum):
+    """Lanes of the embedding service."""
+
+    TEXT = "text"
+    IMAGE = "image"
+    BOTH = "both"
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        lanes: dict[Lane, tuple[Modality, ...]] = {Lane.TEXT: ("text",), Lane.IMAGE: ("image",)}
+        return lanes.get(self, ("text", "image"))
 
 
 @app.command()
@@ -32,10 +52,19 @@ def api() -> None:
 
 
 @app.command()
-def embedder() -> None:
-    """The embedding service."""
+def embedder(
+    lane: Annotated[Lane, typer.Option(help="What to embed: text, images, or both as far as the model can.")] = (
+        Lane.BOTH
+    ),
+    port: Annotated[int | None, typer.Option(min=1, max=65_535, help="Instead of PAGEMILL_EMBEDDER_PORT.")] = None,
+) -> None:
+    """The embedding service. Needs no other server; with Redis it remembers what it has embedded."""
+    import uvloop
+
     settings = _settings()
-    asyncio.run(_embedder(settings))
+    if port is not None:
+        settings.embedder = settings.embedder.model_copy(update={"embedder_port": port})
+    uvloop.run(_embedder(settings, lane))
 
 
 @app.command()
@@ -72,24 +101,47 @@ async def _api(settings: Settings) -> None:
             documents=services.documents,
             blobs=services.blobs,
             settings=settings.search,
+            cache=services.query_cache,
         )
         await _serve_http(create_app(services, searcher), settings.api.api_host, settings.api.api_port)
 
 
-async def _embedder(settings: Settings) -> None:
+async def _embedder(settings: Settings, lane: Lane) -> None:
     from workers.embedding.factory import open_embedder
-    from workers.embedding.service import create_service
+    from workers.embedding.serving.app import create_service
+    from workers.embedding.serving.service import EmbeddingService
 
-    async with open_embedder(settings.embedder, settings.render) as embedder:
-        service = create_service(embedder, model_id=settings.embedder.embedder)
-        await _serve_http(service, settings.embedder.embedder_host, settings.embedder.embedder_port)
+    async with AsyncExitStack() as stack:
+        embedder = await stack.enter_async_context(open_embedder(settings.embedder, settings.render))
+        service = EmbeddingService(
+            embedder,
+            settings.serving,
+            model_id=settings.embedder.embedder,
+            modalities=lane.modalities,
+            max_patches=settings.embedder.colqwen_max_tokens,
+            cache=await _cache(settings, stack),
+        )
+        await _serve_http(
+            create_service(service),
+            settings.embedder.embedder_host,
+            settings.embedder.embedder_port,
+            grace_s=_EMBEDDER_GRACE_S,
+        )
 
 
-async def _serve_http(application: FastAPI, host: str, port: int) -> None:
+async def _cache(settings: Settings, stack: AsyncExitStack) -> VectorCache | None:
+    from workers.embedding.serving.cache import open_cache
+
+    if not settings.serving.embed_cache_ttl_s:
+        return None
+    return await stack.enter_async_context(open_cache(settings.redis, settings.serving.embed_cache_ttl_s))
+
+
+async def _serve_http(application: Starlette, host: str, port: int, *, grace_s: int = _GRACE_S) -> None:
     import uvicorn
 
     config = uvicorn.Config(
-        application, host=host, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=_GRACE_S
+        application, host=host, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=grace_s
     )
     await uvicorn.Server(config).serve()
 

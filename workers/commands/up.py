@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from workers.stack import datadir
+from workers.stack.server_specs import MilvusKind
 
 if TYPE_CHECKING:
     from workers.stack.local import LocalStack
@@ -34,12 +35,17 @@ def up(
     embedder: Annotated[
         EmbedderKind, typer.Option(envvar="PAGEMILL_EMBEDDER", help="What pages and queries are embedded with.")
     ] = EmbedderKind.LOCAL,
+    milvus: Annotated[
+        MilvusKind, typer.Option(help="Milvus Lite, or a real Milvus server, which listens on all interfaces.")
+    ] = MilvusKind.LITE,
 ) -> None:
     """Start servers, API, embedder and workers on this machine; Ctrl-C stops them all."""
     from workers.stack.local import LocalStack
 
     errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    stack = LocalStack(datadir.DataDir(data_dir), workers=workers, embedder=embedder, report=errors.print)
+    stack = LocalStack(
+        datadir.DataDir(data_dir), workers=workers, embedder=embedder, report=errors.print, milvus=milvus
+    )
     if asyncio.run(_Session(stack, data_dir).run()):
         raise typer.Exit(_INTERRUPTED)
 

@@ -11,6 +11,8 @@ from rich.table import Table
 
 from ingestion.model import check_collection
 from workers.audit.finding import Finding, Kind
+from workers.collections.keeper import Kept
+from workers.collections.wiring import keeper_of
 from workers.commands.installation import open_installation
 from workers.commands.terminal import cell, say, stdout, write_json_line
 from workers.janitor import Round
@@ -27,7 +29,9 @@ def do_round(*, check: bool, collection: str | None, as_json: bool, data_dir: Pa
 async def _do_round(check: bool, collection: str | None, as_json: bool, data_dir: Path | None) -> bool:
     async with open_installation(data_dir) as services:
         done = Round() if check else await janitor_of(services).round(collection)
+        kept = Kept() if check else await keeper_of(services).round(collection)
         _show_round(done, as_json)
+        _show_kept(kept, as_json)
         findings = []
         async for finding in auditor_of(services).findings(collection=collection, repair=not check):
             findings.append(finding)
@@ -35,7 +39,7 @@ async def _do_round(check: bool, collection: str | None, as_json: bool, data_dir
                 write_json_line(_as_json(finding))
     if not as_json:
         _show_findings(findings)
-    return not done.failed and all(finding.is_repaired for finding in findings)
+    return not done.failed and not kept.failed and all(finding.is_repaired for finding in findings)
 
 
 def _show_round(done: Round, as_json: bool) -> None:
@@ -49,6 +53,19 @@ def _show_round(done: Round, as_json: bool) -> None:
             write_json_line({"failed": document_id})
         else:
             say(cell(f"not repaired: {document_id}", "red"))
+
+
+def _show_kept(kept: Kept, as_json: bool) -> None:
+    for action, count in kept.done.items():
+        if as_json:
+            write_json_line({action: count})
+        else:
+            say(f"{action}: {count} collection(s)")
+    for name in kept.failed:
+        if as_json:
+            write_json_line({"failed": name})
+        else:
+            say(cell(f"not kept: collection {name}", "red"))
 
 
 def _as_json(finding: Finding) -> dict[str, str | int | bool]:

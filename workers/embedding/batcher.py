@@ -3,7 +3,8 @@
     embed() -> line -> prepare (threads) -> line -> forward (one thread) -> finish (one thread) -> embed() returns
 
 `Line` says whose turn it is and when a batch goes, `choose` what is in it, `Budget` how much. The steps overlap, and
-whenever the device is free the best batch is made of what is prepared by then.
+whenever the device is free the best batch is made of what is prepared by then. Where the device is a CPU, each of
+several forward threads is a device of its own.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ from ingestion import metrics
 from ingestion.errors import DeviceMemoryExhausted, IngestError, WorkerFault
 from ingestion.model import Vectors
 from workers.embedding.grouping import Budget
-from workers.embedding.line import Call, Line, Load
+from workers.embedding.line import Line, Load
 from workers.embedding.staged import ItemT, OutOfMemory, PreparedT, RawT, StagedModel
+from workers.embedding.waiting import Call
 
 log = structlog.get_logger(__name__)
 
-_BATCHES_UNDER_WAY: Final = 3
-"""One on the device, one being finished, and one between them, should finishing once take longer."""
+_BATCHES_FORWARDED: Final = 2
+"""One being finished, and one between it and those on a device, should finishing once take longer."""
 
 _ROOM_BATCHES: Final = 3
 """Prepared items that wait, in full batches: the more, the less padding, and the more memory."""
@@ -48,18 +50,23 @@ class Batcher(Generic[ItemT, PreparedT, RawT]):
         batch_cost: int,
         wait_ms: float = 10.0,
         prepare_threads: int = _PREPARE_THREADS,
+        forward_threads: int = 1,
     ) -> None:
         """`batch_cost`: what a batch may cost, padding included; an item that costs more goes alone. `wait_ms`: how
-        long an idle device waits for a fuller batch while more items are being prepared."""
+        long an idle device waits for a fuller batch while more items are being prepared. `forward_threads`: more than
+        one only for a model whose `forward` several threads may call at once."""
         self._model = model
         self._budget = Budget(batch_cost)
         self._line = Line[ItemT, PreparedT](room=_ROOM_BATCHES * batch_cost, wait_s=wait_ms / 1000)
-        self._places = threading.Semaphore(_BATCHES_UNDER_WAY)
+        self._budget_lock = threading.Lock()
+        self._places = threading.Semaphore(forward_threads + _BATCHES_FORWARDED)
         self._forwarded = SimpleQueue[tuple[Load[ItemT, PreparedT], RawT] | None]()
+        self._forwards_left = forward_threads
         self._why_closed = "the embedder has been closed"
         metrics.BATCH_BUDGET.set(batch_cost)
         steps = [(f"prepare-{number}", self._prepare) for number in range(prepare_threads)]
-        steps += [("forward", self._forward), ("finish", self._finish)]
+        steps += [(f"forward-{number}", self._forward) for number in range(forward_threads)]
+        steps += [("finish", self._finish)]
         # Daemons: a device that hangs must not keep the process from ending.
         self._threads = [
             threading.Thread(target=self._repeat, args=(step,), name=f"embed-{name}", daemon=True)
@@ -68,8 +75,8 @@ class Batcher(Generic[ItemT, PreparedT, RawT]):
         for thread in self._threads:
             thread.start()
 
-    async def embed(self, items: Sequence[ItemT]) -> list[Vectors]:
-        """The vectors of each item, in order. Waits for its turn, however long that takes.
+    async def embed(self, items: Sequence[ItemT], *, urgent: bool = False) -> list[Vectors]:
+        """The vectors of each item, in order. Waits for its turn, however long that takes; `urgent` goes first.
 
         Raises the first error of any of the items, always an IngestError: what the model raised, if it was one,
         DeviceMemoryExhausted for an item that does not fit the device even alone, otherwise WorkerFault, also when the
@@ -77,7 +84,7 @@ class Batcher(Generic[ItemT, PreparedT, RawT]):
         """
         if not items:
             return []
-        call = Call(items)
+        call = Call(items, urgent=urgent)
         if not self._line.enter(call):
             raise WorkerFault(self._why_closed, stage="embed")
         try:
@@ -121,7 +128,7 @@ class Batcher(Generic[ItemT, PreparedT, RawT]):
         try:
             prepared = self._model.prepare(item)
         except Exception as error:  # noqa: BLE001 - handed to the caller
-            self._line.spoiled()
+            self._line.spoiled(ticket)
             ticket.call.fail(_in_our_terms(error))
         else:
             self._line.put(ticket, prepared)
@@ -131,6 +138,7 @@ class Batcher(Generic[ItemT, PreparedT, RawT]):
         self._places.acquire()
         load = self._line.take_batch(self._budget.current)
         if load is None:
+            self._places.release()  # for another thread of this step, which has to end too
             self._forwarded.put(None)
             return False
         started = time.monotonic()
@@ -168,13 +176,15 @@ class Batcher(Generic[ItemT, PreparedT, RawT]):
         return False
 
     def _did_not_fit(self, load: Load[ItemT, PreparedT], reason: str) -> None:
-        self._budget.did_not_fit(load.cost)
+        with self._budget_lock:
+            self._budget.did_not_fit(load.cost)
         metrics.BATCH_BUDGET.set(self._budget.current)
         log.warning("out of memory", patches=load.cost, patches_from_now=self._budget.current, cause=reason)
         self._line.put_back(load.tickets)
 
     def _fitted(self, load: Load[ItemT, PreparedT]) -> None:
-        self._budget.fitted(full=load.is_full)
+        with self._budget_lock:
+            self._budget.fitted(full=load.is_full)
         metrics.BATCH_BUDGET.set(self._budget.current)
         metrics.BATCH_ITEMS.observe(len(load.tickets))
         metrics.BATCH_COST.observe(load.cost)
@@ -185,7 +195,8 @@ class Batcher(Generic[ItemT, PreparedT, RawT]):
     def _finish(self) -> bool:
         forwarded = self._forwarded.get()
         if forwarded is None:
-            return False
+            self._forwards_left -= 1
+            return self._forwards_left > 0
         load, raw = forwarded
         try:
             found = self._model.finish(raw, [ticket.prepared for ticket in load.tickets])

@@ -33,7 +33,7 @@ class ColQwenEmbedder:
         return await self._batcher.embed(pages)
 
     async def embed_queries(self, queries: Sequence[str]) -> list[Vectors]:
-        return await self._batcher.embed(queries)
+        return await self._batcher.embed(queries, urgent=True)
 
 
 @asynccontextmanager
@@ -56,6 +56,7 @@ def fingerprint(loaded: Loaded, settings: EmbedderSettings, render: RenderSettin
     packages = ["transformers", *(["bitsandbytes"] if settings.colqwen_precision == "nf4" else [])]
     versions = [f"{package}-{importlib.metadata.version(package)}" for package in packages]
     dpi = f"{render.dpi_policy}-{render.fixed_dpi}" if render.dpi_policy == "fixed" else render.dpi_policy
+    engine = "poppler" if render.renderer == "poppler" else "pdfium"  # which `auto` is, first of all
     name = "folder" if Path(settings.colqwen_model).is_dir() else settings.colqwen_model
     parts = [
         f"colqwen2/{name}@{loaded.version}",
@@ -64,6 +65,6 @@ def fingerprint(loaded: Loaded, settings: EmbedderSettings, render: RenderSettin
         f"prompt-{prompts}-{settings.colqwen_prompt_tokens}",
         f"tokens-{settings.colqwen_max_tokens}",
         f"pool-{settings.token_pooling}",
-        f"{render.renderer}-{dpi}-{render.max_page_px}",
+        f"{engine}-{dpi}-{render.max_page_px}",
     ]
     return "/".join(parts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -14,12 +13,13 @@ from ingestion.settings import EmbedderSettings, RenderSettings
 
 @asynccontextmanager
 async def open_embedder(settings: EmbedderSettings, render: RenderSettings) -> AsyncIterator[Embedder]:
-    """The embedder that the settings name; a local model is loaded in a thread, which takes seconds.
+    """The embedder that the settings name; loading a model takes seconds.
 
     Raises DependencyUnavailable, EmbedderMissing, and of ColQwen2 whatever `colqwen_load.load` raises.
     """
     if settings.embedder == "remote":
-        async with RemoteEmbedder(settings) as remote:
+        first = settings.model_copy(update={"embedder_url": settings.embedder_urls[0]})
+        async with RemoteEmbedder(first) as remote:
             await remote.connect()
             yield remote
         return
@@ -28,7 +28,7 @@ async def open_embedder(settings: EmbedderSettings, render: RenderSettings) -> A
         if settings.embedder == "colqwen":
             from workers.embedding.colqwen import open_colqwen
         else:
-            from workers.embedding.local import LocalEmbedder
+            from workers.embedding.local import open_local
     except ModuleNotFoundError as error:
         raise EmbedderMissing(
             f"the {settings.embedder} embedder needs {error.name}: pip install 'pagemill[{settings.embedder}]'"
@@ -37,4 +37,5 @@ async def open_embedder(settings: EmbedderSettings, render: RenderSettings) -> A
         async with open_colqwen(settings, render) as colqwen:
             yield colqwen
     else:
-        yield await asyncio.to_thread(LocalEmbedder, threads=settings.embedder_threads)
+        async with open_local(threads=settings.embedder_threads) as local:
+            yield local

@@ -1,4 +1,4 @@
-"""Which of the waiting items make the next batch, and how much a batch may hold. No threads, no clocks."""
+"""What makes the next batch, who goes first, and how much a batch may hold. No threads, no clocks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import numpy as np
 
 FORWARD_OVERHEAD: Final = 256
 """What a forward costs however little is in it (launching kernels, unpacking 4-bit weights), in positions."""
+
+URGENT_IN_A_ROW: Final = 8
+"""Few enough for documents to get on under a steady stream of queries, many enough for queries not to feel it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,25 @@ def choose(costs: Sequence[int], budget: int) -> Batch:
                 best = Batch(tuple(by_cost[start : start + int(sizes[at])]), largest)
                 best_rate = float(rates[at])
     return best
+
+
+class UrgentFirst:
+    """Who goes next: the urgent, except that after `in_a_row` of them one of the rest goes that has waited for them.
+
+    So the rest gets one turn in `in_a_row + 1` at least, however much is urgent.
+    """
+
+    def __init__(self, in_a_row: int = URGENT_IN_A_ROW) -> None:
+        self._limit: Final = in_a_row
+        self._in_a_row = 0
+
+    def is_urgent_next(self, *, urgent: bool, rest: bool) -> bool:
+        """`urgent` and `rest` say whether any of them could go."""
+        return urgent and not (rest and self._in_a_row >= self._limit)
+
+    def took(self, *, urgent: bool, rest_waits: bool) -> None:
+        """One has gone; `rest_waits`: and one of the rest could have gone in its place."""
+        self._in_a_row = self._in_a_row + 1 if urgent and rest_waits else 0
 
 
 class Budget:

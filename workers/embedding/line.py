@@ -2,73 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
-from bisect import insort
-from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Generic
 
 from ingestion.errors import IngestError
-from ingestion.model import Vectors
-from workers.embedding.grouping import Batch, choose
+from workers.embedding.grouping import Batch, UrgentFirst, choose
 from workers.embedding.staged import ItemT, PreparedT
-
-TURN_ITEMS: Final = 8
-"""Items of one call that are prepared before it is the next call's turn. A window of the pipeline fits in, so that
-windows are finished one after another and replaced in time; all at once would leave the device empty-handed."""
-
-
-class Call(Generic[ItemT]):
-    """Items that were handed in together, and the future of their vectors. Belongs to the running event loop."""
-
-    def __init__(self, items: Sequence[ItemT]) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._vectors: list[Vectors | None] = [None] * len(items)
-        self._missing = len(items)
-        self.unprepared = deque(enumerate(items))
-        self.result: asyncio.Future[list[Vectors]] = self._loop.create_future()
-
-    def deliver(self, index: int, vectors: Vectors) -> None:
-        """From one thread only."""
-        self._vectors[index] = vectors
-        self._missing -= 1
-        if not self._missing:
-            self._settle(None)
-
-    def fail(self, error: IngestError) -> None:
-        """From any thread; the first error is what the caller sees."""
-        self._settle(error)
-
-    def _settle(self, error: IngestError | None) -> None:
-        with suppress(RuntimeError):  # the loop is closed, and nobody waits
-            self._loop.call_soon_threadsafe(self._resolve, error)
-
-    def _resolve(self, error: IngestError | None) -> None:
-        if self.result.done():
-            return
-        if error is not None:
-            self.result.set_exception(error)
-        else:
-            self.result.set_result([found for found in self._vectors if found is not None])
-
-
-@dataclass(slots=True, eq=False)
-class Ticket(Generic[ItemT, PreparedT]):
-    """One item of a call; `number` is its place in the line."""
-
-    call: Call[ItemT]
-    index: int
-    number: int
-    prepared: PreparedT = field(init=False)
-    prepared_at: float = field(init=False)
-
-    @property
-    def cost(self) -> int:
-        return self.prepared.cost
+from workers.embedding.waiting import Call, Queue, Ticket
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,24 +33,23 @@ class Load(Generic[ItemT, PreparedT]):
 
 
 class Line(Generic[ItemT, PreparedT]):
-    """Calls take turns in having their items prepared; prepared items leave in batches.
+    """Two queues: what is urgent is prepared before the rest, and shares its batches with nothing that is not.
 
-    No more items are prepared while those that wait for the device cost `room` or more.
+    So an urgent item waits for the batch under way and for urgent ones before it. The rest gets on as `UrgentFirst`
+    says. In either queue no more is prepared while what waits for the device costs `room` or more.
     """
 
     def __init__(self, *, room: int, wait_s: float) -> None:
-        self._room: Final = room
         self._wait_s: Final = wait_s
         self._lock = threading.Lock()
         self._may_prepare = threading.Condition(self._lock)
         self._may_batch = threading.Condition(self._lock)
         self._open: set[Call[ItemT]] = set()
-        self._turns: deque[Call[ItemT]] = deque()
-        self._turn_items = 0
+        self._urgent = Queue[ItemT, PreparedT](room)
+        self._rest = Queue[ItemT, PreparedT](room)
+        self._prepare_order = UrgentFirst()
+        self._batch_order = UrgentFirst()
         self._next_number = 0
-        self._preparing = 0
-        self._prepared: list[Ticket[ItemT, PreparedT]] = []
-        self._prepared_cost = 0
         self._closed = False
 
     def enter(self, call: Call[ItemT]) -> bool:
@@ -115,7 +57,7 @@ class Line(Generic[ItemT, PreparedT]):
         with self._lock:
             if not self._closed:
                 self._open.add(call)
-                self._turns.append(call)
+                self._queue_of(call).enter(call)
                 self._may_prepare.notify_all()
             return not self._closed
 
@@ -123,11 +65,9 @@ class Line(Generic[ItemT, PreparedT]):
         """Forget what is left of the call, if anything."""
         with self._lock:
             self._open.discard(call)
-            if call in self._turns:
-                self._end_turn(call)
-            if any(ticket.call is call for ticket in self._prepared):
-                self._set_prepared([ticket for ticket in self._prepared if ticket.call is not call])
-            self._may_batch.notify()
+            self._queue_of(call).forget(call)
+            self._may_prepare.notify_all()
+            self._may_batch.notify_all()
 
     def take_item(self) -> tuple[Ticket[ItemT, PreparedT], ItemT] | None:
         """The next item to prepare, in turn, once there is room; None when the line is closed.
@@ -135,43 +75,37 @@ class Line(Generic[ItemT, PreparedT]):
         It has to be followed by `put` or `spoiled`.
         """
         with self._lock:
-            self._may_prepare.wait_for(lambda: self._closed or self._has_turn())
+            self._may_prepare.wait_for(lambda: self._closed or self._urgent.may_prepare or self._rest.may_prepare)
             if self._closed:
                 return None
-            call = self._turns[0]
-            index, item = call.unprepared.popleft()
-            ticket = Ticket[ItemT, PreparedT](call, index, self._next_number)
+            urgent, rest = self._urgent.may_prepare, self._rest.may_prepare
+            is_urgent = self._prepare_order.is_urgent_next(urgent=urgent, rest=rest)
+            self._prepare_order.took(urgent=is_urgent, rest_waits=rest)
             self._next_number += 1
-            self._preparing += 1
-            self._turn_items += 1
-            if not call.unprepared:
-                self._end_turn(call)
-            elif self._turn_items == TURN_ITEMS:
-                self._end_turn(call)
-                self._turns.append(call)
-            return ticket, item
+            return (self._urgent if is_urgent else self._rest).next_item(self._next_number)
 
     def put(self, ticket: Ticket[ItemT, PreparedT], prepared: PreparedT) -> None:
         """The item waits for the device now, unless its call has left."""
         with self._lock:
-            self._preparing -= 1
+            self._queue_of(ticket.call).preparing -= 1
             ticket.prepared, ticket.prepared_at = prepared, time.monotonic()
             self._insert(ticket)
 
-    def spoiled(self) -> None:
+    def spoiled(self, ticket: Ticket[ItemT, PreparedT]) -> None:
         """An item that was taken could not be prepared."""
         with self._lock:
-            self._preparing -= 1
+            self._queue_of(ticket.call).preparing -= 1
             self._may_batch.notify()
 
     def take_batch(self, budget: int) -> Load[ItemT, PreparedT] | None:
         """The next batch, when it is time; None when the line is closed."""
         with self._lock:
             while not self._closed:
-                batch = choose([ticket.cost for ticket in self._prepared], budget) if self._prepared else None
-                rest_s = self._patience_s(batch, budget) if batch else None
+                queue = self._next_queue()
+                batch = choose([ticket.cost for ticket in queue.prepared], budget) if queue.prepared else None
+                rest_s = self._patience_s(queue, batch, budget) if batch else None
                 if batch and not rest_s:
-                    return self._take(batch, budget)
+                    return self._take(queue, batch, budget)
                 self._may_batch.wait(rest_s)
             return None
 
@@ -188,43 +122,38 @@ class Line(Generic[ItemT, PreparedT]):
             self._may_prepare.notify_all()
             self._may_batch.notify_all()
             left, self._open = self._open, set()
-            self._turns.clear()
-            self._set_prepared([])
+            self._urgent.clear()
+            self._rest.clear()
             return left
 
-    def _has_turn(self) -> bool:
-        return bool(self._turns) and self._prepared_cost < self._room
+    def _queue_of(self, call: Call[ItemT]) -> Queue[ItemT, PreparedT]:
+        return self._urgent if call.urgent else self._rest
 
-    def _end_turn(self, call: Call[ItemT]) -> None:
-        if self._turns[0] is call:
-            self._turn_items = 0
-        self._turns.remove(call)
+    def _next_queue(self) -> Queue[ItemT, PreparedT]:
+        """The queue that the next batch is made of, possibly an empty one."""
+        urgent, rest = bool(self._urgent.prepared), bool(self._rest.prepared)
+        return self._urgent if self._batch_order.is_urgent_next(urgent=urgent, rest=rest) else self._rest
 
     def _insert(self, ticket: Ticket[ItemT, PreparedT]) -> None:
         if ticket.call in self._open:
-            insort(self._prepared, ticket, key=lambda waiting: waiting.number)
-            self._prepared_cost += ticket.cost
+            self._queue_of(ticket.call).insert(ticket)
         self._may_batch.notify()
 
-    def _take(self, batch: Batch, budget: int) -> Load[ItemT, PreparedT]:
+    def _take(self, queue: Queue[ItemT, PreparedT], batch: Batch, budget: int) -> Load[ItemT, PreparedT]:
         now = time.monotonic()
-        chosen = set(batch.indices)
-        tickets = [self._prepared[index] for index in batch.indices]
-        self._set_prepared([ticket for index, ticket in enumerate(self._prepared) if index not in chosen])
+        tickets = queue.take(batch)
+        self._batch_order.took(urgent=queue is self._urgent, rest_waits=bool(self._rest.prepared))
+        self._may_prepare.notify_all()
+        if self._urgent.prepared or self._rest.prepared:
+            self._may_batch.notify()  # another idle device may have them
         return Load(tickets, batch.cost, batch.is_full(budget), [now - ticket.prepared_at for ticket in tickets])
 
-    def _set_prepared(self, prepared: list[Ticket[ItemT, PreparedT]]) -> None:
-        self._prepared = prepared
-        self._prepared_cost = sum(ticket.cost for ticket in prepared)
-        self._may_prepare.notify_all()
-
-    def _patience_s(self, batch: Batch, budget: int) -> float:
+    def _patience_s(self, queue: Queue[ItemT, PreparedT], batch: Batch, budget: int) -> float:
         """How long the idle device should wait for a better batch; 0: not at all.
 
         While the device was busy the oldest item has waited long enough, so this is about the first batch after a
         pause: nothing is gained by waiting unless more is being prepared, and little even then.
         """
-        more_is_coming = self._preparing > 0 or self._has_turn()
-        if batch.is_full(budget) or not more_is_coming:
+        if batch.is_full(budget) or not queue.expects_more:
             return 0.0
-        return max(0.0, self._prepared[0].prepared_at + self._wait_s - time.monotonic())
+        return max(0.0, queue.prepared[0].prepared_at + self._wait_s - time.monotonic())

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import linkage
+from scipy.spatial.distance import squareform
 
 from ingestion.model import Vectors
 
@@ -37,16 +37,24 @@ def pool(vectors: Vectors, factor: int) -> Vectors:
 def _ward(vectors: Vectors, clusters: int) -> NDArray[np.intp]:
     """The cluster of each vector, (tokens,), numbered by first member.
 
-    The distances are between the vectors themselves, computed by torch in a third of SciPy's time. A square matrix of
-    similarities passed to `linkage`, as is often seen, has its rows clustered as points: other clusters, and eight
-    times the work.
+    The distances are between the vectors themselves. A square matrix of similarities passed to `linkage`, as is often
+    seen, has its rows clustered as points: other clusters, and eight times the work.
     """
     tokens = len(vectors)
-    distances = torch.pdist(torch.from_numpy(np.ascontiguousarray(vectors)))  # (tokens * (tokens - 1) / 2,)
-    merged = linkage(distances.double().numpy(), "ward")[: tokens - clusters, :2].astype(np.intp)
+    merged = linkage(_distances(vectors), "ward")[: tokens - clusters, :2].astype(np.intp)
     parents = np.arange(2 * tokens - 1)
     parents[merged] = np.arange(tokens, tokens + len(merged))[:, None]
     while (parents[parents] != parents).any():
         parents = parents[parents]
     _, first, labels = np.unique(parents[:tokens], return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[labels]
+
+
+def _distances(vectors: Vectors) -> NDArray[np.float64]:
+    """Between each two of the vectors, which have unit length: (tokens * (tokens - 1) / 2,), from one product."""
+    squares = vectors @ vectors.T  # (tokens, tokens), and computed in place: at this size allocations cost most
+    squares *= -2
+    squares += 2
+    np.sqrt(squares.clip(min=0, out=squares), out=squares)
+    distances: NDArray[np.float32] = squareform(squares, checks=False)
+    return distances.astype(np.float64)

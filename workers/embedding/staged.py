@@ -41,8 +41,9 @@ class StagedModel(Protocol[ItemT_contra, PreparedT, RawT]):
     def forward(self, batch: Sequence[PreparedT]) -> RawT:
         """The work of the device, on one or more items of any callers, and of any kinds that `prepare` returns.
 
-        Always called from the same thread, one call at a time. It returns when the device is through: the next batch
-        is made of what waits by then, which fills it better than one made early, and starts within a millisecond.
+        Always called from the same thread, one call at a time, unless the batcher is given several forward threads:
+        then from each of them, and at once. It returns when the device is through: the next batch is made of what
+        waits by then, which fills it better than one made early, and starts within a millisecond.
         Raises OutOfMemory where the batch does not fit; any other error is that of every item in it.
         """
 

@@ -12,6 +12,7 @@ from ingestion.prepare import prepare
 from ingestion.settings import Settings
 from workers.stack import app_specs, server_specs
 from workers.stack.datadir import DataDir
+from workers.stack.server_specs import MilvusKind
 from workers.stack.servers import LocalServers, start_all, stop_all
 from workers.stack.stack_file import describe
 from workers.stack.supervise import StackError, Supervised
@@ -25,8 +26,16 @@ _STEADY_S: Final = 60.0
 class LocalStack:
     """One stack on one data directory. `report` is told, in a line or two, what happens to it after the start."""
 
-    def __init__(self, data_dir: DataDir, *, workers: int, embedder: str, report: Callable[[str], None]) -> None:
-        self._servers = LocalServers(data_dir)
+    def __init__(
+        self,
+        data_dir: DataDir,
+        *,
+        workers: int,
+        embedder: str,
+        report: Callable[[str], None],
+        milvus: MilvusKind = MilvusKind.LITE,
+    ) -> None:
+        self._servers = LocalServers(data_dir, milvus)
         self._data_dir = data_dir
         self._worker_names = app_specs.worker_names(workers)
         self._embedder_kind = embedder
@@ -119,4 +128,4 @@ class LocalStack:
             self._report(f"{process.spec.name} runs again as process {process.pid}")
 
     def _write_stack(self) -> None:
-        self._data_dir.write_stack(describe(os.environ, self.processes))
+        self._data_dir.write_stack(describe(os.environ, self.processes, self._servers.milvus))

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Mapping
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-from workers.stack import binaries, probes
+from workers.stack import binaries, milvus_server, probes
 from workers.stack.datadir import Secrets
-from workers.stack.supervise import ProcessSpec
+from workers.stack.supervise import ProcessSpec, StackError
 
 HOST: Final = "127.0.0.1"
 BUCKET: Final = "pagemill"
-FOLDERS: Final = ("kafka", "mongo", "redis", "s3", "milvus")
-"""Under the data directory, one per server."""
+
+
+class MilvusKind(StrEnum):
+    """Which Milvus the stack runs."""
+
+    LITE = "lite"
+    SERVER = "server"
+
+
+_FOLDERS: Final = ("kafka", "mongo", "redis", "s3")
+_MILVUS_FOLDERS: Final = {MilvusKind.LITE: "milvus", MilvusKind.SERVER: milvus_server.FOLDER}
+"""One for each kind: neither reads what the other has written."""
 
 _S3_PORT_OPTIONS: Final = {
     "s3": "-s3.port",
@@ -31,20 +42,40 @@ _S3_PORT_OPTIONS: Final = {
 }
 """Every port that the S3 server opens; one left to its default would keep a second stack from starting."""
 
-PORTS: Final = ("kafka", "mongo", "redis", "milvus", *_S3_PORT_OPTIONS)
+_PORTS: Final = ("kafka", "mongo", "redis", "milvus", *_S3_PORT_OPTIONS)
 
 # Killed with its parent, a server would lose its latest writes: an orphan is asked to stop instead.
 _server = partial(ProcessSpec, orphan_signal=signal.SIGTERM)
 
 
-def all_servers(root: Path, ports: Mapping[str, int], secrets: Secrets) -> list[ProcessSpec]:
+def folders(milvus: MilvusKind) -> tuple[str, ...]:
+    """Under the data directory, one per server."""
+    return (*_FOLDERS, _MILVUS_FOLDERS[milvus])
+
+
+def ports_needed(milvus: MilvusKind) -> tuple[str, ...]:
+    return _PORTS if milvus is MilvusKind.LITE else (*_PORTS, *milvus_server.PORTS)
+
+
+def check_kind(root: Path, milvus: MilvusKind) -> None:
+    """Raises StackError where the data directory has its vectors in the other kind of Milvus."""
+    for kind, folder in _MILVUS_FOLDERS.items():
+        if kind is not milvus and (root / folder).is_dir() and any((root / folder).iterdir()):
+            raise StackError(
+                f"data directory {root} has its vectors in Milvus of the kind {kind.value!r}; "
+                f"use --milvus {kind.value}, or another --data-dir"
+            )
+
+
+def all_servers(root: Path, ports: Mapping[str, int], secrets: Secrets, milvus: MilvusKind) -> list[ProcessSpec]:
     """The specs of all five. Raises StackError where one is not installed."""
+    folder = root / _MILVUS_FOLDERS[milvus]
     return [
         _kafka(root / "kafka", ports["kafka"]),
         _mongo(root / "mongo", ports["mongo"]),
         _redis(root / "redis", ports["redis"]),
         _s3(root / "s3", ports, secrets),
-        _milvus(root / "milvus", ports["milvus"]),
+        _milvus(folder, ports["milvus"]) if milvus is MilvusKind.LITE else milvus_server.spec(folder, ports),
     ]
 
 
@@ -70,6 +101,8 @@ DEFAULTS: Final = {
     # for M 16 and efConstruction 100, 1.1 ms for 32 and 500, more than reading and embedding the page costs.
     "PAGEMILL_HNSW_M": "16",
     "PAGEMILL_HNSW_EF_CONSTRUCTION": "100",
+    # Milvus Lite serves one request at a time, and each one looks at every row: searches had better share them.
+    "PAGEMILL_SEARCH_ANN_REQUESTS": "1",
 }
 """Settings that suit these servers; the user's own go before them."""
 

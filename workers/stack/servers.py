@@ -11,6 +11,7 @@ from typing import Self
 from ingestion.concurrency import side_by_side
 from workers.stack import server_specs
 from workers.stack.datadir import DataDir
+from workers.stack.server_specs import MilvusKind
 from workers.stack.supervise import ProcessSpec, Supervised
 
 
@@ -20,8 +21,9 @@ class LocalServers:
     `environment` holds the settings of a process that wants to use them.
     """
 
-    def __init__(self, data_dir: DataDir) -> None:
+    def __init__(self, data_dir: DataDir, milvus: MilvusKind = MilvusKind.LITE) -> None:
         self.data_dir = data_dir
+        self.milvus = milvus
         self.processes: list[Supervised] = []
         self.environment: dict[str, str] = {}
         self._lock_fd: int | None = None
@@ -36,13 +38,14 @@ class LocalServers:
 
         Raises StackError where another stack uses the directory or a server is not installed.
         """
-        self.data_dir.make(*server_specs.FOLDERS)
+        server_specs.check_kind(self.data_dir.root, self.milvus)
+        self.data_dir.make(*server_specs.folders(self.milvus))
         self._lock_fd = await self.data_dir.acquire()
         self.data_dir.remove_stack()  # of a stack that was killed
-        secrets, ports = self.data_dir.secrets(), self.data_dir.ports(server_specs.PORTS)
+        secrets, ports = self.data_dir.secrets(), self.data_dir.ports(server_specs.ports_needed(self.milvus))
         self.environment = server_specs.environment(ports, secrets)
         self.processes = [
-            self.supervised(spec) for spec in server_specs.all_servers(self.data_dir.root, ports, secrets)
+            self.supervised(spec) for spec in server_specs.all_servers(self.data_dir.root, ports, secrets, self.milvus)
         ]
 
     def supervised(self, spec: ProcessSpec) -> Supervised:

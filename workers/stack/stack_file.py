@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from workers.stack.server_specs import MilvusKind
 from workers.stack.supervise import Supervised
 
 _SETTINGS: Final = {
@@ -24,11 +25,12 @@ _S3_SETTINGS: Final = {
 }
 
 
-def describe(environment: Mapping[str, str], processes: Iterable[Supervised]) -> dict[str, Any]:
+def describe(environment: Mapping[str, str], processes: Iterable[Supervised], milvus: MilvusKind) -> dict[str, Any]:
     """The content of stack.json, from the settings of the stack's processes."""
     return {
         **{key: environment[variable] for key, variable in _SETTINGS.items()},
         "s3": {key: environment[variable] for key, variable in _S3_SETTINGS.items()},
+        "milvus_kind": milvus.value,
         "processes": [{"name": process.spec.name, "pid": process.pid} for process in processes],
     }
 

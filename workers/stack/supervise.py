@@ -49,6 +49,7 @@ class ProcessSpec:
     env: Mapping[str, str] = field(default_factory=dict)
     ready_s: float = 60.0
     stop_s: float = 15.0
+    stop_signal: signal.Signals = signal.SIGTERM
     orphan_signal: signal.Signals = signal.SIGKILL
     """What the kernel sends where the parent is killed and cannot stop the process itself."""
 
@@ -117,11 +118,11 @@ class Supervised:
         return status
 
     async def stop(self) -> None:
-        """SIGTERM, then SIGKILL to whatever of its group is left after `stop_s`. Twice, or before start, is safe."""
+        """Ask it to stop; SIGKILL to whatever of its group is left after `stop_s`. Twice, or before start, is safe."""
         if self._process is None:
             return
         if self.is_running:
-            self._process.terminate()
+            self._process.send_signal(self.spec.stop_signal)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._process.wait(), self.spec.stop_s)
         self.kill()

@@ -39,6 +39,7 @@ def searcher(services: Services) -> Searcher:
         documents=services.documents,
         blobs=services.blobs,
         settings=services.settings.search,
+        cache=services.query_cache,
     )
 
 

@@ -41,7 +41,7 @@ async def uploaded(client: httpx.AsyncClient, collection: str, name: str = "a.pd
 async def make_ready(services: Services, id_: str, *texts: str) -> None:
     """What a worker does, without the rendering: `texts` are those of the pages."""
     embedder = WordEmbedder()
-    store = PageStore(services.documents, services.blobs, services.vectors, "webp")
+    store = PageStore(services.documents, services.blobs, services.vectors)
     claimed = await services.documents.claim(id_, "worker", 60_000)
     await store.prepare(claimed, embedder)
     pages = [Page(number, 10, 10, b"a picture", text) for number, text in enumerate(texts, 1)]

@@ -1,0 +1,139 @@
+"""Requests to an embedding service: so many side by side, over connections that are kept, again where it is busy."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import time
+from typing import Final
+
+import httpx
+import stamina
+
+from ingestion.errors import BadRequest, DependencyUnavailable, IngestError, WorkerFault
+from ingestion.settings import EmbedderSettings
+
+DEPENDENCY: Final = "embedder"
+
+_TOO_MANY_REQUESTS: Final = 429
+_UNAVAILABLE: Final = frozenset({502, 503, 504})
+_NOT_OURS_TO_USE: Final = frozenset({401, 403, 404})
+"""A login or an address that is wrong, or a model that is no longer served: no input is at fault."""
+
+_OUTAGE_S: Final = 2.0
+"""How long a service is tried again that cannot be reached: long enough for a connection that was closed, or for a
+replica to be replaced. Whoever calls knows better what to do about an outage."""
+
+_CONNECT_S: Final = 5.0
+_IDLE_S: Final = 4.0
+"""Servers close idle connections too, Uvicorn after 5 s; who closes first is never refused on a dead one."""
+
+_JITTER: Final = 0.25
+"""Of a pause that a server asked for: all whom it sent away at the same moment should not come back at the same."""
+
+
+def translate(error: httpx.HTTPError) -> IngestError:
+    """What the pipeline calls an exception of httpx."""
+    if isinstance(error, httpx.HTTPStatusError):
+        status, body = error.response.status_code, error.response.text[:300]
+        if status == _TOO_MANY_REQUESTS or status in _UNAVAILABLE | _NOT_OURS_TO_USE:
+            return DependencyUnavailable(DEPENDENCY, f"HTTP {status}: {body}")
+        if status >= 500:
+            return WorkerFault(f"{DEPENDENCY} failed: HTTP {status}: {body}")
+        return BadRequest(f"{DEPENDENCY} refused the request: HTTP {status}: {body}")
+    return DependencyUnavailable(DEPENDENCY, f"{type(error).__name__}: {error}")
+
+
+class EmbeddingRequests:
+    """Sends requests and gives back answers with status 200. Raises DependencyUnavailable, WorkerFault, BadRequest.
+
+    A service that is overloaded is tried again for `embedder_patience_s`, not before it says, and counts as
+    unavailable after that. Embedding twice is the same as once, so whatever got lost on the way may be sent again.
+    """
+
+    def __init__(self, settings: EmbedderSettings) -> None:
+        side_by_side = settings.embedder_concurrency
+        self._client = httpx.AsyncClient(
+            base_url=settings.embedder_url,
+            timeout=httpx.Timeout(settings.embedder_timeout_s, connect=min(_CONNECT_S, settings.embedder_timeout_s)),
+            limits=httpx.Limits(
+                max_connections=None, max_keepalive_connections=side_by_side, keepalive_expiry=_IDLE_S
+            ),
+        )
+        self._places = asyncio.Semaphore(side_by_side)
+        self._patience_s = settings.embedder_patience_s
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    async def get(self, path: str) -> httpx.Response:
+        return await self._again("GET", path, None)
+
+    async def post(self, path: str, body: bytes) -> httpx.Response:
+        """Waits for a place among the requests side by side; nobody holds one while pausing."""
+        return await self._again("POST", path, body)
+
+    async def get_once(self, path: str) -> httpx.Response:
+        """As things are now: not tried again, and without waiting for a place."""
+        try:
+            return await self._send("GET", path, None)
+        except httpx.HTTPError as error:
+            raise translate(error) from error
+
+    async def _again(self, method: str, path: str, body: bytes | None) -> httpx.Response:
+        patience = _Patience(self._patience_s)
+        try:
+            async for attempt in stamina.retry_context(
+                on=patience.pause, attempts=None, timeout=None, wait_initial=0.05, wait_max=1.0, wait_jitter=0.1
+            ):
+                with attempt:
+                    async with self._places:
+                        return await self._send(method, path, body)
+        except httpx.HTTPError as error:
+            raise translate(error) from error
+        raise AssertionError("stamina ended without a result or an error")
+
+    async def _send(self, method: str, path: str, body: bytes | None) -> httpx.Response:
+        headers = None if body is None else {"Content-Type": "application/json"}
+        response = await self._client.request(method, path, content=body, headers=headers)
+        return response.raise_for_status()
+
+
+class _Patience:
+    """Of one request: whether it is sent again, and when."""
+
+    def __init__(self, overload_s: float) -> None:
+        self._overload_s = overload_s
+        self._since: float | None = None
+
+    def pause(self, error: Exception) -> bool | float:
+        """stamina's hook: False to give up, True for its own pause, or the pause in seconds."""
+        limit_s = self._limit_s(error)
+        now = time.monotonic()
+        self._since = now if self._since is None else self._since
+        left_s = limit_s - (now - self._since)
+        asked_s = _retry_after_s(error)
+        if asked_s is None:
+            return left_s > 0
+        return asked_s * random.uniform(1, 1 + _JITTER) if asked_s < left_s else False
+
+    def _limit_s(self, error: Exception) -> float:
+        if isinstance(error, httpx.HTTPStatusError):
+            status = error.response.status_code
+            if status == _TOO_MANY_REQUESTS:
+                return self._overload_s
+            return _OUTAGE_S if status in _UNAVAILABLE else 0.0
+        # A request that ran out of time has cost that already, the service perhaps as well.
+        lost = isinstance(error, httpx.TransportError) and not isinstance(error, httpx.TimeoutException)
+        return _OUTAGE_S if lost else 0.0
+
+
+def _retry_after_s(error: Exception) -> float | None:
+    """Seconds that the server asks to be left alone; dates are taken for nothing said."""
+    value = error.response.headers.get("retry-after", "") if isinstance(error, httpx.HTTPStatusError) else ""
+    try:
+        seconds = float(value)
+    except ValueError:
+        return None
+    return seconds if math.isfinite(seconds) and seconds >= 0 else None

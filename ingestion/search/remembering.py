@@ -1,0 +1,75 @@
+"""Answers remembered in Redis, and why none of them is ever out of date.
+
+An answer is kept under the version that the collection had *before* it was searched for, and asked for under the
+version that the collection has now. Between two reads of the same version no document became ready, because a document
+does so only between two changes of its collection's version (`CollectionVersions`), and while it is between them there
+is no version to keep or ask under. What can have happened is a deletion, and for that every document of an answer is
+looked at again before the answer is given: if one is no longer ready, the answer is not used. A document that was
+deleted and is not in the answer leaves it as it is, since the answer's pages were better than any of its pages.
+
+Everything else that changes what a search finds, such as a switch to other vectors or an archive brought back, has to
+change the version in the same step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+
+import structlog
+
+from ingestion import metrics
+from ingestion.ports import DocumentStore, QueryCache, Searchable
+from ingestion.search.hits import Found, decode_found, encode_found
+
+log = structlog.get_logger(__name__)
+
+
+class Memory:
+    """Remembers answers for `ttl_s` seconds at most. Without a cache, or with 0 seconds, it remembers nothing."""
+
+    def __init__(self, cache: QueryCache | None, documents: DocumentStore, ttl_s: int) -> None:
+        self._cache = cache if ttl_s else None
+        self._documents = documents
+        self._ttl_s = ttl_s
+
+    async def recall(self, key: str | None) -> list[Found] | None:
+        """The answer kept under `key`, where it is still right; None where there is none."""
+        if self._cache is None:
+            return None
+        found, outcome = await self._recall(self._cache, key)
+        metrics.SEARCH_CACHE.labels(outcome).inc()
+        return found
+
+    async def keep(self, key: str | None, found: Sequence[Found]) -> None:
+        if self._cache is not None and key is not None:
+            await self._cache.put(key, encode_found(found), self._ttl_s)
+
+    async def _recall(self, cache: QueryCache, key: str | None) -> tuple[list[Found] | None, str]:
+        if key is None:
+            return None, "changing"
+        if (kept := await cache.get(key)) is None:
+            return None, "miss"
+        try:
+            found = decode_found(kept)
+        except (TypeError, ValueError):
+            log.warning("a remembered answer cannot be read", key=key)
+            return None, "miss"
+        return (found, "hit") if await self._are_ready(found) else (None, "deleted")
+
+    async def _are_ready(self, found: Sequence[Found]) -> bool:
+        ids = {one.document_id for one in found}
+        documents = await self._documents.ready_documents(ids) if ids else {}
+        return all(
+            one.document_id in documents and one.page_key in documents[one.document_id].page_keys for one in found
+        )
+
+
+def key_of(view: Searchable, query: str, options: Sequence[int]) -> str | None:
+    """Where the answer is kept; None while the collection has no version. `options` are all that the answer depends
+    on besides: numbers of candidates, of hits."""
+    if view.version is None:
+        return None
+    asked = hashlib.sha256(json.dumps([query, *options]).encode()).hexdigest()
+    return f"query:{view.binding.current.fingerprint}:{view.binding.collection}:{view.version}:{asked}"

@@ -1,0 +1,154 @@
+"""A search from end to end.
+
+The ANN index answers for each query token with its nearest rows, and a row's key says which page it is on. Pages are
+ranked by what that already tells; the best of them are scored exactly over all their vectors, one blob a page from
+the object store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+from ingestion import metrics
+from ingestion.concurrency import side_by_side
+from ingestion.errors import BadRequest, EmbedderMismatch, IngestError, NotFound, WorkerFault
+from ingestion.generations import Generation
+from ingestion.model import Vectors, check_collection
+from ingestion.ports import BlobStore, DocumentStore, EmbedderChoice, QueryCache, Searchable, VectorStore
+from ingestion.search.candidates import Candidate, Candidates
+from ingestion.search.gathering import GatheredSearch
+from ingestion.search.hits import Found, Hit
+from ingestion.search.remembering import Memory, key_of
+from ingestion.search.reranking import Reranker
+from ingestion.search.snippets import snippet
+from ingestion.settings import SearchSettings
+
+_TRIES: Final = 3
+_MAX_QUERY_CHARS: Final = 4000
+
+
+class Searcher:
+    """Finds pages of ready documents. Safe to use from many tasks at once."""
+
+    def __init__(
+        self,
+        *,
+        embedder: EmbedderChoice,
+        vectors: VectorStore,
+        documents: DocumentStore,
+        blobs: BlobStore,
+        settings: SearchSettings,
+        cache: QueryCache | None = None,
+    ) -> None:
+        self._embedder = embedder
+        self._documents = documents
+        self._blobs = blobs
+        self._settings = settings
+        self._memory = Memory(cache, documents, settings.search_cache_ttl_s)
+        index = GatheredSearch(vectors, settings.search_ann_requests)
+        self._candidates = Candidates(index, documents, settings.search_ann_limit)
+        self._reranker = Reranker(blobs, settings.search_page_cache_bytes)
+
+    async def search(self, collection: str, query: str, top_k: int) -> list[Hit]:
+        """The `top_k` best pages of `collection`, best first; an unknown collection has none.
+
+        Raises BadRequest, EmbedderMismatch where nobody embeds queries with what the collection was filled by,
+        CollectionArchived and DependencyUnavailable.
+        """
+        check_collection(collection)
+        self._check(query, top_k)
+        while (view := await self._view(collection)) is not None:
+            try:
+                found = await self._answer(view, query, top_k)
+            except IngestError:
+                if await self._is_current(view):
+                    raise
+                continue  # what it was looking at has been removed since
+            if found is not None:
+                return await self._hits(found)
+        return []
+
+    async def _view(self, collection: str) -> Searchable | None:
+        """Asked for before anything is looked for: see `remembering`."""
+        with metrics.SEARCH.labels("collection").time():
+            return await self._documents.searchable(collection)
+
+    async def _is_current(self, view: Searchable) -> bool:
+        """False where the collection has passed to other vectors since, and the ones it had are being removed."""
+        bound = await self._documents.binding(view.binding.collection)
+        return bound is None or bound.current == view.binding.current
+
+    async def _answer(self, view: Searchable, query: str, top_k: int) -> list[Found] | None:
+        """None where the vectors that were searched may not have been whole to the end."""
+        wanted = max(top_k, self._settings.search_candidates)
+        key = key_of(view, query, (top_k, wanted, self._settings.search_ann_limit))
+        with metrics.SEARCH.labels("recall").time():
+            remembered = await self._memory.recall(key)
+        if remembered is not None:
+            return remembered
+        collection, generation = view.binding.collection, view.binding.current
+        ranked = await self._best(collection, generation, await self._embed(collection, generation, query), wanted)
+        found, is_current = await asyncio.gather(self._found(query, ranked[:top_k]), self._is_current(view))
+        if not is_current:
+            return None
+        if len(found) == len(ranked[:top_k]):  # else a document of it is just being deleted
+            await self._memory.keep(key, found)
+        return found
+
+    async def _embed(self, collection: str, generation: Generation, query: str) -> Vectors:
+        with metrics.SEARCH.labels("embed").time():
+            embedder = await self._embedder.for_fingerprint(generation.fingerprint)
+            vectors = (await embedder.embed_queries([query]))[0]
+        if embedder.fingerprint != generation.fingerprint:
+            raise EmbedderMismatch(
+                f"collection {collection!r} holds vectors of {generation.fingerprint!r}, "
+                f"but queries are embedded with {embedder.fingerprint!r}"
+            )
+        return vectors
+
+    async def _best(
+        self, collection: str, generation: Generation, query: Vectors, wanted: int
+    ) -> list[tuple[Candidate, float]]:
+        for _ in range(_TRIES):
+            candidates = await self._candidates.find(collection, generation, query, wanted)
+            try:
+                return await self._reranker.rank(query, candidates, generation)
+            except NotFound:
+                continue  # a document was deleted after it had become a candidate: look again without it
+        raise WorkerFault(f"pages of {collection!r} lack their vectors in the object store", stage="search")
+
+    def _check(self, query: str, top_k: int) -> None:
+        if not query.strip():
+            raise BadRequest("the query is empty")
+        if len(query) > _MAX_QUERY_CHARS:
+            raise BadRequest(f"the query has {len(query)} characters, at most {_MAX_QUERY_CHARS} are accepted")
+        if not 1 <= top_k <= self._settings.search_max_top_k:
+            raise BadRequest(f"top_k is {top_k}, it must be 1 to {self._settings.search_max_top_k}")
+
+    async def _found(self, query: str, ranked: Sequence[tuple[Candidate, float]]) -> list[Found]:
+        """Pages whose records are gone belong to a document that is being deleted."""
+        with metrics.SEARCH.labels("texts").time():
+            records = await self._documents.pages_by_key([page.page_key for page, _ in ranked], with_text=True)
+        return [
+            Found(
+                document_id=page.document.id,
+                page_key=page.page_key,
+                page=page.page_number,
+                filename=page.document.filename,
+                score=score,
+                image_key=record.image_key,
+                snippet=snippet(record.text, query),
+            )
+            for page, score in ranked
+            if (record := records.get(page.page_key)) is not None
+        ]
+
+    async def _hits(self, found: Sequence[Found]) -> list[Hit]:
+        expires_s = self._settings.image_url_expires_s
+        addresses = await side_by_side(*(self._blobs.presign(one.image_key, expires_s) for one in found))
+        return [
+            Hit(one.document_id, one.filename, one.page, one.score, address, one.snippet)
+            for one, address in zip(found, addresses, strict=True)
+        ]

@@ -1,0 +1,139 @@
+"""`pagemill serve worker` with a device that is not there: the worker of the benchmarks.
+
+    python -m tests.benchmarks.standin
+
+All of it is the product's own, the batcher in front of the device included. In place of the model stands one that has
+768 vectors of 128 dimensions ready for every page, and keeps the device busy for PAGEMILL_BENCH_GPU_MS a page. With
+PAGEMILL_BENCH_DISCARD_ROWS=1 rows are packed into requests and not sent, so that the vector database costs nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Final
+from unittest import mock
+
+import numpy as np
+import psutil
+from prometheus_client import REGISTRY, Gauge
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
+
+from ingestion.adapters.milvus import MilvusVectorStore
+from ingestion.adapters.milvus_rows import upsert_requests
+from ingestion.model import Page, PageVectors, Vectors
+from ingestion.settings import EmbedderSettings, RenderSettings
+from workers import cli
+from workers.embedding.batcher import Batcher
+
+TOKENS: Final = 768
+DIM: Final = 128
+GPU_MS: Final = "PAGEMILL_BENCH_GPU_MS"
+DISCARD_ROWS: Final = "PAGEMILL_BENCH_DISCARD_ROWS"
+PIXELS: Final = "PAGEMILL_BENCH_PIXELS"
+_KEPT: Final = 64
+"""Different pages' vectors, handed out in turn."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A page on its way to the device."""
+
+    cost: int = TOKENS
+
+
+class NoDevice:
+    """A StagedModel whose forward sleeps."""
+
+    def __init__(self, gpu_s: float) -> None:
+        self._gpu_s = gpu_s
+        vectors = np.random.default_rng(1).standard_normal((_KEPT, TOKENS, DIM)).astype(np.float32)
+        self._vectors = itertools.cycle(vectors / np.linalg.norm(vectors, axis=2, keepdims=True))
+        self._done = Gauge("bench_device_pages", "pages that the device is through with")
+        self._done_at = Gauge("bench_device_seconds", "when it was through with the last of them, monotonic clock")
+
+    def prepare(self, item: Page) -> Waiting:
+        return Waiting()
+
+    def forward(self, batch: Sequence[Waiting]) -> None:
+        if self._gpu_s:
+            time.sleep(self._gpu_s * len(batch))
+        self._done.inc(len(batch))
+        self._done_at.set(time.monotonic())
+
+    def finish(self, raw: None, batch: Sequence[Waiting]) -> list[Vectors]:
+        return [next(self._vectors) for _ in batch]
+
+    def on_out_of_memory(self) -> None:
+        """There is no memory to give back."""
+
+
+class StandIn:
+    """Embedder."""
+
+    dim = DIM
+    fingerprint = f"bench/{TOKENS}x{DIM}"
+
+    def __init__(self, batcher: Batcher[Page, Waiting, None], *, wants_pixels: bool) -> None:
+        self._batcher = batcher
+        self.wants_pixels = wants_pixels
+
+    async def embed_pages(self, pages: Sequence[Page]) -> list[Vectors]:
+        return await self._batcher.embed(pages)
+
+    async def embed_queries(self, queries: Sequence[str]) -> list[Vectors]:
+        raise NotImplementedError("nobody searches here")
+
+
+@asynccontextmanager
+async def open_stand_in(settings: EmbedderSettings, render: RenderSettings) -> AsyncIterator[StandIn]:
+    """In place of `workers.embedding.factory.open_embedder`."""
+    model = NoDevice(float(os.environ.get(GPU_MS, "0")) / 1000)
+    batcher = Batcher[Page, Waiting, None](
+        model, batch_cost=settings.embed_batch_patches, wait_ms=settings.embed_wait_ms
+    )
+    try:
+        yield StandIn(batcher, wants_pixels=os.environ.get(PIXELS) == "1")
+    finally:
+        await batcher.close()
+
+
+class ThreadTimes(Collector):
+    """CPU seconds by thread, summed over threads of one name without its number; "other" are those of C libraries."""
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        names = {thread.native_id: thread.name.rstrip("0123456789-_ ") for thread in threading.enumerate()}
+        used: dict[str, float] = {}
+        for thread in psutil.Process().threads():
+            name = names.get(thread.id, "other")
+            used[name] = used.get(name, 0.0) + thread.user_time + thread.system_time
+        family = CounterMetricFamily("bench_thread_cpu_seconds", "CPU time by thread", labels=["thread"])
+        for name, seconds in used.items():
+            family.add_metric([name], seconds)
+        yield family
+
+
+async def _discard(self: MilvusVectorStore, collection: str, pages: Sequence[PageVectors]) -> None:
+    for request in upsert_requests(collection, pages):
+        request.SerializeToString()
+
+
+def main() -> None:
+    REGISTRY.register(ThreadTimes())
+    discarding: AbstractContextManager[object] = nullcontext()
+    if os.environ.get(DISCARD_ROWS) == "1":
+        discarding = mock.patch.object(MilvusVectorStore, "upsert", _discard)
+    sys.argv = ["pagemill", "serve", "worker"]
+    with mock.patch("workers.worker.open_embedder", open_stand_in), discarding:
+        cli.main()
+
+
+if __name__ == "__main__":
+    main()

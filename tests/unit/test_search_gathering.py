@@ -1,0 +1,118 @@
+"""Searches that share a request to the ANN index."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ingestion.errors import DependencyUnavailable
+from ingestion.model import Vectors
+from ingestion.search.gathering import GatheredSearch, Neighbours
+
+
+class Index:
+    """Answers each vector with its first component as the page key, once it is let."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, int, int]] = []
+        self.open = asyncio.Event()
+        self.fault: Exception | None = None
+
+    async def search(self, index: str, query: Vectors, limit: int) -> Neighbours:
+        self.requests.append((index, len(query), limit))
+        await self.open.wait()
+        if self.fault is not None:
+            raise self.fault
+        return [[(int(vector[0]), 1.0)] for vector in query]
+
+
+def query(*keys: int) -> Vectors:
+    return np.array([[key, 0] for key in keys], np.float32)
+
+
+def gathered(index: Any, requests: int = 1) -> GatheredSearch:
+    return GatheredSearch(index, requests)
+
+
+async def started(search: GatheredSearch, *asked: tuple[str, Vectors, int]) -> list[asyncio.Task[Neighbours]]:
+    """The searches, each having got as far as it can."""
+    tasks = [asyncio.create_task(search.search(*one)) for one in asked]
+    for _ in range(3):
+        await asyncio.sleep(0)
+    return tasks
+
+
+async def test_those_who_wait_share_the_next_request_and_get_their_own_rows() -> None:
+    index = Index()
+    search = gathered(index)
+    tasks = await started(search, ("c", query(1), 9), ("c", query(2, 3), 9), ("c", query(4), 9))
+    index.open.set()
+    assert await asyncio.gather(*tasks) == [[[(1, 1.0)]], [[(2, 1.0)], [(3, 1.0)]], [[(4, 1.0)]]]
+    assert index.requests == [("c", 1, 9), ("c", 3, 9)]
+
+
+async def test_other_collections_and_limits_have_requests_of_their_own_in_the_order_they_came() -> None:
+    index = Index()
+    search = gathered(index)
+    asked = [("c", query(1), 9), ("d", query(2), 9), ("c", query(3), 36), ("d", query(4), 9)]
+    tasks = await started(search, *asked)
+    index.open.set()
+    await asyncio.gather(*tasks)
+    assert index.requests == [("c", 1, 9), ("d", 2, 9), ("c", 1, 36)]
+
+
+async def test_no_more_requests_run_at_once_than_are_allowed() -> None:
+    index = Index()
+    search = gathered(index, requests=2)
+    tasks = await started(search, ("c", query(1), 9), ("d", query(2), 9), ("e", query(3), 9))
+    assert len(index.requests) == 2
+    index.open.set()
+    await asyncio.gather(*tasks)
+    assert len(index.requests) == 3
+
+
+async def test_an_error_reaches_everybody_who_shared_the_request_and_nobody_else() -> None:
+    index = Index()
+    search = gathered(index)
+    tasks = await started(search, ("c", query(1), 9), ("c", query(2), 9), ("c", query(3), 9))
+    index.fault = DependencyUnavailable("milvus", "down")
+    index.open.set()
+    assert [type(error) for error in await asyncio.gather(*tasks, return_exceptions=True)] == [
+        DependencyUnavailable
+    ] * 3
+    index.fault = None
+    assert await search.search("c", query(4), 9) == [[(4, 1.0)]]
+
+
+async def test_who_leaves_while_waiting_is_not_searched_for() -> None:
+    index = Index()
+    search = gathered(index)
+    first, gone, last = await started(search, ("c", query(1), 9), ("c", query(2), 9), ("c", query(3), 9))
+    gone.cancel()
+    await asyncio.sleep(0)
+    index.open.set()
+    assert await asyncio.gather(first, last) == [[[(1, 1.0)]], [[(3, 1.0)]]]
+    assert index.requests == [("c", 1, 9), ("c", 1, 9)]
+
+
+async def test_who_leaves_during_a_request_takes_nothing_from_the_others() -> None:
+    index = Index()
+    search = gathered(index)
+    first, *others = await started(search, ("c", query(1), 9), ("c", query(2), 9), ("c", query(3), 9))
+    first.cancel()
+    index.open.set()
+    assert await asyncio.gather(*others) == [[[(2, 1.0)]], [[(3, 1.0)]]]
+    with pytest.raises(asyncio.CancelledError):
+        await first
+
+
+async def test_a_request_does_not_grow_without_bound() -> None:
+    index = Index()
+    search = gathered(index)
+    tasks = await started(search, *(("c", query(*range(500)), 9) for _ in range(5)))
+    index.open.set()
+    await asyncio.gather(*tasks)
+    assert [vectors for _, vectors, _ in index.requests] == [500, 1000, 1000]

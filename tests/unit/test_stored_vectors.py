@@ -1,0 +1,66 @@
+"""How vectors lie in the cache."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from ingestion.model import Vectors
+from ingestion.vectors import from_bf16, to_bf16
+from workers.embedding.serving.stored import Keys, from_stored, to_stored
+
+_NUMBERS = st.floats(-(2.0**100), 2.0**100, width=32)
+_MATRICES = arrays(np.float32, array_shapes(min_dims=2, max_dims=2, max_side=12), elements=_NUMBERS)
+
+
+@given(_MATRICES)
+def test_vectors_come_back_rounded_to_bf16(vectors: Vectors) -> None:
+    found = from_stored(to_stored(vectors), vectors.shape[1])
+    assert found.dtype == np.float32
+    assert np.array_equal(found, from_bf16(to_bf16(vectors)))
+
+
+@given(_MATRICES)
+def test_what_came_back_is_stored_unchanged(vectors: Vectors) -> None:
+    value = to_stored(vectors)
+    assert len(value) == 2 * vectors.size
+    assert to_stored(from_stored(value, vectors.shape[1])) == value
+
+
+@given(st.binary(max_size=200), st.integers(1, 12))
+def test_any_bytes_are_finite_rows_or_refused(value: bytes, dim: int) -> None:
+    try:
+        found = from_stored(value, dim)
+    except ValueError:
+        return
+    assert found.shape == (len(value) // (2 * dim), dim)
+    assert len(found) >= 1
+    assert np.isfinite(found).all()
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_a_single_number_that_is_not_finite_spoils_the_value(number: float) -> None:
+    vectors = np.ones((3, 4), np.float32)
+    vectors[1, 2] = number
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        from_stored(to_stored(vectors), 4)
+
+
+def test_numbers_are_big_endian() -> None:
+    assert to_stored(np.array([[1.0, -2.0]], np.float32)) == b"\x3f\x80\xc0\x00"
+
+
+def test_a_key_depends_on_everything_that_the_vectors_depend_on() -> None:
+    variants = [
+        Keys(fingerprint).key(modality, input_type, pooling, content)
+        for fingerprint in ("a", "b")
+        for modality in ("text", "image")
+        for input_type in ("query", "document")
+        for pooling in ("none", "mean")
+        for content in (b"pump", b"valve", b"")
+    ]
+    assert len(set(variants)) == len(variants)
+    assert Keys("a").key("text", "query", "none", b"pump") == variants[0]

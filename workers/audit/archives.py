@@ -1,0 +1,90 @@
+"""Archives: each archived collection has every part that its manifest names, and no other folder is there."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import groupby
+from typing import Final
+
+from ingestion.collection import ARCHIVES_PREFIX, CollectionRecord, CollectionState, archive_prefix, archives_of
+from ingestion.errors import WorkerFault
+from ingestion.ports import BlobStore, DocumentStore
+from ingestion.ports.inventory import BlobEntry
+from workers.audit.finding import Finding, Kind, SecondLook
+from workers.collections.manifest import read_manifest
+
+_COMPLETE: Final = (CollectionState.FREEING, CollectionState.ARCHIVED, CollectionState.RESTORING)
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivesAudit:
+    """An archiving stores parts before its collection's record speaks of them as complete, and one that is killed
+    leaves them: a folder that no record names is an orphan once it is old enough."""
+
+    documents: DocumentStore
+    blobs: BlobStore
+    orphan_grace: timedelta
+    repair: bool
+
+    async def suspects(self, collection: str | None) -> AsyncIterator[SecondLook]:
+        records = await self.documents.collection_records()
+        for record in records:
+            if collection in (None, record.name) and await self._lacks(record):
+                yield partial(self._look_again_at_archive, record.name)
+        listing = [
+            entry async for entry in self.blobs.entries(archives_of(collection) if collection else ARCHIVES_PREFIX)
+        ]
+        for prefix, entries in groupby(listing, lambda entry: _folder_of(entry.key)):
+            if await self._orphans(prefix, list(entries)):
+                yield partial(self._look_again_at_folder, prefix)
+
+    async def _lacks(self, record: CollectionRecord) -> list[str]:
+        """The keys that a complete archive should have, and has not; its manifest, where that cannot be read."""
+        if record.archive is None or record.state not in _COMPLETE:
+            return []
+        prefix = archive_prefix(record.name, record.archive.id)
+        try:
+            manifest = await read_manifest(self.blobs, record, record.archive.id)
+        except WorkerFault as error:
+            return [f"{prefix}: {error.message}"]
+        there = set(await self.blobs.list_keys(prefix))
+        return [key for part in manifest.parts if (key := manifest.key_of(part)) not in there]
+
+    async def _look_again_at_archive(self, name: str) -> list[Finding]:
+        record = await self.documents.collection(name)
+        lacking = await self._lacks(record) if record else []
+        if not lacking or await self.documents.collection(name) != record:
+            return []
+        return [Finding("s3", Kind.MISSING, lacking[0], len(lacking), collection=name)]
+
+    async def _orphans(self, prefix: str, entries: Sequence[BlobEntry]) -> list[str]:
+        latest = datetime.now(UTC) - self.orphan_grace
+        if not all(entry.modified < latest for entry in entries):
+            return []
+        name = _collection_of(prefix)
+        record = await self.documents.collection(name)
+        if record and record.archive and archive_prefix(name, record.archive.id) == prefix:
+            return []
+        return [entry.key for entry in entries]
+
+    async def _look_again_at_folder(self, prefix: str) -> list[Finding]:
+        """What belongs to no record now will never do: the ids of archives are used once."""
+        keys = await self._orphans(prefix, [entry async for entry in self.blobs.entries(prefix)])
+        if not keys:
+            return []
+        found = Finding("s3", Kind.ORPHAN, keys[0], len(keys), collection=_collection_of(prefix))
+        if self.repair:
+            await self.blobs.delete(keys)
+            found = replace(found, is_repaired=True)
+        return [found]
+
+
+def _folder_of(key: str) -> str:
+    return f"{key.rpartition('/')[0]}/"
+
+
+def _collection_of(prefix: str) -> str:
+    return prefix.removeprefix(ARCHIVES_PREFIX).partition("/")[0]

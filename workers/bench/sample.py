@@ -1,0 +1,97 @@
+"""What an index is measured with: vectors of a collection's pages, and queries to ask."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from ingestion.errors import BadRequest
+from ingestion.generations import FIRST
+from ingestion.model import Document, DocumentState, Page, PageVectors, Vectors, vectors_key
+from ingestion.ports import BlobStore, DocumentStore
+from ingestion.vectors import decode_blob
+from workers.packing import Packing
+
+TOKENS_PER_QUERY: Final = 16
+"""A question of a dozen words has about as many vectors. They are asked together, as a search asks them."""
+
+_HELD_OUT_EVERY: Final = 20
+_DOCUMENTS_AT_ONCE: Final = 100
+_BLOBS_AT_ONCE: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """`pages` have their place in the sample as page key. `queries` are (tokens, dim) each, and not in the index."""
+
+    pages: Sequence[PageVectors]
+    queries: Sequence[Vectors]
+
+    @property
+    def rows(self) -> int:
+        return sum(len(page.vectors) for page in self.pages)
+
+    @property
+    def dim(self) -> int:
+        return int(self.pages[0].vectors.shape[1])
+
+
+async def read_pages(documents: DocumentStore, blobs: BlobStore, collection: str, most: int) -> list[Vectors]:
+    """The stored vectors of at most `most` pages of ready documents, evenly spaced over the collection.
+
+    Raises BadRequest where there are fewer than two, DependencyUnavailable.
+    """
+    bound = await documents.binding(collection)
+    generation = FIRST if bound is None else bound.current.number
+    places = [
+        (document.id, number)
+        async for document in _ready(documents, collection)
+        if document.is_in(generation)
+        for number in range(1, document.pages + 1)
+    ]
+    keys = [vectors_key(*places[place], generation) for place in _spread(len(places), most)]
+    pages: list[Vectors] = []
+    for start in range(0, len(keys), _BLOBS_AT_ONCE):
+        found = await blobs.get_many(keys[start : start + _BLOBS_AT_ONCE])
+        pages += [vectors for vectors in map(decode_blob, found) if len(vectors)]
+    if len(pages) < 2:
+        raise BadRequest(f"collection {collection!r} has {len(pages)} ready pages with vectors; at least 2 are needed")
+    return pages
+
+
+def hold_out(pages: Sequence[Vectors], most_queries: int) -> tuple[list[Vectors], list[Vectors]]:
+    """(pages to index, queries): the queries are runs of vectors of every 20th page, which is left out of the index.
+
+    A page's vectors are nearer to those of other pages than a question's are, so questions are harder to answer.
+    """
+    held_out = [page for number, page in enumerate(pages) if number % _HELD_OUT_EVERY == 1]
+    queries = [query for page in held_out for query in _runs(page)]
+    kept = [page for number, page in enumerate(pages) if number % _HELD_OUT_EVERY != 1]
+    return kept, [queries[place] for place in _spread(len(queries), most_queries)]
+
+
+def sample_of(pages: Sequence[Vectors], queries: Sequence[Vectors], packing: Packing) -> Sample:
+    """The pages as the index would hold them."""
+    nothing = Page(page_number=1, width_px=1, height_px=1, image=b"", text="")
+    return Sample([packing.rows(PageVectors(nothing, key, page)) for key, page in enumerate(pages)], queries)
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """At most `most` of `count` places, evenly spaced."""
+    taken = min(count, most)
+    return [step * count // taken for step in range(taken)]
+
+
+def _runs(page: Vectors) -> Iterator[Vectors]:
+    for start in range(0, len(page), TOKENS_PER_QUERY):
+        yield page[start : start + TOKENS_PER_QUERY]
+
+
+async def _ready(documents: DocumentStore, collection: str) -> AsyncIterator[Document]:
+    after: str | None = None
+    while batch := await documents.list(collection, limit=_DOCUMENTS_AT_ONCE, after=after):
+        for document in batch:
+            if document.state is DocumentState.READY:
+                yield document
+        after = batch[-1].id

@@ -1,0 +1,108 @@
+"""What the janitor does about collections: finish what was cut off, and expire what nobody uses any more."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Final, Literal, TypeAlias
+
+import structlog
+
+from ingestion import metrics
+from ingestion.collection import CollectionRecord, CollectionState
+from ingestion.errors import CollectionBusy, CollectionHeld, DependencyUnavailable, IngestError, NotFound
+from ingestion.hold import held
+from ingestion.ports import DocumentStore
+from ingestion.removal import Remover
+from workers.collections.archive import Archivist
+
+log = structlog.get_logger(__name__)
+
+Expiry: TypeAlias = Literal["off", "archive", "drop"]
+_S = CollectionState
+_FORWARD: Final = (_S.ARCHIVING, _S.FREEING)
+_BACK: Final = (_S.RESTORING, _S.OPENING)
+
+
+@dataclass(slots=True)
+class Kept:
+    """What one round has done, by what it did, and the collections it failed on."""
+
+    done: Counter[str] = field(default_factory=Counter)
+    failed: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionKeeper:
+    """Keepers may run side by side: only one of them gets the hold on a collection."""
+
+    documents: DocumentStore
+    archivist: Archivist
+    remover: Remover
+    expiry: Expiry
+    expire_after: timedelta
+
+    async def round(self, collection: str | None = None) -> Kept:
+        """Of one collection, or of all. One that cannot be kept is logged and stops nothing.
+
+        Raises DependencyUnavailable.
+        """
+        kept = Kept()
+        frozen = set(await self.documents.collections_with_frozen())
+        for record in await self.documents.collection_records():
+            if collection in (None, record.name):
+                await self._keep(record, record.name in frozen, kept)
+        return kept
+
+    async def _keep(self, record: CollectionRecord, has_frozen: bool, kept: Kept) -> None:
+        try:
+            done = await self._finish(record, has_frozen) or await self._expire(record)
+        except DependencyUnavailable:
+            raise
+        except (CollectionHeld, CollectionBusy, NotFound) as error:
+            log.info("collection left alone", collection=record.name, cause=error.message)
+            return
+        except IngestError as error:
+            kept.failed.append(record.name)
+            log.error("collection not kept", collection=record.name, code=error.code, cause=error.message)
+            return
+        if done:
+            kept.done[done] += 1
+            metrics.COLLECTIONS_KEPT.labels(done).inc()
+            log.warning("collection kept", collection=record.name, action=done)
+
+    async def _finish(self, record: CollectionRecord, has_frozen: bool) -> str:
+        """Go on with what a process that is gone had begun. Empty where there is nothing to finish."""
+        if record.state in _FORWARD:
+            await self.archivist.archive(record.name)
+        elif record.state in _BACK:
+            await self.archivist.restore(record.name)
+        elif record.state is _S.DROPPING:
+            await self.remover.delete_collection(record.name)
+        elif record.state is _S.ACTIVE and has_frozen:
+            await self._thaw(record.name)
+        else:
+            return ""
+        return "finished"
+
+    async def _thaw(self, collection: str) -> None:
+        """A process that stood still may have frozen documents after others had brought the collection back."""
+        async with held(self.documents, collection) as hold:
+            if hold.record.state is _S.ACTIVE:
+                await hold.thaw()
+
+    async def _expire(self, record: CollectionRecord) -> str:
+        """Empty where it is in use, or nobody wants expiry. One whose last use is unknown is as if used now."""
+        if self.expiry == "off" or record.state is not _S.ACTIVE:
+            return ""
+        if record.last_used_at is None:
+            await self.documents.touch_collections([record.name])
+            return ""
+        if datetime.now(UTC) - record.last_used_at < self.expire_after:
+            return ""
+        if self.expiry == "archive":
+            await self.archivist.archive(record.name)
+        else:
+            await self.remover.delete_collection(record.name, only_idle=True)
+        return "expired"

@@ -1,0 +1,101 @@
+"""The embedding service's application: its addresses, and errors in the shape that OpenAI's clients read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import structlog
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from workers.embedding.serving.endpoint import EmbeddingsEndpoint
+from workers.embedding.serving.refusals import JSON, ModelLost, Refusal
+from workers.embedding.serving.service import EmbeddingService
+
+log = structlog.get_logger(__name__)
+
+
+def create_service(service: EmbeddingService) -> Starlette:
+    """The application. What it works with is opened and closed by whoever made `service`."""
+    answers = _Answers(service)
+    routes = [
+        Route("/v1/embeddings", EmbeddingsEndpoint(service), methods=["POST"]),
+        Route("/v1/models", answers.models),
+        Route("/health", answers.health),
+        Route("/ready", answers.ready),
+        Route("/metrics", _metrics),
+    ]
+    handlers: dict[Any, Any] = {HTTPException: _on_http_exception, Exception: _on_unhandled}
+    return Starlette(routes=routes, exception_handlers=handlers)
+
+
+class _Answers:
+    """What the service says of itself."""
+
+    def __init__(self, service: EmbeddingService) -> None:
+        self._service = service
+
+    async def models(self, request: Request) -> Response:
+        """The model, with what a client has to know to use it."""
+        embedder = self._service.model.embedder
+        model = {
+            "id": self._service.model_id,
+            "object": "model",
+            "created": 0,
+            "owned_by": "pagemill",
+            "fingerprint": embedder.fingerprint,
+            "dim": embedder.dim,
+            "wants_pixels": embedder.wants_pixels,
+            "modalities": list(self._service.lanes),
+            "lane": "both" if len(self._service.lanes) > 1 else next(iter(self._service.lanes)),
+            "max_inputs": self._service.settings.embed_max_inputs,
+        }
+        return _json({"object": "list", "data": [model]})
+
+    async def health(self, request: Request) -> Response:
+        """This process answers; how busy it is. `cache` is "ok", "down", or "off" where there is none."""
+        cache = self._service.cache
+        return _json(
+            {
+                "status": "alive",
+                "model": self._service.model_id,
+                "cache": cache.status if cache else "off",
+                "lanes": {name: lane.status() for name, lane in self._service.lanes.items()},
+            }
+        )
+
+    async def ready(self, request: Request) -> Response:
+        """The model works; otherwise 503 and why it does not."""
+        try:
+            await self._service.model.check()
+        except ModelLost as lost:
+            return lost.response()
+        return _json({"status": "ready", "model": self._service.model_id})
+
+
+async def _metrics(request: Request) -> Response:
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _on_http_exception(request: Request, error: HTTPException) -> Response:
+    """What the router itself says: unknown address, wrong method."""
+    detail = f"{request.method} {request.url.path}: {error.detail}"
+    return Refusal(
+        detail, code="not_found" if error.status_code == 404 else "bad_request", status=error.status_code
+    ).response()
+
+
+async def _on_unhandled(request: Request, error: Exception) -> Response:
+    log.error("unhandled error", method=request.method, path=request.url.path, exc_info=error)
+    return Refusal(
+        "an error that is not the request's fault; the log has the cause", code="internal", status=500
+    ).response()
+
+
+def _json(content: dict[str, Any]) -> Response:
+    return Response(orjson.dumps(content), media_type=JSON)

@@ -1,0 +1,134 @@
+"""`POST /v1/embeddings`: a plain ASGI endpoint, which of all frameworks needs the least time for a request."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from functools import cache
+from typing import Any, Final, TypeVar
+
+from prometheus_client import Counter
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from ingestion import metrics
+from ingestion.adapters.embedding_wire import FINGERPRINT_HEADER
+from ingestion.errors import IngestError
+from workers.embedding.serving.answers import encode_answer
+from workers.embedding.serving.refusals import JSON, Refusal, refusal_of
+from workers.embedding.serving.requests import read_request
+from workers.embedding.serving.service import EmbeddingService, Order, off_loop
+
+T = TypeVar("T")
+
+_STOPPING_RETRY_S: Final = 1
+
+
+class CallerLeft(Exception):
+    """The connection was closed before the answer."""
+
+
+class EmbeddingsEndpoint:
+    """Reads, has it embedded, answers. A caller that leaves takes its work along."""
+
+    def __init__(self, service: EmbeddingService) -> None:
+        self._service = service
+        self._headers = {FINGERPRINT_HEADER: service.model.embedder.fingerprint}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            response = await self._response(scope, receive)
+        except CallerLeft:
+            metrics.CALLERS_LEFT.inc()
+            return
+        except asyncio.CancelledError:  # the server stops, and has waited long enough
+            await _stopping().response()(scope, receive, send)
+            raise
+        await response(scope, receive, send)
+
+    async def _response(self, scope: Scope, receive: Receive) -> Response:
+        started = time.perf_counter()
+        lane = "none"
+        try:
+            body = await _read_body(scope, receive, self._service.settings.embed_max_body_bytes)
+            request = await off_loop(len(body), read_request, body, self._service.settings)
+            lane = request.modality
+            order = await self._service.look_up(request)
+            if not order.is_complete:
+                await _unless_caller_leaves(receive, self._service.complete(order))
+            response = Response(await self._encode(order), headers=self._headers, media_type=JSON)
+            order.lane.observe(time.perf_counter() - started)
+        except Refusal as refusal:
+            response = refusal.response()
+        except IngestError as error:
+            response = refusal_of(error).response()
+        _answered(lane, response.status_code).inc()
+        return response
+
+    async def _encode(self, order: Order) -> bytes:
+        vectors = order.answer
+        return await off_loop(
+            sum(found.nbytes for found in vectors),
+            encode_answer,
+            self._service.model_id,
+            vectors,
+            as_base64=order.request.encoding_format == "base64",
+            tokens=order.cost,
+        )
+
+
+@cache
+def _answered(lane: str, status: int) -> Counter:
+    """Finding a counter by its labels takes longer than counting."""
+    return metrics.EMBED_REQUESTS.labels(lane, str(status))
+
+
+async def _read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
+    """Raises Refusal for a body that is too large, if it says so before any of it is read; CallerLeft."""
+    announced = Headers(scope=scope).get("content-length", "")
+    if announced.isdecimal() and int(announced) > max_bytes:
+        raise _too_large(max_bytes)
+    chunks: list[bytes] = []
+    size = 0
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise CallerLeft
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
+        if size > max_bytes:
+            raise _too_large(max_bytes)
+        more = message.get("more_body", False)
+    return b"".join(chunks)
+
+
+async def _unless_caller_leaves(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`, which is cancelled when the caller leaves. Raises CallerLeft then."""
+    working = asyncio.create_task(work)
+    leaving = asyncio.create_task(_caller_leaves(receive))
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise CallerLeft
+    finally:
+        leaving.cancel()
+        if not working.done():
+            working.cancel()
+            await asyncio.wait((working,))
+
+
+async def _caller_leaves(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _too_large(max_bytes: int) -> Refusal:
+    return Refusal(f"the request has more than the {max_bytes} bytes accepted", code="request_too_large", status=413)
+
+
+def _stopping() -> Refusal:
+    return Refusal("this process is stopping; try again", code="stopping", status=503, retry_after_s=_STOPPING_RETRY_S)

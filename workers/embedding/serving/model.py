@@ -1,0 +1,98 @@
+"""The model behind the service, and whether it still works."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
+
+import structlog
+
+from ingestion.errors import DeviceMemoryExhausted, IngestError, PermanentError, WorkerFault
+from ingestion.model import Page, Vectors
+from ingestion.ports import Embedder
+from workers.embedding.serving.refusals import ModelLost
+
+log = structlog.get_logger(__name__)
+
+ItemT = TypeVar("ItemT")
+
+_RECENT_S: Final = 5.0
+"""A model that worked so recently is taken to work; one that was lost is tried again so often."""
+_PROBE: Final = "ready?"
+
+
+class Model:
+    """An embedder that is watched: after a failure it embeds one word, and where that fails too, it is lost."""
+
+    def __init__(self, embedder: Embedder, clock: Callable[[], float] = time.monotonic) -> None:
+        self.embedder = embedder
+        self._clock = clock
+        self._lost: str | None = None
+        self._known_at = -_RECENT_S
+        self._calls = 0
+        self._probing = asyncio.Lock()
+
+    async def embed_queries(self, texts: Sequence[str]) -> list[Vectors]:
+        """Raises IngestError, and ModelLost, at once while the model is known to be lost."""
+        return await self._watched(self.embedder.embed_queries, texts)
+
+    async def embed_pages(self, pages: Sequence[Page]) -> list[Vectors]:
+        """Raises as `embed_queries`."""
+        return await self._watched(self.embedder.embed_pages, pages)
+
+    async def check(self) -> None:
+        """Raises ModelLost. Tries the model where neither work in progress nor recent success speaks for it."""
+        now = self._clock()
+        if self._lost is not None or not self._calls:
+            await self._probe_unless_known_since(now - _RECENT_S)
+        self._raise_if_lost()
+
+    async def _watched(
+        self, embed: Callable[[Sequence[ItemT]], Awaitable[list[Vectors]]], items: Sequence[ItemT]
+    ) -> list[Vectors]:
+        if self._clock() - self._known_at < _RECENT_S:
+            self._raise_if_lost()
+        self._calls += 1
+        started = self._clock()
+        try:
+            vectors = await embed(items)
+        except (PermanentError, DeviceMemoryExhausted):
+            raise  # the input's fault, and the model's size
+        except Exception as error:
+            if self._lost is None:
+                log.exception("embedding failed")
+            # Calls that fail together share a probe, and the log of it.
+            await self._probe_unless_known_since(self._clock() if self._lost is None else started)
+            self._raise_if_lost()
+            if isinstance(error, IngestError):
+                raise
+            raise WorkerFault(f"{type(error).__name__}: {error}", stage="embed") from error
+        finally:
+            self._calls -= 1
+        self._know(None)
+        return vectors
+
+    async def _probe_unless_known_since(self, moment: float) -> None:
+        async with self._probing:
+            if self._known_at >= moment:
+                return
+            try:
+                await self.embedder.embed_queries([_PROBE])
+            except Exception as error:  # noqa: BLE001 - recorded, and raised as ModelLost
+                self._know(f"{type(error).__name__}: {error}")
+            else:
+                self._know(None)
+
+    def _know(self, lost: str | None) -> None:
+        if lost and not self._lost:
+            log.error("model lost", cause=lost)
+        elif self._lost and not lost:
+            log.info("model back")
+        self._lost = lost
+        self._known_at = self._clock()
+
+    def _raise_if_lost(self) -> None:
+        if self._lost is not None:
+            raise ModelLost(self._lost)

@@ -1,0 +1,78 @@
+"""Errors as OpenAI's clients read them: `{"error": {"message", "type", "param", "code"}}`."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Final
+
+import orjson
+from starlette.responses import Response
+
+from ingestion.errors import IngestError, PermanentError, RetryableError, WorkerFault
+
+JSON: Final = "application/json"
+_LATER_S: Final = 5
+"""When to come back to a model or a server that does not work at the moment."""
+
+
+class Refusal(Exception):
+    """An answer other than embeddings. `param` is the field of the request that is to blame."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str = "bad_request",
+        param: str | None = None,
+        status: int = 400,
+        retry_after_s: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.param = param
+        self.status = status
+        self.retry_after_s = retry_after_s
+
+    def response(self) -> Response:
+        error = {"message": str(self), "type": _type_of(self.status), "param": self.param, "code": self.code}
+        headers = {"Retry-After": str(self.retry_after_s)} if self.retry_after_s else None
+        return Response(orjson.dumps({"error": error}), self.status, headers, JSON)
+
+
+class Overloaded(Refusal):
+    """A lane is full."""
+
+    def __init__(self, lane: str, retry_after_s: int) -> None:
+        super().__init__(
+            f"the {lane} lane is full; try again in {retry_after_s} s",
+            code="overloaded",
+            status=HTTPStatus.TOO_MANY_REQUESTS,
+            retry_after_s=retry_after_s,
+        )
+
+
+class ModelLost(Refusal):
+    """The model has broken down or was closed."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(
+            f"the model is not available: {cause}",
+            code="model_lost",
+            status=HTTPStatus.SERVICE_UNAVAILABLE,
+            retry_after_s=_LATER_S,
+        )
+
+
+def refusal_of(error: IngestError) -> Refusal:
+    """400 where the input is at fault, 503 where the same call may work later, 500 for anything else."""
+    if isinstance(error, PermanentError):
+        return Refusal(error.message, code=error.code)
+    if isinstance(error, RetryableError) and not isinstance(error, WorkerFault):
+        return Refusal(error.message, code=error.code, status=HTTPStatus.SERVICE_UNAVAILABLE, retry_after_s=_LATER_S)
+    return Refusal(error.message, code=error.code, status=HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def _type_of(status: int) -> str:
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return "rate_limit_error"
+    return "invalid_request_error" if status < 500 else "server_error"

@@ -1,0 +1,247 @@
+"""From a request to vectors: what the cache has, and what the model computes, each of them once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Final, ParamSpec, TypeVar
+
+import numpy as np
+
+from ingestion.concurrency import side_by_side
+from ingestion.errors import BadRequest, WorkerFault
+from ingestion.model import ROWS_PER_PAGE, Page, Vectors
+from ingestion.ports import Embedder
+from ingestion.settings import ServingSettings
+from workers.embedding.serving.admission import Lane
+from workers.embedding.serving.cache import Values, VectorCache
+from workers.embedding.serving.images import ImageFile, read_image
+from workers.embedding.serving.model import Model
+from workers.embedding.serving.refusals import Refusal
+from workers.embedding.serving.requests import EmbeddingRequest, Modality, Pooling
+from workers.embedding.serving.stored import Keys, from_stored, to_stored
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_CHARS_PER_TOKEN: Final = 4
+_SPECIAL_TOKENS: Final = 2
+_MAX_TEXT_TOKENS: Final = ROWS_PER_PAGE
+_SMALL_BYTES: Final = 256 * 1024
+"""Work on less than this is done before a thread has begun to."""
+_GROUP_IMAGES: Final = 8
+_SMALLEST: Final = float(np.finfo(np.float32).tiny)
+_GROUPS_AT_ONCE: Final = 6
+"""Images decoded at a time, of all callers: enough for the batches of a GPU, and a bound on memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One input under its key in the cache. `cost`: estimated tokens of a text, patches of an image."""
+
+    key: str
+    content: str | ImageFile
+    cost: int
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A request on its way. `inputs` are in the caller's order, `vectors` are what is known so far, by key."""
+
+    request: EmbeddingRequest
+    lane: Lane
+    inputs: Sequence[Input]
+    vectors: dict[str, Vectors]
+
+    @property
+    def is_complete(self) -> bool:
+        return all(one.key in self.vectors for one in self.inputs)
+
+    @property
+    def missing(self) -> list[Input]:
+        """What has to be computed; equal inputs once."""
+        return list({one.key: one for one in self.inputs if one.key not in self.vectors}.values())
+
+    @property
+    def cost(self) -> int:
+        return sum(one.cost for one in self.inputs)
+
+    @property
+    def answer(self) -> list[Vectors]:
+        return [self.vectors[one.key] for one in self.inputs]
+
+
+class EmbeddingService:
+    """What the HTTP endpoints share. Has one lane for each modality that is served."""
+
+    def __init__(
+        self,
+        embedder: Embedder,
+        settings: ServingSettings,
+        *,
+        model_id: str,
+        modalities: Collection[Modality] = ("text", "image"),
+        max_patches: int = ROWS_PER_PAGE,
+        cache: VectorCache | None = None,
+    ) -> None:
+        """`modalities` are those wanted, of which the model may not have all; `max_patches` is what an image costs
+        at most. Raises BadRequest where nothing is left to serve."""
+        able: tuple[Modality, ...] = ("text", "image") if embedder.wants_pixels else ("text",)
+        limits: dict[Modality, int] = {
+            "text": settings.embed_text_limit_tokens,
+            "image": settings.embed_image_limit_patches,
+        }
+        self.lanes = {modality: Lane(modality, limits[modality]) for modality in able if modality in modalities}
+        if not self.lanes:
+            raise BadRequest(f"the {model_id} embedder does not embed {' or '.join(modalities)}s")
+        self.model_id = model_id
+        self.model = Model(embedder)
+        self.settings = settings
+        self.cache = cache
+        self._dim = embedder.dim
+        self._keys = Keys(embedder.fingerprint)
+        self._max_patches = max_patches
+        self._image_groups = asyncio.Semaphore(_GROUPS_AT_ONCE)
+
+    async def look_up(self, request: EmbeddingRequest) -> Order:
+        """What the cache has of it. Touches neither lane nor model. Raises Refusal."""
+        lane = self._lane(request)
+        if request.modality == "text":
+            inputs = [self._text_input(text, request) for text in request.inputs]
+        else:
+            inputs = await asyncio.to_thread(self._image_inputs, request)
+        order = Order(request, lane, inputs, {})
+        if self.cache is not None:
+            await self._take_hits(self.cache, order)
+        return order
+
+    async def complete(self, order: Order) -> None:
+        """Have the rest computed. Waits for the model; when cancelled, the work is dropped.
+
+        Raises Refusal, Overloaded and ModelLost among them, and IngestError.
+        """
+        missing = order.missing
+        with order.lane.admit(len(missing), sum(one.cost for one in missing)):
+            computed = await self._compute(order.request, missing)
+            size = sum(vectors.nbytes for vectors in computed)
+            stored = await off_loop(size, _to_stored, computed, order.request.pooling)
+            rounded = await off_loop(size, self._from_stored, stored)
+        order.vectors.update(zip((one.key for one in missing), rounded, strict=True))
+        if self.cache is not None:
+            for one, value in zip(missing, stored, strict=True):
+                if value:
+                    self.cache.put(one.key, value)
+
+    def _lane(self, request: EmbeddingRequest) -> Lane:
+        if request.model not in ("", self.model_id):
+            raise Refusal(
+                f"there is no model {request.model!r} here, only {self.model_id!r}",
+                param="model",
+                code="model_not_found",
+                status=404,
+            )
+        if request.modality not in self.lanes:
+            raise Refusal(
+                f"{request.modality} is not served here, only {', '.join(self.lanes)}",
+                param="modality",
+                code="lane_not_served",
+            )
+        if self.model.embedder.wants_pixels and request.modality == "text" and request.kind == "document":
+            raise Refusal(f"{self.model_id} embeds documents as images, not as text", param="modality")
+        return self.lanes[request.modality]
+
+    def _text_input(self, text: str, request: EmbeddingRequest) -> Input:
+        tokens = -(-len(text) // _CHARS_PER_TOKEN) + _SPECIAL_TOKENS
+        key = self._keys.key("text", request.kind, request.pooling, text.encode())
+        return Input(key, text, min(tokens, _MAX_TEXT_TOKENS))
+
+    def _image_inputs(self, request: EmbeddingRequest) -> list[Input]:
+        """Blocks: base64, headers and digests of megabytes."""
+        inputs = []
+        for index, uri in enumerate(request.inputs):
+            image = read_image(uri, index, self.settings.embed_max_image_px)
+            key = self._keys.key("image", request.kind, request.pooling, image.encoded)
+            inputs.append(Input(key, image, min(image.patches, self._max_patches)))
+        return inputs
+
+    async def _take_hits(self, cache: VectorCache, order: Order) -> None:
+        """Put what the cache has into the order; a value that is none of ours is deleted."""
+        values = await cache.look_up([one.key for one in order.inputs])
+        size = sum(len(value or b"") for value in values)
+        hits = misses = invalid = 0
+        for one, value, found in zip(
+            order.inputs, values, await off_loop(size, self._read_stored, values), strict=True
+        ):
+            if value is None:
+                misses += 1
+            elif found is None:
+                cache.delete(one.key)
+                invalid += 1
+            else:
+                order.vectors[one.key] = found
+                hits += 1
+        order.lane.count_lookup(hits, misses, invalid)
+
+    def _read_stored(self, values: Values) -> list[Vectors | None]:
+        """None for a value that is missing, or none of ours."""
+        vectors: list[Vectors | None] = []
+        for value in values:
+            try:
+                vectors.append(None if value is None else from_stored(value, self._dim))
+            except ValueError:
+                vectors.append(None)
+        return vectors
+
+    async def _compute(self, request: EmbeddingRequest, missing: Sequence[Input]) -> list[Vectors]:
+        if request.modality == "image":
+            groups = [missing[start : start + _GROUP_IMAGES] for start in range(0, len(missing), _GROUP_IMAGES)]
+            embedded = await side_by_side(*(self._embed_images(group) for group in groups))
+            return [vectors for group in embedded for vectors in group]
+        texts = [str(one.content) for one in missing]
+        if request.kind == "query":
+            return await self.model.embed_queries(texts)
+        return await self.model.embed_pages([Page(1, 0, 0, b"", text) for text in texts])
+
+    async def _embed_images(self, group: Sequence[Input]) -> list[Vectors]:
+        async with self._image_groups:
+            pages = await asyncio.to_thread(_decode, group)
+            return await self.model.embed_pages(pages)
+
+    def _from_stored(self, stored: Sequence[bytes]) -> list[Vectors]:
+        """What the cache will give, so that an answer is the same with it and without it."""
+        try:
+            return [
+                from_stored(value, self._dim) if value else np.empty((0, self._dim), np.float32) for value in stored
+            ]
+        except ValueError as error:
+            raise WorkerFault(f"the model's vectors cannot be used: {error}", stage="embed") from error
+
+
+async def off_loop(size_bytes: int, work: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
+    """Call `work` here if it is small, and in a thread if it would hold up other callers."""
+    if size_bytes < _SMALL_BYTES:
+        return work(*arguments, **options)
+    return await asyncio.to_thread(work, *arguments, **options)
+
+
+def _decode(group: Sequence[Input]) -> list[Page]:
+    pages = []
+    for one in group:
+        image = one.content
+        assert isinstance(image, ImageFile)
+        pages.append(Page(1, image.width_px, image.height_px, b"", "", image.pixels()))
+    return pages
+
+
+def _to_stored(computed: Sequence[Vectors], pooling: Pooling) -> list[bytes]:
+    return [to_stored(_mean(vectors) if pooling == "mean" else vectors) for vectors in computed]
+
+
+def _mean(vectors: Vectors) -> Vectors:
+    """(tokens, dim) -> (1, dim) of unit length; of no tokens there is no mean, and no row."""
+    if not len(vectors):
+        return vectors
+    mean: Vectors = vectors.mean(axis=0, keepdims=True)
+    mean /= max(float(np.linalg.norm(mean)), _SMALLEST)
+    return mean

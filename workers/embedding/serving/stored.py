@@ -1,0 +1,50 @@
+"""How vectors lie in the cache: BF16, big-endian, one row after the other, under a key that says what they are of."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ingestion.model import Vectors
+from ingestion.vectors import from_bf16, to_bf16
+
+_UNIT: Final = "n1"
+"""Of the two kinds of keys, `n0` and `n1`, the one for rows of unit length, which is what every embedder returns."""
+
+_MAGNITUDE: Final = 0x7FFF
+_INFINITY: Final = 0x7F80
+"""The magnitude of infinity; a larger one is NaN."""
+
+
+class Keys:
+    """Keys of one embedder's vectors."""
+
+    def __init__(self, fingerprint: str) -> None:
+        self._prefix = f"emb:{fingerprint}:{_UNIT}:"
+
+    def key(self, modality: str, input_type: str, pooling: str, content: bytes) -> str:
+        """`emb:{fingerprint}:n1:{sha256}`. `content` is a text in UTF-8, or an image file."""
+        digest = hashlib.sha256(f"{modality}\0{input_type}\0{pooling}\0".encode())
+        digest.update(content)
+        return self._prefix + digest.hexdigest()
+
+
+def to_stored(vectors: Vectors) -> bytes:
+    """(rows, dim) float32 -> BF16, two bytes a number."""
+    return to_bf16(vectors).astype(">u2").tobytes()
+
+
+def from_stored(value: bytes, dim: int) -> Vectors:
+    """The inverse of `to_stored`, up to BF16 rounding.
+
+    Raises ValueError where `value` is not one or more rows of `dim` finite numbers.
+    """
+    if not value or len(value) % (2 * dim):
+        raise ValueError(f"{len(value)} bytes are not rows of {dim} BF16 numbers")
+    bits: NDArray[np.uint16] = np.frombuffer(value, ">u2").astype(np.uint16)
+    if (bits & _MAGNITUDE).max() >= _INFINITY:
+        raise ValueError("NaN or infinity among the numbers")
+    return from_bf16(bits).reshape(-1, dim)

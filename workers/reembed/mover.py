@@ -1,0 +1,156 @@
+"""Pages of many documents on their way into another generation: read -> embed -> store, checkpoint.
+
+The text and the pictures are those that are stored, so a picture in WebP or JPEG has lost a little against a fresh
+rendering. Pages flow through in windows, which may be of several documents, and each stage runs a window ahead of the
+next: no stage holds more than a few windows, however large the collection is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import TypeAlias
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+from PIL import Image
+
+from ingestion.concurrency import ahead, in_order, side_by_side
+from ingestion.errors import Conflict, NotFound, WorkerFault
+from ingestion.generations import index_of
+from ingestion.model import Document, DocumentState, Page, PageRecord, PageVectors
+from ingestion.ports import BlobStore, DocumentStore, Embedder, VectorStore
+from workers.store import PageStore, retrying
+
+log = structlog.get_logger(__name__)
+
+Places: TypeAlias = list[tuple[Document, int]]
+"""Pages by document and number, in order."""
+Read: TypeAlias = list[tuple[Document, Page]]
+Embedded: TypeAlias = list[tuple[Document, PageVectors]]
+
+
+@dataclass(frozen=True, slots=True)
+class Mover:
+    """`window_pages` are read, embedded and stored together."""
+
+    documents: DocumentStore
+    blobs: BlobStore
+    vectors: VectorStore
+    store: PageStore
+    embedder: Embedder
+    window_pages: int
+    windows_in_embedder: int = 3
+
+    async def move(self, pending: AsyncIterator[Document], generation: int, on_pages: Callable[[int], None]) -> int:
+        """Write the documents' pages, each from its checkpoint on, to `generation`; the number of documents.
+
+        What a document that is deleted meanwhile has got there is taken back. Raises whatever a store or the embedder
+        raises in the end, and WorkerFault where a page lacks its record or its picture.
+        """
+        moved: set[str] = set()
+        async with (
+            ahead(self._read(_windows(pending, generation, self.window_pages))) as read,
+            ahead(self._embedded(read)) as embedded,
+        ):
+            async for window in embedded:
+                for document, pages in groupby(window, key=lambda entry: entry[0]):
+                    await self._store(document, generation, [page for _, page in pages])
+                    moved.add(document.id)
+                on_pages(len(window))
+        return len(moved)
+
+    async def _read(self, windows: AsyncIterator[Places]) -> AsyncGenerator[Read, None]:
+        async for places in windows:
+            keys = [document.page_key(number) for document, number in places]
+            records = await retrying(self.documents.pages_by_key, keys, with_text=True)
+            pages = await side_by_side(
+                *(
+                    self._page(document, number, records.get(key))
+                    for (document, number), key in zip(places, keys, strict=True)
+                )
+            )
+            yield [(document, page) for (document, _), page in zip(places, pages, strict=True) if page is not None]
+
+    async def _page(self, document: Document, number: int, record: PageRecord | None) -> Page | None:
+        """None where the document has been deleted."""
+        if record is None or record.document_id != document.id:
+            await self._require_gone(document, f"record of page {number}")
+            return None
+        page = Page(number, record.width_px, record.height_px, b"", record.text)
+        if not self.embedder.wants_pixels:
+            return page
+        try:
+            image = await retrying(self.blobs.get, record.image_key)
+        except NotFound:
+            await self._require_gone(document, f"picture of page {number}")
+            return None
+        return replace(page, image=image, pixels=await asyncio.to_thread(_pixels, image))
+
+    async def _require_gone(self, document: Document, what: str) -> None:
+        current = await retrying(self.documents.get, document.id)
+        is_there = current is not None and current.state is DocumentState.READY
+        if current is not None and is_there and current.first_page_key == document.first_page_key:
+            raise WorkerFault(
+                f"the {what} of document {document.id} ({document.filename}) is missing: "
+                "delete the document and upload it again"
+            )
+
+    async def _embedded(self, windows: AsyncIterator[Read]) -> AsyncGenerator[Embedded, None]:
+        async def embed(window: Read) -> Embedded:
+            vectors = await retrying(self.embedder.embed_pages, [page for _, page in window]) if window else []
+            return [
+                # What waits to be stored should not hold the picture.
+                (
+                    document,
+                    PageVectors(replace(page, image=b"", pixels=None), document.page_key(page.page_number), found),
+                )
+                for (document, page), found in zip(window, vectors, strict=True)
+            ]
+
+        async with aclosing(in_order(embed, windows, width=self.windows_in_embedder)) as ordered:
+            async for window in ordered:
+                yield window
+
+    async def _store(self, document: Document, generation: int, pages: list[PageVectors]) -> None:
+        await self.store.write_vectors(document, generation, pages)
+        done = pages[-1].page.page_number
+        try:
+            await retrying(self.documents.advance, document, generation, done)
+        except Conflict:
+            # Whoever deleted it may have looked for its rows before these were written.
+            log.info("deleted meanwhile", document_id=document.id, collection=document.collection)
+            await self.take_back(document, generation)
+            return
+        if done == document.pages:
+            log.info("re-embedded", document_id=document.id, generation=generation, pages=document.pages)
+
+    async def take_back(self, document: Document, generation: int) -> None:
+        """Remove what the document has in the coming generation."""
+        index = index_of(document.collection, generation)
+        await retrying(self.vectors.delete_pages, index, document.first_page_key, document.pages)
+        await self.store.remove_blobs(document, generation)
+
+
+async def _windows(pending: AsyncIterator[Document], generation: int, window_pages: int) -> AsyncIterator[Places]:
+    window: Places = []
+    async for document in pending:
+        done = document.next_pages_done if document.next_generation == generation else 0
+        for number in range(done + 1, document.pages + 1):
+            window.append((document, number))
+            if len(window) == window_pages:
+                yield window
+                window = []
+    if window:
+        yield window
+
+
+def _pixels(image: bytes) -> NDArray[np.uint8]:
+    """(height, width, 3) RGB."""
+    with Image.open(io.BytesIO(image)) as picture:
+        return np.asarray(picture.convert("RGB"))

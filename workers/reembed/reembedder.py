@@ -1,0 +1,182 @@
+"""A collection passes from one embedder to another while it is searched, filled and weeded.
+
+    begin    the collection's record names the next generation; its index is made
+    fill     every ready document is embedded again, from its checkpoint on; workers go on with the current generation
+    check    rows are counted, document by document
+    close    no worker begins a document in the current generation; those being processed are fenced off and queued
+    follow   documents that became ready in between
+    switch   one compare-and-set on the collection's record
+    clear    the old generation is removed
+
+Cut off anywhere, it is run again and goes on, or is aborted.
+
+Why no document is lost at the switch, nor visible twice or not at all: a worker writes the generation into the
+document's record, and only then asks once more whether the collection is open (`PageStore.confirm`). Either it finds
+the collection closed, and puts the document off; or it wrote the record before the collection was closed, so that the
+fencing, which comes after the closing, finds the document: still being processed, then its lease is ended and its
+verdict will be refused; or ready, then `follow` moves it. No document can become ready in the old generation after
+that. So at the switch every ready document is complete in both, and each search, which reads the record first and once
+more at its end, has seen one of them and not a mixture. A document that was fenced off, or comes later, is put off,
+at no cost of attempts, until a worker with the new embedder takes it. A delete marks the document first and then
+removes it from every generation that the record names; what the mover writes after that, it takes back, because its
+checkpoint is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from ingestion.errors import IngestError, NotFound, WorkerFault
+from ingestion.generations import Binding, index_of
+from ingestion.hold import LEASE_S, held
+from ingestion.model import Document, IngestJob, check_collection
+from ingestion.ports import DocumentStore, JobQueue, VectorStore
+from workers.audit.rows import RowsAudit
+from workers.reembed.clearing import Clearing
+from workers.reembed.keeping import while_kept
+from workers.reembed.mover import Mover
+from workers.store import retrying
+
+log = structlog.get_logger(__name__)
+
+_DOCUMENTS_AT_ONCE: Final = 100
+_OPEN_PASSES: Final = 5
+"""Over what came in during the pass before, while the collection stays open. The last pass is made with it closed."""
+_CHECKS: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Reembedder:
+    """`rest_s` is how long workers may take to notice that their leases have been cut off: the time of a lease."""
+
+    documents: DocumentStore
+    vectors: VectorStore
+    queue: JobQueue
+    mover: Mover
+    clearing: Clearing
+    rest_s: float
+    hold_s: float = LEASE_S
+
+    async def run(self, collection: str, on_pages: Callable[[int], None] = lambda pages: None) -> Binding:
+        """Fill the collection with the mover's embedder, from wherever that was left; what it is bound to then.
+
+        Safe to repeat, also when it is done. Raises NotFound for an unknown collection, CollectionHeld while another
+        process has it, Conflict where it is being re-embedded with something else, LeaseLost, and whatever the stores
+        or the embedder raise: until the switch, the old embedder goes on serving.
+        """
+        check_collection(collection)
+        async with held(self.documents, collection, self.hold_s) as hold:
+            return await while_kept(hold, self._run(collection, on_pages))
+
+    async def _run(self, collection: str, on_pages: Callable[[int], None]) -> Binding:
+        embedder = self.mover.embedder
+        await self.documents.require_active(collection)
+        await self.clearing.clear(collection)
+        bound = await _bound(self.documents, collection)
+        if bound.current.fingerprint == embedder.fingerprint:
+            return bound
+        bound = await self.documents.begin_generation(collection, embedder.fingerprint, embedder.dim)
+        assert bound.next is not None
+        generation = bound.next.number
+        log.info("re-embedding", collection=collection, generation=generation, embedder=embedder.fingerprint)
+        await retrying(self.vectors.ensure, index_of(collection, generation), embedder.dim)
+        for _ in range(_OPEN_PASSES):
+            if not await self._fill(collection, generation, on_pages):
+                break
+        await self._check(collection, generation, on_pages)
+        await self._take_over(collection, generation, on_pages)
+        await self.clearing.clear(collection)
+        return await _bound(self.documents, collection)
+
+    async def _fill(self, collection: str, generation: int, on_pages: Callable[[int], None]) -> int:
+        return await self.mover.move(self._missing(collection, generation), generation, on_pages)
+
+    async def _missing(self, collection: str, generation: int) -> AsyncIterator[Document]:
+        after = ""
+        while batch := await retrying(
+            self.documents.missing_from, collection, generation, after=after, limit=_DOCUMENTS_AT_ONCE
+        ):
+            for document in batch:
+                yield document
+            after = batch[-1].id
+
+    async def _check(self, collection: str, generation: int, on_pages: Callable[[int], None]) -> None:
+        """Documents whose rows are not as many as they should be are embedded once more, and rows of none removed.
+
+        Either may be left by a run that was killed, or by a vector store that was.
+        """
+        for _ in range(_CHECKS):
+            wrong = await self._wrong(collection, generation)
+            if not wrong:
+                return
+            for document in wrong:
+                await self.mover.take_back(document, generation)
+                await retrying(self.documents.advance, document, generation, 0)
+            await self._fill(collection, generation, on_pages)
+        raise WorkerFault(f"the new index of {collection!r} keeps losing rows: see what the vector store logs")
+
+    async def _wrong(self, collection: str, generation: int) -> Sequence[Document]:
+        end = await self.documents.next_page_key()
+        audit = RowsAudit(self.documents, self.vectors, end, True, collection, generation)
+        ids = set()
+        async for look_again in audit.suspects():
+            ids |= {finding.document_id for finding in await look_again() if not finding.is_repaired}
+        return list((await self.documents.known(ids)).values())
+
+    async def _take_over(self, collection: str, generation: int, on_pages: Callable[[int], None]) -> None:
+        closing = await self.documents.close_generation(collection, generation)
+        fenced: Sequence[Document] = ()
+        try:
+            fenced = await self.documents.fence_off(collection)
+            await self._fill(collection, generation, on_pages)
+            await self.documents.switch_generation(collection, generation, closing, round(self.rest_s * 1000))
+        except BaseException:
+            await self._reopen(collection, closing)
+            raise
+        finally:
+            await self._publish(fenced)
+        log.info("switched", collection=collection, generation=generation, begun_again=len(fenced))
+
+    async def _reopen(self, collection: str, closing: str) -> None:
+        try:
+            await self.documents.open_generation(collection, closing)
+        except IngestError as error:  # The next run opens it, and the error that led here must not be hidden.
+            log.warning("collection stays closed to workers", collection=collection, cause=error.message)
+
+    async def _publish(self, fenced: Sequence[Document]) -> None:
+        """What cannot be published now, the janitor publishes: their outbox is pending."""
+        for document in fenced:
+            try:
+                await self.queue.publish(IngestJob(document.id, document.collection, document.filename))
+                await self.documents.mark_queued(document.id)
+            except IngestError as error:
+                log.warning("job not published yet", document_id=document.id, cause=error.message)
+
+
+async def abort_reembedding(
+    documents: DocumentStore, clearing: Clearing, collection: str, hold_s: float = LEASE_S
+) -> Binding:
+    """Give up the generation that was begun, if one was, and remove it; what the collection is bound to.
+
+    Safe to repeat. Raises NotFound for an unknown collection, CollectionHeld while another process has it.
+    """
+    check_collection(collection)
+
+    async def abort() -> Binding:
+        await documents.abandon_generation(collection)
+        await clearing.clear(collection)
+        return await _bound(documents, collection)
+
+    async with held(documents, collection, hold_s) as hold:
+        return await while_kept(hold, abort())
+
+
+async def _bound(documents: DocumentStore, collection: str) -> Binding:
+    bound = await documents.binding(collection)
+    if bound is None:
+        raise NotFound(f"there is no collection {collection!r} with pages in it")
+    return bound
