@@ -191,11 +191,18 @@ class ServingSettings(_Section):
     embed_max_body_bytes: PositiveInt = Field(64 * 1024**2, description="largest request body accepted by it")
     embed_max_image_px: PositiveInt = Field(16_777_216, description="pixels accepted in one image by it")
     embed_text_limit_tokens: PositiveInt = Field(
-        16_384,
-        description="estimated tokens of text that may be in flight in it; what comes on top is answered with 429",
+        4096,
+        description="estimated tokens of queries that may be in flight in it, a second's work of two cores; what "
+        "comes on top is answered with 429",
+    )
+    embed_document_limit_tokens: PositiveInt = Field(
+        16_384, description="the same for texts that are documents, which wait while there are queries"
     )
     embed_image_limit_patches: PositiveInt = Field(
         49_152, description="the same for images, in patches of 28 x 28 pixels, at most the model's cap for each image"
+    )
+    embed_image_nice: Annotated[int, Field(ge=0, le=19)] = Field(
+        10, description="by how much a process with the image lane alone gives way to others on its CPUs, as of nice"
     )
     embed_cache_ttl_s: Annotated[int, Field(ge=0)] = Field(
         7 * 86_400, description="how long Redis keeps vectors that nobody asks for; 0: no cache"

@@ -51,6 +51,7 @@ class MilvusVectorStore:
         self._connecting = threading.Lock()
         self._connected: MilvusClient | None = None
         self._writer: RowWriter | None = None
+        self._ensured: set[tuple[str, int]] = set()
 
     async def __aenter__(self) -> Self:
         return self
@@ -64,9 +65,10 @@ class MilvusVectorStore:
             await self._threads.write(self._connected.close)
 
     async def ensure(self, collection: str, dim: int) -> None:
-        await self._threads.write(
-            translated(lambda: ensure_collection(self._client(), index_name(collection), dim, self._settings))
-        )
+        def make() -> None:
+            ensure_collection(self._client(), index_name(collection), dim, self._settings, self._ensured)
+
+        await self._threads.write(translated(make))
 
     async def upsert(self, collection: str, pages: Sequence[PageVectors]) -> None:
         def write() -> None:

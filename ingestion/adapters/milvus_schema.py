@@ -18,20 +18,27 @@ METRIC: Final = "IP"
 _LITE: Final = "milvus_lite"
 
 
-def ensure_collection(client: MilvusClient, name: str, dim: int, settings: MilvusSettings) -> None:
+def ensure_collection(
+    client: MilvusClient, name: str, dim: int, settings: MilvusSettings, known: set[tuple[str, int]]
+) -> None:
     """Collection, index and load, each where it is missing, because another process may be half-way through.
 
-    An index that exists stays as it is, whatever the settings say. Raises EmbedderMismatch, IndexUnsupported.
+    An index that exists stays as it is, whatever the settings say. `known` are the names and server's ids of those
+    that this process has seen whole, which it does not look through again: Milvus Lite counts all rows whenever it is
+    asked for an index. Raises EmbedderMismatch, IndexUnsupported.
     """
     timeout_s = settings.milvus_timeout_s
     if not client.has_collection(name, timeout=timeout_s):
         create_collection(client, name, dim, settings)
-    held = _dim_of(client.describe_collection(name, timeout=timeout_s))
-    if held != dim:
+    found = client.describe_collection(name, timeout=timeout_s)
+    if (held := _dim_of(found)) != dim:
         raise EmbedderMismatch(f"{name} holds vectors of {held} dimensions, not {dim}")
+    if (name, found["collection_id"]) in known:
+        return
     if not client.list_indexes(name, timeout=timeout_s):
         create_index(client, name, settings)
     client.load_collection(name, timeout=timeout_s)
+    known.add((name, found["collection_id"]))
 
 
 def create_collection(client: MilvusClient, name: str, dim: int, settings: MilvusSettings) -> None:

@@ -200,7 +200,7 @@ def some_queries() -> Iterator[str]:
 
 
 @contextmanager
-def colqwen(name: str, *options: str, nice: int = 0) -> Iterator[Server]:
+def colqwen(name: str, *options: str) -> Iterator[Server]:
     """With a checkpoint of random weights, which costs little more than the pictures do on their way to it."""
     from transformers.utils import logging as transformers_logging
 
@@ -215,7 +215,7 @@ def colqwen(name: str, *options: str, nice: int = 0) -> Iterator[Server]:
             "PAGEMILL_COLQWEN_DEVICE": "cpu",
             "PAGEMILL_EMBED_CACHE_TTL_S": "0",
         }
-        with pagemill(name, *options, settings=settings, nice=nice) as server:
+        with pagemill(name, *options, settings=settings) as server:
             yield server
 
 
@@ -236,7 +236,7 @@ def run(arguments: argparse.Namespace) -> None:
         elif wanted("cache"):
             with_cache(report, ours, None, arguments.seconds)
         if wanted("lanes"):
-            with colqwen("image lane", "--lane", "image", nice=arguments.image_nice) as image:
+            with colqwen("image lane", "--lane", "image") as image:
                 with_pictures(report, ours, image, OURS, "a process for each lane", arguments.seconds)
             with colqwen("both lanes") as both:
                 with_pictures(report, both, both, ASKED, "both in one process", arguments.seconds)
@@ -250,7 +250,6 @@ def main() -> None:
     parser.add_argument("--infinity-venv", type=Path, required=True, help="its environment; made where it is missing")
     parser.add_argument("--seconds", type=float, default=5.0, help="length of a round, after a second of warming up")
     parser.add_argument("--repeats", type=int, default=2, help="rounds of each service beside Infinity")
-    parser.add_argument("--image-nice", type=int, default=0, help="priority of the image lane's process, as of nice")
     parser.add_argument("--only", nargs="+", choices=["infinity", "cache", "lanes", "overload"])
     # So that the servers are stopped too.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))

@@ -64,6 +64,7 @@ class Worker:
     def __init__(self, name: str, environment: Mapping[str, str], folder: Path) -> None:
         argv = (sys.executable, "-P", "-m", "tests.benchmarks.standin")
         own = {"PAGEMILL_WORKER_ID": name, "PAGEMILL_LOG_FORMAT": "json", "PYTHONPATH": str(Path.cwd())}
+        own["OPENBLAS_NUM_THREADS"] = "1"  # as in a worker, which says so before numpy is loaded
         self._log_path = folder / f"{name}.log"
         self.process = Supervised(ProcessSpec(name, argv, "", _no_probe, env={**environment, **own}), self._log_path)
 

@@ -268,6 +268,20 @@ async def test_a_full_lane_refuses_at_once_and_says_when_to_come_back() -> None:
     assert [answer.status_code for answer in answers] == [200, 200, 200]
 
 
+async def test_documents_take_no_room_from_queries() -> None:
+    embedder = HeldEmbedder()
+    embedder.hold()
+    limits = ServingSettings(embed_text_limit_tokens=20, embed_document_limit_tokens=20)
+    async with serving(embedder, settings=limits) as client:
+        admitted = asyncio.create_task(client.post("a" * 72, input_type="document"))
+        await eventually(lambda: embedder.waiting == 1)
+        assert (await client.post("pump", input_type="document")).status_code == 429
+        query = asyncio.create_task(client.post("pump"))
+        await eventually(lambda: embedder.waiting == 2)
+        embedder.let_go()
+        assert [answer.status_code for answer in await asyncio.gather(admitted, query)] == [200, 200]
+
+
 async def test_a_request_larger_than_the_lane_is_let_in_when_the_lane_is_empty() -> None:
     async with serving(HeldEmbedder(), settings=ServingSettings(embed_text_limit_tokens=5)) as client:
         assert len(await client.embed(["a long request"] * 10)) == 10

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.embedding.grouping import Budget, UrgentFirst, choose
+from workers.embedding.grouping import Budget, UrgentFirst, choose, first_come
 
 COSTS = st.lists(st.integers(1, 1200) | st.sampled_from([24, 400, 736, 752]), min_size=1, max_size=80)
 BUDGETS = st.integers(1, 8000)
@@ -134,3 +134,13 @@ def test_urgent_goes_first_and_the_rest_gets_a_turn_in_so_many(
         order.took(urgent=goes_first, rest_waits=rest)
         overtaken = overtaken + 1 if goes_first and rest else 0
         assert overtaken <= in_a_row
+
+
+@given(st.lists(st.integers(1, 100), min_size=1), st.integers(1, 300))
+def test_where_nothing_is_padded_the_oldest_go_first_as_many_as_fit(costs: list[int], budget: int) -> None:
+    batch = first_come(costs, budget)
+    count = len(batch.indices)
+    assert batch.indices == tuple(range(count))
+    assert batch.cost == sum(costs[:count])
+    assert count == 1 or batch.cost <= budget
+    assert count == len(costs) or sum(costs[: count + 1]) > budget

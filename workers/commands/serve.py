@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from contextlib import AsyncExitStack
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Final
@@ -13,6 +14,7 @@ import typer
 from ingestion.logs import configure
 from ingestion.scratch import own_scratch
 from ingestion.settings import Settings
+from workers.blas import one_core_a_product
 from workers.memory import share_arenas
 
 if TYPE_CHECKING:
@@ -64,12 +66,15 @@ def embedder(
     settings = _settings()
     if port is not None:
         settings.embedder = settings.embedder.model_copy(update={"embedder_port": port})
+    if lane is Lane.IMAGE:
+        os.nice(settings.serving.embed_image_nice)
     uvloop.run(_embedder(settings, lane))
 
 
 @app.command()
 def worker() -> None:
     """A worker that ingests documents. Start as many as there are GPUs, at most one per partition."""
+    one_core_a_product()
     settings = _settings()
     share_arenas()
     with own_scratch():

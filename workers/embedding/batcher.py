@@ -23,7 +23,7 @@ import structlog
 from ingestion import metrics
 from ingestion.errors import DeviceMemoryExhausted, IngestError, WorkerFault
 from ingestion.model import Vectors
-from workers.embedding.grouping import Budget
+from workers.embedding.grouping import Budget, Chooser, choose
 from workers.embedding.line import Line, Load
 from workers.embedding.staged import ItemT, OutOfMemory, PreparedT, RawT, StagedModel
 from workers.embedding.waiting import Call
@@ -51,13 +51,17 @@ class Batcher(Generic[ItemT, PreparedT, RawT]):
         wait_ms: float = 10.0,
         prepare_threads: int = _PREPARE_THREADS,
         forward_threads: int = 1,
+        choose: Chooser = choose,
     ) -> None:
-        """`batch_cost`: what a batch may cost, padding included; an item that costs more goes alone. `wait_ms`: how
-        long an idle device waits for a fuller batch while more items are being prepared. `forward_threads`: more than
-        one only for a model whose `forward` several threads may call at once."""
+        """`batch_cost`: what a batch may cost, padding included; an item that costs more goes alone.
+
+        `wait_ms`: how long an idle device waits for a fuller batch while more items are being prepared.
+        `forward_threads`: more than one only for a model whose `forward` several threads may call at once.
+        `choose`: which of those that wait make the next batch.
+        """
         self._model = model
         self._budget = Budget(batch_cost)
-        self._line = Line[ItemT, PreparedT](room=_ROOM_BATCHES * batch_cost, wait_s=wait_ms / 1000)
+        self._line = Line[ItemT, PreparedT](room=_ROOM_BATCHES * batch_cost, wait_s=wait_ms / 1000, choose=choose)
         self._budget_lock = threading.Lock()
         self._places = threading.Semaphore(forward_threads + _BATCHES_FORWARDED)
         self._forwarded = SimpleQueue[tuple[Load[ItemT, PreparedT], RawT] | None]()

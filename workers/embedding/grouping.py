@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,18 +17,22 @@ URGENT_IN_A_ROW: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Indices into the costs it was chosen from; `cost` is what the device computes, padding included."""
+    """Indices into the costs it was chosen from; `cost` is what the device computes, padding included.
+
+    `largest` is the largest cost of an item in it.
+    """
 
     indices: tuple[int, ...]
     largest: int
-
-    @property
-    def cost(self) -> int:
-        return self.largest * len(self.indices)
+    cost: int
 
     def is_full(self, budget: int) -> bool:
         """True where another item as large as the largest would not fit."""
         return self.cost + self.largest > budget
+
+
+Chooser = Callable[[Sequence[int], int], Batch]
+"""Costs of the items that wait, at least one, the oldest first, and the budget, to the batch to run next."""
 
 
 def choose(costs: Sequence[int], budget: int) -> Batch:
@@ -43,7 +47,7 @@ def choose(costs: Sequence[int], budget: int) -> Batch:
     largest_first = np.array([costs[index] for index in by_cost], np.int64)
     wanted = np.concatenate([[0], np.cumsum(largest_first)])  # of the first n
     oldest = by_cost.index(0)
-    best, best_rate = Batch((0,), costs[0]), 0.0
+    best, best_rate = Batch((0,), costs[0], costs[0]), 0.0
     for start in range(oldest + 1):
         largest = int(largest_first[start])
         if start and largest == largest_first[start - 1]:
@@ -53,9 +57,22 @@ def choose(costs: Sequence[int], budget: int) -> Batch:
             rates = (wanted[start + sizes] - wanted[start]) / (largest * sizes + FORWARD_OVERHEAD)
             at = int(np.argmax(rates))
             if rates[at] > best_rate:
-                best = Batch(tuple(by_cost[start : start + int(sizes[at])]), largest)
+                indices = tuple(by_cost[start : start + int(sizes[at])])
+                best = Batch(indices, largest, largest * len(indices))
                 best_rate = float(rates[at])
     return best
+
+
+def first_come(costs: Sequence[int], budget: int) -> Batch:
+    """As `choose`, for a model that pads nothing: the items that have waited longest, as many as fit.
+
+    What is beside an item does not matter to such a model, and whoever came first need not wait for a better fit.
+    """
+    count, cost = 1, costs[0]
+    while count < len(costs) and cost + costs[count] <= budget:
+        cost += costs[count]
+        count += 1
+    return Batch(tuple(range(count)), max(costs[:count]), cost)
 
 
 class UrgentFirst:

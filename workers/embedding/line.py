@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Generic
 
 from ingestion.errors import IngestError
-from workers.embedding.grouping import Batch, UrgentFirst, choose
+from workers.embedding.grouping import Batch, Chooser, UrgentFirst
 from workers.embedding.staged import ItemT, PreparedT
 from workers.embedding.waiting import Call, Queue, Ticket
 
@@ -39,8 +39,9 @@ class Line(Generic[ItemT, PreparedT]):
     says. In either queue no more is prepared while what waits for the device costs `room` or more.
     """
 
-    def __init__(self, *, room: int, wait_s: float) -> None:
+    def __init__(self, *, room: int, wait_s: float, choose: Chooser) -> None:
         self._wait_s: Final = wait_s
+        self._choose = choose
         self._lock = threading.Lock()
         self._may_prepare = threading.Condition(self._lock)
         self._may_batch = threading.Condition(self._lock)
@@ -102,7 +103,7 @@ class Line(Generic[ItemT, PreparedT]):
         with self._lock:
             while not self._closed:
                 queue = self._next_queue()
-                batch = choose([ticket.cost for ticket in queue.prepared], budget) if queue.prepared else None
+                batch = self._choose([ticket.cost for ticket in queue.prepared], budget) if queue.prepared else None
                 rest_s = self._patience_s(queue, batch, budget) if batch else None
                 if batch and not rest_s:
                     return self._take(queue, batch, budget)

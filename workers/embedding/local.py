@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ingestion.model import ROWS_PER_PAGE, Page, Vectors
 from workers.embedding.batcher import Batcher
+from workers.embedding.grouping import first_come
 from workers.embedding.local_model import Chunk, LocalModel
 
 _BATCH_TOKENS: Final = 384
@@ -69,7 +70,9 @@ async def open_local(*, threads: int = 0) -> AsyncIterator[LocalEmbedder]:
     model = await asyncio.to_thread(LocalModel)
     cores = torch.get_num_threads()
     torch.set_num_threads(1)
-    batcher = Batcher(model, batch_cost=_BATCH_TOKENS, wait_ms=_WAIT_MS, forward_threads=threads or cores)
+    batcher = Batcher(
+        model, batch_cost=_BATCH_TOKENS, wait_ms=_WAIT_MS, forward_threads=threads or cores, choose=first_come
+    )
     try:
         yield LocalEmbedder(model, batcher)
     finally:

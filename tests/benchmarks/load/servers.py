@@ -52,11 +52,11 @@ class Server:
 
 
 @contextmanager
-def pagemill(name: str, *options: str, settings: Mapping[str, str] | None = None, nice: int = 0) -> Iterator[Server]:
+def pagemill(name: str, *options: str, settings: Mapping[str, str] | None = None) -> Iterator[Server]:
     """`pagemill serve embedder` with `options`, and with these settings alone."""
     command = [sys.executable, "-m", "workers.cli", "serve", "embedder", *options]
     environment = {**clean_environment(), "PAGEMILL_LOG_LEVEL": "warning", **(settings or {})}
-    with _serving(name, command, environment, "/ready", nice) as server:
+    with _serving(name, command, environment, "/ready") as server:
         yield server
 
 
@@ -70,7 +70,7 @@ def infinity(venv: Path, model: Path) -> Iterator[Server]:
     options = "--engine torch --device cpu --no-bettertransformer --host 127.0.0.1 --url-prefix /v1"
     command = [str(program), "v2", "--model-id", str(model), "--served-model-name", "minilm", *shlex.split(options)]
     environment = {**os.environ, "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}
-    with _serving("infinity", command, environment, "/health", 0) as server:
+    with _serving("infinity", command, environment, "/health") as server:
         yield server
 
 
@@ -98,14 +98,10 @@ def redis() -> Iterator[str]:
 
 
 @contextmanager
-def _serving(
-    name: str, command: Sequence[str], environment: Mapping[str, str], ready: str, nice: int
-) -> Iterator[Server]:
+def _serving(name: str, command: Sequence[str], environment: Mapping[str, str], ready: str) -> Iterator[Server]:
     port = free_port()
     with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(
-            ["nice", "-n", str(nice), *command, "--port", str(port)], env=environment, stdout=output, stderr=output
-        )
+        process = subprocess.Popen([*command, "--port", str(port)], env=environment, stdout=output, stderr=output)
         try:
             _wait_until_ready(f"http://127.0.0.1:{port}{ready}", process)
             yield Server(name, port, psutil.Process(process.pid))

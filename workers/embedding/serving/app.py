@@ -51,8 +51,8 @@ class _Answers:
             "fingerprint": embedder.fingerprint,
             "dim": embedder.dim,
             "wants_pixels": embedder.wants_pixels,
-            "modalities": list(self._service.lanes),
-            "lane": "both" if len(self._service.lanes) > 1 else next(iter(self._service.lanes)),
+            "modalities": self._service.modalities,
+            "lane": "both" if len(self._service.modalities) > 1 else self._service.modalities[0],
             "max_inputs": self._service.settings.embed_max_inputs,
         }
         return _json({"object": "list", "data": [model]})

@@ -28,6 +28,7 @@ T = TypeVar("T")
 _CHARS_PER_TOKEN: Final = 4
 _SPECIAL_TOKENS: Final = 2
 _MAX_TEXT_TOKENS: Final = ROWS_PER_PAGE
+DOCUMENTS: Final = "document"
 _SMALL_BYTES: Final = 256 * 1024
 """Work on less than this is done before a thread has begun to."""
 _GROUP_IMAGES: Final = 8
@@ -73,7 +74,11 @@ class Order:
 
 
 class EmbeddingService:
-    """What the HTTP endpoints share. Has one lane for each modality that is served."""
+    """What the HTTP endpoints share.
+
+    Has one lane for each modality that is served, and one for texts that are documents: there is much more in them
+    than in queries, they may wait, and queries go first in the model.
+    """
 
     def __init__(
         self,
@@ -88,12 +93,12 @@ class EmbeddingService:
         """`modalities` are those wanted, of which the model may not have all; `max_patches` is what an image costs
         at most. Raises BadRequest where nothing is left to serve."""
         able: tuple[Modality, ...] = ("text", "image") if embedder.wants_pixels else ("text",)
-        limits: dict[Modality, int] = {
-            "text": settings.embed_text_limit_tokens,
-            "image": settings.embed_image_limit_patches,
-        }
-        self.lanes = {modality: Lane(modality, limits[modality]) for modality in able if modality in modalities}
-        if not self.lanes:
+        limits = {"text": settings.embed_text_limit_tokens, "image": settings.embed_image_limit_patches}
+        self.modalities = [modality for modality in able if modality in modalities]
+        self.lanes: dict[str, Lane] = {name: Lane(name, limits[name]) for name in self.modalities}
+        if "text" in self.modalities and not embedder.wants_pixels:
+            self.lanes[DOCUMENTS] = Lane(DOCUMENTS, settings.embed_document_limit_tokens)
+        if not self.modalities:
             raise BadRequest(f"the {model_id} embedder does not embed {' or '.join(modalities)}s")
         self.model_id = model_id
         self.model = Model(embedder)
@@ -141,15 +146,16 @@ class EmbeddingService:
                 code="model_not_found",
                 status=404,
             )
-        if request.modality not in self.lanes:
+        if request.modality not in self.modalities:
             raise Refusal(
-                f"{request.modality} is not served here, only {', '.join(self.lanes)}",
+                f"{request.modality} is not served here, only {', '.join(self.modalities)}",
                 param="modality",
                 code="lane_not_served",
             )
         if self.model.embedder.wants_pixels and request.modality == "text" and request.kind == "document":
             raise Refusal(f"{self.model_id} embeds documents as images, not as text", param="modality")
-        return self.lanes[request.modality]
+        is_document = request.modality == "text" and request.kind == "document"
+        return self.lanes[DOCUMENTS if is_document else request.modality]
 
     def _text_input(self, text: str, request: EmbeddingRequest) -> Input:
         tokens = -(-len(text) // _CHARS_PER_TOKEN) + _SPECIAL_TOKENS

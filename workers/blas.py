@@ -1,0 +1,15 @@
+"""How many cores one product of matrices takes."""
+
+from __future__ import annotations
+
+import os
+
+
+def one_core_a_product() -> None:
+    """In this process and its children numpy's OpenBLAS computes each product by one thread.
+
+    A worker multiplies many small matrices side by side. With a thread for each core every product wakes them all, and
+    they spin while they wait for each other: measured, that doubles what packing a page costs. Has to be called before
+    numpy is imported; a number that is set in the environment stays.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
