@@ -16,7 +16,7 @@ demo: install
 	$(BIN)/python -m tests.demo
 
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 # Long: kills, outages, poison and the rest, hundreds of times and for minutes each. The tests hold short versions.
 chaos: install
