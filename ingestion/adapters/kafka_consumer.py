@@ -57,10 +57,17 @@ class JobConsumer:
         """Leave the group, so that its partitions move on at once.
 
         aiokafka does not let a static member leave, for it may be back soon. Who stops in good order has time to say
-        that it goes, so it leaves as any other member.
+        that it goes, so it leaves as any other member. Its name is dropped at the last moment: a join that is under
+        way by then would otherwise make a second, nameless member of it, which brokers wait for in vain.
         """
         if (coordinator := self._consumer._coordinator) is not None:
-            coordinator._group_instance_id = None
+            leave = coordinator._maybe_leave_group
+
+            async def leave_although_static() -> None:
+                coordinator._group_instance_id = None
+                await leave()
+
+            coordinator._maybe_leave_group = leave_although_static
         with suppress(KafkaError):
             await self._consumer.stop()
 

@@ -20,7 +20,9 @@ from tests.contract.api.helpers import DEADLINE_S, KEY, assert_problem, client_o
 from tests.uploads import make_upload
 
 
-@pytest.mark.parametrize("key", [None, "", "wrong", KEY + "x", "schlüssel"])
+@pytest.mark.parametrize(
+    "key", [None, "", "wrong", KEY + "x", "schlüssel"], ids=["none", "empty", "wrong", "longer", "other"]
+)
 async def test_without_the_key_nothing_is_answered(app: FastAPI, collection: str, key: str | None) -> None:
     async with client_of(app, key) as stranger:
         for answer in (
