@@ -83,8 +83,13 @@ class _Session:
             await self._stack.start()
         console.print(_table(self._stack))
         where = "" if self._data_dir == datadir.DEFAULT else f" --data-dir {_quoted(self._data_dir)}"
-        console.print("Ready. In another terminal:", f"  pagemill ingest FILE --wait{where}", sep="\n", markup=False)
-        console.print(f'  pagemill search "a question"{where}', "Ctrl-C stops everything.", sep="\n", markup=False)
+        lines = (
+            "Ready. In another terminal:",
+            f"  pagemill ingest FILE --wait{where}",
+            f'  pagemill search "a question"{where}',
+            "Ctrl-C stops everything.",
+        )
+        console.print(*lines, sep="\n", markup=False, soft_wrap=True)  # commands to copy stay on one line
         await self._stack.watch()
 
     def _on_signal(self) -> None:
