@@ -149,7 +149,9 @@ class EmbedderSettings(_Section):
     )
     embedder_host: str = Field("127.0.0.1", description="address the embedding service listens on")
     embedder_port: PositiveInt = Field(8091, description="port the embedding service listens on")
-    embedder_threads: int = Field(0, description="CPU threads of the local embedder; 0: torch's default")
+    embedder_threads: int = Field(
+        0, description="batches that the local embedder computes side by side, each by one core; 0: all"
+    )
     colqwen_model: str = Field(
         "vidore/colqwen2-v1.0-hf", description="ColQwen2 checkpoint: a name on the Hugging Face hub, or a folder"
     )

@@ -21,8 +21,7 @@ from workers.embedding.grouping import first_come
 from workers.embedding.local_model import Chunk, LocalModel
 
 _BATCH_TOKENS: Final = 384
-"""Three chunks of a page, less than 0.1 s of one core: a query that comes in waits no longer for its turn, and larger
-batches are no faster."""
+"""Three chunks of a page, about 0.1 s of one core: what a query that comes in may have to wait for its turn."""
 
 _WAIT_MS: Final = 2.0
 _MAX_QUERY_TOKENS: Final = 510

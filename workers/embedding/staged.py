@@ -19,7 +19,7 @@ class Prepared(Protocol):
     def cost(self) -> int:
         """Positions that the item takes in a forward: patches or tokens, special ones included; at least 1.
 
-        In a batch every item is padded to the largest cost.
+        In a batch every item is padded to the largest cost, unless the model packs its items.
         """
 
 
