@@ -12,6 +12,7 @@ last checkpoint.
 
 from __future__ import annotations
 
+import secrets
 import tempfile
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
@@ -73,6 +74,8 @@ class Pipeline:
     room: Room = field(default_factory=Room)
     unreleased: dict[str, int] = field(default_factory=dict)
     """The fences of leases that could not be given back while the database was down, by document id."""
+    in_doubt: dict[str, str] = field(default_factory=dict)
+    """The tokens of claims that the database may have granted without being able to say so, by document id."""
 
     async def run(self, record: Record) -> None:
         """Bring the record's document to a verdict, or to its next attempt, and have that recorded and published.
@@ -109,6 +112,7 @@ class Pipeline:
         Nobody is sent out of the room for a document that cannot be claimed yet.
         """
         await self._release_late(job.document_id)
+        await self._withdraw_claim_in_doubt(job.document_id)
         document = await self.documents.get(job.document_id)
         if document is None or document.attempts + 1 != self.max_attempts:
             return self.room.shared()
@@ -116,9 +120,17 @@ class Pipeline:
         return self.room.alone()
 
     async def _claim(self, job: IngestJob) -> Document:
-        document = await self.documents.claim(job.document_id, self.worker, lease_ms=round(self.lease_s * 1000))
+        token = self.in_doubt.pop(job.document_id, None) or secrets.token_hex(8)
+        document = await self._claim_with(token, job.document_id)
         log.info("claimed", **_of(document), resume_after_page=document.pages_done)
         return document
+
+    async def _claim_with(self, token: str, document_id: str) -> Document:
+        try:
+            return await self.documents.claim(document_id, self.worker, round(self.lease_s * 1000), token=token)
+        except DependencyUnavailable:
+            self.in_doubt[document_id] = token
+            raise
 
     async def _attempt(self, document: Document, record: Record) -> None:
         started = time.monotonic()
@@ -263,6 +275,19 @@ class Pipeline:
             with suppress(LeaseLost):
                 await self.documents.release(document_id, fence)
             del self.unreleased[document_id]
+
+    async def _withdraw_claim_in_doubt(self, document_id: str) -> None:
+        """A claim that was granted while its answer was lost did not begin an attempt, and is not counted as one.
+
+        Its token is kept for the next claim: the lost request may be on its way still.
+        """
+        token = self.in_doubt.pop(document_id, None)
+        if token is None:
+            return
+        with suppress(Conflict, NotFound, LeaseHeld):
+            document = await self._claim_with(token, document_id)
+            await self._release(document)
+        self.in_doubt[document_id] = token
 
 
 @contextmanager

@@ -56,19 +56,23 @@ class MongoLedger:
         return await self._change(found, fresh) is not None
 
     @translated
-    async def claim(self, document_id: str, owner: str, lease_ms: int) -> Document:
+    async def claim(self, document_id: str, owner: str, lease_ms: int, *, token: str = "") -> Document:
         claimable = {
             "_id": document_id,
             "state": {"$in": sources_of(DocumentState.PROCESSING)},
-            "$expr": {"$lte": ["$lease_until", _NOW_MS]},
+            "$expr": {"$or": [{"$lte": ["$lease_until", _NOW_MS]}, _is_held_by(token)]},
         }
-        taken = {
-            "state": DocumentState.PROCESSING,
-            "owner": {"$literal": owner},
-            "lease_until": _ends_in(lease_ms),
+        counted = {
             "attempts": {"$add": ["$attempts", 1]},
             "fence": {"$add": ["$fence", 1]},
             **_told("claimed", attempt={"$add": ["$attempts", 1]}, worker={"$literal": owner}),
+        }
+        taken = {
+            **{name: {"$cond": [_is_held_by(token), f"${name}", value]} for name, value in counted.items()},
+            "state": DocumentState.PROCESSING,
+            "owner": {"$literal": owner},
+            "claim": {"$literal": token},
+            "lease_until": _ends_in(lease_ms),
         }
         record = await self._change(claimable, taken)
         if record is None:
@@ -218,6 +222,13 @@ class MongoLedger:
             condition, [{"$set": {**changes, "updated_at": "$$NOW"}}], return_document=ReturnDocument.AFTER
         )
         return record
+
+
+def _is_held_by(token: str) -> dict[str, Any]:
+    """Whether the claim that bears `token` is the one under which the document is held."""
+    is_same = {"$eq": [{"$ifNull": ["$claim", ""]}, {"$literal": token}]}
+    is_held = {"$eq": ["$state", DocumentState.PROCESSING]}
+    return {"$and": [bool(token), is_held, is_same]}
 
 
 def _cause(failure: Failure) -> dict[str, Any]:

@@ -48,8 +48,11 @@ class DocumentStore(RecordInventory, CollectionLedger, Packing, GenerationRecord
         False, and nothing changed, where it is not failed, or, with `fence`, where it failed under another one.
         """
 
-    async def claim(self, document_id: str, owner: str, lease_ms: int) -> Document:
+    async def claim(self, document_id: str, owner: str, lease_ms: int, *, token: str = "") -> Document:
         """Take the document for `lease_ms`: attempts + 1, fence + 1, state processing, in one compare-and-set.
+
+        Claiming again with the same `token` while the document is still held under it is the same claim, and counts
+        once: a caller who did not hear the answer may ask again. "" is no token.
 
         Raises LeaseHeld while another owner's lease runs, Conflict where the state allows no work any more (ready,
         failed, deleting), NotFound where there is no such document.

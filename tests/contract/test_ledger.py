@@ -47,6 +47,31 @@ async def test_a_running_lease_is_respected_and_says_how_long(store: MongoDocume
         assert LEASE_MS / 1000 - 30 < caught.value.retry_in_s <= LEASE_MS / 1000
 
 
+async def test_a_claim_asked_for_twice_is_granted_once(store: MongoDocumentStore) -> None:
+    await store.insert(document())
+    claimed = await store.claim("d1", "w", LEASE_MS, token="$t")
+    again = await store.claim("d1", "w", LEASE_MS, token="$t")
+    assert (again.attempts, again.fence) == (claimed.attempts, claimed.fence) == (1, 1)
+    assert [event.event for event in await store.story("d1")] == ["claimed"]
+    for token in ("other", ""):
+        with pytest.raises(LeaseHeld):
+            await store.claim("d1", "w", LEASE_MS, token=token)
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["released", "postponed"])
+async def test_a_claim_that_was_given_up_is_a_new_one(store: MongoDocumentStore, waits: bool) -> None:
+    await store.insert(document())
+    claimed = await store.claim("d1", "w", LEASE_MS, token="t")
+    if waits:
+        await store.postpone("d1", claimed.fence, FAILURE, LEASE_MS)
+        with pytest.raises(LeaseHeld):
+            await store.claim("d1", "w", LEASE_MS, token="t")
+    else:
+        await store.release("d1", claimed.fence)
+        again = await store.claim("d1", "w", LEASE_MS, token="t")
+        assert (again.attempts, again.fence) == (1, 2)
+
+
 async def test_an_expired_lease_can_be_claimed_and_the_old_fence_is_dead(store: MongoDocumentStore) -> None:
     dead = await expired(store)
     claimed = await store.claim("d1", "w", LEASE_MS)

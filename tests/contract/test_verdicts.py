@@ -247,6 +247,41 @@ async def test_a_heartbeat_that_meets_the_verdict_is_not_taken_for_a_lost_lease(
     assert (await read(services, document)).letter == ("sent" if fault else "")
 
 
+class ClaimsUnheard:
+    """A document store that grants the first claims and whose answers are lost."""
+
+    def __init__(self, documents: DocumentStore, *, lost: int) -> None:
+        self._documents = documents
+        self._lost = lost
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._documents, name)
+
+    async def claim(self, document_id: str, owner: str, lease_ms: int, *, token: str) -> Document:
+        claimed = await self._documents.claim(document_id, owner, lease_ms, token=token)
+        if self._lost:
+            self._lost -= 1
+            raise DependencyUnavailable("mongodb", "connection reset")
+        return claimed
+
+
+@pytest.mark.parametrize("attempts_before", [0, 4], ids=["first", "last"])
+async def test_a_claim_whose_answer_was_lost_is_no_attempt_and_keeps_nobody_waiting(
+    services: Services, tmp_path: Path, attempts_before: int
+) -> None:
+    document = await submitted(services, tmp_path / "one.pdf", pages=1)
+    for _ in range(attempts_before):
+        await claim_and_die(services, document)
+    unheard = cast(DocumentStore, ClaimsUnheard(services.documents, lost=2))
+    worker = pipeline(services, ScriptedEmbedder(), documents=unheard)
+    for _ in range(2):
+        with pytest.raises(DependencyUnavailable):
+            await worker.run(job(document))
+    await worker.run(job(document))
+    settled = await read(services, document)
+    assert (settled.state, settled.attempts) == (S.READY, attempts_before + 1)
+
+
 async def test_a_last_attempt_that_has_to_wait_keeps_nobody_out(services: Services, tmp_path: Path) -> None:
     suspect = await submitted(services, tmp_path / "one.pdf", pages=1)
     for _ in range(3):
