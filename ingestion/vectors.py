@@ -1,4 +1,4 @@
-"""Multi-vector arithmetic: the blob that holds a page's vectors, and MaxSim over many pages at once.
+"""The blob that holds a page's vectors.
 
 A blob is little-endian and says itself how precise it is: the name of its object does not, for two attempts at a page
 may be made under different settings, and the second one has to replace what the first one wrote.
@@ -12,7 +12,7 @@ may be made under different settings, and the second one has to replace what the
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -63,19 +63,51 @@ def encode_blob(vectors: Vectors, precision: BlobPrecision = "bf16") -> bytes:
     return _MARKED_HEADER.pack(_MARKS[precision], tokens, dim) + scales.astype("<f4").tobytes() + packed.tobytes()
 
 
-def decode_blob(blob: bytes) -> Vectors:
-    """A blob of any precision -> (tokens, dim) float32. Raises ValueError where length and header disagree."""
+@dataclass(frozen=True, slots=True)
+class StoredVectors:
+    """What a blob holds, as it holds it. A vector is its `values` times its scale, where there are scales."""
+
+    values: NDArray[np.int8] | NDArray[np.uint16]
+    """(tokens, dim): integers, or the bits of BF16."""
+    scales: NDArray[np.float32] | None = None
+    """(tokens,); None for BF16."""
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def write_unscaled(self, rows: NDArray[np.float32]) -> None:
+        """Write the values into `rows`, (tokens, dim). Raises ValueError where that is not their shape."""
+        if rows.shape != self.values.shape:
+            raise ValueError(f"vectors of shape {self.values.shape} do not fit {rows.shape}")
+        if self.scales is None:
+            np.left_shift(self.values, 16, out=rows.view(np.uint32), dtype=np.uint32)
+        else:
+            rows[...] = self.values
+
+
+def open_blob(blob: bytes) -> StoredVectors:
+    """A blob of any precision, where possible without a copy. Raises ValueError where length and header disagree."""
     if len(blob) < _HEADER.size:
         raise ValueError(f"vector blob of {len(blob)} bytes has no header")
     tokens, dim = _HEADER.unpack_from(blob)
     if tokens in _PRECISIONS:
-        return _decode_integers(blob, _PRECISIONS[tokens])
+        return _open_integers(blob, _PRECISIONS[tokens])
     if len(blob) != _HEADER.size + 2 * tokens * dim:
         raise ValueError(f"vector blob of {len(blob)} bytes does not hold {tokens} x {dim} BF16 values")
-    return from_bf16(np.frombuffer(blob, dtype="<u2", offset=_HEADER.size)).reshape(tokens, dim)
+    return StoredVectors(np.frombuffer(blob, dtype="<u2", offset=_HEADER.size).reshape(tokens, dim))
 
 
-def _decode_integers(blob: bytes, precision: BlobPrecision) -> Vectors:
+def decode_blob(blob: bytes) -> Vectors:
+    """A blob of any precision -> (tokens, dim) float32. Raises ValueError where length and header disagree."""
+    stored = open_blob(blob)
+    vectors = np.empty(stored.values.shape, np.float32)
+    stored.write_unscaled(vectors)
+    if stored.scales is not None:
+        vectors *= stored.scales[:, None]
+    return vectors
+
+
+def _open_integers(blob: bytes, precision: BlobPrecision) -> StoredVectors:
     if len(blob) < _MARKED_HEADER.size:
         raise ValueError(f"vector blob of {len(blob)} bytes has no whole {precision} header")
     _, tokens, dim = _MARKED_HEADER.unpack_from(blob)
@@ -83,10 +115,9 @@ def _decode_integers(blob: bytes, precision: BlobPrecision) -> Vectors:
     start = _MARKED_HEADER.size + 4 * tokens
     if len(blob) != start + tokens * token_bytes:
         raise ValueError(f"vector blob of {len(blob)} bytes does not hold {tokens} x {dim} {precision} values")
-    scales = np.frombuffer(blob, dtype="<f4", count=tokens, offset=_MARKED_HEADER.size).astype(np.float32)
+    scales = np.frombuffer(blob, dtype="<f4", count=tokens, offset=_MARKED_HEADER.size)
     packed = np.frombuffer(blob, dtype=np.int8, offset=start).reshape(tokens, token_bytes)
-    values = packed if precision == "int8" else _doubled(packed, dim)
-    return values * scales[:, None]
+    return StoredVectors(packed if precision == "int8" else _doubled(packed, dim), scales)
 
 
 def _halved(values: NDArray[np.int8]) -> NDArray[np.uint8]:
@@ -104,20 +135,3 @@ def _doubled(packed: NDArray[np.int8], dim: int) -> NDArray[np.int8]:
     both = packed.view(np.uint8)
     halves = (both & 0x0F, both[:, : dim // 2] >> 4)
     return np.concatenate(halves, axis=1).view(np.int8) - np.int8(_INT4_ZERO)
-
-
-def maxsim(query: Vectors, pages: Sequence[Vectors]) -> NDArray[np.float32]:
-    """Late-interaction score of each page: the sum over query tokens of the best inner product with a page token.
-
-    query: (query_tokens, dim); pages: any number of (tokens, dim); returns (pages,). A page without tokens scores
-    -inf. Source of the formula: Khattab and Zaharia, ColBERT, 2020, equation 3.
-    """
-    scores = np.full(len(pages), -np.inf, dtype=np.float32)
-    filled = [i for i, page in enumerate(pages) if len(page)]
-    if not filled or not len(query):
-        return scores
-    stacked = np.concatenate([pages[i] for i in filled])  # (all_tokens, dim)
-    starts = np.cumsum([0] + [len(pages[i]) for i in filled[:-1]])
-    similarity = stacked @ query.T  # (all_tokens, query_tokens)
-    scores[filled] = np.maximum.reduceat(similarity, starts, axis=0).sum(axis=1)
-    return scores

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -12,16 +12,14 @@ from numpy.typing import NDArray
 from ingestion import metrics
 from ingestion.errors import WorkerFault
 from ingestion.generations import Generation
+from ingestion.maxsim import maxsim_of_blobs
 from ingestion.model import Vectors, vectors_key
 from ingestion.ports import BlobStore
 from ingestion.search.bounded import BoundedCache
 from ingestion.search.candidates import Candidate
-from ingestion.vectors import decode_blob, maxsim
 
 _AT_ONCE: Final = 2
 """Queries reranked side by side: more would share the same cores, and each brings pages into memory."""
-_BLOCK_BYTES: Final = 2 * 1024**2
-"""Of blobs that are decoded and scored together: what stays in a core's cache is done in a ninth of the time."""
 
 
 class Reranker:
@@ -66,23 +64,8 @@ class Reranker:
 
 
 def _scores(query: Vectors, blobs: Sequence[bytes]) -> NDArray[np.float32]:
-    """MaxSim of each page, (pages,): a block of pages at a time, as one array."""
+    """MaxSim of each page, (pages,)."""
     try:
-        blocks = [maxsim(query, [decode_blob(blob) for blob in block]) for block in _blocks(blobs)]
+        return maxsim_of_blobs(query, blobs)
     except ValueError as error:
         raise WorkerFault(f"a page's vectors cannot be read: {error}", stage="search") from error
-    return np.concatenate([np.empty(0, np.float32), *blocks])
-
-
-def _blocks(blobs: Sequence[bytes]) -> Iterator[list[bytes]]:
-    """The blobs in order, in lists of about _BLOCK_BYTES."""
-    block: list[bytes] = []
-    size_bytes = 0
-    for blob in blobs:
-        block.append(blob)
-        size_bytes += len(blob)
-        if size_bytes >= _BLOCK_BYTES:
-            yield block
-            block, size_bytes = [], 0
-    if block:
-        yield block

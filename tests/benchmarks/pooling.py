@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import pypdfium2
 
+from ingestion.maxsim import maxsim
 from ingestion.model import Vectors
-from ingestion.vectors import maxsim
 from tests.benchmarks.retrieval import TOP, outline
 from workers.embedding.local import open_local
 from workers.embedding.pooling import pool

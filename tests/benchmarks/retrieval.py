@@ -21,9 +21,10 @@ import pypdfium2
 
 from ingestion.adapters.embedding_http import RemoteEmbedder
 from ingestion.adapters.minio import MinioBlobStore
+from ingestion.maxsim import maxsim
 from ingestion.model import Vectors, vectors_key
 from ingestion.settings import Settings
-from ingestion.vectors import decode_blob, maxsim
+from ingestion.vectors import decode_blob
 
 TOP = 5
 MIN_TITLE_CHARS = 4

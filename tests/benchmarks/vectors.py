@@ -24,10 +24,11 @@ from typing import Final
 import numpy as np
 
 from ingestion.adapters.milvus_scratch import ScratchIndex
+from ingestion.maxsim import maxsim
 from ingestion.model import ROWS_PER_PAGE, BlobPrecision, Page, PageVectors, Vectors
 from ingestion.search.candidates import approximate_scores
 from ingestion.settings import MilvusSettings, SearchSettings
-from ingestion.vectors import decode_blob, encode_blob, maxsim
+from ingestion.vectors import decode_blob, encode_blob
 from tests.benchmarks.manuals import DIM, ManualPage, Question, load_pages, load_questions
 from tests.benchmarks.pooling import quality
 from workers.embedding.pooling import pool

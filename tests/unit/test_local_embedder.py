@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from ingestion.maxsim import maxsim
 from ingestion.model import ROWS_PER_PAGE, Page, Vectors
-from ingestion.vectors import maxsim
 from workers.embedding.local import LocalEmbedder, open_local
 from workers.embedding.local_model import CHUNK_TOKENS
 

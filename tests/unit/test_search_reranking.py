@@ -11,10 +11,11 @@ import pytest
 
 from ingestion.errors import WorkerFault
 from ingestion.generations import Generation
+from ingestion.maxsim import maxsim
 from ingestion.model import Vectors, vectors_key
 from ingestion.search.candidates import Candidate
 from ingestion.search.reranking import Reranker
-from ingestion.vectors import decode_blob, encode_blob, maxsim
+from ingestion.vectors import decode_blob, encode_blob
 from tests.documents import document
 
 DIM = 384

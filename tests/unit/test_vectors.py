@@ -1,4 +1,4 @@
-"""The BF16 blob and MaxSim."""
+"""The blob that holds a page's vectors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from ingestion.model import ROWS_PER_PAGE, BlobPrecision
-from ingestion.vectors import decode_blob, encode_blob, from_bf16, maxsim, to_bf16
+from ingestion.vectors import decode_blob, encode_blob, from_bf16, to_bf16
 
 matrices = hnp.arrays(
     np.float32,
@@ -87,20 +87,3 @@ def test_a_blob_begins_with_its_shape_in_little_endian() -> None:
 def test_a_truncated_blob_is_refused(blob: bytes) -> None:
     with pytest.raises(ValueError, match="vector blob"):
         decode_blob(blob)
-
-
-@given(
-    st.integers(1, 5),
-    st.lists(st.integers(0, 6), max_size=6),
-    st.integers(0, 2**32 - 1),
-)
-def test_maxsim_is_the_sum_of_the_best_products(query_tokens: int, page_tokens: list[int], seed: int) -> None:
-    random = np.random.default_rng(seed)
-    query = random.standard_normal((query_tokens, 4)).astype(np.float32)
-    pages = [random.standard_normal((tokens, 4)).astype(np.float32) for tokens in page_tokens]
-    scores = maxsim(query, pages)
-    for page, score in zip(pages, scores, strict=True):
-        if len(page):
-            assert score == pytest.approx(sum(max(float(t @ p) for p in page) for t in query), rel=1e-4, abs=1e-5)
-        else:
-            assert score == -np.inf

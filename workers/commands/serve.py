@@ -47,6 +47,7 @@ class Lane(StrEnum):
 @app.command()
 def api() -> None:
     """The upload and search API."""
+    one_core_a_product()
     settings = _settings()
     with own_scratch(settings.api.spool_dir) as folder:
         settings.api = settings.api.model_copy(update={"spool_dir": folder})
