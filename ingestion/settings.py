@@ -100,7 +100,7 @@ class MilvusSettings(_Section):
     )
     hnsw_m: PositiveInt = Field(32, description="HNSW links per node (M) of new collections")
     hnsw_ef_construction: PositiveInt = Field(500, description="HNSW candidates while building, of new collections")
-    hnsw_ef: PositiveInt = Field(100, description="HNSW candidates while searching, raised to the rows asked for")
+    hnsw_ef: PositiveInt = Field(400, description="HNSW candidates while searching, raised to the rows asked for")
 
 
 class RenderSettings(_Section):
@@ -234,12 +234,12 @@ class ApiSettings(_Section):
 
 
 class SearchSettings(_Section):
-    search_ann_limit: PositiveInt = Field(100, description="rows per query token asked of the ANN index")
+    search_ann_limit: PositiveInt = Field(200, description="rows per query token asked of the ANN index")
     search_ann_requests: PositiveInt = Field(
         4,
         description="requests to the ANN index side by side, per process; searches that come meanwhile share the next",
     )
-    search_candidates: PositiveInt = Field(64, description="pages reranked with exact MaxSim")
+    search_candidates: PositiveInt = Field(128, description="pages reranked with exact MaxSim")
     search_page_cache_bytes: Annotated[int, Field(ge=0)] = Field(
         512 * 1024**2, description="vectors of pages reranked lately that a process keeps in memory; 0: none"
     )
