@@ -230,8 +230,10 @@ class Pipeline:
                 yield window
 
     async def _checkpoint(self, document: Document, window: list[PageVectors]) -> None:
+        """Of the last window the verdict tells."""
         done = window[-1].page.page_number
-        await retrying(self.documents.checkpoint, document.id, document.fence, done)
+        if done < document.pages:
+            await retrying(self.documents.checkpoint, document.id, document.fence, done)
         metrics.PAGES.inc(len(window))
         await self.progress.report(
             document.id, status="processing", message="reading pages", processed=done, total=document.pages

@@ -6,6 +6,7 @@ Leases end by the database's clock, never by a worker's. Their times are kept as
 
 from __future__ import annotations
 
+import secrets
 from typing import Any, Final
 
 import structlog
@@ -22,6 +23,7 @@ from ingestion.model import Document, DocumentState, Event, Failure, sources_of
 log = structlog.get_logger(__name__)
 
 _NOW_MS: Final = {"$toLong": "$$NOW"}
+_IS_HELD: Final = {"$eq": ["$state", DocumentState.PROCESSING.value]}
 _NO_LEASE: Final = {"owner": "", "lease_until": 0}
 _LONGEST_STORY: Final = 50
 
@@ -53,32 +55,35 @@ class MongoLedger:
             **_NO_LEASE,
             **_told("requeued"),
         }
-        return await self._change(found, fresh) is not None
+        return await self._change(found, fresh)
 
     @translated
     async def claim(self, document_id: str, owner: str, lease_ms: int, *, token: str = "") -> Document:
-        claimable = {
-            "_id": document_id,
-            "state": {"$in": sources_of(DocumentState.PROCESSING)},
-            "$expr": {"$or": [{"$lte": ["$lease_until", _NOW_MS]}, _is_held_by(token)]},
-        }
+        """What was granted is told by the token in the record: it is written there only together with the lease."""
+        token = token or secrets.token_hex(8)
+        is_held_by_it = {"$and": [_IS_HELD, {"$eq": [{"$ifNull": ["$claim", ""]}, {"$literal": token}]}]}
+        is_granted = {"$or": [{"$lte": ["$lease_until", _NOW_MS]}, is_held_by_it]}
         counted = {
             "attempts": {"$add": ["$attempts", 1]},
             "fence": {"$add": ["$fence", 1]},
             **_told("claimed", attempt={"$add": ["$attempts", 1]}, worker={"$literal": owner}),
         }
         taken = {
-            **{name: {"$cond": [_is_held_by(token), f"${name}", value]} for name, value in counted.items()},
-            "state": DocumentState.PROCESSING,
+            **{name: _if(is_held_by_it, f"${name}", value) for name, value in counted.items()},
+            "state": DocumentState.PROCESSING.value,
             "owner": {"$literal": owner},
             "claim": {"$literal": token},
             "lease_until": _ends_in(lease_ms),
+            "updated_at": "$$NOW",
         }
-        record = await self._change(claimable, taken)
-        if record is None:
-            await self.require_claimable(document_id)
-            raise LeaseHeld(document_id, retry_in_s=0.0)  # the lease ended between the claim and the question
-        return document_of(record)
+        open_to_claims = {"_id": document_id, "state": {"$in": sources_of(DocumentState.PROCESSING)}}
+        if_granted = {name: _if(is_granted, value, f"${name}") for name, value in taken.items()}
+        await self._documents.update_one(open_to_claims, [{"$set": if_granted}])
+        record = await self._documents.find_one({"_id": document_id})
+        if record is not None and record.get("claim") == token and record["state"] == DocumentState.PROCESSING:
+            return document_of(record)
+        await self.require_claimable(document_id)
+        raise LeaseHeld(document_id, retry_in_s=0.0)  # the lease ended between the claim and the question
 
     @translated
     async def require_claimable(self, document_id: str) -> None:
@@ -98,7 +103,7 @@ class MongoLedger:
 
     @translated
     async def extend(self, document_id: str, fence: int, lease_ms: int) -> None:
-        await self._change_held(document_id, fence, {"lease_until": _ends_in(lease_ms)})
+        await self._keep(document_id, fence, {"lease_until": _ends_in(lease_ms)})
 
     @translated
     async def plan(self, document_id: str, fence: int, *, dpi: int, stage: str, generation: int = FIRST) -> Document:
@@ -109,11 +114,11 @@ class MongoLedger:
 
     @translated
     async def checkpoint(self, document_id: str, fence: int, pages_done: int) -> None:
-        await self._change_held(document_id, fence, {"pages_done": pages_done})
+        await self._keep(document_id, fence, {"pages_done": pages_done})
 
     @translated
     async def finish(self, document_id: str, fence: int) -> Document:
-        verdict = {"stage": "", "error": None, "ready_at": "$$NOW", **_told("ready")}
+        verdict = {"stage": "", "error": None, "pages_done": "$pages", "ready_at": "$$NOW", **_told("ready")}
         collection = await self._collection_of(document_id)
         await begin_change(self._collections, collection, document_id, fence)
         try:
@@ -158,7 +163,7 @@ class MongoLedger:
             "$expr": {"$lte": ["$lease_until", _NOW_MS]},
         }
         freed = {"state": DocumentState.QUEUED, "outbox": "pending", **_NO_LEASE, **_told("lease expired")}
-        return await self._change(ended, freed) is not None
+        return await self._change(ended, freed)
 
     @translated
     async def fence_off(self, collection: str) -> list[Document]:
@@ -172,7 +177,9 @@ class MongoLedger:
             **_told("taken back for another embedder"),
         }
         fenced = []
-        while record := await self._change(held, freed):
+        while record := await self._documents.find_one_and_update(
+            held, [_changes(freed)], return_document=ReturnDocument.AFTER
+        ):
             fenced.append(document_of(record))
         return fenced
 
@@ -185,10 +192,8 @@ class MongoLedger:
     async def begin_delete(self, document_id: str) -> Document:
         deletable = {"_id": document_id, "state": {"$in": sources_of(DocumentState.DELETING)}}
         await change_version(self._collections, await self._collection_of(document_id))
-        record = await self._change(
-            deletable, {"state": DocumentState.DELETING, "fence": {"$add": ["$fence", 1]}, **_NO_LEASE}
-        )
-        record = record or await self._documents.find_one({"_id": document_id})
+        await self._change(deletable, {"state": DocumentState.DELETING, "fence": {"$add": ["$fence", 1]}, **_NO_LEASE})
+        record = await self._documents.find_one({"_id": document_id})
         if record is None:
             raise NotFound(f"there is no document {document_id}")
         if record["state"] == DocumentState.ARCHIVED:
@@ -206,29 +211,40 @@ class MongoLedger:
         return await self._change_held(document_id, fence, {"state": target, **changes, **_NO_LEASE})
 
     async def _change_held(self, document_id: str, fence: int, changes: dict[str, Any]) -> Document:
-        """Change the document while its fence still is `fence` and nobody has given it up. Raises LeaseLost."""
-        held = {"_id": document_id, "fence": fence, "state": DocumentState.PROCESSING}
-        record = await self._change(held, changes)
-        if record is None:
-            raise LeaseLost(f"document {document_id} is no longer held under fence {fence}")
+        """As `_keep`; returns the record as it is then, unless it is nobody's business any more: LeaseLost."""
+        await self._keep(document_id, fence, changes)
+        record = await self._documents.find_one({"_id": document_id})
+        if record is None or record["fence"] != fence:
+            raise _lost(document_id, fence)
         return document_of(record)
 
-    async def _change(self, condition: dict[str, Any], changes: dict[str, Any]) -> Record | None:
-        """The one way in which a document changes: an update pipeline, atomic; returns the changed record.
+    async def _keep(self, document_id: str, fence: int, changes: dict[str, Any]) -> None:
+        """Change the document while its fence still is `fence` and nobody has given it up. Raises LeaseLost."""
+        held = {"_id": document_id, "fence": fence, "state": DocumentState.PROCESSING}
+        if not await self._change(held, changes):
+            raise _lost(document_id, fence)
 
-        Always ask for the record after the change: the one before it was seen stale under concurrency.
+    async def _change(self, condition: dict[str, Any], changes: dict[str, Any]) -> bool:
+        """Change one document by its id, if the rest of `condition` holds too: an update pipeline, atomic.
+
+        Whoever wants the record reads it afterwards: for findAndModify the local stack's server looks at every
+        document, for an update it goes by the id.
         """
-        record: Record | None = await self._documents.find_one_and_update(
-            condition, [{"$set": {**changes, "updated_at": "$$NOW"}}], return_document=ReturnDocument.AFTER
-        )
-        return record
+        assert "_id" in condition
+        result = await self._documents.update_one(condition, [_changes(changes)])
+        return bool(result.matched_count)
 
 
-def _is_held_by(token: str) -> dict[str, Any]:
-    """Whether the claim that bears `token` is the one under which the document is held."""
-    is_same = {"$eq": [{"$ifNull": ["$claim", ""]}, {"$literal": token}]}
-    is_held = {"$eq": ["$state", DocumentState.PROCESSING]}
-    return {"$and": [bool(token), is_held, is_same]}
+def _lost(document_id: str, fence: int) -> LeaseLost:
+    return LeaseLost(f"document {document_id} is no longer held under fence {fence}")
+
+
+def _changes(changes: dict[str, Any]) -> dict[str, Any]:
+    return {"$set": {**changes, "updated_at": "$$NOW"}}
+
+
+def _if(condition: dict[str, Any], then: Any, otherwise: Any) -> dict[str, Any]:
+    return {"$cond": [condition, then, otherwise]}
 
 
 def _cause(failure: Failure) -> dict[str, Any]:

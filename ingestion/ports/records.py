@@ -74,7 +74,7 @@ class DocumentStore(RecordInventory, CollectionLedger, Packing, GenerationRecord
         """Everything up to page `pages_done` is in all stores. Raises LeaseLost."""
 
     async def finish(self, document_id: str, fence: int) -> Document:
-        """`processing` becomes `ready`, which makes the document visible to search. Raises LeaseLost."""
+        """`processing` becomes `ready`, with all pages done, and visible to search. Raises LeaseLost."""
 
     async def postpone(self, document_id: str, fence: int, failure: Failure, delay_ms: int) -> Document:
         """`processing` becomes `queued`, not to be claimed for `delay_ms`; the attempt stays counted.

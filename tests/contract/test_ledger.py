@@ -146,6 +146,7 @@ async def test_finishing_makes_ready_and_ends_the_lease(store: MongoDocumentStor
     finished = await store.finish("d1", claimed.fence)
     assert finished == await store.get("d1")
     assert (finished.state, finished.owner, finished.lease_until_ms) == (S.READY, "", 0)
+    assert finished.pages_done == finished.pages == 60
     assert finished.ready_at is not None
     assert claimed.created_at is not None
     assert abs(finished.ready_at - claimed.created_at) < timedelta(minutes=1)
