@@ -36,6 +36,17 @@ def translate(error: RedisError) -> IngestError:
     return WorkerFault(f"{DEPENDENCY}: {message}")
 
 
+def open_client(settings: RedisSettings, timeout_s: float, *, decode_responses: bool = False) -> Redis:
+    """A client that asks once and waits no longer than that: what Redis holds here can be done without."""
+    return Redis.from_url(
+        settings.redis_url,
+        decode_responses=decode_responses,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        retry=Retry(NoBackoff(), retries=0),
+    )
+
+
 class RedisProgress:
     """Progress. The first failure of an outage is logged, and so is its end."""
 
@@ -44,13 +55,7 @@ class RedisProgress:
         self._down = False
 
     async def __aenter__(self) -> Self:
-        self._client: Redis = Redis.from_url(
-            self._settings.redis_url,
-            decode_responses=True,
-            socket_timeout=_TIMEOUT_S,
-            socket_connect_timeout=_TIMEOUT_S,
-            retry=Retry(NoBackoff(), retries=0),
-        )
+        self._client = open_client(self._settings, _TIMEOUT_S, decode_responses=True)
         return self
 
     async def __aexit__(

@@ -8,12 +8,9 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 import structlog
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from ingestion.adapters.redis import DEPENDENCY, translate
+from ingestion.adapters.redis import DEPENDENCY, open_client, translate
 from ingestion.settings import RedisSettings
 
 log = structlog.get_logger(__name__)
@@ -32,12 +29,7 @@ class RedisQueryCache:
         self._rests_until_s = 0.0
 
     async def __aenter__(self) -> Self:
-        self._client: Redis = Redis.from_url(
-            self._settings.redis_url,
-            socket_timeout=_TIMEOUT_S,
-            socket_connect_timeout=_TIMEOUT_S,
-            retry=Retry(NoBackoff(), retries=0),
-        )
+        self._client = open_client(self._settings, _TIMEOUT_S)
         return self
 
     async def __aexit__(

@@ -14,12 +14,14 @@ from typing import Any
 import huggingface_hub
 import pytest
 import torch
+from prometheus_client import Gauge
 from transformers import ColQwen2ForRetrieval, ColQwen2Processor
 
+from ingestion import metrics
 from ingestion.errors import DependencyUnavailable, EmbedderMissing, IngestError, ModelNotFound, NotEnoughMemory
 from ingestion.settings import EmbedderSettings
 from workers.embedding import colqwen_load, colqwen_weights
-from workers.embedding.colqwen_load import load
+from workers.embedding.colqwen_load import load, measure_memory
 from workers.embedding.colqwen_model import ColQwenModel
 from workers.embedding.colqwen_selftest import self_test
 from workers.embedding.staged import OutOfMemory
@@ -261,3 +263,20 @@ def test_a_folders_version_is_what_is_in_it(checkpoint: Path, copy: Path) -> Non
     config = json.loads((copy / "processor_config.json").read_text())
     (copy / "processor_config.json").write_text(json.dumps({**config, "query_prefix": "Question: "}))
     assert version(copy) != version(checkpoint)
+
+
+def test_what_is_held_of_a_gpu_is_read_when_the_metric_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = {torch.device("cuda:1"): 3 << 30}
+    monkeypatch.setattr(torch.cuda, "memory_reserved", held.__getitem__)
+    monkeypatch.setattr(metrics, "GPU_MEMORY", Gauge("gpu_memory", "of this test", registry=None))
+    measure_memory(torch.device("cpu"))
+    assert value_of(metrics.GPU_MEMORY) == 0
+    measure_memory(torch.device("cuda:1"))
+    assert value_of(metrics.GPU_MEMORY) == 3 << 30
+    held[torch.device("cuda:1")] = 5
+    assert value_of(metrics.GPU_MEMORY) == 5
+
+
+def value_of(gauge: Gauge) -> float:
+    [family] = gauge.collect()
+    return float(family.samples[0].value)

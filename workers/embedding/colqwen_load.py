@@ -6,6 +6,7 @@ import importlib.metadata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import psutil
@@ -16,6 +17,7 @@ from transformers import BitsAndBytesConfig, ColQwen2ForRetrieval, ColQwen2Proce
 from transformers.utils import import_utils
 from transformers.utils import logging as transformers_logging
 
+from ingestion import metrics
 from ingestion.errors import EmbedderMissing, ModelNotFound, NotEnoughMemory
 from ingestion.settings import EmbedderSettings
 from workers.embedding.colqwen_model import ColQwenModel
@@ -44,6 +46,12 @@ class Loaded:
     prompts: str
 
 
+def measure_memory(device: torch.device) -> None:
+    """Have `gpu_memory_usage_bytes` tell what torch holds of a GPU at every reading; without a GPU it stays 0."""
+    if device.type == "cuda":
+        metrics.GPU_MEMORY.set_function(partial(torch.cuda.memory_reserved, device))
+
+
 def load(settings: EmbedderSettings) -> Loaded:
     """Takes seconds to minutes, and fetches the weights where they are not here.
 
@@ -66,6 +74,7 @@ def load(settings: EmbedderSettings) -> Loaded:
             pooling=settings.token_pooling,
         )
         self_test(model, precision)
+    measure_memory(device)
     log.info(
         "model loaded",
         model=settings.colqwen_model,

@@ -15,12 +15,10 @@ from contextlib import asynccontextmanager, suppress
 from typing import Final, Literal
 
 from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from ingestion import metrics
-from ingestion.adapters.redis import DEPENDENCY, translate
+from ingestion.adapters.redis import DEPENDENCY, open_client, translate
 from ingestion.errors import DependencyUnavailable
 from ingestion.settings import RedisSettings
 from workers.breaker import Breakers
@@ -51,12 +49,7 @@ Values = list[bytes | None]
 @asynccontextmanager
 async def open_cache(settings: RedisSettings, ttl_s: int) -> AsyncIterator[VectorCache]:
     """A cache that is in use until the block is left; what waits to be written then is written. `ttl_s`: from 1."""
-    client = Redis.from_url(
-        settings.redis_url,
-        socket_timeout=_TIMEOUT_S,
-        socket_connect_timeout=_TIMEOUT_S,
-        retry=Retry(NoBackoff(), retries=0),
-    )
+    client = open_client(settings, _TIMEOUT_S)
     cache = VectorCache(client, ttl_s)
     await cache.try_redis()
     tasks = [asyncio.create_task(cache.read_for_ever()), asyncio.create_task(cache.write_for_ever())]
