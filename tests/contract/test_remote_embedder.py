@@ -173,7 +173,7 @@ async def test_a_connection_that_breaks_costs_no_request() -> None:
 
 async def test_a_service_that_is_silent_is_not_waited_for_twice() -> None:
     embedder = HeldEmbedder()
-    async with remote(embedder, embedder_timeout_s=0.5) as adapter:
+    async with remote(embedder, embedder_timeout_s=1.5) as adapter:
         await adapter.connect()
         embedder.hold()
         with pytest.raises(DependencyUnavailable, match="ReadTimeout"):
