@@ -286,10 +286,12 @@ class Pipeline:
         token = self.in_doubt.pop(document_id, None)
         if token is None:
             return
-        with suppress(Conflict, NotFound, LeaseHeld):
-            document = await self._claim_with(token, document_id)
-            await self._release(document)
-        self.in_doubt[document_id] = token
+        try:
+            with suppress(Conflict, NotFound, LeaseHeld, LeaseLost):
+                document = await self._claim_with(token, document_id)
+                await self.documents.release(document.id, document.fence)
+        finally:
+            self.in_doubt[document_id] = token
 
 
 @contextmanager

@@ -227,8 +227,8 @@ class MongoLedger:
     async def _change(self, condition: dict[str, Any], changes: dict[str, Any]) -> bool:
         """Change one document by its id, if the rest of `condition` holds too: an update pipeline, atomic.
 
-        Whoever wants the record reads it afterwards: for findAndModify the local stack's server looks at every
-        document, for an update it goes by the id.
+        Whoever wants the record reads it afterwards: for findAndModify, and for a condition with `$expr`, the local
+        stack's server looks at every document; for an update without it goes by the id.
         """
         assert "_id" in condition
         result = await self._documents.update_one(condition, [_changes(changes)])
