@@ -24,9 +24,17 @@ _OPTIONS: Final[dict[ImageFormat, dict[str, Any]]] = {
 _PNG_BITS_PER_PX: Final = 1.0
 """Text takes 0.2 to 0.6. What takes more is a scan or a photograph, of which JPEG makes a fraction."""
 
+_SAMPLED: Final = 8
+"""One pixel in so many, each way, is looked at first: a colour is mostly found there, in 0.2 ms in place of 5."""
+
 
 def grey_of(picture: Image.Image) -> Image.Image | None:
     """The picture, RGB or RGBX, in one channel where no pixel has a colour, else None."""
+    sample = picture.resize((picture.width // _SAMPLED + 1, picture.height // _SAMPLED + 1), Image.Resampling.NEAREST)
+    return None if _one_channel(sample) is None else _one_channel(picture)
+
+
+def _one_channel(picture: Image.Image) -> Image.Image | None:
     red = picture.getchannel(0)
     for other in (1, 2):
         if ImageChops.difference(red, picture.getchannel(other)).getbbox():
