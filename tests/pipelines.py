@@ -19,6 +19,7 @@ from ingestion.sandbox import Sandbox
 from ingestion.submit import Submitter, Upload
 from ingestion.vectors import decode_blob
 from tests.embedders import WordEmbedder
+from workers.claims import Claims
 from workers.failure import FailureRun
 from workers.pipeline import Pipeline
 from workers.render import PdfRenderer
@@ -83,8 +84,7 @@ def pipeline(
             max_attempts=5,
             retry_delays_s=services.settings.kafka.retry_delays_s,
         ),
-        worker=worker,
-        lease_s=lease_s,
+        claims=Claims(documents, worker, lease_s),
         max_attempts=5,
     )
 

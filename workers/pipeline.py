@@ -12,18 +12,10 @@ last checkpoint.
 
 from __future__ import annotations
 
-import secrets
 import tempfile
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import (
-    AbstractAsyncContextManager,
-    AsyncExitStack,
-    aclosing,
-    asynccontextmanager,
-    contextmanager,
-    suppress,
-)
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -47,6 +39,7 @@ from ingestion.errors import (
 from ingestion.messages import Record, decode_job
 from ingestion.model import Document, DocumentState, IngestJob, Page, PageVectors
 from ingestion.ports import BlobStore, DocumentStore, Embedder, Progress, Renderer
+from workers.claims import Claims
 from workers.lease import Lease
 from workers.room import Room
 from workers.store import PageStore, retrying
@@ -57,7 +50,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Everything that a document meets on its way. `worker` names this process in leases and logs."""
+    """Everything that a document meets on its way."""
 
     documents: DocumentStore
     blobs: BlobStore
@@ -66,16 +59,11 @@ class Pipeline:
     embedder: Embedder
     progress: Progress
     verdicts: Verdicts
-    worker: str
-    lease_s: float
+    claims: Claims
     max_attempts: int
     windows_in_embedder: int = 3
     windows_in_store: int = 2
     room: Room = field(default_factory=Room)
-    unreleased: dict[str, int] = field(default_factory=dict)
-    """The fences of leases that could not be given back while the database was down, by document id."""
-    in_doubt: dict[str, str] = field(default_factory=dict)
-    """The tokens of claims that the database may have granted without being able to say so, by document id."""
 
     async def run(self, record: Record) -> None:
         """Bring the record's document to a verdict, or to its next attempt, and have that recorded and published.
@@ -111,8 +99,7 @@ class Pipeline:
 
         Nobody is sent out of the room for a document that cannot be claimed yet.
         """
-        await self._release_late(job.document_id)
-        await self._withdraw_claim_in_doubt(job.document_id)
+        await self.claims.take_back(job.document_id)
         document = await self.documents.get(job.document_id)
         if document is None or document.attempts + 1 != self.max_attempts:
             return self.room.shared()
@@ -120,23 +107,15 @@ class Pipeline:
         return self.room.alone()
 
     async def _claim(self, job: IngestJob) -> Document:
-        token = self.in_doubt.pop(job.document_id, None) or secrets.token_hex(8)
-        document = await self._claim_with(token, job.document_id)
+        document = await self.claims.claim(job.document_id)
         log.info("claimed", **_of(document), resume_after_page=document.pages_done)
         return document
-
-    async def _claim_with(self, token: str, document_id: str) -> Document:
-        try:
-            return await self.documents.claim(document_id, self.worker, round(self.lease_s * 1000), token=token)
-        except DependencyUnavailable:
-            self.in_doubt[document_id] = token
-            raise
 
     async def _attempt(self, document: Document, record: Record) -> None:
         started = time.monotonic()
         error: IngestError | None = None
         try:
-            async with Lease(self.documents, document, self.lease_s) as lease:
+            async with self.claims.lease(document) as lease:
                 try:
                     settled = await self._ingest(document, lease)
                 except (DependencyUnavailable, EmbedderNotCurrent, LeaseLost):
@@ -149,7 +128,7 @@ class Pipeline:
             await self._leave(lease.document, lost)
             return
         except BaseException:
-            await self._release(document)
+            await self.claims.release(document)
             raise
         seconds = time.monotonic() - started
         metrics.DURATION.labels(settled.state).observe(seconds)
@@ -259,39 +238,6 @@ class Pipeline:
         else:
             log.warning("lease lost", **_of(document), cause=lost.message)
             await self.store.take_back(document)
-
-    async def _release(self, document: Document) -> None:
-        """On shutdown or an outage: let go of the document at once, as well as that is possible."""
-        try:
-            await self.documents.release(document.id, document.fence)
-        except LeaseLost:
-            return
-        except IngestError as error:
-            self.unreleased[document.id] = document.fence
-            log.warning("lease not released", **_of(document), cause=error.message)
-
-    async def _release_late(self, document_id: str) -> None:
-        """The attempt that an outage of the database ended is not counted, although nobody could say so then."""
-        fence = self.unreleased.get(document_id)
-        if fence is not None:
-            with suppress(LeaseLost):
-                await self.documents.release(document_id, fence)
-            del self.unreleased[document_id]
-
-    async def _withdraw_claim_in_doubt(self, document_id: str) -> None:
-        """A claim that was granted while its answer was lost did not begin an attempt, and is not counted as one.
-
-        Its token is kept for the next claim: the lost request may be on its way still.
-        """
-        token = self.in_doubt.pop(document_id, None)
-        if token is None:
-            return
-        try:
-            with suppress(Conflict, NotFound, LeaseHeld, LeaseLost):
-                document = await self._claim_with(token, document_id)
-                await self.documents.release(document.id, document.fence)
-        finally:
-            self.in_doubt[document_id] = token
 
 
 @contextmanager

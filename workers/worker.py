@@ -16,6 +16,7 @@ from ingestion.bootstrap import Services, open_services
 from ingestion.ports import Embedder
 from ingestion.settings import Settings
 from workers.breaker import Breakers
+from workers.claims import Claims
 from workers.embedding.factory import open_embedder
 from workers.failure import FailureRun
 from workers.health import Health, HealthServer
@@ -104,8 +105,7 @@ def _pipeline(name: str, services: Services, embedder: Embedder, breakers: Break
             max_attempts=settings.worker.max_attempts,
             retry_delays_s=settings.kafka.retry_delays_s,
         ),
-        worker=name,
-        lease_s=settings.worker.lease_s,
+        claims=Claims(services.documents, name, settings.worker.lease_s),
         max_attempts=settings.worker.max_attempts,
     )
 
