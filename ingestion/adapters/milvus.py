@@ -29,6 +29,10 @@ _PING_TIMEOUT_S: Final = 3.0
 _DELETE_PAGES: Final = 256
 _MAX_TOP_K: Final = 16_384
 _STRONG: Final = "Strong"
+"""Milvus waits until all that was written before the request can be seen: up to its time tick, 200 ms."""
+_BOUNDED: Final = "Bounded"
+"""Milvus waits for nothing that is younger than its `common.gracefulTime`, 5 s by default."""
+_BOUNDED_FROM_S: Final = 15.0
 
 
 def index_name(collection: str) -> str:
@@ -76,7 +80,9 @@ class MilvusVectorStore:
 
         await self._threads.write(translated(write))
 
-    async def search(self, collection: str, query: Vectors, limit: int) -> list[list[tuple[int, float]]]:
+    async def search(
+        self, collection: str, query: Vectors, limit: int, *, unchanged_s: float = 0.0
+    ) -> list[list[tuple[int, float]]]:
         if not len(query):
             return []
         rows_per_token = min(limit, _MAX_TOP_K)
@@ -89,7 +95,7 @@ class MilvusVectorStore:
                 limit=rows_per_token,
                 # The page key is part of the primary key, so no field has to be read.
                 search_params={"metric_type": "IP", "params": {"ef": max(self._settings.hnsw_ef, rows_per_token)}},
-                consistency_level=_STRONG,
+                consistency_level=_BOUNDED if unchanged_s >= _BOUNDED_FROM_S else _STRONG,
                 timeout=self._settings.milvus_timeout_s,
             )
             return [

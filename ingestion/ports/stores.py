@@ -53,10 +53,13 @@ class VectorStore(RowInventory, Protocol):
     async def upsert(self, collection: str, pages: Sequence[PageVectors]) -> None:
         """Write the rows of `pages`, row `patch` of a page under `page_key * ROWS_PER_PAGE + patch`."""
 
-    async def search(self, collection: str, query: Vectors, limit: int) -> list[list[tuple[int, float]]]:
+    async def search(
+        self, collection: str, query: Vectors, limit: int, *, unchanged_s: float = 0.0
+    ) -> list[list[tuple[int, float]]]:
         """For each query token the `limit` nearest rows as (page_key, inner product), best first, in one request.
 
-        An unknown collection gives no rows.
+        Rows that were written less than `unchanged_s` seconds ago may be missed; no others are. An unknown collection
+        gives no rows.
         """
 
     async def delete_pages(self, collection: str, first_page_key: int, count: int) -> None:

@@ -38,8 +38,10 @@ class Candidates:
         # A page key is given out once and for all, so what it stands for never changes.
         self._document_of: BoundedCache[int, str] = BoundedCache(_PLACES_KEPT)
 
-    async def find(self, collection: str, generation: Generation, query: Vectors, wanted: int) -> list[Candidate]:
-        """The pages of ready documents that the ANN rates best, at most `wanted`.
+    async def find(
+        self, collection: str, generation: Generation, query: Vectors, wanted: int, unchanged_s: float
+    ) -> list[Candidate]:
+        """The pages of ready documents that the ANN rates best, at most `wanted`. `unchanged_s`: see `Standing`.
 
         Rows of documents that are not ready take up places in the answer. Where too few pages are left while the
         index has more to give, it is asked again for more rows.
@@ -47,7 +49,7 @@ class Candidates:
         index, limit = index_of(collection, generation.number), self._ann_limit
         while True:
             with metrics.SEARCH.labels("ann").time():
-                neighbours = await self._index.search(index, query, limit)
+                neighbours = await self._index.search(index, query, limit, unchanged_s)
             best = approximate_scores(neighbours)
             candidates = await self._ready(best[: wanted * _PREFILTER_FACTOR], generation, wanted)
             exhausted = all(len(rows) < limit for rows in neighbours)

@@ -29,6 +29,7 @@ class _Asked:
     index: str
     query: Vectors
     limit: int
+    unchanged_s: float
     answer: asyncio.Future[Neighbours] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
@@ -41,9 +42,9 @@ class GatheredSearch:
         self._waiting: list[_Asked] = []
         self._running: set[asyncio.Task[None]] = set()
 
-    async def search(self, index: str, query: Vectors, limit: int) -> Neighbours:
+    async def search(self, index: str, query: Vectors, limit: int, unchanged_s: float = 0.0) -> Neighbours:
         """As `VectorStore.search`, whose errors it raises. `query` is (query_tokens, dim)."""
-        asked = _Asked(index, query, limit)
+        asked = _Asked(index, query, limit, unchanged_s)
         self._waiting.append(asked)
         self._start()
         return await asked.answer
@@ -81,7 +82,8 @@ class GatheredSearch:
         first = together[0]
         try:
             vectors = np.concatenate([asked.query for asked in together])  # (tokens of all, dim)
-            rows = iter(await self._vectors.search(first.index, vectors, first.limit))
+            unchanged_s = min(asked.unchanged_s for asked in together)
+            rows = iter(await self._vectors.search(first.index, vectors, first.limit, unchanged_s=unchanged_s))
         except BaseException as error:
             for asked in together:
                 if not asked.answer.done():

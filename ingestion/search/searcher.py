@@ -23,6 +23,7 @@ from ingestion.search.hits import Found, Hit
 from ingestion.search.remembering import Memory, key_of
 from ingestion.search.reranking import Reranker
 from ingestion.search.snippets import snippet
+from ingestion.search.standing import Standing
 from ingestion.settings import SearchSettings
 
 _TRIES: Final = 3
@@ -46,6 +47,7 @@ class Searcher:
         self._documents = documents
         self._blobs = blobs
         self._settings = settings
+        self._standing = Standing()
         self._memory = Memory(cache, documents, settings.search_cache_ttl_s)
         index = GatheredSearch(vectors, settings.search_ann_requests)
         self._candidates = Candidates(index, documents, settings.search_ann_limit)
@@ -89,7 +91,9 @@ class Searcher:
         if remembered is not None:
             return remembered
         collection, generation = view.binding.collection, view.binding.current
-        ranked = await self._best(collection, generation, await self._embed(collection, generation, query), wanted)
+        unchanged_s = self._standing.unchanged_s(view)
+        vectors = await self._embed(collection, generation, query)
+        ranked = await self._best(collection, generation, vectors, wanted, unchanged_s)
         found, is_current = await asyncio.gather(self._found(query, ranked[:top_k]), self._is_current(view))
         if not is_current:
             return None
@@ -109,10 +113,10 @@ class Searcher:
         return vectors
 
     async def _best(
-        self, collection: str, generation: Generation, query: Vectors, wanted: int
+        self, collection: str, generation: Generation, query: Vectors, wanted: int, unchanged_s: float
     ) -> list[tuple[Candidate, float]]:
         for _ in range(_TRIES):
-            candidates = await self._candidates.find(collection, generation, query, wanted)
+            candidates = await self._candidates.find(collection, generation, query, wanted, unchanged_s)
             try:
                 return await self._reranker.rank(query, candidates, generation)
             except NotFound:

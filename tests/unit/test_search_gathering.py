@@ -18,11 +18,13 @@ class Index:
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, int, int]] = []
+        self.unchanged_s: list[float] = []
         self.open = asyncio.Event()
         self.fault: Exception | None = None
 
-    async def search(self, index: str, query: Vectors, limit: int) -> Neighbours:
+    async def search(self, index: str, query: Vectors, limit: int, *, unchanged_s: float) -> Neighbours:
         self.requests.append((index, len(query), limit))
+        self.unchanged_s.append(unchanged_s)
         await self.open.wait()
         if self.fault is not None:
             raise self.fault
@@ -62,6 +64,16 @@ async def test_other_collections_and_limits_have_requests_of_their_own_in_the_or
     index.open.set()
     await asyncio.gather(*tasks)
     assert index.requests == [("c", 1, 9), ("d", 2, 9), ("c", 1, 36)]
+
+
+async def test_a_shared_request_misses_no_row_that_one_of_its_searches_has_to_find() -> None:
+    index = Index()
+    search = gathered(index)
+    asked = [asyncio.create_task(search.search("c", query(1), 9, unchanged_s)) for unchanged_s in (70.0, 60.0, 0.5)]
+    await asyncio.sleep(0)
+    index.open.set()
+    await asyncio.gather(*asked)
+    assert index.unchanged_s == [70.0, 0.5]
 
 
 async def test_no_more_requests_run_at_once_than_are_allowed() -> None:

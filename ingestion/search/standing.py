@@ -1,0 +1,43 @@
+"""For how long collections have been as they are."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from ingestion.ports import Searchable
+
+_MOST_COLLECTIONS: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    view: Searchable
+    since_s: float
+
+
+class Standing:
+    """Remembers when each collection was first seen at the version that it has.
+
+    Between two reads of one version no document of the collection became ready, see `CollectionVersions`. So every row
+    that a search has to find is at least as old as the version has been seen for.
+    """
+
+    def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._clock_s = clock_s
+        self._seen: dict[str, _Seen] = {}
+
+    def unchanged_s(self, view: Searchable) -> float:
+        """For how many seconds the collection of `view` has been seen to be as it is there; 0 while it is changing."""
+        name, now_s = view.binding.collection, self._clock_s()
+        if view.version is None:
+            self._seen.pop(name, None)
+            return 0.0
+        seen = self._seen.get(name)
+        if seen is None or seen.view != view:
+            if len(self._seen) >= _MOST_COLLECTIONS:
+                self._seen.clear()  # no harm: they only have to be looked at anew
+            self._seen[name] = seen = _Seen(view, now_s)
+        return now_s - seen.since_s
