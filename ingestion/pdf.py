@@ -38,12 +38,16 @@ async def inspect_pdf(sandbox: Sandbox, path: Path, *, max_pages: int, timeout_s
 
     Raises EmptyFile, NotAPdf, EncryptedPdf, CorruptPdf, NoPages, TooManyPages.
     """
-    with path.open("rb") as file:
-        check_magic(file.read(MAGIC_WITHIN_BYTES))
+    _check_header(path)
     info = await run_on_pdf(sandbox, read_info, path, timeout_s=timeout_s)
-    if info.pages > max_pages:
-        raise TooManyPages(f"the PDF has {info.pages} pages, more than the {max_pages} that are accepted")
+    _check_count(info.pages, max_pages)
     return info
+
+
+async def measure_pdf(sandbox: Sandbox, path: Path, *, max_pages: int, timeout_s: float) -> list[tuple[float, float]]:
+    """As `inspect_pdf`, and (width, height) in points of every page as it is shown."""
+    _check_header(path)
+    return await run_on_pdf(sandbox, page_sizes, path, max_pages, timeout_s=timeout_s)
 
 
 def check_magic(head: bytes) -> None:
@@ -54,14 +58,14 @@ def check_magic(head: bytes) -> None:
         raise NotAPdf(f"not a PDF: the first {MAGIC_WITHIN_BYTES} bytes hold no {MAGIC.decode()!r}")
 
 
-async def run_on_pdf(sandbox: Sandbox, function: Callable[[str], T], path: Path, *, timeout_s: float) -> T:
-    """Call `function(str(path))` in a child. A file that twice kills its reader, or holds it up, is CorruptPdf."""
+async def run_on_pdf(sandbox: Sandbox, function: Callable[..., T], path: Path, *args: object, timeout_s: float) -> T:
+    """Call `function(str(path), *args)` in a child. One that kills its reader twice or holds it up is CorruptPdf."""
     try:
         try:
-            return await sandbox.run(function, str(path), timeout_s=timeout_s)
+            return await sandbox.run(function, str(path), *args, timeout_s=timeout_s)
         except ChildCrashed:
             # Children are reused: this one may have been dead before it was given the file.
-            return await sandbox.run(function, str(path), timeout_s=timeout_s)
+            return await sandbox.run(function, str(path), *args, timeout_s=timeout_s)
     except ChildTimeout as error:
         raise CorruptPdf(f"the PDF could not be read within {timeout_s:g} s") from error
     except ChildCrashed as error:
@@ -72,21 +76,21 @@ def read_info(path: str) -> PdfInfo:
     """In the child. Raises EncryptedPdf, CorruptPdf, NoPages."""
     with _open(path) as pdf:
         pages = _count_pages(pdf)
-        try:
-            pdf[0].close()
-        except pypdfium2.PdfiumError as error:
-            raise CorruptPdf(f"the first page does not load: {error}") from error
+        _check_first_page(pdf)
     return PdfInfo(pages)
 
 
-def page_sizes(path: str) -> list[tuple[float, float]]:
+def page_sizes(path: str, max_pages: int) -> list[tuple[float, float]]:
     """In the child: (width, height) in points of every page as it is shown, that is after its rotation.
 
     A page that does not load counts as A4, so that one broken page does not cost the others.
-    Raises EncryptedPdf, CorruptPdf, NoPages.
+    Raises EncryptedPdf, CorruptPdf, NoPages, TooManyPages.
     """
     with _open(path) as pdf:
-        return [_page_size(pdf, index) or A4_POINTS for index in range(_count_pages(pdf))]
+        pages = _count_pages(pdf)
+        _check_count(pages, max_pages)  # before anything is made of it: a file may claim a billion pages
+        _check_first_page(pdf)
+        return [_page_size(pdf, index) or A4_POINTS for index in range(pages)]
 
 
 def _open(path: str) -> pypdfium2.PdfDocument:
@@ -112,6 +116,23 @@ def _opens(path: str) -> bool:
     if document:
         FPDF_CloseDocument(document)
     return bool(document)
+
+
+def _check_header(path: Path) -> None:
+    with path.open("rb") as file:
+        check_magic(file.read(MAGIC_WITHIN_BYTES))
+
+
+def _check_count(pages: int, max_pages: int) -> None:
+    if pages > max_pages:
+        raise TooManyPages(f"the PDF has {pages} pages, more than the {max_pages} that are accepted")
+
+
+def _check_first_page(pdf: pypdfium2.PdfDocument) -> None:
+    try:
+        pdf[0].close()
+    except pypdfium2.PdfiumError as error:
+        raise CorruptPdf(f"the first page does not load: {error}") from error
 
 
 def _count_pages(pdf: pypdfium2.PdfDocument) -> int:

@@ -1,16 +1,18 @@
 """A worker's main loop: poll, dispatch, pause, commit, drain.
 
-Jobs run side by side up to `jobs_in_flight`. What may not run yet, a retry before its time, a job whose document is
-leased, or any job while a server is down, waits without taking a place. While all places are taken the partitions are
-paused and polling goes on, so that a long job never costs the membership of the group. Offsets are committed only up
-to the watermark.
+Jobs run side by side up to `jobs_in_flight`, and as many more stand in line, so that a place that becomes free is
+taken at once and not at the next poll. What may not run yet, a retry before its time, a job whose document is leased,
+or any job while a server is down, waits without taking a place. While the line is full the partitions are paused and
+polling goes on, so that a long job never costs the membership of the group. Offsets are committed only up to the
+watermark.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import asynccontextmanager
 from typing import Final, Protocol
 
 import structlog
@@ -69,6 +71,7 @@ class JobLoop:
         self._measured: set[Partition] = set()
         self._jobs: set[asyncio.Task[None]] = set()
         self._waiting: set[asyncio.Task[None]] = set()
+        self._in_line: set[asyncio.Task[None]] = set()
         self._not_before: dict[Partition, float] = {}
         self._stopping = asyncio.Event()
         self._fault: BaseException | None = None
@@ -105,10 +108,10 @@ class JobLoop:
 
     async def _turn(self) -> None:
         self.polled_at = time.monotonic()
-        free = self._jobs_in_flight - len(self._running())
-        self._consumer.pause_only(self._paused() if free > 0 else self._consumer.assignment())
+        wanted = 2 * self._jobs_in_flight - len(self._running()) - len(self._in_line)
+        self._consumer.pause_only(self._paused() if wanted > 0 else self._consumer.assignment())
         try:
-            for record in await self._consumer.poll(max(1, free), _POLL_MS):
+            for record in await self._consumer.poll(max(1, wanted), _POLL_MS):
                 self._dispatch(record)
             await self._commit()
         except DependencyUnavailable as error:
@@ -132,8 +135,8 @@ class JobLoop:
         }
 
     def _running(self) -> set[asyncio.Task[None]]:
-        """Jobs that have a place, or would take one if there were any."""
-        return self._jobs - self._waiting
+        """Jobs that have a place, or are about to take one."""
+        return self._jobs - self._waiting - self._in_line
 
     def _dispatch(self, record: Record) -> None:
         if not self._watermarks.holds(record.partition):  # revoked between the fetch and now
@@ -158,10 +161,12 @@ class JobLoop:
         """Run the job again for as long as its way is barred by something that is not its fault."""
         if record.due_in_s > 0:
             await self._wait(asyncio.sleep(record.due_in_s))
-        while self._watermarks.is_current(ticket) and not self._stopping.is_set():  # else others will do it
+        while self._is_ours(ticket):  # else others will do it
             await self._wait(self._breakers.passable())
             try:
-                async with self._places:
+                async with self._place():
+                    if self._breakers.is_barred or not self._is_ours(ticket):
+                        continue  # much may have happened while it stood in line
                     await self._run_job(record)
             except LeaseHeld as held:
                 # Most often the lease of a worker that died; it ends by itself.
@@ -172,15 +177,30 @@ class JobLoop:
                 self._watermarks.finish(ticket)
                 return
 
+    def _is_ours(self, ticket: Ticket) -> bool:
+        return self._watermarks.is_current(ticket) and not self._stopping.is_set()
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        await self._counted(self._in_line, self._places.acquire())
+        metrics.IN_FLIGHT.set(len(self._running()))
+        try:
+            yield
+        finally:
+            self._places.release()
+
     async def _wait(self, event: Awaitable[object]) -> None:
         """Wait without taking a place."""
+        await self._counted(self._waiting, event)
+
+    async def _counted(self, among: set[asyncio.Task[None]], event: Awaitable[object]) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._waiting.add(task)
+        among.add(task)
         try:
             await event
         finally:
-            self._waiting.discard(task)
+            among.discard(task)
 
     async def _commit(self, *, force: bool = False) -> None:
         if not force and time.monotonic() - self._committed_at < _COMMIT_EVERY_S:

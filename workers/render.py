@@ -24,7 +24,7 @@ from ingestion import metrics
 from ingestion.concurrency import in_order
 from ingestion.errors import PageRenderFailed, RendererMissing, RenderTimeout
 from ingestion.model import Page
-from ingestion.pdf import inspect_pdf, page_sizes, run_on_pdf
+from ingestion.pdf import measure_pdf
 from ingestion.sandbox import ChildCrashed, ChildTimeout, Sandbox
 from ingestion.settings import RenderSettings
 from workers import poppler
@@ -69,9 +69,7 @@ class PdfRenderer:
 
     async def open(self, path: Path, *, pixels: bool) -> PdfPageSource:
         timeout_s = self._settings.render_timeout_s + _CHILD_START_S
-        # The count is checked first: a file may claim a billion pages.
-        await inspect_pdf(self._sandbox, path, max_pages=self._max_pages, timeout_s=timeout_s)
-        sizes_pt = await run_on_pdf(self._sandbox, page_sizes, path, timeout_s=timeout_s)
+        sizes_pt = await measure_pdf(self._sandbox, path, max_pages=self._max_pages, timeout_s=timeout_s)
         return PdfPageSource(path, sizes_pt, self._settings, self._sandbox, self._engines, with_pixels=pixels)
 
 

@@ -100,8 +100,12 @@ class PageStore:
 
     async def write(self, document: Document, window: Sequence[PageVectors]) -> None:
         """Store `window` completely or raise; what was written before an error is overwritten by the next attempt."""
-        await side_by_side(*(self._put_objects(document, entry) for entry in window))
-        packed = await self._put_rows(document, document.generation, window)
+        packed = await self._packed(window)
+        await side_by_side(
+            self._put_rows(document, document.generation, packed),
+            *(self._put_image(document, entry) for entry in window),
+            *(self._put_blob(document, document.generation, entry) for entry in window),
+        )
         records = [self._record(document, *pair) for pair in zip(window, packed, strict=True)]
         await retrying(self._documents.put_pages, records)
 
@@ -110,8 +114,11 @@ class PageStore:
 
         Raises DependencyUnavailable, WorkerFault; doing it again is the same as once.
         """
-        await side_by_side(*(self._put_blob(document, generation, entry) for entry in window))
-        packed = await self._put_rows(document, generation, window)
+        packed = await self._packed(window)
+        await side_by_side(
+            self._put_rows(document, generation, packed),
+            *(self._put_blob(document, generation, entry) for entry in window),
+        )
         sizes = [
             PageSize(entry.page_key, len(entry.vectors), len(rows.vectors))
             for entry, rows in zip(window, packed, strict=True)
@@ -130,23 +137,21 @@ class PageStore:
         if objects:
             await retrying(self._blobs.delete_prefix, pages_prefix(document.id))
 
-    async def _put_objects(self, document: Document, entry: PageVectors) -> None:
+    async def _put_image(self, document: Document, entry: PageVectors) -> None:
         number = entry.page.page_number
         key = image_key(document.id, number, entry.page.image_format)
         await retrying(self._blobs.put, key, entry.page.image, _CONTENT_TYPES[entry.page.image_format])
-        await self._put_blob(document, document.generation, entry)
 
     async def _put_blob(self, document: Document, generation: int, entry: PageVectors) -> None:
         key = vectors_key(document.id, entry.page.page_number, generation)
         await retrying(self._blobs.put, key, self._packing.blob(entry.vectors), "application/octet-stream")
 
-    async def _put_rows(
-        self, document: Document, generation: int, window: Sequence[PageVectors]
-    ) -> Sequence[PageVectors]:
-        """The pages as the index has them now."""
-        packed = await asyncio.to_thread(lambda: [self._packing.rows(entry) for entry in window])
+    async def _packed(self, window: Sequence[PageVectors]) -> Sequence[PageVectors]:
+        """The pages as the index gets them."""
+        return await asyncio.to_thread(lambda: [self._packing.rows(entry) for entry in window])
+
+    async def _put_rows(self, document: Document, generation: int, packed: Sequence[PageVectors]) -> None:
         await retrying(self._vectors.upsert, index_of(document.collection, generation), packed)
-        return packed
 
     def _record(self, document: Document, entry: PageVectors, packed: PageVectors) -> PageRecord:
         page = entry.page

@@ -12,7 +12,7 @@ import pytest
 from fpdf import FPDF
 
 from ingestion.errors import CorruptPdf, EmptyFile, EncryptedPdf, NoPages, NotAPdf, PermanentError, TooManyPages
-from ingestion.pdf import A4_POINTS, inspect_pdf, page_sizes, read_info, run_on_pdf
+from ingestion.pdf import A4_POINTS, inspect_pdf, measure_pdf, page_sizes, read_info, run_on_pdf
 from ingestion.sandbox import Sandbox
 from tests.pdfs import make_pdf
 from tests.uploads import make_upload
@@ -51,7 +51,9 @@ async def inspect(sandbox: Sandbox, path: Path, max_pages: int = 10_000) -> int:
 async def test_what_opens_is_counted(
     sandbox: Sandbox, stored: Callable[[bytes], Path], content: bytes, pages: int
 ) -> None:
-    assert await inspect(sandbox, stored(content)) == pages
+    path = stored(content)
+    assert await inspect(sandbox, path) == pages
+    assert len(await measure_pdf(sandbox, path, max_pages=pages, timeout_s=30)) == pages
 
 
 @pytest.mark.parametrize(
@@ -71,8 +73,11 @@ async def test_what_opens_is_counted(
 async def test_what_cannot_be_used_is_refused_with_the_reason(
     sandbox: Sandbox, stored: Callable[[bytes], Path], content: bytes, error: type[PermanentError], reason: str
 ) -> None:
+    path = stored(content)
     with pytest.raises(error, match=reason):
-        await inspect(sandbox, stored(content), max_pages=3)
+        await inspect(sandbox, path, max_pages=3)
+    with pytest.raises(error, match=reason):
+        await measure_pdf(sandbox, path, max_pages=3, timeout_s=30)
 
 
 def test_a_document_without_pages_is_not_taken_for_the_encrypted_one_before_it(
@@ -124,11 +129,14 @@ def test_page_sizes_are_those_of_the_page_as_it_is_shown(tmp_path: Path) -> None
     pdf.add_page(orientation="landscape", format=(300, 700))
     pdf.output(str(tmp_path / "sizes.pdf"))
     plain = (tmp_path / "sizes.pdf").read_bytes()
-    assert [tuple(map(round, size)) for size in page_sizes(str(tmp_path / "sizes.pdf"))] == [(300, 700), (700, 300)]
+    assert [tuple(map(round, size)) for size in page_sizes(str(tmp_path / "sizes.pdf"), 2)] == [(300, 700), (700, 300)]
     rotated = plain.replace(b"/Type /Page\n", b"/Type /Page /Rotate 90\n")
     assert rotated != plain
     (tmp_path / "rotated.pdf").write_bytes(rotated)
-    assert [tuple(map(round, size)) for size in page_sizes(str(tmp_path / "rotated.pdf"))] == [(700, 300), (300, 700)]
+    assert [tuple(map(round, size)) for size in page_sizes(str(tmp_path / "rotated.pdf"), 2)] == [
+        (700, 300),
+        (300, 700),
+    ]
 
 
 def test_a_page_that_does_not_load_counts_as_a4(tmp_path: Path) -> None:
@@ -136,6 +144,6 @@ def test_a_page_that_does_not_load_counts_as_a4(tmp_path: Path) -> None:
     path = tmp_path / "broken.pdf"
     path.write_bytes(content.replace(b"\n5 0 R\n", b"\n9999 0 R\n"))
     assert path.read_bytes() != content
-    sizes = page_sizes(str(path))
+    sizes = page_sizes(str(path), 3)
     assert len(sizes) == 3
     assert sizes[1] == A4_POINTS
