@@ -1,6 +1,6 @@
 """How fast is a worker, what does a page cost, and how much of a device's time is used?
 
-    python -m tests.benchmarks.ingest MANUAL.pdf [--only NAME]... [--set PAGEMILL_…=…]...
+    python -m tests.benchmarks.ingest MANUAL.pdf [--only NAME]... [--milvus server] [--set PAGEMILL_…=…]...
 
 runs a real worker, whose device is a stand-in (tests.benchmarks.standin), on five real servers, those of
 $PAGEMILL_TEST_STACK or new ones, at 200 DPI. Beside it the plain way of doing the same one step after another
@@ -27,6 +27,7 @@ from tests.benchmarks import series
 from tests.benchmarks.rig import Bench, excerpts, open_bench
 from tests.benchmarks.standin import DISCARD_ROWS, GPU_MS
 from tests.benchmarks.usage import LEGEND, Usage, Watch, show
+from workers.stack.server_specs import MilvusKind
 
 _TIMEOUT_S: Final = 900.0
 _AT_200_DPI: Final = {"PAGEMILL_DPI_POLICY": "fixed", "PAGEMILL_FIXED_DPI": "200"}
@@ -102,8 +103,10 @@ async def run_series(bench: Bench, pdf: Path) -> dict[str, float]:
     return figures
 
 
-async def compare(pdf: Path, names: Sequence[str], settings: Mapping[str, str], *, with_series: bool) -> None:
-    async with open_bench({**_AT_200_DPI, **settings}) as bench:
+async def compare(
+    pdf: Path, names: Sequence[str], settings: Mapping[str, str], milvus: MilvusKind, *, with_series: bool
+) -> None:
+    async with open_bench({**_AT_200_DPI, **settings}, milvus) as bench:
         plain = await run_series(bench, pdf) if with_series else None
         for name in names:
             scenario = SCENARIOS[name]
@@ -122,12 +125,13 @@ def main() -> None:
     parser.add_argument("pdf", type=Path, help="a text of some hundred pages; excerpts of it are ingested")
     parser.add_argument("--only", action="append", choices=SCENARIOS, help="default: the first five")
     parser.add_argument("--no-series", action="store_true")
+    parser.add_argument("--milvus", type=MilvusKind, choices=list(MilvusKind), default=MilvusKind.LITE)
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the worker")
     options = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     names = options.only or list(SCENARIOS)[:5]
     settings = dict(pair.split("=", 1) for pair in options.set)
-    asyncio.run(compare(options.pdf, names, settings, with_series=not options.no_series))
+    asyncio.run(compare(options.pdf, names, settings, options.milvus, with_series=not options.no_series))
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ from tests.chaos.rig import settings_of
 from tests.chaos.waiting import until
 from tests.conftest import remove_bucket
 from workers.stack.datadir import DataDir
-from workers.stack.server_specs import DEFAULTS
+from workers.stack.server_specs import DEFAULTS, MilvusKind
 from workers.stack.servers import LocalServers
 from workers.stack.stack_file import environment_of
 from workers.stack.supervise import ProcessSpec, Supervised
@@ -156,8 +156,9 @@ class Bench:
 
 
 @asynccontextmanager
-async def open_bench(worker: Mapping[str, str]) -> AsyncIterator[Bench]:
-    """`worker`: settings of all workers. The servers are those of $PAGEMILL_TEST_STACK, a stack.json, or new ones."""
+async def open_bench(worker: Mapping[str, str], milvus: MilvusKind = MilvusKind.LITE) -> AsyncIterator[Bench]:
+    """`worker`: settings of all workers. The servers are those of $PAGEMILL_TEST_STACK, a stack.json, or new ones,
+    with such a Milvus."""
     folder = Path(tempfile.mkdtemp(prefix="pagemill-bench-"))
     if given := os.environ.get("PAGEMILL_TEST_STACK"):
         stack = json.loads(Path(given).read_text())
@@ -167,7 +168,7 @@ async def open_bench(worker: Mapping[str, str]) -> AsyncIterator[Bench]:
         ) as bench:
             yield bench
         return
-    async with LocalServers(DataDir(folder / "servers")) as local:
+    async with LocalServers(DataDir(folder / "servers"), milvus) as local:
         pids = {process.spec.name: process.pid for process in local.processes}
         async with _bench(local.environment, pids, folder, worker) as bench:
             yield bench

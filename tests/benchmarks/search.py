@@ -33,7 +33,8 @@ from ingestion.maxsim import maxsim
 from ingestion.search import Searcher, approximate_scores
 from tests.benchmarks.filling import Filler, KnownVectors
 from tests.benchmarks.manuals import ManualPage, Question, load_pages, load_questions
-from tests.benchmarks.rig import Bench, open_bench
+from tests.benchmarks.rig import Bench, cpu_s, open_bench
+from workers.stack.server_specs import MilvusKind
 
 TOP: Final = 10
 CLIENTS: Final = 20
@@ -199,8 +200,7 @@ async def measure_together(shelf: Shelf, index_pooling: int, paths: Sequence[Pat
 
 
 def milvus_cpu_s(bench: Bench) -> float:
-    times = psutil.Process(bench.server_pids["milvus"]).cpu_times()
-    return float(times.user + times.system)
+    return cpu_s(psutil.Process(bench.server_pids["milvus"]))
 
 
 async def measure(arguments: argparse.Namespace) -> None:
@@ -208,7 +208,7 @@ async def measure(arguments: argparse.Namespace) -> None:
     there = {(page.manual, page.page_number) for page in pages}
     questions = [q for q in load_questions(arguments.manuals) if (q.manual, q.page_number) in there]
     questions = questions[:: max(1, len(questions) // arguments.questions)]
-    async with open_bench({}) as bench:
+    async with open_bench({}, arguments.milvus) as bench:
         began = time.perf_counter()
         placed = await Filler(bench.services, bench.collection, arguments.index_pooling).fill(pages)
         rows = await bench.services.vectors.count(bench.collection)
@@ -225,6 +225,7 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=100)
     parser.add_argument("--row-reads", type=int, default=3, help="searches the row-reading way")
     parser.add_argument("--index-pooling", type=int, default=1)
+    parser.add_argument("--milvus", type=MilvusKind, choices=list(MilvusKind), default=MilvusKind.LITE)
     parser.add_argument("--seconds", type=float, default=60, help="of each run with many clients")
     parser.add_argument(
         "--ingest", type=Path, action="append", required=True, help="a manual that is written meanwhile"
