@@ -94,7 +94,7 @@ def of_record(record: Record, group: str, error: BadMessage) -> DeadLetter:
 
 def of_recovered(document: Document, group: str) -> DeadLetter:
     """The letter of a failed document whose worker did not live to write it; the record is no longer at hand."""
-    job = IngestJob(document.id, document.collection, document.filename)
+    job = IngestJob.of(document)
     key, value, headers = encode_job(job)
     record = Record((_UNKNOWN, -1), -1, key, value, tuple(headers))
     return of_document(document, record, group, None)

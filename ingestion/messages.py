@@ -90,6 +90,7 @@ def encode_job(job: IngestJob) -> tuple[bytes, bytes, Headers]:
         "document_id": job.document_id,
         "collection": job.collection,
         "filename": job.filename,
+        "pages": job.pages,
     }
     return job.document_id.encode(), _dump(body), _headers("job", JOB_VERSION)
 
@@ -103,7 +104,8 @@ def decode_job(value: bytes | None) -> IngestJob:
     for name, content in fields.items():
         if not isinstance(content, str) or not content:
             raise BadMessage(f"job field {name!r} is missing or not a string", stage="decode")
-    return IngestJob(**fields)  # type: ignore[arg-type]
+    pages = body.get("pages")  # older writers did not say
+    return IngestJob(**fields, pages=pages if type(pages) is int and pages > 0 else 0)  # type: ignore[arg-type]
 
 
 def encode_event(document: Document) -> tuple[bytes, bytes, Headers]:

@@ -169,11 +169,19 @@ class LetterMark:
 
 @dataclass(frozen=True, slots=True)
 class IngestJob:
-    """What the queue carries: enough to find the record, which holds the rest."""
+    """What the queue carries: enough to find the record, which holds the rest.
+
+    `pages` tells a worker beforehand how much work there is; 0 where the writer did not say.
+    """
 
     document_id: str
     collection: str
     filename: str
+    pages: int = 0
+
+    @classmethod
+    def of(cls, document: Document) -> IngestJob:
+        return cls(document.id, document.collection, document.filename, document.pages)
 
 
 @dataclass(frozen=True, slots=True)

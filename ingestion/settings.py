@@ -252,7 +252,11 @@ class SearchSettings(_Section):
 
 class WorkerSettings(_Section):
     worker_id: str = Field("", description="name of this worker in records and logs; host and process id if empty")
-    jobs_in_flight: PositiveInt = Field(4, description="documents that one worker works on side by side")
+    jobs_in_flight: PositiveInt = Field(
+        4,
+        description="documents of 16 pages or more that one worker works on side by side, or up to four times as many "
+        "shorter ones",
+    )
     max_attempts: PositiveInt = Field(5, description="attempts after which a document is dead-lettered")
     failure_run_limit: PositiveInt = Field(
         10,

@@ -122,7 +122,7 @@ class Submitter:
     async def _publish(self, document: Document) -> Document:
         """Hand the job to the broker. Where that fails the outbox stays pending, and the janitor publishes later."""
         try:
-            await self._queue.publish(IngestJob(document.id, document.collection, document.filename))
+            await self._queue.publish(IngestJob.of(document))
             await self._documents.mark_queued(document.id)
         except RetryableError as error:
             log.warning("publish postponed", document_id=document.id, cause=str(error))

@@ -85,7 +85,7 @@ class Desk:
 
 
 def job_of(failed: Document) -> tuple[bytes, bytes, list[tuple[str, bytes]]]:
-    return encode_job(IngestJob(failed.id, failed.collection, failed.filename))
+    return encode_job(IngestJob.of(failed))
 
 
 def retry_of(failed: Document) -> Record:

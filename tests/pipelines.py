@@ -112,7 +112,7 @@ async def submitted(services: Services, path: Path, pages: int, word: str = "pag
 
 def job(document: Document) -> Record:
     """The record that carries the document's job."""
-    key, value, headers = encode_job(IngestJob(document.id, document.collection, document.filename))
+    key, value, headers = encode_job(IngestJob.of(document))
     return Record(("jobs", 3), 17, key, value, tuple(headers))
 
 

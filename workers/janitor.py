@@ -96,7 +96,7 @@ class Janitor:
             log.info("repaired", document_id=document.id, kind=kind, state=document.state, attempt=document.attempts)
 
     async def _publish(self, document: Document) -> bool:
-        await self.queue.publish(IngestJob(document.id, document.collection, document.filename))
+        await self.queue.publish(IngestJob.of(document))
         await self.documents.mark_queued(document.id)
         return True
 

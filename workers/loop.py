@@ -1,26 +1,26 @@
 """A worker's main loop: poll, dispatch, pause, commit, drain.
 
-Jobs run side by side up to `jobs_in_flight`, and as many more stand in line, so that a place that becomes free is
-taken at once and not at the next poll. What may not run yet, a retry before its time, a job whose document is leased,
-or any job while a server is down, waits without taking a place. While the line is full the partitions are paused and
-polling goes on, so that a long job never costs the membership of the group. Offsets are committed only up to the
-watermark.
+Jobs run side by side as far as there are `Places`, and as many more stand in line, so that a free place is taken at
+once and not at the next poll. What may not run yet, a retry before its time, a job whose document is leased, or any
+job while a server is down, waits without taking a place. While the line is full the partitions are paused and polling
+goes on, so that a long job never costs the membership of the group. Offsets are committed only up to the watermark.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Final, Protocol
 
 import structlog
 
 from ingestion import metrics
-from ingestion.errors import DependencyUnavailable, LeaseHeld, WorkerFault
-from ingestion.messages import Partition, Record
+from ingestion.errors import BadMessage, DependencyUnavailable, LeaseHeld, WorkerFault
+from ingestion.messages import Partition, Record, decode_job
 from workers.breaker import Breakers
+from workers.places import Places
 from workers.watermark import Ticket, Watermarks
 
 log = structlog.get_logger(__name__)
@@ -63,8 +63,7 @@ class JobLoop:
         self._consumer = consumer
         self._run_job = run_job
         self._breakers = breakers
-        self._jobs_in_flight = jobs_in_flight
-        self._places = asyncio.Semaphore(jobs_in_flight)
+        self._places = Places(jobs_in_flight)
         self._max_ahead = max_ahead
         self._drain_s = drain_s
         self._watermarks = Watermarks()
@@ -108,10 +107,10 @@ class JobLoop:
 
     async def _turn(self) -> None:
         self.polled_at = time.monotonic()
-        wanted = 2 * self._jobs_in_flight - len(self._running()) - len(self._in_line)
+        wanted = 2 * self._places.most_documents - len(self._running()) - len(self._in_line)
         self._consumer.pause_only(self._paused() if wanted > 0 else self._consumer.assignment())
         try:
-            for record in await self._consumer.poll(max(1, wanted), _POLL_MS):
+            for record in await self._consumer.poll(max(1, min(wanted, self._max_ahead)), _POLL_MS):
                 self._dispatch(record)
             await self._commit()
         except DependencyUnavailable as error:
@@ -164,7 +163,7 @@ class JobLoop:
         while self._is_ours(ticket):  # else others will do it
             await self._wait(self._breakers.passable())
             try:
-                async with self._place():
+                async with self._place(record):
                     if self._breakers.is_barred or not self._is_ours(ticket):
                         continue  # much may have happened while it stood in line
                     await self._run_job(record)
@@ -181,26 +180,17 @@ class JobLoop:
         return self._watermarks.is_current(ticket) and not self._stopping.is_set()
 
     @asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
-        await self._counted(self._in_line, self._places.acquire())
-        metrics.IN_FLIGHT.set(len(self._running()))
-        try:
+    async def _place(self, record: Record) -> AsyncIterator[None]:
+        async with AsyncExitStack() as place:
+            with _counted(self._in_line):
+                await place.enter_async_context(self._places.place(_pages_of(record)))
+            metrics.IN_FLIGHT.set(len(self._running()))
             yield
-        finally:
-            self._places.release()
 
     async def _wait(self, event: Awaitable[object]) -> None:
         """Wait without taking a place."""
-        await self._counted(self._waiting, event)
-
-    async def _counted(self, among: set[asyncio.Task[None]], event: Awaitable[object]) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        among.add(task)
-        try:
+        with _counted(self._waiting):
             await event
-        finally:
-            among.discard(task)
 
     async def _commit(self, *, force: bool = False) -> None:
         if not force and time.monotonic() - self._committed_at < _COMMIT_EVERY_S:
@@ -264,3 +254,22 @@ class JobLoop:
             log.warning("offsets not committed at the end", cause=error.message)
         await self._consumer.stop()
         log.info("stopped", interrupted=len(unfinished))
+
+
+@contextmanager
+def _counted(among: set[asyncio.Task[None]]) -> Iterator[None]:
+    task = asyncio.current_task()
+    assert task is not None
+    among.add(task)
+    try:
+        yield
+    finally:
+        among.discard(task)
+
+
+def _pages_of(record: Record) -> int:
+    """0 where the record does not say; whether it is a job at all is for others to find out."""
+    try:
+        return decode_job(record.value).pages
+    except BadMessage:
+        return 0

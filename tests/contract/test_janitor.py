@@ -153,7 +153,7 @@ async def test_a_failed_document_without_a_letter_gets_one(services: Services) -
     assert (letter.document_id, letter.fence, letter.delivery_count) == ("d1", failed.fence, 1)
     assert letter.failure == FAILURE
     assert letter.group == services.settings.kafka.kafka_group
-    assert letter.job == IngestJob("d1", failed.collection, failed.filename)
+    assert letter.job == IngestJob.of(failed)
 
 
 async def test_a_delete_that_stopped_half_way_is_finished(services: Services) -> None:

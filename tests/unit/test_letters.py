@@ -85,8 +85,9 @@ def test_an_origin_that_cannot_be_read_is_the_record_itself(origin: bytes) -> No
 
 def test_a_letter_whose_record_is_no_longer_at_hand_carries_the_same_job() -> None:
     letter = letters.of_recovered(failed(), "group")
-    key, value, _ = encode_job(IngestJob("d", "c", "f.pdf"))
-    assert (letter.key, letter.value, letter.job) == (key, value, IngestJob("d", "c", "f.pdf"))
+    job = IngestJob.of(failed())
+    key, value, _ = encode_job(job)
+    assert (letter.key, letter.value, letter.job) == (key, value, job)
     assert over_the_wire(letter) == letter
 
 

@@ -15,9 +15,9 @@ from ingestion.model import Document, DocumentState, Failure, IngestJob
 names = st.text(st.characters(codec="utf-8"), min_size=1)
 
 
-@given(names, names, names)
-def test_a_job_survives_the_wire(document_id: str, collection: str, filename: str) -> None:
-    job = IngestJob(document_id, collection, filename)
+@given(names, names, names, st.integers(0, 10_000))
+def test_a_job_survives_the_wire(document_id: str, collection: str, filename: str, pages: int) -> None:
+    job = IngestJob(document_id, collection, filename, pages)
     key, value, headers = encode_job(job)
     assert decode_job(value) == job
     assert key == document_id.encode()
@@ -26,6 +26,12 @@ def test_a_job_survives_the_wire(document_id: str, collection: str, filename: st
 
 def test_fields_of_a_newer_writer_are_ignored() -> None:
     body = json.loads(encode_job(IngestJob("d", "c", "f"))[1]) | {"priority": 3}
+    assert decode_job(json.dumps(body).encode()) == IngestJob("d", "c", "f")
+
+
+@pytest.mark.parametrize("pages", [None, "3", -1, 2.5, True])
+def test_a_job_need_not_say_how_many_pages_there_are(pages: object) -> None:
+    body = json.loads(encode_job(IngestJob("d", "c", "f", 3))[1]) | {"pages": pages}
     assert decode_job(json.dumps(body).encode()) == IngestJob("d", "c", "f")
 
 

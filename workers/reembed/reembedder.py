@@ -151,7 +151,7 @@ class Reembedder:
         """What cannot be published now, the janitor publishes: their outbox is pending."""
         for document in fenced:
             try:
-                await self.queue.publish(IngestJob(document.id, document.collection, document.filename))
+                await self.queue.publish(IngestJob.of(document))
                 await self.documents.mark_queued(document.id)
             except IngestError as error:
                 log.warning("job not published yet", document_id=document.id, cause=error.message)

@@ -1,0 +1,66 @@
+"""How many documents a worker works on side by side: few long ones, or many short ones."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+_FULL_PAGES: Final = 16
+"""Two windows. A longer document has no more than that on the way to the device at most times."""
+_LEAST_PAGES: Final = 4
+"""What a document costs besides its pages: a lease, requests, files."""
+
+
+class Places:
+    """Room for so many documents of 16 pages or more, or for up to four times as many shorter ones.
+
+    Two documents of two pages cannot keep a device busy while the next ones are on their way; sixteen can, and hold no
+    more in memory than one long one. Who came first goes first, so that a long document is not passed by for good.
+    """
+
+    def __init__(self, long_documents: int) -> None:
+        self._free = long_documents * _FULL_PAGES
+        self.most_documents = self._free // _LEAST_PAGES
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    @asynccontextmanager
+    async def place(self, pages: int) -> AsyncIterator[None]:
+        """For a document of so many pages, 0 where that is not known. Waits until there is one."""
+        taken = min(max(pages, _LEAST_PAGES), _FULL_PAGES) if pages else _FULL_PAGES
+        await self._take(taken)
+        try:
+            yield
+        finally:
+            self._give_back(taken)
+
+    async def _take(self, wanted: int) -> None:
+        if not self._waiting and wanted <= self._free:
+            self._free -= wanted
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append((wanted, turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.cancelled():
+                self._admit()  # those behind it may find room
+            else:
+                self._give_back(wanted)  # it had been given its place at the same moment
+            raise
+
+    def _give_back(self, taken: int) -> None:
+        self._free += taken
+        self._admit()
+
+    def _admit(self) -> None:
+        while self._waiting:
+            wanted, turn = self._waiting[0]
+            if not turn.cancelled():
+                if wanted > self._free:
+                    return
+                self._free -= wanted
+                turn.set_result(None)
+            self._waiting.popleft()
