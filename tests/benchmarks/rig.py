@@ -163,23 +163,22 @@ async def open_bench(worker: Mapping[str, str], milvus: MilvusKind = MilvusKind.
     if given := os.environ.get("PAGEMILL_TEST_STACK"):
         stack = json.loads(Path(given).read_text())
         pids = {process["name"]: process["pid"] for process in stack["processes"]}
-        async with _bench(
-            {"PAGEMILL_KAFKA_IDLE_REST_MS": "100", **environment_of(stack)}, pids, folder, worker
-        ) as bench:
+        environment = {"PAGEMILL_KAFKA_IDLE_REST_MS": "100", **environment_of(stack)}
+        async with _bench(environment, pids, folder, worker, milvus) as bench:
             yield bench
         return
     async with LocalServers(DataDir(folder / "servers"), milvus) as local:
         pids = {process.spec.name: process.pid for process in local.processes}
-        async with _bench(local.environment, pids, folder, worker) as bench:
+        async with _bench(local.environment, pids, folder, worker, milvus) as bench:
             yield bench
 
 
 @asynccontextmanager
 async def _bench(
-    servers: Mapping[str, str], pids: dict[str, int], folder: Path, worker: Mapping[str, str]
+    servers: Mapping[str, str], pids: dict[str, int], folder: Path, worker: Mapping[str, str], milvus: MilvusKind
 ) -> AsyncIterator[Bench]:
     name = f"bench-{secrets.token_hex(4)}"
-    environment = {**servers, **DEFAULTS, **_own_names(servers, name), **worker}
+    environment = {**servers, **DEFAULTS[milvus], **_own_names(servers, name), **worker}
     settings = settings_of(environment)
     await prepare(settings)
     async with open_services(settings) as services:

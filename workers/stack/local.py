@@ -85,9 +85,10 @@ class LocalStack:
         """Lay out the processes around the servers; returns the settings of the stack."""
         names = (app_specs.API, app_specs.EMBEDDER, *self._worker_names, app_specs.JANITOR)
         ports, secrets = self._data_dir.ports(names), self._data_dir.secrets()
+        defaults = server_specs.DEFAULTS[self._servers.milvus]
         env = {
-            **server_specs.DEFAULTS,
-            **{name: os.environ[name] for name in server_specs.DEFAULTS if name in os.environ},
+            **defaults,
+            **{name: os.environ[name] for name in defaults if name in os.environ},
             **self._servers.environment,
             **app_specs.environment(ports, secrets),
             "PAGEMILL_EMBEDDER": self._embedder_kind,
