@@ -59,7 +59,10 @@ def check_magic(head: bytes) -> None:
 
 
 async def run_on_pdf(sandbox: Sandbox, function: Callable[..., T], path: Path, *args: object, timeout_s: float) -> T:
-    """Call `function(str(path), *args)` in a child. One that kills its reader twice or holds it up is CorruptPdf."""
+    """Call `function(str(path), *args)` in a child.
+
+    A file that twice kills its reader, or holds it up, is CorruptPdf.
+    """
     try:
         try:
             return await sandbox.run(function, str(path), *args, timeout_s=timeout_s)

@@ -53,7 +53,7 @@ class Claims:
             return
         except IngestError as error:
             self._unreleased[document.id] = document.fence
-            log.warning("lease not released", document_id=document.id, cause=error.message)
+            log.warning("lease not released", document_id=document.id, attempt=document.attempts, cause=error.message)
 
     async def _release_late(self, document_id: str) -> None:
         fence = self._unreleased.get(document_id)

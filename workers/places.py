@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 _FULL_PAGES: Final = 16
-"""Two windows. A longer document has no more than that on the way to the device at most times."""
+"""Two windows. A longer document is worked on window by window, and counts no more."""
 _LEAST_PAGES: Final = 4
 """What a document costs besides its pages: a lease, requests, files."""
 
@@ -17,8 +17,9 @@ _LEAST_PAGES: Final = 4
 class Places:
     """Room for so many documents of 16 pages or more, or for up to four times as many shorter ones.
 
-    Two documents of two pages cannot keep a device busy while the next ones are on their way; sixteen can, and hold no
-    more in memory than one long one. Who came first goes first, so that a long document is not passed by for good.
+    Four documents of two pages leave a device idle while the next ones are on their way, sixteen hardly do, and they
+    hold no more pages in memory than four long ones. Who came first goes first, so that a long document is not passed
+    by for good.
     """
 
     def __init__(self, long_documents: int) -> None:

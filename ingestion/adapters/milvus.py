@@ -33,6 +33,7 @@ _STRONG: Final = "Strong"
 _BOUNDED: Final = "Bounded"
 """Milvus waits for nothing that is younger than its `common.gracefulTime`, 5 s by default."""
 _BOUNDED_FROM_S: Final = 15.0
+"""Three times that, to be on the safe side of it."""
 
 
 def index_name(collection: str) -> str:

@@ -157,14 +157,14 @@ class Bench:
 
 @asynccontextmanager
 async def open_bench(worker: Mapping[str, str], milvus: MilvusKind = MilvusKind.LITE) -> AsyncIterator[Bench]:
-    """`worker`: settings of all workers. The servers are those of $PAGEMILL_TEST_STACK, a stack.json, or new ones,
-    with such a Milvus."""
+    """`worker`: settings of all workers. The servers are those of $PAGEMILL_TEST_STACK, a stack.json, whatever Milvus
+    that has, or new ones."""
     folder = Path(tempfile.mkdtemp(prefix="pagemill-bench-"))
     if given := os.environ.get("PAGEMILL_TEST_STACK"):
         stack = json.loads(Path(given).read_text())
         pids = {process["name"]: process["pid"] for process in stack["processes"]}
         environment = {"PAGEMILL_KAFKA_IDLE_REST_MS": "100", **environment_of(stack)}
-        async with _bench(environment, pids, folder, worker, milvus) as bench:
+        async with _bench(environment, pids, folder, worker, MilvusKind(stack["milvus_kind"])) as bench:
             yield bench
         return
     async with LocalServers(DataDir(folder / "servers"), milvus) as local:

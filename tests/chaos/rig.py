@@ -93,7 +93,10 @@ class Rig:
 
     def jobs(self, ids: Iterable[str]) -> list[IngestJob]:
         """The jobs of accepted documents, as they were published."""
-        return [IngestJob(id_, self.collection, self.sources[id_].filename) for id_ in ids]
+        return [
+            IngestJob(id_, self.collection, source.filename, len(source.texts))
+            for id_, source in ((id_, self.sources[id_]) for id_ in ids)
+        ]
 
     async def records(self) -> dict[str, dict[str, Any]]:
         """Every document's record in MongoDB, by id."""

@@ -19,6 +19,7 @@ from ingestion.model import IngestJob
 from ingestion.settings import KafkaSettings, Settings
 from workers.breaker import Breakers
 from workers.loop import JobLoop
+from workers.places import Places
 
 DEADLINE_S = 40.0
 LONG = 100
@@ -99,9 +100,9 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.02)
 
 
-async def publish(queue: KafkaJobQueue, *names: str) -> None:
+async def publish(queue: KafkaJobQueue, *names: str, pages: int = LONG) -> None:
     for name in names:
-        await queue.publish(IngestJob(name, "c", "f.pdf", pages=LONG))
+        await queue.publish(IngestJob(name, "c", "f.pdf", pages))
 
 
 async def test_jobs_run_side_by_side_up_to_the_limit_which_exceeds_the_partitions(
@@ -114,6 +115,16 @@ async def test_jobs_run_side_by_side_up_to_the_limit_which_exceeds_the_partition
         await until(lambda: sum(jobs.finished.values()) == 30)
     assert jobs.started == Counter(names)
     assert jobs.most_running == 5
+
+
+async def test_more_jobs_run_side_by_side_where_their_documents_are_short(
+    kafka: KafkaSettings, queue: KafkaJobQueue
+) -> None:
+    await publish(queue, *(f"d{number}" for number in range(20)), pages=2)
+    jobs = Jobs()
+    async with working(kafka, jobs.run, jobs_in_flight=1):
+        await until(lambda: sum(jobs.finished.values()) == 20)
+    assert jobs.most_running == Places(1).most_documents == 4
 
 
 async def test_a_job_that_does_not_end_holds_back_the_commit_and_nobody_else(

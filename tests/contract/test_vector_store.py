@@ -18,6 +18,7 @@ from ingestion.errors import DependencyUnavailable, EmbedderMismatch, IndexUnsup
 from ingestion.model import ROWS_PER_PAGE, Page, PageVectors, Vectors
 from ingestion.settings import MilvusSettings, Settings
 
+DEADLINE_S = 40.0
 DIM = 16
 SHARED = f"contract_{secrets.token_hex(4)}"
 """A collection that the tests share, each with page keys of its own: a real server takes seconds to make one."""
@@ -87,6 +88,18 @@ async def test_rows_are_found_as_soon_as_the_write_returns(store: MilvusVectorSt
     await store.upsert(SHARED, pages)
     expected = [[first_key]] * 25 + [[first_key + 1]] * 15
     assert await found_pages(store, SHARED, vectors) == expected
+
+
+async def test_a_search_that_may_miss_what_is_new_finds_it_once_it_is_not(
+    store: MilvusVectorStore, first_key: int
+) -> None:
+    vectors = unit_rows(10, seed=first_key)
+    await store.upsert(SHARED, [page_of(first_key, vectors)])
+    async with asyncio.timeout(DEADLINE_S):
+        while [[key for key, _ in hits] for hits in await store.search(SHARED, vectors, 1, unchanged_s=3600.0)] != [
+            [first_key]
+        ] * 10:
+            await asyncio.sleep(0.1)
 
 
 async def test_scores_are_inner_products_best_first(store: MilvusVectorStore, own_collection: str) -> None:
