@@ -48,9 +48,7 @@ class DeadLetter:
 
 
 def letter_id(document: Document) -> str:
-    """A document may die more than once. After a replay its fence has moved on; deleted and uploaded again, when its
-    fences begin anew, it has other page keys.
-    """
+    """A document may die more than once. After a replay, or deleted and uploaded again, its fence has moved on."""
     return f"{document.id}-{document.first_page_key}-{document.fence}"
 
 

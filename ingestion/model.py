@@ -18,8 +18,8 @@ ROWS_PER_PAGE: Final = 2048
 """A patch row's primary key is `page_key * ROWS_PER_PAGE + patch`, so a page holds at most this many vectors."""
 
 MAX_FILENAME_BYTES: Final = 255
-FIRST_FENCE: Final = 1
-"""Of a document's first claim. A larger one tells that somebody has worked on the document before."""
+_FENCES_PER_PAGE: Final = 1 << 20
+"""More than a document is ever claimed."""
 
 DOCUMENTS_PREFIX: Final = "documents/"
 """Every object of every document is under it."""
@@ -81,6 +81,15 @@ class Failure:
     message: str
 
 
+def first_fence(first_page_key: int) -> int:
+    """Where the fences of an upload begin: above those of any earlier upload of the same file.
+
+    Its page keys are above those that the earlier one had reserved. A worker that still holds the earlier one must
+    not find its fence again in the record of the new one.
+    """
+    return first_page_key * _FENCES_PER_PAGE
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
     """A document's record. Times are UTC; `lease_until_ms` is the database's clock in Unix milliseconds."""
@@ -104,6 +113,7 @@ class Document:
     dpi: int = 0
     attempts: int = 0
     fence: int = 0
+    """One more with every claim and every delete; whoever changes a claimed document names the fence of its claim."""
     owner: str = ""
     lease_until_ms: int = 0
     outbox: str = "pending"
@@ -118,6 +128,11 @@ class Document:
     def page_key(self, page_number: int) -> int:
         """The key of page `page_number` (from 1) in this document's reserved range."""
         return self.first_page_key + page_number - 1
+
+    @property
+    def is_begun_anew(self) -> bool:
+        """Whether it was claimed before the claim that this record shows."""
+        return self.fence != first_fence(self.first_page_key) + 1
 
     @property
     def page_keys(self) -> range:

@@ -16,6 +16,7 @@ from ingestion.model import (
     check_collection,
     document_id,
     document_prefix,
+    first_fence,
     source_key,
 )
 from ingestion.pdf import inspect_pdf
@@ -82,6 +83,7 @@ class Submitter:
         key = source_key(id_)
         await self._blobs.put_file(key, upload.path, PDF_CONTENT_TYPE)
         try:
+            first_page_key = await self._documents.reserve_page_keys(info.pages)
             document = Document(
                 id=id_,
                 collection=collection,
@@ -90,7 +92,8 @@ class Submitter:
                 sha256=upload.sha256,
                 size_bytes=upload.size_bytes,
                 pages=info.pages,
-                first_page_key=await self._documents.reserve_page_keys(info.pages),
+                first_page_key=first_page_key,
+                fence=first_fence(first_page_key),
             )
             inserted = await self._documents.insert(document)
             if inserted:

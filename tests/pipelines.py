@@ -11,7 +11,7 @@ from typing import Any
 from fpdf import FPDF
 
 from ingestion.bootstrap import Services
-from ingestion.errors import DependencyUnavailable, IngestError, LeaseHeld
+from ingestion.errors import DependencyUnavailable, IngestError, LeaseHeld, WorkerFault
 from ingestion.messages import Record, encode_job
 from ingestion.model import Document, IngestJob, Page, Vectors, document_prefix, vectors_key
 from ingestion.ports import DocumentStore, Embedder
@@ -57,6 +57,21 @@ class ScriptedEmbedder(WordEmbedder):
         return await super().embed_pages(pages)
 
 
+class Without:
+    """A port on which one method raises."""
+
+    def __init__(self, port: object, missing: str, error: Exception | None = None) -> None:
+        self._port = port
+        self.missing = missing
+        self._error = error or WorkerFault(f"{missing} was cut off")
+
+    def __getattr__(self, name: str) -> Any:
+        return self._raise if name == self.missing else getattr(self._port, name)
+
+    async def _raise(self, *args: object, **kwargs: object) -> None:
+        raise self._error
+
+
 def pipeline(
     services: Services,
     embedder: Embedder,
@@ -68,10 +83,11 @@ def pipeline(
 ) -> Pipeline:
     render = services.settings.render.model_copy(update={"render_window_pages": WINDOW, "fixed_dpi": 40})
     documents = documents or services.documents
+    store = PageStore(services.documents, services.blobs, services.vectors)
     return Pipeline(
         documents=documents,
         blobs=services.blobs,
-        store=PageStore(services.documents, services.blobs, services.vectors),
+        store=store,
         renderer=PdfRenderer(render.model_copy(update={"dpi_policy": "fixed"}), max_pages=1000),
         embedder=embedder,
         progress=services.progress,
@@ -84,7 +100,7 @@ def pipeline(
             max_attempts=5,
             retry_delays_s=services.settings.kafka.retry_delays_s,
         ),
-        claims=Claims(documents, worker, lease_s),
+        claims=Claims(documents, store, worker, lease_s),
         max_attempts=5,
     )
 
@@ -96,6 +112,11 @@ async def submitted(services: Services, path: Path, pages: int, word: str = "pag
         pdf.add_page()
         pdf.multi_cell(0, text=f"{word} number {number} alpha{number} beta{number}")
     path.write_bytes(pdf.output())
+    return await submitted_again(services, path)
+
+
+async def submitted_again(services: Services, path: Path) -> Document:
+    """The same file, once more."""
     content = path.read_bytes()
     submitter = Submitter(
         documents=services.documents,

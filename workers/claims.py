@@ -1,7 +1,8 @@
 """Claiming a document and letting go of it, also where the database goes silent in the middle of either.
 
 A claim counts as an attempt. One whose answer was lost did not begin an attempt, and neither did one that an outage
-ended and that could not be given back: both are taken back before the document is claimed again.
+ended and that could not be given back: both are taken back before the document is claimed again. So is what was
+written after a lease had been lost, where the stores could not be reached at once.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from contextlib import suppress
 import structlog
 
 from ingestion.errors import Conflict, DependencyUnavailable, IngestError, LeaseHeld, LeaseLost, NotFound
-from ingestion.model import Document
+from ingestion.model import Document, DocumentState
 from ingestion.ports import DocumentStore
 from workers.lease import Lease
+from workers.store import PageStore
 
 log = structlog.get_logger(__name__)
 
@@ -22,18 +24,20 @@ log = structlog.get_logger(__name__)
 class Claims:
     """The claims of one worker, which goes by the name `worker` in records and logs."""
 
-    def __init__(self, documents: DocumentStore, worker: str, lease_s: float) -> None:
+    def __init__(self, documents: DocumentStore, store: PageStore, worker: str, lease_s: float) -> None:
         self._documents = documents
+        self._store = store
         self._worker = worker
         self._lease_s = lease_s
-        self._unreleased: dict[str, int] = {}
-        """The fences of leases that could not be given back while the database was down, by document id."""
+        self._unfinished: dict[str, Document] = {}
+        """Documents that a server which was down has kept this worker from letting go of, by id."""
         self._in_doubt: dict[str, str] = {}
         """The tokens of claims that the database may have granted without being able to say so, by document id."""
 
     async def take_back(self, document_id: str) -> None:
         """What an outage has left of earlier claims of the document. Raises DependencyUnavailable."""
-        await self._release_late(document_id)
+        if document := self._unfinished.get(document_id):
+            await self._let_go(document)
         await self._withdraw(document_id)
 
     async def claim(self, document_id: str) -> Document:
@@ -48,19 +52,47 @@ class Claims:
     async def release(self, document: Document) -> None:
         """On shutdown or an outage: let go of the document at once, as well as that is possible."""
         try:
-            await self._documents.release(document.id, document.fence)
-        except LeaseLost:
-            return
+            await self._let_go(document)
         except IngestError as error:
-            self._unreleased[document.id] = document.fence
-            log.warning("lease not released", document_id=document.id, attempt=document.attempts, cause=error.message)
+            log.warning("lease not released", **_of(document), cause=error.message)
 
-    async def _release_late(self, document_id: str) -> None:
-        fence = self._unreleased.get(document_id)
-        if fence is not None:
-            with suppress(LeaseLost):
-                await self._documents.release(document_id, fence)
-            del self._unreleased[document_id]
+    async def leave(self, document: Document, lost: LeaseLost) -> None:
+        """Somebody else owns the document now. If that was a delete, what this worker wrote late is taken back.
+
+        Raises LeaseHeld where nobody has taken the document: this worker stood still and has to claim it again, or
+        its verdict is recorded although the database could not say so, and has to be told. Raises
+        DependencyUnavailable.
+        """
+        self._unfinished[document.id] = document
+        current = await self._documents.get(document.id)
+        if current is not None and current.fence == document.fence:
+            del self._unfinished[document.id]
+            log.warning("lease ran out", **_of(document), cause=lost.message)
+            raise LeaseHeld(document.id, retry_in_s=0.0)
+        await self._take_back_pages(document, current, lost)
+        del self._unfinished[document.id]
+
+    async def _take_back_pages(self, document: Document, current: Document | None, lost: LeaseLost) -> None:
+        if current is None and await self._documents.archived_ids([document.id]):
+            log.warning("lease lost, and the document archived", **_of(document), cause=lost.message)
+            return
+        uploaded_again = current is not None and current.first_page_key != document.first_page_key
+        if current is None or current.state is DocumentState.DELETING or uploaded_again:
+            log.warning("lease lost to a delete", **_of(document), cause=lost.message)
+            await self._store.sweep(document, objects=not uploaded_again)
+        else:
+            log.warning("lease lost", **_of(document), cause=lost.message)
+            await self._store.take_back(document)
+
+    async def _let_go(self, document: Document) -> None:
+        self._unfinished[document.id] = document
+        try:
+            await self._documents.release(document.id, document.fence)
+        except LeaseLost as lost:
+            with suppress(LeaseHeld):  # a verdict, or a release, was recorded without an answer
+                await self.leave(document, lost)
+        else:
+            del self._unfinished[document.id]
 
     async def _withdraw(self, document_id: str) -> None:
         """The token is kept for the next claim: the lost request may be on its way still."""
@@ -80,3 +112,7 @@ class Claims:
         except DependencyUnavailable:
             self._in_doubt[document_id] = token
             raise
+
+
+def _of(document: Document) -> dict[str, object]:
+    return {"document_id": document.id, "attempt": document.attempts, "collection": document.collection}

@@ -30,14 +30,13 @@ from ingestion.errors import (
     DependencyUnavailable,
     EmbedderNotCurrent,
     IngestError,
-    LeaseHeld,
     LeaseLost,
     NotFound,
     SourceMissing,
     WorkerFault,
 )
 from ingestion.messages import Record, decode_job
-from ingestion.model import Document, DocumentState, IngestJob, Page, PageVectors
+from ingestion.model import Document, IngestJob, Page, PageVectors
 from ingestion.ports import BlobStore, DocumentStore, Embedder, Progress, Renderer
 from workers.claims import Claims
 from workers.lease import Lease
@@ -114,8 +113,9 @@ class Pipeline:
     async def _attempt(self, document: Document, record: Record) -> None:
         started = time.monotonic()
         error: IngestError | None = None
+        lease = self.claims.lease(document)
         try:
-            async with self.claims.lease(document) as lease:
+            async with lease:
                 try:
                     settled = await self._ingest(document, lease)
                 except (DependencyUnavailable, EmbedderNotCurrent, LeaseLost):
@@ -125,10 +125,10 @@ class Pipeline:
                     await lease.end()
                     settled = await self.verdicts.decide(document, error)
         except LeaseLost as lost:
-            await self._leave(lease.document, lost)
+            await self.claims.leave(lease.document, lost)
             return
         except BaseException:
-            await self.claims.release(document)
+            await self.claims.release(lease.document)
             raise
         seconds = time.monotonic() - started
         metrics.DURATION.labels(settled.state).observe(seconds)
@@ -217,27 +217,6 @@ class Pipeline:
         await self.progress.report(
             document.id, status="processing", message="reading pages", processed=done, total=document.pages
         )
-
-    async def _leave(self, document: Document, lost: LeaseLost) -> None:
-        """Somebody else owns the document now. If that was a delete, what this worker wrote late is taken back.
-
-        Raises LeaseHeld where nobody has taken the document: this worker stood still and has to claim it again, or
-        its verdict is recorded although the database could not say so, and has to be told.
-        """
-        current = await self.documents.get(document.id)
-        if current is None and await self.documents.archived_ids([document.id]):
-            log.warning("lease lost, and the document archived", **_of(document), cause=lost.message)
-            return
-        uploaded_again = current is not None and current.first_page_key != document.first_page_key
-        if current is None or current.state is DocumentState.DELETING or uploaded_again:
-            log.warning("lease lost to a delete", **_of(document), cause=lost.message)
-            await self.store.sweep(document, objects=not uploaded_again)
-        elif current.fence == document.fence:
-            log.warning("lease ran out", **_of(document), cause=lost.message)
-            raise LeaseHeld(document.id, retry_in_s=0.0)
-        else:
-            log.warning("lease lost", **_of(document), cause=lost.message)
-            await self.store.take_back(document)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import stamina
 from ingestion.concurrency import side_by_side
 from ingestion.errors import EmbedderMismatch, EmbedderNotCurrent, RetryableError
 from ingestion.generations import PageSize, index_of
-from ingestion.model import FIRST_FENCE, Document, PageRecord, PageVectors, image_key, pages_prefix, vectors_key
+from ingestion.model import Document, PageRecord, PageVectors, image_key, pages_prefix, vectors_key
 from ingestion.ports import BlobStore, DocumentStore, Embedder, VectorStore
 from workers.packing import Packing
 
@@ -67,7 +67,7 @@ class PageStore:
         index = index_of(document.collection, generation)
         await retrying(self._vectors.ensure, index, embedder.dim)
         pages_done = document.pages_done if generation == document.generation else 0
-        if document.fence > FIRST_FENCE and pages_done < document.pages:
+        if document.is_begun_anew and pages_done < document.pages:
             await retrying(
                 self._vectors.delete_pages, index, document.page_key(pages_done + 1), document.pages - pages_done
             )

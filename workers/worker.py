@@ -84,15 +84,12 @@ def _breakers(services: Services) -> Breakers:
 
 def _pipeline(name: str, services: Services, embedder: Embedder, breakers: Breakers) -> Pipeline:
     settings = services.settings
+    packing = Packing(settings.vectors.index_pooling, settings.vectors.blob_precision)
+    store = PageStore(services.documents, services.blobs, services.vectors, packing)
     return Pipeline(
         documents=services.documents,
         blobs=services.blobs,
-        store=PageStore(
-            services.documents,
-            services.blobs,
-            services.vectors,
-            Packing(settings.vectors.index_pooling, settings.vectors.blob_precision),
-        ),
+        store=store,
         renderer=PdfRenderer(settings.render, max_pages=settings.api.max_pages),
         embedder=embedder,
         progress=services.progress,
@@ -105,7 +102,7 @@ def _pipeline(name: str, services: Services, embedder: Embedder, breakers: Break
             max_attempts=settings.worker.max_attempts,
             retry_delays_s=settings.kafka.retry_delays_s,
         ),
-        claims=Claims(services.documents, name, settings.worker.lease_s),
+        claims=Claims(services.documents, store, name, settings.worker.lease_s),
         max_attempts=settings.worker.max_attempts,
     )
 

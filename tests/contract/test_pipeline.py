@@ -5,24 +5,28 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from ingestion.bootstrap import Services
 from ingestion.errors import DependencyUnavailable, LeaseHeld
-from ingestion.model import DocumentState, document_prefix, image_key
+from ingestion.model import Document, DocumentState, document_prefix, image_key
+from ingestion.ports import DocumentStore
 from ingestion.removal import Remover
 from ingestion.search import Searcher
 from tests.pipelines import (
     COLLECTION,
     DEADLINE_S,
     ScriptedEmbedder,
+    Without,
     assert_stores_hold_exactly,
     claim_and_die,
     job,
     pipeline,
     read,
     submitted,
+    submitted_again,
 )
 
 
@@ -139,10 +143,11 @@ async def test_a_worker_that_outlived_its_lease_writes_no_verdict(services: Serv
     sleeping = asyncio.create_task(first.run(job(document)))
     async with asyncio.timeout(DEADLINE_S):
         await late.holding.wait()
-        await services.documents.release(document.id, fence=1)  # as if the lease had run out
+        claimed = await read(services, document)
+        await services.documents.release(document.id, claimed.fence)  # as if the lease had run out
         await pipeline(services, ScriptedEmbedder(), worker="w2").run(job(document))
         ready = await read(services, document)
-        assert ready.fence == 2
+        assert ready.fence == claimed.fence + 1
         late.go_on.set()
         await sleeping
     assert await read(services, document) == ready
@@ -154,23 +159,79 @@ async def test_a_delete_in_the_middle_leaves_nothing_in_any_store(services: Serv
     embedder.hold_at = 5
     document = await submitted(services, tmp_path / "deleted.pdf", pages=8)
     working = asyncio.create_task(pipeline(services, embedder, lease_s=60.0).run(job(document)))
-    remover = Remover(
+    async with asyncio.timeout(DEADLINE_S):
+        await embedder.holding.wait()
+        await remover(services).delete_document(document.id)
+        embedder.go_on.set()
+        await working
+    await assert_stores_hold_nothing(services, document)
+
+
+@pytest.mark.parametrize("silent", [False, True], ids=["told at once", "told later"])
+async def test_a_delete_leaves_nothing_where_an_outage_ends_the_attempt(
+    services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent: bool
+) -> None:
+    monkeypatch.setattr("workers.store._RETRY_ATTEMPTS", 1)
+    embedder = ScriptedEmbedder()
+    embedder.hold_at = 2
+    outage = DependencyUnavailable("mongodb", "down")
+    deaf = Without(services.documents, "release" if silent else "", outage)
+    worker = pipeline(services, embedder, documents=cast(DocumentStore, Without(deaf, "finish", outage)), lease_s=60.0)
+    document = await submitted(services, tmp_path / "deleted.pdf", pages=2)
+    working = asyncio.create_task(worker.run(job(document)))
+    async with asyncio.timeout(DEADLINE_S):
+        await embedder.holding.wait()
+        await remover(services).delete_document(document.id)
+        embedder.go_on.set()
+        with pytest.raises(DependencyUnavailable):
+            await working
+        if silent:
+            deaf.missing = ""
+            await worker.run(job(document))
+    await assert_stores_hold_nothing(services, document)
+
+
+async def test_a_worker_whose_document_was_deleted_and_uploaded_again_keeps_out_of_the_new_one(
+    services: Services, tmp_path: Path
+) -> None:
+    early, late = ScriptedEmbedder(), ScriptedEmbedder()
+    early.hold_at = late.hold_at = 2
+    first = await submitted(services, tmp_path / "again.pdf", pages=2)
+    first_worker = asyncio.create_task(pipeline(services, early, lease_s=60.0).run(job(first)))
+    async with asyncio.timeout(DEADLINE_S):
+        await early.holding.wait()
+        await remover(services).delete_document(first.id)
+        second = await submitted_again(services, tmp_path / "again.pdf")
+        assert (second.id, second.outbox) == (first.id, "sent")
+        second_worker = asyncio.create_task(pipeline(services, late, worker="w2").run(job(second)))
+        await late.holding.wait()
+        early.go_on.set()
+        await first_worker
+        between = await read(services, second)
+        assert (between.state, between.owner, between.pages_done) == (DocumentState.PROCESSING, "w2", 0)
+        late.go_on.set()
+        await second_worker
+    ready = await read(services, second)
+    assert ready.state is DocumentState.READY
+    await assert_stores_hold_exactly(services, ready)
+    assert await services.vectors.count_rows(COLLECTION, first.first_page_key, first.pages) == 0
+
+
+def remover(services: Services) -> Remover:
+    return Remover(
         documents=services.documents,
         vectors=services.vectors,
         blobs=services.blobs,
         queue=services.queue,
         progress=services.progress,
     )
-    async with asyncio.timeout(DEADLINE_S):
-        await embedder.holding.wait()
-        await remover.delete_document(document.id)
-        embedder.go_on.set()
-        await working
+
+
+async def assert_stores_hold_nothing(services: Services, document: Document) -> None:
     assert await services.documents.get(document.id) is None
     assert await services.blobs.list_keys(document_prefix(document.id)) == []
     assert await services.vectors.count_rows(COLLECTION, document.first_page_key, document.pages) == 0
-    keys = range(document.first_page_key, document.first_page_key + document.pages)
-    assert await services.documents.pages_by_key(keys) == {}
+    assert await services.documents.pages_by_key(document.page_keys) == {}
 
 
 async def test_a_document_that_was_begun_too_often_is_given_up(services: Services, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from ingestion.letters import DeadLetter
 from ingestion.messages import Record
 from ingestion.model import Document, DocumentState, Failure, Page, Vectors
 from ingestion.ports import DocumentStore
-from tests.pipelines import DEADLINE_S, ScriptedEmbedder, claim_and_die, job, pipeline, read, submitted
+from tests.pipelines import DEADLINE_S, ScriptedEmbedder, Without, claim_and_die, job, pipeline, read, submitted
 
 S = DocumentState
 SHORT_LEASE_S = 0.6
@@ -291,21 +291,6 @@ async def test_a_last_attempt_that_has_to_wait_keeps_nobody_out(services: Servic
     async with asyncio.timeout(DEADLINE_S), worker.room.shared():
         with pytest.raises(LeaseHeld):
             await worker.run(job(suspect))
-
-
-class Without:
-    """A port on which one method raises."""
-
-    def __init__(self, port: object, missing: str, error: Exception | None = None) -> None:
-        self._port = port
-        self.missing = missing
-        self._error = error or WorkerFault(f"{missing} was cut off")
-
-    def __getattr__(self, name: str) -> Any:
-        return self._raise if name == self.missing else getattr(self._port, name)
-
-    async def _raise(self, *args: object, **kwargs: object) -> None:
-        raise self._error
 
 
 async def run_when_free(services: Services, document: Document, embedder: ScriptedEmbedder) -> None:
