@@ -35,13 +35,25 @@ class Remover:
         """
         # From here on the fence refuses what a worker still holds, and search no longer finds the document.
         document = await self._begin(document_id)
+        await self.finish_delete(document)
+
+    async def finish_delete(self, document: Document) -> bool:
+        """Go on with a deletion that has begun. False where somebody else finished it; the same file may be back then.
+
+        Raises DependencyUnavailable with the document left as `deleting`.
+        """
         for index in await self._indexes(document.collection):
             await self.vectors.delete_pages(index, document.first_page_key, document.pages)
-        objects = await self.blobs.delete_prefix(document_prefix(document_id))
-        await self.documents.remove(document_id)
-        await self.progress.forget(document_id)
-        log.info("deleted", document_id=document_id, collection=document.collection, objects=objects)
+        # Unlike page keys, the keys of objects come from the id, and are those of the next upload, too.
+        current = await self.documents.get(document.id)
+        if current is None or current.first_page_key != document.first_page_key:
+            return False
+        objects = await self.blobs.delete_prefix(document_prefix(document.id))
+        await self.documents.remove(document.id)
+        await self.progress.forget(document.id)
+        log.info("deleted", document_id=document.id, collection=document.collection, objects=objects)
         await self._announce(replace(document, state=DocumentState.DELETED))
+        return True
 
     async def delete_collection(self, collection: str, *, only_idle: bool = False) -> None:
         """Remove every document of the collection, archived ones too, then its indexes, its archive and its record.

@@ -8,7 +8,8 @@ written after a lease had been lost, where the stores could not be reached at on
 from __future__ import annotations
 
 import secrets
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import structlog
 
@@ -29,15 +30,17 @@ class Claims:
         self._store = store
         self._worker = worker
         self._lease_s = lease_s
-        self._unfinished: dict[str, Document] = {}
-        """Documents that a server which was down has kept this worker from letting go of, by id."""
+        self._unfinished: dict[tuple[str, int], Document] = {}
+        """What a server that was down has kept this worker from letting go of, by document id and fence."""
         self._in_doubt: dict[str, str] = {}
         """The tokens of claims that the database may have granted without being able to say so, by document id."""
 
     async def take_back(self, document_id: str) -> None:
         """What an outage has left of earlier claims of the document. Raises DependencyUnavailable."""
-        if document := self._unfinished.get(document_id):
-            await self._let_go(document)
+        for key, document in [*self._unfinished.items()]:
+            if document.id == document_id:
+                await self._let_go(document)
+                self._unfinished.pop(key, None)
         await self._withdraw(document_id)
 
     async def claim(self, document_id: str) -> Document:
@@ -63,14 +66,13 @@ class Claims:
         its verdict is recorded although the database could not say so, and has to be told. Raises
         DependencyUnavailable.
         """
-        self._unfinished[document.id] = document
-        current = await self._documents.get(document.id)
-        if current is not None and current.fence == document.fence:
-            del self._unfinished[document.id]
-            log.warning("lease ran out", **_of(document), cause=lost.message)
-            raise LeaseHeld(document.id, retry_in_s=0.0)
-        await self._take_back_pages(document, current, lost)
-        del self._unfinished[document.id]
+        with self._remembered(document):
+            current = await self._documents.get(document.id)
+            if current is None or current.fence != document.fence:
+                await self._take_back_pages(document, current, lost)
+                return
+        log.warning("lease ran out", **_of(document), cause=lost.message)
+        raise LeaseHeld(document.id, retry_in_s=0.0)
 
     async def _take_back_pages(self, document: Document, current: Document | None, lost: LeaseLost) -> None:
         if current is None and await self._documents.archived_ids([document.id]):
@@ -85,14 +87,21 @@ class Claims:
             await self._store.take_back(document)
 
     async def _let_go(self, document: Document) -> None:
-        self._unfinished[document.id] = document
+        with self._remembered(document):
+            try:
+                await self._documents.release(document.id, document.fence)
+            except LeaseLost as lost:
+                with suppress(LeaseHeld):  # a verdict, or a release, was recorded without an answer
+                    await self.leave(document, lost)
+
+    @contextmanager
+    def _remembered(self, document: Document) -> Iterator[None]:
+        """What an error keeps from being taken back now is taken back later."""
         try:
-            await self._documents.release(document.id, document.fence)
-        except LeaseLost as lost:
-            with suppress(LeaseHeld):  # a verdict, or a release, was recorded without an answer
-                await self.leave(document, lost)
-        else:
-            del self._unfinished[document.id]
+            yield
+        except IngestError:
+            self._unfinished[document.id, document.fence] = document
+            raise
 
     async def _withdraw(self, document_id: str) -> None:
         """The token is kept for the next claim: the lost request may be on its way still."""

@@ -20,7 +20,7 @@ from typing import Final
 import structlog
 
 from ingestion import letters, metrics
-from ingestion.errors import DependencyUnavailable, IngestError, NotFound
+from ingestion.errors import DependencyUnavailable, IngestError
 from ingestion.model import Document, IngestJob, StaleKind
 from ingestion.ports import DocumentStore, JobQueue
 from ingestion.removal import Remover
@@ -63,7 +63,7 @@ class Janitor:
         await self._repair_all(StaleKind.ABANDONED, self.grace_s, self._free, done, collection)
         await self._repair_all(StaleKind.LOST, self.lost_after_s, self._publish, done, collection)
         await self._repair_all(StaleKind.UNBURIED, self.grace_s, self._bury, done, collection)
-        await self._repair_all(StaleKind.HALF_DELETED, self.grace_s, self._delete, done, collection)
+        await self._repair_all(StaleKind.HALF_DELETED, self.grace_s, self.remover.finish_delete, done, collection)
         await self.documents.settle_changes()
         return done
 
@@ -110,11 +110,4 @@ class Janitor:
         metrics.DEAD_LETTERS.inc()
         await self.documents.mark_buried(document.id, document.fence)
         await self.queue.announce(document)
-        return True
-
-    async def _delete(self, document: Document) -> bool:
-        try:
-            await self.remover.delete_document(document.id)
-        except NotFound:
-            return False
         return True

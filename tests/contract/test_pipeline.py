@@ -13,7 +13,6 @@ from ingestion.bootstrap import Services
 from ingestion.errors import DependencyUnavailable, LeaseHeld
 from ingestion.model import Document, DocumentState, document_prefix, image_key
 from ingestion.ports import DocumentStore
-from ingestion.removal import Remover
 from ingestion.search import Searcher
 from tests.pipelines import (
     COLLECTION,
@@ -25,6 +24,7 @@ from tests.pipelines import (
     job,
     pipeline,
     read,
+    remover,
     submitted,
     submitted_again,
 )
@@ -215,16 +215,6 @@ async def test_a_worker_whose_document_was_deleted_and_uploaded_again_keeps_out_
     assert ready.state is DocumentState.READY
     await assert_stores_hold_exactly(services, ready)
     assert await services.vectors.count_rows(COLLECTION, first.first_page_key, first.pages) == 0
-
-
-def remover(services: Services) -> Remover:
-    return Remover(
-        documents=services.documents,
-        vectors=services.vectors,
-        blobs=services.blobs,
-        queue=services.queue,
-        progress=services.progress,
-    )
 
 
 async def assert_stores_hold_nothing(services: Services, document: Document) -> None:

@@ -1,0 +1,74 @@
+"""A deletion that comes late: somebody else finished it, and the same file has been uploaded again since."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+from ingestion.bootstrap import Services
+from ingestion.model import Document, DocumentState
+from ingestion.ports import VectorStore
+from tests.pipelines import (
+    DEADLINE_S,
+    ScriptedEmbedder,
+    assert_stores_hold_exactly,
+    job,
+    pipeline,
+    read,
+    remover,
+    submitted,
+    submitted_again,
+)
+
+
+class Interrupted:
+    """An index on which something else happens before the first pages are deleted."""
+
+    def __init__(self, vectors: VectorStore, meanwhile: Callable[[], Awaitable[None]]) -> None:
+        self._vectors = vectors
+        self._meanwhile = [meanwhile]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._vectors, name)
+
+    async def delete_pages(self, index: str, first_page_key: int, count: int) -> None:
+        if self._meanwhile:
+            await self._meanwhile.pop()()
+        await self._vectors.delete_pages(index, first_page_key, count)
+
+
+async def test_the_slower_of_two_deletes_leaves_the_next_upload_alone(services: Services, tmp_path: Path) -> None:
+    path = tmp_path / "twice.pdf"
+    first = await submitted(services, path, pages=2)
+
+    async def delete_and_upload() -> None:
+        await remover(services).delete_document(first.id)
+        second = await submitted_again(services, path)
+        await pipeline(services, ScriptedEmbedder()).run(job(second))
+
+    slow = replace(remover(services), vectors=cast(VectorStore, Interrupted(services.vectors, delete_and_upload)))
+    async with asyncio.timeout(DEADLINE_S):
+        await slow.delete_document(first.id)
+    await assert_is_whole(services, first)
+
+
+async def test_a_deletion_that_somebody_else_finished_is_not_begun_again(services: Services, tmp_path: Path) -> None:
+    path = tmp_path / "listed.pdf"
+    first = await submitted(services, path, pages=2)
+    listed = await services.documents.begin_delete(first.id)
+    assert await remover(services).finish_delete(listed)
+    assert await services.documents.get(first.id) is None
+    second = await submitted_again(services, path)
+    await pipeline(services, ScriptedEmbedder()).run(job(second))
+    assert not await remover(services).finish_delete(listed)
+    await assert_is_whole(services, first)
+
+
+async def assert_is_whole(services: Services, first: Document) -> None:
+    second = await read(services, first)
+    assert second.state is DocumentState.READY
+    assert second.first_page_key >= first.first_page_key + first.pages
+    await assert_stores_hold_exactly(services, second)
