@@ -15,7 +15,6 @@ from ingestion.errors import DependencyUnavailable, IngestError, LeaseHeld, Work
 from ingestion.messages import Record, encode_job
 from ingestion.model import Document, IngestJob, Page, Vectors, document_prefix, vectors_key
 from ingestion.ports import DocumentStore, Embedder
-from ingestion.removal import Remover
 from ingestion.sandbox import Sandbox
 from ingestion.submit import Submitter, Upload
 from ingestion.vectors import decode_blob
@@ -103,16 +102,6 @@ def pipeline(
         ),
         claims=Claims(documents, store, worker, lease_s),
         max_attempts=5,
-    )
-
-
-def remover(services: Services) -> Remover:
-    return Remover(
-        documents=services.documents,
-        vectors=services.vectors,
-        blobs=services.blobs,
-        queue=services.queue,
-        progress=services.progress,
     )
 
 

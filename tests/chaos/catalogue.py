@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from tests.chaos.experiment import Experiment
+from tests.chaos.scenarios_deletes import deletions
 from tests.chaos.scenarios_jobs import deliveries, poison, replays, unpublished
 from tests.chaos.scenarios_outages import OUTAGES, outages, slow_and_broken_s3
 from tests.chaos.scenarios_workers import comings_and_goings, freezes, kills, terms
@@ -21,6 +22,7 @@ LONG: Final[dict[str, Scenario]] = {
     "kill": partial(kills, count=100, workers=3),
     "term": partial(terms, count=50, workers=3),
     "stop": partial(freezes, count=10),
+    "deleted": partial(deletions, rounds=20),
     "come-and-go": partial(comings_and_goings, seconds=600, workers=8, period_s=60),
     **{name.replace(" ", "-"): partial(outages, of=(name,), down_s=60, documents=20) for name in OUTAGES},
     "slow-s3": partial(slow_and_broken_s3, documents=6, size_bytes=100_000, bytes_per_s=10_000),
@@ -39,6 +41,7 @@ SHORT: Final[dict[str, Scenario]] = {
     "poison": partial(poison, good=4, max_attempts=2, with_bomb=False),
     "term": partial(terms, count=1, workers=2),
     "stop": partial(freezes, count=1),
+    "deleted": partial(deletions, rounds=2),
     "slow-s3": partial(slow_and_broken_s3, documents=4, size_bytes=60_000, bytes_per_s=60_000, workers=1),
     "delivered": partial(deliveries, documents=6),
     "unpublished": partial(unpublished, documents=5),

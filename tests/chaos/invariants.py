@@ -73,11 +73,12 @@ class Watch:
         self.looks += 1
 
     async def _at_work(self) -> set[str]:
-        """The documents that are published and not settled."""
+        """The documents that are published and that a worker has to do something about."""
+        nobody_works_on = {state for state in DocumentState if state.is_settled} | {DocumentState.DELETING}
         return {
             id_
             for id_, record in (await self._rig.records()).items()
-            if not DocumentState(record["state"]).is_settled and record["outbox"] == "sent"
+            if record["state"] not in nobody_works_on and record["outbox"] == "sent"
         }
 
     async def go_on_looking(self) -> None:

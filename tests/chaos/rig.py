@@ -6,11 +6,12 @@ the rig itself (submits, audits) -> the servers, past the proxies
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,7 @@ from tests.chaos.fleet import Fleet
 from tests.chaos.proxy import PASS, Proxies, Proxy
 from tests.chaos.waiting import until_async
 from tests.conftest import clean_environment, remove_bucket
+from workers.collections.wiring import remover_of
 
 SERVERS: Final = ("kafka", "mongo", "redis", "s3", "milvus", "embedder")
 
@@ -91,6 +93,11 @@ class Rig:
         """Upload `sources` as the API does, past the proxies unless `submitter` goes through them."""
         return [await self._submit_one(source, submitter or self.submitter) for source in sources]
 
+    async def delete(self, ids: Collection[str]) -> list[Source]:
+        """Delete accepted documents as the API does, past the proxies; what they were made from."""
+        await asyncio.gather(*(remover_of(self.services).delete_document(id_) for id_ in ids))
+        return [self.sources.pop(id_) for id_ in ids]
+
     def jobs(self, ids: Iterable[str]) -> list[IngestJob]:
         """The jobs of accepted documents, as they were published."""
         return [
@@ -113,6 +120,18 @@ class Rig:
             return await self.settled() >= len(self.sources)
 
         await until_async(are_settled, timeout_s, f"{len(self.sources)} documents settled")
+
+    async def all_ready(self, ids: Collection[str], timeout_s: float) -> dict[str, dict[str, Any]]:
+        """Wait until these documents are ready; their records then."""
+        found: dict[str, dict[str, Any]] = {}
+
+        async def are_ready() -> bool:
+            records = await self.records()
+            found.update({id_: records[id_] for id_ in ids})
+            return all(record["state"] == DocumentState.READY for record in found.values())
+
+        await until_async(are_ready, timeout_s, f"{list(ids)} ready")
+        return found
 
     def seen(self) -> Counter[str]:
         """How often each page was embedded, by its text. What workers test themselves with is left out."""

@@ -132,25 +132,15 @@ async def freezes(servers: Mapping[str, str], folder: Path, *, count: int) -> Ex
 async def _in_work(rig: Rig, worker: Worker) -> Records:
     """The documents that `worker` is in the middle of, by the ledger."""
     await asyncio.sleep(0.2)  # what it sent before it was stopped arrives
-    processing = DocumentState.PROCESSING
+    its_work = (worker.name, DocumentState.PROCESSING)
     found = await rig.records()
-    return {
-        id_: record for id_, record in found.items() if (record["owner"], record["state"]) == (worker.name, processing)
-    }
+    return {id_: record for id_, record in found.items() if (record["owner"], record["state"]) == its_work}
 
 
 async def _ready_elsewhere(rig: Rig, frozen: Records) -> Records:
     """Their records once they are ready, without those whose verdict had been on its way when the worker stopped."""
-
-    async def now() -> Records:
-        found = await rig.records()
-        return {id_: found[id_] for id_ in frozen}
-
-    async def are_ready() -> bool:
-        return all(record["state"] == DocumentState.READY for record in (await now()).values())
-
-    await until_async(are_ready, _PROGRESS_S, f"{list(frozen)} ready by another worker")
-    return {id_: record for id_, record in (await now()).items() if record["fence"] != frozen[id_]["fence"]}
+    ready = await rig.all_ready(frozen, _PROGRESS_S)
+    return {id_: record for id_, record in ready.items() if record["fence"] != frozen[id_]["fence"]}
 
 
 async def _lets_go(worker: Worker, ids: set[str]) -> None:

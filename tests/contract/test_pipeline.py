@@ -24,10 +24,10 @@ from tests.pipelines import (
     job,
     pipeline,
     read,
-    remover,
     submitted,
     submitted_again,
 )
+from workers.collections.wiring import remover_of
 
 
 async def test_a_document_becomes_ready_and_its_pages_are_found(services: Services, tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ async def test_a_delete_in_the_middle_leaves_nothing_in_any_store(services: Serv
     working = asyncio.create_task(pipeline(services, embedder, lease_s=60.0).run(job(document)))
     async with asyncio.timeout(DEADLINE_S):
         await embedder.holding.wait()
-        await remover(services).delete_document(document.id)
+        await remover_of(services).delete_document(document.id)
         embedder.go_on.set()
         await working
     await assert_stores_hold_nothing(services, document)
@@ -181,7 +181,7 @@ async def test_a_delete_leaves_nothing_where_an_outage_ends_the_attempt(
     working = asyncio.create_task(worker.run(job(document)))
     async with asyncio.timeout(DEADLINE_S):
         await embedder.holding.wait()
-        await remover(services).delete_document(document.id)
+        await remover_of(services).delete_document(document.id)
         embedder.go_on.set()
         with pytest.raises(DependencyUnavailable):
             await working
@@ -200,7 +200,7 @@ async def test_a_worker_whose_document_was_deleted_and_uploaded_again_keeps_out_
     first_worker = asyncio.create_task(pipeline(services, early, lease_s=60.0).run(job(first)))
     async with asyncio.timeout(DEADLINE_S):
         await early.holding.wait()
-        await remover(services).delete_document(first.id)
+        await remover_of(services).delete_document(first.id)
         second = await submitted_again(services, tmp_path / "again.pdf")
         assert (second.id, second.outbox) == (first.id, "sent")
         second_worker = asyncio.create_task(pipeline(services, late, worker="w2").run(job(second)))

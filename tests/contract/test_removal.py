@@ -18,10 +18,10 @@ from tests.pipelines import (
     job,
     pipeline,
     read,
-    remover,
     submitted,
     submitted_again,
 )
+from workers.collections.wiring import remover_of
 
 
 class Interrupted:
@@ -45,11 +45,11 @@ async def test_the_slower_of_two_deletes_leaves_the_next_upload_alone(services: 
     first = await submitted(services, path, pages=2)
 
     async def delete_and_upload() -> None:
-        await remover(services).delete_document(first.id)
+        await remover_of(services).delete_document(first.id)
         second = await submitted_again(services, path)
         await pipeline(services, ScriptedEmbedder()).run(job(second))
 
-    slow = replace(remover(services), vectors=cast(VectorStore, Interrupted(services.vectors, delete_and_upload)))
+    slow = replace(remover_of(services), vectors=cast(VectorStore, Interrupted(services.vectors, delete_and_upload)))
     async with asyncio.timeout(DEADLINE_S):
         await slow.delete_document(first.id)
     await assert_is_whole(services, first)
@@ -59,11 +59,11 @@ async def test_a_deletion_that_somebody_else_finished_is_not_begun_again(service
     path = tmp_path / "listed.pdf"
     first = await submitted(services, path, pages=2)
     listed = await services.documents.begin_delete(first.id)
-    assert await remover(services).finish_delete(listed)
+    assert await remover_of(services).finish_delete(listed)
     assert await services.documents.get(first.id) is None
     second = await submitted_again(services, path)
     await pipeline(services, ScriptedEmbedder()).run(job(second))
-    assert not await remover(services).finish_delete(listed)
+    assert not await remover_of(services).finish_delete(listed)
     await assert_is_whole(services, first)
 
 

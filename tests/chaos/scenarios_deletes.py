@@ -1,0 +1,45 @@
+"""Documents that are deleted while workers have them, and the same files uploaded again at once."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from tests.chaos.documents import several
+from tests.chaos.experiment import Experiment, experiment
+
+_TOGETHER: Final = 4
+_PAGES: Final = 6
+_PROGRESS_S: Final = 90.0
+_SHORT_LEASE: Final = {"PAGEMILL_LEASE_S": "3"}
+
+
+async def deletions(servers: Mapping[str, str], folder: Path, *, rounds: int, seed: int = 4) -> Experiment:
+    """In each round four documents, of which three are deleted at a random moment and two of these uploaded again.
+
+    In every other round a worker stands still meanwhile, until another has done the new uploads.
+    """
+    pick = random.Random(seed)
+    async with experiment("deleted", servers, folder, embed_s=0.1, worker=_SHORT_LEASE) as run:
+        rig = run.rig
+        await rig.fleet.start(2)
+        for turn in range(rounds):
+            accepted = await rig.submit(several(_TOGETHER, _PAGES, prefix=f"turn{turn}n"))
+            await asyncio.sleep(pick.uniform(0.0, 1.5))
+            worker = rig.fleet.running[turn // 2 % 2]
+            stands_still = turn % 2 == 0
+            if stands_still:
+                worker.signal(signal.SIGSTOP)
+            deleted = await rig.delete([document.id for document in pick.sample(accepted, 3)])
+            again = {document.id for document in await rig.submit(deleted[:2])}
+            if stands_still:
+                await rig.broker.publish_everywhere(rig.jobs(again))
+                await rig.all_ready(again, _PROGRESS_S)
+                worker.signal(signal.SIGCONT)
+            run.runs += len(deleted)
+        await run.conclude()
+    return run
