@@ -159,7 +159,7 @@ async def test_the_audit_takes_no_object_of_an_archived_document_and_every_folde
 async def test_a_worker_that_stood_still_takes_nothing_from_an_archived_document(shelf: Shelf) -> None:
     stale = await shelf.document("d1")
     await archivist(shelf.services).archive(shelf.collection)
-    await pipeline(shelf.services, ScriptedEmbedder())._leave(stale, LeaseLost("stood still"))
+    await pipeline(shelf.services, ScriptedEmbedder()).claims.leave(stale, LeaseLost("stood still"))
     assert len(await shelf.services.blobs.list_keys(pages_prefix("d1"))) == 2 * PAGES
 
 
