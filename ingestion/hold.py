@@ -11,7 +11,7 @@ from typing import Final
 import structlog
 
 from ingestion.collection import Archive, CollectionRecord, CollectionState
-from ingestion.errors import IngestError
+from ingestion.errors import CollectionBusy, IngestError
 from ingestion.ports import DocumentStore
 
 log = structlog.get_logger(__name__)
@@ -61,11 +61,19 @@ class Hold:
 
 
 @asynccontextmanager
-async def held(documents: DocumentStore, collection: str, lease_s: float = LEASE_S) -> AsyncIterator[Hold]:
-    """Raises NotFound, CollectionHeld while another process has the collection."""
+async def held(
+    documents: DocumentStore, collection: str, lease_s: float = LEASE_S, *, seen: CollectionRecord | None = None
+) -> AsyncIterator[Hold]:
+    """Raises NotFound, CollectionHeld while another process has the collection.
+
+    Whoever acts upon a record that it read a while ago passes that as `seen`: CollectionBusy is raised where the
+    collection has been moved, or used, since.
+    """
     token = secrets.token_hex(8)
     record = await documents.hold_collection(collection, token, _ms(lease_s))
     try:
+        if seen is not None and _moves(record) != _moves(seen):
+            raise CollectionBusy(f"collection {collection!r} is no longer as it was found: {record.state.shown}")
         yield Hold(documents, record, token, lease_s)
     finally:
         await _release(documents, collection, token)
@@ -76,6 +84,11 @@ async def _release(documents: DocumentStore, collection: str, token: str) -> Non
         await documents.release_collection(collection, token)
     except IngestError as error:  # It ends by itself, and must not hide the error that may have led here.
         log.warning("hold not released", collection=collection, cause=error.message)
+
+
+def _moves(record: CollectionRecord) -> tuple[object, ...]:
+    archive_id = record.archive.id if record.archive else ""
+    return record.state, archive_id, record.generation, record.last_used_at
 
 
 def _ms(seconds: float) -> int:

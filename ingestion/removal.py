@@ -8,8 +8,8 @@ from typing import Final
 
 import structlog
 
-from ingestion.collection import CollectionState, archives_of
-from ingestion.errors import CollectionArchived, CollectionBusy, NotFound, RetryableError
+from ingestion.collection import CollectionRecord, CollectionState, archives_of
+from ingestion.errors import CollectionArchived, CollectionBusy, Conflict, NotFound, RetryableError
 from ingestion.hold import Hold, held
 from ingestion.model import Document, DocumentState, check_collection, document_prefix
 from ingestion.ports import BlobStore, DocumentStore, JobQueue, Progress, VectorStore
@@ -17,6 +17,8 @@ from ingestion.ports import BlobStore, DocumentStore, JobQueue, Progress, Vector
 log = structlog.get_logger(__name__)
 
 _BATCH: Final = 100
+_OBJECTS_AT_ONCE: Final = 1_000
+"""What the object store deletes in one request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +32,8 @@ class Remover:
     async def delete_document(self, document_id: str) -> None:
         """Remove vectors, objects, pages and the record, in this order; the record is what a repeat starts from.
 
-        Raises NotFound, CollectionArchived for a document in an archive, and DependencyUnavailable with the document
-        left as `deleting`.
+        Raises NotFound, CollectionArchived for a document in an archive, Conflict for one that came back at the same
+        moment, and DependencyUnavailable with the document left as `deleting`.
         """
         # From here on the fence refuses what a worker still holds, and search no longer finds the document.
         document = await self._begin(document_id)
@@ -45,35 +47,50 @@ class Remover:
         for index in await self._indexes(document.collection):
             await self.vectors.delete_pages(index, document.first_page_key, document.pages)
         # Unlike page keys, the keys of objects come from the id, and are those of the next upload, too.
-        current = await self.documents.get(document.id)
-        if current is None or current.first_page_key != document.first_page_key:
+        objects = await self.blobs.list_keys(document_prefix(document.id))
+        for first in range(0, len(objects), _OBJECTS_AT_ONCE):
+            if not await self._is_being_deleted(document):
+                return False
+            await self.blobs.delete(objects[first : first + _OBJECTS_AT_ONCE])
+        if not await self._is_being_deleted(document):
             return False
-        objects = await self.blobs.delete_prefix(document_prefix(document.id))
-        await self.documents.remove(document.id)
+        await self.documents.remove(document)
         await self.progress.forget(document.id)
-        log.info("deleted", document_id=document.id, collection=document.collection, objects=objects)
+        log.info("deleted", document_id=document.id, collection=document.collection, objects=len(objects))
         await self._announce(replace(document, state=DocumentState.DELETED))
         return True
 
-    async def delete_collection(self, collection: str, *, only_idle: bool = False) -> None:
+    async def delete_collection(self, collection: str) -> None:
         """Remove every document of the collection, archived ones too, then its indexes, its archive and its record.
 
-        A collection without documents is no error. With `only_idle` one that has documents in progress is left as it
-        is. Raises BadRequest, CollectionBusy for that one, CollectionHeld, DependencyUnavailable.
+        A collection without documents is no error. Raises BadRequest, CollectionArchived, CollectionHeld,
+        DependencyUnavailable.
         """
         check_collection(collection)
         if await self.documents.collection(collection) is None:
-            await self._delete_documents(collection)
-            await self.vectors.drop(collection)
-            return
-        async with held(self.documents, collection) as hold:
+            deleted = await self._delete_documents(collection)
+            if await self.documents.collection(collection) is None:
+                if not deleted:  # else one that has just come may be about to get an index
+                    await self.vectors.drop(collection)
+                return
+        await self._drop(collection)
+
+    async def finish_drop(self, seen: CollectionRecord) -> None:
+        """Go on with a removal that has begun. Raises as `held` does where the collection is not as it was seen."""
+        await self._drop(seen.name, seen)
+
+    async def drop_unused(self, seen: CollectionRecord) -> None:
+        """As `delete_collection`, for one that is as it was seen and has no documents in progress: CollectionBusy."""
+        await self._drop(seen.name, seen, only_idle=True)
+
+    async def _drop(self, collection: str, seen: CollectionRecord | None = None, *, only_idle: bool = False) -> None:
+        async with held(self.documents, collection, seen=seen) as hold:
+            if only_idle:  # before anything is told that another process would go on with
+                await self._require_idle(hold)
             await hold.move(CollectionState.DROPPING, hold.record.archive)
-            await hold.freeze()
-            busy = await self.documents.unfrozen(collection, 1)
+            if only_idle:  # an upload that comes from now on is refused
+                await self._require_idle(hold)
             await hold.thaw()
-            if only_idle and busy:
-                await hold.move(hold.record.state, hold.record.archive)
-                raise CollectionBusy(f"document {busy[0].id} of collection {collection!r} is in progress")
             await self._delete_documents(collection, hold)
             await self._delete_archived(hold)
             for index in await self._indexes(collection):
@@ -82,15 +99,30 @@ class Remover:
             await self.documents.forget_collection(collection, hold.token)
         log.info("collection deleted", collection=collection)
 
-    async def _delete_documents(self, collection: str, hold: Hold | None = None) -> None:
+    async def _require_idle(self, hold: Hold) -> None:
+        await hold.freeze()
+        busy = await self.documents.unfrozen(hold.name, 1)
+        await hold.thaw()
+        if busy:
+            await hold.move(hold.record.state, hold.record.archive)
+            raise CollectionBusy(f"document {busy[0].id} of collection {hold.name!r} is in progress")
+
+    async def _delete_documents(self, collection: str, hold: Hold | None = None) -> int:
+        deleted = 0
         while batch := await self.documents.list(collection, limit=_BATCH):
             for document in batch:
                 if hold is not None:
                     await hold.keep()
                 try:
                     await self.delete_document(document.id)
-                except (NotFound, CollectionArchived):  # Somebody else deleted it meanwhile.
-                    continue
+                except CollectionArchived:
+                    if hold is None:
+                        raise
+                    await hold.thaw()  # frozen late, by a process that had stood still
+                except (NotFound, Conflict):
+                    continue  # somebody else deleted it meanwhile; one that came back is listed again
+                deleted += 1
+        return deleted
 
     async def _delete_archived(self, hold: Hold) -> None:
         """The objects of documents that have no record any more, and the archive, of unfinished attempts too."""
@@ -107,6 +139,14 @@ class Remover:
         """Asked for after documents have begun to be deleted: a re-embedding that begins later leaves those out."""
         binding = await self.documents.binding(collection)
         return [collection] if binding is None else binding.indexes
+
+    async def _is_being_deleted(self, document: Document) -> bool:
+        current = await self.documents.get(document.id)
+        return (
+            current is not None
+            and current.first_page_key == document.first_page_key
+            and current.state is DocumentState.DELETING
+        )
 
     async def _begin(self, document_id: str) -> Document:
         """Nobody should take a document for gone that comes back when its collection is restored."""

@@ -82,30 +82,27 @@ class Submitter:
         )
         key = source_key(id_)
         await self._blobs.put_file(key, upload.path, PDF_CONTENT_TYPE)
-        try:
-            first_page_key = await self._documents.reserve_page_keys(info.pages)
-            document = Document(
-                id=id_,
-                collection=collection,
-                filename=upload.filename,
-                object_key=key,
-                sha256=upload.sha256,
-                size_bytes=upload.size_bytes,
-                pages=info.pages,
-                first_page_key=first_page_key,
-                fence=first_fence(first_page_key),
-            )
-            inserted = await self._documents.insert(document)
-            if inserted:
-                await self._require_active_still(document)
-        except BaseException:
-            await self._discard_unrecorded(id_)
-            raise
+        first_page_key = await self._documents.reserve_page_keys(info.pages)
+        document = Document(
+            id=id_,
+            collection=collection,
+            filename=upload.filename,
+            object_key=key,
+            sha256=upload.sha256,
+            size_bytes=upload.size_bytes,
+            pages=info.pages,
+            first_page_key=first_page_key,
+            fence=first_fence(first_page_key),
+        )
+        # Where an error, or its caller's end, leaves open whether the record is there, so is whose the source is. The
+        # audit removes it if it is nobody's.
+        inserted = await self._documents.insert(document)
         if not inserted:  # The same upload arrived twice at once, and the other one was quicker.
             winner = await self._documents.get(id_)
             if winner is None:
                 raise Conflict(f"{upload.filename!r} was deleted from {collection!r} while it was being uploaded")
             return await self._accept_again(winner, upload)
+        await self._require_active_still(document)
         log.info("received", document_id=id_, collection=collection, pages=info.pages, size_bytes=upload.size_bytes)
         await self._report_queued(document)
         return document
@@ -126,7 +123,7 @@ class Submitter:
         """Hand the job to the broker. Where that fails the outbox stays pending, and the janitor publishes later."""
         try:
             await self._queue.publish(IngestJob.of(document))
-            await self._documents.mark_queued(document.id)
+            await self._documents.mark_queued(document)
         except RetryableError as error:
             log.warning("publish postponed", document_id=document.id, cause=str(error))
             return document
@@ -147,7 +144,8 @@ class Submitter:
             await self._documents.require_active(document.collection)
         except CollectionArchived:
             await self._documents.begin_delete(document.id)
-            await self._documents.remove(document.id)
+            await self._documents.remove(document)
+            await self._discard_unrecorded(document.id)
             raise
 
     async def _discard_unrecorded(self, id_: str) -> None:

@@ -37,7 +37,7 @@ class Desk:
     async def dead(self, id_: str = "d1", collection: str = "c", failure: Failure = GONE) -> DeadLetter:
         """The letter of a document that was inserted, claimed, and failed."""
         await self.documents.insert(replace(document(id_, collection), filename=f"{id_}.pdf"))
-        await self.documents.mark_queued(id_)
+        await self.documents.mark_queued(document(id_))
         return await self.dies(id_, failure)
 
     async def dies(self, id_: str, failure: Failure = GONE) -> DeadLetter:

@@ -33,7 +33,7 @@ async def in_state(store: DocumentStore, state: DocumentState, document_id: str 
     """A document that has got into `state` on the legal way."""
     await store.insert(document(document_id))
     if state is S.QUEUED:
-        await store.mark_queued(document_id)
+        await store.mark_queued(document(document_id))
     elif state is S.DELETING:
         await store.begin_delete(document_id)
     elif state is not S.RECEIVED:

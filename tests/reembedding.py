@@ -67,7 +67,7 @@ class Library:
         fresh = replace(document(id_, self.collection), object_key=source_key(id_), pages=pages, first_page_key=first)
         await stores.blobs.put(source_key(id_), b"%PDF-", "application/pdf")
         await stores.documents.insert(fresh)
-        await stores.documents.mark_queued(id_)
+        await stores.documents.mark_queued(fresh)
         claimed = await stores.documents.claim(id_, "w", LEASE_MS)
         generation = await self.store.prepare(claimed, embedder)
         planned = await stores.documents.plan(id_, claimed.fence, dpi=40, stage="processing", generation=generation)

@@ -39,7 +39,7 @@ class Shelf:
         fresh = replace(document(id_, self.collection), object_key=source_key(id_), pages=pages, first_page_key=first)
         await self.services.blobs.put(source_key(id_), b"%PDF-", "application/pdf")
         await self.services.documents.insert(fresh)
-        await self.services.documents.mark_queued(id_)
+        await self.services.documents.mark_queued(fresh)
         claimed = await self.services.documents.claim(id_, "w", LEASE_MS)
         await store.prepare(claimed, WordEmbedder())
         numbers = range(1, (pages if written is None else written) + 1)

@@ -81,7 +81,7 @@ class Claims:
         uploaded_again = current is not None and current.first_page_key != document.first_page_key
         if current is None or current.state is DocumentState.DELETING or uploaded_again:
             log.warning("lease lost to a delete", **_of(document), cause=lost.message)
-            await self._store.sweep(document, objects=not uploaded_again)
+            await self._store.sweep(document)
         else:
             log.warning("lease lost", **_of(document), cause=lost.message)
             await self._store.take_back(document)

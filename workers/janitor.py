@@ -97,7 +97,7 @@ class Janitor:
 
     async def _publish(self, document: Document) -> bool:
         await self.queue.publish(IngestJob.of(document))
-        await self.documents.mark_queued(document.id)
+        await self.documents.mark_queued(document)
         return True
 
     async def _free(self, document: Document) -> bool:

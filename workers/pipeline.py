@@ -27,6 +27,7 @@ from ingestion.errors import (
     AttemptsExhausted,
     BadMessage,
     Conflict,
+    CorruptPdf,
     DependencyUnavailable,
     EmbedderNotCurrent,
     IngestError,
@@ -143,8 +144,13 @@ class Pipeline:
         async with self._source(document) as path:
             with _stage("render"):
                 source = await self.renderer.open(path, pixels=self.embedder.wants_pixels)
+                if source.pages != document.pages:  # its page keys were reserved for so many
+                    raise CorruptPdf(
+                        f"the file has {source.pages} pages by this worker's count and had {document.pages} when it "
+                        "was uploaded; delete the document and upload it again"
+                    )
             with _stage("store"):
-                generation = await self.store.prepare(document, self.embedder)
+                generation = await self.store.prepare(document, self.embedder, lease.check)
             document = lease.document = await self.documents.plan(
                 document.id, document.fence, dpi=source.dpi, stage="processing", generation=generation
             )

@@ -173,7 +173,7 @@ class DeadLetterOffice:
             document.id, status="queued", message="replayed", processed=document.pages_done, total=document.pages
         )
         await self._queue.replay(letter)
-        await self._documents.mark_queued(document.id)
+        await self._documents.mark_queued(document)
 
 
 def _standing(letter: DeadLetter, document: Document | None) -> Standing:

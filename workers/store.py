@@ -53,14 +53,14 @@ class PageStore:
             with suppress(EmbedderMismatch):
                 bound.require_current(embedder.fingerprint, embedder.dim)
 
-    async def prepare(self, document: Document, embedder: Embedder) -> int:
+    async def prepare(self, document: Document, embedder: Embedder, check: Callable[[], None] = lambda: None) -> int:
         """Make sure that the collection has an index for vectors of this embedder; the number of their generation.
 
         Raises EmbedderMismatch, and EmbedderNotCurrent where the collection is moving to another embedder.
 
         Rows and pictures that an earlier attempt wrote behind its last checkpoint are removed: it may have made more
         rows of a page than this one will, or a picture in another format, and what this one does not overwrite would
-        stay.
+        stay. `check` raises where the document may have been given to another worker; it is asked before each removal.
         """
         bound = await self._documents.bind_collection(document.collection, embedder.fingerprint, embedder.dim)
         generation = bound.current.number
@@ -68,11 +68,13 @@ class PageStore:
         await retrying(self._vectors.ensure, index, embedder.dim)
         pages_done = document.pages_done if generation == document.generation else 0
         if document.is_begun_anew and pages_done < document.pages:
+            check()
             await retrying(
                 self._vectors.delete_pages, index, document.page_key(pages_done + 1), document.pages - pages_done
             )
             numbers = range(pages_done + 1, document.pages + 1)
             pictures = [image_key(document.id, number, kind) for number in numbers for kind in _CONTENT_TYPES]
+            check()
             await retrying(self._blobs.delete, pictures)
         return generation
 
@@ -125,17 +127,19 @@ class PageStore:
         ]
         await retrying(self._documents.put_page_sizes, generation, sizes)
 
-    async def sweep(self, document: Document, *, objects: bool) -> None:
+    async def sweep(self, document: Document) -> None:
         """Take back what was written after `document` had been deleted under its worker's hands.
 
         Rows and page records are found by the range of page keys, which no other document ever gets. The objects'
-        keys come from the id, so they stay (`objects` false) where the same file has been uploaded again.
+        keys come from the id: they stay where the same file has been uploaded again.
         """
         index = index_of(document.collection, document.generation)
         await retrying(self._vectors.delete_pages, index, document.first_page_key, document.pages)
         await retrying(self._documents.remove_pages, document.first_page_key, document.pages)
-        if objects:
-            await retrying(self._blobs.delete_prefix, pages_prefix(document.id))
+        objects = await retrying(self._blobs.list_keys, pages_prefix(document.id))
+        current = await retrying(self._documents.get, document.id)
+        if current is None or current.first_page_key == document.first_page_key:
+            await retrying(self._blobs.delete, objects)
 
     async def _put_image(self, document: Document, entry: PageVectors) -> None:
         number = entry.page.page_number

@@ -88,7 +88,8 @@ class Verdicts:
 
     async def _postpone(self, document: Document, record: Record, error: IngestError) -> None:
         decision = self._decision(document, error)
-        assert isinstance(decision, Retry)
+        if isinstance(decision, GiveUp):  # it failed, and was uploaded again before the answer came
+            return
         message = f"attempt {document.attempts} failed ({error.message}); the next one is in {decision.delay_s} s"
         await self.progress.report(
             document.id, status="queued", message=message, processed=document.pages_done, total=document.pages

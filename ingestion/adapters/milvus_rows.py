@@ -61,7 +61,7 @@ class RowWriter:
             request.db_name = self._database
             status = self._send(request, timeout=timeout_s, metadata=self._metadata).status
             if status.code or status.error_code:
-                raise MilvusException(status.code or status.error_code, status.reason)
+                raise MilvusException(status.code or status.error_code, status.reason, retriable=status.retriable)
 
     def close(self) -> None:
         self._channel.close()

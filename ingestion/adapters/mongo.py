@@ -148,13 +148,15 @@ class MongoDocumentStore(
         return {record["_id"]: document_of(record) for record in found}
 
     @translated
-    async def remove(self, document_id: str) -> None:
+    async def remove(self, document: Document) -> None:
         removable = sources_of(DocumentState.DELETED)
-        record = await self._documents.find_one({"_id": document_id}, {"state": 1})
-        if record is not None and record["state"] not in removable:
-            raise Conflict(f"document {document_id} is {record['state']}: its deletion has not begun")
-        await self._pages.delete_many({"document_id": document_id})
-        await self._documents.delete_one({"_id": document_id, "state": {"$in": removable}})
+        record = await self._documents.find_one({"_id": document.id}, {"state": 1, "first_page_key": 1})
+        is_same = record is None or record["first_page_key"] == document.first_page_key
+        if record is not None and not (is_same and record["state"] in removable):
+            raise Conflict(f"document {document.id} is {record['state']}: its deletion has not begun")
+        await self.remove_pages(document.first_page_key, document.pages)
+        same_upload = {"_id": document.id, "first_page_key": document.first_page_key}
+        await self._documents.delete_one({**same_upload, "state": {"$in": removable}})
 
     @translated
     async def remove_pages(self, first_page_key: int, count: int) -> None:

@@ -35,11 +35,12 @@ class MongoLedger:
     _collections: AsyncIOMotorCollection[dict[str, Any]]
 
     @translated
-    async def mark_queued(self, document_id: str) -> None:
+    async def mark_queued(self, document: Document) -> None:
         queued_if_received = {
             "$cond": [{"$eq": ["$state", DocumentState.RECEIVED]}, DocumentState.QUEUED.value, "$state"]
         }
-        await self._change({"_id": document_id}, {"outbox": "sent", "state": queued_if_received})
+        same_upload = {"_id": document.id, "first_page_key": document.first_page_key}
+        await self._change(same_upload, {"outbox": "sent", "state": queued_if_received})
 
     @translated
     async def requeue(self, document_id: str, *, fence: int | None = None) -> bool:
@@ -198,6 +199,8 @@ class MongoLedger:
             raise NotFound(f"there is no document {document_id}")
         if record["state"] == DocumentState.ARCHIVED:
             raise CollectionArchived(f"document {document_id} is in a collection that is being archived or restored")
+        if record["state"] != DocumentState.DELETING:
+            raise Conflict(f"document {document_id} was restored, or uploaded again, at this moment; delete it again")
         return document_of(record)
 
     async def _collection_of(self, document_id: str) -> str:

@@ -155,7 +155,7 @@ def _filename(parameters: Mapping[str, str]) -> str | None:
     if quote:
         try:
             return unquote(value, encoding=charset or "utf-8", errors="replace")
-        except LookupError:  # an unknown character set; there may be a plain filename as well
+        except (LookupError, ValueError):  # no character set for this; there may be a plain filename as well
             pass
     plain = parameters.get("filename")
     # What the HTML standard escapes in a filename; senders that escape with a backslash were undone before.

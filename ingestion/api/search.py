@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Final
 
 from fastapi import APIRouter
 
 from ingestion.api.context import TheSearcher, TheUsage
 from ingestion.api.views import HitView, SearchRequest, SearchView
 
+_MAX_BODY_BYTES: Final = 64 * 1024
+"""Some times the longest query. The body is read before the key is looked at."""
+
 router = APIRouter(tags=["search"])
 
 
-@router.post("/collections/{collection}/search")
+@router.post("/collections/{collection}/search", max_body_size=_MAX_BODY_BYTES)
 async def search(collection: str, wanted: SearchRequest, searcher: TheSearcher, usage: TheUsage) -> SearchView:
     """The pages of ready documents that answer the query best, best first. An unknown collection has no hits."""
     hits = await searcher.search(collection, wanted.query, wanted.top_k)

@@ -39,8 +39,11 @@ class DocumentStore(RecordInventory, CollectionLedger, Packing, GenerationRecord
     ) -> list[Document]:
         """Documents that are not deleted, in the order of their ids, from after the id `after`."""
 
-    async def mark_queued(self, document_id: str) -> None:
-        """The broker has the job: outbox sent, and `received` becomes `queued`. Twice is safe."""
+    async def mark_queued(self, document: Document) -> None:
+        """The broker has the job: outbox sent, and `received` becomes `queued`. Twice is safe.
+
+        Nothing is changed where the same file has been uploaded again.
+        """
 
     async def requeue(self, document_id: str, *, fence: int | None = None) -> bool:
         """`failed` becomes `queued` with the outbox pending and no attempts; pages that are stored stay stored.
@@ -120,11 +123,15 @@ class DocumentStore(RecordInventory, CollectionLedger, Packing, GenerationRecord
     async def begin_delete(self, document_id: str) -> Document:
         """Any state becomes `deleting`, and the fence moves on, so that a worker's late writes are refused.
 
-        Safe to repeat. Raises NotFound, CollectionArchived where it is frozen for an archive.
+        Safe to repeat. Raises NotFound, CollectionArchived where it is frozen for an archive, Conflict where it came
+        back at the same moment.
         """
 
-    async def remove(self, document_id: str) -> None:
-        """Drop the record and its pages, last step of a delete. An unknown id is no error."""
+    async def remove(self, document: Document) -> None:
+        """Drop the record and its pages, last step of a delete. One that is gone is no error.
+
+        Raises Conflict where the deletion has not begun, or the same file has been uploaded again.
+        """
 
     async def remove_pages(self, first_page_key: int, count: int) -> None:
         """Drop the records of `count` pages from `first_page_key` on, where there are any."""

@@ -15,7 +15,6 @@ from ingestion.search.gathering import GatheredSearch, Neighbours
 
 _WIDEN_BY: Final = 4
 _WIDEST_LIMIT: Final = 6400
-_PREFILTER_FACTOR: Final = 4
 _PLACES_KEPT: Final = 200_000
 
 
@@ -44,18 +43,19 @@ class Candidates:
         """The pages of ready documents that the ANN rates best, at most `wanted`. `unchanged_s`: see `Standing`.
 
         Rows of documents that are not ready take up places in the answer. Where too few pages are left while the
-        index has more to give, it is asked again for more rows.
+        index has more to give, it is asked again for more rows, as long as those are of further pages.
         """
-        index, limit = index_of(collection, generation.number), self._ann_limit
+        index, limit, reached = index_of(collection, generation.number), self._ann_limit, 0
         while True:
             with metrics.SEARCH.labels("ann").time():
                 neighbours = await self._index.search(index, query, limit, unchanged_s)
             best = approximate_scores(neighbours)
-            candidates = await self._ready(best[: wanted * _PREFILTER_FACTOR], generation, wanted)
-            exhausted = all(len(rows) < limit for rows in neighbours)
-            if len(candidates) >= wanted or exhausted or limit >= _WIDEST_LIMIT or len(candidates) == len(best):
+            candidates = await self._ready(best, generation, wanted)
+            is_enough = len(candidates) >= wanted or len(candidates) == len(best)
+            exhausted = all(len(rows) < limit for rows in neighbours) or len(best) == reached
+            if is_enough or exhausted or limit >= _WIDEST_LIMIT:
                 return candidates
-            limit *= _WIDEN_BY
+            limit, reached = limit * _WIDEN_BY, len(best)
 
     async def _ready(self, page_keys: Sequence[int], generation: Generation, wanted: int) -> list[Candidate]:
         """The first `wanted` of these pages whose documents are ready in that generation, in the given order.

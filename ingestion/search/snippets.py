@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Sequence
 from typing import Final
 
 _SNIPPET_CHARS: Final = 240
@@ -17,11 +19,23 @@ def snippet(text: str, query: str) -> str:
         return line
     words = {word for word in re.findall(r"\w+", query.lower()) if len(word) > 2}
     found = [(m.start(), m.group().lower()) for m in re.finditer(r"\w+", line) if m.group().lower() in words]
-    start = max(
-        (at for at, _ in found),
-        key=lambda at: len({word for other, word in found if at <= other < at + _SNIPPET_CHARS}),
-        default=0,
-    )
+    start = _densest(found)
     begin = max(0, min(start - _LEAD_CHARS, len(line) - _SNIPPET_CHARS))
     cut = line[begin : begin + _SNIPPET_CHARS]
     return ("…" if begin else "") + cut.strip() + ("…" if begin + _SNIPPET_CHARS < len(line) else "")
+
+
+def _densest(found: Sequence[tuple[int, str]]) -> int:
+    """Where the first stretch with most different words begins; `found` is sorted. 0 where there are none."""
+    inside: Counter[str] = Counter()
+    start = most = end = 0
+    for at, word in found:
+        while end < len(found) and found[end][0] < at + _SNIPPET_CHARS:
+            inside[found[end][1]] += 1
+            end += 1
+        if len(inside) > most:
+            start, most = at, len(inside)
+        inside[word] -= 1
+        if not inside[word]:
+            del inside[word]
+    return start

@@ -6,22 +6,23 @@ import asyncio
 import hashlib
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from ingestion import letters
 from ingestion.bootstrap import Services
-from ingestion.collection import Archive, CollectionState, archives_of
+from ingestion.collection import Archive, CollectionRecord, CollectionState, archives_of
 from ingestion.errors import CollectionArchived, LeaseLost
 from ingestion.hold import held
 from ingestion.letters import DeadLetter
 from ingestion.model import document_id, document_prefix, pages_prefix, source_key
+from ingestion.ports import DocumentStore
 from ingestion.sandbox import Sandbox
 from ingestion.submit import Submitter, Upload
 from ingestion.usage import Usage
@@ -94,6 +95,62 @@ async def test_a_collection_with_documents_in_progress_does_not_expire(shelf: Sh
         assert (kept.done, kept.failed) == ({}, [])
         assert await state_of(shelf) is CollectionState.ACTIVE
         assert await everything(shelf) == before
+
+
+class SeenEarlier:
+    """The records, of which the list of collections is as it was when this was made."""
+
+    def __init__(self, documents: DocumentStore, listed: Sequence[CollectionRecord]) -> None:
+        self._documents = documents
+        self._listed = listed
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._documents, name)
+
+    async def collection_records(self) -> Sequence[CollectionRecord]:
+        return self._listed
+
+
+async def late_keeper(shelf: Shelf, expiry: Any = "off") -> CollectionKeeper:
+    """One that has looked at the collections now, and acts later."""
+    documents = shelf.services.documents
+    listed = SeenEarlier(documents, await documents.collection_records())
+    return replace(keeper(shelf, expiry), documents=cast(DocumentStore, listed))
+
+
+async def test_a_collection_that_was_dropped_and_filled_again_is_not_dropped_once_more(shelf: Shelf) -> None:
+    async with held(shelf.services.documents, shelf.collection) as hold:
+        await hold.move(CollectionState.DROPPING, None)
+    late = await late_keeper(shelf)
+    assert (await keeper(shelf).round()).done == {"finished": 1}
+    assert not (await late.round()).done, "no record"
+    await shelf.put("d5")
+    before = await everything(shelf)
+    assert not (await late.round()).done
+    assert await everything(shelf) == before
+
+
+async def test_a_collection_that_is_used_at_the_last_moment_does_not_expire(shelf: Shelf) -> None:
+    await used(shelf, LONG_AGO)
+    before = await everything(shelf)
+    for expiry in ("archive", "drop"):
+        late = await late_keeper(shelf, expiry)
+        await used(shelf, datetime.now(UTC))
+        assert not (await late.round()).done
+        assert await everything(shelf) == before
+        await used(shelf, LONG_AGO)
+
+
+async def test_answers_of_while_documents_were_frozen_are_forgotten_once_they_are_thawed(shelf: Shelf) -> None:
+    documents = shelf.services.documents
+    await documents.freeze(shelf.collection, "late")
+    before = await documents.searchable(shelf.collection)
+    assert (await keeper(shelf).round()).done == {"finished": 1}
+    assert (await shelf.document("d1")).state is S.READY
+    after = await documents.searchable(shelf.collection)
+    assert before is not None and after is not None
+    assert None not in (before.version, after.version)
+    assert after.version != before.version
 
 
 async def test_what_a_process_that_is_gone_had_begun_is_finished(shelf: Shelf) -> None:

@@ -131,7 +131,7 @@ async def test_a_document_whose_worker_lives_stays_with_it(services: Services) -
 
 async def test_a_document_that_waits_for_a_retry_is_not_lost(services: Services) -> None:
     claimed = await in_state(services.documents, S.PROCESSING)
-    await services.documents.mark_queued("d1")
+    await services.documents.mark_queued(claimed)
     await services.documents.postpone("d1", claimed.fence, FAILURE, delay_ms=LEASE_MS)
     assert (await janitor(services, lost_after_s=0).round()).repaired == Counter()
     assert await published(services) == Counter()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -174,7 +175,7 @@ async def test_a_release_counts_no_attempt_and_lets_others_in_at_once(store: Mon
 async def test_queued_is_recorded_once_the_broker_has_the_job(store: MongoDocumentStore) -> None:
     await store.insert(document())
     for _ in range(2):
-        await store.mark_queued("d1")
+        await store.mark_queued(document())
         found = await store.get("d1")
         assert found is not None
         assert (found.state, found.outbox) == (S.QUEUED, "sent")
@@ -183,14 +184,14 @@ async def test_queued_is_recorded_once_the_broker_has_the_job(store: MongoDocume
 @pytest.mark.parametrize("state", [S.PROCESSING, S.READY, S.FAILED, S.DELETING])
 async def test_a_late_record_of_the_job_moves_no_state_back(store: MongoDocumentStore, state: DocumentState) -> None:
     before = await in_state(store, state)
-    await store.mark_queued("d1")
+    await store.mark_queued(document())
     after = await store.get("d1")
     assert after == replace(before, outbox="sent", updated_at=after.updated_at if after else None)
 
 
 async def test_requeueing_a_failed_document_starts_it_afresh(store: MongoDocumentStore) -> None:
     failed = await in_state(store, S.FAILED)
-    await store.mark_queued("d1")
+    await store.mark_queued(document())
     assert await store.requeue("d1")
     queued = await store.get("d1")
     assert queued is not None
@@ -225,17 +226,54 @@ async def test_deleting_an_unknown_document_is_not_found(store: MongoDocumentSto
 
 async def test_removing_takes_the_record_and_its_pages(store: MongoDocumentStore) -> None:
     await in_state(store, S.DELETING)
-    await store.put_pages([page(1), page(2), page(3, document_id="d2")])
-    await store.remove("d1")
-    await store.remove("d1")
+    first = document().first_page_key
+    await store.put_pages([page(first), page(first + 1), page(3, document_id="d2")])
+    await store.remove(document())
+    await store.remove(document())
     assert await store.get("d1") is None
-    assert list(await store.pages_by_key([1, 2, 3])) == [3]
+    assert list(await store.pages_by_key([first, first + 1, 3])) == [3]
+
+
+async def test_what_is_meant_for_an_upload_leaves_the_next_one_of_the_same_file_alone(
+    store: MongoDocumentStore,
+) -> None:
+    again = replace(document(), first_page_key=document().first_page_key + document().pages)
+    await store.insert(again)
+    await store.put_pages([page(again.first_page_key)])
+    await store.mark_queued(document())
+    with pytest.raises(Conflict):
+        await store.remove(document())
+    await store.begin_delete("d1")
+    with pytest.raises(Conflict):
+        await store.remove(document())
+    found = await store.get("d1")
+    assert found is not None
+    assert (found.outbox, found.first_page_key) == ("pending", again.first_page_key)
+    assert list(await store.pages_by_key([again.first_page_key])) == [again.first_page_key]
+
+
+async def test_a_delete_that_meets_a_thaw_takes_nothing(
+    store: MongoDocumentStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready = await in_state(store, S.READY)
+    await store.freeze(ready.collection, "archive")
+    change = store._change
+
+    async def thawed_behind_it(condition: dict[str, Any], changes: dict[str, Any]) -> bool:
+        matched = await change(condition, changes)
+        await store.thaw(ready.collection, "archive")
+        return matched
+
+    monkeypatch.setattr(store, "_change", thawed_behind_it)
+    with pytest.raises(Conflict):
+        await store.begin_delete("d1")
+    assert await store.get("d1") == ready
 
 
 async def test_a_document_is_not_removed_before_its_deletion_has_begun(store: MongoDocumentStore) -> None:
     before = await in_state(store, S.READY)
     await store.put_pages([page(1)])
     with pytest.raises(Conflict):
-        await store.remove("d1")
+        await store.remove(document())
     assert await store.get("d1") == before
     assert list(await store.pages_by_key([1])) == [1]

@@ -36,7 +36,7 @@ async def uploaded(shelf: Shelf, id_: str = "d3") -> Document:
     fresh = replace(document(id_, shelf.collection), object_key=source_key(id_), pages=PAGES, first_page_key=first)
     await shelf.services.blobs.put(source_key(id_), b"%PDF-", "application/pdf")
     await documents.insert(fresh)
-    await documents.mark_queued(id_)
+    await documents.mark_queued(fresh)
     return fresh
 
 

@@ -111,6 +111,20 @@ async def test_a_file_that_cannot_be_rendered_fails_with_code_stage_and_cause(
     assert (await services.progress.read(document.id))["status"] == "failed"
 
 
+async def test_a_file_in_which_the_worker_counts_other_pages_than_the_api_fails_and_writes_nothing(
+    services: Services, tmp_path: Path
+) -> None:
+    longer = await submitted(services, tmp_path / "longer.pdf", pages=3)
+    document = await submitted(services, tmp_path / "shorter.pdf", pages=2)
+    await services.blobs.put(document.object_key, (tmp_path / "longer.pdf").read_bytes(), "application/pdf")
+    await pipeline(services, ScriptedEmbedder()).run(job(document))
+    failed = await read(services, document)
+    assert failed.error is not None
+    assert (failed.error.code, failed.error.stage) == ("corrupt_pdf", "render")
+    assert "has 3 pages" in failed.error.message and "upload it again" in failed.error.message
+    assert await services.vectors.count_rows(COLLECTION, longer.first_page_key, 10) == 0
+
+
 async def test_a_source_that_is_gone_fails_the_document(services: Services, tmp_path: Path) -> None:
     document = await submitted(services, tmp_path / "gone.pdf", pages=1)
     await services.blobs.delete_prefix(document_prefix(document.id))

@@ -1,27 +1,34 @@
-"""A deletion that comes late: somebody else finished it, and the same file has been uploaded again since."""
+"""Whoever comes late with a deletion: somebody else finished it, and the same file has been uploaded again since."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
+
 from ingestion.bootstrap import Services
+from ingestion.errors import LeaseHeld, LeaseLost
 from ingestion.model import Document, DocumentState
 from ingestion.ports import VectorStore
 from tests.pipelines import (
     DEADLINE_S,
     ScriptedEmbedder,
     assert_stores_hold_exactly,
+    claim_and_die,
     job,
     pipeline,
     read,
     submitted,
     submitted_again,
 )
+from workers.claims import Claims
 from workers.collections.wiring import remover_of
+from workers.store import PageStore
 
 
 class Interrupted:
@@ -65,6 +72,42 @@ async def test_a_deletion_that_somebody_else_finished_is_not_begun_again(service
     await pipeline(services, ScriptedEmbedder()).run(job(second))
     assert not await remover_of(services).finish_delete(listed)
     await assert_is_whole(services, first)
+
+
+async def test_a_worker_that_takes_back_what_it_wrote_late_leaves_the_next_upload_alone(
+    services: Services, tmp_path: Path
+) -> None:
+    path = tmp_path / "late.pdf"
+    first = await submitted(services, path, pages=2)
+    claimed = await services.documents.claim(first.id, "late", lease_ms=60_000)
+    await remover_of(services).delete_document(first.id)
+
+    async def upload_again() -> None:
+        second = await submitted_again(services, path)
+        await pipeline(services, ScriptedEmbedder()).run(job(second))
+
+    vectors = cast(VectorStore, Interrupted(services.vectors, upload_again))
+    store = PageStore(services.documents, services.blobs, vectors)
+    await Claims(services.documents, store, "late", 60.0).leave(claimed, LeaseLost("deleted"))
+    await assert_is_whole(services, first)
+
+
+async def test_a_worker_that_may_have_lost_its_lease_removes_nothing(services: Services, tmp_path: Path) -> None:
+    document = await submitted(services, tmp_path / "two.pdf", pages=2)
+    await claim_and_die(services, document)
+    async with asyncio.timeout(DEADLINE_S):
+        while (await read(services, document)).state is not DocumentState.READY:
+            with suppress(LeaseHeld):
+                await pipeline(services, ScriptedEmbedder()).run(job(document))
+    ready = await read(services, document)
+
+    def stood_still() -> None:
+        raise LeaseLost("it stood still")
+
+    store = PageStore(services.documents, services.blobs, services.vectors)
+    with pytest.raises(LeaseLost):
+        await store.prepare(replace(ready, pages_done=0), ScriptedEmbedder(), stood_still)
+    await assert_stores_hold_exactly(services, ready)
 
 
 async def assert_is_whole(services: Services, first: Document) -> None:

@@ -128,7 +128,7 @@ async def test_a_document_that_dies_again_has_a_new_letter_and_the_old_one_no_lo
 async def test_a_letter_whose_document_was_uploaded_again_has_moved_on_and_does_nothing(desk: Desk) -> None:
     letter = await desk.dead()
     await desk.documents.requeue("d1")
-    await desk.documents.mark_queued("d1")
+    await desk.documents.mark_queued(document("d1"))
     for _ in range(2):  # while the document is queued, and when it has failed under another fence
         outcome = await desk.office.replay(letter, NOTE)
         assert (outcome.acted, outcome.case.standing, outcome.case.mark) == (False, Standing.MOVED_ON, None)
@@ -142,7 +142,7 @@ async def test_a_document_deleted_and_uploaded_again_has_letters_of_its_own(desk
     old = await desk.dead()
     await desk.office.discard(old, NOTE)
     await desk.documents.begin_delete("d1")
-    await desk.documents.remove("d1")
+    await desk.documents.remove(document("d1"))
     await desk.documents.insert(replace(document("d1"), first_page_key=5))
     new = await desk.dies("d1")
     assert (new.document_id, new.fence) == (old.document_id, old.fence)
@@ -155,7 +155,7 @@ async def test_a_letter_whose_document_is_deleted_does_nothing(desk: Desk, is_re
     letter = await desk.dead()
     await desk.documents.begin_delete("d1")
     if is_removed:
-        await desk.documents.remove("d1")
+        await desk.documents.remove(document("d1"))
     outcome = await desk.office.replay(letter, NOTE)
     assert (outcome.acted, outcome.case.standing, outcome.case.mark) == (False, Standing.DELETED, None)
     assert await desk.published() == []

@@ -10,13 +10,16 @@ import bson.errors
 import grpc
 import httpx
 import minio.error
+import numpy as np
 import pymilvus.exceptions
 import pymongo.errors
 import pytest
 import redis.exceptions
 import urllib3.exceptions
+from pymilvus.grpc_gen.common_pb2 import Status
+from pymilvus.grpc_gen.milvus_pb2 import MutationResult
 
-from ingestion.adapters import embedding_requests, milvus_errors, mongo_records
+from ingestion.adapters import embedding_requests, milvus_errors, milvus_rows, mongo_records
 from ingestion.adapters import minio as minio_adapter
 from ingestion.adapters import redis as redis_adapter
 from ingestion.errors import (
@@ -28,6 +31,7 @@ from ingestion.errors import (
     RetryableError,
     WorkerFault,
 )
+from ingestion.model import Page, PageVectors
 
 
 def family(*roots: type[Exception]) -> list[type[Exception]]:
@@ -157,6 +161,19 @@ def test_a_server_that_does_not_answer_is_unavailable() -> None:
         redis_adapter.translate(redis.exceptions.BusyLoadingError("loading")),
     ]
     assert [type(error) for error in silent] == [DependencyUnavailable] * len(silent)
+
+
+@pytest.mark.parametrize(("retriable", "expected"), [(True, DependencyUnavailable), (False, WorkerFault)])
+def test_what_an_index_that_is_starting_refuses_may_be_repeated(
+    monkeypatch: pytest.MonkeyPatch, retriable: bool, expected: type[IngestError]
+) -> None:
+    writer = milvus_rows.RowWriter("http://127.0.0.1:1", "", [])
+    status = Status(code=1, reason="service not ready", retriable=retriable)
+    monkeypatch.setattr(writer, "_send", lambda request, **options: MutationResult(status=status))
+    with pytest.raises(pymilvus.exceptions.MilvusException) as refused:
+        writer.write("c", [PageVectors(Page(1, 10, 10, b"", ""), 1, np.eye(4, dtype=np.float32))], 1.0)
+    assert type(milvus_errors.translate(refused.value)) is expected
+    writer.close()
 
 
 def test_a_login_that_is_refused_is_not_the_documents_fault() -> None:

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import cast
+
+import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestion.search.candidates import approximate_scores
-from ingestion.search.snippets import snippet
+from ingestion.generations import Generation
+from ingestion.model import Document, DocumentState, PageRecord, Vectors
+from ingestion.ports import DocumentStore, VectorStore
+from ingestion.search.candidates import Candidates, approximate_scores
+from ingestion.search.gathering import GatheredSearch, Neighbours
+from ingestion.search.snippets import _densest, snippet
+from tests.documents import document, page
 
 
 def test_pages_are_ordered_by_the_sum_of_their_best_rows() -> None:
@@ -43,3 +55,59 @@ def test_a_snippet_is_one_short_line(text: str, query: str) -> None:
     found = snippet(text, query)
     assert len(found) <= 242
     assert "\n" not in found
+
+
+@given(st.text("ab .", max_size=2000), st.sampled_from(["aaa bbb", "aaa", "abab bbb aab"]))
+def test_a_snippet_holds_as_many_of_the_words_as_any_stretch_of_its_length(text: str, query: str) -> None:
+    line = " ".join(text.split())
+    places = [(found.start(), found.group()) for found in re.finditer(r"\w+", line) if found.group() in query.split()]
+
+    def words_from(start: int) -> int:
+        return len({word for at, word in places if start <= at < start + 240})
+
+    most = max((words_from(at) for at, _ in places), default=0)
+    assert words_from(_densest(places)) == most
+
+
+READY = replace(document("ready"), state=DocumentState.READY, pages=20, first_page_key=1)
+OTHERS = range(1_000, 20_000)
+
+
+class Rows:
+    """An index in which pages of documents that are not ready come first, and what is asked of it."""
+
+    def __init__(self, others: int, rows_a_page: int = 1) -> None:
+        better = [(key, 0.9) for key in OTHERS[:others]]
+        self._rows = (better + [(key, 0.8) for key in READY.page_keys]) * rows_a_page
+        self.asked: list[int] = []
+
+    async def search(self, index: str, query: Vectors, limit: int, *, unchanged_s: float) -> Neighbours:
+        self.asked.append(limit)
+        return [self._rows[:limit] for _ in query]
+
+
+class Records:
+    """One ready document, and page records of one that is not."""
+
+    async def pages_by_key(self, page_keys: Sequence[int]) -> dict[int, PageRecord]:
+        return {key: page(key, "ready" if key in READY.page_keys else "other") for key in page_keys}
+
+    async def ready_documents(self, ids: set[str]) -> dict[str, Document]:
+        return {READY.id: READY} if READY.id in ids else {}
+
+
+async def found_among(rows: Rows) -> int:
+    candidates = Candidates(GatheredSearch(cast(VectorStore, rows), 4), cast(DocumentStore, Records()), ann_limit=200)
+    found = await candidates.find("c", Generation(1, "f", 4), np.ones((5, 4), np.float32), 128, 0.0)
+    return len(found)
+
+
+@pytest.mark.parametrize("others", [0, 1, 400, 520, 5_000])
+async def test_ready_pages_are_found_behind_any_number_of_pages_that_are_not_ready(others: int) -> None:
+    assert await found_among(Rows(others)) == len(READY.page_keys)
+
+
+async def test_an_index_that_has_no_further_pages_is_not_asked_for_more_and_more_rows() -> None:
+    rows = Rows(others=1, rows_a_page=1_000)
+    assert await found_among(rows) == len(READY.page_keys)
+    assert rows.asked == [200, 800]

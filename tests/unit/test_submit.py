@@ -198,11 +198,11 @@ class Interrupted:
 
 
 @pytest.mark.parametrize("recorded", [False, True])
-async def test_a_source_is_kept_exactly_where_there_is_a_record_of_it(
+async def test_a_source_whose_record_is_in_doubt_is_left_to_the_audit(
     services: Services, uploaded: Uploaded, recorded: bool
 ) -> None:
+    """It may be that of a record that is about to appear, or of the same upload that came at the same time."""
     with pytest.raises(DependencyUnavailable):
         await submitter(services, Interrupted(services.documents, after=recorded)).submit(COLLECTION, uploaded())
-    [keys, records] = await asyncio.gather(services.blobs.list_keys("documents/"), services.documents.list(COLLECTION))
-    assert keys == [document.object_key for document in records]
-    assert len(records) == recorded
+    assert len(await services.blobs.list_keys("documents/")) == 1
+    assert len(await services.documents.list(COLLECTION)) == recorded

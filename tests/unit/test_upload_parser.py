@@ -117,6 +117,7 @@ def test_names_escaped_with_backslashes_come_through(name: str) -> None:
         ('form-data; name="files"; filename="C:\\dir\\a.pdf"', "C:\\dir\\a.pdf"),
         ('form-data; name="files"; filename="fallback"; filename*=utf-8\'en\'%E2%82%AC.pdf', "€.pdf"),
         ('form-data; name="files"; filename="fallback"; filename*=klingon\'\'%20x.pdf', "fallback"),
+        ('form-data; name="files"; filename="fallback"; filename*=idna\'\'%e4.pdf', "fallback"),
         ('form-data; name="files"; filename="fallback"; filename*=without-quotes', "fallback"),
         (b'form-data; name="files"; filename="caf\xe9.pdf"', "café.pdf"),
         ('form-data; name="files"; filename=""', ""),

@@ -17,7 +17,7 @@ from typing import Final
 
 import structlog
 
-from ingestion.collection import Archive, CollectionState, archive_prefix, archives_of
+from ingestion.collection import Archive, CollectionRecord, CollectionState, archive_prefix, archives_of
 from ingestion.errors import (
     CollectionArchived,
     CollectionBusy,
@@ -42,7 +42,9 @@ _S = CollectionState
 @dataclass(frozen=True, slots=True)
 class Archivist:
     """Archives and restores. Both methods raise CollectionHeld while another process has the collection, NotFound,
-    LeaseLost, DependencyUnavailable, and go on where an earlier attempt ended."""
+    LeaseLost, DependencyUnavailable, and go on where an earlier attempt ended. With `seen` they raise CollectionBusy
+    unless the collection still is as that shows it.
+    """
 
     documents: DocumentStore
     blobs: BlobStore
@@ -51,12 +53,12 @@ class Archivist:
     unpacker: Unpacker
     lease_s: float = field(default=LEASE_S)
 
-    async def archive(self, collection: str) -> Archive:
+    async def archive(self, collection: str, *, seen: CollectionRecord | None = None) -> Archive:
         """Raises CollectionBusy where documents are in progress or lack rows; then everything is as it was.
 
         An archived collection is left alone. Raises CollectionArchived for one that is being restored or dropped.
         """
-        async with held(self.documents, collection, self.lease_s) as hold:
+        async with held(self.documents, collection, self.lease_s, seen=seen) as hold:
             state, archive = hold.record.state, hold.record.archive
             if state in (_S.ACTIVE, _S.ARCHIVING):
                 archive = await self._pack(hold)
@@ -67,9 +69,9 @@ class Archivist:
                 await self._free(hold, archive)
             return archive
 
-    async def restore(self, collection: str) -> Archive:
+    async def restore(self, collection: str, *, seen: CollectionRecord | None = None) -> Archive:
         """An archiving that has not gone far is taken back. Raises Conflict for a collection with no archive."""
-        async with held(self.documents, collection, self.lease_s) as hold:
+        async with held(self.documents, collection, self.lease_s, seen=seen) as hold:
             state, archive = hold.record.state, hold.record.archive
             if archive is None or state is _S.DROPPING:
                 raise Conflict(f"collection {collection!r} is {state.shown}: there is nothing to restore")

@@ -35,7 +35,9 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class CollectionKeeper:
-    """Keepers may run side by side: only one of them gets the hold on a collection."""
+    """Keepers may run side by side: only one of them gets the hold on a collection, and only while that is as it was
+    when they looked: a round may take long, and others archive, drop and fill collections meanwhile.
+    """
 
     documents: DocumentStore
     archivist: Archivist
@@ -75,11 +77,11 @@ class CollectionKeeper:
     async def _finish(self, record: CollectionRecord, has_frozen: bool) -> str:
         """Go on with what a process that is gone had begun. Empty where there is nothing to finish."""
         if record.state in _FORWARD:
-            await self.archivist.archive(record.name)
+            await self.archivist.archive(record.name, seen=record)
         elif record.state in _BACK:
-            await self.archivist.restore(record.name)
+            await self.archivist.restore(record.name, seen=record)
         elif record.state is _S.DROPPING:
-            await self.remover.delete_collection(record.name)
+            await self.remover.finish_drop(record)
         elif record.state is _S.ACTIVE and has_frozen:
             await self._thaw(record.name)
         else:
@@ -91,6 +93,7 @@ class CollectionKeeper:
         async with held(self.documents, collection) as hold:
             if hold.record.state is _S.ACTIVE:
                 await hold.thaw()
+                await hold.move(_S.ACTIVE, hold.record.archive)  # what was answered without them is forgotten
 
     async def _expire(self, record: CollectionRecord) -> str:
         """Empty where it is in use, or nobody wants expiry. One whose last use is unknown is as if used now."""
@@ -102,7 +105,7 @@ class CollectionKeeper:
         if datetime.now(UTC) - record.last_used_at < self.expire_after:
             return ""
         if self.expiry == "archive":
-            await self.archivist.archive(record.name)
+            await self.archivist.archive(record.name, seen=record)
         else:
-            await self.remover.delete_collection(record.name, only_idle=True)
+            await self.remover.drop_unused(record)
         return "expired"

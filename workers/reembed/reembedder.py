@@ -25,12 +25,13 @@ checkpoint is refused.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
-from ingestion.errors import IngestError, NotFound, WorkerFault
+from ingestion.errors import Conflict, IngestError, NotFound, WorkerFault
 from ingestion.generations import Binding, index_of
 from ingestion.hold import LEASE_S, held
 from ingestion.model import Document, IngestJob, check_collection
@@ -115,7 +116,8 @@ class Reembedder:
                 return
             for document in wrong:
                 await self.mover.take_back(document, generation)
-                await retrying(self.documents.advance, document, generation, 0)
+                with suppress(Conflict):  # deleted meanwhile
+                    await retrying(self.documents.advance, document, generation, 0)
             await self._fill(collection, generation, on_pages)
         raise WorkerFault(f"the new index of {collection!r} keeps losing rows: see what the vector store logs")
 
@@ -152,7 +154,7 @@ class Reembedder:
         for document in fenced:
             try:
                 await self.queue.publish(IngestJob.of(document))
-                await self.documents.mark_queued(document.id)
+                await self.documents.mark_queued(document)
             except IngestError as error:
                 log.warning("job not published yet", document_id=document.id, cause=error.message)
 

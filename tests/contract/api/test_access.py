@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import httpx
@@ -106,3 +107,20 @@ async def test_readiness_names_what_is_down_and_since_when(
     assert first["dependencies"]["mongodb"] == {"up": True}
     assert "redis" in first["detail"] and "mongodb" not in first["detail"]
     assert second["dependencies"]["redis"]["since"] == first["dependencies"]["redis"]["since"]
+
+
+async def test_a_body_that_is_too_long_for_a_query_is_not_read(app: FastAPI, collection: str) -> None:
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        yield b'{"query": "'
+        while sent < 10_000_000:
+            sent += 65_536
+            yield b"a" * 65_536
+
+    headers = {"content-type": "application/json"}
+    async with client_of(app, None) as stranger:
+        answer = await stranger.post(f"/collections/{collection}/search", content=endless(), headers=headers)
+    assert answer.status_code == 413
+    assert answer.headers["content-type"] == "application/problem+json"
