@@ -38,11 +38,19 @@ class Candidates:
         self._document_of: BoundedCache[int, str] = BoundedCache(_PLACES_KEPT)
 
     async def find(
-        self, collection: str, generation: Generation, query: Vectors, wanted: int, unchanged_s: float
+        self,
+        collection: str,
+        generation: Generation,
+        query: Vectors,
+        wanted: int,
+        unchanged_s: float,
+        *,
+        needed: int = 1,
     ) -> list[Candidate]:
         """The pages of ready documents that the ANN rates best, at most `wanted`. `unchanged_s`: see `Standing`.
 
-        Rows of documents that are not ready take up places in the answer. Where too few pages are left while the
+        Rows of documents that are not ready take up places in the answer, and the rows of few pages may take up all
+        of them. Where pages were left out for the one reason, or less than `needed` are left for the other, while the
         index has more to give, it is asked again for more rows, as long as those are of further pages.
         """
         index, limit, reached = index_of(collection, generation.number), self._ann_limit, 0
@@ -51,7 +59,7 @@ class Candidates:
                 neighbours = await self._index.search(index, query, limit, unchanged_s)
             best = approximate_scores(neighbours)
             candidates = await self._ready(best, generation, wanted)
-            is_enough = len(candidates) >= wanted or len(candidates) == len(best)
+            is_enough = len(candidates) >= wanted or len(candidates) == len(best) >= needed
             exhausted = all(len(rows) < limit for rows in neighbours) or len(best) == reached
             if is_enough or exhausted or limit >= _WIDEST_LIMIT:
                 return candidates

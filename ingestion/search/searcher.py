@@ -93,7 +93,7 @@ class Searcher:
         collection, generation = view.binding.collection, view.binding.current
         unchanged_s = self._standing.unchanged_s(view)
         vectors = await self._embed(collection, generation, query)
-        ranked = await self._best(collection, generation, vectors, wanted, unchanged_s)
+        ranked = await self._best(collection, generation, vectors, wanted, unchanged_s, needed=top_k)
         found, is_current = await asyncio.gather(self._found(query, ranked[:top_k]), self._is_current(view))
         if not is_current:
             return None
@@ -113,10 +113,17 @@ class Searcher:
         return vectors
 
     async def _best(
-        self, collection: str, generation: Generation, query: Vectors, wanted: int, unchanged_s: float
+        self,
+        collection: str,
+        generation: Generation,
+        query: Vectors,
+        wanted: int,
+        unchanged_s: float,
+        *,
+        needed: int,
     ) -> list[tuple[Candidate, float]]:
         for _ in range(_TRIES):
-            candidates = await self._candidates.find(collection, generation, query, wanted, unchanged_s)
+            candidates = await self._candidates.find(collection, generation, query, wanted, unchanged_s, needed=needed)
             try:
                 return await self._reranker.rank(query, candidates, generation)
             except NotFound:

@@ -96,15 +96,25 @@ class Records:
         return {READY.id: READY} if READY.id in ids else {}
 
 
-async def found_among(rows: Rows) -> int:
+async def found_among(rows: Rows, needed: int = 1) -> int:
     candidates = Candidates(GatheredSearch(cast(VectorStore, rows), 4), cast(DocumentStore, Records()), ann_limit=200)
-    found = await candidates.find("c", Generation(1, "f", 4), np.ones((5, 4), np.float32), 128, 0.0)
+    found = await candidates.find("c", Generation(1, "f", 4), np.ones((5, 4), np.float32), 128, 0.0, needed=needed)
     return len(found)
 
 
 @pytest.mark.parametrize("others", [0, 1, 400, 520, 5_000])
 async def test_ready_pages_are_found_behind_any_number_of_pages_that_are_not_ready(others: int) -> None:
     assert await found_among(Rows(others)) == len(READY.page_keys)
+
+
+@pytest.mark.parametrize(("needed", "asked"), [(1, [200]), (8, [200]), (9, [200, 800])])
+async def test_where_all_rows_are_of_few_pages_more_are_asked_for_if_more_pages_are_needed(
+    needed: int, asked: list[int]
+) -> None:
+    rows = Rows(others=0)
+    rows._rows = [row for row in rows._rows for _ in range(25)]  # 200 rows of 8 pages come first
+    assert await found_among(rows, needed) == (8 if asked == [200] else 20)
+    assert rows.asked == asked
 
 
 async def test_an_index_that_has_no_further_pages_is_not_asked_for_more_and_more_rows() -> None:
