@@ -97,7 +97,7 @@ class EmptyFile(FileError):
 
 
 class CorruptPdf(FileError):
-    """The file is damaged: no reader opens it, or it crashes its reader or holds it up."""
+    """The file is damaged: no reader opens it, it crashes or holds up its reader, or readers disagree on its pages."""
 
     code = "corrupt_pdf"
 
@@ -223,7 +223,7 @@ class CollectionArchived(Conflict):
 
 
 class CollectionBusy(Conflict):
-    """The collection cannot be archived as it is: it has documents in progress, or lacks vectors."""
+    """The collection cannot be archived or dropped now: it is being filled, lacks vectors, or has just changed."""
 
     code = "collection_busy"
 
