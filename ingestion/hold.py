@@ -72,7 +72,7 @@ async def held(
     token = secrets.token_hex(8)
     record = await documents.hold_collection(collection, token, _ms(lease_s))
     try:
-        if seen is not None and _moves(record) != _moves(seen):
+        if seen is not None and _standing(record) != _standing(seen):
             raise CollectionBusy(f"collection {collection!r} is no longer as it was found: {record.state.shown}")
         yield Hold(documents, record, token, lease_s)
     finally:
@@ -86,7 +86,7 @@ async def _release(documents: DocumentStore, collection: str, token: str) -> Non
         log.warning("hold not released", collection=collection, cause=error.message)
 
 
-def _moves(record: CollectionRecord) -> tuple[object, ...]:
+def _standing(record: CollectionRecord) -> tuple[object, ...]:
     archive_id = record.archive.id if record.archive else ""
     return record.state, archive_id, record.generation, record.last_used_at
 

@@ -57,7 +57,7 @@ class Claims:
         try:
             await self._let_go(document)
         except IngestError as error:
-            log.warning("lease not released", **_of(document), cause=error.message)
+            log.warning("lease not released", **named(document), cause=error.message)
 
     async def leave(self, document: Document, lost: LeaseLost) -> None:
         """Somebody else owns the document now. If that was a delete, what this worker wrote late is taken back.
@@ -71,19 +71,19 @@ class Claims:
             if current is None or current.fence != document.fence:
                 await self._take_back_pages(document, current, lost)
                 return
-        log.warning("lease ran out", **_of(document), cause=lost.message)
+        log.warning("lease ran out", **named(document), cause=lost.message)
         raise LeaseHeld(document.id, retry_in_s=0.0)
 
     async def _take_back_pages(self, document: Document, current: Document | None, lost: LeaseLost) -> None:
         if current is None and await self._documents.archived_ids([document.id]):
-            log.warning("lease lost, and the document archived", **_of(document), cause=lost.message)
+            log.warning("lease lost, and the document archived", **named(document), cause=lost.message)
             return
         uploaded_again = current is not None and current.first_page_key != document.first_page_key
         if current is None or current.state is DocumentState.DELETING or uploaded_again:
-            log.warning("lease lost to a delete", **_of(document), cause=lost.message)
+            log.warning("lease lost to a delete", **named(document), cause=lost.message)
             await self._store.sweep(document)
         else:
-            log.warning("lease lost", **_of(document), cause=lost.message)
+            log.warning("lease lost", **named(document), cause=lost.message)
             await self._store.take_back(document)
 
     async def _let_go(self, document: Document) -> None:
@@ -123,5 +123,6 @@ class Claims:
             raise
 
 
-def _of(document: Document) -> dict[str, object]:
+def named(document: Document) -> dict[str, object]:
+    """What every line of the log about an attempt says of its document."""
     return {"document_id": document.id, "attempt": document.attempts, "collection": document.collection}

@@ -39,7 +39,7 @@ from ingestion.errors import (
 from ingestion.messages import Record, decode_job
 from ingestion.model import Document, IngestJob, Page, PageVectors
 from ingestion.ports import BlobStore, DocumentStore, Embedder, Progress, Renderer
-from workers.claims import Claims
+from workers.claims import Claims, named
 from workers.lease import Lease
 from workers.room import Room
 from workers.store import PageStore, retrying
@@ -108,7 +108,7 @@ class Pipeline:
 
     async def _claim(self, job: IngestJob) -> Document:
         document = await self.claims.claim(job.document_id)
-        log.info("claimed", **_of(document), resume_after_page=document.pages_done)
+        log.info("claimed", **named(document), resume_after_page=document.pages_done)
         return document
 
     async def _attempt(self, document: Document, record: Record) -> None:
@@ -133,7 +133,7 @@ class Pipeline:
             raise
         seconds = time.monotonic() - started
         metrics.DURATION.labels(settled.state).observe(seconds)
-        log.info("settled", **_of(settled), outcome=settled.state, seconds=round(seconds, 3), **_why(settled))
+        log.info("settled", **named(settled), outcome=settled.state, seconds=round(seconds, 3), **_why(settled))
         await self.verdicts.tell(settled, record, error)
 
     async def _ingest(self, document: Document, lease: Lease) -> Document:
@@ -235,10 +235,6 @@ def _stage(name: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise WorkerFault(f"{type(error).__name__}: {error}", stage=name) from error
-
-
-def _of(document: Document) -> dict[str, object]:
-    return {"document_id": document.id, "attempt": document.attempts, "collection": document.collection}
 
 
 def _why(document: Document) -> dict[str, str]:

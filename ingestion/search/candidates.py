@@ -49,9 +49,9 @@ class Candidates:
     ) -> list[Candidate]:
         """The pages of ready documents that the ANN rates best, at most `wanted`. `unchanged_s`: see `Standing`.
 
-        Rows of documents that are not ready take up places in the answer, and the rows of few pages may take up all
-        of them. Where pages were left out for the one reason, or less than `needed` are left for the other, while the
-        index has more to give, it is asked again for more rows, as long as those are of further pages.
+        Rows of documents that are not ready take up places in the answer, and so do the many rows of a page. Where
+        pages were left out as not ready, or fewer than `needed` were reached, while the index has more to give, it is
+        asked again for more rows, as long as those are of further pages.
         """
         index, limit, reached = index_of(collection, generation.number), self._ann_limit, 0
         while True:
