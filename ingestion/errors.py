@@ -66,6 +66,12 @@ class WorkerFault(RetryableError):
     code = "internal"
 
 
+class ChildStalled(RetryableError):
+    """A process that reads PDFs ran out of time before its CPU time: the machine has too much to do, or hangs."""
+
+    code = "child_stalled"
+
+
 class DeviceMemoryExhausted(RetryableError):
     """The device's memory does not hold even one page alone; later or elsewhere there may be more of it."""
 

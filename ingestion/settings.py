@@ -116,7 +116,9 @@ class RenderSettings(_Section):
         16_000_000, description="pixels of one page image at most; larger pages are drawn at a lower DPI"
     )
     render_window_pages: PositiveInt = Field(8, description="pages rendered, embedded and stored together")
-    render_timeout_s: PositiveFloat = Field(60.0, description="limit for rendering one page")
+    render_timeout_s: PositiveFloat = Field(
+        60.0, description="CPU seconds for drawing one page; ten times that by the clock"
+    )
     render_processes: PositiveInt = Field(2, description="render child processes per worker")
     render_memory_bytes: PositiveInt = Field(2 * 1024**3, description="address space of a render child")
     image_format: Literal["auto", "webp", "png", "jpeg"] = Field(
@@ -229,7 +231,9 @@ class ApiSettings(_Section):
     max_pages: PositiveInt = Field(10_000, description="most pages accepted in one PDF")
     max_files_per_upload: PositiveInt = Field(200, description="most files in one upload request")
     spool_dir: Path | None = Field(None, description="where uploads rest while they are checked; the system's default")
-    inspect_timeout_s: PositiveFloat = Field(30.0, description="limit for opening a PDF at upload")
+    inspect_timeout_s: PositiveFloat = Field(
+        30.0, description="CPU seconds for opening a PDF at upload; ten times that by the clock"
+    )
     inspect_processes: PositiveInt = Field(2, description="child processes of the API that open uploaded PDFs")
 
 

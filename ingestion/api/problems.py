@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 
 from ingestion.errors import (
     BadRequest,
+    ChildStalled,
     CollectionHeld,
     Conflict,
     DependencyUnavailable,
@@ -38,6 +39,7 @@ _STATUS: Final[list[tuple[type[IngestError], int]]] = [
     (FileTooLarge, 413),
     (PermanentError, 422),
     (DependencyUnavailable, 503),
+    (ChildStalled, 503),
 ]
 
 
@@ -83,6 +85,8 @@ async def _on_ingest_error(request: Request, error: Exception) -> Response:
         detail = f"{error.dependency} does not answer; try again later"
         return problem(status, error.code, detail, headers={"Retry-After": str(RETRY_AFTER_S)})
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
+    if status == 503:
+        headers = {"Retry-After": str(RETRY_AFTER_S)}
     return problem(status, error.code, error.message, headers=headers)
 
 
