@@ -37,7 +37,7 @@ def serve(calls: socket.socket) -> NoReturn:
         except (Closed, ConnectionError):
             os._exit(0)
         message, answer_blobs = _answer(request, blobs)
-        send(calls, message, answer_blobs)
+        send(calls, message | {"call": request["call"]}, answer_blobs)
 
 
 def run_program(name: str, arguments: list[str]) -> tuple[bytes, bytes]:

@@ -53,6 +53,7 @@ class Child:
         self._launcher = launcher
         self._calls = calls
         self._stderr = stderr
+        self._number = 0
         self._program: int | None = None
         self._programs = 0
         self._programs_cpu_s = 0.0
@@ -112,6 +113,7 @@ class Child:
         """
         began_s = await self.cpu_s()
         self._programs = 0
+        self._number += 1
         talk = asyncio.create_task(self._talk(request, blobs, budget))
         try:
             await self._watch(talk, budget, began_s, name)
@@ -157,7 +159,7 @@ class Child:
                 )
 
     async def _talk(self, request: dict[str, Any], blobs: list[bytes], budget: Budget) -> tuple[Any, list[bytes]]:
-        await send(self._calls, request, blobs)
+        await send(self._calls, request | {"call": self._number}, blobs)
         while True:
             message, answer = await receive(self._calls, max_body_bytes=budget.answer_bytes)
             kind = message.pop("kind", None)
@@ -165,10 +167,10 @@ class Child:
                 await self._start_program(message["name"], message["arguments"], budget)
             elif kind == "ended" and not message:
                 await self._end_program()
-            elif kind in ("answer", "error"):
+            elif kind in ("answer", "error") and message.pop("call", None) == self._number:
                 return {"kind": kind, **message}, answer
             else:
-                raise BadFrame("a message of no known kind")
+                raise BadFrame("a message of no known kind, or the answer to another call")
 
     async def _start_program(self, name: Any, arguments: Any, budget: Budget) -> None:
         if type(arguments) is not list or not all(type(one) is str and "\0" not in one for one in arguments):
