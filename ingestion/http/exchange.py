@@ -20,6 +20,7 @@ PROBES: Final = frozenset({"/health", "/ready", "/metrics"})
 LEFT: Final = 499
 """Logged as the status where the caller left before an answer, as nginx has it."""
 _FAILED: Final = 400
+_SHOWN_CHARS: Final = 300
 
 
 class Exchange:
@@ -64,8 +65,12 @@ class Exchange:
 
 
 def log_request(method: str, path: str, status: int, *, seconds: float, sent_bytes: int, quiet: bool) -> None:
-    """The one line of a request. Of probes, and of a quiet server, only failures are told at the level info."""
-    level = logging.DEBUG if status < _FAILED and (quiet or path in PROBES) else logging.INFO
+    """The one line of a request; none where a quiet server has succeeded. Probes that succeed are for debugging."""
+    succeeded = status < _FAILED
+    if quiet and succeeded:
+        return
+    level = logging.DEBUG if succeeded and path in PROBES else logging.INFO
+    shown = path[:_SHOWN_CHARS]
     log.log(
-        level, "request", method=method, path=path, status=status, seconds=round(seconds, 4), sent_bytes=sent_bytes
+        level, "request", method=method, path=shown, status=status, seconds=round(seconds, 4), sent_bytes=sent_bytes
     )

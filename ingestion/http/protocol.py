@@ -67,7 +67,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._in_head = True
         self._head_bytes = 0
         self._messages = 0
-        self._framing = Framing()
+        self._framing: Framing | None = None
         self._head_s = 0.0
         self._head_limit_s = limits.header_timeout_s
         self._linger_s = LINGER_S
@@ -123,7 +123,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         self.headers = []  # Trailer fields go there, and are not the application's.
         self._in_head = False
-        self._framing = Framing()
+        self._framing = None
         self._sender.renew()
         self._connections.busy(self)
 
@@ -222,8 +222,10 @@ class LimitedProtocol(HttpToolsProtocol):
             if self._head_bytes >= MAX_HEAD_BYTES:
                 is_address = len(self.url) > MAX_HEAD_BYTES // 2
                 self._refuse(refusals.URI_TOO_LONG if is_address else refusals.HEAD_TOO_LARGE)
-        elif not was_in_head and not self._framing.admits(len(piece), self._delivered_bytes - delivered):
-            self._refuse(refusals.FRAMING_TOO_LARGE)
+        elif not was_in_head:
+            framing = self._framing = self._framing or Framing()
+            if not framing.admits(len(piece), self._delivered_bytes - delivered):
+                self._refuse(refusals.FRAMING_TOO_LARGE)
 
     def _room_bytes(self) -> int:
         return MAX_HEAD_BYTES - self._head_bytes if self._in_head else _PIECE_BYTES
