@@ -17,7 +17,7 @@ MAX_FRAMING_BYTES: Final = 64 * 1024
 MAX_PIPELINED: Final = 16
 """Requests of one connection that wait for the answer to an earlier one."""
 LINGER_S: Final = 2.0
-LINGER_BYTES: Final = 1024 * 1024
+LINGER_BYTES: Final = 8 * 1024 * 1024
 """For so long, and for so many bytes, a connection that has had its last answer is still read, so that the sender
 gets to see the answer: closing a socket with unread data resets the connection."""
 BACKLOG: Final = 128

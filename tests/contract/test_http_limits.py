@@ -13,7 +13,7 @@ from tests.raw_http import Served, eventually, served
 
 GET = b"GET /some HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST /echo HTTP/1.1\r\nHost: x\r\n"
-TAKEN_BYTES = 16 * 1024**2
+TAKEN_BYTES = 48 * 1024**2
 """More than a connection's buffers hold, in the kernel and here."""
 
 
