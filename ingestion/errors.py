@@ -138,6 +138,12 @@ class TooManyFiles(PermanentError):
     code = "too_many_files"
 
 
+class FormTooLarge(PermanentError):
+    """The form of an upload has more parts, or more bytes that belong to no accepted file, than are read."""
+
+    code = "form_too_large"
+
+
 class PageRenderFailed(FileError):
     """A page that no renderer can draw."""
 

@@ -66,6 +66,10 @@ COLLECTIONS_KEPT: Final = Counter(
 FINDINGS: Final = Gauge(
     "ingestion_audit_findings", "mismatches between the stores that the last audit found and left", ["store", "kind"]
 )
+HTTP_CONNECTIONS: Final = Gauge("http_connections", "connections open to this process's HTTP server")
+HTTP_ENDED: Final = Counter(
+    "http_connections_ended_total", "connections that the HTTP server ended because of a limit, by reason", ["reason"]
+)
 SEARCH: Final = Histogram("search_duration_seconds", "one search, by part", ["part"], buckets=_SHORT_S)
 SEARCH_CACHE: Final = Counter(
     "search_cache_total",

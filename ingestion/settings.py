@@ -5,6 +5,7 @@ Units are in the names. The README's table is generated from these classes (`pyt
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -237,6 +238,44 @@ class ApiSettings(_Section):
     inspect_processes: PositiveInt = Field(2, description="child processes of the API that open uploaded PDFs")
 
 
+class HttpSettings(_Section):
+    """Limits of the API and of the embedding service, before a key is looked at."""
+
+    http_max_connections: PositiveInt = Field(
+        1000,
+        description="connections to the API, or to the embedding service, at once; fewer where the limit of open "
+        "files is low. One that waits for a request makes room for a new one",
+    )
+    http_max_connections_per_address: Annotated[int, Field(ge=0)] = Field(
+        0, description="the same from one address, or one IPv6 network of 64 bits; 0: half of all"
+    )
+    http_trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="addresses or networks, comma separated, of proxies that limit their own callers: connections "
+        "from them are not counted by address",
+    )
+    http_header_timeout_s: PositiveFloat = Field(10.0, description="time for the head of a request to arrive")
+    http_keep_alive_s: PositiveFloat = Field(5.0, description="time that a connection stays open between two requests")
+    http_stall_s: PositiveFloat = Field(
+        30.0, description="how long the sender of a body, or the reader of an answer, may make no progress"
+    )
+    http_min_bytes_per_s: PositiveInt = Field(
+        1024, description="what counts as progress; less uses up PAGEMILL_HTTP_STALL_S bit by bit"
+    )
+
+    @field_validator("http_trusted_proxies", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(one.strip() for one in value.split(",") if one.strip()) if isinstance(value, str) else value
+
+    @field_validator("http_trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for one in value:
+            ip_network(one, strict=False)
+        return value
+
+
 class SearchSettings(_Section):
     search_ann_limit: PositiveInt = Field(200, description="rows per query token asked of the ANN index")
     search_ann_requests: PositiveInt = Field(
@@ -323,6 +362,7 @@ class Settings:
         self.serving = ServingSettings()
         self.vectors = VectorSettings()
         self.api = ApiSettings()
+        self.http = HttpSettings()
         self.search = SearchSettings()
         self.worker = WorkerSettings()
         self.janitor = JanitorSettings()
@@ -340,6 +380,7 @@ SECTIONS: tuple[type[_Section], ...] = (
     ServingSettings,
     VectorSettings,
     ApiSettings,
+    HttpSettings,
     SearchSettings,
     WorkerSettings,
     JanitorSettings,

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from starlette.responses import HTMLResponse
 
 from ingestion.api import documents, events, health, problems, search, upload
-from ingestion.api.auth import require_key
+from ingestion.api.auth import KeyFirst, require_key
 from ingestion.api.entities import Entities
 from ingestion.api.stopping import AnswerWhenStopped
 from ingestion.api.views import API_PREFIX
@@ -53,8 +53,10 @@ def create_app(services: Services, searcher: Searcher) -> FastAPI:
     app.state.readiness = health.Readiness(services)
     app.state.entities = Entities(services.documents, services.vectors)
     problems.install(app)
+    key = services.settings.api.api_key
+    api = APIRouter(prefix=API_PREFIX, dependencies=[Depends(require_key(key))])
+    app.add_middleware(KeyFirst, prefix=API_PREFIX, key=key)
     app.add_middleware(AnswerWhenStopped)
-    api = APIRouter(prefix=API_PREFIX, dependencies=[Depends(require_key(services.settings.api.api_key))])
     for routes in (upload, documents, events, search):
         api.include_router(routes.router)
     app.include_router(api)

@@ -20,6 +20,7 @@ from ingestion.errors import (
     Conflict,
     DependencyUnavailable,
     FileTooLarge,
+    FormTooLarge,
     IngestError,
     NotFound,
     PermanentError,
@@ -37,6 +38,7 @@ _STATUS: Final[list[tuple[type[IngestError], int]]] = [
     (CollectionHeld, 409),
     (BadRequest, 400),
     (FileTooLarge, 413),
+    (FormTooLarge, 413),
     (PermanentError, 422),
     (DependencyUnavailable, 503),
     (ChildStalled, 503),
@@ -106,7 +108,7 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 
 async def _on_disconnect(request: Request, error: Exception) -> Response:
-    log.info("caller left before its request was read", path=request.url.path)
+    log.debug("caller left before its request was read", path=request.url.path)
     return problem(400, BadRequest.code, "the request was cut off")
 
 

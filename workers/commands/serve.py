@@ -18,8 +18,6 @@ from workers.blas import one_core_a_product
 from workers.memory import share_arenas
 
 if TYPE_CHECKING:
-    from starlette.applications import Starlette
-
     from workers.embedding.serving.cache import VectorCache
     from workers.embedding.serving.requests import Modality
 
@@ -29,6 +27,8 @@ log = structlog.get_logger(__name__)
 _GRACE_S: Final = 5
 _EMBEDDER_GRACE_S: Final = 10
 """What was admitted is finished, which may take as long."""
+_UPLOAD_DESCRIPTORS: Final = 2
+"""A connection that uploads has a temporary file too."""
 
 
 class Lane(StrEnum):
@@ -98,6 +98,7 @@ def _settings() -> Settings:
 async def _api(settings: Settings) -> None:
     from ingestion.api.app import create_app
     from ingestion.bootstrap import open_services
+    from ingestion.http.server import HttpServer
     from ingestion.search import Searcher
 
     async with open_services(settings) as services:
@@ -109,12 +110,22 @@ async def _api(settings: Settings) -> None:
             settings=settings.search,
             cache=services.query_cache,
         )
-        await _serve_http(create_app(services, searcher), settings.api.api_host, settings.api.api_port)
+        server = HttpServer(
+            create_app(services, searcher),
+            settings.http,
+            host=settings.api.api_host,
+            port=settings.api.api_port,
+            grace_s=_GRACE_S,
+            descriptors_each=_UPLOAD_DESCRIPTORS,
+        )
+        await server.run()
 
 
 async def _embedder(settings: Settings, lane: Lane) -> None:
+    from ingestion.http.server import HttpServer
     from workers.embedding.factory import open_embedder
     from workers.embedding.serving.app import create_service
+    from workers.embedding.serving.refusals import error_body
     from workers.embedding.serving.service import EmbeddingService
 
     async with AsyncExitStack() as stack:
@@ -127,12 +138,16 @@ async def _embedder(settings: Settings, lane: Lane) -> None:
             max_patches=settings.embedder.colqwen_max_tokens,
             cache=await _cache(settings, stack),
         )
-        await _serve_http(
+        server = HttpServer(
             create_service(service),
-            settings.embedder.embedder_host,
-            settings.embedder.embedder_port,
+            settings.http,
+            host=settings.embedder.embedder_host,
+            port=settings.embedder.embedder_port,
             grace_s=_EMBEDDER_GRACE_S,
+            quiet=True,
+            describe=error_body,
         )
+        await server.run()
 
 
 async def _cache(settings: Settings, stack: AsyncExitStack) -> VectorCache | None:
@@ -141,15 +156,6 @@ async def _cache(settings: Settings, stack: AsyncExitStack) -> VectorCache | Non
     if not settings.serving.embed_cache_ttl_s:
         return None
     return await stack.enter_async_context(open_cache(settings.redis, settings.serving.embed_cache_ttl_s))
-
-
-async def _serve_http(application: Starlette, host: str, port: int, *, grace_s: int = _GRACE_S) -> None:
-    import uvicorn
-
-    config = uvicorn.Config(
-        application, host=host, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=grace_s
-    )
-    await uvicorn.Server(config).serve()
 
 
 async def _worker(settings: Settings) -> None:

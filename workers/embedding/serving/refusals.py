@@ -9,6 +9,7 @@ import orjson
 from starlette.responses import Response
 
 from ingestion.errors import IngestError, PermanentError, RetryableError, WorkerFault
+from ingestion.http.refusals import HttpRefusal
 
 JSON: Final = "application/json"
 _LATER_S: Final = 5
@@ -37,6 +38,12 @@ class Refusal(Exception):
         error = {"message": str(self), "type": _type_of(self.status), "param": self.param, "code": self.code}
         headers = {"Retry-After": str(self.retry_after_s)} if self.retry_after_s else None
         return Response(orjson.dumps({"error": error}), self.status, headers, JSON)
+
+
+def error_body(refusal: HttpRefusal) -> tuple[str, bytes]:
+    """What the HTTP server itself refuses, in the same shape."""
+    error = {"message": refusal.detail, "type": _type_of(refusal.status), "param": None, "code": refusal.code}
+    return JSON, orjson.dumps({"error": error})
 
 
 class Overloaded(Refusal):
