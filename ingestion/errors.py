@@ -38,6 +38,16 @@ class DependencyUnavailable(RetryableError):
         self.dependency = dependency
 
 
+class Overloaded(RetryableError):
+    """More is being worked on than is let in at a time; the same call may be made again when it says."""
+
+    code = "overloaded"
+
+    def __init__(self, what: str, retry_after_s: int, *, stage: str | None = None) -> None:
+        super().__init__(f"{what} is busy; try again in {retry_after_s} s", stage=stage)
+        self.retry_after_s = retry_after_s
+
+
 class LeaseHeld(RetryableError):
     """Another worker holds the document; `retry_in_s` is what is left of its lease."""
 

@@ -283,6 +283,22 @@ def check_collection(name: str) -> str:
     return name
 
 
+def check_text(text: str, name: str) -> str:
+    """Return `text`, or raise BadRequest where it is no text: half a surrogate pair, which no encoding can hold.
+
+    JSON can spell one as an escape, and Python makes one of each byte of a command line that is not UTF-8. `name` is
+    what the message calls `text`.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise BadRequest(
+            f"{name} has U+{ord(text[error.start]):04X} at position {error.start}, half of a surrogate pair or a byte "
+            "that is not UTF-8: send valid Unicode"
+        ) from error
+    return text
+
+
 def clean_filename(name: str) -> str:
     """The last path component of what an uploader called the file, for display only; it never becomes a path.
 

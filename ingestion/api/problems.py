@@ -21,6 +21,7 @@ from ingestion.errors import (
     FileTooLarge,
     IngestError,
     NotFound,
+    Overloaded,
     PermanentError,
     Unauthorized,
 )
@@ -37,6 +38,7 @@ _STATUS: Final[list[tuple[type[IngestError], int]]] = [
     (BadRequest, 400),
     (FileTooLarge, 413),
     (PermanentError, 422),
+    (Overloaded, 429),
     (DependencyUnavailable, 503),
 ]
 
@@ -49,12 +51,15 @@ def status_of(error: IngestError) -> int:
 def problem(
     status: int, code: str, detail: str, *, headers: Mapping[str, str] | None = None, **members: Any
 ) -> JSONResponse:
-    """A problem document; `members` are put beside its standard ones."""
+    """A problem document; `members` are put beside its standard ones.
+
+    What a caller sent may be quoted in it. Where that is no text, its escapes are.
+    """
     body = {
         "type": f"urn:pagemill:problem:{code}",
         "title": code.replace("_", " ").capitalize().replace("pdf", "PDF"),
         "status": status,
-        "detail": detail,
+        "detail": detail.encode(errors="backslashreplace").decode(),
         "code": code,
         **members,
     }
@@ -82,6 +87,8 @@ async def _on_ingest_error(request: Request, error: Exception) -> Response:
         log.warning("dependency unavailable", dependency=error.dependency, path=request.url.path, cause=str(error))
         detail = f"{error.dependency} does not answer; try again later"
         return problem(status, error.code, detail, headers={"Retry-After": str(RETRY_AFTER_S)})
+    if isinstance(error, Overloaded):
+        return problem(status, error.code, error.message, headers={"Retry-After": str(error.retry_after_s)})
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
     return problem(status, error.code, error.message, headers=headers)
 

@@ -14,6 +14,7 @@ from ingestion.generations import Generation
 from ingestion.maxsim import maxsim
 from ingestion.model import Vectors, vectors_key
 from ingestion.search.candidates import Candidate
+from ingestion.search.computing import Computing
 from ingestion.search.reranking import Reranker
 from ingestion.vectors import decode_blob, encode_blob
 from tests.documents import document
@@ -35,6 +36,10 @@ class Shelves:
         return [self.blobs[key] for key in keys]
 
 
+def reranker(blobs: Any, *, cache_bytes: int = 0, limit_bytes: int = 1 << 30) -> Reranker:
+    return Reranker(blobs, Computing(), cache_bytes=cache_bytes, limit_bytes=limit_bytes)
+
+
 def pages(*tokens: int) -> list[Vectors]:
     numbers = np.random.default_rng(1)
     return [numbers.standard_normal((count, DIM), np.float32) for count in tokens]
@@ -51,7 +56,7 @@ async def test_every_page_has_the_score_it_would_have_alone() -> None:
     # Some megabytes, so that they are scored in several blocks, and one page without any vectors.
     vectors = pages(*[700] * 9, 0, 1, 2048, 5)
     blobs, candidates = shelved(vectors)
-    ranked = await Reranker(blobs, cache_bytes=0).rank(QUERY, candidates, FIRST)
+    ranked = await reranker(blobs, cache_bytes=0).rank(QUERY, candidates, FIRST)
     alone = {number: maxsim(QUERY, [decode_blob(encode_blob(v))])[0] for number, v in enumerate(vectors, 1) if len(v)}
     assert [page.page_key for page, _ in ranked] == sorted(alone, key=lambda number: -alone[number])
     assert [score for _, score in ranked] == pytest.approx(sorted(alone.values(), reverse=True), rel=1e-5)
@@ -59,35 +64,35 @@ async def test_every_page_has_the_score_it_would_have_alone() -> None:
 
 async def test_no_candidates_give_no_pages() -> None:
     blobs, _ = shelved([])
-    assert await Reranker(blobs, cache_bytes=0).rank(QUERY, [], FIRST) == []
+    assert await reranker(blobs, cache_bytes=0).rank(QUERY, [], FIRST) == []
 
 
 async def test_pages_in_memory_are_not_fetched_again() -> None:
     blobs, candidates = shelved(pages(3, 4, 5))
-    reranker = Reranker(blobs, cache_bytes=1_000_000)
-    first = await reranker.rank(QUERY, candidates[:2], FIRST)
-    assert await reranker.rank(QUERY, candidates[:2], FIRST) == first
-    await reranker.rank(QUERY, candidates, FIRST)
+    ranks = reranker(blobs, cache_bytes=1_000_000)
+    first = await ranks.rank(QUERY, candidates[:2], FIRST)
+    assert await ranks.rank(QUERY, candidates[:2], FIRST) == first
+    await ranks.rank(QUERY, candidates, FIRST)
     assert sorted(blobs.asked) == sorted(blobs.blobs)
 
 
 async def test_another_generation_of_a_page_is_another_page() -> None:
     old, candidates = shelved(pages(3))
-    reranker = Reranker(old, cache_bytes=1_000_000)
-    [(_, before)] = await reranker.rank(QUERY, candidates, FIRST)
+    ranks = reranker(old, cache_bytes=1_000_000)
+    [(_, before)] = await ranks.rank(QUERY, candidates, FIRST)
     second = replace(FIRST, number=2)
     new, _ = shelved([-pages(3)[0]], second)
     old.blobs |= new.blobs
-    [(_, after)] = await reranker.rank(QUERY, candidates, second)
+    [(_, after)] = await ranks.rank(QUERY, candidates, second)
     assert after != before
 
 
 async def test_the_same_name_after_another_upload_is_another_page() -> None:
     blobs, [page] = shelved(pages(3))
-    reranker = Reranker(blobs, cache_bytes=1_000_000)
-    [(_, before)] = await reranker.rank(QUERY, [page], FIRST)
+    ranks = reranker(blobs, cache_bytes=1_000_000)
+    [(_, before)] = await ranks.rank(QUERY, [page], FIRST)
     blobs.blobs = {key: encode_blob(-pages(3)[0]) for key in blobs.blobs}
-    [(_, after)] = await reranker.rank(QUERY, [replace(page, page_key=99)], FIRST)
+    [(_, after)] = await ranks.rank(QUERY, [replace(page, page_key=99)], FIRST)
     assert after != before
 
 
@@ -95,4 +100,4 @@ async def test_a_blob_that_cannot_be_read_is_named_as_the_cause() -> None:
     blobs, candidates = shelved(pages(3))
     blobs.blobs = {key: blob[:-1] for key, blob in blobs.blobs.items()}
     with pytest.raises(WorkerFault, match="vectors cannot be read"):
-        await Reranker(blobs, cache_bytes=0).rank(QUERY, candidates, FIRST)
+        await reranker(blobs, cache_bytes=0).rank(QUERY, candidates, FIRST)
