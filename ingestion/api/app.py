@@ -10,8 +10,9 @@ from fastapi import APIRouter, Depends, FastAPI
 from starlette.responses import HTMLResponse
 
 from ingestion.api import documents, events, health, problems, search, upload
-from ingestion.api.auth import require_key
+from ingestion.api.auth import bears, require_key
 from ingestion.api.entities import Entities
+from ingestion.api.refusing import RefuseWhileFull
 from ingestion.api.stopping import AnswerWhenStopped
 from ingestion.api.views import API_PREFIX
 from ingestion.bootstrap import Services
@@ -40,6 +41,7 @@ def create_app(services: Services, searcher: Searcher) -> FastAPI:
     app.state.entities = Entities(services.documents, services.vectors)
     problems.install(app)
     app.add_middleware(AnswerWhenStopped)
+    app.add_middleware(RefuseWhileFull, check_room=searcher.check_room, has_key=bears(services.settings.api.api_key))
     api = APIRouter(prefix=API_PREFIX, dependencies=[Depends(require_key(services.settings.api.api_key))])
     for routes in (upload, documents, events, search):
         api.include_router(routes.router)

@@ -9,10 +9,22 @@ from typing import Annotated
 from fastapi import Depends
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import SecretStr
+from starlette.types import Scope
 
 from ingestion.errors import Unauthorized
 
 _bearer = HTTPBearer(auto_error=False, description="the value of PAGEMILL_API_KEY")
+
+
+def bears(key: SecretStr) -> Callable[[Scope], bool]:
+    """Whether a request's header fields hold `key`, spelled as callers spell it."""
+    expected = b"bearer " + key.get_secret_value().encode()
+
+    def check(scope: Scope) -> bool:
+        sent = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        return hmac.compare_digest(sent[:7].lower() + sent[7:], expected)
+
+    return check
 
 
 def require_key(key: SecretStr) -> Callable[[HTTPAuthorizationCredentials | None], Awaitable[None]]:

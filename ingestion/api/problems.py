@@ -66,6 +66,10 @@ def problem(
     return JSONResponse(body, status, headers, media_type="application/problem+json")
 
 
+def overloaded(error: Overloaded) -> JSONResponse:
+    return problem(429, error.code, error.message, headers={"Retry-After": str(error.retry_after_s)})
+
+
 def install(app: FastAPI) -> None:
     """Answer every error of `app` with a problem document."""
     for kind, handler in (
@@ -88,7 +92,7 @@ async def _on_ingest_error(request: Request, error: Exception) -> Response:
         detail = f"{error.dependency} does not answer; try again later"
         return problem(status, error.code, detail, headers={"Retry-After": str(RETRY_AFTER_S)})
     if isinstance(error, Overloaded):
-        return problem(status, error.code, error.message, headers={"Retry-After": str(error.retry_after_s)})
+        return overloaded(error)
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
     return problem(status, error.code, error.message, headers=headers)
 

@@ -57,15 +57,19 @@ class Admission:
         self.searches = 0
         self.rows = 0
 
-    @contextmanager
-    def admit(self, rows: int) -> Iterator[Place]:
-        """Hold room for a search that costs `rows`. Raises Overloaded where there is none.
+    def check_room(self, rows: int) -> None:
+        """Raises Overloaded where there is no room for a search that costs `rows`.
 
-        A search that is larger than all the room is let in while there is no other.
+        There is for one that is larger than all the room, while there is no other.
         """
         if self.searches and self.rows + rows > self._limit_rows:
             metrics.SEARCHES_REFUSED.inc()
             raise Overloaded("search", self._retry_after_s(rows))
+
+    @contextmanager
+    def admit(self, rows: int) -> Iterator[Place]:
+        """Hold room for a search that costs `rows`. Raises Overloaded as `check_room` does."""
+        self.check_room(rows)
         if not self.searches:
             self._busy_since_s = self._clock_s()
         metrics.SEARCHES_ADMITTED.inc()

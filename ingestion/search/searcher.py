@@ -62,6 +62,10 @@ class Searcher:
             limit_bytes=settings.search_limit_bytes,
         )
 
+    def check_room(self) -> None:
+        """Raises Overloaded where not even the smallest search would be let in."""
+        self._admission.check_room(rows_of(0, self._settings.search_ann_limit))
+
     async def search(self, collection: str, query: str, top_k: int) -> list[Hit]:
         """The `top_k` best pages of `collection`, best first; an unknown collection has none.
 
