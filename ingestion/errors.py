@@ -252,3 +252,9 @@ class BadMessage(PermanentError):
     """A Kafka record that is not a message of ours."""
 
     code = "bad_message"
+
+
+def not_text(error: UnicodeEncodeError) -> str:
+    """What is wrong with a text that cannot be encoded."""
+    at = error.start
+    return f"U+{ord(error.object[at]):04X} at position {at} is half of a surrogate pair, or a byte that was not UTF-8"

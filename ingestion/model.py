@@ -12,7 +12,7 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ingestion.errors import BadRequest
+from ingestion.errors import BadRequest, not_text
 
 ROWS_PER_PAGE: Final = 2048
 """A patch row's primary key is `page_key * ROWS_PER_PAGE + patch`, so a page holds at most this many vectors."""
@@ -292,10 +292,7 @@ def check_text(text: str, name: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise BadRequest(
-            f"{name} has U+{ord(text[error.start]):04X} at position {error.start}, half of a surrogate pair or a byte "
-            "that is not UTF-8: send valid Unicode"
-        ) from error
+        raise BadRequest(f"{name}: {not_text(error)}") from error
     return text
 
 

@@ -39,9 +39,7 @@ class RefuseWhileFull:
 
 
 def _is_search(scope: Scope) -> bool:
-    return (
-        scope["type"] == "http"
-        and scope["method"] == "POST"
-        and scope["path"].startswith(_COLLECTIONS)
-        and scope["path"].endswith(_SEARCH)
-    )
+    if scope["type"] != "http" or scope["method"] != "POST":
+        return False
+    path: str = scope["path"]
+    return path.startswith(_COLLECTIONS) and path.endswith(_SEARCH)

@@ -38,7 +38,7 @@ class Reranker:
         self._blobs = blobs
         self._computing = computing
         self._budget = ByteBudget(limit_bytes)
-        self._mean_bytes = float(_FIRST_GUESS_BYTES)
+        self._mean_bytes = 0.0
         # The page key is another one after every upload, and within one generation a page of a ready document stays
         # as it is, so that nothing in here is ever out of date.
         self._kept: BoundedCache[_Key, bytes] = BoundedCache(cache_bytes)
@@ -66,7 +66,7 @@ class Reranker:
 
     def _expected_bytes(self, keys: Sequence[_Key]) -> int:
         kept = [blob for key in keys if (blob := self._kept.get(key)) is not None]
-        return sum(map(len, kept)) + int((len(keys) - len(kept)) * self._mean_bytes)
+        return sum(map(len, kept)) + int((len(keys) - len(kept)) * (self._mean_bytes or _FIRST_GUESS_BYTES))
 
     async def _fetch(self, keys: Sequence[_Key]) -> list[bytes]:
         """The blobs of the candidates, those that are not at hand side by side."""
@@ -77,7 +77,7 @@ class Reranker:
         for key, blob in zip(missing, await self._blobs.get_many([name for _, name in missing]), strict=True):
             found[key] = blob
             self._kept.put(key, blob, len(blob))
-            self._mean_bytes += _WEIGHT * (len(blob) - self._mean_bytes)
+            self._mean_bytes += (_WEIGHT if self._mean_bytes else 1) * (len(blob) - self._mean_bytes)
         metrics.PAGE_CACHE_BYTES.set(self._kept.cost)
         return [found[key] for key in keys]
 

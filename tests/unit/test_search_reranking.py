@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -30,9 +31,13 @@ class Shelves:
     def __init__(self, blobs: dict[str, bytes]) -> None:
         self.blobs = blobs
         self.asked: list[str] = []
+        self.open = asyncio.Event()
+        self.open.set()
 
     async def get_many(self, keys: Sequence[str]) -> list[bytes]:
         self.asked += keys
+        if keys:
+            await self.open.wait()
         return [self.blobs[key] for key in keys]
 
 
@@ -101,3 +106,35 @@ async def test_a_blob_that_cannot_be_read_is_named_as_the_cause() -> None:
     blobs.blobs = {key: blob[:-1] for key, blob in blobs.blobs.items()}
     with pytest.raises(WorkerFault, match="vectors cannot be read"):
         await reranker(blobs, cache_bytes=0).rank(QUERY, candidates, FIRST)
+
+
+async def test_reading_holds_no_place_among_those_that_compute() -> None:
+    blobs, candidates = shelved(pages(3, 4, 5, 6))
+    ranks = reranker(blobs, cache_bytes=1_000_000)
+    await ranks.rank(QUERY, candidates[:1], FIRST)
+    blobs.open.clear()
+    reading = [asyncio.create_task(ranks.rank(QUERY, candidates[1:], FIRST)) for _ in range(8)]
+    async with asyncio.timeout(30):
+        assert len(await ranks.rank(QUERY, candidates[:1], FIRST)) == 1
+        blobs.open.set()
+        assert [len(ranked) for ranked in await asyncio.gather(*reading)] == [3] * 8
+
+
+async def test_pages_that_are_read_and_scored_at_a_time_take_so_many_bytes_at_most() -> None:
+    blobs, candidates = shelved(pages(*[600] * 6))
+    page_bytes = len(next(iter(blobs.blobs.values())))
+    ranks = reranker(blobs, limit_bytes=int(2.5 * page_bytes))
+    await ranks.rank(QUERY, candidates[:1], FIRST)  # now it knows what a page takes
+    blobs.open.clear()
+    blobs.asked.clear()
+    tasks = [asyncio.create_task(ranks.rank(QUERY, [page], FIRST)) for page in candidates]
+    async with asyncio.timeout(30):
+        while not blobs.asked:
+            await asyncio.sleep(0)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert 1 <= len(blobs.asked) <= 2
+        tasks[-1].cancel()
+        blobs.open.set()
+        found = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [len(ranked) for ranked in found[:-1]] == [1] * 5
