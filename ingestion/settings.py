@@ -283,6 +283,15 @@ class SearchSettings(_Section):
         description="requests to the ANN index side by side, per process; searches that come meanwhile share the next",
     )
     search_candidates: PositiveInt = Field(128, description="pages reranked with exact MaxSim")
+    search_limit_rows: PositiveInt = Field(
+        204_800,
+        description="rows of the ANN index that searches in flight in a process may ask for together; each asks for "
+        "PAGEMILL_SEARCH_ANN_LIMIT a token of its query and 24 tokens more; what comes on top is answered with 429",
+    )
+    search_limit_bytes: PositiveInt = Field(
+        256 * 1024**2,
+        description="vectors of pages that reranks of a process may hold together, beside the cache; others wait",
+    )
     search_page_cache_bytes: Annotated[int, Field(ge=0)] = Field(
         512 * 1024**2, description="vectors of pages reranked lately that a process keeps in memory; 0: none"
     )

@@ -15,6 +15,7 @@ from starlette.responses import HTMLResponse
 from ingestion.api import documents, events, health, problems, search, upload
 from ingestion.api.auth import KeyFirst, require_key
 from ingestion.api.entities import Entities
+from ingestion.api.refusing import RefuseWhileFull
 from ingestion.api.stopping import AnswerWhenStopped
 from ingestion.api.views import API_PREFIX
 from ingestion.bootstrap import Services
@@ -55,6 +56,8 @@ def create_app(services: Services, searcher: Searcher) -> FastAPI:
     problems.install(app)
     key = services.settings.api.api_key
     api = APIRouter(prefix=API_PREFIX, dependencies=[Depends(require_key(key))])
+    # The last one added is the first to see a request.
+    app.add_middleware(RefuseWhileFull, check_room=searcher.check_room)
     app.add_middleware(KeyFirst, prefix=API_PREFIX, key=key)
     app.add_middleware(AnswerWhenStopped)
     for routes in (upload, documents, events, search):
