@@ -24,7 +24,8 @@ _ENVIRONMENT: Final = {
     "OMP_NUM_THREADS": "1",
     "PYTHONDONTWRITEBYTECODE": "1",
 }
-"""All that a launcher and its children see of the environment."""
+_PASSED_ON: Final = ("LD_LIBRARY_PATH", "FONTCONFIG_FILE", "FONTCONFIG_PATH")
+"""All that a launcher and its children see of the environment: these, and where libraries and fonts are."""
 
 _PROGRAM: Final = (
     "import sys; sys.path[:] = sys.argv[2:]; from ingestion.sandbox.launcher import main; main(int(sys.argv[1]))"
@@ -84,7 +85,7 @@ class Launcher:
                 [sys.executable, "-I", "-S", "-c", _PROGRAM, str(theirs.fileno()), *_import_path()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                env=_ENVIRONMENT,
+                env=_ENVIRONMENT | {name: os.environ[name] for name in _PASSED_ON if name in os.environ},
                 cwd="/",
                 pass_fds=[theirs.fileno()],
             )

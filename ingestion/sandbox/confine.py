@@ -135,7 +135,8 @@ def _common_places() -> tuple[landlock.Place, ...]:
     paths = sysconfig.get_paths()
     python = {paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     packages = {path for path in sys.path if path.endswith(("site-packages", "dist-packages"))}
-    found = (landlock.place(path) for path in (*_SYSTEM_FILES, *sorted(python | packages)))
+    libraries = {path for path in os.environ.get("LD_LIBRARY_PATH", "").split(":") if path}
+    found = (landlock.place(path) for path in (*_SYSTEM_FILES, *sorted(python | packages | libraries)))
     return tuple(place for place in found if place is not None)
 
 
