@@ -20,7 +20,13 @@ class EmbeddingRequest(BaseModel):
     """What OpenAI's clients send, and three fields of our own.
 
     `modality`: images come as data URIs. `input_type`: a query and a page may be embedded differently; an image is
-    always a page. `pooling`: all vectors of an input, or their mean, brought to unit length.
+    always a page.
+
+    `pooling`: "none" returns all vectors of an input. Of MiniLM those are of its own tokens alone: [CLS] and [SEP] are
+    left out, so that their mean is not the published one. "mean" returns one vector of unit length. Of MiniLM it is
+    the published model's: the mean over all tokens, [CLS] and [SEP] included, of a text cut to 256 of them. ColQwen2
+    has no published pooling: there it is the mean of the unit vectors that "none" returns, those of the prompt
+    and of a query's augmentation tokens included.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
