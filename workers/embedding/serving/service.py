@@ -15,6 +15,7 @@ from ingestion.model import ROWS_PER_PAGE, Page, Vectors
 from ingestion.ports import Embedder
 from ingestion.settings import ServingSettings
 from workers.embedding.serving.admission import Lane
+from workers.embedding.serving.bodies import BodyBudget
 from workers.embedding.serving.cache import Values, VectorCache
 from workers.embedding.serving.images import ImageFile, read_image
 from workers.embedding.serving.model import Model
@@ -103,6 +104,7 @@ class EmbeddingService:
         self.model_id = model_id
         self.model = Model(embedder)
         self.settings = settings
+        self.bodies = BodyBudget(settings.embed_bodies_limit_bytes)
         self.cache = cache
         self._dim = embedder.dim
         self._sentence_tokens = self.model.sentence_tokens or _MAX_TEXT_TOKENS
