@@ -194,6 +194,11 @@ class ServingSettings(_Section):
     embed_max_inputs: PositiveInt = Field(64, description="inputs accepted in one request by the embedding service")
     embed_max_input_chars: PositiveInt = Field(200_000, description="characters accepted in one text by it")
     embed_max_body_bytes: PositiveInt = Field(64 * 1024**2, description="largest request body accepted by it")
+    embed_bodies_limit_bytes: PositiveInt = Field(
+        256 * 1024**2,
+        description="bytes of request bodies that may be in flight in it, a quarter of them in bodies of up to 1 MiB; "
+        "what comes on top is answered with 429",
+    )
     embed_max_image_px: PositiveInt = Field(16_777_216, description="pixels accepted in one image by it")
     embed_text_limit_tokens: PositiveInt = Field(
         4096,

@@ -17,7 +17,8 @@ _LATER_S: Final = 5
 
 
 class Refusal(Exception):
-    """An answer other than embeddings. `param` is the field of the request that is to blame."""
+    """An answer other than embeddings. `param` is the field of the request that is to blame; `closes`: the connection
+    is closed after it."""
 
     def __init__(
         self,
@@ -27,16 +28,20 @@ class Refusal(Exception):
         param: str | None = None,
         status: int = 400,
         retry_after_s: int | None = None,
+        closes: bool = False,
     ) -> None:
         super().__init__(message)
         self.code = code
         self.param = param
         self.status = status
         self.retry_after_s = retry_after_s
+        self.closes = closes
 
     def response(self) -> Response:
         error = {"message": str(self), "type": _type_of(self.status), "param": self.param, "code": self.code}
-        headers = {"Retry-After": str(self.retry_after_s)} if self.retry_after_s else None
+        headers = {"Retry-After": str(self.retry_after_s)} if self.retry_after_s else {}
+        if self.closes:
+            headers["Connection"] = "close"
         return Response(orjson.dumps({"error": error}), self.status, headers, JSON)
 
 

@@ -15,6 +15,7 @@ from ingestion.model import ROWS_PER_PAGE, Page, Vectors
 from ingestion.ports import Embedder
 from ingestion.settings import ServingSettings
 from workers.embedding.serving.admission import Lane
+from workers.embedding.serving.bodies import BodyBudget
 from workers.embedding.serving.cache import Values, VectorCache
 from workers.embedding.serving.images import ImageFile, read_image
 from workers.embedding.serving.model import Model
@@ -103,8 +104,10 @@ class EmbeddingService:
         self.model_id = model_id
         self.model = Model(embedder)
         self.settings = settings
+        self.bodies = BodyBudget(settings.embed_bodies_limit_bytes)
         self.cache = cache
         self._dim = embedder.dim
+        self._sentence_tokens = self.model.sentence_tokens or _MAX_TEXT_TOKENS
         self._keys = Keys(embedder.fingerprint)
         self._max_patches = max_patches
         self._image_groups = asyncio.Semaphore(_GROUPS_AT_ONCE)
@@ -160,7 +163,8 @@ class EmbeddingService:
     def _text_input(self, text: str, request: EmbeddingRequest) -> Input:
         tokens = -(-len(text) // _CHARS_PER_TOKEN) + _SPECIAL_TOKENS
         key = self._keys.key("text", request.kind, request.pooling, text.encode())
-        return Input(key, text, min(tokens, _MAX_TEXT_TOKENS))
+        most = self._sentence_tokens if request.pooling == "mean" else _MAX_TEXT_TOKENS
+        return Input(key, text, min(tokens, most))
 
     def _image_inputs(self, request: EmbeddingRequest) -> list[Input]:
         """Blocks: base64, headers and digests of megabytes."""
@@ -205,6 +209,8 @@ class EmbeddingService:
             embedded = await side_by_side(*(self._embed_images(group) for group in groups))
             return [vectors for group in embedded for vectors in group]
         texts = [str(one.content) for one in missing]
+        if request.pooling == "mean" and self.model.sentence_tokens:
+            return await self.model.embed_sentences(texts, urgent=request.kind == "query")
         if request.kind == "query":
             return await self.model.embed_queries(texts)
         return await self.model.embed_pages([Page(1, 0, 0, b"", text) for text in texts])
@@ -245,7 +251,10 @@ def _to_stored(computed: Sequence[Vectors], pooling: Pooling) -> list[bytes]:
 
 
 def _mean(vectors: Vectors) -> Vectors:
-    """(tokens, dim) -> (1, dim) of unit length; of no tokens there is no mean, and no row."""
+    """(tokens, dim) -> (1, dim) of unit length; of no tokens there is no mean, and no row.
+
+    For embedders without a pooling of their own. What one has pooled already stays as it is, up to rounding.
+    """
     if not len(vectors):
         return vectors
     mean: Vectors = vectors.mean(axis=0, keepdims=True)
