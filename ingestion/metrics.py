@@ -65,6 +65,9 @@ COLLECTIONS_CHANGED: Final = Counter(
     "collections that the janitor archived, restored, dropped or thawed, after a crash or because they expired",
     ["action"],
 )
+UNREADABLE: Final = Gauge(
+    "ingestion_unreadable_documents", "documents in states that only a newer release knows, which are left alone"
+)
 FINDINGS: Final = Gauge(
     "ingestion_audit_findings", "mismatches between the stores that the last audit found and left", ["store", "kind"]
 )

@@ -14,12 +14,13 @@ import structlog
 
 from ingestion import metrics
 from ingestion.bootstrap import Services, open_services
-from ingestion.errors import DependencyUnavailable, IngestError
+from ingestion.errors import DependencyUnavailable
 from ingestion.settings import Settings
 from workers.audit.auditor import Auditor
 from workers.audit.finding import STORES, Finding, Kind, TooYoung
 from workers.breaker import Outage
 from workers.collections.wiring import keeper_of, remover_of
+from workers.failure import foreseen
 from workers.health import Health, HealthServer
 from workers.janitor import Janitor
 
@@ -112,8 +113,9 @@ class Repeated:
         except DependencyUnavailable as error:
             self._down(error)
             return False
-        except IngestError as error:
-            log.error("round failed", code=error.code, cause=error.message)
+        except Exception as error:
+            cause = foreseen(error)
+            log.error("round failed", code=cause.code, cause=cause.message, exc_info=error)
             return False
         if self.outage is not None:
             log.info("janitor goes on", dependency=self.outage.dependency)
