@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from typing import Final, Generic, TypeVar
 
-from ingestion.errors import RetryableError
+from ingestion.deadline import limit_s, remaining_s
+from ingestion.errors import DependencyUnavailable, RetryableError
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -21,8 +23,10 @@ class Batches(Generic[K, V]):
     `run` returns, for each item and in order, its result or the exception that is raised to its caller alone.
     """
 
-    def __init__(self, run: Callable[[Sequence[K]], Awaitable[Sequence[V | Exception]]]) -> None:
+    def __init__(self, run: Callable[[Sequence[K]], Awaitable[Sequence[V | Exception]]], *, dependency: str) -> None:
+        """`dependency` is the server that `run` asks."""
         self._run = run
+        self._dependency = dependency
         self._waiting: deque[tuple[K, asyncio.Future[V]]] = deque()
         self._running: asyncio.Task[None] | None = None
 
@@ -31,13 +35,20 @@ class Batches(Generic[K, V]):
 
         Where `run` raises anything but a RetryableError for several items, it is called again for each alone.
 
-        A caller that is cancelled before its batch has begun takes its item along; later the batch goes on.
+        A caller that is cancelled before its batch has begun takes its item along; later the batch goes on. The same
+        holds for a caller whose budget of time ends, which gets DependencyUnavailable.
         """
         future: asyncio.Future[V] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
         if self._running is None or self._running.done():
-            self._running = asyncio.create_task(self._run_all())
-        return await future
+            # The first caller's budget of time is not that of those who share its request, or come after it.
+            self._running = asyncio.create_task(self._run_all(), context=Context())
+        left_s = remaining_s()
+        try:
+            async with asyncio.timeout(None if left_s is None else limit_s(self._dependency, left_s)):
+                return await future
+        except TimeoutError as error:
+            raise DependencyUnavailable(self._dependency, "it did not answer in time") from error
 
     async def _run_all(self) -> None:
         while self._waiting:

@@ -236,6 +236,11 @@ class ApiSettings(_Section):
     max_file_bytes: PositiveInt = Field(2 * 1024**3, description="largest PDF accepted")
     max_pages: PositiveInt = Field(10_000, description="most pages accepted in one PDF")
     max_files_per_upload: PositiveInt = Field(200, description="most files in one upload request")
+    store_budget_s: PositiveFloat = Field(
+        15.0,
+        description="time that the stores may take for showing documents, or for one file of an upload, to which a "
+        "second for each MiB is added; then the answer is 503",
+    )
     spool_dir: Path | None = Field(None, description="where uploads rest while they are checked; the system's default")
     inspect_timeout_s: PositiveFloat = Field(
         30.0, description="CPU seconds for opening a PDF at upload; ten times that by the clock"
@@ -317,8 +322,8 @@ class WorkerSettings(_Section):
     max_attempts: PositiveInt = Field(5, description="attempts after which a document is dead-lettered")
     failure_run_limit: PositiveInt = Field(
         10,
-        description="documents that may fail in a row, for reasons that are not the file's, before a worker stops "
-        "taking jobs until it is restarted",
+        description="documents of several collections that may fail in a row, for reasons that lie in the worker, "
+        "before it stops taking jobs until it is restarted; of one collection alone three times as many",
     )
     max_ahead: PositiveInt = Field(
         1000, description="records of a partition that may be fetched beyond its oldest unfinished one"

@@ -40,6 +40,7 @@ from ingestion.messages import Record, decode_job
 from ingestion.model import Document, IngestJob, Page, PageVectors
 from ingestion.ports import BlobStore, DocumentStore, Embedder, Progress, Renderer
 from workers.claims import Claims, named
+from workers.failure import foreseen
 from workers.lease import Lease
 from workers.room import Room
 from workers.store import PageStore, retrying
@@ -101,6 +102,8 @@ class Pipeline:
         """
         await self.claims.take_back(job.document_id)
         document = await self.documents.get(job.document_id)
+        if document is not None:
+            document.require_readable()
         if document is None or document.attempts + 1 != self.max_attempts:
             return self.room.shared()
         await self.documents.require_claimable(job.document_id)
@@ -121,8 +124,8 @@ class Pipeline:
                     settled = await self._ingest(document, lease)
                 except (DependencyUnavailable, EmbedderNotCurrent, LeaseLost):
                     raise
-                except IngestError as cause:
-                    error = cause
+                except Exception as cause:  # noqa: BLE001 - also what nobody foresaw is this attempt's
+                    error = foreseen(cause)
                     await lease.end()
                     settled = await self.verdicts.decide(document, error)
         except LeaseLost as lost:

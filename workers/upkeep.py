@@ -14,12 +14,13 @@ import structlog
 
 from ingestion import metrics
 from ingestion.bootstrap import Services, open_services
-from ingestion.errors import DependencyUnavailable, IngestError
+from ingestion.errors import DependencyUnavailable
 from ingestion.settings import Settings
 from workers.audit.auditor import Auditor
-from workers.audit.finding import STORES, Finding, Kind
+from workers.audit.finding import STORES, Finding, Kind, TooYoung
 from workers.breaker import Outage
 from workers.collections.wiring import keeper_of, remover_of
+from workers.failure import foreseen
 from workers.health import Health, HealthServer
 from workers.janitor import Janitor
 
@@ -112,8 +113,9 @@ class Repeated:
         except DependencyUnavailable as error:
             self._down(error)
             return False
-        except IngestError as error:
-            log.error("round failed", code=error.code, cause=error.message)
+        except Exception as error:
+            cause = foreseen(error)
+            log.error("round failed", code=cause.code, cause=cause.message, exc_info=error)
             return False
         if self.outage is not None:
             log.info("janitor goes on", dependency=self.outage.dependency)
@@ -129,13 +131,14 @@ class Repeated:
 async def audit(auditor: Auditor) -> None:
     """Compare the stores, delete what is superfluous, and report what is missing."""
     left = {(store, kind): 0 for store in STORES for kind in Kind}
-    async for finding in auditor.findings(repair=True):
+    too_young = TooYoung()
+    async for finding in auditor.findings(repair=True, too_young=too_young):
         _report(finding)
         if not finding.is_repaired:
             left[finding.store, finding.kind] += 1
     for (store, kind), count in left.items():
         metrics.FINDINGS.labels(store, kind).set(count)
-    log.info("audited", mismatches_left=sum(left.values()))
+    log.info("audited", mismatches_left=sum(left.values()), too_young=too_young.objects)
 
 
 def _report(finding: Finding) -> None:

@@ -13,6 +13,9 @@ from urllib.parse import urlsplit
 
 import grpc
 
+from ingestion.adapters.milvus_errors import DEPENDENCY
+from ingestion.deadline import limit_s
+
 if TYPE_CHECKING:
     from pymilvus.grpc_gen.common_pb2 import Status
 
@@ -23,7 +26,10 @@ _SERVICE: Final = "/milvus.proto.milvus.MilvusService/"
 
 
 class Method(Protocol[Request, Answer]):
-    """Sends a request and waits for its answer. Raises grpc.RpcError; the answer's status is the caller's to check."""
+    """Sends a request and waits for its answer, at most `timeout_s`, or what is left of the caller's budget of time.
+
+    Raises grpc.RpcError, DependencyUnavailable where no time is left; the answer's status is the caller's to check.
+    """
 
     def __call__(self, message: Request, *, timeout_s: float) -> Answer: ...
 
@@ -49,7 +55,7 @@ class MilvusChannel:
         send = self._channel.unary_unary(_SERVICE + name, request_serializer=serialize, response_deserializer=parse)
 
         def call(message: Request, *, timeout_s: float) -> Answer:
-            answer: Answer = send(message, timeout=timeout_s, metadata=self._metadata)
+            answer: Answer = send(message, timeout=limit_s(DEPENDENCY, timeout_s), metadata=self._metadata)
             return answer
 
         return call

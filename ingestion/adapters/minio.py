@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import urllib3
 from minio import Minio
@@ -18,6 +18,7 @@ from urllib3.exceptions import HTTPError
 
 from ingestion.adapters.threads import Threads
 from ingestion.concurrency import side_by_side
+from ingestion.deadline import limit_s
 from ingestion.errors import DependencyUnavailable, IngestError, NotFound, WorkerFault
 from ingestion.ports.inventory import BlobEntry
 from ingestion.settings import S3Settings
@@ -26,12 +27,12 @@ T = TypeVar("T")
 
 DEPENDENCY = "s3"
 _CONNECT_TIMEOUT_S: Final = 3.0
-_READ_TIMEOUT_S: Final = 30.0
+_READ_TIMEOUT_S: Final = 20.0
+_CHUNK_BYTES: Final = 256 * 1024
 _LISTED: Final = 1000
 """Keys of one answer to a listing."""
 _UNKNOWN_TIME: Final = datetime.max.replace(tzinfo=UTC)
 """An object that nobody knows the age of is never old."""
-_RETRIES: Final = urllib3.Retry(total=2, backoff_factor=0.2, status_forcelist=(500, 502, 503, 504))
 
 _SERVER_ERROR: Final = 500
 _MISSING: Final = frozenset({"NoSuchKey", "NoSuchObject", "ResourceNotFound"})
@@ -69,20 +70,25 @@ def _status(error: S3Error) -> int:
     return getattr(error.response, "status", 0)
 
 
+class _Pool(urllib3.PoolManager):
+    """Tries each request once, and for as long as the caller's budget lets it."""
+
+    def urlopen(self, method: str, url: str, redirect: bool = True, **options: Any) -> Any:  # type: ignore[override]
+        connect_s, read_s = limit_s(DEPENDENCY, _CONNECT_TIMEOUT_S), limit_s(DEPENDENCY, _READ_TIMEOUT_S)
+        options |= {"timeout": urllib3.Timeout(connect=connect_s, read=read_s), "retries": False}
+        return super().urlopen(method, url, redirect, **options)
+
+
 class MinioBlobStore:
     """BlobStore. At most `s3_concurrency` requests run side by side, over connections that are kept."""
 
     def __init__(self, settings: S3Settings) -> None:
         self._settings = settings
         self._bucket = settings.s3_bucket
-        self._threads = Threads(settings.s3_concurrency, stage="objects")
+        self._threads = Threads(settings.s3_concurrency, stage="objects", dependency=DEPENDENCY)
 
     async def __aenter__(self) -> Self:
-        self._pool = urllib3.PoolManager(
-            maxsize=self._settings.s3_concurrency,
-            timeout=urllib3.Timeout(connect=_CONNECT_TIMEOUT_S, read=_READ_TIMEOUT_S),
-            retries=_RETRIES,
-        )
+        self._pool = _Pool(maxsize=self._settings.s3_concurrency)
         self._client = self._connect(self._settings.s3_endpoint)
         self._signer = self._connect(self._settings.s3_public_endpoint or self._settings.s3_endpoint)
         return self
@@ -138,7 +144,7 @@ class MinioBlobStore:
 
     async def fetch_file(self, key: str, path: Path) -> None:
         # As a write: a cancelled caller may remove the folder that the thread is still writing to.
-        await self._threads.write(_translated(lambda: self._client.fget_object(self._bucket, key, str(path))))
+        await self._threads.write(_translated(lambda: self._fetch(key, path)))
 
     async def list_keys(self, prefix: str) -> list[str]:
         return await self._threads.read(_translated(lambda: self._list(prefix)))
@@ -165,11 +171,22 @@ class MinioBlobStore:
         return url
 
     def _read(self, key: str) -> bytes:
+        return b"".join(self._chunks(key))
+
+    def _fetch(self, key: str, path: Path) -> None:
+        """What an error leaves of the file is overwritten by the next try."""
+        with path.open("wb") as file:
+            for chunk in self._chunks(key):
+                file.write(chunk)
+
+    def _chunks(self, key: str) -> Iterator[bytes]:
+        """The object as it comes. A server that sends a little now and then is given up once the budget is spent."""
         response = self._client.get_object(self._bucket, key)
         try:
             # urllib3 raises IncompleteRead where the body ends before its Content-Length.
-            body: bytes = response.read()
-            return body
+            while chunk := response.read1(_CHUNK_BYTES):
+                yield chunk
+                limit_s(DEPENDENCY, _READ_TIMEOUT_S)
         finally:
             response.close()
             response.release_conn()

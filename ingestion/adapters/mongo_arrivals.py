@@ -14,7 +14,7 @@ from pymongo.errors import BulkWriteError
 
 from ingestion.adapters.mongo_collections import require_active
 from ingestion.adapters.mongo_inventory import PAGE_KEYS
-from ingestion.adapters.mongo_records import document_of, record_of, translated
+from ingestion.adapters.mongo_records import DEPENDENCY, document_of, record_of, translated
 from ingestion.batches import Batches
 from ingestion.errors import BadRequest, CollectionArchived, WorkerFault
 from ingestion.model import Document, DocumentState
@@ -30,11 +30,11 @@ class MongoArrivals:
     _counters: AsyncIOMotorCollection[dict[str, Any]]
 
     def __init__(self) -> None:
-        self._inserts: Batches[Document, bool] = Batches(self._insert_all)
-        self._reservations: Batches[int, int] = Batches(self._reserve_all)
-        self._reads: Batches[str, Document | None] = Batches(self._get_all)
-        self._publications: Batches[Document, None] = Batches(self._mark_all)
-        self._checks: Batches[str, None] = Batches(self._check_all)
+        self._inserts: Batches[Document, bool] = Batches(self._insert_all, dependency=DEPENDENCY)
+        self._reservations: Batches[int, int] = Batches(self._reserve_all, dependency=DEPENDENCY)
+        self._reads: Batches[str, Document | None] = Batches(self._get_all, dependency=DEPENDENCY)
+        self._publications: Batches[Document, None] = Batches(self._mark_all, dependency=DEPENDENCY)
+        self._checks: Batches[str, None] = Batches(self._check_all, dependency=DEPENDENCY)
 
     async def insert(self, document: Document) -> bool:
         return await self._inserts.call(document)

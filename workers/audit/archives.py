@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import groupby
 from typing import Final
 
+import structlog
+
 from ingestion.collection import ARCHIVES_PREFIX, CollectionRecord, CollectionState, archive_prefix, archives_of
-from ingestion.errors import WorkerFault
+from ingestion.errors import BadRecord, NewerRecord, WorkerFault
 from ingestion.ports import BlobStore, DocumentStore
 from ingestion.ports.inventory import BlobEntry
-from workers.audit.finding import Finding, Kind, SecondLook
+from workers.audit.finding import Finding, Kind, SecondLook, TooYoung
 from workers.collections.manifest import read_manifest
+
+log = structlog.get_logger(__name__)
 
 _COMPLETE: Final = (CollectionState.FREEING, CollectionState.ARCHIVED, CollectionState.RESTORING)
 
@@ -28,6 +32,7 @@ class ArchivesAudit:
     blobs: BlobStore
     orphan_grace: timedelta
     repair: bool
+    too_young: TooYoung = field(default_factory=TooYoung)
 
     async def suspects(self, collection: str | None) -> AsyncIterator[SecondLook]:
         records = await self.documents.collection_records()
@@ -38,7 +43,11 @@ class ArchivesAudit:
             entry async for entry in self.blobs.entries(archives_of(collection) if collection else ARCHIVES_PREFIX)
         ]
         for prefix, entries in groupby(listing, lambda entry: _folder_of(entry.key)):
-            if await self._orphans(prefix, list(entries)):
+            folder = list(entries)
+            if not self._are_old(folder):
+                if not await self._is_named(prefix):
+                    self.too_young.note(folder, self.orphan_grace)
+            elif not await self._is_named(prefix):
                 yield partial(self._look_again_at_folder, prefix)
 
     async def _lacks(self, record: CollectionRecord) -> list[str]:
@@ -48,6 +57,8 @@ class ArchivesAudit:
         prefix = archive_prefix(record.name, record.archive.id)
         try:
             manifest = await read_manifest(self.blobs, record, record.archive.id)
+        except NewerRecord:
+            return []
         except WorkerFault as error:
             return [f"{prefix}: {error.message}"]
         there = set(await self.blobs.list_keys(prefix))
@@ -61,14 +72,25 @@ class ArchivesAudit:
         return [Finding("s3", Kind.MISSING, lacking[0], len(lacking), collection=name)]
 
     async def _orphans(self, prefix: str, entries: Sequence[BlobEntry]) -> list[str]:
-        latest = datetime.now(UTC) - self.orphan_grace
-        if not all(entry.modified < latest for entry in entries):
-            return []
-        name = _collection_of(prefix)
-        record = await self.documents.collection(name)
-        if record and record.archive and archive_prefix(name, record.archive.id) == prefix:
+        if not self._are_old(entries) or await self._is_named(prefix):
             return []
         return [entry.key for entry in entries]
+
+    def _are_old(self, entries: Sequence[BlobEntry]) -> bool:
+        latest = datetime.now(UTC) - self.orphan_grace
+        return all(entry.modified < latest for entry in entries)
+
+    async def _is_named(self, prefix: str) -> bool:
+        """Whether the record of its collection names the folder as its archive, or cannot be read."""
+        name = _collection_of(prefix)
+        try:
+            record = await self.documents.collection(name)
+        except BadRecord as error:
+            log.error("not judged", collection=name, cause=error.message)
+            return True
+        if record is not None and not record.state.is_known:
+            return True
+        return bool(record and record.archive and archive_prefix(name, record.archive.id) == prefix)
 
     async def _look_again_at_folder(self, prefix: str) -> list[Finding]:
         """What belongs to no record now will never do: the ids of archives are used once."""

@@ -12,13 +12,19 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+import structlog
+
+from ingestion.errors import BadRecord, DependencyUnavailable
 from ingestion.generations import FIRST
 from ingestion.ports import BlobStore, DocumentStore, VectorStore
 from workers.audit.archives import ArchivesAudit
 from workers.audit.contents import ContentsAudit
-from workers.audit.finding import Finding, SecondLook
+from workers.audit.finding import Finding, SecondLook, TooYoung
 from workers.audit.rows import RowsAudit
 from workers.audit.strays import StrayPagesAudit
+from workers.failure import foreseen
+
+log = structlog.get_logger(__name__)
 
 _SUSPECTS_AT_ONCE: Final = 500
 
@@ -33,13 +39,17 @@ class Auditor:
     orphan_grace_s: float
     settle_s: float
 
-    async def findings(self, *, collection: str | None = None, repair: bool = False) -> AsyncIterator[Finding]:
+    async def findings(
+        self, *, collection: str | None = None, repair: bool = False, too_young: TooYoung | None = None
+    ) -> AsyncIterator[Finding]:
         """What is wrong, of one collection or of all. `repair` deletes what no document refers to.
+
+        `too_young` counts what cannot be judged yet.
 
         Raises DependencyUnavailable. Two audits side by side do no harm, and may both report the same.
         """
         suspects: list[SecondLook] = []
-        async for suspect in self._suspects(collection, repair):
+        async for suspect in self._suspects(collection, repair, too_young or TooYoung()):
             suspects.append(suspect)
             if len(suspects) == _SUSPECTS_AT_ONCE:
                 async for finding in self._look_again(suspects):
@@ -52,16 +62,22 @@ class Auditor:
         if suspects:
             await asyncio.sleep(self.settle_s)
         for look_again in suspects:
-            for finding in await look_again():
+            try:
+                findings = await look_again()
+            except DependencyUnavailable:
+                raise
+            except Exception as error:  # noqa: BLE001 - what cannot be read is neither right nor wrong
+                log.error("not judged", cause=foreseen(error).message)
+                continue
+            for finding in findings:
                 yield finding
 
-    async def _suspects(self, collection: str | None, repair: bool) -> AsyncIterator[SecondLook]:
+    async def _suspects(self, collection: str | None, repair: bool, too_young: TooYoung) -> AsyncIterator[SecondLook]:
         end = await self.documents.next_page_key()
         grace = timedelta(seconds=self.orphan_grace_s)
-        async for suspect in ContentsAudit(self.documents, self.blobs, grace, repair).suspects(collection):
-            yield suspect
-        async for suspect in ArchivesAudit(self.documents, self.blobs, grace, repair).suspects(collection):
-            yield suspect
+        for audit in (ContentsAudit, ArchivesAudit):
+            async for suspect in audit(self.documents, self.blobs, grace, repair, too_young).suspects(collection):
+                yield suspect
         if collection is None:
             async for suspect in StrayPagesAudit(self.documents, repair).suspects():
                 yield suspect
@@ -73,10 +89,13 @@ class Auditor:
 
     async def _generations(self, collection: str) -> list[int]:
         """Those whose rows can be judged: what is leaving is only half there."""
-        bound = await self.documents.binding(collection)
+        try:
+            bound, record = await self.documents.binding(collection), await self.documents.collection(collection)
+        except BadRecord as error:
+            log.error("not judged", collection=collection, cause=error.message)
+            return []
         if bound is None:
             return [FIRST]
-        record = await self.documents.collection(collection)
         if record is not None and record.state.is_under_way:
             return []  # Documents of old page keys, and their rows, come and go.
         return [generation.number for generation in bound.generations if generation not in bound.leaving]
