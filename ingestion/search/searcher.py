@@ -8,14 +8,14 @@ the object store.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from ingestion import metrics
 from ingestion.concurrency import side_by_side
 from ingestion.errors import BadRequest, EmbedderMismatch, IngestError, NotFound, WorkerFault
 from ingestion.generations import Generation
-from ingestion.model import Vectors, check_collection, check_text
+from ingestion.model import PageRecord, Vectors, check_collection, check_text
 from ingestion.ports import BlobStore, DocumentStore, EmbedderChoice, QueryCache, Searchable, VectorStore
 from ingestion.search.admission import Admission, Place, estimated_tokens, rows_of
 from ingestion.search.candidates import Candidate, Candidates, Wanted
@@ -52,12 +52,12 @@ class Searcher:
         self._standing = Standing()
         self._memory = Memory(cache, documents, settings.search_cache_ttl_s)
         self._admission = Admission(settings.search_limit_rows)
-        computing = Computing()
-        index = GatheredSearch(vectors, settings.search_ann_requests, computing)
+        self._computing = Computing()
+        index = GatheredSearch(vectors, settings.search_ann_requests, self._computing)
         self._candidates = Candidates(index, documents, settings.search_ann_limit)
         self._reranker = Reranker(
             blobs,
-            computing,
+            self._computing,
             cache_bytes=settings.search_page_cache_bytes,
             limit_bytes=settings.search_limit_bytes,
         )
@@ -156,19 +156,7 @@ class Searcher:
         """Pages whose records are gone belong to a document that is being deleted."""
         with metrics.SEARCH.labels("texts").time():
             records = await self._documents.pages_by_key([page.page_key for page, _ in ranked], with_text=True)
-        return [
-            Found(
-                document_id=page.document.id,
-                page_key=page.page_key,
-                page=page.page_number,
-                filename=page.document.filename,
-                score=score,
-                image_key=record.image_key,
-                snippet=snippet(record.text, query),
-            )
-            for page, score in ranked
-            if (record := records.get(page.page_key)) is not None
-        ]
+            return await self._computing.run(_shown, query, ranked, records)
 
     async def _hits(self, found: Sequence[Found]) -> list[Hit]:
         expires_s = self._settings.image_url_expires_s
@@ -177,3 +165,20 @@ class Searcher:
             Hit(one.document_id, one.filename, one.page, one.score, address, one.snippet)
             for one, address in zip(found, addresses, strict=True)
         ]
+
+
+def _shown(query: str, ranked: Sequence[tuple[Candidate, float]], records: Mapping[int, PageRecord]) -> list[Found]:
+    """Looks through the whole text of each page, which may be 100,000 characters."""
+    return [
+        Found(
+            document_id=page.document.id,
+            page_key=page.page_key,
+            page=page.page_number,
+            filename=page.document.filename,
+            score=score,
+            image_key=record.image_key,
+            snippet=snippet(record.text, query),
+        )
+        for page, score in ranked
+        if (record := records.get(page.page_key)) is not None
+    ]

@@ -17,6 +17,7 @@ from ingestion.adapters.milvus import MilvusVectorStore, index_name
 from ingestion.errors import DependencyUnavailable, EmbedderMismatch, IndexUnsupported, IngestError, WorkerFault
 from ingestion.model import ROWS_PER_PAGE, Page, PageVectors, Vectors
 from ingestion.settings import MilvusSettings, Settings
+from tests.chaos.proxy import Proxies
 from tests.nearest import rows_of
 
 DEADLINE_S = 40.0
@@ -110,6 +111,25 @@ async def test_scores_are_inner_products_best_first(store: MilvusVectorStore, ow
     for token, hits in zip(query, rows_of(await store.search(own_collection, query, 10)), strict=True):
         assert {page_key for page_key, _ in hits} == {7}
         np.testing.assert_allclose([score for _, score in hits], np.sort(rows @ token)[::-1][:10], atol=1e-5)
+
+
+async def test_an_answer_holds_keys_and_scores_and_nothing_else_of_a_row(
+    store: MilvusVectorStore, own_collection: str, milvus: MilvusSettings
+) -> None:
+    dim, tokens, limit = 384, 4, 50
+    await store.ensure(own_collection, dim)
+    await store.upsert(own_collection, [page_of(1, unit_rows(200, dim, seed=1))])
+    with Proxies() as proxies:
+        proxy = proxies.to(milvus.milvus_uri.removeprefix("http://"))
+        behind = milvus.model_copy(update={"milvus_uri": f"http://{proxy.address}"})
+        async with MilvusVectorStore(behind) as watched:
+            await watched.search(own_collection, unit_rows(1, dim), 1)  # connects, and has what it needs to know
+            before = proxy.sent_bytes
+            found = await watched.search(own_collection, unit_rows(tokens, dim, seed=2), limit)
+            sent_bytes = proxy.sent_bytes - before
+    assert len(found.page_keys) == tokens * limit
+    # A vector is 1,536 bytes. A key, a page key and a score take at most 24 of them, and a request has its own few.
+    assert sent_bytes <= 24 * tokens * limit + 2_000
 
 
 async def test_rows_are_read_back_bit_by_bit_and_in_order(store: MilvusVectorStore, first_key: int) -> None:

@@ -15,7 +15,7 @@ from ingestion.errors import BadRequest, DependencyUnavailable, Overloaded
 from ingestion.generations import Binding, Generation
 from ingestion.model import Document, DocumentState, PageRecord, Vectors
 from ingestion.ports import Neighbours, Searchable
-from ingestion.search import Searcher, gathering, reranking
+from ingestion.search import Searcher, gathering, reranking, searcher
 from ingestion.search.admission import Admission, estimated_tokens, rows_of
 from ingestion.settings import SearchSettings
 from ingestion.vectors import encode_blob
@@ -111,47 +111,47 @@ async def all_of(tasks: Sequence[Awaitable[Any]]) -> list[Any]:
         return await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def one(searcher: Searcher, collection: str = "c") -> asyncio.Task[Any]:
-    return asyncio.create_task(searcher.search(collection, "one search", 5))
+def one(searching: Searcher, collection: str = "c") -> asyncio.Task[Any]:
+    return asyncio.create_task(searching.search(collection, "one search", 5))
 
 
 @pytest.mark.parametrize("closed", ["embedder", "index", "blobs"])
 async def test_whatever_is_slow_only_so_many_searches_wait_for_it(world: World, closed: str) -> None:
     world.gates[closed].clear()
-    searcher = world.searcher()
-    first = [one(searcher) for _ in range(3)]
-    refused = await all_of([one(searcher) for _ in range(200)])
+    searching = world.searcher()
+    first = [one(searching) for _ in range(3)]
+    refused = await all_of([one(searching) for _ in range(200)])
     assert {type(error) for error in refused} == {Overloaded}
     assert {error.retry_after_s for error in refused} == {1}
     assert world.under_way[closed] <= 3
     world.gates[closed].set()
     assert [len(hits) for hits in await all_of(first)] == [5, 5, 5]
-    assert len(await one(searcher)) == 5
+    assert len(await one(searching)) == 5
 
 
 async def test_a_caller_that_leaves_frees_its_place(world: World) -> None:
     world.gates["index"].clear()
-    searcher = world.searcher()
-    waiting = [one(searcher) for _ in range(3)]
+    searching = world.searcher()
+    waiting = [one(searching) for _ in range(3)]
     await settled(lambda: world.under_way["index"] == 1)
     with pytest.raises(Overloaded):
-        searcher.check_room()
+        searching.check_room()
     for task in waiting:
         task.cancel()
     await all_of(waiting)
-    searcher.check_room()
+    searching.check_room()
     world.gates["index"].set()
-    assert len(await one(searcher)) == 5
+    assert len(await one(searching)) == 5
 
 
 async def test_a_search_that_fails_frees_its_place(world: World) -> None:
-    searcher = world.searcher(limit_rows=ONE)
+    searching = world.searcher(limit_rows=ONE)
     world.fault = DependencyUnavailable("milvus", "down")
     for _ in range(3):
         with pytest.raises(DependencyUnavailable):
-            await one(searcher)
+            await one(searching)
     world.fault = None
-    assert len(await one(searcher)) == 5
+    assert len(await one(searching)) == 5
 
 
 async def test_an_embedder_that_is_full_makes_the_search_say_when_to_come_back(world: World) -> None:
@@ -164,14 +164,14 @@ async def test_an_embedder_that_is_full_makes_the_search_say_when_to_come_back(w
 async def test_a_query_that_turns_out_to_be_longer_takes_the_room_of_others(world: World) -> None:
     world.gates["index"].clear()
     world.tokens = 1000
-    searcher = world.searcher()
-    long = one(searcher)
+    searching = world.searcher()
+    long = one(searching)
     await settled(lambda: world.under_way["index"] == 1)
     with pytest.raises(Overloaded):
-        await one(searcher)
+        await one(searching)
     world.gates["index"].set()
     await long
-    assert len(await one(searcher)) == 5
+    assert len(await one(searching)) == 5
 
 
 async def test_what_is_computed_for_a_search_is_not_computed_on_the_event_loop(
@@ -186,11 +186,17 @@ async def test_what_is_computed_for_a_search_is_not_computed_on_the_event_loop(
 
         return noted
 
-    for module, name in ((gathering, "page_scores"), (gathering, "combined"), (reranking, "maxsim_of_blobs")):
+    heavy = (
+        (gathering, "page_scores"),
+        (gathering, "combined"),
+        (reranking, "maxsim_of_blobs"),
+        (searcher, "snippet"),
+    )
+    for module, name in heavy:
         monkeypatch.setattr(module, name, noting(name, getattr(module, name)))
     monkeypatch.setattr(gathering, "MOST_ROWS", LIMIT)  # so that a query is asked for in parts
     await one(world.searcher())
-    assert set(threads) == {"page_scores", "combined", "maxsim_of_blobs"}
+    assert set(threads) == {name for _, name in heavy}
     assert all(threading.get_ident() not in used for used in threads.values())
 
 
