@@ -38,6 +38,16 @@ class DependencyUnavailable(RetryableError):
         self.dependency = dependency
 
 
+class Overloaded(RetryableError):
+    """More is being worked on than is let in at a time; the same call may be made again when it says."""
+
+    code = "overloaded"
+
+    def __init__(self, what: str, retry_after_s: int, *, stage: str | None = None) -> None:
+        super().__init__(f"{what} is busy; try again in {retry_after_s} s", stage=stage)
+        self.retry_after_s = retry_after_s
+
+
 class LeaseHeld(RetryableError):
     """Another worker holds the document; `retry_in_s` is what is left of its lease."""
 
@@ -64,6 +74,12 @@ class WorkerFault(RetryableError):
     """A step failed for a reason that is neither the file's nor a known server's."""
 
     code = "internal"
+
+
+class ChildStalled(RetryableError):
+    """A process that reads PDFs ran out of time before its CPU time: the machine has too much to do, or hangs."""
+
+    code = "child_stalled"
 
 
 class DeviceMemoryExhausted(RetryableError):
@@ -248,3 +264,9 @@ class BadMessage(PermanentError):
     """A Kafka record that is not a message of ours."""
 
     code = "bad_message"
+
+
+def not_text(error: UnicodeEncodeError) -> str:
+    """What is wrong with a text that cannot be encoded."""
+    at = error.start
+    return f"U+{ord(error.object[at]):04X} at position {at} is half of a surrogate pair, or a byte that was not UTF-8"

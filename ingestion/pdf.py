@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import pypdfium2
 from pypdfium2.raw import FPDF_ERR_PASSWORD, FPDF_ERR_SECURITY, FPDF_CloseDocument, FPDF_LoadDocument
@@ -36,10 +36,10 @@ class PdfInfo:
 async def inspect_pdf(sandbox: Sandbox, path: Path, *, max_pages: int, timeout_s: float) -> PdfInfo:
     """Check that a renderer will be able to work on `path`: it opens, and its first page loads.
 
-    Raises EmptyFile, NotAPdf, EncryptedPdf, CorruptPdf, NoPages, TooManyPages.
+    Raises EmptyFile, NotAPdf, EncryptedPdf, CorruptPdf, NoPages, TooManyPages, ChildStalled.
     """
     _check_header(path)
-    info = await run_on_pdf(sandbox, read_info, path, timeout_s=timeout_s)
+    info = await run_on_pdf(sandbox, read_info, path, timeout_s=timeout_s, keep=False)
     _check_count(info.pages, max_pages)
     return info
 
@@ -58,19 +58,26 @@ def check_magic(head: bytes) -> None:
         raise NotAPdf(f"not a PDF: the first {MAGIC_WITHIN_BYTES} bytes hold no {MAGIC.decode()!r}")
 
 
-async def run_on_pdf(sandbox: Sandbox, function: Callable[..., T], path: Path, *args: object, timeout_s: float) -> T:
+async def run_on_pdf(
+    sandbox: Sandbox, function: Callable[..., T], path: Path, *args: object, timeout_s: float, keep: bool = True
+) -> T:
     """Call `function(str(path), *args)` in a child.
 
-    A file that twice kills its reader, or holds it up, is CorruptPdf.
+    `timeout_s` is CPU time. `keep`: more calls for the file will come.
+
+    A file that twice kills its reader, or takes longer, is CorruptPdf. Raises ChildStalled where the machine is too
+    busy to tell.
     """
+    name = os.path.abspath(path)  # noqa: ASYNC240, PTH100 - asks no file system; the child runs in another folder
+    limits: dict[str, Any] = {"timeout_s": timeout_s, "file": path, "keep": keep}
     try:
         try:
-            return await sandbox.run(function, str(path), *args, timeout_s=timeout_s)
+            return await sandbox.run(function, name, *args, **limits)
         except ChildCrashed:
-            # Children are reused: this one may have been dead before it was given the file.
-            return await sandbox.run(function, str(path), *args, timeout_s=timeout_s)
+            # A child may have died of something that the file has no part in.
+            return await sandbox.run(function, name, *args, **limits)
     except ChildTimeout as error:
-        raise CorruptPdf(f"the PDF could not be read within {timeout_s:g} s") from error
+        raise CorruptPdf(f"the PDF could not be read within {timeout_s:g} s of CPU time") from error
     except ChildCrashed as error:
         raise CorruptPdf(f"the PDF crashed its reader: {error}") from error
 

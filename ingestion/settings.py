@@ -117,7 +117,9 @@ class RenderSettings(_Section):
         16_000_000, description="pixels of one page image at most; larger pages are drawn at a lower DPI"
     )
     render_window_pages: PositiveInt = Field(8, description="pages rendered, embedded and stored together")
-    render_timeout_s: PositiveFloat = Field(60.0, description="limit for rendering one page")
+    render_timeout_s: PositiveFloat = Field(
+        60.0, description="CPU seconds for drawing one page; ten times that by the clock"
+    )
     render_processes: PositiveInt = Field(2, description="render child processes per worker")
     render_memory_bytes: PositiveInt = Field(2 * 1024**3, description="address space of a render child")
     image_format: Literal["auto", "webp", "png", "jpeg"] = Field(
@@ -230,7 +232,9 @@ class ApiSettings(_Section):
     max_pages: PositiveInt = Field(10_000, description="most pages accepted in one PDF")
     max_files_per_upload: PositiveInt = Field(200, description="most files in one upload request")
     spool_dir: Path | None = Field(None, description="where uploads rest while they are checked; the system's default")
-    inspect_timeout_s: PositiveFloat = Field(30.0, description="limit for opening a PDF at upload")
+    inspect_timeout_s: PositiveFloat = Field(
+        30.0, description="CPU seconds for opening a PDF at upload; ten times that by the clock"
+    )
     inspect_processes: PositiveInt = Field(2, description="child processes of the API that open uploaded PDFs")
 
 
@@ -279,6 +283,15 @@ class SearchSettings(_Section):
         description="requests to the ANN index side by side, per process; searches that come meanwhile share the next",
     )
     search_candidates: PositiveInt = Field(128, description="pages reranked with exact MaxSim")
+    search_limit_rows: PositiveInt = Field(
+        204_800,
+        description="rows of the ANN index that searches in flight in a process may ask for together; each asks for "
+        "PAGEMILL_SEARCH_ANN_LIMIT a token of its query and 24 tokens more; what comes on top is answered with 429",
+    )
+    search_limit_bytes: PositiveInt = Field(
+        256 * 1024**2,
+        description="vectors of pages that reranks of a process may hold together, beside the cache; others wait",
+    )
     search_page_cache_bytes: Annotated[int, Field(ge=0)] = Field(
         512 * 1024**2, description="vectors of pages reranked lately that a process keeps in memory; 0: none"
     )

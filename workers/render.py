@@ -30,14 +30,12 @@ from ingestion.settings import RenderSettings
 from workers import poppler
 from workers.dpi import PagePlan, document_dpi, plan_page
 from workers.drawing import Drawing, DrawingOrder, DrawnPage, Engine, draw
+from workers.drawn import check, most_bytes
 
 log = structlog.get_logger(__name__)
 
 _WINDOWS_AHEAD: Final = 2
 """Windows of one document that are drawn side by side, where there are children free."""
-
-_CHILD_START_S: Final = 5.0
-"""On top of the render timeout: a fresh child first has to import what it works with."""
 
 
 def engines(renderer: str) -> tuple[Engine, ...]:
@@ -68,7 +66,7 @@ class PdfRenderer:
         self._sandbox = Sandbox(processes=settings.render_processes, memory_bytes=settings.render_memory_bytes)
 
     async def open(self, path: Path, *, pixels: bool) -> PdfPageSource:
-        timeout_s = self._settings.render_timeout_s + _CHILD_START_S
+        timeout_s = self._settings.render_timeout_s
         sizes_pt = await measure_pdf(self._sandbox, path, max_pages=self._max_pages, timeout_s=timeout_s)
         return PdfPageSource(path, sizes_pt, self._settings, self._sandbox, self._engines, with_pixels=pixels)
 
@@ -126,19 +124,20 @@ class PdfPageSource:
         drawn: dict[int, DrawnPage] = {}
         # Where the whole window comes to nothing, drawing its pages one by one shows which of them is to blame. That
         # is a second chance as well: a child may have died of something that no page had a part in.
-        with suppress(ChildTimeout, ChildCrashed, poppler.PopplerTimeout):
+        with suppress(ChildTimeout, ChildCrashed):
             drawn = (await self._draw(plans, self._engines[0])).pages
         return [_page(plan.number, drawn.get(plan.number) or await self._draw_alone(plan)) for plan in plans]
 
     async def _draw_alone(self, plan: PagePlan) -> DrawnPage:
-        """Raises PageRenderFailed or RenderTimeout once every engine has failed on the page."""
+        """Raises PageRenderFailed or RenderTimeout once every engine has failed on the page, and ChildStalled where
+        the machine is too busy to tell."""
         causes: list[str] = []
         timeouts = 0
         for engine in self._engines:
             try:
                 drawing = await self._draw([plan], engine)
-            except (ChildTimeout, poppler.PopplerTimeout):
-                causes.append(f"{engine}: not done within {self._settings.render_timeout_s:g} s")
+            except ChildTimeout:
+                causes.append(f"{engine}: not done within {self._settings.render_timeout_s:g} s of CPU time")
                 timeouts += 1
             except ChildCrashed as error:
                 causes.append(f"{engine}: {error}")
@@ -153,16 +152,23 @@ class PdfPageSource:
     async def _draw(self, plans: Sequence[PagePlan], engine: Engine) -> Drawing:
         settings = self._settings
         order = DrawingOrder(
-            path=str(self._path),
+            path=str(self._path.absolute()),
             pages=tuple(plans),
             engine=engine,
-            timeout_s=settings.render_timeout_s,
             image_format=settings.image_format,
             image_quality=settings.image_quality,
             max_text_chars=settings.max_text_chars,
             with_pixels=self._with_pixels,
         )
-        drawing = await self._sandbox.run(draw, order, timeout_s=settings.render_timeout_s + _CHILD_START_S)
+        answer = await self._sandbox.run(
+            draw,
+            order,
+            timeout_s=settings.render_timeout_s,
+            file=order.path,
+            answer_bytes=most_bytes(order),
+            programs=poppler.programs(order.path) if engine == "poppler" else None,
+        )
+        drawing = check(answer, order)
         for stage, cpu_s in drawing.cpu_s.items():
             metrics.STAGE_CPU.labels(stage).inc(cpu_s)
         return drawing

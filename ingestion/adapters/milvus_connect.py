@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from ingestion.adapters.milvus_rows import RowWriter
+from ingestion.adapters.milvus_search import RowSearcher
 from ingestion.settings import MilvusSettings
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ _KEEPALIVE_MS: Final = 330_000
 and pymilvus would ping every ten seconds."""
 _RECONNECT_MS: Final = 2_000
 """By default gRPC waits up to two minutes before it tries a server again that was down."""
+_OPTIONS: Final = (("grpc.keepalive_time_ms", _KEEPALIVE_MS), ("grpc.max_reconnect_backoff_ms", _RECONNECT_MS))
 
 
 def connect(settings: MilvusSettings) -> MilvusClient:
@@ -34,8 +36,9 @@ def connect(settings: MilvusSettings) -> MilvusClient:
 
 def open_writer(settings: MilvusSettings) -> RowWriter:
     """Connects at its first request."""
-    return RowWriter(
-        settings.milvus_uri,
-        settings.milvus_token.get_secret_value(),
-        (("grpc.keepalive_time_ms", _KEEPALIVE_MS), ("grpc.max_reconnect_backoff_ms", _RECONNECT_MS)),
-    )
+    return RowWriter(settings.milvus_uri, settings.milvus_token.get_secret_value(), _OPTIONS)
+
+
+def open_searcher(settings: MilvusSettings) -> RowSearcher:
+    """Connects at its first request."""
+    return RowSearcher(settings.milvus_uri, settings.milvus_token.get_secret_value(), _OPTIONS)

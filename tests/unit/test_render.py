@@ -209,8 +209,10 @@ async def test_a_page_that_takes_too_long_is_named_and_leaves_no_process(stored:
 @needs_poppler
 async def test_poppler_dies_with_the_child_that_runs_it(stored: Store) -> None:
     path = stored(pdfs.make_pdf([pdfs.slow_page()]))
-    order = DrawingOrder(str(path), (plan_page(1, *pdfs.A4_PT, 200, 10**7),), "poppler", 60, "webp", 85, 1000, False)
-    drawing = asyncio.create_task(Sandbox(processes=1, memory_bytes=2 * 1024**3).run(draw, order, timeout_s=60))
+    order = DrawingOrder(str(path), (plan_page(1, *pdfs.A4_PT, 200, 10**7),), "poppler", "webp", 85, 1000, False)
+    sandbox = Sandbox(processes=1, memory_bytes=2 * 1024**3)
+    call = sandbox.run(draw, order, timeout_s=60, file=path, programs=poppler.programs(str(path)))
+    drawing = asyncio.create_task(call)
     await asyncio.to_thread(wait_until, lambda: [p for p in processes_on(path) if p.name() == "pdftoppm"], 20)
     drawing.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -109,7 +109,11 @@ async def test_readiness_names_what_is_down_and_since_when(
     assert second["dependencies"]["redis"]["since"] == first["dependencies"]["redis"]["since"]
 
 
-@pytest.mark.parametrize(("key", "status", "most_bytes"), [(KEY, 413, 1_000_000), (None, 401, 0), ("wrong", 401, 0)])
+@pytest.mark.parametrize(
+    ("key", "status", "most_bytes"),
+    [(KEY, 413, 1_000_000), (None, 401, 0), ("wrong", 401, 0)],
+    ids=["right", "none", "wrong"],
+)
 async def test_a_body_that_is_not_wanted_is_not_read(
     app: FastAPI, collection: str, key: str | None, status: int, most_bytes: int
 ) -> None:
