@@ -178,6 +178,15 @@ async def test_an_answer_before_the_body_ends_the_connection_and_the_rest_is_not
         assert peer.sent_bytes < TAKEN_BYTES
 
 
+async def test_who_sends_a_body_before_reading_the_answer_is_not_cut_off_at_once() -> None:
+    async with served() as server, server.connected() as peer:
+        await peer.say(b"POST /refuse HTTP/1.1\r\nContent-Length: 4194304\r\n\r\n")
+        await eventually(lambda: server.app.calls)
+        assert all([await peer.say(b"x" * 65_536) for _ in range(64)])
+        assert (await peer.answer()).status == 401
+        assert await peer.is_closed()
+
+
 async def test_a_connection_that_has_had_its_last_answer_goes_even_if_the_other_side_stays() -> None:
     async with served() as server, server.connected() as peer:
         await peer.say(b"POST /refuse HTTP/1.1\r\nContent-Length: 1000000000\r\n\r\n")
