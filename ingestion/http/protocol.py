@@ -145,14 +145,14 @@ class LimitedProtocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, self._exchange)
 
     def on_response_complete(self) -> None:
-        """Instead of uvicorn's, which arms a timer for each answer and goes on reading a body that is not wanted."""
+        """Instead of uvicorn's, which arms a timer for each answer. `tick` looks after idle connections."""
         self.server_state.total_requests += 1
         if self._wire.is_closing():
             return
         self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
-        elif self._deaf or (self.cycle.response_complete and self.cycle.more_body):
+        elif self._deaf:
             self._end()
         else:
             self._head_s = 0.0

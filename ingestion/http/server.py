@@ -63,13 +63,16 @@ class HttpServer:
 
     async def run(self, sockets: list[socket.socket] | None = None, *, with_signals: bool = True) -> None:
         """Serve until stopped. Waits for requests that are being answered, `grace_s` at most."""
-        asyncio.get_running_loop().set_exception_handler(_AcceptErrors())
+        loop = asyncio.get_running_loop()
+        handler = loop.get_exception_handler()
+        loop.set_exception_handler(_AcceptErrors())
         ticking = asyncio.create_task(self._tick())
         ticking.add_done_callback(self._stop_without_limits)
         try:
             await (self.server.serve(sockets) if with_signals else self.server._serve(sockets))
         finally:
             ticking.cancel()
+            loop.set_exception_handler(handler)
 
     async def _tick(self) -> None:
         before_s = time.monotonic()

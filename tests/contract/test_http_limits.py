@@ -156,7 +156,7 @@ async def test_an_answer_that_is_taken_slowly_arrives() -> None:
         while taken < 65_536_000:
             await eventually(lambda: server.unsent() or server.app.sent_bytes == 65_536_000)
             server.pass_time(20)
-            taken += await peer.take(8 * 1024**2)
+            taken += await peer.take(min(8 * 1024**2, 65_536_000 - taken))
 
 
 async def test_a_request_that_is_worked_on_has_all_the_time_it_needs() -> None:
@@ -176,6 +176,15 @@ async def test_an_answer_before_the_body_ends_the_connection_and_the_rest_is_not
         while peer.sent_bytes <= TAKEN_BYTES and await peer.say(b"x" * 65_536):
             pass
         assert peer.sent_bytes < TAKEN_BYTES
+
+
+async def test_who_sends_a_body_before_reading_the_answer_is_not_cut_off_at_once() -> None:
+    async with served() as server, server.connected() as peer:
+        await peer.say(b"POST /refuse HTTP/1.1\r\nContent-Length: 4194304\r\n\r\n")
+        await eventually(lambda: server.app.calls)
+        assert all([await peer.say(b"x" * 65_536) for _ in range(64)])
+        assert (await peer.answer()).status == 401
+        assert await peer.is_closed()
 
 
 async def test_a_connection_that_has_had_its_last_answer_goes_even_if_the_other_side_stays() -> None:
@@ -297,3 +306,68 @@ async def test_every_request_is_one_line_in_the_log() -> None:
         ("info", "GET", "/flood", 200),
     ]
     assert all(line["sent_bytes"] > 0 and line["seconds"] >= 0 for line in lines)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(256)),
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /\xff\xfe HTTP/1.1\r\n\r\n",
+        b"GET http://[::1 HTTP/1.1\r\n\r\n",
+        b"CONNECT somewhere:443 HTTP/1.1\r\n\r\n",
+        b"POST /echo HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n123456",
+        b"POST /echo HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST /echo HTTP/1.1\r\nContent-Length: -5\r\n\r\n",
+        b"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nnot a size\r\n",
+        b"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n",
+        b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\x00: x\r\n\r\n",
+    ],
+)
+async def test_what_is_no_http_is_refused_and_disturbs_nothing(said: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    async with served() as server, server.connected() as peer:
+        await peer.say(said)
+        answer = await peer.answer()
+        assert (answer.status, answer.is_last) == (400, True)
+        assert await peer.is_closed()
+        await still_serves(server)
+    assert [record for record in caplog.records if record.levelname in ("ERROR", "WARNING")] == []
+
+
+@pytest.mark.parametrize("protocol", [b"h2c", b"websocket"])
+async def test_another_protocol_is_offered_in_vain(protocol: bytes) -> None:
+    async with served() as server, server.connected() as peer:
+        head = b"GET /some HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: %s\r\n\r\n" % protocol
+        await peer.say(head + b"something else")
+        answer = await peer.answer()
+        assert (answer.status, answer.is_last) == (200, True)
+        assert await peer.is_closed()
+
+
+async def test_a_request_in_single_bytes_is_answered() -> None:
+    async with served() as server, server.connected() as peer:
+        for byte in POST + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n":
+            await peer.say(bytes((byte,)))
+            await asyncio.sleep(0)
+        assert (await peer.answer()).body == b"/echo 3"
+
+
+async def test_a_malformed_request_behind_another_leaves_that_ones_answer_whole() -> None:
+    async with served() as server, server.connected() as peer:
+        await peer.say(b"GET /hold HTTP/1.1\r\n\r\n" + b"\x00\x01no http\r\n\r\n")
+        await eventually(lambda: server.app.calls)
+        server.app.may_go.set()
+        answer = await peer.answer()
+        assert (answer.status, answer.body) == (200, b"/hold 0")
+        assert await peer.is_closed()
+
+
+async def test_a_caller_that_leaves_is_noticed_while_its_body_is_awaited() -> None:
+    async with served() as server:
+        async with server.connected() as peer:
+            await peer.say(POST + b"Content-Length: 100\r\n\r\nabc")
+            await eventually(lambda: server.app.read_bytes == 3)
+        await eventually(lambda: server.app.left == 1)
+        assert not len(server.server.connections)

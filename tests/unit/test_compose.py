@@ -284,3 +284,14 @@ def test_topics_are_made_by_pagemill_alone(monkeypatch: pytest.MonkeyPatch) -> N
     assert kafka["KAFKA_AUTO_CREATE_TOPICS_ENABLE"] == "false"
     assert settings_of("init", monkeypatch).kafka.kafka_replication == 1
     assert kafka["KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR"] == "1"
+
+
+def test_nginx_gives_up_idle_connections_before_the_service_does_and_as_slow_heads() -> None:
+    http = Settings().http
+    conf = (ROOT / "deploy/nginx/embedder.conf").read_text()
+    [upstream_s] = re.findall(r"upstream embedder \{.*?keepalive_timeout (\d+)s;", conf, re.DOTALL)
+    [header_s] = re.findall(r"client_header_timeout (\d+)s;", conf)
+    [keepalive] = re.findall(r"keepalive (\d+);", conf)
+    assert int(upstream_s) < http.http_keep_alive_s
+    assert int(header_s) == http.http_header_timeout_s
+    assert int(keepalive) < http.http_max_connections / 2

@@ -156,7 +156,7 @@ def test_a_large_piece_wins_back_no_more_than_the_whole_allowance() -> None:
     assert allowance.spend(1, 0)
 
 
-@given(st.lists(st.integers(1, 65_536), max_size=50), st.integers(16, 4096))
+@given(st.lists(st.integers(1, 65_536), max_size=50), st.integers(20, 4096))
 def test_ordinary_chunks_are_always_admitted(pieces: list[int], chunk_bytes: int) -> None:
     framing = Framing()
     for data in pieces:
