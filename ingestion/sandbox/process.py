@@ -148,6 +148,7 @@ class Child:
             raise ChildCrashed(f"the process running {name} does not keep to the protocol: {error}") from error
         finally:
             talk.cancel()
+            await asyncio.gather(talk, return_exceptions=True)
 
     async def end(self) -> None:
         """Kill it, and the program that runs for it. A second call does nothing."""
