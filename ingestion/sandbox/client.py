@@ -88,6 +88,7 @@ class Launcher:
                 env=_ENVIRONMENT | {name: os.environ[name] for name in _PASSED_ON if name in os.environ},
                 cwd="/",
                 pass_fds=[theirs.fileno()],
+                start_new_session=True,  # Ctrl-C is for the parent, which may have documents to finish
             )
 
     def close(self) -> None:

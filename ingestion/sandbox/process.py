@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from math import ceil
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from ingestion.errors import ChildStalled, WorkerFault
@@ -20,8 +21,28 @@ from ingestion.sandbox.frames import BadFrame
 
 _STDERR_BYTES: Final = 4096
 _SHORTEST_LOOK_S: Final = 0.02
-_MOST_PROGRAMS: Final = 64
+_MOST_PROGRAMS: Final = 1000
 """Started for one call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The file that a child is for, as it was when the child was made: another one of its name is another file."""
+
+    path: str
+    identity: tuple[int, ...] = ()
+
+    @classmethod
+    def at(cls, path: str | Path | None) -> Subject:
+        """For None, no file."""
+        if path is None:
+            return cls("")
+        real = os.path.realpath(path)
+        try:
+            status = os.stat(real)  # noqa: PTH116 - as the kernel is told it
+        except OSError:  # the function will say so
+            return cls(real)
+        return cls(real, (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +67,9 @@ class Child:
     """A process for one file. After any error of `call` it is of no more use."""
 
     def __init__(
-        self, launcher: Launcher, limits: Limits, pid: int, calls: socket.socket, stderr: _Descriptor
+        self, launcher: Launcher, subject: Subject, limits: Limits, pid: int, calls: socket.socket, stderr: _Descriptor
     ) -> None:
+        self.subject = subject
         self.limits = limits
         self.pid = pid
         self._launcher = launcher
@@ -61,8 +83,9 @@ class Child:
         self._is_buried = False
 
     @classmethod
-    async def start(cls, launcher: Launcher, limits: Limits) -> Child:
-        """Raises WorkerFault."""
+    async def start(cls, launcher: Launcher, subject: Subject, *, memory_bytes: int, cpu_s: int) -> Child:
+        """`cpu_s` is for its life. Raises WorkerFault."""
+        limits = Limits(memory_bytes, cpu_s, subject.path)
         calls, theirs = socket.socketpair()
         read, write = os.pipe()
         os.set_blocking(read, False)
@@ -80,7 +103,7 @@ class Child:
         finally:
             os.close(write)
         calls.setblocking(False)
-        child = cls(launcher, limits, pid, calls, stderr)
+        child = cls(launcher, subject, limits, pid, calls, stderr)
         try:
             await receive(calls, max_body_bytes=0)
         except (EOFError, OSError, BadFrame) as error:
@@ -125,6 +148,7 @@ class Child:
             raise ChildCrashed(f"the process running {name} does not keep to the protocol: {error}") from error
         finally:
             talk.cancel()
+            await asyncio.gather(talk, return_exceptions=True)
 
     async def end(self) -> None:
         """Kill it, and the program that runs for it. A second call does nothing."""

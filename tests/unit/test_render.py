@@ -15,6 +15,7 @@ from PIL import Image
 
 from ingestion import metrics
 from ingestion.errors import (
+    ChildStalled,
     CorruptPdf,
     EncryptedPdf,
     PageRenderFailed,
@@ -204,6 +205,16 @@ async def test_a_page_that_takes_too_long_is_named_and_leaves_no_process(stored:
     with pytest.raises(RenderTimeout, match=r"page 2 .* not done within 1 s"):
         await pages_of(renderer(render_timeout_s=1), path)
     wait_until(lambda: not processes_on(path), 10)
+
+
+async def test_a_page_is_not_blamed_where_its_child_gets_no_cpu_time(
+    stored: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = await renderer().open(stored(pdfs.make_pdf([pdfs.text_page("quick"), pdfs.slow_page()])), pixels=False)
+    monkeypatch.setattr("ingestion.sandbox.WALL_FACTOR", 0.002)
+    with pytest.raises(ChildStalled):
+        async for _ in source.windows(1):
+            pass
 
 
 @needs_poppler

@@ -185,6 +185,14 @@ async def test_children_die_with_a_parent_that_is_killed(tmp_path: Path) -> None
     await until(lambda: not any(one.is_running() for one in family))
 
 
+async def test_a_key_on_the_parents_terminal_does_not_reach_children() -> None:
+    children = box()
+    child = psutil.Process(await children.run(os.getpid, timeout_s=30))
+    launcher = child.parent()
+    assert launcher is not None
+    assert os.getsid(0) not in (os.getsid(child.pid), os.getsid(launcher.pid))
+
+
 async def test_a_launcher_that_was_killed_is_replaced() -> None:
     children = box()
     pid = await children.run(os.getpid, timeout_s=30)

@@ -114,6 +114,10 @@ async def test_every_file_gets_a_child_of_its_own(box: Sandbox, tmp_path: Path) 
         await box.run(os.getpid, timeout_s=30, file=path) for path in (paths[0], paths[0], paths[1])
     ]
     assert first == same != second
+    paths[1].unlink()
+    paths[1].write_bytes(b"%PDF-1.6")
+    assert await box.run(reads, str(paths[1]), timeout_s=30, file=paths[1]) == b"%PDF-1.6"
+    assert await box.run(os.getpid, timeout_s=30, file=paths[1]) != second
 
 
 def open_descriptors() -> list[int]:
