@@ -209,7 +209,9 @@ class ServingSettings(_Section):
         16_384, description="the same for texts that are documents, which wait while there are queries"
     )
     embed_image_limit_patches: PositiveInt = Field(
-        49_152, description="the same for images, in patches of 28 x 28 pixels, at most the model's cap for each image"
+        49_152,
+        description="the same for images, in patches of 28 x 28 pixels that the model sees, or an eighth of the "
+        "patches sent where that is more",
     )
     embed_image_nice: Annotated[int, Field(ge=0, le=19)] = Field(
         10, description="by how much a process with the image lane alone gives way to others on its CPUs, as of nice"

@@ -73,7 +73,7 @@ class EmbeddingsEndpoint:
             self._service.model_id,
             vectors,
             as_base64=order.request.encoding_format == "base64",
-            tokens=order.cost,
+            tokens=order.tokens,
         )
 
 
