@@ -174,10 +174,15 @@ class MinioBlobStore:
         return b"".join(self._chunks(key))
 
     def _fetch(self, key: str, path: Path) -> None:
-        """What an error leaves of the file is overwritten by the next try."""
-        with path.open("wb") as file:
-            for chunk in self._chunks(key):
-                file.write(chunk)
+        """There is no file at `path` before it is whole."""
+        part = path.with_name(f"{path.name}.part")
+        try:
+            with part.open("wb") as file:
+                for chunk in self._chunks(key):
+                    file.write(chunk)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
 
     def _chunks(self, key: str) -> Iterator[bytes]:
         """The object as it comes. A server that sends a little now and then is given up once the budget is spent."""
