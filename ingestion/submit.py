@@ -9,6 +9,7 @@ from typing import Final
 import structlog
 
 from ingestion.errors import CollectionArchived, Conflict, RetryableError
+from ingestion.inspection import Inspector
 from ingestion.model import (
     Document,
     DocumentState,
@@ -19,7 +20,6 @@ from ingestion.model import (
     first_fence,
     source_key,
 )
-from ingestion.pdf import inspect_pdf
 from ingestion.ports import BlobStore, DocumentStore, JobQueue, Progress
 from ingestion.sandbox import Sandbox
 
@@ -51,14 +51,16 @@ class Submitter:
         sandbox: Sandbox,
         max_pages: int,
         inspect_timeout_s: float,
+        inspect_processes: int = 1,
     ) -> None:
+        """`sandbox` looks into files: at `inspect_processes` at a time, and at one more that takes long."""
         self._documents = documents
         self._blobs = blobs
         self._queue = queue
         self._progress = progress
-        self._sandbox = sandbox
-        self._max_pages = max_pages
-        self._inspect_timeout_s = inspect_timeout_s
+        self._inspector = Inspector(
+            sandbox, processes=inspect_processes, max_pages=max_pages, timeout_s=inspect_timeout_s
+        )
 
     async def submit(self, collection: str, upload: Upload) -> Document:
         """Accept `upload` for `collection`; on return its record is durable, whatever becomes of the broker.
@@ -77,9 +79,7 @@ class Submitter:
         return document if document.outbox == "sent" else await self._publish(document)
 
     async def _accept(self, collection: str, id_: str, upload: Upload) -> Document:
-        info = await inspect_pdf(
-            self._sandbox, upload.path, max_pages=self._max_pages, timeout_s=self._inspect_timeout_s
-        )
+        info = await self._inspector.inspect(upload.path, caller=collection)
         key = source_key(id_)
         await self._blobs.put_file(key, upload.path, PDF_CONTENT_TYPE)
         first_page_key = await self._documents.reserve_page_keys(info.pages)

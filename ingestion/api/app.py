@@ -21,8 +21,8 @@ from ingestion.search import Searcher
 from ingestion.submit import Submitter
 from ingestion.usage import Usage
 
-_INSPECT_MEMORY_BYTES: Final = 1024**3
-"""Address space of a child that opens an uploaded PDF."""
+_INSPECT_MEMORY_BYTES: Final = 512 * 1024**2
+"""Address space of a child that opens an uploaded PDF: two million objects take 136 MiB."""
 
 
 def create_app(services: Services, searcher: Searcher) -> FastAPI:
@@ -65,7 +65,8 @@ def _submitter(services: Services) -> Submitter:
         blobs=services.blobs,
         queue=services.queue,
         progress=services.progress,
-        sandbox=Sandbox(processes=api.inspect_processes, memory_bytes=_INSPECT_MEMORY_BYTES),
+        sandbox=Sandbox(processes=api.inspect_processes + 1, memory_bytes=_INSPECT_MEMORY_BYTES),
         max_pages=api.max_pages,
         inspect_timeout_s=api.inspect_timeout_s,
+        inspect_processes=api.inspect_processes,
     )
