@@ -63,13 +63,26 @@ async def inspect_pdf(
 
 
 async def measure_pdf(
-    sandbox: Sandbox, path: Path, *, max_pages: int, timeout_s: float, wall_s: float | None = None
+    sandbox: Sandbox,
+    path: Path,
+    *,
+    max_pages: int,
+    timeout_s: float,
+    wall_s: float | None = None,
+    keep: bool = True,
 ) -> list[tuple[float, float]]:
     """As `inspect_pdf`, and (width, height) in points of every page as it is shown."""
     _check_header(path)
     answer_bytes = _ANSWER_BYTES + max_pages * _SIZE_BYTES
     return await run_on_pdf(
-        sandbox, page_sizes, path, max_pages, timeout_s=timeout_s, wall_s=wall_s, answer_bytes=answer_bytes
+        sandbox,
+        page_sizes,
+        path,
+        max_pages,
+        timeout_s=timeout_s,
+        wall_s=wall_s,
+        answer_bytes=answer_bytes,
+        keep=keep,
     )
 
 

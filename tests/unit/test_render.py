@@ -199,6 +199,12 @@ async def test_a_page_that_needs_too_much_memory_is_named(stored: Store) -> None
         await pages_of(drawer, stored(pdfs.make_pdf([ordinary, huge, ordinary])))
 
 
+async def test_a_bomb_behind_a_harmless_first_page_is_named(stored: Store) -> None:
+    drawer = renderer(render_memory_bytes=512 * 1024**2, render_timeout_s=20)
+    with pytest.raises(PageRenderFailed, match=r"page 2 .*pdfium: .*died"):
+        await pages_of(drawer, stored(pdfs.form_cycle_pdf(pages=2)))
+
+
 async def test_a_page_that_takes_too_long_is_named_and_leaves_no_process(stored: Store) -> None:
     path = stored(pdfs.make_pdf([pdfs.text_page("quick"), pdfs.slow_page()]))
     with pytest.raises(RenderTimeout, match=r"page 2 .* not done within 1 s"):
