@@ -54,9 +54,12 @@ _ANSWER_BYTES: Final = 1024**2
 
 
 class Sandbox:
-    """At most `processes` children side by side, each with `memory_bytes` of address space."""
+    """At most `processes` children side by side, each with `memory_bytes` of address space.
 
-    def __init__(self, *, processes: int, memory_bytes: int) -> None:
+    `log_protections`: the first child is a reason to log, in one line, what holds it.
+    """
+
+    def __init__(self, *, processes: int, memory_bytes: int, log_protections: bool = True) -> None:
         self._processes = processes
         self._limiter = CapacityLimiter(processes)
         self._memory_bytes = memory_bytes
@@ -65,7 +68,7 @@ class Sandbox:
         self._ending: set[asyncio.Task[Any]] = set()
         self._launcher: Launcher | None = None
         self._close: Callable[[], Any] = _nothing
-        self._is_told = False
+        self._is_told = not log_protections
 
     async def run(
         self,
@@ -109,18 +112,21 @@ class Sandbox:
         value: T = result
         return value
 
-    async def start(self) -> Protections:
-        """Start the launcher, so that the first call need not, and say what holds a child. Raises WorkerFault."""
+    async def start(self, module: str = "ingestion.sandbox.child") -> Protections:
+        """Start the launcher with `module` imported, so that the first call need not, and say what holds a child.
+
+        Raises WorkerFault.
+        """
         try:
             async with asyncio.timeout(_START_TIMEOUT_S):
                 launcher = self._launcher_here()
-                protections = await launcher.prepare("ingestion.sandbox.child", "")
+                protections = await launcher.prepare(module, "")
         except TimeoutError as error:
             raise WorkerFault(f"no child process could be started within {_START_TIMEOUT_S:g} s") from error
         self._tell(protections)
         return protections
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
         """End all children. A later call starts them again."""
         self._close()
         self._idle.clear()

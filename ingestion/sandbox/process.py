@@ -58,6 +58,7 @@ class Child:
         self._programs = 0
         self._programs_cpu_s = 0.0
         self._is_ended = False
+        self._is_buried = False
 
     @classmethod
     async def start(cls, launcher: Launcher, limits: Limits) -> Child:
@@ -111,7 +112,7 @@ class Child:
 
         Raises ChildTimeout, ChildStalled, ChildCrashed.
         """
-        began_s = await self.cpu_s()
+        began_s = await self.cpu_s() if self._number else 0.0
         self._programs = 0
         self._number += 1
         talk = asyncio.create_task(self._talk(request, blobs, budget))
@@ -125,20 +126,18 @@ class Child:
         finally:
             talk.cancel()
 
-    async def end(self) -> int | None:
-        """Its exit status, negative for a signal, None where it takes long to die, or had ended before."""
+    async def end(self) -> None:
+        """Kill it, and the program that runs for it. A second call does nothing."""
         if self._is_ended:
-            return None
+            return
         self._is_ended = True
         self._launcher.release(self._calls)
         self._launcher.release(self._stderr)
-        status = None
         with suppress(WorkerFault):  # then all of them have died with their launcher
             if self._program is not None:
-                await self._launcher.end(self._program)
-                self._program = None
-            _, status = await self._launcher.end(self.pid)
-        return status
+                await self._launcher.drop(self._program)
+            if not self._is_buried:
+                await self._launcher.drop(self.pid)
 
     async def _watch(self, talk: asyncio.Task[Any], budget: Budget, began_s: float, name: str) -> None:
         """Until `talk` is done. One thread uses no more CPU time than has gone by, so there is little to look at."""
@@ -195,15 +194,16 @@ class Child:
     async def _end_program(self) -> None:
         if self._program is None:
             raise BadFrame("no program runs")
-        cpu_s, _ = await self._launcher.end(self._program)
-        self._program = None
+        program, self._program = self._program, None
+        cpu_s, _ = await self._launcher.end(program)
         self._programs_cpu_s += cpu_s
         await send(self._calls, {"kind": "ended", "cpu_s": cpu_s})
 
     async def _explain(self, began_s: float, budget: Budget, name: str, cause: BaseException) -> NoReturn:
         said = clean(self._said())
         used_s = await self.cpu_s() - began_s
-        status = await self.end()
+        self._is_buried = True  # its number may be that of another process from now on
+        _, status = await self._launcher.end(self.pid)
         if used_s >= budget.cpu_s or status == -signal.SIGXCPU:
             raise ChildTimeout(f"{name} took longer than {budget.cpu_s:g} s of CPU time") from cause
         how = f"of {signal.Signals(-status).name}" if status is not None and status < 0 else f"with status {status}"

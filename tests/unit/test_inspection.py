@@ -72,15 +72,12 @@ async def test_what_is_on_a_page_is_not_read(tmp_path: Path) -> None:
     """A form that contains itself takes gigabytes to load; these limits would not do for a hundredth of it."""
     path = stored(tmp_path, content=form_cycle_pdf())
     sandbox = Sandbox(processes=1, memory_bytes=192 * MIB)
-    try:
-        assert (await inspect_pdf(sandbox, path, max_pages=10, timeout_s=0.25, wall_s=60)).pages == 1
-        assert await measure_pdf(sandbox, path, max_pages=10, timeout_s=0.25, wall_s=60) == [(595.0, 842.0)]
-    finally:
-        await sandbox.aclose()
+    assert (await inspect_pdf(sandbox, path, max_pages=10, timeout_s=0.25, wall_s=60)).pages == 1
+    assert await measure_pdf(sandbox, path, max_pages=10, timeout_s=0.25, wall_s=60) == [(595.0, 842.0)]
 
 
-def test_a_claim_of_a_million_pages_is_not_believed(tmp_path: Path) -> None:
-    content = make_upload(3).replace(b"/Count 3", b"/Count 1000000")
+def test_a_claim_of_200_000_pages_is_not_believed(tmp_path: Path) -> None:
+    content = make_upload(3).replace(b"/Count 3", b"/Count 200000")
     path = str(stored(tmp_path, content=content))
     assert read_info(path).pages == 3
     assert len(page_sizes(path, 3)) == 3
