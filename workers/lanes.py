@@ -19,7 +19,7 @@ from ingestion.sandbox import Sandbox
 from ingestion.settings import RenderSettings
 from ingestion.turns import Turns
 from workers.dpi import PagePlan
-from workers.drawing import Engine
+from workers.drawing import Engine, draw
 
 OPENING_S: Final = 1.0
 """CPU time of a first try at the sizes of all pages: 10,000 of them take 0.05 s."""
@@ -52,6 +52,11 @@ class Lanes:
             "pdfium": Sandbox(processes=1, memory_bytes=page_bytes),
             "poppler": Sandbox(processes=1, memory_bytes=page_bytes // 2),
         }
+
+    async def start(self) -> None:
+        """Have first tries import what they draw with, before a child that only measures is kept for drawing, which
+        can import nothing any more. Raises WorkerFault."""
+        await self._first.start(draw.__module__)
 
     @asynccontextmanager
     async def first_try(self, document: str) -> AsyncIterator[Sandbox]:

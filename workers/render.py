@@ -77,6 +77,7 @@ class PdfRenderer:
         return PdfPageSource(path, sizes_pt, self._settings, self._lanes, self._engines, with_pixels=pixels)
 
     async def _sizes(self, path: Path) -> list[tuple[float, float]]:
+        await self._lanes.start()
         document, timeout_s = str(path), self._settings.render_timeout_s
         wall_s = WALL_FACTOR * timeout_s
         first_s = min(OPENING_S, timeout_s)
