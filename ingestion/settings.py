@@ -120,8 +120,14 @@ class RenderSettings(_Section):
     render_timeout_s: PositiveFloat = Field(
         60.0, description="CPU seconds for drawing one page; ten times that by the clock"
     )
-    render_processes: PositiveInt = Field(2, description="render child processes per worker")
-    render_memory_bytes: PositiveInt = Field(2 * 1024**3, description="address space of a render child")
+    render_processes: PositiveInt = Field(
+        2, description="render child processes per worker, and one more for pages that need much"
+    )
+    render_memory_bytes: PositiveInt = Field(
+        2 * 1024**3,
+        description="most memory that drawing one page may take; half of it in a first try, so that all render "
+        "children together take at most (`PAGEMILL_RENDER_PROCESSES` / 2 + 1) times as much",
+    )
     image_format: Literal["auto", "webp", "png", "jpeg"] = Field(
         "auto",
         description="format of stored page images; auto: png, which loses nothing, for text without colour, else jpeg",
@@ -247,7 +253,11 @@ class ApiSettings(_Section):
     inspect_timeout_s: PositiveFloat = Field(
         30.0, description="CPU seconds for opening a PDF at upload; ten times that by the clock"
     )
-    inspect_processes: PositiveInt = Field(2, description="child processes of the API that open uploaded PDFs")
+    inspect_processes: PositiveInt = Field(
+        2,
+        description="child processes of the API that open uploaded PDFs, 512 MiB each, and one more for files that "
+        "take long to open",
+    )
 
 
 class HttpSettings(_Section):

@@ -29,14 +29,14 @@ from ingestion.usage import Usage
 
 log = structlog.get_logger(__name__)
 
-_INSPECT_MEMORY_BYTES: Final = 1024**3
-"""Address space of a child that opens an uploaded PDF."""
+INSPECT_MEMORY_BYTES: Final = 512 * 1024**2
+"""Address space of a child that opens an uploaded PDF: two million objects take 136 MiB."""
 
 
 def create_app(services: Services, searcher: Searcher) -> FastAPI:
     """The API over `services`. Raises ValueError where no API key is set. Connects to nothing."""
     # The pages that FastAPI makes of the schema load their scripts from elsewhere.
-    sandbox = Sandbox(processes=services.settings.api.inspect_processes, memory_bytes=_INSPECT_MEMORY_BYTES)
+    sandbox = Sandbox(processes=services.settings.api.inspect_processes + 1, memory_bytes=INSPECT_MEMORY_BYTES)
     app = FastAPI(
         title="Pagemill",
         summary="PDFs in, the right page out",
@@ -99,4 +99,5 @@ def _submitter(services: Services, sandbox: Sandbox) -> Submitter:
         max_pages=api.max_pages,
         inspect_timeout_s=api.inspect_timeout_s,
         store_budget_s=api.store_budget_s,
+        inspect_processes=api.inspect_processes,
     )

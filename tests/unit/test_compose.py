@@ -14,6 +14,7 @@ import typer.main
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
+from ingestion.api.app import INSPECT_MEMORY_BYTES
 from ingestion.settings import SECTIONS, Settings
 from tests import composefile
 from tests.composefile import ROOT, environment
@@ -295,3 +296,16 @@ def test_nginx_gives_up_idle_connections_before_the_service_does_and_as_slow_hea
     assert int(upstream_s) < http.http_keep_alive_s
     assert int(header_s) == http.http_header_timeout_s
     assert int(keepalive) < http.http_max_connections / 2
+
+
+@pytest.mark.parametrize("service", ["api", "worker"])
+def test_what_hostile_files_may_take_fits_into_the_container(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All children at their limits at once, beside the process that has started them."""
+    settings = settings_of(service, monkeypatch)
+    children_bytes = {
+        "api": (settings.api.inspect_processes + 1) * INSPECT_MEMORY_BYTES,
+        "worker": (settings.render.render_processes / 2 + 1) * settings.render.render_memory_bytes,
+    }[service]
+    itself_bytes = {"api": 0.4 * 1024**3, "worker": 1.5 * 1024**3}[service]
+    limit = SERVICES[service]["mem_limit"]
+    assert children_bytes + itself_bytes <= int(limit[:-1]) * {"m": 1024**2, "g": 1024**3}[limit[-1]]
