@@ -66,6 +66,12 @@ class WorkerFault(RetryableError):
     code = "internal"
 
 
+class Stalled(WorkerFault):
+    """A stage of an attempt made no progress for longer than its limit: a device, a model or a server hangs."""
+
+    code = "stalled"
+
+
 class DeviceMemoryExhausted(RetryableError):
     """The device's memory does not hold even one page alone; later or elsewhere there may be more of it."""
 

@@ -63,6 +63,10 @@ REPAIRS: Final = Counter(
 COLLECTIONS_KEPT: Final = Counter(
     "collections_kept_total", "collections that the janitor expired, or whose archiving it finished", ["action"]
 )
+STALLS: Final = Counter("ingestion_stalls_total", "attempts ended because a stage made no progress", ["stage"])
+BACKGROUND_RESTARTS: Final = Counter(
+    "background_restarts_total", "background tasks that ended before their time and were begun again", ["task"]
+)
 FINDINGS: Final = Gauge(
     "ingestion_audit_findings", "mismatches between the stores that the last audit found and left", ["store", "kind"]
 )

@@ -93,6 +93,7 @@ class PdfPageSource:
         self._engines = engines
         self._with_pixels = with_pixels
         self._dpi = document_dpi(settings.dpi_policy, len(sizes_pt), settings.fixed_dpi)
+        self.drawings = 0
 
     @property
     def pages(self) -> int:
@@ -162,7 +163,10 @@ class PdfPageSource:
             max_text_chars=settings.max_text_chars,
             with_pixels=self._with_pixels,
         )
-        drawing = await self._sandbox.run(draw, order, timeout_s=settings.render_timeout_s + _CHILD_START_S)
+        try:
+            drawing = await self._sandbox.run(draw, order, timeout_s=settings.render_timeout_s + _CHILD_START_S)
+        finally:
+            self.drawings += 1
         for stage, cpu_s in drawing.cpu_s.items():
             metrics.STAGE_CPU.labels(stage).inc(cpu_s)
         return drawing

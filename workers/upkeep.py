@@ -14,8 +14,9 @@ import structlog
 
 from ingestion import metrics
 from ingestion.bootstrap import Services, open_services
-from ingestion.errors import DependencyUnavailable, IngestError
+from ingestion.errors import DependencyUnavailable, IngestError, WorkerFault
 from ingestion.settings import Settings
+from ingestion.supervision import Background
 from workers.audit.auditor import Auditor
 from workers.audit.finding import STORES, Finding, Kind
 from workers.breaker import Outage
@@ -69,21 +70,14 @@ async def run_janitor(settings: Settings) -> None:
             lambda: _health(rounds, keeping, audits),
         )
         log.info("janitor started", health_port=health.port)
-        tasks = [
-            asyncio.create_task(rounds.run()),
-            asyncio.create_task(keeping.run()),
-            # An audit reads all stores; a janitor that is started again and again should not begin with one each time.
-            asyncio.create_task(audits.run(first_after_s=audit_every_s)),
-            asyncio.create_task(stopping.wait()),
-        ]
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            async with Background() as tasks:
+                tasks.for_ever("janitor rounds", rounds.run)
+                tasks.for_ever("keeper rounds", keeping.run)
+                # An audit reads all stores; a janitor that is started again and again should not begin with one.
+                tasks.for_ever("audits", lambda: audits.run(first_after_s=audit_every_s))
+                await stopping.wait()
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             health.close()
     log.info("janitor stopped")
 
@@ -114,6 +108,9 @@ class Repeated:
             return False
         except IngestError as error:
             log.error("round failed", code=error.code, cause=error.message)
+            return False
+        except Exception:
+            log.exception("round failed", code=WorkerFault.code)
             return False
         if self.outage is not None:
             log.info("janitor goes on", dependency=self.outage.dependency)
