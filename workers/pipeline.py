@@ -48,6 +48,7 @@ from ingestion.messages import Record, decode_job
 from ingestion.model import Document, IngestJob, Page, PageVectors
 from ingestion.ports import BlobStore, DocumentStore, Embedder, PageSource, Progress, Renderer
 from workers.claims import Claims, named
+from workers.failure import foreseen
 from workers.lease import Lease
 from workers.room import Room
 from workers.stall import Attempt, Stalls
@@ -111,6 +112,8 @@ class Pipeline:
         """
         await self.claims.take_back(job.document_id)
         document = await self.documents.get(job.document_id)
+        if document is not None:
+            document.require_readable()
         if document is None or document.attempts + 1 != self.max_attempts:
             return self.room.shared()
         await self.documents.require_claimable(job.document_id)
@@ -152,7 +155,8 @@ class Pipeline:
                 return await self._ingest(document, lease, stages), None
             except (DependencyUnavailable, EmbedderNotCurrent, LeaseLost):
                 raise
-            except IngestError as error:
+            except Exception as cause:  # noqa: BLE001 - also what nobody foresaw is this attempt's
+                error = foreseen(cause)
                 await lease.end()
                 return await self.verdicts.decide(document, error), error
         raise AssertionError("a lease raises or lets its block return")

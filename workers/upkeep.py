@@ -14,13 +14,14 @@ import structlog
 
 from ingestion import metrics
 from ingestion.bootstrap import Services, open_services
-from ingestion.errors import DependencyUnavailable, IngestError, WorkerFault
+from ingestion.errors import DependencyUnavailable
 from ingestion.settings import Settings
 from ingestion.supervision import Background
 from workers.audit.auditor import Auditor
 from workers.audit.finding import STORES, Finding, Kind, TooYoung
 from workers.breaker import Outage
 from workers.collections.wiring import keeper_of, remover_of
+from workers.failure import foreseen
 from workers.health import Health, HealthServer
 from workers.janitor import Janitor
 
@@ -106,11 +107,9 @@ class Repeated:
         except DependencyUnavailable as error:
             self._down(error)
             return False
-        except IngestError as error:
-            log.error("round failed", code=error.code, cause=error.message)
-            return False
-        except Exception:
-            log.exception("round failed", code=WorkerFault.code)
+        except Exception as error:
+            cause = foreseen(error)
+            log.error("round failed", code=cause.code, cause=cause.message, exc_info=error)
             return False
         if self.outage is not None:
             log.info("janitor goes on", dependency=self.outage.dependency)

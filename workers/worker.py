@@ -24,6 +24,7 @@ from workers.health import Health, HealthServer
 from workers.loop import JobLoop
 from workers.packing import Packing
 from workers.pipeline import Pipeline
+from workers.records import Records
 from workers.render import PdfRenderer
 from workers.selftest import SelfTestFailed, self_test
 from workers.standstill import Standstill, stalls_of
@@ -50,7 +51,7 @@ async def run_worker(settings: Settings) -> None:
         await _test_itself(pipeline, settings.render.render_window_pages)
         loop = JobLoop(
             JobConsumer(settings.kafka, name),
-            pipeline.run,
+            Records(pipeline.run, services.documents, services.queue, pipeline.verdicts).run,
             breakers,
             jobs_in_flight=settings.worker.jobs_in_flight,
             max_ahead=settings.worker.max_ahead,

@@ -14,12 +14,14 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from ingestion.errors import (
+    BadRecord,
     BadRequest,
     CollectionHeld,
     Conflict,
     DependencyUnavailable,
     FileTooLarge,
     IngestError,
+    NewerRecord,
     NotFound,
     PermanentError,
     Unauthorized,
@@ -34,6 +36,8 @@ _STATUS: Final[list[tuple[type[IngestError], int]]] = [
     (NotFound, 404),
     (Conflict, 409),
     (CollectionHeld, 409),
+    (NewerRecord, 409),
+    (BadRecord, 500),
     (BadRequest, 400),
     (FileTooLarge, 413),
     (PermanentError, 422),
@@ -76,7 +80,7 @@ def install(app: FastAPI) -> None:
 async def _on_ingest_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, IngestError)
     status = status_of(error)
-    if status == 500:
+    if status == 500 and not isinstance(error, BadRecord):
         return await _on_unhandled(request, error)
     if isinstance(error, DependencyUnavailable):
         log.warning("dependency unavailable", dependency=error.dependency, path=request.url.path, cause=str(error))
