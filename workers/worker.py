@@ -13,7 +13,7 @@ import structlog
 
 from ingestion.adapters.kafka_consumer import JobConsumer
 from ingestion.bootstrap import Services, open_services
-from ingestion.ports import Embedder
+from ingestion.ports import Embedder, EmbeddingServer
 from ingestion.settings import Settings
 from ingestion.supervision import Background
 from workers.breaker import Breakers
@@ -45,7 +45,7 @@ async def run_worker(settings: Settings) -> None:
     name = settings.worker.worker_id or f"{socket.gethostname()}-{os.getpid()}"
     structlog.contextvars.bind_contextvars(worker=name)
     async with open_services(settings) as services, open_embedder(settings.embedder, settings.render) as embedder:
-        breakers = _breakers(services)
+        breakers = _breakers(services, embedder)
         standstill = Standstill(breakers)
         pipeline = _pipeline(name, services, embedder, breakers, standstill)
         await _test_itself(pipeline, settings.render.render_window_pages)
@@ -77,7 +77,7 @@ async def run_worker(settings: Settings) -> None:
             health.close()
 
 
-def _breakers(services: Services) -> Breakers:
+def _breakers(services: Services, embedder: Embedder) -> Breakers:
     pings = {
         "mongodb": services.documents.ping,
         "s3": services.blobs.ping,
@@ -86,7 +86,10 @@ def _breakers(services: Services) -> Breakers:
         "redis": services.progress.ping,
     }
     # Progress is for people to watch; documents get ready without it.
-    return Breakers(pings, optional={"redis"})
+    proofs = {"s3": services.blobs.prove}
+    if isinstance(embedder, EmbeddingServer):
+        proofs["embedder"] = embedder.prove
+    return Breakers(pings, proofs=proofs, optional={"redis"})
 
 
 async def _test_itself(pipeline: Pipeline, window_pages: int) -> None:
@@ -129,7 +132,7 @@ def _pipeline(
         ),
         claims=Claims(services.documents, store, name, settings.worker.lease_s),
         max_attempts=settings.worker.max_attempts,
-        stalls=stalls_of(settings.worker, embedder, store, standstill.stuck),
+        stalls=stalls_of(settings, embedder, store, standstill.stuck),
     )
 
 
