@@ -21,6 +21,7 @@ from ingestion.concurrency import side_by_side
 from ingestion.deadline import limit_s
 from ingestion.errors import DependencyUnavailable, IngestError, NotFound, WorkerFault
 from ingestion.ports.inventory import BlobEntry
+from ingestion.retrying import retrying
 from ingestion.settings import S3Settings
 
 T = TypeVar("T")
@@ -140,7 +141,8 @@ class MinioBlobStore:
         return await self._threads.read(_translated(lambda: self._read(key)))
 
     async def get_many(self, keys: Sequence[str]) -> list[bytes]:
-        return await side_by_side(*(self.get(key) for key in keys))
+        # Each is tried again for itself, where its caller does not: one of hundreds must not fetch them all again.
+        return await side_by_side(*(retrying(self.get, key) for key in keys))
 
     async def fetch_file(self, key: str, path: Path) -> None:
         # As a write: a cancelled caller may remove the folder that the thread is still writing to.
