@@ -68,4 +68,5 @@ def _submitter(services: Services) -> Submitter:
         sandbox=Sandbox(processes=api.inspect_processes, memory_bytes=_INSPECT_MEMORY_BYTES),
         max_pages=api.max_pages,
         inspect_timeout_s=api.inspect_timeout_s,
+        store_budget_s=api.store_budget_s,
     )
