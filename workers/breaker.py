@@ -14,12 +14,14 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Final
 
 import structlog
 
 from ingestion import metrics
 from ingestion.errors import DependencyUnavailable, IngestError
+from ingestion.supervision import Background
 
 log = structlog.get_logger(__name__)
 
@@ -28,7 +30,10 @@ _LONGEST_PAUSE_S: Final = 15.0
 _RELAPSE_S: Final = 60.0
 """An outage that begins so soon after another one is taken for the same."""
 _WATCH_EVERY_S: Final = 5.0
+_PING_S: Final = 20.0
+"""A ping that has not come back by then has failed."""
 _MISSES: Final = 2
+Check = Callable[[], Awaitable[None]]
 _THIS_WORKER: Final = "this worker"
 
 
@@ -42,19 +47,25 @@ class Outage:
 class Breakers:
     """One breaker per server. `pings` raise while the server of that name does not answer.
 
-    Those in `optional` are watched and reported, and nobody waits for them. A server without a ping, one that only
-    the embedder knows perhaps, is tried again after the pause alone.
+    `proofs` raise while it does not do its work either: a server that answers may still have a full disk, or a model
+    that hangs. They cost more than a ping, and say when an outage is over. Those in `optional` are watched and
+    reported, and nobody waits for them. A server without either is tried again after the pause alone.
     """
 
     def __init__(
-        self, pings: Mapping[str, Callable[[], Awaitable[None]]], *, optional: Collection[str] = frozenset()
+        self,
+        pings: Mapping[str, Check],
+        *,
+        proofs: Mapping[str, Check] = MappingProxyType({}),
+        optional: Collection[str] = frozenset(),
     ) -> None:
         self._pings = pings
+        self._proofs = {**pings, **proofs}
         self._optional = optional
         self._open: dict[str, Outage] = {}
         self._pause_s: dict[str, float] = {}
         self._closed_at: dict[str, float] = {}
-        self._probes: set[asyncio.Task[None]] = set()
+        self._probes = Background()
         self._passable = asyncio.Event()
         self._passable.set()
 
@@ -79,9 +90,7 @@ class Breakers:
         is_relapse = time.monotonic() - self._closed_at.get(name, -_RELAPSE_S) < _RELAPSE_S
         self._pause_s[name] = min(2 * self._pause_s[name], _LONGEST_PAUSE_S) if is_relapse else _FIRST_PAUSE_S
         self._enter(Outage(name, datetime.now(UTC), error.message))
-        probe = asyncio.create_task(self._probe(name))
-        self._probes.add(probe)
-        probe.add_done_callback(self._probes.discard)
+        self._probes.until_done(f"probe {name}", lambda: self._probe(name))
 
     def halt(self, cause: str) -> None:
         """Let no job pass any more, until a person has looked and restarted this process."""
@@ -101,7 +110,7 @@ class Breakers:
                     misses.clear()
                     break
                 try:
-                    await self._pings[name]()
+                    await self._in_time(name, self._pings[name])
                     misses[name] = 0
                 except DependencyUnavailable as error:
                     misses[name] += 1
@@ -112,10 +121,14 @@ class Breakers:
 
     async def stop(self) -> None:
         """End the probing of servers that are down."""
-        probes = list(self._probes)
-        for probe in probes:
-            probe.cancel()
-        await asyncio.gather(*probes, return_exceptions=True)
+        await self._probes.stop()
+
+    async def _in_time(self, name: str, check: Check) -> None:
+        try:
+            async with asyncio.timeout(_PING_S):
+                await check()
+        except TimeoutError as error:
+            raise DependencyUnavailable(name, f"no answer to a ping within {_PING_S:g} s") from error
 
     def _enter(self, outage: Outage) -> None:
         self._open[outage.dependency] = outage
@@ -127,8 +140,8 @@ class Breakers:
         while True:
             await asyncio.sleep(self._pause_s[name])
             try:
-                if name in self._pings:
-                    await self._pings[name]()
+                if name in self._proofs:
+                    await self._in_time(name, self._proofs[name])
                 break
             except IngestError as error:
                 log.debug("still down", dependency=name, cause=error.message)

@@ -89,6 +89,11 @@ class JobLoop:
         """Fetch nothing more, finish what is in flight within `drain_s`, and let `run` return."""
         self._stopping.set()
 
+    def fail(self, fault: BaseException) -> None:
+        """As `stop`, and have `run` raise `fault` in the end."""
+        self._fault = self._fault or fault
+        self.stop()
+
     async def run(self) -> None:
         """Work until `stop`. Raises DependencyUnavailable where the broker cannot be reached at the start.
 

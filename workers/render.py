@@ -109,6 +109,7 @@ class PdfPageSource:
         self._with_pixels = with_pixels
         self._needs_long_tries = False
         self._dpi = document_dpi(settings.dpi_policy, len(sizes_pt), settings.fixed_dpi)
+        self.drawings = 0
 
     @property
     def pages(self) -> int:
@@ -210,17 +211,20 @@ class PdfPageSource:
             max_text_chars=settings.max_text_chars,
             with_pixels=self._with_pixels,
         )
-        answer = await sandbox.run(
-            draw,
-            order,
-            timeout_s=cpu_s,
-            # By the clock, a short try waits for a busy machine as long as any other.
-            wall_s=WALL_FACTOR * settings.render_timeout_s,
-            file=order.path,
-            answer_bytes=most_bytes(order),
-            programs=poppler.programs(order.path) if engine == "poppler" else None,
-            keep=keep,
-        )
+        try:
+            answer = await sandbox.run(
+                draw,
+                order,
+                timeout_s=cpu_s,
+                # By the clock, a short try waits for a busy machine as long as any other.
+                wall_s=WALL_FACTOR * settings.render_timeout_s,
+                file=order.path,
+                answer_bytes=most_bytes(order),
+                programs=poppler.programs(order.path) if engine == "poppler" else None,
+                keep=keep,
+            )
+        finally:
+            self.drawings += 1
         drawing = check(answer, order)
         for stage, used_s in drawing.cpu_s.items():
             metrics.STAGE_CPU.labels(stage).inc(used_s)

@@ -18,6 +18,8 @@ DEPENDENCY: Final = "embedder"
 
 _TOO_MANY_REQUESTS: Final = 429
 _UNAVAILABLE: Final = frozenset({502, 503, 504})
+_FROM_BETWEEN: Final = frozenset({502, 504})
+"""What a proxy says of a service that has died, or is silent, over a request."""
 _NOT_OURS_TO_USE: Final = frozenset({401, 403, 404})
 """A login or an address that is wrong, or a model that is no longer served: no input is at fault."""
 
@@ -36,16 +38,30 @@ _JITTER: Final = 0.25
 """Of a pause that a server asked for: all whom it sent away at the same moment should not come back at the same."""
 
 
+class Unanswered(DependencyUnavailable):
+    """A request was sent and not answered: that may be the fault of the service, or of what was in it."""
+
+
+class ServerFailed(WorkerFault):
+    """The service failed at a request, which says as little."""
+
+
+_NEVER_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+
+
 def translate(error: httpx.HTTPError) -> IngestError:
     """What the pipeline calls an exception of httpx."""
     if isinstance(error, httpx.HTTPStatusError):
         status, body = error.response.status_code, error.response.text[:300]
+        if status in _FROM_BETWEEN:
+            return Unanswered(DEPENDENCY, f"HTTP {status}: {body}")
         if status == _TOO_MANY_REQUESTS or status in _UNAVAILABLE | _NOT_OURS_TO_USE:
             return DependencyUnavailable(DEPENDENCY, f"HTTP {status}: {body}")
         if status >= 500:
-            return WorkerFault(f"{DEPENDENCY} failed: HTTP {status}: {body}")
+            return ServerFailed(f"{DEPENDENCY} failed: HTTP {status}: {body}")
         return BadRequest(f"{DEPENDENCY} refused the request: HTTP {status}: {body}")
-    return DependencyUnavailable(DEPENDENCY, f"{type(error).__name__}: {error}")
+    kind = DependencyUnavailable if isinstance(error, _NEVER_SENT) else Unanswered
+    return kind(DEPENDENCY, f"{type(error).__name__}: {error}")
 
 
 class EmbeddingRequests:
@@ -79,6 +95,13 @@ class EmbeddingRequests:
         Without patience a service that is overloaded is not tried again: Overloaded is raised at once.
         """
         return await self._again("POST", path, body, is_patient=is_patient)
+
+    async def post_once(self, path: str, body: bytes) -> httpx.Response:
+        """As `get_once`."""
+        try:
+            return await self._send("POST", path, body)
+        except httpx.HTTPError as error:
+            raise translate(error) from error
 
     async def get_once(self, path: str) -> httpx.Response:
         """As things are now: not tried again, and without waiting for a place."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import secrets
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -21,6 +22,7 @@ from ingestion.concurrency import side_by_side
 from ingestion.deadline import limit_s
 from ingestion.errors import DependencyUnavailable, IngestError, NotFound, WorkerFault
 from ingestion.ports.inventory import BlobEntry
+from ingestion.retrying import retrying
 from ingestion.settings import S3Settings
 
 T = TypeVar("T")
@@ -126,6 +128,16 @@ class MinioBlobStore:
         if not await self._threads.read(_translated(lambda: self._client.bucket_exists(self._bucket))):
             raise DependencyUnavailable(DEPENDENCY, f"there is no bucket {self._bucket}")
 
+    async def prove(self) -> None:
+        """Write an object of one byte, and delete it: a server that answers may have no room left."""
+        key = f"proofs/{secrets.token_hex(8)}"
+
+        def write() -> None:
+            self._client.put_object(self._bucket, key, io.BytesIO(b"."), 1, "text/plain")
+            self._client.remove_object(self._bucket, key)
+
+        await self._threads.write(_translated(write))
+
     async def put(self, key: str, data: bytes, content_type: str) -> None:
         await self._threads.write(
             _translated(lambda: self._client.put_object(self._bucket, key, io.BytesIO(data), len(data), content_type))
@@ -140,7 +152,8 @@ class MinioBlobStore:
         return await self._threads.read(_translated(lambda: self._read(key)))
 
     async def get_many(self, keys: Sequence[str]) -> list[bytes]:
-        return await side_by_side(*(self.get(key) for key in keys))
+        # Each is tried again for itself, where its caller does not: one of hundreds must not fetch them all again.
+        return await side_by_side(*(retrying(self.get, key) for key in keys))
 
     async def fetch_file(self, key: str, path: Path) -> None:
         # As a write: a cancelled caller may remove the folder that the thread is still writing to.

@@ -9,7 +9,7 @@ from ingestion.ports.caches import QueryCache
 from ingestion.ports.inventory import BlobEntry, PageTotals
 from ingestion.ports.messaging import DeadLetters, JobQueue, Progress
 from ingestion.ports.neighbours import Neighbours
-from ingestion.ports.pages import Embedder, EmbedderChoice, PageSource, Renderer
+from ingestion.ports.pages import Embedder, EmbedderChoice, EmbeddingServer, PageSource, Renderer, WatchableEmbedder
 from ingestion.ports.records import DocumentStore
 from ingestion.ports.stores import BlobStore, VectorStore
 from ingestion.ports.versions import Searchable
@@ -21,6 +21,7 @@ __all__ = [
     "DocumentStore",
     "Embedder",
     "EmbedderChoice",
+    "EmbeddingServer",
     "JobQueue",
     "Neighbours",
     "PageSource",
@@ -30,4 +31,5 @@ __all__ = [
     "Renderer",
     "Searchable",
     "VectorStore",
+    "WatchableEmbedder",
 ]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import stamina
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +17,14 @@ from ingestion.deadline import budget, limit_s, remaining_s
 from ingestion.errors import DependencyUnavailable
 from ingestion.rest import Rest
 from ingestion.retrying import ATTEMPTS, BUDGET_S, retrying
+
+
+@pytest.fixture(autouse=True)
+def _no_waits() -> Iterator[None]:
+    """As many tries as there are, without the pauses between them."""
+    stamina.set_testing(True, attempts=ATTEMPTS)
+    yield
+    stamina.set_testing(False)
 
 
 class Clock:
@@ -105,14 +115,30 @@ async def test_tries_share_one_budget(clock: Clock) -> None:
 
     async def call() -> None:
         left.append(remaining_s())
-        clock.now_s += 40
+        clock.now_s += 0.4 * BUDGET_S
         limit_s("s3", 20)
         raise DependencyUnavailable("s3", "down")
 
     with pytest.raises(DependencyUnavailable):
         await retrying(call)
-    assert left == [BUDGET_S, BUDGET_S - 40, BUDGET_S - 80, 0.0]
+    assert left == pytest.approx([BUDGET_S, 0.6 * BUDGET_S, 0.2 * BUDGET_S, 0.0])
     assert len(left) == ATTEMPTS
+
+
+async def test_a_call_that_is_tried_again_is_not_tried_again_inside_too() -> None:
+    tries = 0
+
+    async def call() -> None:
+        nonlocal tries
+        tries += 1
+        raise DependencyUnavailable("s3", "down")
+
+    async def outer() -> None:
+        await asyncio.create_task(retrying(call))
+
+    with budget(30), pytest.raises(DependencyUnavailable):
+        await retrying(outer)
+    assert tries == ATTEMPTS
 
 
 async def test_retries_within_a_callers_budget_get_no_more_than_that(clock: Clock) -> None:
@@ -122,9 +148,11 @@ async def test_retries_within_a_callers_budget_get_no_more_than_that(clock: Cloc
         left.append(remaining_s())
         raise DependencyUnavailable("s3", "down")
 
-    with budget(3), pytest.raises(DependencyUnavailable):
-        await retrying(call)
-    assert set(left) == {3}
+    for budget_s in (3, 2 * BUDGET_S):
+        with budget(budget_s), pytest.raises(DependencyUnavailable):
+            await retrying(call)
+        assert set(left) == {budget_s}
+        left.clear()
 
 
 def refused(rest: Rest, clock: Clock, seconds: float) -> None:

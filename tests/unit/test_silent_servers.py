@@ -4,11 +4,13 @@ budget. Counted at the servers; the deadlines are only there to end a test that 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+import stamina
 from pydantic import SecretStr
 
 from ingestion.adapters import redis as redis_adapter
@@ -25,6 +27,14 @@ from tests.waiting import wait_for
 
 DEADLINE_S = 60.0
 BUDGET_S = 0.5
+
+
+@pytest.fixture(autouse=True)
+def _no_waits() -> Iterator[None]:
+    """As many tries as there are, without the pauses between them."""
+    stamina.set_testing(True, attempts=ATTEMPTS)
+    yield
+    stamina.set_testing(False)
 
 
 def s3(address: str) -> MinioBlobStore:

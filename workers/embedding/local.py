@@ -38,6 +38,7 @@ class LocalEmbedder:
         self.dim = model.dim
         self.fingerprint = model.fingerprint
         self.sentence_tokens = model.sentence_tokens
+        self.steps = batcher.steps
 
     async def embed_pages(self, pages: Sequence[Page]) -> list[Vectors]:
         return await self.embed_documents([page.text for page in pages])
@@ -59,9 +60,13 @@ class LocalEmbedder:
         return await self._batcher.embed(pieces, urgent=urgent)
 
     async def _embed(self, texts: Sequence[str], max_tokens: int, *, urgent: bool) -> list[Vectors]:
-        chunks = await asyncio.to_thread(self._model.chunks, texts, max_tokens)
+        chunks = await asyncio.to_thread(self._chunks, texts, max_tokens)
         found = iter(await self._batcher.embed([chunk for of_text in chunks for chunk in of_text], urgent=urgent))
         return [self._joined([next(found) for _ in of_text]) for of_text in chunks]
+
+    def _chunks(self, texts: Sequence[str], max_tokens: int) -> list[list[Piece]]:
+        with self.steps.step():
+            return self._model.chunks(texts, max_tokens)
 
     def _joined(self, parts: Sequence[Vectors]) -> Vectors:
         if len(parts) == 1:
