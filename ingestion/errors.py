@@ -7,11 +7,35 @@ it never will for this input.
 
 from __future__ import annotations
 
+from enum import StrEnum
+from typing import ClassVar
+
+
+class Fault(StrEnum):
+    """Where the cause of an error lies. Each class of errors says it, or is of a branch that does."""
+
+    FILE = "file"
+    """In the bytes of one file."""
+    CALLER = "caller"
+    """In what a caller asked for."""
+    RECORD = "record"
+    """In one record of MongoDB, Kafka or the object store, that this release cannot read."""
+    COLLECTION = "collection"
+    """In one collection, with which this worker does not go together."""
+    SERVER = "server"
+    """In a server that this process talks to."""
+    TURN = "turn"
+    """Nowhere: another process is at the same thing at this moment."""
+    WORKER = "worker"
+    """In this process, its configuration, its machine or its release, as far as is known."""
+
 
 class IngestError(Exception):
     """Base of everything that Pagemill raises on purpose."""
 
     code = "internal"
+    fault: ClassVar[Fault | None] = None
+    """None in the three classes that are only bases."""
 
     def __init__(self, message: str, *, stage: str | None = None) -> None:
         super().__init__(message)
@@ -32,6 +56,7 @@ class DependencyUnavailable(RetryableError):
     """A server that this process talks to does not answer. `dependency` names it."""
 
     code = "dependency_unavailable"
+    fault = Fault.SERVER
 
     def __init__(self, dependency: str, message: str, *, stage: str | None = None) -> None:
         super().__init__(f"{dependency} is unavailable: {message}", stage=stage)
@@ -42,6 +67,7 @@ class LeaseHeld(RetryableError):
     """Another worker holds the document; `retry_in_s` is what is left of its lease."""
 
     code = "lease_held"
+    fault = Fault.TURN
 
     def __init__(self, document_id: str, retry_in_s: float) -> None:
         super().__init__(f"document {document_id} is leased to another worker for {retry_in_s:.1f} s more")
@@ -52,18 +78,21 @@ class LeaseLost(IngestError):
     """A write was refused because the fence has moved on: another worker or a delete owns the document now."""
 
     code = "lease_lost"
+    fault = Fault.TURN
 
 
 class EmbedderNotCurrent(RetryableError):
     """The collection is moving, or has moved, from one embedder to another, and this one may not fill it now."""
 
     code = "embedder_not_current"
+    fault = Fault.TURN
 
 
 class WorkerFault(RetryableError):
     """A step failed for a reason that is neither the file's nor a known server's."""
 
     code = "internal"
+    fault = Fault.WORKER
 
 
 class ChildStalled(RetryableError):
@@ -76,6 +105,7 @@ class DeviceMemoryExhausted(RetryableError):
     """The device's memory does not hold even one page alone; later or elsewhere there may be more of it."""
 
     code = "device_memory_exhausted"
+    fault = Fault.WORKER
 
 
 class PermanentError(IngestError):
@@ -88,6 +118,7 @@ class FileError(PermanentError):
     """The file itself is at fault, not whoever handles it."""
 
     code = "file"
+    fault = Fault.FILE
 
 
 class NotAPdf(FileError):
@@ -136,6 +167,7 @@ class TooManyFiles(PermanentError):
     """More files in one upload than are accepted together."""
 
     code = "too_many_files"
+    fault = Fault.CALLER
 
 
 class PageRenderFailed(FileError):
@@ -160,66 +192,77 @@ class RendererMissing(IngestError):
     """The renderer that was asked for is not installed here."""
 
     code = "renderer_missing"
+    fault = Fault.WORKER
 
 
 class EmbedderMissing(IngestError):
     """The embedder that was asked for cannot run here: a library or a device is missing."""
 
     code = "embedder_missing"
+    fault = Fault.WORKER
 
 
 class ModelNotFound(IngestError):
     """The weights that were asked for do not exist, or are not those of a model that can be used."""
 
     code = "model_not_found"
+    fault = Fault.WORKER
 
 
 class NotEnoughMemory(IngestError):
     """The model does not fit the memory of its device."""
 
     code = "not_enough_memory"
+    fault = Fault.WORKER
 
 
 class IndexUnsupported(RetryableError):
     """The Milvus server does not make the index that the settings ask for."""
 
     code = "index_unsupported"
+    fault = Fault.WORKER
 
 
 class SourceMissing(PermanentError):
     """The uploaded bytes are no longer in the object store."""
 
     code = "source_missing"
+    fault = Fault.WORKER
 
 
 class EmbedderMismatch(PermanentError):
     """Vectors of one embedder were offered to a collection that holds those of another."""
 
     code = "embedder_mismatch"
+    fault = Fault.COLLECTION
 
 
 class BadRequest(PermanentError):
     """What a caller sent cannot be used as it is."""
 
     code = "bad_request"
+    fault = Fault.CALLER
 
 
 class Unauthorized(PermanentError):
     """The caller did not show the API key."""
 
     code = "unauthorized"
+    fault = Fault.CALLER
 
 
 class NotFound(PermanentError):
     """There is no such document, object or address."""
 
     code = "not_found"
+    fault = Fault.CALLER
 
 
 class Conflict(PermanentError):
     """The document's state does not allow what was asked."""
 
     code = "conflict"
+    fault = Fault.CALLER
 
 
 class CollectionArchived(Conflict):
@@ -238,13 +281,29 @@ class CollectionHeld(RetryableError):
     """Another process archives, restores or drops the collection; `retry_in_s` is what is left of its hold."""
 
     code = "collection_held"
+    fault = Fault.TURN
 
     def __init__(self, collection: str, retry_in_s: float) -> None:
         super().__init__(f"another process is at collection {collection!r}, for {retry_in_s:.1f} s more at least")
         self.retry_in_s = retry_in_s
 
 
+class NewerRecord(RetryableError):
+    """A record in a state or format that this release does not know: a newer one wrote it, and can go on with it."""
+
+    code = "newer_record"
+    fault = Fault.RECORD
+
+
+class BadRecord(PermanentError):
+    """A record of a store lacks a field that it has to have, or holds it in another type."""
+
+    code = "bad_record"
+    fault = Fault.RECORD
+
+
 class BadMessage(PermanentError):
     """A Kafka record that is not a message of ours."""
 
     code = "bad_message"
+    fault = Fault.RECORD

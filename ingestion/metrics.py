@@ -60,8 +60,10 @@ IN_FLIGHT: Final = Gauge("ingestion_jobs_in_flight", "documents being worked on 
 REPAIRS: Final = Counter(
     "ingestion_repairs_total", "what a crash or an outage had left behind, put right by the janitor", ["kind"]
 )
-COLLECTIONS_KEPT: Final = Counter(
-    "collections_kept_total", "collections that the janitor expired, or whose archiving it finished", ["action"]
+COLLECTIONS_CHANGED: Final = Counter(
+    "collections_changed_total",
+    "collections that the janitor archived, restored, dropped or thawed, after a crash or because they expired",
+    ["action"],
 )
 FINDINGS: Final = Gauge(
     "ingestion_audit_findings", "mismatches between the stores that the last audit found and left", ["store", "kind"]

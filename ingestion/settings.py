@@ -264,8 +264,8 @@ class WorkerSettings(_Section):
     max_attempts: PositiveInt = Field(5, description="attempts after which a document is dead-lettered")
     failure_run_limit: PositiveInt = Field(
         10,
-        description="documents that may fail in a row, for reasons that are not the file's, before a worker stops "
-        "taking jobs until it is restarted",
+        description="documents of several collections that may fail in a row, for reasons that lie in the worker, "
+        "before it stops taking jobs until it is restarted; of one collection alone three times as many",
     )
     max_ahead: PositiveInt = Field(
         1000, description="records of a partition that may be fetched beyond its oldest unfinished one"

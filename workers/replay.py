@@ -9,7 +9,7 @@ publishes. What is cut short before the publication is finished by the next repl
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -24,6 +24,8 @@ from ingestion.ports import DeadLetters, DocumentStore, JobQueue, Progress
 
 T = TypeVar("T")
 
+_LETTERS_AT_ONCE: Final = 500
+"""Whose documents are read with one request."""
 _GONE: Final = (DocumentState.DELETING, DocumentState.DELETED)
 
 
@@ -108,8 +110,7 @@ class DeadLetterOffice:
         """The letters meant, oldest first. Raises NotFound where one of the ids is that of none."""
         letters = [letter async for letter in self._letters.read() if selection.takes(letter)]
         _check_all_found(selection.ids or (), letters)
-        marks = await self._documents.letter_marks([letter.id for letter in letters])
-        cases = [await self._case(letter, marks.get(letter.id)) for letter in letters]
+        cases = [case for page in batched(letters, _LETTERS_AT_ONCE) for case in await self._cases(page)]
         wanted = selection.standings
         return [case for case in cases if wanted is None or case.standing in wanted]
 
@@ -140,18 +141,17 @@ class DeadLetterOffice:
         return Outcome(await self._examine(letter), acted)
 
     async def _examine(self, letter: DeadLetter) -> Case:
-        marks = await self._documents.letter_marks([letter.id])
-        return await self._case(letter, marks.get(letter.id))
+        [case] = await self._cases([letter])
+        return case
 
-    async def _case(self, letter: DeadLetter, mark: LetterMark | None) -> Case:
-        if mark is not None:
-            return Case(letter, Standing(mark.action), mark)
-        if not letter.document_id:
-            return Case(letter, Standing.OPEN)
-        document = await self._documents.get(letter.document_id)
-        if document is None and await self._documents.archived_ids([letter.document_id]):
-            return Case(letter, Standing.ARCHIVED)
-        return Case(letter, _standing(letter, document), document=document)
+    async def _cases(self, letters: Sequence[DeadLetter]) -> list[Case]:
+        """Three requests to the document store at most, however many letters there are."""
+        marks = await self._documents.letter_marks([letter.id for letter in letters])
+        ids = {letter.document_id for letter in letters if letter.id not in marks} - {""}
+        documents = await self._documents.known(ids) if ids else {}
+        missing = ids - documents.keys()
+        archived = await self._documents.archived_ids(missing) if missing else set()
+        return [_case(letter, marks.get(letter.id), documents, archived) for letter in letters]
 
     async def _queued_again(self, letter: DeadLetter) -> Document | None:
         """The letter's document, if it waits for this letter's job: from now on, or since a replay was cut short."""
@@ -176,6 +176,19 @@ class DeadLetterOffice:
         await self._documents.mark_queued(document)
 
 
+def _case(
+    letter: DeadLetter, mark: LetterMark | None, documents: Mapping[str, Document], archived: Collection[str]
+) -> Case:
+    if mark is not None:
+        return Case(letter, Standing(mark.action), mark)
+    if not letter.document_id:
+        return Case(letter, Standing.OPEN)
+    if letter.document_id in archived:
+        return Case(letter, Standing.ARCHIVED)
+    document = documents.get(letter.document_id)
+    return Case(letter, _standing(letter, document), document=document)
+
+
 def _standing(letter: DeadLetter, document: Document | None) -> Standing:
     """Of a letter without a mark."""
     if document is None or document.state in _GONE:
@@ -196,6 +209,12 @@ def _check_all_found(ids: Collection[str], letters: Iterable[DeadLetter]) -> Non
     found = {id_ for letter in letters for id_ in ids_of(letter)}
     if missing := sorted(set(ids) - found):
         raise NotFound(f"no dead letter matches {', '.join(missing)}")
+
+
+def batched(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """`items` in pages of `size`."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
 
 
 async def paced(items: Iterable[T], per_second: float | None) -> AsyncIterator[T]:

@@ -8,7 +8,7 @@ from typing import Final
 
 import pypdfium2
 
-from ingestion.errors import IngestError
+from ingestion.errors import Fault, IngestError
 from ingestion.ports import Embedder, Renderer
 
 _A4_PT: Final = (595, 842)
@@ -18,6 +18,7 @@ class SelfTestFailed(IngestError):
     """This worker cannot draw or embed pages, whatever the file."""
 
     code = "self_test_failed"
+    fault = Fault.WORKER
 
 
 async def self_test(renderer: Renderer, embedder: Embedder) -> None:

@@ -17,7 +17,7 @@ from ingestion.bootstrap import Services, open_services
 from ingestion.errors import DependencyUnavailable, IngestError
 from ingestion.settings import Settings
 from workers.audit.auditor import Auditor
-from workers.audit.finding import STORES, Finding, Kind
+from workers.audit.finding import STORES, Finding, Kind, TooYoung
 from workers.breaker import Outage
 from workers.collections.wiring import keeper_of, remover_of
 from workers.health import Health, HealthServer
@@ -129,13 +129,14 @@ class Repeated:
 async def audit(auditor: Auditor) -> None:
     """Compare the stores, delete what is superfluous, and report what is missing."""
     left = {(store, kind): 0 for store in STORES for kind in Kind}
-    async for finding in auditor.findings(repair=True):
+    too_young = TooYoung()
+    async for finding in auditor.findings(repair=True, too_young=too_young):
         _report(finding)
         if not finding.is_repaired:
             left[finding.store, finding.kind] += 1
     for (store, kind), count in left.items():
         metrics.FINDINGS.labels(store, kind).set(count)
-    log.info("audited", mismatches_left=sum(left.values()))
+    log.info("audited", mismatches_left=sum(left.values()), too_young=too_young.objects)
 
 
 def _report(finding: Finding) -> None:

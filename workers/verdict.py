@@ -37,7 +37,7 @@ class Verdicts:
 
     async def decide(self, document: Document, error: IngestError) -> Document:
         """Record in the ledger what becomes of a document whose attempt ended in `error`. Raises LeaseLost."""
-        self.failures.failed(document.id, error)
+        self.failures.failed(document.collection, document.id, error)
         failure = Failure(error.code, error.stage or "ingest", error.message)
         match self._decision(document, error):
             case Retry(delay_s):

@@ -35,7 +35,7 @@ class MongoInventory:
 
     @translated
     async def known(self, document_ids: Collection[str]) -> dict[str, Document]:
-        found = await self._documents.find({"_id": {"$in": list(document_ids)}}).to_list(None)
+        found = await self._documents.find({"_id": {"$in": list(document_ids)}}, {"story": 0}).to_list(None)
         return {record["_id"]: document_of(record) for record in found}
 
     @translated

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 from typer.testing import CliRunner, Result
 
-from ingestion import letters
+from ingestion import letters, metrics
 from ingestion.bootstrap import Services
 from ingestion.collection import Archive, CollectionRecord, CollectionState, archives_of
 from ingestion.errors import CollectionArchived, LeaseLost
@@ -33,7 +34,7 @@ from tests.pipelines import ScriptedEmbedder, pipeline
 from tests.shelf import PAGES, Shelf, open_shelf
 from tests.uploads import make_upload
 from workers.cli import app
-from workers.collections.keeper import CollectionKeeper
+from workers.collections.keeper import Action, CollectionKeeper
 from workers.collections.wiring import archivist_of, remover_of
 from workers.replay import DeadLetterOffice, Note, Selection, Standing
 
@@ -76,13 +77,18 @@ async def test_a_collection_expires_only_where_it_is_wanted_and_after_its_time(s
     assert not (await keeper(shelf, "archive").round()).done, "nobody knows when it was used"
     assert await last_use(shelf) is not None, "the time counts from now"
     await used(shelf, LONG_AGO)
-    assert (await keeper(shelf, "archive").round()).done == {"expired": 1}
+    assert (await keeper(shelf, "archive").round()).done == {Action.EXPIRED_ARCHIVED: 1}
     assert await state_of(shelf) is CollectionState.ARCHIVED
     assert not (await keeper(shelf, "drop").round()).done, "an archive is kept"
     await archivist(shelf.services).restore(shelf.collection)
     assert not (await keeper(shelf, "drop").round()).done, "bringing it back was a use"
     await used(shelf, LONG_AGO)
-    assert (await keeper(shelf, "drop").round()).done == {"expired": 1}
+    counted = metrics.COLLECTIONS_CHANGED.labels("expired_dropped")._value.get()
+    with capture_logs() as logs:
+        assert (await keeper(shelf, "drop").round()).done == {Action.EXPIRED_DROPPED: 1}
+    assert metrics.COLLECTIONS_CHANGED.labels("expired_dropped")._value.get() == counted + 1
+    [line] = [line for line in logs if line.get("action")]
+    assert (line["event"], line["action"]) == ("collection changed", "expired_dropped")
     assert await shelf.services.blobs.list_keys("") == []
 
 
@@ -122,7 +128,7 @@ async def test_a_collection_that_was_dropped_and_filled_again_is_not_dropped_onc
     async with held(shelf.services.documents, shelf.collection) as hold:
         await hold.move(CollectionState.DROPPING, None)
     late = await late_keeper(shelf)
-    assert (await keeper(shelf).round()).done == {"finished": 1}
+    assert (await keeper(shelf).round()).done == {Action.DROPPED: 1}
     assert not (await late.round()).done, "no record"
     await shelf.put("d5")
     before = await everything(shelf)
@@ -145,7 +151,7 @@ async def test_answers_of_while_documents_were_frozen_are_forgotten_once_they_ar
     documents = shelf.services.documents
     await documents.freeze(shelf.collection, "late")
     before = await documents.searchable(shelf.collection)
-    assert (await keeper(shelf).round()).done == {"finished": 1}
+    assert (await keeper(shelf).round()).done == {Action.THAWED: 1}
     assert (await shelf.document("d1")).state is S.READY
     after = await documents.searchable(shelf.collection)
     assert before is not None and after is not None
@@ -179,14 +185,17 @@ async def leave(shelf: Shelf, state: CollectionState, archive: Archive | None) -
 
 
 async def finished_by_the_keeper(shelf: Shelf) -> CollectionState | None:
-    assert (await keeper(shelf).round()).done == {"finished": 1}
+    done = (await keeper(shelf).round()).done
+    state = await state_of(shelf)
+    actions = {CollectionState.ARCHIVED: Action.ARCHIVED, CollectionState.ACTIVE: Action.RESTORED}
+    assert done == {Action.DROPPED if state is None else actions[state]: 1}
     assert await shelf.findings() == []
-    return await state_of(shelf)
+    return state
 
 
 async def test_documents_that_were_frozen_too_late_are_thawed(shelf: Shelf) -> None:
     await shelf.services.documents.freeze(shelf.collection, "long gone")
-    assert (await keeper(shelf).round()).done == {"finished": 1}
+    assert (await keeper(shelf).round()).done == {Action.THAWED: 1}
     assert (await shelf.document("d1")).state is S.READY
 
 

@@ -30,9 +30,10 @@ async def add_unrecorded_objects(shelf: Shelf) -> None:
         await shelf.services.blobs.put(key, b"", "text/plain")
 
 
-def janitor_command(tmp_path: Path, *options: str) -> Result:
+def janitor_command(tmp_path: Path, *options: str, orphan_grace_s: str = "0.001") -> Result:
     """`pagemill janitor` of the settings in the environment, from a folder in which no stack runs."""
-    hurry = {f"PAGEMILL_JANITOR_{name}_S": "0.001" for name in ("GRACE", "ORPHAN_GRACE", "SETTLE")}
+    hurry = {f"PAGEMILL_JANITOR_{name}_S": "0.001" for name in ("GRACE", "SETTLE")}
+    hurry["PAGEMILL_JANITOR_ORPHAN_GRACE_S"] = orphan_grace_s
     folder = Path.cwd()
     os.chdir(tmp_path)
     try:
@@ -44,6 +45,20 @@ def janitor_command(tmp_path: Path, *options: str) -> Result:
 async def test_the_command_says_that_nothing_was_found(shelf: Shelf, tmp_path: Path) -> None:
     result = await asyncio.to_thread(janitor_command, tmp_path, "--check")
     assert (result.exit_code, result.stdout) == (0, "nothing found\n")
+
+
+async def test_a_check_says_what_it_cannot_judge_yet(shelf: Shelf, tmp_path: Path) -> None:
+    await add_unrecorded_objects(shelf)
+    await shelf.services.blobs.put(f"archives/{shelf.collection}/x/rows.parquet", b"", "text/plain")
+    checked = await asyncio.to_thread(janitor_command, tmp_path, "--check", orphan_grace_s="3600")
+    assert checked.exit_code == 0
+    words = " ".join(checked.stdout.split())
+    assert words.startswith("nothing found 3 object(s) without a record are too young to judge")
+    as_json = await asyncio.to_thread(janitor_command, tmp_path, "--check", "--json", orphan_grace_s="3600")
+    [line] = [json.loads(line) for line in as_json.stdout.splitlines()]
+    assert line.keys() == {"too_young", "judged_in_s"}
+    assert line["too_young"] == 3
+    assert 0 < line["judged_in_s"] <= 3600
 
 
 async def test_a_check_reports_what_is_wrong_and_changes_nothing(shelf: Shelf, tmp_path: Path) -> None:

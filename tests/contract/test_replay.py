@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import structlog
@@ -53,6 +53,36 @@ async def dlq(*arguments: str) -> tuple[int, list[dict[str, Any]]]:
     """Exit status and JSON lines of `pagemill dlq …`."""
     result = await pagemill("dlq", *arguments, "--json")
     return result.exit_code, [json.loads(line) for line in result.stdout.splitlines()]
+
+
+class Counting:
+    """The document store, with its requests counted by method."""
+
+    def __init__(self, documents: MongoDocumentStore) -> None:
+        self._documents = documents
+        self.requests: Counter[str] = Counter()
+
+    def __getattr__(self, name: str) -> Any:
+        self.requests[name] += 1
+        return getattr(self._documents, name)
+
+
+async def test_letters_cost_the_same_few_requests_however_many_there_are(desk: Desk) -> None:
+    for number in range(7):
+        await desk.dead(f"d{number}")
+    await desk.dead("gone")
+    await desk.documents.begin_delete("gone")
+    await desk.documents.remove(await desk.read("gone"))
+    await desk.bad_message()
+    counting = Counting(desk.documents)
+    office = DeadLetterOffice(KafkaDeadLetters(desk.kafka), cast(Any, counting), desk.queue, desk.progress)
+    assert Counter(case.standing for case in await office.find(Selection())) == {
+        Standing.OPEN: 8,
+        Standing.DELETED: 1,
+    }
+    assert counting.requests == {"letter_marks": 1, "known": 1, "archived_ids": 1}
+    assert len(await office.find(Selection(code="nothing"))) == 0
+    assert counting.requests.total() == 3, "nothing is asked about letters that are not meant"
 
 
 # replay

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import groupby
@@ -13,7 +13,7 @@ from ingestion.collection import ARCHIVES_PREFIX, CollectionRecord, CollectionSt
 from ingestion.errors import WorkerFault
 from ingestion.ports import BlobStore, DocumentStore
 from ingestion.ports.inventory import BlobEntry
-from workers.audit.finding import Finding, Kind, SecondLook
+from workers.audit.finding import Finding, Kind, SecondLook, TooYoung
 from workers.collections.manifest import read_manifest
 
 _COMPLETE: Final = (CollectionState.FREEING, CollectionState.ARCHIVED, CollectionState.RESTORING)
@@ -28,6 +28,7 @@ class ArchivesAudit:
     blobs: BlobStore
     orphan_grace: timedelta
     repair: bool
+    too_young: TooYoung = field(default_factory=TooYoung)
 
     async def suspects(self, collection: str | None) -> AsyncIterator[SecondLook]:
         records = await self.documents.collection_records()
@@ -38,7 +39,11 @@ class ArchivesAudit:
             entry async for entry in self.blobs.entries(archives_of(collection) if collection else ARCHIVES_PREFIX)
         ]
         for prefix, entries in groupby(listing, lambda entry: _folder_of(entry.key)):
-            if await self._orphans(prefix, list(entries)):
+            folder = list(entries)
+            if not self._are_old(folder):
+                if not await self._is_named(prefix):
+                    self.too_young.note(folder, self.orphan_grace)
+            elif await self._orphans(prefix, folder):
                 yield partial(self._look_again_at_folder, prefix)
 
     async def _lacks(self, record: CollectionRecord) -> list[str]:
@@ -61,14 +66,19 @@ class ArchivesAudit:
         return [Finding("s3", Kind.MISSING, lacking[0], len(lacking), collection=name)]
 
     async def _orphans(self, prefix: str, entries: Sequence[BlobEntry]) -> list[str]:
-        latest = datetime.now(UTC) - self.orphan_grace
-        if not all(entry.modified < latest for entry in entries):
-            return []
-        name = _collection_of(prefix)
-        record = await self.documents.collection(name)
-        if record and record.archive and archive_prefix(name, record.archive.id) == prefix:
+        if not self._are_old(entries) or await self._is_named(prefix):
             return []
         return [entry.key for entry in entries]
+
+    def _are_old(self, entries: Sequence[BlobEntry]) -> bool:
+        latest = datetime.now(UTC) - self.orphan_grace
+        return all(entry.modified < latest for entry in entries)
+
+    async def _is_named(self, prefix: str) -> bool:
+        """Whether the record of its collection names the folder as its archive."""
+        name = _collection_of(prefix)
+        record = await self.documents.collection(name)
+        return bool(record and record.archive and archive_prefix(name, record.archive.id) == prefix)
 
     async def _look_again_at_folder(self, prefix: str) -> list[Finding]:
         """What belongs to no record now will never do: the ids of archives are used once."""

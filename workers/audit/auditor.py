@@ -16,7 +16,7 @@ from ingestion.generations import FIRST
 from ingestion.ports import BlobStore, DocumentStore, VectorStore
 from workers.audit.archives import ArchivesAudit
 from workers.audit.contents import ContentsAudit
-from workers.audit.finding import Finding, SecondLook
+from workers.audit.finding import Finding, SecondLook, TooYoung
 from workers.audit.rows import RowsAudit
 from workers.audit.strays import StrayPagesAudit
 
@@ -33,13 +33,17 @@ class Auditor:
     orphan_grace_s: float
     settle_s: float
 
-    async def findings(self, *, collection: str | None = None, repair: bool = False) -> AsyncIterator[Finding]:
+    async def findings(
+        self, *, collection: str | None = None, repair: bool = False, too_young: TooYoung | None = None
+    ) -> AsyncIterator[Finding]:
         """What is wrong, of one collection or of all. `repair` deletes what no document refers to.
+
+        `too_young` counts what cannot be judged yet.
 
         Raises DependencyUnavailable. Two audits side by side do no harm, and may both report the same.
         """
         suspects: list[SecondLook] = []
-        async for suspect in self._suspects(collection, repair):
+        async for suspect in self._suspects(collection, repair, too_young or TooYoung()):
             suspects.append(suspect)
             if len(suspects) == _SUSPECTS_AT_ONCE:
                 async for finding in self._look_again(suspects):
@@ -55,13 +59,12 @@ class Auditor:
             for finding in await look_again():
                 yield finding
 
-    async def _suspects(self, collection: str | None, repair: bool) -> AsyncIterator[SecondLook]:
+    async def _suspects(self, collection: str | None, repair: bool, too_young: TooYoung) -> AsyncIterator[SecondLook]:
         end = await self.documents.next_page_key()
         grace = timedelta(seconds=self.orphan_grace_s)
-        async for suspect in ContentsAudit(self.documents, self.blobs, grace, repair).suspects(collection):
-            yield suspect
-        async for suspect in ArchivesAudit(self.documents, self.blobs, grace, repair).suspects(collection):
-            yield suspect
+        for audit in (ContentsAudit, ArchivesAudit):
+            async for suspect in audit(self.documents, self.blobs, grace, repair, too_young).suspects(collection):
+                yield suspect
         if collection is None:
             async for suspect in StrayPagesAudit(self.documents, repair).suspects():
                 yield suspect

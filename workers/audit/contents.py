@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
@@ -20,7 +20,7 @@ from ingestion.model import (
 )
 from ingestion.ports import BlobStore, DocumentStore
 from ingestion.ports.inventory import BlobEntry
-from workers.audit.finding import Finding, Kind, SecondLook
+from workers.audit.finding import Finding, Kind, SecondLook, TooYoung
 
 _DOCUMENTS_AT_ONCE: Final = 100
 _PAGES_AT_ONCE: Final = 500
@@ -37,6 +37,7 @@ class ContentsAudit:
     blobs: BlobStore
     orphan_grace: timedelta
     repair: bool
+    too_young: TooYoung = field(default_factory=TooYoung)
 
     async def suspects(self, collection: str | None) -> AsyncIterator[SecondLook]:
         """With `collection`, only its documents: an object without a record does not say where it belongs."""
@@ -44,7 +45,10 @@ class ContentsAudit:
         async for id_, document, entries in _joined(self._documents(collection), listing):
             if document is None and collection is not None:
                 continue
-            if await self._difference(id_, document, entries):
+            if document is None and not self._are_old(entries):
+                if not await self.documents.archived_ids([id_]):
+                    self.too_young.note(entries, self.orphan_grace)
+            elif await self._difference(id_, document, entries):
                 yield partial(self._look_again, id_)
 
     async def _look_again(self, id_: str) -> list[Finding]:
@@ -65,15 +69,17 @@ class ContentsAudit:
         and a repair asks for the record once more: archiving notes the id first, restoring forgets it last."""
         keys = {entry.key for entry in entries}
         if document is None:
-            latest = datetime.now(UTC) - self.orphan_grace
-            is_old = all(entry.modified < latest for entry in entries)
-            is_orphan = is_old and not await self.documents.archived_ids([id_])
+            is_orphan = self._are_old(entries) and not await self.documents.archived_ids([id_])
             return _Difference(extra=sorted(keys) if is_orphan else [])
         if document.state is not DocumentState.READY:
             return _Difference()
         return _compared(
             document, await self._pages(document), keys, await self.documents.binding(document.collection)
         )
+
+    def _are_old(self, entries: Sequence[BlobEntry]) -> bool:
+        latest = datetime.now(UTC) - self.orphan_grace
+        return all(entry.modified < latest for entry in entries)
 
     async def _pages(self, document: Document) -> dict[int, PageRecord]:
         """The document's page records that are right, by page number."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final, TypeAlias
+
+from ingestion.ports.inventory import BlobEntry
 
 STORES: Final = ("mongodb", "s3", "milvus")
 
@@ -33,6 +36,21 @@ class Finding:
     document_id: str = ""
     collection: str = ""
     is_repaired: bool = False
+
+
+@dataclass(slots=True)
+class TooYoung:
+    """Counts objects without a record that are too young to be orphans: they may be those of an upload under way."""
+
+    objects: int = 0
+    judged_in_s: float = 0.0
+    """After which the youngest of them is old enough."""
+
+    def note(self, entries: Sequence[BlobEntry], grace: timedelta) -> None:
+        self.objects += len(entries)
+        youngest = max(entry.modified for entry in entries)
+        age = min(datetime.now(UTC) - youngest, grace)  # an object of unknown time is never old
+        self.judged_in_s = max(self.judged_in_s, min(grace, grace - age).total_seconds())
 
 
 SecondLook: TypeAlias = Callable[[], Awaitable[list[Finding]]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import Final, Literal, TypeAlias
 
 import structlog
@@ -25,11 +26,24 @@ _FORWARD: Final = (_S.ARCHIVING, _S.FREEING)
 _BACK: Final = (_S.RESTORING, _S.OPENING)
 
 
+class Action(StrEnum):
+    """What a round did with a collection."""
+
+    ARCHIVED = "archived"
+    """An archiving that had been cut off is finished; so with the next three."""
+    RESTORED = "restored"
+    DROPPED = "dropped"
+    THAWED = "thawed"
+    EXPIRED_ARCHIVED = "expired_archived"
+    """It was not used for long."""
+    EXPIRED_DROPPED = "expired_dropped"
+
+
 @dataclass(slots=True)
 class Kept:
-    """What one round has done, by what it did, and the collections it failed on."""
+    """What one round has done, by action, and the collections it failed on."""
 
-    done: Counter[str] = field(default_factory=Counter)
+    done: Counter[Action] = field(default_factory=Counter)
     failed: list[str] = field(default_factory=list)
 
 
@@ -46,7 +60,7 @@ class CollectionKeeper:
     expire_after: timedelta
 
     async def round(self, collection: str | None = None) -> Kept:
-        """Of one collection, or of all. One that cannot be kept is logged and stops nothing.
+        """Of one collection, or of all. One on which this fails is logged and stops nothing.
 
         Raises DependencyUnavailable.
         """
@@ -67,26 +81,28 @@ class CollectionKeeper:
             return
         except IngestError as error:
             kept.failed.append(record.name)
-            log.error("collection not kept", collection=record.name, code=error.code, cause=error.message)
+            log.error("collection not put right", collection=record.name, code=error.code, cause=error.message)
             return
         if done:
             kept.done[done] += 1
-            metrics.COLLECTIONS_KEPT.labels(done).inc()
-            log.warning("collection kept", collection=record.name, action=done)
+            metrics.COLLECTIONS_CHANGED.labels(done).inc()
+            log.warning("collection changed", collection=record.name, action=done)
 
-    async def _finish(self, record: CollectionRecord, has_frozen: bool) -> str:
-        """Go on with what a process that is gone had begun. Empty where there is nothing to finish."""
+    async def _finish(self, record: CollectionRecord, has_frozen: bool) -> Action | None:
+        """Go on with what a process that is gone had begun. None where there is nothing to finish."""
         if record.state in _FORWARD:
             await self.archivist.archive(record.name, seen=record)
-        elif record.state in _BACK:
+            return Action.ARCHIVED
+        if record.state in _BACK:
             await self.archivist.restore(record.name, seen=record)
-        elif record.state is _S.DROPPING:
+            return Action.RESTORED
+        if record.state is _S.DROPPING:
             await self.remover.finish_drop(record)
-        elif record.state is _S.ACTIVE and has_frozen:
+            return Action.DROPPED
+        if record.state is _S.ACTIVE and has_frozen:
             await self._thaw(record.name)
-        else:
-            return ""
-        return "finished"
+            return Action.THAWED
+        return None
 
     async def _thaw(self, collection: str) -> None:
         """A process that stood still may have frozen documents after others had brought the collection back."""
@@ -95,17 +111,17 @@ class CollectionKeeper:
                 await hold.thaw()
                 await hold.move(_S.ACTIVE, hold.record.archive)  # what was answered without them is forgotten
 
-    async def _expire(self, record: CollectionRecord) -> str:
-        """Empty where it is in use, or nobody wants expiry. One whose last use is unknown is as if used now."""
+    async def _expire(self, record: CollectionRecord) -> Action | None:
+        """None where it is in use, or expiry is off. One whose last use is unknown is as if used now."""
         if self.expiry == "off" or record.state is not _S.ACTIVE:
-            return ""
+            return None
         if record.last_used_at is None:
             await self.documents.touch_collections([record.name])
-            return ""
+            return None
         if datetime.now(UTC) - record.last_used_at < self.expire_after:
-            return ""
+            return None
         if self.expiry == "archive":
             await self.archivist.archive(record.name, seen=record)
-        else:
-            await self.remover.drop_unused(record)
-        return "expired"
+            return Action.EXPIRED_ARCHIVED
+        await self.remover.drop_unused(record)
+        return Action.EXPIRED_DROPPED

@@ -14,7 +14,7 @@ import httpx
 import stamina
 from pydantic import BaseModel, ValidationError
 
-from ingestion.errors import BadRequest, DependencyUnavailable, PermanentError
+from ingestion.errors import BadRequest, DependencyUnavailable, Fault, PermanentError
 from workers.commands.target import Target, find_target
 from workers.commands.views import DocumentView, Found, Hit, Listed, Uploaded
 
@@ -33,6 +33,8 @@ _LIST_LIMIT: Final = 100
 
 class Refused(PermanentError):
     """The API refused a request; `code` is the problem document's."""
+
+    fault = Fault.CALLER
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)

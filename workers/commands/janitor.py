@@ -22,7 +22,9 @@ def janitor(
 ) -> None:
     """Finish what crashes and outages left half done, and compare MongoDB, S3 and Milvus with each other.
 
-    Exit status 1 where the stores do not match, or a document could not be put right.
+    Exit status 1 where the stores do not match, or a document could not be put right. Objects without a record that
+    are younger than PAGEMILL_JANITOR_ORPHAN_GRACE_S cannot be told from an upload under way: they are counted, and the
+    exit status stays 0.
     """
     from workers.commands.upkeep import do_round
 

@@ -54,8 +54,10 @@ def show_letters(filters: Filters, *, as_json: bool, data_dir: Path | None) -> N
 
 async def _show(selection: Selection, as_json: bool, data_dir: Path | None) -> None:
     async with open_installation(data_dir) as services:
-        for case in await _office(services).find(selection):
-            document = await services.documents.get(case.letter.document_id)
+        cases = await _office(services).find(selection)
+        documents = await services.documents.known({case.letter.document_id for case in cases})
+        for case in cases:
+            document = documents.get(case.letter.document_id)
             story = await services.documents.story(case.letter.document_id)
             if as_json:
                 write_json_line(report_json(case, document, story))

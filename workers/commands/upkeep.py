@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from rich import box
 from rich.table import Table
 
 from ingestion.model import check_collection
-from workers.audit.finding import Finding, Kind
+from workers.audit.finding import Finding, Kind, TooYoung
 from workers.collections.keeper import Kept
 from workers.collections.wiring import keeper_of
 from workers.commands.installation import open_installation
@@ -32,13 +33,15 @@ async def _do_round(check: bool, collection: str | None, as_json: bool, data_dir
         kept = Kept() if check else await keeper_of(services).round(collection)
         _show_round(done, as_json)
         _show_kept(kept, as_json)
-        findings = []
-        async for finding in auditor_of(services).findings(collection=collection, repair=not check):
+        findings, too_young = [], TooYoung()
+        audited = auditor_of(services).findings(collection=collection, repair=not check, too_young=too_young)
+        async for finding in audited:
             findings.append(finding)
             if as_json:
                 write_json_line(_as_json(finding))
     if not as_json:
         _show_findings(findings)
+    _show_too_young(too_young, as_json)
     return not done.failed and not kept.failed and all(finding.is_repaired for finding in findings)
 
 
@@ -58,14 +61,28 @@ def _show_round(done: Round, as_json: bool) -> None:
 def _show_kept(kept: Kept, as_json: bool) -> None:
     for action, count in kept.done.items():
         if as_json:
-            write_json_line({action: count})
+            write_json_line({action.value: count})
         else:
-            say(f"{action}: {count} collection(s)")
+            say(f"{action.value.replace('_', ' ')}: {count} collection(s)")
     for name in kept.failed:
         if as_json:
             write_json_line({"failed": name})
         else:
-            say(cell(f"not kept: collection {name}", "red"))
+            say(cell(f"not put right: collection {name}", "red"))
+
+
+def _show_too_young(too_young: TooYoung, as_json: bool) -> None:
+    """No fault, and so no reason to exit with 1: objects of uploads under way look the same."""
+    if not too_young.objects:
+        return
+    judged_in_s = math.ceil(too_young.judged_in_s)
+    if as_json:
+        write_json_line({"too_young": too_young.objects, "judged_in_s": judged_in_s})
+    else:
+        say(
+            f"{too_young.objects} object(s) without a record are too young to judge: an upload may be under way;",
+            f"look again in {judged_in_s} s",
+        )
 
 
 def _as_json(finding: Finding) -> dict[str, str | int | bool]:

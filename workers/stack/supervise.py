@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from ingestion.errors import IngestError
+from ingestion.errors import Fault, IngestError
 
 REPORTED_LINES: Final = 20
 """How much of its log a process that died is reported with."""
@@ -31,6 +31,7 @@ class StackError(IngestError):
     """The local stack cannot start or go on; the message says which process and why."""
 
     code = "stack"
+    fault = Fault.SERVER
 
 
 class NotReady(Exception):
