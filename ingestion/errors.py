@@ -108,6 +108,13 @@ class DeviceMemoryExhausted(RetryableError):
     fault = Fault.WORKER
 
 
+class PageNotEmbedded(RetryableError):
+    """The embedding service fails on this page, sent alone, while it embeds others."""
+
+    code = "page_not_embedded"
+    fault = Fault.FILE
+
+
 class PermanentError(IngestError):
     """No retry can help: the input itself is the cause."""
 

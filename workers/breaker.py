@@ -42,15 +42,20 @@ class Outage:
 class Breakers:
     """One breaker per server. `pings` raise while the server of that name does not answer.
 
-    Those in `optional` are watched and reported, and nobody waits for them. A server without a ping, one that only
-    the embedder knows perhaps, is tried again after the pause alone.
+    Those in `optional` are watched and reported, and nobody waits for them. Those in `unwatched` are pinged only
+    while their breaker is open. A server without a ping is tried again after the pause alone.
     """
 
     def __init__(
-        self, pings: Mapping[str, Callable[[], Awaitable[None]]], *, optional: Collection[str] = frozenset()
+        self,
+        pings: Mapping[str, Callable[[], Awaitable[None]]],
+        *,
+        optional: Collection[str] = frozenset(),
+        unwatched: Collection[str] = frozenset(),
     ) -> None:
         self._pings = pings
         self._optional = optional
+        self._watched = pings.keys() - set(unwatched)
         self._open: dict[str, Outage] = {}
         self._pause_s: dict[str, float] = {}
         self._closed_at: dict[str, float] = {}
@@ -96,7 +101,7 @@ class Breakers:
         misses: Counter[str] = Counter()
         while True:
             await asyncio.sleep(_WATCH_EVERY_S)
-            for name in self._pings.keys() - self._open.keys():
+            for name in self._watched - self._open.keys():
                 if not is_idle():
                     misses.clear()
                     break

@@ -7,10 +7,12 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import structlog
 
+from ingestion.adapters.embedding_http import RemoteEmbedder
 from ingestion.adapters.kafka_consumer import JobConsumer
 from ingestion.bootstrap import Services, open_services
 from ingestion.ports import Embedder
@@ -39,7 +41,7 @@ async def run_worker(settings: Settings) -> None:
     name = settings.worker.worker_id or f"{socket.gethostname()}-{os.getpid()}"
     structlog.contextvars.bind_contextvars(worker=name)
     async with open_services(settings) as services, open_embedder(settings.embedder, settings.render) as embedder:
-        breakers = _breakers(services)
+        breakers = _breakers(services, embedder)
         pipeline = _pipeline(name, services, embedder, breakers)
         await retrying(self_test, pipeline.renderer, embedder)
         loop = JobLoop(
@@ -70,16 +72,18 @@ async def run_worker(settings: Settings) -> None:
             health.close()
 
 
-def _breakers(services: Services) -> Breakers:
-    pings = {
+def _breakers(services: Services, embedder: Embedder) -> Breakers:
+    pings: dict[str, Callable[[], Awaitable[None]]] = {
         "mongodb": services.documents.ping,
         "s3": services.blobs.ping,
         "milvus": services.vectors.ping,
         "kafka": services.queue.ping,
         "redis": services.progress.ping,
     }
-    # Progress is for people to watch; documents get ready without it.
-    return Breakers(pings, optional={"redis"})
+    if isinstance(embedder, RemoteEmbedder):
+        pings["embedder"] = embedder.ping
+    # Progress is for people to watch; documents get ready without it. A ping of the embedder is work for it.
+    return Breakers(pings, optional={"redis"}, unwatched={"embedder"})
 
 
 def _pipeline(name: str, services: Services, embedder: Embedder, breakers: Breakers) -> Pipeline:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Sequence
+from itertools import islice
 from types import TracebackType
 from typing import Final, Self
 
 import numpy as np
 
+from ingestion.adapters.embedding_isolation import NotTheInput, PageInput, embed_isolating
 from ingestion.adapters.embedding_requests import DEPENDENCY, EmbeddingRequests
 from ingestion.adapters.embedding_wire import (
     FINGERPRINT_HEADER,
@@ -17,12 +20,13 @@ from ingestion.adapters.embedding_wire import (
     ServedModel,
     batches,
     data_uri,
+    probe_uri,
     read_model,
     read_vectors,
     request_body,
 )
 from ingestion.concurrency import side_by_side
-from ingestion.errors import DependencyUnavailable, WorkerFault
+from ingestion.errors import WorkerFault
 from ingestion.model import Page, Vectors
 from ingestion.settings import EmbedderSettings
 
@@ -34,7 +38,7 @@ _THREAD_FROM_BYTES: Final = 256 * 1024
 """Larger answers are read in a thread, so that the event loop goes on."""
 
 
-class _ModelChanged(DependencyUnavailable):
+class _ModelChanged(NotTheInput):
     def __init__(self, was: str, served: str) -> None:
         super().__init__(
             DEPENDENCY, f"it embeds with {served!r} now, and did with {was!r}: restart what has begun with that model"
@@ -50,7 +54,8 @@ class RemoteEmbedder:
     this process is restarted. Without it, queries follow the service to its new model, and `fingerprint` with them.
 
     Raises DependencyUnavailable where the service cannot be reached, or is overloaded for too long, BadRequest for
-    an input that it refuses, and WorkerFault.
+    an input that it refuses, and WorkerFault. A failure on pages is an outage only where the service does not embed
+    a probe either; otherwise PageNotEmbedded names the page.
     """
 
     def __init__(self, settings: EmbedderSettings) -> None:
@@ -89,15 +94,26 @@ class RemoteEmbedder:
         self._adopt(await self._ask())
 
     async def ping(self) -> None:
-        await self._requests.get_once("/ready")
+        """Embed something small that no cache has. A service that answers /ready while its model hangs fails this.
+
+        It is sent as pages are, so that it waits where they wait: behind a long queue neither comes through.
+        """
+        model = self._model or read_model((await self._requests.get_once("/v1/models")).content)
+        nonce = secrets.token_hex(4)
+        modality: Modality = "image" if model.wants_pixels else "text"
+        content = probe_uri(nonce) if model.wants_pixels else f"ready {nonce}"
+        response = await self._requests.post_once("/v1/embeddings", request_body([content], modality, "document"))
+        read_vectors(response.content, 1, model.dim)
 
     async def embed_pages(self, pages: Sequence[Page]) -> list[Vectors]:
         """A text model is not asked about pages without text: they have no vectors."""
         model = await self._bound()
+        numbers = [page.page_number for page in pages]
         if model.wants_pixels:
             uris = await side_by_side(*(asyncio.to_thread(data_uri, page) for page in pages))
-            return await self._embed(model, uris, "image", "document")
-        found = iter(await self._embed(model, [page.text for page in pages if page.text.strip()], "text", "document"))
+            return await self._embed_pages(model, [*map(PageInput, numbers, uris)], "image")
+        texts = [PageInput(page.page_number, page.text) for page in pages if page.text.strip()]
+        found = iter(await self._embed_pages(model, texts, "text"))
         nothing = np.empty((0, model.dim), np.float32)
         return [next(found) if page.text.strip() else nothing for page in pages]
 
@@ -105,7 +121,7 @@ class RemoteEmbedder:
         for tries_left in reversed(range(_MODELS_TRIED)):
             model = self._model or await self._ask()
             try:
-                vectors = await self._embed(model, queries, "text", "query")
+                vectors = await self._embed_queries(model, queries)
                 self._adopt(model)  # with no other task in between, so that the caller finds it like that
             except _ModelChanged:
                 if self._is_bound or not tries_left:
@@ -132,12 +148,21 @@ class RemoteEmbedder:
     async def _ask(self) -> ServedModel:
         return read_model((await self._requests.get("/v1/models")).content)
 
-    async def _embed(
-        self, model: ServedModel, inputs: Sequence[str], modality: Modality, input_type: InputType
-    ) -> list[Vectors]:
-        most = model.max_inputs if input_type == "query" else min(_PAGES_PER_REQUEST, model.max_inputs)
-        parts = batches(inputs, max_inputs=most, max_chars=self._max_request_bytes)
-        answers = await side_by_side(*(self._embed_batch(model, part, modality, input_type) for part in parts))
+    async def _embed_queries(self, model: ServedModel, queries: Sequence[str]) -> list[Vectors]:
+        parts = batches(queries, max_inputs=model.max_inputs, max_chars=self._max_request_bytes)
+        answers = await side_by_side(*(self._embed_batch(model, part, "text", "query") for part in parts))
+        return [vectors for answer in answers for vectors in answer]
+
+    async def _embed_pages(self, model: ServedModel, inputs: Sequence[PageInput], modality: Modality) -> list[Vectors]:
+        async def embed(part: Sequence[PageInput]) -> list[Vectors]:
+            return await self._embed_batch(model, [one.content for one in part], modality, "document")
+
+        most = min(_PAGES_PER_REQUEST, model.max_inputs)
+        contents = [one.content for one in inputs]
+        sizes = [len(part) for part in batches(contents, max_inputs=most, max_chars=self._max_request_bytes)]
+        rest = iter(inputs)
+        parts = [list(islice(rest, size)) for size in sizes]
+        answers = await side_by_side(*(embed_isolating(embed, part, self.ping) for part in parts))
         return [vectors for answer in answers for vectors in answer]
 
     async def _embed_batch(

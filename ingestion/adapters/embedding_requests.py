@@ -11,6 +11,7 @@ from typing import Final
 import httpx
 import stamina
 
+from ingestion.adapters.embedding_isolation import NotTheInput
 from ingestion.errors import BadRequest, DependencyUnavailable, IngestError, WorkerFault
 from ingestion.settings import EmbedderSettings
 
@@ -37,7 +38,9 @@ def translate(error: httpx.HTTPError) -> IngestError:
     """What the pipeline calls an exception of httpx."""
     if isinstance(error, httpx.HTTPStatusError):
         status, body = error.response.status_code, error.response.text[:300]
-        if status == _TOO_MANY_REQUESTS or status in _UNAVAILABLE | _NOT_OURS_TO_USE:
+        if status == _TOO_MANY_REQUESTS or status in _NOT_OURS_TO_USE:
+            return NotTheInput(DEPENDENCY, f"HTTP {status}: {body}")
+        if status in _UNAVAILABLE:
             return DependencyUnavailable(DEPENDENCY, f"HTTP {status}: {body}")
         if status >= 500:
             return WorkerFault(f"{DEPENDENCY} failed: HTTP {status}: {body}")
@@ -63,6 +66,7 @@ class EmbeddingRequests:
         )
         self._places = asyncio.Semaphore(side_by_side)
         self._patience_s = settings.embedder_patience_s
+        self._timeout_s = settings.embedder_timeout_s
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -76,8 +80,15 @@ class EmbeddingRequests:
 
     async def get_once(self, path: str) -> httpx.Response:
         """As things are now: not tried again, and without waiting for a place."""
+        return await self._once("GET", path, None)
+
+    async def post_once(self, path: str, body: bytes) -> httpx.Response:
+        """As `get_once`."""
+        return await self._once("POST", path, body)
+
+    async def _once(self, method: str, path: str, body: bytes | None) -> httpx.Response:
         try:
-            return await self._send("GET", path, None)
+            return await self._send(method, path, body)
         except httpx.HTTPError as error:
             raise translate(error) from error
 
@@ -95,8 +106,13 @@ class EmbeddingRequests:
         raise AssertionError("stamina ended without a result or an error")
 
     async def _send(self, method: str, path: str, body: bytes | None) -> httpx.Response:
+        """The limit holds for the whole request: httpx's own begins again with every byte that arrives."""
         headers = None if body is None else {"Content-Type": "application/json"}
-        response = await self._client.request(method, path, content=body, headers=headers)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                response = await self._client.request(method, path, content=body, headers=headers)
+        except TimeoutError as error:
+            raise httpx.ReadTimeout(f"no whole answer within {self._timeout_s:g} s") from error
         return response.raise_for_status()
 
 

@@ -26,6 +26,8 @@ _PNG_LEVEL: Final = 1
 
 _PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _DEFAULT_MAX_INPUTS: Final = 64
+_PROBE_PX: Final = 56
+"""Two patches of 28 pixels a side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,15 @@ def data_uri(page: Page) -> str:
         raise BadRequest(f"page {page.page_number} comes without its picture, and the embedding service wants it")
     encoded = io.BytesIO()
     Image.fromarray(page.pixels).save(encoded, "PNG", compress_level=_PNG_LEVEL)
+    return _png_uri(encoded.getvalue())
+
+
+def probe_uri(nonce: str) -> str:
+    """A small picture that is different for each nonce of hexadecimal digits, in pairs."""
+    shade = np.frombuffer(bytes.fromhex(nonce), np.uint8)
+    pixels = np.resize(shade, (_PROBE_PX, _PROBE_PX))
+    encoded = io.BytesIO()
+    Image.fromarray(pixels).convert("RGB").save(encoded, "PNG", compress_level=_PNG_LEVEL)
     return _png_uri(encoded.getvalue())
 
 
