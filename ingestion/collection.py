@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 from typing import Final
 
 from ingestion.generations import index_of
+from ingestion.openenum import OpenStrEnum
 
 ARCHIVES_PREFIX: Final = "archives/"
 """Every object of every archive is under it."""
 
 
-class CollectionState(StrEnum):
+class CollectionState(OpenStrEnum):
     """Only in ACTIVE may anybody upload, search or work. Each move is one compare-and-set."""
 
     ACTIVE = "active"

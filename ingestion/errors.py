@@ -99,6 +99,13 @@ class ChildStalled(RetryableError):
     """A process that reads PDFs ran out of time before its CPU time: the machine has too much to do, or hangs."""
 
     code = "child_stalled"
+    fault = Fault.WORKER
+
+
+class Stalled(WorkerFault):
+    """A stage of an attempt made no progress for longer than its limit: a device, a model or a server hangs."""
+
+    code = "stalled"
 
 
 class DeviceMemoryExhausted(RetryableError):

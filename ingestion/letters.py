@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from ingestion.errors import BadMessage
+from ingestion.errors import BadMessage, IngestError
 from ingestion.messages import Headers, Origin, Record, decode_job, encode_job
 from ingestion.model import Document, Failure, IngestJob
 
@@ -43,7 +43,7 @@ class DeadLetter:
     def job(self) -> IngestJob | None:
         try:
             return decode_job(self.value)
-        except BadMessage:
+        except IngestError:
             return None
 
 
@@ -72,8 +72,11 @@ def of_document(document: Document, record: Record, group: str, error: BaseExcep
     )
 
 
-def of_record(record: Record, group: str, error: BadMessage) -> DeadLetter:
-    """The letter of a record that is no job."""
+def of_record(record: Record, group: str, error: IngestError, *, delivery_count: int = 1) -> DeadLetter:
+    """The letter of a record that is no job, or of whose document the ledger can say nothing.
+
+    A replay publishes the record again, whatever has become of the document.
+    """
     origin = record.origin
     return DeadLetter(
         id=f"{origin.topic}-{origin.partition}-{origin.offset}",
@@ -82,7 +85,7 @@ def of_record(record: Record, group: str, error: BadMessage) -> DeadLetter:
         headers=record.headers,
         origin=origin,
         group=group,
-        delivery_count=1,
+        delivery_count=delivery_count,
         failure=Failure(error.code, error.stage or "decode", error.message),
         exception_class=_class_name(error),
         stacktrace=_stacktrace(error),
@@ -118,36 +121,58 @@ def encode(letter: DeadLetter) -> tuple[bytes | None, bytes | None, Headers]:
     }
     mine = {f"{_PREFIX}{name}" for name in report}
     kept = [header for header in letter.headers if header[0] not in mine]
-    return letter.key, letter.value, kept + [(f"{_PREFIX}{name}", str(text).encode()) for name, text in report.items()]
+    return (
+        letter.key,
+        letter.value,
+        kept + [(f"{_PREFIX}{name}", str(text).encode("utf-8", "replace")) for name, text in report.items()],
+    )
 
 
 def decode(record: Record) -> DeadLetter:
-    """Raises BadMessage where the headers are not those of a letter."""
+    """Raises BadMessage where none of the headers is that of a letter.
+
+    What another release leaves out, or writes in another form, is empty or unknown: a letter is shown all the same.
+    """
     report = {
-        name.removeprefix(_PREFIX): text.decode("utf-8", "replace")
+        name.removeprefix(_PREFIX): (text or b"").decode("utf-8", "replace")
         for name, text in record.headers
         if name.startswith(_PREFIX)
     }
+    if not report:
+        raise BadMessage(f"{record.partition} at {record.offset} is no dead letter", stage="decode")
+    topic, partition = record.partition
+    return DeadLetter(
+        id=report.get("letter.id") or f"{topic}-{partition}-{record.offset}",
+        key=record.key,
+        value=record.value,
+        headers=tuple(header for header in record.headers if not header[0].startswith(_PREFIX)),
+        origin=Origin(report.get("topic", _UNKNOWN), _number(report.get("partition")), _number(report.get("offset"))),
+        group=report.get("group", _UNKNOWN),
+        delivery_count=_number(report.get("delivery.count")),
+        failure=Failure(*(report.get(name, _UNKNOWN) for name in ("code", "stage", "message"))),
+        exception_class=report.get("exception.class.name", ""),
+        stacktrace=report.get("stacktrace", ""),
+        timestamp=_moment(report.get("timestamp")),
+        document_id=report.get("document.id", ""),
+        fence=_number(report.get("document.fence")),
+    )
+
+
+def _number(text: str | None) -> int:
+    """-1 where it is none."""
     try:
-        return DeadLetter(
-            id=report["letter.id"],
-            key=record.key,
-            value=record.value,
-            headers=tuple(header for header in record.headers if not header[0].startswith(_PREFIX)),
-            origin=Origin(report["topic"], int(report["partition"]), int(report["offset"])),
-            group=report["group"],
-            delivery_count=int(report["delivery.count"]),
-            failure=Failure(report["code"], report["stage"], report["message"]),
-            exception_class=report["exception.class.name"],
-            stacktrace=report["stacktrace"],
-            timestamp=datetime.fromisoformat(report["timestamp"]),
-            document_id=report["document.id"],
-            fence=int(report["document.fence"]),
-        )
-    except (KeyError, ValueError) as error:
-        raise BadMessage(
-            f"{record.partition} at {record.offset} is no dead letter: {error!r}", stage="decode"
-        ) from error
+        return int(text or "")
+    except ValueError:
+        return -1
+
+
+def _moment(text: str | None) -> datetime:
+    """The beginning of time where it is none; in UTC where it says no zone."""
+    try:
+        found = datetime.fromisoformat(text or "")
+    except ValueError:
+        return datetime.min.replace(tzinfo=UTC)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _class_name(error: BaseException | None) -> str:

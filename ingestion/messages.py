@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
-from ingestion.errors import BadMessage
+from ingestion.errors import BadMessage, NewerRecord
 from ingestion.model import Document, IngestJob
 
 JOB_VERSION: Final = 1
@@ -23,6 +23,13 @@ HEADER_VERSION: Final = "pagemill.version"
 
 HEADER_DUE_MS: Final = "pagemill.retry.due.ms"
 HEADER_ORIGIN: Final = "pagemill.retry.origin"
+HEADER_FAILED: Final = "pagemill.retry.failed"
+"""How many deliveries of the record have failed without the ledger counting them."""
+_OF_RETRIES: Final = (HEADER_DUE_MS, HEADER_ORIGIN)
+_LONGEST_WAIT_S: Final = 7 * 86_400.0
+"""A record that says it is due later than that is due then."""
+_UNREADABLE = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError)
+"""What comes of a header that is missing, of another form, or null."""
 
 Headers = list[tuple[str, bytes]]
 
@@ -55,29 +62,42 @@ class Record:
         try:
             topic, partition, offset = dict(self.headers)[HEADER_ORIGIN].decode().rsplit(":", 2)
             return Origin(topic, int(partition), int(offset))
-        except (KeyError, ValueError):
+        except _UNREADABLE:
             return Origin(*self.partition, self.offset)
 
     @property
     def due_in_s(self) -> float:
         """How long to wait before this job may be tried again, by the clocks of its writer and of this machine."""
         try:
-            due_ms = int(dict(self.headers)[HEADER_DUE_MS])
-        except (KeyError, ValueError):
+            wait_s = int(dict(self.headers)[HEADER_DUE_MS]) / 1000 - time.time()
+        except _UNREADABLE:
             return 0.0
-        return max(0.0, due_ms / 1000 - time.time())
+        return min(max(0.0, wait_s), _LONGEST_WAIT_S)
+
+    @property
+    def deliveries_failed(self) -> int:
+        """How many deliveries have failed that the ledger knows nothing of, by the record's own word."""
+        try:
+            return max(0, int(dict(self.headers)[HEADER_FAILED]))
+        except _UNREADABLE:
+            return 0
+
+    def failed_again(self) -> Record:
+        """The record with one such delivery more."""
+        others = tuple(header for header in self.headers if header[0] != HEADER_FAILED)
+        return replace(self, headers=(*others, (HEADER_FAILED, str(self.deliveries_failed + 1).encode())))
 
 
 def first_headers(headers: Iterable[tuple[str, bytes]]) -> Headers:
     """`headers` as the record had them before its first retry."""
-    return [header for header in headers if header[0] not in (HEADER_DUE_MS, HEADER_ORIGIN)]
+    return [header for header in headers if header[0] not in (*_OF_RETRIES, HEADER_FAILED)]
 
 
 def retry_headers(record: Record, delay_ms: int) -> Headers:
     """The headers of `record` published again, due in `delay_ms`. Its own are kept."""
     origin = record.origin
     return [
-        *first_headers(record.headers),
+        *(header for header in record.headers if header[0] not in _OF_RETRIES),
         (HEADER_ORIGIN, f"{origin.topic}:{origin.partition}:{origin.offset}".encode()),
         (HEADER_DUE_MS, str(round(time.time() * 1000) + delay_ms).encode()),
     ]
@@ -96,16 +116,24 @@ def encode_job(job: IngestJob) -> tuple[bytes, bytes, Headers]:
 
 
 def decode_job(value: bytes | None) -> IngestJob:
-    """Raises BadMessage, with the reason, for anything that is not a job of a known version."""
+    """Raises BadMessage, with the reason, for anything that is no job, and NewerRecord for one of a later version."""
     body = _load(value)
-    if body.get("version") != JOB_VERSION:
+    version = body.get("version")
+    if type(version) is int and version > JOB_VERSION:
+        raise NewerRecord(f"job version {version} is newer than {JOB_VERSION}", stage="decode")
+    if version != JOB_VERSION:
         raise BadMessage(f"job version {body.get('version')!r} is not {JOB_VERSION}", stage="decode")
     fields = {name: body.get(name) for name in ("document_id", "collection", "filename")}
     for name, content in fields.items():
-        if not isinstance(content, str) or not content:
+        if not isinstance(content, str) or not content or not _is_text(content):
             raise BadMessage(f"job field {name!r} is missing or not a string", stage="decode")
     pages = body.get("pages")  # older writers did not say
     return IngestJob(**fields, pages=pages if type(pages) is int and pages > 0 else 0)  # type: ignore[arg-type]
+
+
+def _is_text(content: str) -> bool:
+    """False for half a character, which JSON can spell and no store can hold."""
+    return not any("\ud800" <= character <= "\udfff" for character in content)
 
 
 def encode_event(document: Document) -> tuple[bytes, bytes, Headers]:
@@ -129,7 +157,7 @@ def _headers(kind: str, version: int) -> Headers:
 
 
 def _dump(body: dict[str, Any]) -> bytes:
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 def _load(value: bytes | None) -> dict[str, Any]:

@@ -65,6 +65,13 @@ COLLECTIONS_CHANGED: Final = Counter(
     "collections that the janitor archived, restored, dropped or thawed, after a crash or because they expired",
     ["action"],
 )
+STALLS: Final = Counter("ingestion_stalls_total", "attempts ended because a stage made no progress", ["stage"])
+BACKGROUND_RESTARTS: Final = Counter(
+    "background_restarts_total", "background tasks that ended before their time and were begun again", ["task"]
+)
+UNREADABLE: Final = Gauge(
+    "ingestion_unreadable_documents", "documents in states that only a newer release knows, which are left alone"
+)
 FINDINGS: Final = Gauge(
     "ingestion_audit_findings", "mismatches between the stores that the last audit found and left", ["store", "kind"]
 )

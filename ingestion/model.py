@@ -12,10 +12,14 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ingestion.errors import BadRequest
+from ingestion.errors import BadRecord, BadRequest, NewerRecord
+from ingestion.openenum import OpenStrEnum
 
 ROWS_PER_PAGE: Final = 2048
 """A patch row's primary key is `page_key * ROWS_PER_PAGE + patch`, so a page holds at most this many vectors."""
+
+MAX_PAGE_KEY: Final = 1 << 51
+"""Page keys are below it, so that primary keys, also of the last page of a long document, fit in int64."""
 
 MAX_FILENAME_BYTES: Final = 255
 _FENCES_PER_PAGE: Final = 1 << 20
@@ -31,7 +35,7 @@ BlobPrecision: TypeAlias = Literal["bf16", "int8", "int4"]
 """Of the vectors from which pages are reranked."""
 
 
-class DocumentState(StrEnum):
+class DocumentState(OpenStrEnum):
     RECEIVED = "received"
     QUEUED = "queued"
     PROCESSING = "processing"
@@ -124,6 +128,20 @@ class Document:
     created_at: datetime | None = None
     updated_at: datetime | None = None
     ready_at: datetime | None = None
+    damage: str = ""
+    """What of its record cannot be read, empty where all of it can. Not stored."""
+
+    def require_readable(self) -> None:
+        """Raises BadRecord, or NewerRecord where its state is one that this release does not know."""
+        if self.damage:
+            raise BadRecord(f"the record of document {self.id} cannot be read: {self.damage}")
+        if not self.state.is_known:
+            raise NewerRecord(f"document {self.id} is {self.state.value!r}: a newer release has to go on with it")
+
+    @property
+    def is_readable(self) -> bool:
+        """False where a worker, the janitor and an audit have to leave the document alone."""
+        return not self.damage and self.state.is_known
 
     def page_key(self, page_number: int) -> int:
         """The key of page `page_number` (from 1) in this document's reserved range."""

@@ -273,6 +273,14 @@ class WorkerSettings(_Section):
     watchdog_s: PositiveFloat = Field(
         120.0, description="standstill of a worker's event loop or polling after which it ends itself"
     )
+    stall_s: PositiveFloat = Field(
+        180.0, description="time without progress after which a stage of an attempt counts as stalled, at least"
+    )
+    stall_factor: Annotated[float, Field(ge=1)] = Field(
+        20.0,
+        description="and at least so many times a usual gap between two signs of progress in that stage, so that a "
+        "slow machine does not count as stalled",
+    )
     lease_s: PositiveFloat = Field(30.0, description="how long a document stays with a worker that gives no sign")
     drain_s: PositiveFloat = Field(25.0, description="how long a stopping worker goes on with what it has begun")
     worker_metrics_host: str = Field("127.0.0.1", description="address of the worker's /metrics, /health and /ready")

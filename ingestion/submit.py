@@ -74,7 +74,8 @@ class Submitter:
         id_ = document_id(collection, upload.filename, upload.sha256)
         known = await self._documents.get(id_)
         document = await self._accept_again(known, upload) if known else await self._accept(collection, id_, upload)
-        return document if document.outbox == "sent" else await self._publish(document)
+        is_done = document.outbox == "sent" or not document.is_readable
+        return document if is_done else await self._publish(document)
 
     async def _accept(self, collection: str, id_: str, upload: Upload) -> Document:
         info = await inspect_pdf(

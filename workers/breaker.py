@@ -20,6 +20,7 @@ import structlog
 
 from ingestion import metrics
 from ingestion.errors import DependencyUnavailable, IngestError
+from ingestion.supervision import Background
 
 log = structlog.get_logger(__name__)
 
@@ -28,6 +29,8 @@ _LONGEST_PAUSE_S: Final = 15.0
 _RELAPSE_S: Final = 60.0
 """An outage that begins so soon after another one is taken for the same."""
 _WATCH_EVERY_S: Final = 5.0
+_PING_S: Final = 20.0
+"""A ping that has not come back by then has failed."""
 _MISSES: Final = 2
 _THIS_WORKER: Final = "this worker"
 
@@ -59,7 +62,7 @@ class Breakers:
         self._open: dict[str, Outage] = {}
         self._pause_s: dict[str, float] = {}
         self._closed_at: dict[str, float] = {}
-        self._probes: set[asyncio.Task[None]] = set()
+        self._probes = Background()
         self._passable = asyncio.Event()
         self._passable.set()
 
@@ -84,9 +87,7 @@ class Breakers:
         is_relapse = time.monotonic() - self._closed_at.get(name, -_RELAPSE_S) < _RELAPSE_S
         self._pause_s[name] = min(2 * self._pause_s[name], _LONGEST_PAUSE_S) if is_relapse else _FIRST_PAUSE_S
         self._enter(Outage(name, datetime.now(UTC), error.message))
-        probe = asyncio.create_task(self._probe(name))
-        self._probes.add(probe)
-        probe.add_done_callback(self._probes.discard)
+        self._probes.until_done(f"probe {name}", lambda: self._probe(name))
 
     def halt(self, cause: str) -> None:
         """Let no job pass any more, until a person has looked and restarted this process."""
@@ -106,7 +107,7 @@ class Breakers:
                     misses.clear()
                     break
                 try:
-                    await self._pings[name]()
+                    await self._ping(name)
                     misses[name] = 0
                 except DependencyUnavailable as error:
                     misses[name] += 1
@@ -117,10 +118,14 @@ class Breakers:
 
     async def stop(self) -> None:
         """End the probing of servers that are down."""
-        probes = list(self._probes)
-        for probe in probes:
-            probe.cancel()
-        await asyncio.gather(*probes, return_exceptions=True)
+        await self._probes.stop()
+
+    async def _ping(self, name: str) -> None:
+        try:
+            async with asyncio.timeout(_PING_S):
+                await self._pings[name]()
+        except TimeoutError as error:
+            raise DependencyUnavailable(name, f"no answer to a ping within {_PING_S:g} s") from error
 
     def _enter(self, outage: Outage) -> None:
         self._open[outage.dependency] = outage
@@ -133,7 +138,7 @@ class Breakers:
             await asyncio.sleep(self._pause_s[name])
             try:
                 if name in self._pings:
-                    await self._pings[name]()
+                    await self._ping(name)
                 break
             except IngestError as error:
                 log.debug("still down", dependency=name, cause=error.message)

@@ -20,10 +20,11 @@ from typing import Final
 import structlog
 
 from ingestion import letters, metrics
-from ingestion.errors import DependencyUnavailable, IngestError
+from ingestion.errors import DependencyUnavailable
 from ingestion.model import Document, IngestJob, StaleKind
 from ingestion.ports import DocumentStore, JobQueue
 from ingestion.removal import Remover
+from workers.failure import foreseen
 
 log = structlog.get_logger(__name__)
 
@@ -35,10 +36,12 @@ Repair = Callable[[Document], Awaitable[bool]]
 
 @dataclass(slots=True)
 class Round:
-    """What one round has put right, and the documents it failed on."""
+    """What one round has put right, the documents it failed on, and how many it left alone by state."""
 
     repaired: Counter[StaleKind] = field(default_factory=Counter)
     failed: list[str] = field(default_factory=list)
+    unreadable: dict[str, int] = field(default_factory=dict)
+    """Documents in states that only a newer release knows. They are left as they are, and are no failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,9 @@ class Janitor:
         await self._repair_all(StaleKind.UNBURIED, self.grace_s, self._bury, done, collection)
         await self._repair_all(StaleKind.HALF_DELETED, self.grace_s, self.remover.finish_delete, done, collection)
         await self.documents.settle_changes()
+        done.unreadable = await self.documents.unreadable(collection)
+        if collection is None:
+            metrics.UNREADABLE.set(sum(done.unreadable.values()))
         return done
 
     async def _repair_all(
@@ -83,12 +89,14 @@ class Janitor:
 
     async def _repair(self, kind: StaleKind, document: Document, repair: Repair, done: Round) -> None:
         try:
+            document.require_readable()
             is_repaired = await repair(document)
         except DependencyUnavailable:
             raise
-        except IngestError as error:
+        except Exception as error:  # noqa: BLE001 - what is raised about one document is that document's
             done.failed.append(document.id)
-            log.error("not repaired", document_id=document.id, kind=kind, code=error.code, cause=error.message)
+            cause = foreseen(error)
+            log.error("not repaired", document_id=document.id, kind=kind, code=cause.code, cause=cause.message)
             return
         if is_repaired:
             done.repaired[kind] += 1

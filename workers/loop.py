@@ -17,7 +17,7 @@ from typing import Final, Protocol
 import structlog
 
 from ingestion import metrics
-from ingestion.errors import BadMessage, DependencyUnavailable, LeaseHeld, WorkerFault
+from ingestion.errors import DependencyUnavailable, IngestError, LeaseHeld, WorkerFault
 from ingestion.messages import Partition, Record, decode_job
 from workers.breaker import Breakers
 from workers.places import Places
@@ -89,11 +89,16 @@ class JobLoop:
         """Fetch nothing more, finish what is in flight within `drain_s`, and let `run` return."""
         self._stopping.set()
 
+    def fail(self, fault: BaseException) -> None:
+        """As `stop`, and have `run` raise `fault` in the end."""
+        self._fault = self._fault or fault
+        self.stop()
+
     async def run(self) -> None:
         """Work until `stop`. Raises DependencyUnavailable where the broker cannot be reached at the start.
 
-        An error that no job should raise ends the loop and is raised here: its offset is not finished, so the job
-        comes again after a restart, with one attempt more on its count.
+        What a job raises is settled by `run_job` (`workers.records`). What `run_job` itself raises is about this
+        worker: it ends the loop and is raised here. The offset is not finished, so the job comes again later.
         """
         await self._consumer.start(self._on_assigned, self._on_revoked)
         try:
@@ -271,5 +276,5 @@ def _pages_of(record: Record) -> int:
     """0 where the record does not say; whether it is a job at all is for others to find out."""
     try:
         return decode_job(record.value).pages
-    except BadMessage:
+    except IngestError:
         return 0

@@ -15,7 +15,14 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    aclosing,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -34,14 +41,17 @@ from ingestion.errors import (
     LeaseLost,
     NotFound,
     SourceMissing,
+    Stalled,
     WorkerFault,
 )
 from ingestion.messages import Record, decode_job
 from ingestion.model import Document, IngestJob, Page, PageVectors
-from ingestion.ports import BlobStore, DocumentStore, Embedder, Progress, Renderer
+from ingestion.ports import BlobStore, DocumentStore, Embedder, PageSource, Progress, Renderer
 from workers.claims import Claims, named
+from workers.failure import foreseen
 from workers.lease import Lease
 from workers.room import Room
+from workers.stall import Attempt, Stalls
 from workers.store import PageStore, retrying
 from workers.verdict import Verdicts
 
@@ -64,6 +74,7 @@ class Pipeline:
     windows_in_embedder: int = 3
     windows_in_store: int = 2
     room: Room = field(default_factory=Room)
+    stalls: Stalls = field(default_factory=Stalls)
 
     async def run(self, record: Record) -> None:
         """Bring the record's document to a verdict, or to its next attempt, and have that recorded and published.
@@ -101,6 +112,8 @@ class Pipeline:
         """
         await self.claims.take_back(job.document_id)
         document = await self.documents.get(job.document_id)
+        if document is not None:
+            document.require_readable()
         if document is None or document.attempts + 1 != self.max_attempts:
             return self.room.shared()
         await self.documents.require_claimable(job.document_id)
@@ -116,15 +129,12 @@ class Pipeline:
         error: IngestError | None = None
         lease = self.claims.lease(document)
         try:
-            async with lease:
-                try:
-                    settled = await self._ingest(document, lease)
-                except (DependencyUnavailable, EmbedderNotCurrent, LeaseLost):
-                    raise
-                except IngestError as cause:
-                    error = cause
-                    await lease.end()
-                    settled = await self.verdicts.decide(document, error)
+            try:
+                with self.stalls.attempt(lease.give_up) as stages:
+                    settled, error = await self._under_lease(document, lease, stages)
+            except Stalled as stalled:  # the lease is no longer extended; the verdict is guarded by the fence
+                error = stalled
+                settled = await self.verdicts.decide(document, error)
         except LeaseLost as lost:
             await self.claims.leave(lease.document, lost)
             return
@@ -136,58 +146,78 @@ class Pipeline:
         log.info("settled", **named(settled), outcome=settled.state, seconds=round(seconds, 3), **_why(settled))
         await self.verdicts.tell(settled, record, error)
 
-    async def _ingest(self, document: Document, lease: Lease) -> Document:
+    async def _under_lease(
+        self, document: Document, lease: Lease, stages: Attempt
+    ) -> tuple[Document, IngestError | None]:
+        """The document with its verdict, and the error that led to it. Raises Stalled where it has to be told yet."""
+        async with lease:
+            try:
+                return await self._ingest(document, lease, stages), None
+            except (DependencyUnavailable, EmbedderNotCurrent, LeaseLost):
+                raise
+            except Exception as cause:  # noqa: BLE001 - also what nobody foresaw is this attempt's
+                error = foreseen(cause)
+                await lease.end()
+                return await self.verdicts.decide(document, error), error
+        raise AssertionError("a lease raises or lets its block return")
+
+    async def _ingest(self, document: Document, lease: Lease, stages: Attempt) -> Document:
         if document.attempts > self.max_attempts:
             raise AttemptsExhausted(
                 f"given up after {document.attempts - 1} attempts without a verdict", stage="claim"
             )
-        async with self._source(document) as path:
-            with _stage("render"):
+        async with self._source(document, stages) as path:
+            with _stage("render"), stages.at("render"):
                 source = await self.renderer.open(path, pixels=self.embedder.wants_pixels)
                 if source.pages != document.pages:  # its page keys were reserved for so many
                     raise CorruptPdf(
                         f"the file has {source.pages} pages by this worker's count and had {document.pages} when it "
                         "was uploaded; delete the document and upload it again"
                     )
-            with _stage("store"):
+            with _stage("store"), stages.at("store"):
                 generation = await self.store.prepare(document, self.embedder, lease.check)
-            document = lease.document = await self.documents.plan(
-                document.id, document.fence, dpi=source.dpi, stage="processing", generation=generation
-            )
-            with _stage("store"):
+                document = lease.document = await self.documents.plan(
+                    document.id, document.fence, dpi=source.dpi, stage="processing", generation=generation
+                )
                 await self.store.confirm(document, self.embedder)
-            pages = source.windows(first_page=document.pages_done + 1)
             async with (
-                ahead(self._rendered(pages)) as rendered,
-                ahead(self._embedded(document, rendered)) as embedded,
-                aclosing(self._written(document, lease, embedded)) as written,
+                ahead(self._rendered(source, document.pages_done + 1, stages)) as rendered,
+                ahead(self._embedded(document, rendered, stages)) as embedded,
+                aclosing(self._written(document, lease, embedded, stages)) as written,
             ):
                 async for window in written:
-                    await self._checkpoint(document, window)
+                    with stages.at("store"):
+                        await self._checkpoint(document, window)
         await lease.end()
         return await retrying(self.documents.finish, document.id, document.fence)
 
     @asynccontextmanager
-    async def _source(self, document: Document) -> AsyncIterator[Path]:
+    async def _source(self, document: Document, stages: Attempt) -> AsyncIterator[Path]:
         with tempfile.TemporaryDirectory(prefix="pagemill-") as folder:
             path = Path(folder) / "source.pdf"
-            with _stage("fetch"):
+            with _stage("fetch"), stages.at("fetch", lambda: _bytes_in(Path(folder))):
                 try:
                     await retrying(self.blobs.fetch_file, document.object_key, path)
                 except NotFound as error:
                     raise SourceMissing(f"the uploaded file is gone from the object store: {error.message}") from error
             yield path
 
-    async def _rendered(self, windows: AsyncIterator[list[Page]]) -> AsyncGenerator[list[Page], None]:
-        with _stage("render"):
-            async for window in windows:
-                yield window
+    async def _rendered(
+        self, source: PageSource, first_page: int, stages: Attempt
+    ) -> AsyncGenerator[list[Page], None]:
+        windows = source.windows(first_page=first_page)
+        while True:
+            with _stage("render"), stages.at("render", lambda: source.drawings):
+                window = await anext(windows, None)
+            if window is None:
+                return
+            yield window
 
     async def _embedded(
-        self, document: Document, windows: AsyncIterator[list[Page]]
+        self, document: Document, windows: AsyncIterator[list[Page]], stages: Attempt
     ) -> AsyncGenerator[list[PageVectors], None]:
         async def embedded(pages: list[Page]) -> list[PageVectors]:
-            with _stage("embed"), metrics.EMBEDDING.time():
+            with _stage("embed"), stages.at("embed"), metrics.EMBEDDING.time():
                 vectors = await retrying(self.embedder.embed_pages, pages)
             return [
                 # The raw pixels have done their work; what waits to be stored should not hold them.
@@ -201,11 +231,11 @@ class Pipeline:
                 yield window
 
     async def _written(
-        self, document: Document, lease: Lease, windows: AsyncIterator[list[PageVectors]]
+        self, document: Document, lease: Lease, windows: AsyncIterator[list[PageVectors]], stages: Attempt
     ) -> AsyncGenerator[list[PageVectors], None]:
         async def write(window: list[PageVectors]) -> list[PageVectors]:
             lease.check()
-            with _stage("store"), metrics.STORING.time():
+            with _stage("store"), stages.at("store"), metrics.STORING.time():
                 await self.store.write(document, window)
             return window
 
@@ -235,6 +265,13 @@ def _stage(name: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise WorkerFault(f"{type(error).__name__}: {error}", stage=name) from error
+
+
+def _bytes_in(folder: Path) -> int:
+    """Of the file that is being fetched, under whichever name it lies there."""
+    with suppress(FileNotFoundError):  # it was renamed, or the folder removed, at this moment
+        return sum(path.stat().st_size for path in folder.iterdir())
+    return 0
 
 
 def _why(document: Document) -> dict[str, str]:

@@ -91,6 +91,7 @@ class PdfPageSource:
         self._engines = engines
         self._with_pixels = with_pixels
         self._dpi = document_dpi(settings.dpi_policy, len(sizes_pt), settings.fixed_dpi)
+        self.drawings = 0
 
     @property
     def pages(self) -> int:
@@ -160,14 +161,17 @@ class PdfPageSource:
             max_text_chars=settings.max_text_chars,
             with_pixels=self._with_pixels,
         )
-        answer = await self._sandbox.run(
-            draw,
-            order,
-            timeout_s=settings.render_timeout_s,
-            file=order.path,
-            answer_bytes=most_bytes(order),
-            programs=poppler.programs(order.path) if engine == "poppler" else None,
-        )
+        try:
+            answer = await self._sandbox.run(
+                draw,
+                order,
+                timeout_s=settings.render_timeout_s,
+                file=order.path,
+                answer_bytes=most_bytes(order),
+                programs=poppler.programs(order.path) if engine == "poppler" else None,
+            )
+        finally:
+            self.drawings += 1
         drawing = check(answer, order)
         for stage, cpu_s in drawing.cpu_s.items():
             metrics.STAGE_CPU.labels(stage).inc(cpu_s)

@@ -12,7 +12,6 @@ import sys
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import Final, TypeVar
 
 import anyio
@@ -20,6 +19,7 @@ import anyio
 from ingestion.errors import NotFound
 from ingestion.letters import DeadLetter, letter_id
 from ingestion.model import Document, DocumentState, LetterMark
+from ingestion.openenum import OpenStrEnum
 from ingestion.ports import DeadLetters, DocumentStore, JobQueue, Progress
 
 T = TypeVar("T")
@@ -29,7 +29,7 @@ _LETTERS_AT_ONCE: Final = 500
 _GONE: Final = (DocumentState.DELETING, DocumentState.DELETED)
 
 
-class Standing(StrEnum):
+class Standing(OpenStrEnum):
     """What has become of a letter."""
 
     OPEN = "open"
@@ -94,7 +94,8 @@ class Selection:
 
 def ids_of(letter: DeadLetter) -> set[str]:
     """What a person may call the letter by."""
-    return {letter.id, letter.document_id} - {""}
+    job = letter.job
+    return {letter.id, letter.document_id, job.document_id if job else ""} - {""}
 
 
 class DeadLetterOffice:

@@ -42,6 +42,8 @@ class PageStore:
         self._blobs = blobs
         self._vectors = vectors
         self._packing = packing or Packing()
+        self.writes = 0
+        """Grows with each write of a page that a store has taken: a sign that storing gets on."""
 
     async def admit(self, collection: str, embedder: Embedder) -> None:
         """Raises EmbedderNotCurrent where a re-embedding keeps this embedder from filling the collection.
@@ -145,10 +147,12 @@ class PageStore:
         number = entry.page.page_number
         key = image_key(document.id, number, entry.page.image_format)
         await retrying(self._blobs.put, key, entry.page.image, _CONTENT_TYPES[entry.page.image_format])
+        self.writes += 1
 
     async def _put_blob(self, document: Document, generation: int, entry: PageVectors) -> None:
         key = vectors_key(document.id, entry.page.page_number, generation)
         await retrying(self._blobs.put, key, self._packing.blob(entry.vectors), "application/octet-stream")
+        self.writes += 1
 
     async def _packed(self, window: Sequence[PageVectors]) -> Sequence[PageVectors]:
         """The pages as the index gets them."""
@@ -156,6 +160,7 @@ class PageStore:
 
     async def _put_rows(self, document: Document, generation: int, packed: Sequence[PageVectors]) -> None:
         await retrying(self._vectors.upsert, index_of(document.collection, generation), packed)
+        self.writes += 1
 
     def _record(self, document: Document, entry: PageVectors, packed: PageVectors) -> PageRecord:
         page = entry.page

@@ -14,12 +14,14 @@ import structlog
 
 from ingestion import metrics
 from ingestion.bootstrap import Services, open_services
-from ingestion.errors import DependencyUnavailable, IngestError
+from ingestion.errors import DependencyUnavailable
 from ingestion.settings import Settings
+from ingestion.supervision import Background
 from workers.audit.auditor import Auditor
 from workers.audit.finding import STORES, Finding, Kind, TooYoung
 from workers.breaker import Outage
 from workers.collections.wiring import keeper_of, remover_of
+from workers.failure import foreseen
 from workers.health import Health, HealthServer
 from workers.janitor import Janitor
 
@@ -69,21 +71,14 @@ async def run_janitor(settings: Settings) -> None:
             lambda: _health(rounds, keeping, audits),
         )
         log.info("janitor started", health_port=health.port)
-        tasks = [
-            asyncio.create_task(rounds.run()),
-            asyncio.create_task(keeping.run()),
-            # An audit reads all stores; a janitor that is started again and again should not begin with one each time.
-            asyncio.create_task(audits.run(first_after_s=audit_every_s)),
-            asyncio.create_task(stopping.wait()),
-        ]
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            async with Background() as tasks:
+                tasks.for_ever("janitor rounds", rounds.run)
+                tasks.for_ever("keeper rounds", keeping.run)
+                # An audit reads all stores; a janitor that is started again and again should not begin with one.
+                tasks.for_ever("audits", lambda: audits.run(first_after_s=audit_every_s))
+                await stopping.wait()
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             health.close()
     log.info("janitor stopped")
 
@@ -112,8 +107,9 @@ class Repeated:
         except DependencyUnavailable as error:
             self._down(error)
             return False
-        except IngestError as error:
-            log.error("round failed", code=error.code, cause=error.message)
+        except Exception as error:
+            cause = foreseen(error)
+            log.error("round failed", code=cause.code, cause=cause.message, exc_info=error)
             return False
         if self.outage is not None:
             log.info("janitor goes on", dependency=self.outage.dependency)

@@ -31,3 +31,11 @@ async def watch(polled_at: Callable[[], float], limit_s: float) -> None:
             await asyncio.sleep(limit_s / _BEATS_PER_LIMIT)
     finally:
         faulthandler.cancel_dump_traceback_later()
+
+
+def end_within(limit_s: float) -> None:
+    """Have this process exit as `watch` does, unless it has ended in an orderly way by then. Nothing puts it off.
+
+    For a process in which a thread hangs: Python waits for its threads before it exits.
+    """
+    faulthandler.dump_traceback_later(limit_s, exit=True)

@@ -17,6 +17,7 @@ from ingestion.adapters.kafka_consumer import JobConsumer
 from ingestion.bootstrap import Services, open_services
 from ingestion.ports import Embedder
 from ingestion.settings import Settings
+from ingestion.supervision import Background
 from workers.breaker import Breakers
 from workers.claims import Claims
 from workers.embedding.factory import open_embedder
@@ -25,15 +26,20 @@ from workers.health import Health, HealthServer
 from workers.loop import JobLoop
 from workers.packing import Packing
 from workers.pipeline import Pipeline
+from workers.records import Records
 from workers.render import PdfRenderer
-from workers.selftest import self_test
+from workers.selftest import SelfTestFailed, self_test
+from workers.standstill import Standstill, stalls_of
 from workers.store import PageStore, retrying
 from workers.verdict import Verdicts
-from workers.watchdog import watch
+from workers.watchdog import end_within, watch
 
 log = structlog.get_logger(__name__)
 
 _POLL_SILENCE_S: Final = 15.0
+_SELF_TEST_S: Final = 900.0
+"""A model on a slow CPU may take minutes for its first page."""
+_END_S: Final = 30.0
 
 
 async def run_worker(settings: Settings) -> None:
@@ -42,32 +48,33 @@ async def run_worker(settings: Settings) -> None:
     structlog.contextvars.bind_contextvars(worker=name)
     async with open_services(settings) as services, open_embedder(settings.embedder, settings.render) as embedder:
         breakers = _breakers(services, embedder)
-        pipeline = _pipeline(name, services, embedder, breakers)
-        await retrying(self_test, pipeline.renderer, embedder)
+        standstill = Standstill(breakers)
+        pipeline = _pipeline(name, services, embedder, breakers, standstill)
+        await _test_itself(pipeline, settings.render.render_window_pages)
         loop = JobLoop(
             JobConsumer(settings.kafka, name),
-            pipeline.run,
+            Records(pipeline.run, services.documents, services.queue, pipeline.verdicts).run,
             breakers,
             jobs_in_flight=settings.worker.jobs_in_flight,
             max_ahead=settings.worker.max_ahead,
             drain_s=settings.worker.drain_s,
         )
+        standstill.ends(loop)
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, loop.stop)
         health = HealthServer(
             settings.worker.worker_metrics_host, settings.worker.worker_metrics_port, lambda: _health(loop, breakers)
         )
         log.info("worker started", embedder=embedder.fingerprint, health_port=health.port)
-        watching = [
-            asyncio.create_task(breakers.watch(lambda: loop.is_idle)),
-            asyncio.create_task(watch(lambda: loop.polled_at, settings.worker.watchdog_s)),
-        ]
         try:
-            await loop.run()
+            async with Background() as watching:
+                watching.for_ever("watch of servers", lambda: breakers.watch(lambda: loop.is_idle))
+                watching.for_ever("watchdog", lambda: watch(lambda: loop.polled_at, settings.worker.watchdog_s))
+                watching.for_ever("watch of attempts", pipeline.stalls.run)
+                await loop.run()
         finally:
-            for task in watching:
-                task.cancel()
-            await asyncio.gather(*watching, return_exceptions=True)
+            if standstill.cause is not None:
+                end_within(_END_S)
             await breakers.stop()
             health.close()
 
@@ -86,7 +93,25 @@ def _breakers(services: Services, embedder: Embedder) -> Breakers:
     return Breakers(pings, optional={"redis"}, unwatched={"embedder"})
 
 
-def _pipeline(name: str, services: Services, embedder: Embedder, breakers: Breakers) -> Pipeline:
+async def _test_itself(pipeline: Pipeline, window_pages: int) -> None:
+    """Raises SelfTestFailed, DependencyUnavailable.
+
+    The second time is measured, for the first warms the device up: so the limits of stages fit this machine.
+    """
+    try:
+        async with asyncio.timeout(_SELF_TEST_S):
+            await retrying(self_test, pipeline.renderer, pipeline.embedder)
+            began_s = time.monotonic()
+            await retrying(self_test, pipeline.renderer, pipeline.embedder)
+    except TimeoutError as error:
+        end_within(_END_S)  # the thread that hangs would keep this process from ending
+        raise SelfTestFailed(f"this worker has not drawn and embedded a page within {_SELF_TEST_S:g} s") from error
+    pipeline.stalls.expect("embed", window_pages * (time.monotonic() - began_s))
+
+
+def _pipeline(
+    name: str, services: Services, embedder: Embedder, breakers: Breakers, standstill: Standstill
+) -> Pipeline:
     settings = services.settings
     packing = Packing(settings.vectors.index_pooling, settings.vectors.blob_precision)
     store = PageStore(services.documents, services.blobs, services.vectors, packing)
@@ -108,6 +133,7 @@ def _pipeline(name: str, services: Services, embedder: Embedder, breakers: Break
         ),
         claims=Claims(services.documents, store, name, settings.worker.lease_s),
         max_attempts=settings.worker.max_attempts,
+        stalls=stalls_of(settings.worker, embedder, store, standstill.stuck),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import islice
 from types import TracebackType
 from typing import Final, Self
@@ -45,6 +46,15 @@ class _ModelChanged(NotTheInput):
         )
 
 
+@dataclass(slots=True)
+class RequestSteps:
+    """Steps of an embedder whose device is in another process."""
+
+    done: int = 0
+    """Requests for pages that were answered or given up."""
+    oldest: object = None
+
+
 class RemoteEmbedder:
     """Embedder over an embedding service. Safe to use from many tasks at once.
 
@@ -63,6 +73,7 @@ class RemoteEmbedder:
         self._max_request_bytes = settings.embedder_request_bytes
         self._model: ServedModel | None = None
         self._is_bound = False
+        self.steps = RequestSteps()
 
     async def __aenter__(self) -> Self:
         return self
@@ -155,7 +166,10 @@ class RemoteEmbedder:
 
     async def _embed_pages(self, model: ServedModel, inputs: Sequence[PageInput], modality: Modality) -> list[Vectors]:
         async def embed(part: Sequence[PageInput]) -> list[Vectors]:
-            return await self._embed_batch(model, [one.content for one in part], modality, "document")
+            try:
+                return await self._embed_batch(model, [one.content for one in part], modality, "document")
+            finally:
+                self.steps.done += 1
 
         most = min(_PAGES_PER_REQUEST, model.max_inputs)
         contents = [one.content for one in inputs]

@@ -10,11 +10,12 @@ from typing import Any, Final, Self
 
 from bson.int64 import Int64
 from motor.motor_asyncio import AsyncIOMotorClient
-from pymongo import ReadPreference, ReplaceOne, ReturnDocument
+from pymongo import ReadPreference, ReturnDocument, UpdateOne
 from pymongo.errors import DuplicateKeyError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
+from ingestion.adapters.mongo_bindings import binding_of
 from ingestion.adapters.mongo_collections import MongoCollections
 from ingestion.adapters.mongo_generations import MongoGenerations
 from ingestion.adapters.mongo_inventory import PAGE_KEYS, MongoInventory
@@ -22,8 +23,8 @@ from ingestion.adapters.mongo_ledger import MongoLedger
 from ingestion.adapters.mongo_packing import MongoPacking
 from ingestion.adapters.mongo_records import (
     document_of,
-    page_of,
     page_record_of,
+    pages_of,
     record_of,
     translated,
 )
@@ -53,6 +54,9 @@ class MongoDocumentStore(
             connectTimeoutMS=_SELECTION_TIMEOUT_MS,
             socketTimeoutMS=_SOCKET_TIMEOUT_MS,
             tz_aware=True,
+            # One record with a broken text, or a time beyond the year 9999, must not make a whole answer unreadable.
+            unicode_decode_error_handler="replace",
+            datetime_conversion="DATETIME_AUTO",
         )
         database = self._client.get_database(
             self._settings.mongo_database,
@@ -107,7 +111,7 @@ class MongoDocumentStore(
     @translated
     async def collection_fingerprint(self, collection: str) -> str | None:
         bound = await self._collections.find_one({"_id": collection})
-        return None if bound is None else str(bound["embedder"])
+        return None if bound is None else binding_of(bound).current.fingerprint
 
     @translated
     async def collections(self) -> Sequence[str]:
@@ -145,18 +149,20 @@ class MongoDocumentStore(
     async def ready_documents(self, document_ids: Collection[str]) -> dict[str, Document]:
         wanted = {"_id": {"$in": list(document_ids)}, "state": DocumentState.READY}
         found = await self._documents.find(wanted, {"story": 0}).to_list(None)
-        return {record["_id"]: document_of(record) for record in found}
+        documents = [document_of(record) for record in found]
+        return {document.id: document for document in documents if document.is_readable}
 
     @translated
     async def remove(self, document: Document) -> None:
         removable = sources_of(DocumentState.DELETED)
         record = await self._documents.find_one({"_id": document.id}, {"state": 1, "first_page_key": 1})
-        is_same = record is None or record["first_page_key"] == document.first_page_key
-        if record is not None and not (is_same and record["state"] in removable):
-            raise Conflict(f"document {document.id} is {record['state']}: its deletion has not begun")
+        # A record whose page keys cannot be read is removed as it is; the audit finds its pages and rows.
+        same_upload = {} if document.damage else {"first_page_key": document.first_page_key}
+        is_same = record is None or same_upload.items() <= record.items()
+        if record is not None and not (is_same and record.get("state") in removable):
+            raise Conflict(f"document {document.id} is {record.get('state')}: its deletion has not begun")
         await self.remove_pages(document.first_page_key, document.pages)
-        same_upload = {"_id": document.id, "first_page_key": document.first_page_key}
-        await self._documents.delete_one({**same_upload, "state": {"$in": removable}})
+        await self._documents.delete_one({"_id": document.id, **same_upload, "state": {"$in": removable}})
 
     @translated
     async def remove_pages(self, first_page_key: int, count: int) -> None:
@@ -167,12 +173,17 @@ class MongoDocumentStore(
         if not pages:
             return
         records = [page_record_of(page) for page in pages]
+        # What it came to in a coming generation no longer holds; fields of a newer release are left alone.
         await self._pages.bulk_write(
-            [ReplaceOne({"_id": record["_id"]}, record, upsert=True) for record in records], ordered=False
+            [
+                UpdateOne({"_id": record.pop("_id")}, {"$set": record, "$unset": {"next": ""}}, upsert=True)
+                for record in records
+            ],
+            ordered=False,
         )
 
     @translated
     async def pages_by_key(self, page_keys: Collection[int], *, with_text: bool = False) -> dict[int, PageRecord]:
         fields = None if with_text else {"text": 0}
         found = await self._pages.find({"_id": {"$in": list(page_keys)}}, fields).to_list(None)
-        return {record["_id"]: page_of(record) for record in found}
+        return {page.page_key: page for page in pages_of(found)}

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from ingestion.adapters.mongo_records import Record
+from ingestion.errors import BadRecord
 from ingestion.generations import FIRST, Binding, Generation
 
 
 def binding_of(record: Record) -> Binding:
+    """Raises BadRecord."""
+    try:
+        return _binding_of(record)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise BadRecord(f"the record of collection {record.get('_id')!r} cannot be read: {error!r}") from error
+
+
+def _binding_of(record: Record) -> Binding:
     coming = record.get("next")
     return Binding(
         collection=record["_id"],

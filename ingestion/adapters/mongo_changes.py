@@ -40,10 +40,10 @@ async def end_change(collections: Collections, collection: str, document_id: str
     await collections.update_one({"_id": collection}, [{"$set": {"version": changed_version(), "changing": changing}}])
 
 
-def parsed_change(change: str) -> tuple[str, int]:
-    """The document's id and the fence."""
-    document_id, _, fence = change.rpartition(":")
-    return document_id, int(fence)
+def parsed_change(change: object) -> tuple[str, int] | None:
+    """The document's id and the fence. None for what a newer release may have put there."""
+    document_id, _, fence = change.rpartition(":") if isinstance(change, str) else ("", "", "")
+    return (document_id, int(fence)) if fence.isdecimal() else None
 
 
 def _change(document_id: str, fence: int) -> dict[str, str]:

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import structlog
 from motor.motor_asyncio import AsyncIOMotorCollection
 from pymongo import ReturnDocument
 
 from ingestion.adapters.mongo_changes import changed_version
-from ingestion.adapters.mongo_records import Record, translated
+from ingestion.adapters.mongo_reading import Reader, moment_of
+from ingestion.adapters.mongo_records import UNREADABLE, Record, translated
 from ingestion.collection import Archive, CollectionRecord, CollectionState, CollectionTotals
-from ingestion.errors import CollectionArchived, CollectionBusy, CollectionHeld, LeaseLost, NotFound
+from ingestion.errors import (
+    BadRecord,
+    CollectionArchived,
+    CollectionBusy,
+    CollectionHeld,
+    LeaseLost,
+    NewerRecord,
+    NotFound,
+)
 from ingestion.generations import FIRST
 from ingestion.model import DocumentState
+
+log = structlog.get_logger(__name__)
 
 _NOW_MS: Final = {"$toLong": "$$NOW"}
 _HOLD_ENDS: Final = {"$ifNull": ["$hold_until", 0]}
@@ -34,7 +46,13 @@ class MongoCollections:
 
     @translated
     async def collection_records(self) -> list[CollectionRecord]:
-        return [collection_of(record) for record in await self._collections.find({}).sort("_id", 1).to_list(None)]
+        found = []
+        for record in await self._collections.find({}).sort("_id", 1).to_list(None):
+            try:
+                found.append(collection_of(record))
+            except BadRecord as error:
+                log.warning("record left out", cause=error.message)
+        return found
 
     @translated
     async def collection_totals(self) -> dict[str, CollectionTotals]:
@@ -51,7 +69,7 @@ class MongoCollections:
         ]
         totals: dict[str, CollectionTotals] = {}
         for group in await self._documents.aggregate(pipeline).to_list(None):
-            name, state = group["_id"]["collection"], group["_id"]["state"]
+            name, state = (str(group["_id"].get(field, UNREADABLE)) for field in ("collection", "state"))
             known = totals.setdefault(name, CollectionTotals())
             known.documents[state] += int(group["documents"])
             totals[name] = CollectionTotals(
@@ -106,7 +124,9 @@ class MongoCollections:
     async def move_collection(
         self, collection: str, token: str, state: CollectionState, archive: Archive | None
     ) -> None:
-        packed = None if archive is None else {"$literal": asdict(archive)}
+        # What a newer release keeps of the same archive stays.
+        known = {"$cond": [{"$eq": ["$archive.id", archive and archive.id]}, "$archive", {}]}
+        packed = None if archive is None else {"$mergeObjects": [known, {"$literal": asdict(archive)}]}
         changes = {"state": state.value, "archive": packed, "version": changed_version()}
         await self._change_held_collection(collection, token, changes)
 
@@ -136,23 +156,43 @@ class MongoCollections:
 
 
 def collection_of(record: Record) -> CollectionRecord:
-    packed = record.get("archive")
-    return CollectionRecord(
-        name=record["_id"],
-        embedder=str(record["embedder"]),
-        dim=int(record["dim"]),
-        generation=int(record.get("generation") or FIRST),
-        state=CollectionState(record.get("state", CollectionState.ACTIVE)),
-        archive=Archive(**packed) if packed else None,
-        last_used_at=record.get("last_used_at"),
+    """Raises BadRecord."""
+    reader = Reader(record)
+    collection = CollectionRecord(
+        name=reader.text("_id"),
+        embedder=reader.text("embedder"),
+        dim=reader.whole("dim"),
+        generation=reader.whole("generation", optional=True) or FIRST,
+        state=CollectionState(reader.text("state", CollectionState.ACTIVE, optional=True)),
+        archive=_archive_of(record.get("archive")),
+        last_used_at=moment_of(record.get("last_used_at")),
     )
+    reader.require_whole("collection")
+    return collection
+
+
+def _archive_of(record: object) -> Archive | None:
+    if not record:
+        return None
+    if not isinstance(record, Mapping):
+        raise BadRecord(f"an archive is a {type(record).__name__}")
+    reader = Reader(record)
+    counts = {name: reader.whole(name, optional=True) for name in ("documents", "pages", "rows", "size_bytes")}
+    archive = Archive(reader.text("id"), **counts)
+    reader.require_whole("an archive")
+    return archive
 
 
 def require_active(record: Record) -> None:
-    """Raises CollectionArchived where the record's state allows no use. It needs `_id` and `state` only."""
-    state, name = CollectionState(record.get("state", CollectionState.ACTIVE)), record["_id"]
+    """Raises CollectionArchived where the record's state allows no use, NewerRecord where it is not known.
+
+    It needs `_id` and `state` only.
+    """
+    state, name = CollectionState(str(record.get("state", CollectionState.ACTIVE))), record["_id"]
     if state is CollectionState.ACTIVE:
         return
+    if not state.is_known:
+        raise NewerRecord(f"collection {name!r} is {state.value!r}: use it with the release that put it there")
     if state is CollectionState.DROPPING:
         raise CollectionArchived(f"collection {name!r} is being dropped; use it again once that is done")
     if state in (CollectionState.RESTORING, CollectionState.OPENING):

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from motor.motor_asyncio import AsyncIOMotorCollection
 
-from ingestion.adapters.mongo_records import Record, document_of, page_of, translated
+from ingestion.adapters.mongo_records import Record, document_of, pages_of, translated
 from ingestion.generations import FIRST
 from ingestion.model import Document, PageRecord
 from ingestion.ports.inventory import PageTotals
@@ -31,7 +31,7 @@ class MongoInventory:
 
     @translated
     async def collections_of_documents(self) -> list[str]:
-        return sorted(await self._documents.distinct("collection"))
+        return sorted(name for name in await self._documents.distinct("collection") if isinstance(name, str))
 
     @translated
     async def known(self, document_ids: Collection[str]) -> dict[str, Document]:
@@ -47,8 +47,11 @@ class MongoInventory:
     @translated
     async def pages_after(self, page_key: int, limit: int) -> list[PageRecord]:
         wanted = {"_id": {"$gt": page_key}}
-        found = await self._pages.find(wanted, {"text": 0}).sort("_id", 1).limit(limit).to_list(None)
-        return [page_of(record) for record in found]
+        while found := await self._pages.find(wanted, {"text": 0}).sort("_id", 1).limit(limit).to_list(None):
+            if pages := list(pages_of(found)):
+                return pages
+            wanted = {"_id": {"$gt": found[-1]["_id"]}}  # an empty answer would mean that there are no more
+        return []
 
     @translated
     async def page_totals(self, document_ids: Collection[str], generation: int = FIRST) -> dict[str, PageTotals]:

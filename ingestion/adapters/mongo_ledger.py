@@ -7,6 +7,8 @@ Leases end by the database's clock, never by a worker's. Their times are kept as
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 
 import structlog
@@ -15,6 +17,7 @@ from pymongo import ReturnDocument
 from pymongo.errors import PyMongoError
 
 from ingestion.adapters.mongo_changes import begin_change, change_version, end_change
+from ingestion.adapters.mongo_reading import Reader
 from ingestion.adapters.mongo_records import Record, document_of, translated
 from ingestion.errors import CollectionArchived, Conflict, LeaseHeld, LeaseLost, NotFound
 from ingestion.generations import FIRST
@@ -81,7 +84,7 @@ class MongoLedger:
         if_granted = {name: _if(is_granted, value, f"${name}") for name, value in taken.items()}
         await self._documents.update_one(open_to_claims, [{"$set": if_granted}])
         record = await self._documents.find_one({"_id": document_id})
-        if record is not None and record.get("claim") == token and record["state"] == DocumentState.PROCESSING:
+        if record is not None and record.get("claim") == token and record.get("state") == DocumentState.PROCESSING:
             return document_of(record)
         await self.require_claimable(document_id)
         raise LeaseHeld(document_id, retry_in_s=0.0)  # the lease ended between the claim and the question
@@ -96,7 +99,7 @@ class MongoLedger:
         found = await self._documents.aggregate(pipeline).to_list(1)
         if not found:
             raise NotFound(f"there is no document {document_id}")
-        state, remaining_ms = found[0]["state"], int(found[0]["remaining_ms"])
+        state, remaining_ms = found[0].get("state"), int(found[0].get("remaining_ms") or 0)
         if state not in sources_of(DocumentState.PROCESSING):
             raise Conflict(f"document {document_id} is {state}: there is nothing to work on")
         if remaining_ms > 0:
@@ -187,7 +190,8 @@ class MongoLedger:
     @translated
     async def story(self, document_id: str) -> list[Event]:
         record = await self._documents.find_one({"_id": document_id}, {"story": 1})
-        return [Event(**event) for event in (record or {}).get("story", [])]
+        story = (record or {}).get("story")
+        return [event for line in (story if isinstance(story, list) else ()) if (event := _event_of(line))]
 
     @translated
     async def begin_delete(self, document_id: str) -> Document:
@@ -197,16 +201,19 @@ class MongoLedger:
         record = await self._documents.find_one({"_id": document_id})
         if record is None:
             raise NotFound(f"there is no document {document_id}")
-        if record["state"] == DocumentState.ARCHIVED:
+        document = document_of(record)
+        if not document.state.is_known:
+            document.require_readable()
+        if document.state is DocumentState.ARCHIVED:
             raise CollectionArchived(f"document {document_id} is in a collection that is being archived or restored")
-        if record["state"] != DocumentState.DELETING:
+        if document.state is not DocumentState.DELETING:
             raise Conflict(f"document {document_id} was restored, or uploaded again, at this moment; delete it again")
-        return document_of(record)
+        return document
 
     async def _collection_of(self, document_id: str) -> str:
         """The collection of the document, "" where there is no such document."""
         record = await self._documents.find_one({"_id": document_id}, {"collection": 1})
-        return "" if record is None else str(record["collection"])
+        return str((record or {}).get("collection", ""))
 
     async def _leave(self, document_id: str, fence: int, target: DocumentState, changes: dict[str, Any]) -> Document:
         """Give the document up, into state `target`."""
@@ -217,7 +224,7 @@ class MongoLedger:
         """As `_keep`; returns the record as it is then, unless it is nobody's business any more: LeaseLost."""
         await self._keep(document_id, fence, changes)
         record = await self._documents.find_one({"_id": document_id})
-        if record is None or record["fence"] != fence:
+        if record is None or record.get("fence") != fence:
             raise _lost(document_id, fence)
         return document_of(record)
 
@@ -238,6 +245,15 @@ class MongoLedger:
         return bool(result.matched_count)
 
 
+def _event_of(line: Any) -> Event | None:
+    """None for what is no line of a story of ours."""
+    if not isinstance(line, Mapping) or not isinstance(at := line.get("at"), datetime):
+        return None
+    reader = Reader(line)
+    texts = [reader.text(name, optional=True) for name in ("event", "worker", "detail")]
+    return Event(at, texts[0], reader.whole("attempt", optional=True), *texts[1:])
+
+
 def _lost(document_id: str, fence: int) -> LeaseLost:
     return LeaseLost(f"document {document_id} is no longer held under fence {fence}")
 
@@ -252,16 +268,21 @@ def _if(condition: dict[str, Any], then: Any, otherwise: Any) -> dict[str, Any]:
 
 def _cause(failure: Failure) -> dict[str, Any]:
     """Texts are literals: a message may begin with a dollar sign, which would make it an expression."""
-    error = {"code": failure.code, "stage": failure.stage, "message": failure.message}
+    error = {"code": failure.code, "stage": failure.stage, "message": _storable(failure.message)}
     return {"stage": {"$literal": failure.stage}, "error": {"$literal": error}}
 
 
 def _told(event: str, *, attempt: Any = "$attempts", worker: Any = "$owner", detail: Failure | None = None) -> Record:
     """One more line of the document's story, of which the latest are kept."""
-    text = f"{detail.code} in {detail.stage}: {detail.message}" if detail else ""
+    text = _storable(f"{detail.code} in {detail.stage}: {detail.message}" if detail else "")
     line = {"at": "$$NOW", "event": event, "attempt": attempt, "worker": worker, "detail": {"$literal": text}}
     whole = {"$concatArrays": [{"$ifNull": ["$story", []]}, [line]]}
     return {"story": {"$slice": [whole, -_LONGEST_STORY]}}
+
+
+def _storable(text: str) -> str:
+    """Without halves of characters, which come from file names and damaged texts."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _ends_in(lease_ms: int) -> dict[str, Any]:

@@ -6,7 +6,7 @@ the archive. What removes documents asks for that id, so a process that stood st
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from bson import json_util
@@ -74,6 +74,7 @@ class MongoPacking:
     async def unpack_documents(self, collection: str, archive_id: str, documents: Iterable[str]) -> None:
         records = [_loaded(text) for text in documents]
         for record in records:
+            document_of(record).require_readable()
             record |= {"frozen_from": record["state"], "state": _FROZEN, "archive": archive_id}
         await _put(self._documents, records)
 
@@ -126,21 +127,22 @@ def _loaded(record: str) -> dict[str, Any]:
 
 
 def _packed_document(record: Record) -> PackedDocument:
-    """The record as it was before it was frozen."""
-    first = int(record["first_page_key"])
+    """The record as it was before it was frozen, with fields that this release does not know. Raises BadRecord."""
     thawed = {name: value for name, value in record.items() if name not in _MARKS}
-    thawed["state"] = record["frozen_from"]
+    thawed["state"] = record.get("frozen_from")
+    document = document_of(thawed)
+    document.require_readable()
     return PackedDocument(
-        id=record["_id"],
-        page_keys=range(first, first + int(record["pages"])),
-        is_ready=thawed["state"] == DocumentState.READY,
+        id=document.id,
+        page_keys=document.page_keys,
+        is_ready=document.state is DocumentState.READY,
         record=json_util.dumps(thawed, json_options=json_util.CANONICAL_JSON_OPTIONS),
     )
 
 
 def _packed_page(record: Record, generation: int) -> PackedPage:
     coming = record.get("next")
-    sizes = coming if coming and coming["generation"] == generation else record
+    sizes = coming if isinstance(coming, Mapping) and coming.get("generation") == generation else record
     rows = sizes.get("rows")
     return PackedPage(
         page_key=int(record["_id"]),

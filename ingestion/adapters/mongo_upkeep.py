@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -9,7 +10,8 @@ from typing import Any, Final
 from motor.motor_asyncio import AsyncIOMotorCollection
 from pymongo.errors import DuplicateKeyError
 
-from ingestion.adapters.mongo_records import Record, document_of, translated
+from ingestion.adapters.mongo_reading import moment_of
+from ingestion.adapters.mongo_records import UNREADABLE, Record, document_of, translated
 from ingestion.model import Document, DocumentState, LetterMark, StaleKind
 
 _STALE: Final[dict[StaleKind, Record]] = {
@@ -34,7 +36,10 @@ class MongoUpkeep:
     async def stale(
         self, kind: StaleKind, age_s: float, limit: int, *, collection: str | None = None
     ) -> list[Document]:
-        since = {"$max": ["$lease_until", {"$toLong": "$updated_at"}]}
+        # A record without a readable time is never stale.
+        is_time = {"$eq": [{"$type": "$updated_at"}, "date"]}
+        updated_ms = {"$cond": [is_time, {"$toLong": "$updated_at"}, {"$toLong": "$$NOW"}]}
+        since = {"$max": ["$lease_until", updated_ms]}
         old = {"$lte": [since, {"$subtract": [{"$toLong": "$$NOW"}, round(age_s * 1000)]}]}
         wanted: dict[str, Any] = {**_STALE[kind], "$expr": old}
         if collection is not None:
@@ -56,6 +61,25 @@ class MongoUpkeep:
     async def letter_marks(self, letter_ids: Collection[str]) -> dict[str, LetterMark]:
         found = await self._letters.find({"_id": {"$in": list(letter_ids)}}).to_list(None)
         return {
-            record["_id"]: LetterMark(record["_id"], record["action"], record["by"], record["why"], record["at"])
+            record["_id"]: LetterMark(
+                letter_id=record["_id"],
+                action=str(record.get("action", "")),
+                by=str(record.get("by", "")),
+                why=str(record.get("why", "")),
+                at=moment_of(record.get("at")),
+            )
             for record in found
         }
+
+    @translated
+    async def unreadable(self, collection: str | None = None) -> dict[str, int]:
+        known = [state.value for state in DocumentState]
+        wanted: dict[str, Any] = {"state": {"$nin": known}}
+        if collection is not None:
+            wanted["collection"] = collection
+        pipeline: list[Record] = [{"$match": wanted}, {"$group": {"_id": "$state", "documents": {"$sum": 1}}}]
+        found = await self._documents.aggregate(pipeline).to_list(None)
+        counts: Counter[str] = Counter()
+        for group in found:
+            counts[group["_id"] if isinstance(group["_id"], str) else UNREADABLE] += int(group["documents"])
+        return dict(counts)

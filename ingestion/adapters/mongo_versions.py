@@ -33,7 +33,7 @@ class MongoVersions:
     async def settle_changes(self) -> int:
         settled = 0
         for record in await self._collections.find({"changing.0": {"$exists": True}}).to_list(None):
-            for document_id, fence in map(parsed_change, record["changing"]):
+            for document_id, fence in filter(None, map(parsed_change, record["changing"])):
                 if not await self._may_become_ready(document_id, fence):
                     await end_change(self._collections, record["_id"], document_id, fence)
                     settled += 1

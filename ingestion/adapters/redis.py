@@ -41,6 +41,7 @@ def open_client(settings: RedisSettings, timeout_s: float, *, decode_responses: 
     return Redis.from_url(
         settings.redis_url,
         decode_responses=decode_responses,
+        encoding_errors="replace",
         socket_timeout=timeout_s,
         socket_connect_timeout=timeout_s,
         retry=Retry(NoBackoff(), retries=0),

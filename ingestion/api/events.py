@@ -51,10 +51,15 @@ async def _snapshot(document: Document, services: Services) -> dict[str, Any]:
     snapshot = {**DocumentView.of(document).model_dump(mode="json"), "message": ""}
     task = await services.progress.read(document.id)
     if document.state is DocumentState.PROCESSING and task:
-        processed = int(task.get("processed") or 0)
+        processed = _whole(task.get("processed"))
         snapshot["pages_done"] = min(max(document.pages_done, processed), document.pages)
         snapshot["message"] = task.get("message", "")
     return snapshot
+
+
+def _whole(text: str | None) -> int:
+    """0 for what is no number: progress is for people to watch."""
+    return int(text) if text and text.isdecimal() and len(text) < 10 else 0
 
 
 async def _reread(document: Document, services: Services) -> Document:

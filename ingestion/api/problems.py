@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from ingestion.errors import (
+    BadRecord,
     BadRequest,
     ChildStalled,
     CollectionHeld,
@@ -21,6 +22,7 @@ from ingestion.errors import (
     DependencyUnavailable,
     FileTooLarge,
     IngestError,
+    NewerRecord,
     NotFound,
     PermanentError,
     Unauthorized,
@@ -35,6 +37,8 @@ _STATUS: Final[list[tuple[type[IngestError], int]]] = [
     (NotFound, 404),
     (Conflict, 409),
     (CollectionHeld, 409),
+    (NewerRecord, 409),
+    (BadRecord, 500),
     (BadRequest, 400),
     (FileTooLarge, 413),
     (PermanentError, 422),
@@ -78,7 +82,7 @@ def install(app: FastAPI) -> None:
 async def _on_ingest_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, IngestError)
     status = status_of(error)
-    if status == 500:
+    if status == 500 and not isinstance(error, BadRecord):
         return await _on_unhandled(request, error)
     if isinstance(error, DependencyUnavailable):
         log.warning("dependency unavailable", dependency=error.dependency, path=request.url.path, cause=str(error))

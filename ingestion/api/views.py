@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
-from ingestion.model import Document, DocumentState
+from ingestion.errors import BadRecord
+from ingestion.model import Document, DocumentState, Failure
 
 API_PREFIX = "/api/v1"
 
@@ -28,6 +29,8 @@ class DocumentView(BaseModel):
     @classmethod
     def of(cls, document: Document) -> DocumentView:
         failure = document.error
+        if document.damage:  # it has no verdict, and will not get one from this release
+            failure = Failure(BadRecord.code, "", document.damage)
         return cls(
             document_id=document.id,
             collection=document.collection,

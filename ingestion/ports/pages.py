@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ingestion.model import Page, Vectors
 
@@ -31,6 +31,29 @@ class Embedder(Protocol):
         """One (tokens, dim) float32 array per query, in order, rows of unit length."""
 
 
+class Steps(Protocol):
+    """What an embedder is at."""
+
+    @property
+    def done(self) -> int:
+        """Changes with each batch, page or request that is done with."""
+
+    @property
+    def oldest(self) -> object:
+        """The same object for as long as a thread of this process is at the same step, the oldest under way.
+
+        None while there is none, and always where the work is done in another process.
+        """
+
+
+@runtime_checkable
+class WatchableEmbedder(Protocol):
+    """An embedder that can be seen to get on, or to hang."""
+
+    @property
+    def steps(self) -> Steps: ...
+
+
 class EmbedderChoice(Protocol):
     """Embedders of queries, one for each sort of vectors."""
 
@@ -50,6 +73,10 @@ class PageSource(Protocol):
     @property
     def dpi(self) -> int:
         """What the policy chose; single pages may be drawn at less because of the pixel cap."""
+
+    @property
+    def drawings(self) -> int:
+        """Grows with each drawing that has ended, well or not: a sign that rendering gets on."""
 
     def windows(self, first_page: int) -> AsyncIterator[list[Page]]:
         """From page `first_page` (from 1) to the end. Raises PageRenderFailed, RenderTimeout, CorruptPdf."""

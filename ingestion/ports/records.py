@@ -108,6 +108,9 @@ class DocumentStore(RecordInventory, CollectionLedger, Packing, GenerationRecord
         The age counts from the last change, or from the end of a lease or of a wait where that is later.
         """
 
+    async def unreadable(self, collection: str | None = None) -> dict[str, int]:
+        """How many documents are in each state that this release does not know."""
+
     async def expire(self, document_id: str, fence: int) -> bool:
         """A lease that has run out: `processing` becomes `queued` with the outbox pending; the attempt stays counted.
 

@@ -9,12 +9,16 @@ from functools import partial
 from itertools import groupby
 from typing import Final
 
+import structlog
+
 from ingestion.collection import ARCHIVES_PREFIX, CollectionRecord, CollectionState, archive_prefix, archives_of
-from ingestion.errors import WorkerFault
+from ingestion.errors import BadRecord, NewerRecord, WorkerFault
 from ingestion.ports import BlobStore, DocumentStore
 from ingestion.ports.inventory import BlobEntry
 from workers.audit.finding import Finding, Kind, SecondLook, TooYoung
 from workers.collections.manifest import read_manifest
+
+log = structlog.get_logger(__name__)
 
 _COMPLETE: Final = (CollectionState.FREEING, CollectionState.ARCHIVED, CollectionState.RESTORING)
 
@@ -43,7 +47,7 @@ class ArchivesAudit:
             if not self._are_old(folder):
                 if not await self._is_named(prefix):
                     self.too_young.note(folder, self.orphan_grace)
-            elif await self._orphans(prefix, folder):
+            elif not await self._is_named(prefix):
                 yield partial(self._look_again_at_folder, prefix)
 
     async def _lacks(self, record: CollectionRecord) -> list[str]:
@@ -53,6 +57,8 @@ class ArchivesAudit:
         prefix = archive_prefix(record.name, record.archive.id)
         try:
             manifest = await read_manifest(self.blobs, record, record.archive.id)
+        except NewerRecord:
+            return []
         except WorkerFault as error:
             return [f"{prefix}: {error.message}"]
         there = set(await self.blobs.list_keys(prefix))
@@ -75,9 +81,15 @@ class ArchivesAudit:
         return all(entry.modified < latest for entry in entries)
 
     async def _is_named(self, prefix: str) -> bool:
-        """Whether the record of its collection names the folder as its archive."""
+        """Whether the record of its collection names the folder as its archive, or cannot be read."""
         name = _collection_of(prefix)
-        record = await self.documents.collection(name)
+        try:
+            record = await self.documents.collection(name)
+        except BadRecord as error:
+            log.error("not judged", collection=name, cause=error.message)
+            return True
+        if record is not None and not record.state.is_known:
+            return True
         return bool(record and record.archive and archive_prefix(name, record.archive.id) == prefix)
 
     async def _look_again_at_folder(self, prefix: str) -> list[Finding]:

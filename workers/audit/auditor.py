@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+import structlog
+
+from ingestion.errors import BadRecord, DependencyUnavailable
 from ingestion.generations import FIRST
 from ingestion.ports import BlobStore, DocumentStore, VectorStore
 from workers.audit.archives import ArchivesAudit
@@ -19,6 +22,9 @@ from workers.audit.contents import ContentsAudit
 from workers.audit.finding import Finding, SecondLook, TooYoung
 from workers.audit.rows import RowsAudit
 from workers.audit.strays import StrayPagesAudit
+from workers.failure import foreseen
+
+log = structlog.get_logger(__name__)
 
 _SUSPECTS_AT_ONCE: Final = 500
 
@@ -56,7 +62,14 @@ class Auditor:
         if suspects:
             await asyncio.sleep(self.settle_s)
         for look_again in suspects:
-            for finding in await look_again():
+            try:
+                findings = await look_again()
+            except DependencyUnavailable:
+                raise
+            except Exception as error:  # noqa: BLE001 - what cannot be read is neither right nor wrong
+                log.error("not judged", cause=foreseen(error).message)
+                continue
+            for finding in findings:
                 yield finding
 
     async def _suspects(self, collection: str | None, repair: bool, too_young: TooYoung) -> AsyncIterator[SecondLook]:
@@ -76,10 +89,13 @@ class Auditor:
 
     async def _generations(self, collection: str) -> list[int]:
         """Those whose rows can be judged: what is leaving is only half there."""
-        bound = await self.documents.binding(collection)
+        try:
+            bound, record = await self.documents.binding(collection), await self.documents.collection(collection)
+        except BadRecord as error:
+            log.error("not judged", collection=collection, cause=error.message)
+            return []
         if bound is None:
             return [FIRST]
-        record = await self.documents.collection(collection)
         if record is not None and record.state.is_under_way:
             return []  # Documents of old page keys, and their rows, come and go.
         return [generation.number for generation in bound.generations if generation not in bound.leaving]

@@ -71,7 +71,7 @@ class ContentsAudit:
         if document is None:
             is_orphan = self._are_old(entries) and not await self.documents.archived_ids([id_])
             return _Difference(extra=sorted(keys) if is_orphan else [])
-        if document.state is not DocumentState.READY:
+        if document.state is not DocumentState.READY or not document.is_readable:
             return _Difference()
         return _compared(
             document, await self._pages(document), keys, await self.documents.binding(document.collection)

@@ -51,7 +51,8 @@ class StrayPagesAudit:
 
 
 def _has(document: Document | None, page: PageRecord) -> bool:
-    return document is not None and page.page_key in document.page_keys
+    """Also where the document's record cannot be read: then nothing says which page keys it has."""
+    return document is not None and (not document.is_readable or page.page_key in document.page_keys)
 
 
 def _runs(keys: Iterable[int]) -> Iterator[range]:

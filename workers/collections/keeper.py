@@ -12,11 +12,12 @@ import structlog
 
 from ingestion import metrics
 from ingestion.collection import CollectionRecord, CollectionState
-from ingestion.errors import CollectionBusy, CollectionHeld, DependencyUnavailable, IngestError, NotFound
+from ingestion.errors import CollectionBusy, CollectionHeld, DependencyUnavailable, NotFound
 from ingestion.hold import held
 from ingestion.ports import DocumentStore
 from ingestion.removal import Remover
 from workers.collections.archive import Archivist
+from workers.failure import foreseen
 
 log = structlog.get_logger(__name__)
 
@@ -79,9 +80,10 @@ class CollectionKeeper:
         except (CollectionHeld, CollectionBusy, NotFound) as error:
             log.info("collection left alone", collection=record.name, cause=error.message)
             return
-        except IngestError as error:
+        except Exception as error:  # noqa: BLE001 - what is raised about one collection is that collection's
             kept.failed.append(record.name)
-            log.error("collection not put right", collection=record.name, code=error.code, cause=error.message)
+            cause = foreseen(error)
+            log.error("collection not put right", collection=record.name, code=cause.code, cause=cause.message)
             return
         if done:
             kept.done[done] += 1

@@ -8,7 +8,7 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ingestion.collection import Archive, CollectionRecord, archive_prefix
-from ingestion.errors import NotFound, WorkerFault
+from ingestion.errors import NewerRecord, NotFound, WorkerFault
 from ingestion.ports import BlobStore
 
 FORMAT: Final = 1
@@ -16,6 +16,8 @@ _NAME: Final = "manifest.json"
 
 
 class PartKind(StrEnum):
+    """A release that adds a kind raises FORMAT: a restore that left parts out would lose them."""
+
     DOCUMENTS = "documents"
     PAGES = "pages"
     ROWS = "rows"
@@ -31,6 +33,12 @@ class Part(BaseModel):
     count: int
     size_bytes: int
     sha256: str
+
+
+class _Format(BaseModel):
+    """What every manifest says, of whatever release."""
+
+    format: int
 
 
 class Manifest(BaseModel):
@@ -70,16 +78,19 @@ async def write_manifest(blobs: BlobStore, manifest: Manifest) -> None:
 
 
 async def read_manifest(blobs: BlobStore, record: CollectionRecord, archive_id: str) -> Manifest:
-    """Of the collection's archive. Raises WorkerFault where it is missing, unreadable, or another's."""
+    """Of the collection's archive. Raises WorkerFault where it is missing, unreadable, or another's, NewerRecord where
+    a newer release wrote it in another format. Fields that this release does not know are ignored."""
     key = archive_prefix(record.name, archive_id) + _NAME
     try:
-        manifest = Manifest.model_validate_json(await blobs.get(key))
+        content = await blobs.get(key)
+        written = _Format.model_validate_json(content)
+        if written.format > FORMAT:
+            raise NewerRecord(f"{key} has format {written.format}, this version reads {FORMAT}", stage="restore")
+        manifest = Manifest.model_validate_json(content)
     except NotFound as error:
         raise WorkerFault(f"the archive of {record.name!r} has no {key}", stage="restore") from error
     except ValidationError as error:
         raise WorkerFault(f"{key} cannot be read: {error}", stage="restore") from error
-    if manifest.format != FORMAT:
-        raise WorkerFault(f"{key} has format {manifest.format}, this version reads {FORMAT}", stage="restore")
     same = (record.name, archive_id, record.embedder, record.dim, record.generation)
     if (manifest.collection, manifest.archive_id, manifest.embedder, manifest.dim, manifest.generation) != same:
         raise WorkerFault(f"{key} is of another collection or embedder than {record.name!r}", stage="restore")

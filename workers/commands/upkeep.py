@@ -51,6 +51,11 @@ def _show_round(done: Round, as_json: bool) -> None:
             write_json_line({"repaired": kind.value, "documents": count})
         else:
             say("repaired", f"{kind.value.replace('_', ' ')}:", f"{count} document(s)")
+    for state, count in sorted(done.unreadable.items()):
+        if as_json:
+            write_json_line({"left_alone": state, "documents": count})
+        else:
+            say(cell(f"left alone: {count} document(s) that are {state!r}, which only a newer release knows"))
     for document_id in done.failed:
         if as_json:
             write_json_line({"failed": document_id})

@@ -26,6 +26,7 @@ from ingestion.model import Vectors
 from workers.embedding.grouping import Budget, Chooser, choose
 from workers.embedding.line import Line, Load
 from workers.embedding.staged import ItemT, OutOfMemory, PreparedT, RawT, StagedModel
+from workers.embedding.steps import Steps
 from workers.embedding.waiting import Call
 
 log = structlog.get_logger(__name__)
@@ -67,6 +68,7 @@ class Batcher(Generic[ItemT, PreparedT, RawT]):
         self._forwarded = SimpleQueue[tuple[Load[ItemT, PreparedT], RawT] | None]()
         self._forwards_left = forward_threads
         self._why_closed = "the embedder has been closed"
+        self.steps = Steps()
         metrics.BATCH_BUDGET.set(batch_cost)
         steps = [(f"prepare-{number}", self._prepare) for number in range(prepare_threads)]
         steps += [(f"forward-{number}", self._forward) for number in range(forward_threads)]
@@ -130,7 +132,8 @@ class Batcher(Generic[ItemT, PreparedT, RawT]):
             return False
         ticket, item = taken
         try:
-            prepared = self._model.prepare(item)
+            with self.steps.step():
+                prepared = self._model.prepare(item)
         except Exception as error:  # noqa: BLE001 - handed to the caller
             self._line.spoiled(ticket)
             ticket.call.fail(_in_our_terms(error))
@@ -147,7 +150,8 @@ class Batcher(Generic[ItemT, PreparedT, RawT]):
             return False
         started = time.monotonic()
         try:
-            passed_on = self._run(load)
+            with self.steps.step():
+                passed_on = self._run(load)
         finally:
             metrics.DEVICE_BUSY.inc(time.monotonic() - started)
         if not passed_on:
@@ -203,7 +207,8 @@ class Batcher(Generic[ItemT, PreparedT, RawT]):
             return self._forwards_left > 0
         load, raw = forwarded
         try:
-            found = self._model.finish(raw, [ticket.prepared for ticket in load.tickets])
+            with self.steps.step():
+                found = self._model.finish(raw, [ticket.prepared for ticket in load.tickets])
             for ticket, vectors in zip(load.tickets, found, strict=True):
                 ticket.call.deliver(ticket.index, vectors)
         except Exception as error:  # noqa: BLE001 - handed to the callers

@@ -27,6 +27,7 @@ class ColQwenEmbedder:
         self._batcher = batcher
         self.dim = dim
         self.fingerprint = fingerprint
+        self.steps = batcher.steps
 
     async def embed_pages(self, pages: Sequence[Page]) -> list[Vectors]:
         """Raises BadRequest where a page comes without its pixels."""

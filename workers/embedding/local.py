@@ -37,6 +37,7 @@ class LocalEmbedder:
         self._batcher = batcher
         self.dim = model.dim
         self.fingerprint = model.fingerprint
+        self.steps = batcher.steps
 
     async def embed_pages(self, pages: Sequence[Page]) -> list[Vectors]:
         return await self.embed_documents([page.text for page in pages])
@@ -49,9 +50,13 @@ class LocalEmbedder:
         return await self._embed(queries, _MAX_QUERY_TOKENS, urgent=True)
 
     async def _embed(self, texts: Sequence[str], max_tokens: int, *, urgent: bool) -> list[Vectors]:
-        chunks = await asyncio.to_thread(self._model.chunks, texts, max_tokens)
+        chunks = await asyncio.to_thread(self._chunks, texts, max_tokens)
         found = iter(await self._batcher.embed([chunk for of_text in chunks for chunk in of_text], urgent=urgent))
         return [self._joined([next(found) for _ in of_text]) for of_text in chunks]
+
+    def _chunks(self, texts: Sequence[str], max_tokens: int) -> list[list[list[int]]]:
+        with self.steps.step():
+            return self._model.chunks(texts, max_tokens)
 
     def _joined(self, parts: Sequence[Vectors]) -> Vectors:
         if len(parts) == 1:

@@ -8,7 +8,7 @@ from typing import Any, Final, NoReturn, TypeVar
 
 import structlog
 
-from ingestion.errors import DependencyUnavailable
+from ingestion.errors import RetryableError
 from ingestion.hold import Hold
 
 T = TypeVar("T")
@@ -37,5 +37,5 @@ async def _beat(hold: Hold) -> NoReturn:
         await asyncio.sleep(hold.lease_s / _BEATS_PER_LEASE)
         try:
             await hold.keep()
-        except DependencyUnavailable as error:
+        except RetryableError as error:
             log.warning("hold not extended", collection=hold.name, cause=error.message)

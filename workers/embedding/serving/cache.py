@@ -21,6 +21,7 @@ from ingestion import metrics
 from ingestion.adapters.redis import DEPENDENCY, open_client, translate
 from ingestion.errors import DependencyUnavailable
 from ingestion.settings import RedisSettings
+from ingestion.supervision import Background
 from workers.breaker import Breakers
 
 _TIMEOUT_S: Final = 0.5
@@ -52,13 +53,12 @@ async def open_cache(settings: RedisSettings, ttl_s: int) -> AsyncIterator[Vecto
     client = open_client(settings, _TIMEOUT_S)
     cache = VectorCache(client, ttl_s)
     await cache.try_redis()
-    tasks = [asyncio.create_task(cache.read_for_ever()), asyncio.create_task(cache.write_for_ever())]
     try:
-        yield cache
+        async with Background() as tasks:
+            tasks.for_ever("cache reader", cache.read_for_ever)
+            tasks.for_ever("cache writer", cache.write_for_ever)
+            yield cache
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         await cache.stop()
         await client.aclose()
 

@@ -1,0 +1,62 @@
+"""Fields of MongoDB records, which another release, or a person, may have written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, TypeVar
+
+from ingestion.errors import BadRecord
+
+T = TypeVar("T")
+
+
+class Reader:
+    """Reads fields by name and type, and remembers in `damage` which ones are missing or of another type."""
+
+    def __init__(self, record: Mapping[str, Any]) -> None:
+        self._record = record
+        self.damage: list[str] = []
+
+    def text(self, name: str, otherwise: str = "", *, optional: bool = False) -> str:
+        """`otherwise` where it cannot be read; where it is `optional`, one that is missing is no damage."""
+        value = self._value(name, optional)
+        if value is None or isinstance(value, str):
+            return otherwise if value is None else value
+        return self._damaged(name, value, otherwise)
+
+    def whole(self, name: str, otherwise: int = 0, *, optional: bool = False, below: int | None = None) -> int:
+        """As `text`, a whole number, which a shell may have written as a float.
+
+        With `below`, one that is not from 0 up to that is damage.
+        """
+        value = self._value(name, optional)
+        if value is None:
+            return otherwise
+        is_whole = isinstance(value, int) and not isinstance(value, bool)
+        if is_whole or (isinstance(value, float) and value.is_integer()):
+            if below is None or 0 <= value < below:
+                return int(value)
+            self.damage.append(f"{name} is {int(value)}")
+            return otherwise
+        return self._damaged(name, value, otherwise)
+
+    def require_whole(self, kind: str) -> None:
+        """Raises BadRecord where anything that was read is damaged."""
+        if self.damage:
+            raise BadRecord(f"{kind} {self._record.get('_id')!r} cannot be read: {'; '.join(self.damage)}")
+
+    def _value(self, name: str, optional: bool) -> Any:
+        value = self._record.get(name)
+        if value is None and not optional:
+            self.damage.append(f"{name} is missing")
+        return value
+
+    def _damaged(self, name: str, value: object, otherwise: T) -> T:
+        self.damage.append(f"{name} is a {type(value).__name__}")
+        return otherwise
+
+
+def moment_of(value: object) -> datetime | None:
+    """None for what is no time, or one that Python has no date for."""
+    return value if isinstance(value, datetime) else None

@@ -1,0 +1,93 @@
+"""Background tasks that do not end unseen.
+
+asyncio keeps the exception of a task until somebody asks for it; of a task in the background nobody does. Here a task
+that ends before its time is logged with its traceback, counted, and begun again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Final, Self
+
+import structlog
+
+from ingestion import metrics
+
+log = structlog.get_logger(__name__)
+
+_FIRST_PAUSE_S: Final = 0.5
+_LONGEST_PAUSE_S: Final = 30.0
+_SOUND_S: Final = 60.0
+"""A task that has run for so long before it failed is begun again after the first pause, not after a longer one."""
+
+Work = Callable[[], Awaitable[object]]
+
+
+class Background:
+    """Tasks that run until `stop`, or until the block is left, whatever happens to them.
+
+    An exception, a return of what should go on for ever, and a cancellation that is not this object's begin the work
+    again after a pause, which doubles while it goes on failing. SystemExit and KeyboardInterrupt end the process.
+    """
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    def for_ever(self, name: str, work: Work) -> None:
+        """Run `work()` in a task of its own, again whenever it ends. `name` is for the log and the metric."""
+        self._start(name, work, may_return=False)
+
+    def until_done(self, name: str, work: Work) -> None:
+        """Run `work()` in a task of its own, again until it returns."""
+        self._start(name, work, may_return=True)
+
+    async def stop(self) -> None:
+        """Cancel all tasks, and return once they have ended."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _start(self, name: str, work: Work, *, may_return: bool) -> None:
+        task = asyncio.create_task(_kept_alive(name, work, may_return=may_return), name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def is_stray_cancellation() -> bool:
+    """Whether a CancelledError that has just been caught is not from a `cancel` of this task, but from a library."""
+    task = asyncio.current_task()
+    return task is not None and not task.cancelling()
+
+
+async def _kept_alive(name: str, work: Work, *, may_return: bool) -> None:
+    pause_s = _FIRST_PAUSE_S
+    while True:
+        began_s = time.monotonic()
+        try:
+            await work()
+            if may_return:
+                return
+            log.error("background task returned", task=name)
+        except asyncio.CancelledError:
+            if not is_stray_cancellation():
+                raise
+            log.exception("background task was cancelled from within", task=name)
+        except Exception:
+            log.exception("background task failed", task=name)
+        metrics.BACKGROUND_RESTARTS.labels(name).inc()
+        if time.monotonic() - began_s >= _SOUND_S:
+            pause_s = _FIRST_PAUSE_S
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)

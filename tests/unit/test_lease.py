@@ -1,0 +1,109 @@
+"""Heartbeats: what goes wrong with one, and what the holder of the lease then learns."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+import pytest
+from structlog.testing import capture_logs
+
+from ingestion.errors import DependencyUnavailable, LeaseLost, Stalled, WorkerFault
+from ingestion.model import Document, DocumentState
+from ingestion.ports import DocumentStore
+from tests.waiting import eventually
+from workers.lease import Lease
+
+LEASE_S = 0.4
+DEADLINE_S = 10.0
+
+
+class Store:
+    """Extends leases, except that the first times it does what `errors` say; an Event is waited for."""
+
+    def __init__(self, *errors: BaseException | asyncio.Event, always: BaseException | None = None) -> None:
+        self.errors = list(errors)
+        self.always = always
+        self.beats = 0
+
+    async def extend(self, document_id: str, fence: int, lease_ms: int) -> None:
+        self.beats += 1
+        error = self.errors.pop(0) if self.errors else self.always
+        if isinstance(error, asyncio.Event):
+            await error.wait()
+        elif error is not None:
+            raise error
+
+
+def lease_of(store: Store) -> Lease:
+    document = Document("d", "c", "f.pdf", "o", "s", 1, 1, 1, state=DocumentState.PROCESSING, fence=7)
+    return Lease(cast(DocumentStore, store), document, LEASE_S)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        WorkerFault("cut off"),
+        DependencyUnavailable("mongodb", "no answer"),
+        KeyError("nobody foresaw this"),
+        TypeError("nor this"),
+        asyncio.CancelledError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_a_heartbeat_that_fails_once_is_sent_again_while_the_lease_lasts(error: BaseException) -> None:
+    store = Store(error, error)
+    async with asyncio.timeout(DEADLINE_S), lease_of(store) as lease:
+        await eventually(lambda: store.beats >= 5)
+        lease.check()
+
+
+async def test_what_nobody_foresaw_is_logged_with_its_traceback() -> None:
+    store = Store(KeyError("x"))
+    with capture_logs() as logs:
+        async with lease_of(store):
+            await eventually(lambda: store.beats >= 2)
+    [line] = logs
+    assert (line["event"], line["exc_info"]) == ("heartbeat failed", True)
+
+
+@pytest.mark.parametrize("error", [WorkerFault("cut off"), KeyError("x")], ids=lambda error: type(error).__name__)
+async def test_one_that_goes_on_failing_ends_with_the_lease_and_says_why(error: BaseException) -> None:
+    store = Store(always=error)
+    with pytest.raises(LeaseLost, match=f"could not be extended: {type(error).__name__}"):
+        async with asyncio.timeout(DEADLINE_S), lease_of(store):
+            await asyncio.Event().wait()
+    assert store.beats > 3, "it was tried for as long as the lease lasted"
+
+
+async def test_a_database_that_never_answers_ends_the_work_with_the_lease() -> None:
+    with pytest.raises(DependencyUnavailable, match="no answer to a heartbeat"):
+        async with asyncio.timeout(DEADLINE_S), lease_of(Store(asyncio.Event(), asyncio.Event())):
+            await asyncio.Event().wait()
+
+
+async def test_a_fence_that_has_moved_ends_the_work_at_once() -> None:
+    store = Store(LeaseLost("the fence has moved"))
+    with pytest.raises(LeaseLost, match="the fence has moved"):
+        async with asyncio.timeout(DEADLINE_S), lease_of(store):
+            await asyncio.Event().wait()
+    assert store.beats == 1
+
+
+async def test_giving_up_ends_the_work_and_the_heartbeats() -> None:
+    store = Store()
+    with pytest.raises(Stalled):
+        async with asyncio.timeout(DEADLINE_S), lease_of(store) as lease:
+            await eventually(lambda: store.beats >= 1)
+            lease.give_up(Stalled("no progress", stage="embed"))
+            await asyncio.Event().wait()
+    beats = store.beats
+    await asyncio.sleep(LEASE_S)
+    assert store.beats == beats
+
+
+async def test_after_the_end_giving_up_comes_too_late_for_the_verdict() -> None:
+    async with lease_of(Store()) as lease:
+        await lease.end()
+        lease.give_up(Stalled("no progress", stage="embed"))
+        await asyncio.sleep(0.01)

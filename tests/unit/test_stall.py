@@ -1,0 +1,182 @@
+"""What counts as progress, what as a standstill, and what follows. The tests turn the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from ingestion.errors import RetryableError, Stalled
+from workers.stall import _TICK_S, Attempt, AwakeClock, Stalls
+
+FLOOR_S = 90.0
+GRACE_S = FLOOR_S / 3
+
+
+class Worker:
+    """Stalls on a clock that only `pass_s` moves."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+        self.causes: list[str] = []
+        self.given_up: list[Stalled] = []
+        self.stalls = Stalls(
+            floor_s=FLOOR_S, factor=20, on_stuck=self.causes.append, clock=AwakeClock(lambda: self.now_s)
+        )
+
+    def pass_s(self, seconds: float) -> None:
+        for _ in range(round(seconds / _TICK_S)):
+            self.now_s += _TICK_S
+            self.stalls.look()
+
+    @contextmanager
+    def attempt(self) -> Iterator[Attempt]:
+        with self.stalls.attempt(self.given_up.append) as attempt:
+            yield attempt
+
+
+@pytest.fixture
+def worker() -> Worker:
+    return Worker()
+
+
+@pytest.mark.parametrize("stage", ["fetch", "render", "embed", "store"])
+def test_a_stage_without_progress_ends_its_attempt_once_and_says_which(worker: Worker, stage: str) -> None:
+    with worker.attempt() as attempt, attempt.at(stage):
+        worker.pass_s(FLOOR_S - 1)
+        assert worker.given_up == []
+        worker.pass_s(10)
+    [stalled] = worker.given_up
+    assert (stalled.code, stalled.stage) == ("stalled", stage)
+    assert isinstance(stalled, RetryableError)
+
+
+def test_an_attempt_between_its_stages_does_not_stall(worker: Worker) -> None:
+    with worker.attempt() as attempt:
+        with attempt.at("render"):
+            worker.pass_s(1)
+        worker.pass_s(10 * FLOOR_S)
+    assert worker.given_up == []
+
+
+def test_waiting_while_others_of_the_stage_get_on_is_no_standstill(worker: Worker) -> None:
+    with worker.attempt() as waiting, waiting.at("embed"), worker.attempt() as other:
+        for _ in range(8):
+            with other.at("embed"):
+                worker.pass_s(FLOOR_S / 2)
+        assert worker.given_up == []
+
+
+def test_waiting_for_ever_while_others_get_on_is_one(worker: Worker) -> None:
+    with worker.attempt() as waiting, waiting.at("embed"), worker.attempt() as other:
+        for _ in range(3 * 10 * int(FLOOR_S)):
+            with other.at("embed"):
+                worker.pass_s(_TICK_S)
+        assert [stalled.stage for stalled in worker.given_up] == ["embed"]
+
+
+def test_progress_in_another_stage_does_not_count(worker: Worker) -> None:
+    with worker.attempt() as hanging, hanging.at("embed"), worker.attempt() as other:
+        for _ in range(3):
+            with other.at("store"):
+                worker.pass_s(FLOOR_S / 2)
+        assert [stalled.stage for stalled in worker.given_up] == ["embed"]
+
+
+def test_batches_of_the_device_count_for_all_that_wait_for_it(worker: Worker) -> None:
+    batches = [0]
+    worker.stalls.share("embed", lambda: batches[0])
+    with worker.attempt() as attempt, attempt.at("embed"):
+        for _ in range(6):
+            worker.pass_s(FLOOR_S / 2)
+            batches[0] += 1
+        assert worker.given_up == []
+        worker.pass_s(20 * FLOOR_S + 1)
+        assert len(worker.given_up) == 1
+
+
+def test_a_file_that_grows_is_being_fetched(worker: Worker) -> None:
+    size = [0]
+    with worker.attempt() as attempt, attempt.at("fetch", lambda: size[0]):
+        for _ in range(40):
+            worker.pass_s(FLOOR_S / 2)
+            size[0] += 1
+        assert worker.given_up == []
+        worker.pass_s(FLOOR_S + 1)
+        assert len(worker.given_up) == 1
+
+
+def test_a_slow_machine_is_given_more_time(worker: Worker) -> None:
+    with worker.attempt() as attempt:
+        for _ in range(5):
+            with attempt.at("embed"):
+                worker.pass_s(30)
+        assert worker.stalls.limit_s("embed") == pytest.approx(20 * 30)
+        assert worker.stalls.limit_s("render") == FLOOR_S
+        with attempt.at("embed"):
+            worker.pass_s(20 * 30 - 1)
+            assert worker.given_up == []
+            worker.pass_s(2)
+            assert len(worker.given_up) == 1
+
+
+def test_what_the_self_test_measured_counts_for_the_first_document(worker: Worker) -> None:
+    worker.stalls.expect("embed", 40)
+    assert worker.stalls.limit_s("embed") == pytest.approx(20 * 40)
+
+
+def test_one_long_gap_among_many_does_not_raise_the_limit(worker: Worker) -> None:
+    with worker.attempt() as attempt:
+        for seconds in [1] * 40 + [80]:
+            with attempt.at("store"):
+                worker.pass_s(seconds)
+    assert worker.stalls.limit_s("store") == FLOOR_S
+
+
+def test_a_process_that_was_stopped_does_not_count_the_time(worker: Worker) -> None:
+    with worker.attempt() as attempt, attempt.at("embed"):
+        worker.pass_s(1)
+        worker.now_s += 100 * FLOOR_S  # SIGSTOP, or a suspended machine
+        worker.pass_s(FLOOR_S - 10)
+        assert worker.given_up == []
+        worker.pass_s(20)
+        assert len(worker.given_up) == 1
+
+
+def test_what_cannot_be_ended_ends_the_worker(worker: Worker) -> None:
+    with worker.attempt() as attempt, attempt.at("store"):
+        worker.pass_s(FLOOR_S + GRACE_S - 1)
+        assert (len(worker.given_up), worker.causes) == (1, [])
+        worker.pass_s(10 * GRACE_S)
+    assert len(worker.causes) == 1
+    assert "cannot be ended" in worker.causes[0]
+
+
+def test_what_ends_when_told_leaves_the_worker_alone(worker: Worker) -> None:
+    with worker.attempt() as attempt, attempt.at("store"):
+        worker.pass_s(FLOOR_S + 1)
+    worker.pass_s(10 * GRACE_S)
+    assert worker.causes == []
+
+
+def test_a_device_that_hangs_ends_the_worker_after_the_attempts_that_wait_for_it(worker: Worker) -> None:
+    step: list[object] = [object()]
+    worker.stalls.watch_device(lambda: step[0])
+    with worker.attempt() as attempt, attempt.at("embed"):
+        worker.pass_s(FLOOR_S + 1)
+    assert (len(worker.given_up), worker.causes) == (1, [])
+    worker.pass_s(GRACE_S + 1)
+    assert len(worker.causes) == 1
+    assert "device" in worker.causes[0]
+
+
+def test_a_device_that_goes_from_step_to_step_or_rests_is_left_alone(worker: Worker) -> None:
+    step: list[object] = [None]
+    worker.stalls.watch_device(lambda: step[0])
+    for _ in range(4):
+        worker.pass_s(FLOOR_S)
+        step[0] = object()
+    step[0] = None
+    worker.pass_s(10 * FLOOR_S)
+    assert worker.causes == []

@@ -1,0 +1,96 @@
+"""Background tasks: whatever ends one, it goes on, and the log says what happened."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from structlog.testing import capture_logs
+
+from ingestion import metrics
+from ingestion.supervision import Background
+from tests.waiting import eventually
+
+
+@pytest.fixture
+async def background(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Background]:
+    monkeypatch.setattr("ingestion.supervision._FIRST_PAUSE_S", 0.001)
+    async with Background() as tasks:
+        yield tasks
+
+
+class Work:
+    """Ends as `ending` says the first times, and then goes on for ever."""
+
+    def __init__(self, ending: Callable[[], object], times: int = 2) -> None:
+        self._ending = ending
+        self._times = times
+        self.runs = 0
+
+    async def __call__(self) -> None:
+        self.runs += 1
+        if self.runs <= self._times:
+            self._ending()
+            return
+        await asyncio.Event().wait()
+
+
+def fail() -> None:
+    raise KeyError("nobody foresaw this")
+
+
+def cancelled_by_a_library() -> None:
+    raise asyncio.CancelledError
+
+
+def restarts(name: str) -> float:
+    return metrics.BACKGROUND_RESTARTS.labels(name)._value.get()
+
+
+@pytest.mark.parametrize(
+    ("ending", "said"),
+    [
+        (fail, "background task failed"),
+        (lambda: None, "background task returned"),
+        (cancelled_by_a_library, "background task was cancelled from within"),
+    ],
+)
+async def test_what_ends_before_its_time_is_logged_counted_and_begun_again(
+    background: Background, ending: Callable[[], object], said: str
+) -> None:
+    work, before = Work(ending), restarts("work")
+    with capture_logs() as logs:
+        background.for_ever("work", work)
+        await eventually(lambda: work.runs == 3)
+    assert [(line["event"], line["task"]) for line in logs] == [(said, "work")] * 2
+    assert restarts("work") == before + 2
+    if ending is not fail:
+        return
+    assert all(line["exc_info"] for line in logs), "with its traceback"
+
+
+async def test_what_is_done_is_not_begun_again_and_what_fails_is(background: Background) -> None:
+    work = Work(fail, times=1)
+    ended = asyncio.Event()
+
+    async def until_done() -> None:
+        if work.runs == 1:
+            ended.set()
+            work.runs += 1
+            return
+        await work()
+
+    background.until_done("work", until_done)
+    await eventually(ended.is_set)
+    await asyncio.sleep(0.02)
+    assert work.runs == 2
+
+
+async def test_stop_ends_all_of_them() -> None:
+    tasks, work = Background(), Work(fail, times=0)
+    tasks.for_ever("one", work)
+    tasks.for_ever("two", work)
+    await eventually(lambda: work.runs == 2)
+    async with asyncio.timeout(10):
+        await tasks.stop()

@@ -1,0 +1,225 @@
+"""Progress, not mere life, keeps a document with its worker.
+
+Each attempt says what it is at, stage by stage. A stage that makes no progress for longer than its limit ends the
+attempt. What one attempt finishes in a stage counts for all that are in that stage, for they share what does the work,
+and so do batches of the device that embeds: to wait for a turn is no standstill.
+
+    limit = a usual gap between two signs of progress in that stage, of late, x a factor; or a floor
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+
+from ingestion import metrics
+from ingestion.errors import Stalled
+
+log = structlog.get_logger(__name__)
+
+_TICK_S: Final = 0.5
+_GAPS_KEPT: Final = 64
+_USUAL: Final = 0.9
+"""The part of them that is no longer than a usual one: an outage or a burst of work should not count for long."""
+_LONGEST_S: Final = 3600.0
+_OWN_LIMIT: Final = 10.0
+"""How many limits an operation may take itself while others of its stage get on: it waits for more than its turn."""
+
+Mark = Callable[[], object]
+"""Something that changes with each sign of progress: a counter, a size."""
+
+
+class AwakeClock:
+    """Seconds in which this process ran. SIGSTOP, a suspended machine or a blocked event loop do not count."""
+
+    def __init__(self, monotonic_s: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic_s = monotonic_s
+        self._seen_s = monotonic_s()
+        self._awake_s = 0.0
+
+    def tick(self) -> None:
+        """To be called every `_TICK_S`: what lies between two calls counts for twice that at most."""
+        self._awake_s = self.now_s()
+        self._seen_s = self._monotonic_s()
+
+    def now_s(self) -> float:
+        return self._awake_s + min(self._monotonic_s() - self._seen_s, 2 * _TICK_S)
+
+
+@dataclass(slots=True, eq=False)
+class _Operation:
+    stage: str
+    began_s: float
+    mark: Mark | None
+    seen: object
+    moved_s: float
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """One attempt, as `Stalls` sees it."""
+
+    stalls: Stalls
+    give_up: Callable[[Stalled], None]
+    operations: set[_Operation] = field(default_factory=set)
+    given_up_s: float | None = None
+
+    @contextmanager
+    def at(self, stage: str, mark: Mark | None = None) -> Iterator[None]:
+        """The block is an operation of the stage: its end is progress, and so is each change of `mark()`."""
+        now_s = self.stalls.clock.now_s()
+        operation = _Operation(stage, now_s, mark, mark() if mark else None, now_s)
+        self.stalls.began(stage)
+        self.operations.add(operation)
+        try:
+            yield
+            if self.given_up_s is None:  # what was too late is no measure
+                self.stalls.progressed(stage)
+        finally:
+            self.operations.discard(operation)
+            self.stalls.ended(stage)
+
+
+class Stalls:
+    """The attempts of one worker. `run` looks at them; nothing happens without it.
+
+    `on_stuck` is told once of a standstill that only the end of this process can end.
+    """
+
+    def __init__(
+        self,
+        *,
+        floor_s: float = 180.0,
+        factor: float = 20.0,
+        on_stuck: Callable[[str], None] = lambda cause: None,
+        clock: AwakeClock | None = None,
+    ) -> None:
+        self._floor_s = floor_s
+        self._factor = factor
+        self._marks: dict[str, Mark] = {}
+        self._device: Mark | None = None
+        self._on_stuck = on_stuck
+        self.clock = clock or AwakeClock()
+        self._attempts: set[Attempt] = set()
+        self._gaps_s: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_GAPS_KEPT))
+        self._at_work: defaultdict[str, int] = defaultdict(int)
+        self._progressed_s: dict[str, float] = {}
+        self._seen: dict[str, object] = {}
+        self._step: object = None
+        self._step_s = 0.0
+        self._is_stuck = False
+
+    def share(self, stage: str, mark: Mark) -> None:
+        """Each change of `mark()` is progress of all that are in the stage."""
+        self._marks[stage], self._seen[stage] = mark, mark()
+
+    def watch_device(self, step: Mark) -> None:
+        """`step()` stays the same while the embedder's device is at one and the same step; None while it is idle."""
+        self._device = step
+
+    def limit_s(self, stage: str) -> float:
+        """How long the stage may go without progress now."""
+        gaps_s = sorted(self._gaps_s[stage]) or [0.0]
+        usual_s = gaps_s[math.ceil(_USUAL * len(gaps_s)) - 1]
+        return max(self._floor_s, min(self._factor * usual_s, _LONGEST_S))
+
+    def expect(self, stage: str, seconds: float) -> None:
+        """Count `seconds` as a measured gap, so that the limit fits a slow device from the first document on."""
+        self._gaps_s[stage].append(seconds)
+
+    @contextmanager
+    def attempt(self, give_up: Callable[[Stalled], None]) -> Iterator[Attempt]:
+        """Watch what the block reports. `give_up` is called at most once, and has to end the block soon."""
+        attempt = Attempt(self, give_up)
+        self._attempts.add(attempt)
+        try:
+            yield attempt
+        finally:
+            self._attempts.discard(attempt)
+
+    async def run(self) -> None:
+        """Look at all attempts now and then. Ends when cancelled."""
+        while True:
+            await asyncio.sleep(_TICK_S)
+            self.look()
+
+    def look(self) -> None:
+        """End what stands still."""
+        self.clock.tick()
+        self._read_marks()
+        for attempt in list(self._attempts):
+            if attempt.given_up_s is not None:
+                self._look_at_remains(attempt)
+            elif (stalled := self._stalled(attempt)) is not None:
+                attempt.given_up_s = self.clock.now_s()
+                metrics.STALLS.labels(stalled.stage).inc()
+                attempt.give_up(stalled)
+        self._look_at_device()
+
+    def began(self, stage: str) -> None:
+        if not self._at_work[stage]:  # there was nothing to get on with before
+            self._progressed_s[stage] = self.clock.now_s()
+        self._at_work[stage] += 1
+
+    def ended(self, stage: str) -> None:
+        self._at_work[stage] -= 1
+
+    def progressed(self, stage: str) -> None:
+        now_s = self.clock.now_s()
+        self._gaps_s[stage].append(now_s - self._progressed_s[stage])
+        self._progressed_s[stage] = now_s
+
+    def _read_marks(self) -> None:
+        for stage, mark in self._marks.items():
+            current = mark()
+            if current != self._seen[stage]:
+                self._seen[stage] = current
+                if self._at_work[stage]:
+                    self.progressed(stage)
+        for attempt in self._attempts:
+            for operation in attempt.operations:
+                if operation.mark is not None and (current := operation.mark()) != operation.seen:
+                    operation.seen, operation.moved_s = current, self.clock.now_s()
+
+    def _stalled(self, attempt: Attempt) -> Stalled | None:
+        now_s = self.clock.now_s()
+        for operation in attempt.operations:
+            limit_s = self.limit_s(operation.stage)
+            own_s = now_s - operation.moved_s
+            stage_s = min(own_s, now_s - self._progressed_s[operation.stage])
+            if stage_s > limit_s or own_s > _OWN_LIMIT * limit_s:
+                return Stalled(
+                    f"no progress for {own_s:.0f} s, with a limit of {limit_s:.0f} s", stage=operation.stage
+                )
+        return None
+
+    def _look_at_remains(self, attempt: Attempt) -> None:
+        assert attempt.given_up_s is not None
+        if self.clock.now_s() - attempt.given_up_s > self._grace_s:
+            self._stuck("an attempt that has stalled cannot be ended: a thread of this process hangs")
+
+    def _look_at_device(self) -> None:
+        now_s, step = self.clock.now_s(), self._device() if self._device else None
+        if step is None or step != self._step:
+            self._step, self._step_s = step, now_s
+        elif now_s - self._step_s > self.limit_s("embed") + self._grace_s:
+            self._stuck(f"the embedder's device has been at one step for {now_s - self._step_s:.0f} s")
+
+    @property
+    def _grace_s(self) -> float:
+        """For what has been given up to end, and for the attempts that wait for a device to be given up first."""
+        return self._floor_s / 3
+
+    def _stuck(self, cause: str) -> None:
+        if not self._is_stuck:
+            self._is_stuck = True
+            log.error("stuck", cause=cause)
+            self._on_stuck(cause)
