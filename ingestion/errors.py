@@ -108,18 +108,18 @@ class Stalled(WorkerFault):
     code = "stalled"
 
 
+class EmbeddingFailed(RetryableError):
+    """The embedding service fails at this page, or does not answer, and meanwhile embeds other input."""
+
+    code = "embedding_failed"
+    fault = Fault.FILE
+
+
 class DeviceMemoryExhausted(RetryableError):
     """The device's memory does not hold even one page alone; later or elsewhere there may be more of it."""
 
     code = "device_memory_exhausted"
     fault = Fault.WORKER
-
-
-class PageNotEmbedded(RetryableError):
-    """The embedding service fails on this page, sent alone, while it embeds others."""
-
-    code = "page_not_embedded"
-    fault = Fault.FILE
 
 
 class PermanentError(IngestError):

@@ -21,6 +21,10 @@ ROWS_PER_PAGE: Final = 2048
 MAX_PAGE_KEY: Final = 1 << 51
 """Page keys are below it, so that primary keys, also of the last page of a long document, fit in int64."""
 
+OUTAGES_FORGIVEN: Final = 5
+"""So many attempts in a row that an outage ended are given back. After that they count: it may be the document that
+brings the server down, or that this server alone does not take."""
+
 MAX_FILENAME_BYTES: Final = 255
 _FENCES_PER_PAGE: Final = 1 << 20
 """More than a document is ever claimed."""
@@ -116,6 +120,8 @@ class Document:
     next_pages_done: int = 0
     dpi: int = 0
     attempts: int = 0
+    outages: int = 0
+    """Attempts since its last checkpoint that ended because a server was down; see OUTAGES_FORGIVEN."""
     fence: int = 0
     """One more with every claim and every delete; whoever changes a claimed document names the fence of its claim."""
     owner: str = ""

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Final
 
 import structlog
@@ -32,6 +33,7 @@ _WATCH_EVERY_S: Final = 5.0
 _PING_S: Final = 20.0
 """A ping that has not come back by then has failed."""
 _MISSES: Final = 2
+Check = Callable[[], Awaitable[None]]
 _THIS_WORKER: Final = "this worker"
 
 
@@ -45,20 +47,21 @@ class Outage:
 class Breakers:
     """One breaker per server. `pings` raise while the server of that name does not answer.
 
-    Those in `optional` are watched and reported, and nobody waits for them. Those in `unwatched` are pinged only
-    while their breaker is open. A server without a ping is tried again after the pause alone.
+    `proofs` raise while it does not do its work either: a server that answers may still have a full disk, or a model
+    that hangs. They cost more than a ping, and say when an outage is over. Those in `optional` are watched and
+    reported, and nobody waits for them. A server without either is tried again after the pause alone.
     """
 
     def __init__(
         self,
-        pings: Mapping[str, Callable[[], Awaitable[None]]],
+        pings: Mapping[str, Check],
         *,
+        proofs: Mapping[str, Check] = MappingProxyType({}),
         optional: Collection[str] = frozenset(),
-        unwatched: Collection[str] = frozenset(),
     ) -> None:
         self._pings = pings
+        self._proofs = {**pings, **proofs}
         self._optional = optional
-        self._watched = pings.keys() - set(unwatched)
         self._open: dict[str, Outage] = {}
         self._pause_s: dict[str, float] = {}
         self._closed_at: dict[str, float] = {}
@@ -102,12 +105,12 @@ class Breakers:
         misses: Counter[str] = Counter()
         while True:
             await asyncio.sleep(_WATCH_EVERY_S)
-            for name in self._watched - self._open.keys():
+            for name in self._pings.keys() - self._open.keys():
                 if not is_idle():
                     misses.clear()
                     break
                 try:
-                    await self._ping(name)
+                    await self._in_time(name, self._pings[name])
                     misses[name] = 0
                 except DependencyUnavailable as error:
                     misses[name] += 1
@@ -120,10 +123,10 @@ class Breakers:
         """End the probing of servers that are down."""
         await self._probes.stop()
 
-    async def _ping(self, name: str) -> None:
+    async def _in_time(self, name: str, check: Check) -> None:
         try:
             async with asyncio.timeout(_PING_S):
-                await self._pings[name]()
+                await check()
         except TimeoutError as error:
             raise DependencyUnavailable(name, f"no answer to a ping within {_PING_S:g} s") from error
 
@@ -137,8 +140,8 @@ class Breakers:
         while True:
             await asyncio.sleep(self._pause_s[name])
             try:
-                if name in self._pings:
-                    await self._ping(name)
+                if name in self._proofs:
+                    await self._in_time(name, self._proofs[name])
                 break
             except IngestError as error:
                 log.debug("still down", dependency=name, cause=error.message)

@@ -30,16 +30,17 @@ class Claims:
         self._store = store
         self._worker = worker
         self._lease_s = lease_s
-        self._unfinished: dict[tuple[str, int], Document] = {}
-        """What a server that was down has kept this worker from letting go of, by document id and fence."""
+        self._unfinished: dict[tuple[str, int], tuple[Document, bool]] = {}
+        """What a server that was down has kept this worker from letting go of, by document id and fence, and whether
+        an outage had ended the attempt."""
         self._in_doubt: dict[str, str] = {}
         """The tokens of claims that the database may have granted without being able to say so, by document id."""
 
     async def take_back(self, document_id: str) -> None:
         """What an outage has left of earlier claims of the document. Raises DependencyUnavailable."""
-        for key, document in [*self._unfinished.items()]:
+        for key, (document, outage) in [*self._unfinished.items()]:
             if document.id == document_id:
-                await self._let_go(document)
+                await self._let_go(document, outage=outage)
                 self._unfinished.pop(key, None)
         await self._withdraw(document_id)
 
@@ -52,10 +53,10 @@ class Claims:
         """What keeps the claimed document with this worker while it works on it."""
         return Lease(self._documents, document, self._lease_s)
 
-    async def release(self, document: Document) -> None:
-        """On shutdown or an outage: let go of the document at once, as well as that is possible."""
+    async def release(self, document: Document, *, outage: bool = False) -> None:
+        """On shutdown or an `outage`: let go of the document at once, as well as that is possible."""
         try:
-            await self._let_go(document)
+            await self._let_go(document, outage=outage)
         except IngestError as error:
             log.warning("lease not released", **named(document), cause=error.message)
 
@@ -86,21 +87,21 @@ class Claims:
             log.warning("lease lost", **named(document), cause=lost.message)
             await self._store.take_back(document)
 
-    async def _let_go(self, document: Document) -> None:
-        with self._remembered(document):
+    async def _let_go(self, document: Document, *, outage: bool) -> None:
+        with self._remembered(document, outage=outage):
             try:
-                await self._documents.release(document.id, document.fence)
+                await self._documents.release(document.id, document.fence, outage=outage)
             except LeaseLost as lost:
                 with suppress(LeaseHeld):  # a verdict, or a release, was recorded without an answer
                     await self.leave(document, lost)
 
     @contextmanager
-    def _remembered(self, document: Document) -> Iterator[None]:
+    def _remembered(self, document: Document, *, outage: bool = False) -> Iterator[None]:
         """What an error keeps from being taken back now is taken back later."""
         try:
             yield
         except IngestError:
-            self._unfinished[document.id, document.fence] = document
+            self._unfinished[document.id, document.fence] = document, outage
             raise
 
     async def _withdraw(self, document_id: str) -> None:

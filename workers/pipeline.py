@@ -25,6 +25,7 @@ from contextlib import (
 )
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
 import structlog
 
@@ -45,7 +46,7 @@ from ingestion.errors import (
     WorkerFault,
 )
 from ingestion.messages import Record, decode_job
-from ingestion.model import Document, IngestJob, Page, PageVectors
+from ingestion.model import OUTAGES_FORGIVEN, Document, IngestJob, Page, PageVectors
 from ingestion.ports import BlobStore, DocumentStore, Embedder, PageSource, Progress, Renderer
 from workers.claims import Claims, named
 from workers.failure import foreseen
@@ -56,6 +57,8 @@ from workers.store import PageStore, retrying
 from workers.verdict import Verdicts
 
 log = structlog.get_logger(__name__)
+
+_ALONE_AFTER_OUTAGES: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,16 +111,21 @@ class Pipeline:
     async def _place(self, job: IngestJob) -> AbstractAsyncContextManager[None]:
         """The last attempt is made alone: whatever ended the ones before may have been a neighbour.
 
+        So is one after several outages in a row: the neighbours show by then whether it brings a server down.
+
         Nobody is sent out of the room for a document that cannot be claimed yet.
         """
         await self.claims.take_back(job.document_id)
         document = await self.documents.get(job.document_id)
         if document is not None:
             document.require_readable()
-        if document is None or document.attempts + 1 != self.max_attempts:
+        if document is None or not self._is_suspect(document):
             return self.room.shared()
         await self.documents.require_claimable(job.document_id)
         return self.room.alone()
+
+    def _is_suspect(self, document: Document) -> bool:
+        return document.attempts + 1 == self.max_attempts or document.outages >= _ALONE_AFTER_OUTAGES
 
     async def _claim(self, job: IngestJob) -> Document:
         document = await self.claims.claim(job.document_id)
@@ -138,8 +146,8 @@ class Pipeline:
         except LeaseLost as lost:
             await self.claims.leave(lease.document, lost)
             return
-        except BaseException:
-            await self.claims.release(lease.document)
+        except BaseException as unfinished:
+            await self.claims.release(lease.document, outage=isinstance(unfinished, DependencyUnavailable))
             raise
         seconds = time.monotonic() - started
         metrics.DURATION.labels(settled.state).observe(seconds)
@@ -153,10 +161,12 @@ class Pipeline:
         async with lease:
             try:
                 return await self._ingest(document, lease, stages), None
-            except (DependencyUnavailable, EmbedderNotCurrent, LeaseLost):
+            except (EmbedderNotCurrent, LeaseLost):
                 raise
-            except Exception as cause:  # noqa: BLE001 - also what nobody foresaw is this attempt's
-                error = foreseen(cause)
+            except Exception as cause:
+                error = foreseen(cause)  # also what nobody foresaw is this attempt's
+                if isinstance(error, DependencyUnavailable) and lease.document.outages < OUTAGES_FORGIVEN:
+                    raise
                 await lease.end()
                 return await self.verdicts.decide(document, error), error
         raise AssertionError("a lease raises or lets its block return")
@@ -188,6 +198,7 @@ class Pipeline:
                 async for window in written:
                     with stages.at("store"):
                         await self._checkpoint(document, window)
+                    lease.document = replace(lease.document, outages=0)
         await lease.end()
         return await retrying(self.documents.finish, document.id, document.fence)
 

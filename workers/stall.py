@@ -104,6 +104,7 @@ class Stalls:
     ) -> None:
         self._floor_s = floor_s
         self._factor = factor
+        self._floors_s: dict[str, float] = {}
         self._marks: dict[str, Mark] = {}
         self._device: Mark | None = None
         self._on_stuck = on_stuck
@@ -129,7 +130,11 @@ class Stalls:
         """How long the stage may go without progress now."""
         gaps_s = sorted(self._gaps_s[stage]) or [0.0]
         usual_s = gaps_s[math.ceil(_USUAL * len(gaps_s)) - 1]
-        return max(self._floor_s, min(self._factor * usual_s, _LONGEST_S))
+        return max(self._floors_s.get(stage, self._floor_s), min(self._factor * usual_s, _LONGEST_S))
+
+    def at_least(self, stage: str, seconds: float) -> None:
+        """The stage's limit is never less."""
+        self._floors_s[stage] = max(seconds, self._floor_s)
 
     def expect(self, stage: str, seconds: float) -> None:
         """Count `seconds` as a measured gap, so that the limit fits a slow device from the first document on."""

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from ingestion.errors import Stalled
 from ingestion.ports import Embedder, WatchableEmbedder
-from ingestion.settings import WorkerSettings
+from ingestion.settings import Settings
 from workers.breaker import Breakers
 from workers.loop import JobLoop
 from workers.stall import Stalls
 from workers.store import PageStore
+
+_REQUESTS: Final = 2.0
+"""What runs into a timeout of its own must not count as stalled before."""
 
 
 class Standstill:
@@ -33,14 +37,15 @@ class Standstill:
             self._loop.fail(Stalled(cause))
 
 
-def stalls_of(
-    settings: WorkerSettings, embedder: Embedder, store: PageStore, on_stuck: Callable[[str], None]
-) -> Stalls:
+def stalls_of(settings: Settings, embedder: Embedder, store: PageStore, on_stuck: Callable[[str], None]) -> Stalls:
     """What watches the attempts of a worker with that embedder and that store."""
-    stalls = Stalls(floor_s=settings.stall_s, factor=settings.stall_factor, on_stuck=on_stuck)
+    stalls = Stalls(floor_s=settings.worker.stall_s, factor=settings.worker.stall_factor, on_stuck=on_stuck)
     stalls.share("store", lambda: store.writes)
     if isinstance(embedder, WatchableEmbedder):
         steps = embedder.steps
         stalls.share("embed", lambda: steps.done)
         stalls.watch_device(lambda: steps.oldest)
+    stalls.at_least("embed", _REQUESTS * settings.embedder.embedder_timeout_s)
+    stalls.at_least("store", _REQUESTS * settings.milvus.milvus_timeout_s)
+    stalls.at_least("render", _REQUESTS * settings.render.render_timeout_s)
     return stalls

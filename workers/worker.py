@@ -7,15 +7,13 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable
 from typing import Final
 
 import structlog
 
-from ingestion.adapters.embedding_http import RemoteEmbedder
 from ingestion.adapters.kafka_consumer import JobConsumer
 from ingestion.bootstrap import Services, open_services
-from ingestion.ports import Embedder
+from ingestion.ports import Embedder, EmbeddingServer
 from ingestion.settings import Settings
 from ingestion.supervision import Background
 from workers.breaker import Breakers
@@ -80,17 +78,18 @@ async def run_worker(settings: Settings) -> None:
 
 
 def _breakers(services: Services, embedder: Embedder) -> Breakers:
-    pings: dict[str, Callable[[], Awaitable[None]]] = {
+    pings = {
         "mongodb": services.documents.ping,
         "s3": services.blobs.ping,
         "milvus": services.vectors.ping,
         "kafka": services.queue.ping,
         "redis": services.progress.ping,
     }
-    if isinstance(embedder, RemoteEmbedder):
-        pings["embedder"] = embedder.ping
-    # Progress is for people to watch; documents get ready without it. A ping of the embedder is work for it.
-    return Breakers(pings, optional={"redis"}, unwatched={"embedder"})
+    # Progress is for people to watch; documents get ready without it.
+    proofs = {"s3": services.blobs.prove}
+    if isinstance(embedder, EmbeddingServer):
+        proofs["embedder"] = embedder.prove
+    return Breakers(pings, proofs=proofs, optional={"redis"})
 
 
 async def _test_itself(pipeline: Pipeline, window_pages: int) -> None:
@@ -133,7 +132,7 @@ def _pipeline(
         ),
         claims=Claims(services.documents, store, name, settings.worker.lease_s),
         max_attempts=settings.worker.max_attempts,
-        stalls=stalls_of(settings.worker, embedder, store, standstill.stuck),
+        stalls=stalls_of(settings, embedder, store, standstill.stuck),
     )
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
+import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from types import TracebackType
 from typing import Final, Self
 
 import numpy as np
+import structlog
 
-from ingestion.adapters.embedding_isolation import NotTheInput, PageInput, embed_isolating
-from ingestion.adapters.embedding_requests import DEPENDENCY, EmbeddingRequests
+from ingestion.adapters.embedding_requests import DEPENDENCY, EmbeddingRequests, ServerFailed, Unanswered
 from ingestion.adapters.embedding_wire import (
     FINGERPRINT_HEADER,
     InputType,
@@ -21,15 +21,17 @@ from ingestion.adapters.embedding_wire import (
     ServedModel,
     batches,
     data_uri,
-    probe_uri,
     read_model,
     read_vectors,
     request_body,
+    small_input,
 )
 from ingestion.concurrency import side_by_side
-from ingestion.errors import WorkerFault
+from ingestion.errors import DependencyUnavailable, EmbeddingFailed, IngestError, WorkerFault
 from ingestion.model import Page, Vectors
 from ingestion.settings import EmbedderSettings
+
+log = structlog.get_logger(__name__)
 
 _PAGES_PER_REQUEST: Final = 8
 """A page's vectors take up to 4 MB of an answer, and the service makes batches across requests anyway."""
@@ -39,19 +41,23 @@ _THREAD_FROM_BYTES: Final = 256 * 1024
 """Larger answers are read in a thread, so that the event loop goes on."""
 
 
-class _ModelChanged(NotTheInput):
+class _ModelChanged(DependencyUnavailable):
     def __init__(self, was: str, served: str) -> None:
         super().__init__(
             DEPENDENCY, f"it embeds with {served!r} now, and did with {was!r}: restart what has begun with that model"
         )
 
 
+class _InputFailed(Exception):
+    def __init__(self, failed: str, cause: IngestError) -> None:
+        self.input, self.cause = failed, cause
+
+
 @dataclass(slots=True)
-class RequestSteps:
-    """Steps of an embedder whose device is in another process."""
+class _Answers:
+    """Steps of an embedder that works elsewhere: requests that were answered, or given up."""
 
     done: int = 0
-    """Requests for pages that were answered or given up."""
     oldest: object = None
 
 
@@ -64,8 +70,7 @@ class RemoteEmbedder:
     this process is restarted. Without it, queries follow the service to its new model, and `fingerprint` with them.
 
     Raises DependencyUnavailable where the service cannot be reached, or is overloaded for too long, BadRequest for
-    an input that it refuses, and WorkerFault. A failure on pages is an outage only where the service does not embed
-    a probe either; otherwise PageNotEmbedded names the page.
+    an input that it refuses, and WorkerFault.
     """
 
     def __init__(self, settings: EmbedderSettings) -> None:
@@ -73,7 +78,9 @@ class RemoteEmbedder:
         self._max_request_bytes = settings.embedder_request_bytes
         self._model: ServedModel | None = None
         self._is_bound = False
-        self.steps = RequestSteps()
+        self._proving = asyncio.Lock()
+        self._sound_at = -math.inf
+        self.steps = _Answers()
 
     async def __aenter__(self) -> Self:
         return self
@@ -105,26 +112,30 @@ class RemoteEmbedder:
         self._adopt(await self._ask())
 
     async def ping(self) -> None:
-        """Embed something small that no cache has. A service that answers /ready while its model hangs fails this.
+        await self._requests.get_once("/ready")
 
-        It is sent as pages are, so that it waits where they wait: behind a long queue neither comes through.
+    async def prove(self) -> None:
+        """Have something small embedded, which no cache knows: a service whose model hangs may well answer a ping.
+
+        Raises DependencyUnavailable, WorkerFault.
         """
-        model = self._model or read_model((await self._requests.get_once("/v1/models")).content)
-        nonce = secrets.token_hex(4)
-        modality: Modality = "image" if model.wants_pixels else "text"
-        content = probe_uri(nonce) if model.wants_pixels else f"ready {nonce}"
-        response = await self._requests.post_once("/v1/embeddings", request_body([content], modality, "document"))
+        model = await self._bound()
+        body = request_body([small_input(model)], "image" if model.wants_pixels else "text", "document")
+        response = await self._requests.post_once("/v1/embeddings", body)
         read_vectors(response.content, 1, model.dim)
 
     async def embed_pages(self, pages: Sequence[Page]) -> list[Vectors]:
-        """A text model is not asked about pages without text: they have no vectors."""
+        """A text model is not asked about pages without text: they have no vectors.
+
+        Pages that are not answered, or at which the service fails, are asked for one by one, if it embeds other input
+        meanwhile. Raises EmbeddingFailed for one at which it goes on failing.
+        """
         model = await self._bound()
-        numbers = [page.page_number for page in pages]
         if model.wants_pixels:
             uris = await side_by_side(*(asyncio.to_thread(data_uri, page) for page in pages))
-            return await self._embed_pages(model, [*map(PageInput, numbers, uris)], "image")
-        texts = [PageInput(page.page_number, page.text) for page in pages if page.text.strip()]
-        found = iter(await self._embed_pages(model, texts, "text"))
+            return await self._embed_named(model, uris, pages, "image")
+        worded = [page for page in pages if page.text.strip()]
+        found = iter(await self._embed_named(model, [page.text for page in worded], worded, "text"))
         nothing = np.empty((0, model.dim), np.float32)
         return [next(found) if page.text.strip() else nothing for page in pages]
 
@@ -132,7 +143,7 @@ class RemoteEmbedder:
         for tries_left in reversed(range(_MODELS_TRIED)):
             model = self._model or await self._ask()
             try:
-                vectors = await self._embed_queries(model, queries)
+                vectors = await self._embed(model, queries, "text", "query")
                 self._adopt(model)  # with no other task in between, so that the caller finds it like that
             except _ModelChanged:
                 if self._is_bound or not tries_left:
@@ -159,25 +170,57 @@ class RemoteEmbedder:
     async def _ask(self) -> ServedModel:
         return read_model((await self._requests.get("/v1/models")).content)
 
-    async def _embed_queries(self, model: ServedModel, queries: Sequence[str]) -> list[Vectors]:
-        parts = batches(queries, max_inputs=model.max_inputs, max_chars=self._max_request_bytes)
-        answers = await side_by_side(*(self._embed_batch(model, part, "text", "query") for part in parts))
+    async def _embed_named(
+        self, model: ServedModel, inputs: Sequence[str], pages: Sequence[Page], modality: Modality
+    ) -> list[Vectors]:
+        """`inputs` are those of `pages`, in the same order."""
+        try:
+            return await self._embed(model, inputs, modality, "document")
+        except _InputFailed as failed:
+            number = pages[inputs.index(failed.input)].page_number
+            raise EmbeddingFailed(
+                f"page {number} cannot be embedded, and other input can: {failed.cause.message}", stage="embed"
+            ) from failed.cause
+
+    async def _embed(
+        self, model: ServedModel, inputs: Sequence[str], modality: Modality, input_type: InputType
+    ) -> list[Vectors]:
+        is_query = input_type == "query"
+        most = model.max_inputs if is_query else min(_PAGES_PER_REQUEST, model.max_inputs)
+        embed = self._embed_batch if is_query else self._embed_or_isolate
+        parts = batches(inputs, max_inputs=most, max_chars=self._max_request_bytes)
+        answers = await side_by_side(*(embed(model, part, modality, input_type) for part in parts))
         return [vectors for answer in answers for vectors in answer]
 
-    async def _embed_pages(self, model: ServedModel, inputs: Sequence[PageInput], modality: Modality) -> list[Vectors]:
-        async def embed(part: Sequence[PageInput]) -> list[Vectors]:
+    async def _embed_or_isolate(
+        self, model: ServedModel, inputs: Sequence[str], modality: Modality, input_type: InputType
+    ) -> list[Vectors]:
+        """As `_embed_batch`, and where that fails while the service works, one by one. Raises _InputFailed."""
+        try:
+            return await self._embed_batch(model, inputs, modality, input_type)
+        except (Unanswered, ServerFailed) as error:
+            await self._require_sound(error)
+            if len(inputs) == 1:
+                raise _InputFailed(inputs[0], error) from error
+            log.warning("embedded one by one", inputs=len(inputs), cause=error.message)
+        finally:
+            self.steps.done += 1
+        # One after another: whatever one of them does to the service is then known to be its doing.
+        alone = [await self._embed_or_isolate(model, [one], modality, input_type) for one in inputs]
+        return [vectors for (vectors,) in alone]
+
+    async def _require_sound(self, error: IngestError) -> None:
+        """Raise `error` unless the service embeds other input after it. Requests that fail together share a proof."""
+        failed_at = time.monotonic()
+        async with self._proving:
+            if self._sound_at > failed_at:
+                return
+            began_at = time.monotonic()
             try:
-                return await self._embed_batch(model, [one.content for one in part], modality, "document")
-            finally:
-                self.steps.done += 1
-
-        most = min(_PAGES_PER_REQUEST, model.max_inputs)
-        contents = [one.content for one in inputs]
-        sizes = [len(part) for part in batches(contents, max_inputs=most, max_chars=self._max_request_bytes)]
-        rest = iter(inputs)
-        parts = [list(islice(rest, size)) for size in sizes]
-        answers = await side_by_side(*(embed_isolating(embed, part, self.ping) for part in parts))
-        return [vectors for answer in answers for vectors in answer]
+                await self.prove()
+            except IngestError as outage:
+                raise error from outage
+            self._sound_at = began_at
 
     async def _embed_batch(
         self, model: ServedModel, inputs: Sequence[str], modality: Modality, input_type: InputType

@@ -11,7 +11,6 @@ from typing import Final
 import httpx
 import stamina
 
-from ingestion.adapters.embedding_isolation import NotTheInput
 from ingestion.errors import BadRequest, DependencyUnavailable, IngestError, WorkerFault
 from ingestion.settings import EmbedderSettings
 
@@ -19,6 +18,8 @@ DEPENDENCY: Final = "embedder"
 
 _TOO_MANY_REQUESTS: Final = 429
 _UNAVAILABLE: Final = frozenset({502, 503, 504})
+_FROM_BETWEEN: Final = frozenset({502, 504})
+"""What a proxy says of a service that has died, or is silent, over a request."""
 _NOT_OURS_TO_USE: Final = frozenset({401, 403, 404})
 """A login or an address that is wrong, or a model that is no longer served: no input is at fault."""
 
@@ -34,18 +35,30 @@ _JITTER: Final = 0.25
 """Of a pause that a server asked for: all whom it sent away at the same moment should not come back at the same."""
 
 
+class Unanswered(DependencyUnavailable):
+    """A request was sent and not answered: that may be the fault of the service, or of what was in it."""
+
+
+class ServerFailed(WorkerFault):
+    """The service failed at a request, which says as little."""
+
+
+_NEVER_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+
+
 def translate(error: httpx.HTTPError) -> IngestError:
     """What the pipeline calls an exception of httpx."""
     if isinstance(error, httpx.HTTPStatusError):
         status, body = error.response.status_code, error.response.text[:300]
-        if status == _TOO_MANY_REQUESTS or status in _NOT_OURS_TO_USE:
-            return NotTheInput(DEPENDENCY, f"HTTP {status}: {body}")
-        if status in _UNAVAILABLE:
+        if status in _FROM_BETWEEN:
+            return Unanswered(DEPENDENCY, f"HTTP {status}: {body}")
+        if status == _TOO_MANY_REQUESTS or status in _UNAVAILABLE | _NOT_OURS_TO_USE:
             return DependencyUnavailable(DEPENDENCY, f"HTTP {status}: {body}")
         if status >= 500:
-            return WorkerFault(f"{DEPENDENCY} failed: HTTP {status}: {body}")
+            return ServerFailed(f"{DEPENDENCY} failed: HTTP {status}: {body}")
         return BadRequest(f"{DEPENDENCY} refused the request: HTTP {status}: {body}")
-    return DependencyUnavailable(DEPENDENCY, f"{type(error).__name__}: {error}")
+    kind = DependencyUnavailable if isinstance(error, _NEVER_SENT) else Unanswered
+    return kind(DEPENDENCY, f"{type(error).__name__}: {error}")
 
 
 class EmbeddingRequests:
@@ -66,7 +79,6 @@ class EmbeddingRequests:
         )
         self._places = asyncio.Semaphore(side_by_side)
         self._patience_s = settings.embedder_patience_s
-        self._timeout_s = settings.embedder_timeout_s
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -78,17 +90,17 @@ class EmbeddingRequests:
         """Waits for a place among the requests side by side; nobody holds one while pausing."""
         return await self._again("POST", path, body)
 
-    async def get_once(self, path: str) -> httpx.Response:
-        """As things are now: not tried again, and without waiting for a place."""
-        return await self._once("GET", path, None)
-
     async def post_once(self, path: str, body: bytes) -> httpx.Response:
         """As `get_once`."""
-        return await self._once("POST", path, body)
-
-    async def _once(self, method: str, path: str, body: bytes | None) -> httpx.Response:
         try:
-            return await self._send(method, path, body)
+            return await self._send("POST", path, body)
+        except httpx.HTTPError as error:
+            raise translate(error) from error
+
+    async def get_once(self, path: str) -> httpx.Response:
+        """As things are now: not tried again, and without waiting for a place."""
+        try:
+            return await self._send("GET", path, None)
         except httpx.HTTPError as error:
             raise translate(error) from error
 
@@ -106,13 +118,8 @@ class EmbeddingRequests:
         raise AssertionError("stamina ended without a result or an error")
 
     async def _send(self, method: str, path: str, body: bytes | None) -> httpx.Response:
-        """The limit holds for the whole request: httpx's own begins again with every byte that arrives."""
         headers = None if body is None else {"Content-Type": "application/json"}
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                response = await self._client.request(method, path, content=body, headers=headers)
-        except TimeoutError as error:
-            raise httpx.ReadTimeout(f"no whole answer within {self._timeout_s:g} s") from error
+        response = await self._client.request(method, path, content=body, headers=headers)
         return response.raise_for_status()
 
 

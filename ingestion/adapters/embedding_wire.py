@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -26,8 +27,8 @@ _PNG_LEVEL: Final = 1
 
 _PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _DEFAULT_MAX_INPUTS: Final = 64
-_PROBE_PX: Final = 56
-"""Two patches of 28 pixels a side."""
+_SMALL_PX: Final = 56
+"""Two patches of ColQwen2 in each direction, the least that it takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +95,13 @@ def data_uri(page: Page) -> str:
     return _png_uri(encoded.getvalue())
 
 
-def probe_uri(nonce: str) -> str:
-    """A small picture that is different for each nonce of hexadecimal digits, in pairs."""
-    shade = np.frombuffer(bytes.fromhex(nonce), np.uint8)
-    pixels = np.resize(shade, (_PROBE_PX, _PROBE_PX))
+def small_input(model: ServedModel) -> str:
+    """Something small for the model to embed, each time another one, so that no cache knows it."""
+    if not model.wants_pixels:
+        return f"proof {secrets.token_hex(8)}"
+    noise = np.frombuffer(secrets.token_bytes(_SMALL_PX * _SMALL_PX * 3), np.uint8)
     encoded = io.BytesIO()
-    Image.fromarray(pixels).convert("RGB").save(encoded, "PNG", compress_level=_PNG_LEVEL)
+    Image.fromarray(noise.reshape(_SMALL_PX, _SMALL_PX, 3)).save(encoded, "PNG")
     return _png_uri(encoded.getvalue())
 
 

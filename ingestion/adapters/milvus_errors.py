@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 
 import grpc
 
-from ingestion.errors import DependencyUnavailable, IngestError, WorkerFault
+from ingestion.errors import BadRequest, DependencyUnavailable, IngestError, WorkerFault
 
 T = TypeVar("T")
 
@@ -28,6 +28,8 @@ _UNAVAILABLE_STATUS: Final = frozenset(
         grpc.StatusCode.CANCELLED,
     }
 )
+_TOO_LARGE: Final = "larger than max"
+"""gRPC's words for a message above its limit, whose status is the same as that of a server out of memory."""
 
 
 def milvus_code(error: Exception) -> int | None:
@@ -39,6 +41,8 @@ def milvus_code(error: Exception) -> int | None:
 def translate(error: Exception) -> IngestError:
     """What the pipeline calls an exception of pymilvus or of gRPC below it."""
     message = f"{type(error).__name__}: {error}"
+    if _TOO_LARGE in message:
+        return BadRequest(f"{DEPENDENCY} takes no request or answer of this size: {message}")
     if isinstance(error, grpc.FutureTimeoutError) or _status(error) in _UNAVAILABLE_STATUS:
         return DependencyUnavailable(DEPENDENCY, message)
     if milvus_code(error) in _UNAVAILABLE or getattr(error, "retriable", False):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -119,6 +120,16 @@ class MinioBlobStore:
     async def ping(self) -> None:
         if not await self._threads.read(_translated(lambda: self._client.bucket_exists(self._bucket))):
             raise DependencyUnavailable(DEPENDENCY, f"there is no bucket {self._bucket}")
+
+    async def prove(self) -> None:
+        """Write an object of one byte, and delete it: a server that answers may have no room left."""
+        key = f"proofs/{secrets.token_hex(8)}"
+
+        def write() -> None:
+            self._client.put_object(self._bucket, key, io.BytesIO(b"."), 1, "text/plain")
+            self._client.remove_object(self._bucket, key)
+
+        await self._threads.write(_translated(write))
 
     async def put(self, key: str, data: bytes, content_type: str) -> None:
         await self._threads.write(

@@ -21,7 +21,7 @@ from ingestion.adapters.mongo_reading import Reader
 from ingestion.adapters.mongo_records import Record, document_of, translated
 from ingestion.errors import CollectionArchived, Conflict, LeaseHeld, LeaseLost, NotFound
 from ingestion.generations import FIRST
-from ingestion.model import Document, DocumentState, Event, Failure, sources_of
+from ingestion.model import OUTAGES_FORGIVEN, Document, DocumentState, Event, Failure, sources_of
 
 log = structlog.get_logger(__name__)
 
@@ -55,6 +55,7 @@ class MongoLedger:
             "outbox": "pending",
             "letter": "",
             "attempts": 0,
+            "outages": 0,
             "error": None,
             **_NO_LEASE,
             **_told("requeued"),
@@ -118,7 +119,7 @@ class MongoLedger:
 
     @translated
     async def checkpoint(self, document_id: str, fence: int, pages_done: int) -> None:
-        await self._keep(document_id, fence, {"pages_done": pages_done})
+        await self._keep(document_id, fence, {"pages_done": pages_done, "outages": 0})
 
     @translated
     async def finish(self, document_id: str, fence: int) -> Document:
@@ -153,9 +154,15 @@ class MongoLedger:
         await self._change({"_id": document_id, "fence": fence, "state": DocumentState.FAILED}, {"letter": "sent"})
 
     @translated
-    async def release(self, document_id: str, fence: int) -> None:
-        uncounted = {"attempts": {"$subtract": ["$attempts", 1]}, **_told("released")}
-        await self._leave(document_id, fence, DocumentState.QUEUED, uncounted)
+    async def release(self, document_id: str, fence: int, *, outage: bool = False) -> None:
+        uncounted: Record = {"$subtract": ["$attempts", 1]}
+        if outage:
+            outages = {"$ifNull": ["$outages", 0]}
+            attempts = _if({"$lt": [outages, OUTAGES_FORGIVEN]}, uncounted, "$attempts")
+            changes = {"attempts": attempts, "outages": {"$add": [outages, 1]}, **_told("released by an outage")}
+        else:
+            changes = {"attempts": uncounted, **_told("released")}
+        await self._leave(document_id, fence, DocumentState.QUEUED, changes)
 
     @translated
     async def expire(self, document_id: str, fence: int) -> bool:

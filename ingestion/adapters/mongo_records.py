@@ -115,6 +115,7 @@ def document_of(record: Record) -> Document:
         next_pages_done=reader.whole("next_pages_done", optional=True),
         dpi=reader.whole("dpi", optional=True),
         attempts=reader.whole("attempts"),
+        outages=reader.whole("outages", optional=True),
         fence=reader.whole("fence"),
         owner=reader.text("owner", optional=True),
         lease_until_ms=reader.whole("lease_until"),

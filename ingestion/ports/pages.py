@@ -54,6 +54,14 @@ class WatchableEmbedder(Protocol):
     def steps(self) -> Steps: ...
 
 
+@runtime_checkable
+class EmbeddingServer(Protocol):
+    """An embedder that works in another process."""
+
+    async def prove(self) -> None:
+        """Have something small embedded. Raises DependencyUnavailable, WorkerFault."""
+
+
 class EmbedderChoice(Protocol):
     """Embedders of queries, one for each sort of vectors."""
 

@@ -91,10 +91,11 @@ class DocumentStore(RecordInventory, CollectionLedger, Packing, GenerationRecord
     async def mark_buried(self, document_id: str, fence: int) -> None:
         """The broker has the dead letter of the failure under `fence`. No effect once the document has moved on."""
 
-    async def release(self, document_id: str, fence: int) -> None:
+    async def release(self, document_id: str, fence: int, *, outage: bool = False) -> None:
         """End the lease now, without a verdict: `processing` becomes `queued`, and the attempt is not counted.
 
-        Raises LeaseLost.
+        `outage`: because a server was down. The document then has one outage more, until its next checkpoint, and
+        after OUTAGES_FORGIVEN of them the attempt stays counted. Raises LeaseLost.
         """
 
     async def story(self, document_id: str) -> Sequence[Event]:

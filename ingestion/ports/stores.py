@@ -38,6 +38,9 @@ class BlobStore(BlobInventory, Protocol):
     async def presign(self, key: str, expires_s: int) -> str:
         """A URL from which anybody can read the object for `expires_s` seconds. Makes no request."""
 
+    async def prove(self) -> None:
+        """Write something small, and delete it. Raises DependencyUnavailable where the server cannot."""
+
     async def ping(self) -> None: ...
 
 

@@ -22,7 +22,8 @@ from workers.embedding.serving.app import create_service
 from workers.embedding.serving.service import EmbeddingService
 
 _START_S: Final = 20.0
-_FLAKY_FAILURES: Final = 4
+_FLAKY_FAILURES: Final = 8
+"""Four times the page with its neighbour, and as often alone."""
 
 
 class CountingEmbedder(WordEmbedder):

@@ -6,7 +6,7 @@ import asyncio
 import io
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ingestion.adapters.embedding_http import RemoteEmbedder
-from ingestion.errors import BadRequest, DependencyUnavailable, PageNotEmbedded
+from ingestion.errors import BadRequest, DependencyUnavailable
 from ingestion.model import Page, Vectors
 from ingestion.settings import EmbedderSettings, ServingSettings
 from ingestion.vectors import from_bf16, to_bf16
@@ -179,74 +179,6 @@ async def test_a_service_that_is_silent_is_not_waited_for_twice() -> None:
         with pytest.raises(DependencyUnavailable, match="ReadTimeout"):
             await adapter.embed_queries(["query"])
         assert embedder.seen == {"query": 1}
-
-
-class PoisonedEmbedder(HeldEmbedder):
-    """Never comes back from a text with the word "poison"; other texts are embedded meanwhile."""
-
-    async def embed_pages(self, pages: Sequence[Page]) -> list[Vectors]:
-        if any("poison" in page.text for page in pages):
-            await asyncio.Event().wait()
-        return await super().embed_pages(pages)
-
-
-async def test_the_page_that_the_model_hangs_on_is_named_and_its_neighbours_are_embedded() -> None:
-    embedder = PoisonedEmbedder()
-    texts = ["one", "two", "poison", "four"]
-    async with remote(embedder, embedder_timeout_s=0.5) as adapter:
-        with pytest.raises(PageNotEmbedded, match="page 3 alone"):
-            await adapter.embed_pages([page(number, text) for number, text in enumerate(texts, start=1)])
-        others = [page(number, text) for number, text in enumerate(texts, start=1) if text != "poison"]
-        assert len(await adapter.embed_pages(others)) == 3
-    assert {"one", "two"} <= embedder.seen.keys()
-
-
-async def test_a_ping_asks_the_model_each_time_and_fails_while_it_hangs() -> None:
-    embedder = HeldEmbedder()
-    async with remote(embedder, embedder_timeout_s=0.5) as adapter:
-        await adapter.ping()
-        await adapter.ping()
-        assert len([text for text in embedder.seen if text.startswith("ready ")]) == 2, "no cache may answer it"
-        embedder.hold()
-        with pytest.raises(DependencyUnavailable, match="ReadTimeout"):
-            await adapter.ping()
-
-
-async def test_a_ping_of_a_model_that_sees_is_a_picture() -> None:
-    embedder = SeeingEmbedder()
-    async with remote(embedder) as adapter:
-        await adapter.ping()
-    (shown,) = embedder.pictures
-    assert shown is not None
-
-
-async def test_a_page_on_which_a_hanging_service_fails_is_not_blamed() -> None:
-    embedder = HeldEmbedder()
-    async with remote(embedder, embedder_timeout_s=0.5) as adapter:
-        await adapter.connect()
-        embedder.hold()
-        with pytest.raises(DependencyUnavailable):
-            await adapter.embed_pages([page(1, "words")])
-
-
-async def test_an_answer_that_drips_is_not_waited_for_for_ever() -> None:
-    """Each byte that arrives would begin a limit between two bytes anew."""
-
-    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
-        with suppress(OSError):
-            while True:
-                writer.write(b" ")
-                await writer.drain()
-                await asyncio.sleep(0.02)
-
-    server = await asyncio.start_server(drip, "127.0.0.1", 0)
-    address = server.sockets[0].getsockname()
-    settings = EmbedderSettings(embedder_url=f"http://{address[0]}:{address[1]}", embedder_timeout_s=0.5)
-    async with server, RemoteEmbedder(settings) as adapter, asyncio.timeout(10.0):
-        with pytest.raises(DependencyUnavailable, match="no whole answer"):
-            await adapter.connect()
 
 
 async def test_a_service_that_has_lost_its_model_is_unavailable() -> None:

@@ -22,7 +22,6 @@ from pymilvus.grpc_gen.milvus_pb2 import MutationResult
 from ingestion.adapters import embedding_requests, milvus_errors, milvus_rows, mongo_records
 from ingestion.adapters import minio as minio_adapter
 from ingestion.adapters import redis as redis_adapter
-from ingestion.adapters.embedding_isolation import NotTheInput
 from ingestion.errors import (
     BadRequest,
     DependencyUnavailable,
@@ -124,9 +123,9 @@ def test_every_failure_on_the_way_to_the_embedding_service_is_an_outage(kind: ty
         (400, BadRequest),
         (413, BadRequest),
         (422, BadRequest),
-        (401, NotTheInput),
-        (404, NotTheInput),
-        (429, NotTheInput),
+        (401, DependencyUnavailable),
+        (404, DependencyUnavailable),
+        (429, DependencyUnavailable),
         (502, DependencyUnavailable),
         (503, DependencyUnavailable),
         (504, DependencyUnavailable),
