@@ -113,7 +113,10 @@ async def _api(settings: Settings) -> None:
 
 
 async def _embedder(settings: Settings, lane: Lane) -> None:
+    from ingestion.ports import WatchableEmbedder
+    from ingestion.supervision import Background
     from workers.embedding.factory import open_embedder
+    from workers.embedding.hang import hang_watch
     from workers.embedding.serving.app import create_service
     from workers.embedding.serving.service import EmbeddingService
 
@@ -127,6 +130,10 @@ async def _embedder(settings: Settings, lane: Lane) -> None:
             max_patches=settings.embedder.colqwen_max_tokens,
             cache=await _cache(settings, stack),
         )
+        tasks = await stack.enter_async_context(Background())
+        if isinstance(embedder, WatchableEmbedder):
+            watch = hang_watch(settings.worker, embedder.steps, service.model)
+            tasks.for_ever("watch of the device", watch.run)
         await _serve_http(
             create_service(service),
             settings.embedder.embedder_host,
