@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 from tests.chaos.experiment import Experiment
 from tests.chaos.scenarios_deletes import deletions
+from tests.chaos.scenarios_embedding import poisoned_texts
 from tests.chaos.scenarios_jobs import deliveries, poison, replays, unpublished
 from tests.chaos.scenarios_outages import OUTAGES, outages, slow_and_broken_s3
 from tests.chaos.scenarios_workers import comings_and_goings, freezes, kills, terms
@@ -25,6 +26,7 @@ LONG: Final[dict[str, Scenario]] = {
     "deleted": partial(deletions, rounds=20),
     "come-and-go": partial(comings_and_goings, seconds=600, workers=8, period_s=60),
     **{name.replace(" ", "-"): partial(outages, of=(name,), down_s=60, documents=20) for name in OUTAGES},
+    "embedder-poisoned": partial(poisoned_texts, good=60),
     "slow-s3": partial(slow_and_broken_s3, documents=6, size_bytes=100_000, bytes_per_s=10_000),
     "delivered": partial(deliveries, documents=200),
     "poison": partial(poison, good=96),
@@ -32,11 +34,14 @@ LONG: Final[dict[str, Scenario]] = {
     "replayed": partial(replays, documents=20),
 }
 
-_QUICK: Final = [name for name in OUTAGES if not name.endswith("silent")]
+_EMBEDDER: Final = [name for name in OUTAGES if name.startswith("embedder")]
+_QUICK: Final = [name for name in OUTAGES if not name.endswith("silent") and name not in _EMBEDDER]
 """Of a server that takes connections and says nothing it is only known after a timeout that it is down."""
 
 SHORT: Final[dict[str, Scenario]] = {
     "outages": partial(outages, of=_QUICK, down_s=1, documents=2, workers=1),
+    "embedder": partial(outages, of=_EMBEDDER, down_s=1, documents=2, workers=1),
+    "embedder-poisoned": partial(poisoned_texts, good=6, max_attempts=2, workers=1),
     "kill": partial(kills, count=2, workers=2),
     "poison": partial(poison, good=4, max_attempts=2, with_bomb=False),
     "term": partial(terms, count=1, workers=2),

@@ -13,6 +13,8 @@ _SIZE_PT: Final = (400.0, 120.0)
 _HUGE_PT: Final = 60_000.0
 _BOMB_BYTES: Final = 512 * 1024**2
 FLAKY: Final = "flaky"
+HANGS: Final = "hangs"
+DROPS: Final = "drops"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,15 @@ def several(count: int, pages: int, prefix: str = "doc") -> list[Source]:
 def flaky(name: str) -> Source:
     """A document on whose first page the embedder fails until it is tried again."""
     return good(f"{FLAKY} {name}", pages=2)
+
+
+def poisoned(name: str, kind: str, pages: int) -> Source:
+    """A document on whose last page the embedder does what `kind` says, HANGS or DROPS, each time."""
+    document = good(name, pages)
+    texts = (*document.texts[:-1], f"{kind} {name}")
+    return Source(
+        f"{name}.pdf", make_pdf([text_page(text, size_pt=_SIZE_PT) for text in texts]), texts, is_poison=True
+    )
 
 
 def gigapixel(name: str) -> Source:

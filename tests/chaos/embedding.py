@@ -15,7 +15,7 @@ from fastapi import HTTPException
 
 from ingestion.model import Page, Vectors
 from ingestion.settings import ServingSettings
-from tests.chaos.documents import FLAKY
+from tests.chaos.documents import FLAKY, HANGS
 from tests.embedders import WordEmbedder
 from tests.waiting import wait_until
 from workers.embedding.serving.app import create_service
@@ -29,12 +29,14 @@ _FLAKY_FAILURES: Final = 8
 class CountingEmbedder(WordEmbedder):
     """`seen[text]` is how many times the page with that text was embedded; `embed_s` is what a request takes.
 
-    A page with the word "flaky" on it makes the first requests fail, as many as a worker makes in one attempt.
+    A page that begins with "flaky" makes the first requests fail, as many as a worker makes in one attempt. A request
+    with a page that begins with "hangs" is never answered.
     """
 
     def __init__(self, embed_s: float) -> None:
         super().__init__()
         self.seen: Counter[str] = Counter()
+        self.hung = 0
         self._embed_s = embed_s
         self._refused: Counter[str] = Counter()
 
@@ -42,6 +44,9 @@ class CountingEmbedder(WordEmbedder):
         texts = [normal(page.text) for page in pages]
         await asyncio.sleep(self._embed_s)
         self._fail_at_first(texts[0])
+        if any(text.startswith(HANGS) for text in texts):
+            self.hung += 1
+            await asyncio.Event().wait()
         self.seen.update(texts)
         return await super().embed_pages(pages)
 

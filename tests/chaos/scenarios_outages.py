@@ -15,6 +15,8 @@ from tests.chaos.proxy import DISK_FULL, REFUSED, SILENT, Fault
 from tests.chaos.rig import Rig
 from tests.chaos.waiting import until_async
 
+_EMBEDDER_TIMEOUT_S: Final = 2
+
 OUTAGES: Final = {
     "milvus down": ("milvus", REFUSED, "milvus"),
     "mongodb down": ("mongo", REFUSED, "mongodb"),
@@ -26,6 +28,9 @@ OUTAGES: Final = {
     "s3 silent": ("s3", SILENT, "s3"),
     "kafka silent": ("kafka", SILENT, "kafka"),
     "s3 disk full": ("s3", DISK_FULL, "s3"),
+    "embedder down": ("embedder", REFUSED, "embedder"),
+    "embedder silent": ("embedder", SILENT, "embedder"),
+    "embedder slow": ("embedder", Fault(delay_s=2 * _EMBEDDER_TIMEOUT_S), "embedder"),
 }
 """Each is a fault of one server, which /ready calls by the third name."""
 
@@ -48,7 +53,12 @@ async def outages(
 
     The work waits, if it needs the server, and goes on by itself.
     """
-    one_by_one = {"PAGEMILL_LEASE_S": "10", "PAGEMILL_MILVUS_TIMEOUT_S": "15", "PAGEMILL_JOBS_IN_FLIGHT": "1"}
+    one_by_one = {
+        "PAGEMILL_LEASE_S": "10",
+        "PAGEMILL_MILVUS_TIMEOUT_S": "15",
+        "PAGEMILL_EMBEDDER_TIMEOUT_S": str(_EMBEDDER_TIMEOUT_S),
+        "PAGEMILL_JOBS_IN_FLIGHT": "1",
+    }
     async with experiment(", ".join(of), servers, folder, embed_s=0.3, worker=one_by_one) as run:
         rig = run.rig
         await rig.fleet.start(workers)

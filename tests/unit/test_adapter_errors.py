@@ -102,6 +102,13 @@ def test_every_milvus_exception_is_translated(kind: type[Exception]) -> None:
     assert isinstance(milvus_errors.translate(kind()), RetryableError)
 
 
+def test_a_message_that_milvus_cannot_take_is_no_outage_of_it() -> None:
+    refused = pymilvus.exceptions.MilvusException(
+        grpc.StatusCode.RESOURCE_EXHAUSTED, "CLIENT: Sent message larger than max (268435457 vs. 268435456)"
+    )
+    assert type(milvus_errors.translate(refused)) is BadRequest
+
+
 @pytest.mark.parametrize("status", list(grpc.StatusCode))
 def test_every_grpc_status_is_translated(status: grpc.StatusCode) -> None:
     assert isinstance(milvus_errors.translate(RpcFailure(status)), RetryableError)
@@ -126,10 +133,10 @@ def test_every_failure_on_the_way_to_the_embedding_service_is_an_outage(kind: ty
         (401, DependencyUnavailable),
         (404, DependencyUnavailable),
         (429, DependencyUnavailable),
-        (502, DependencyUnavailable),
+        (502, embedding_requests.Unanswered),
         (503, DependencyUnavailable),
-        (504, DependencyUnavailable),
-        (500, WorkerFault),
+        (504, embedding_requests.Unanswered),
+        (500, embedding_requests.ServerFailed),
     ],
 )
 def test_the_embedding_services_refusals_are_told_apart(status: int, expected: type[IngestError]) -> None:

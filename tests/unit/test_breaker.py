@@ -127,3 +127,46 @@ async def test_an_idle_worker_notices_an_outage_and_a_busy_one_leaves_that_to_it
         milvus.is_up = True
         await breakers.passable()
     watching.cancel()
+
+
+async def test_an_outage_is_over_when_the_server_works_not_when_it_answers(
+    milvus: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.breaker._FIRST_PAUSE_S", 0.02)
+    work = Server("milvus")
+    work.is_up = False
+    breakers = Breakers({"milvus": milvus.ping}, proofs={"milvus": work.ping})
+    breakers.trip(work.error())
+    async with asyncio.timeout(DEADLINE_S):
+        while work.pings < 3:
+            await asyncio.sleep(0.01)
+        assert breakers.is_barred
+        work.is_up = True
+        await breakers.passable()
+    assert milvus.pings == 0
+    await breakers.stop()
+
+
+@pytest.mark.parametrize("failure", ["raises what nobody foresaw", "never comes back"])
+async def test_a_check_that_goes_wrong_does_not_leave_the_breaker_open_for_ever(
+    failure: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.breaker._FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr("workers.breaker._PING_S", 0.05)
+    monkeypatch.setattr("ingestion.supervision._FIRST_PAUSE_S", 0.02)
+    checks = 0
+
+    async def ping() -> None:
+        nonlocal checks
+        checks += 1
+        if checks == 1:
+            if failure == "never comes back":
+                await asyncio.Event().wait()
+            raise KeyError("nobody foresaw this")
+
+    breakers = Breakers({"milvus": ping})
+    breakers.trip(DependencyUnavailable("milvus", "no answer"))
+    async with asyncio.timeout(DEADLINE_S):
+        await breakers.passable()
+    assert checks == 2
+    await breakers.stop()

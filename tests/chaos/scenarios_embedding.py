@@ -1,0 +1,59 @@
+"""An embedding service that works, except at one text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from ingestion.model import DocumentState
+from tests.chaos.documents import DROPS, HANGS, poisoned, several
+from tests.chaos.experiment import Experiment, experiment
+from tests.chaos.proxy import Tripwire
+
+_DRAINED_S: Final = 150.0
+_CODES: Final = {"hangs.pdf": {"embedding_failed"}, "drops.pdf": {"embedding_failed", "dependency_unavailable"}}
+
+
+async def poisoned_texts(
+    servers: Mapping[str, str], folder: Path, *, good: int, max_attempts: int = 5, workers: int = 2
+) -> Experiment:
+    """One text is never answered, and one cuts the connections of all whose requests are in the service with it.
+
+    Both documents end in dead letters, and all others get ready, without a further attempt where only one hangs.
+    """
+    patient = {
+        "PAGEMILL_LEASE_S": "5",
+        "PAGEMILL_EMBEDDER_TIMEOUT_S": "1.5",
+        "PAGEMILL_MAX_ATTEMPTS": str(max_attempts),
+        "PAGEMILL_FAILURE_RUN_LIMIT": "3",
+    }
+    async with experiment("embedder poisoned", servers, folder, worker=patient) as run:
+        rig = run.rig
+        rig.proxies["embedder"].watch(Tripwire(f'"{DROPS} '.encode(), lambda port: _cut(run), before=True))
+        await rig.submit([*several(good // 2, pages=3), poisoned("hangs", HANGS, 4), poisoned("drops", DROPS, 4)])
+        await rig.submit(several(good - good // 2, pages=3, prefix="later"))
+        await rig.fleet.start(workers)
+        await rig.all_settled(_DRAINED_S)
+        await run.conclude()
+        await _expect_verdicts(run)
+        run.expect(rig.embedding.embedder.hung > 0 and run.runs > 0, "the service has not met both texts")
+    return run
+
+
+def _cut(run: Experiment) -> bool:
+    """Whoever is in the service at that moment loses its connection, as when it dies and is started again."""
+    run.runs += 1
+    for connection in list(run.rig.proxies["embedder"]._connections):
+        connection.reset()
+    return False
+
+
+async def _expect_verdicts(run: Experiment) -> None:
+    records = (await run.rig.records()).values()
+    failed = {record["filename"]: record["error"]["code"] for record in records if record["error"]}
+    run.expect(failed.keys() == _CODES.keys(), f"failed: {failed}")
+    for filename, codes in _CODES.items():
+        run.expect(failed.get(filename) in codes, f"{filename} failed with {failed.get(filename)}")
+    ready = [record for record in records if record["state"] == DocumentState.READY]
+    run.expect(len(ready) == len(run.rig.sources) - len(_CODES), f"{len(ready)} ready")

@@ -1,0 +1,52 @@
+"""The end of a worker that cannot get on."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from ingestion.errors import Stalled
+from ingestion.settings import Settings
+from tests.embedders import WordEmbedder
+from workers.breaker import Breakers
+from workers.loop import JobLoop
+from workers.standstill import Standstill, stalls_of
+from workers.store import PageStore
+
+
+class Loop:
+    fault: BaseException | None = None
+
+    def fail(self, fault: BaseException) -> None:
+        self.fault = fault
+
+
+def test_a_worker_that_is_stuck_goes_not_ready_and_ends_its_loop_with_an_error() -> None:
+    breakers, loop = Breakers({}), Loop()
+    standstill = Standstill(breakers)
+    standstill.ends(cast(JobLoop, loop))
+    standstill.stuck("the device hangs")
+    assert breakers.is_barred
+    assert [outage.cause for outage in breakers.outages] == ["the device hangs"]
+    assert isinstance(loop.fault, Stalled)
+    assert standstill.cause == "the device hangs"
+
+
+class Watchable(WordEmbedder):
+    class Steps:
+        done = 0
+        oldest: object = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = self.Steps()
+
+
+def test_what_runs_into_a_timeout_of_its_own_does_not_stall_before() -> None:
+    settings = Settings()
+    settings.worker = settings.worker.model_copy(update={"stall_s": 1.0})
+    store = PageStore(*cast(Any, (None, None, None)))
+    stalls = stalls_of(settings, Watchable(), store, lambda cause: None)
+    assert stalls.limit_s("embed") > settings.embedder.embedder_timeout_s
+    assert stalls.limit_s("store") > settings.milvus.milvus_timeout_s
+    assert stalls.limit_s("render") > settings.render.render_timeout_s
+    assert stalls.limit_s("fetch") == 1.0
