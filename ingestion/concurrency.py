@@ -8,6 +8,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
+from ingestion.supervision import is_stray_cancellation
+
 T = TypeVar("T")
 U = TypeVar("U")
 
@@ -36,6 +38,10 @@ async def ahead(items: AsyncGenerator[T, None], depth: int = 1) -> AsyncIterator
         try:
             async for item in items:
                 await queue.put((item,))
+        except asyncio.CancelledError:
+            if not is_stray_cancellation():
+                raise
+            await queue.put(RuntimeError("cancelled from within"))  # else the consumer would wait for ever
         except Exception as error:  # noqa: BLE001 - handed to the consumer, which raises it
             await queue.put(error)
         else:

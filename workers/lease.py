@@ -45,6 +45,7 @@ class Lease:
         assert owner is not None
         self._owner = owner
         self._task = asyncio.create_task(self._beat())
+        self._task.add_done_callback(self._beats_ended)
         return self
 
     def check(self) -> None:
@@ -85,6 +86,12 @@ class Lease:
         if self._lost is not None:
             self._owner.uncancel()
             raise self._lost
+
+    def _beats_ended(self, beats: asyncio.Task[None]) -> None:
+        """The last resort: whatever ended the heartbeats, the owner learns at once that there are none."""
+        if not beats.cancelled() and (error := beats.exception()) is not None:
+            log.error("heartbeats ended", document_id=self.document.id, exc_info=error)
+            self.give_up(self._not_extended(error))
 
     async def _beat(self) -> None:
         pause_s = self._lease_s / _BEATS_PER_LEASE

@@ -12,6 +12,7 @@ last checkpoint.
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
@@ -49,6 +50,7 @@ from ingestion.errors import (
 from ingestion.messages import Record, decode_job
 from ingestion.model import OUTAGES_FORGIVEN, Document, IngestJob, Page, PageVectors
 from ingestion.ports import BlobStore, DocumentStore, Embedder, PageSource, Progress, Renderer
+from ingestion.supervision import is_stray_cancellation
 from workers.claims import Claims, named
 from workers.failure import foreseen
 from workers.lease import Lease
@@ -300,6 +302,10 @@ def _stage(name: str) -> Iterator[None]:
     except IngestError as error:
         error.stage = error.stage or name
         raise
+    except asyncio.CancelledError as error:
+        if not is_stray_cancellation():
+            raise
+        raise WorkerFault("a library cancelled what it had been asked for", stage=name) from error
     except Exception as error:
         raise WorkerFault(f"{type(error).__name__}: {error}", stage=name) from error
 

@@ -69,6 +69,7 @@ class Attempt:
 
     stalls: Stalls
     give_up: Callable[[Stalled], None]
+    idle_since_s: float
     operations: set[_Operation] = field(default_factory=set)
     given_up_s: float | None = None
 
@@ -85,6 +86,7 @@ class Attempt:
                 self.stalls.progressed(stage)
         finally:
             self.operations.discard(operation)
+            self.idle_since_s = self.stalls.clock.now_s()
             self.stalls.ended(stage)
 
 
@@ -143,7 +145,7 @@ class Stalls:
     @contextmanager
     def attempt(self, give_up: Callable[[Stalled], None]) -> Iterator[Attempt]:
         """Watch what the block reports. `give_up` is called at most once, and has to end the block soon."""
-        attempt = Attempt(self, give_up)
+        attempt = Attempt(self, give_up, self.clock.now_s())
         self._attempts.add(attempt)
         try:
             yield attempt
@@ -196,6 +198,8 @@ class Stalls:
 
     def _stalled(self, attempt: Attempt) -> Stalled | None:
         now_s = self.clock.now_s()
+        if not attempt.operations and now_s - attempt.idle_since_s > self._floor_s:
+            return Stalled(f"nothing was done for {now_s - attempt.idle_since_s:.0f} s", stage="ingest")
         for operation in attempt.operations:
             limit_s = self.limit_s(operation.stage)
             own_s = now_s - operation.moved_s

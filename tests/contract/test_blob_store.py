@@ -173,3 +173,9 @@ class Scissors:
     async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65_536):
             writer.write(data)
+
+
+async def test_a_proof_leaves_nothing_behind(store: MinioBlobStore) -> None:
+    before = await store.list_keys("")
+    await store.prove()
+    assert await store.list_keys("") == before

@@ -161,3 +161,15 @@ async def test_a_result_does_not_wait_for_the_next_item() -> None:
             seen.append(one)
             more.set()
     assert seen == [1, 2]
+
+
+async def test_a_generator_that_a_library_cancels_does_not_leave_its_consumer_waiting() -> None:
+    async def cancelled() -> AsyncGenerator[int, None]:
+        yield 1
+        raise asyncio.CancelledError
+
+    async with asyncio.timeout(10):
+        with pytest.raises(RuntimeError, match="cancelled from within"):
+            async with ahead(cancelled()) as items:
+                async for _ in items:
+                    pass

@@ -52,12 +52,14 @@ def test_a_stage_without_progress_ends_its_attempt_once_and_says_which(worker: W
     assert isinstance(stalled, RetryableError)
 
 
-def test_an_attempt_between_its_stages_does_not_stall(worker: Worker) -> None:
+def test_an_attempt_that_is_at_nothing_at_all_stalls_as_well(worker: Worker) -> None:
     with worker.attempt() as attempt:
         with attempt.at("render"):
             worker.pass_s(1)
-        worker.pass_s(10 * FLOOR_S)
-    assert worker.given_up == []
+        worker.pass_s(FLOOR_S - 1)
+        assert worker.given_up == []
+        worker.pass_s(2)
+    assert [stalled.stage for stalled in worker.given_up] == ["ingest"]
 
 
 def test_waiting_while_others_of_the_stage_get_on_is_no_standstill(worker: Worker) -> None:
