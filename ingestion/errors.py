@@ -130,6 +130,13 @@ class EmbeddingFailed(RetryableError):
     fault = Fault.FILE
 
 
+class FailsAlone(RetryableError):
+    """A server fails at this document again and again, and works for others in between."""
+
+    code = "fails_alone"
+    fault = Fault.FILE
+
+
 class DeviceMemoryExhausted(RetryableError):
     """The device's memory does not hold even one page alone; later or elsewhere there may be more of it."""
 

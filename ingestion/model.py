@@ -22,8 +22,8 @@ MAX_PAGE_KEY: Final = 1 << 51
 """Page keys are below it, so that primary keys, also of the last page of a long document, fit in int64."""
 
 OUTAGES_FORGIVEN: Final = 5
-"""So many attempts in a row that an outage ended are given back. After that they count: it may be the document that
-brings the server down, or that this server alone does not take."""
+"""So many attempts in a row that an outage ended, while the server worked for other documents in between, are given
+back. After that they count: the document brings the server down, or the server does not take this document alone."""
 
 MAX_FILENAME_BYTES: Final = 255
 _FENCES_PER_PAGE: Final = 1 << 20
@@ -121,7 +121,8 @@ class Document:
     dpi: int = 0
     attempts: int = 0
     outages: int = 0
-    """Attempts since its last checkpoint that ended because a server was down; see OUTAGES_FORGIVEN."""
+    """Attempts since its last checkpoint that ended because a server was down for it and not for others; see
+    OUTAGES_FORGIVEN."""
     fence: int = 0
     """One more with every claim and every delete; whoever changes a claimed document names the fence of its claim."""
     owner: str = ""

@@ -82,6 +82,7 @@ class EmbeddingRequests:
         )
         self._places = asyncio.Semaphore(side_by_side)
         self._patience_s = settings.embedder_patience_s
+        self._timeout_s = settings.embedder_timeout_s
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -126,8 +127,13 @@ class EmbeddingRequests:
         raise AssertionError("stamina ended without a result or an error")
 
     async def _send(self, method: str, path: str, body: bytes | None) -> httpx.Response:
+        """The limit is for the whole request. httpx's own begins again with each byte that arrives."""
         headers = None if body is None else {"Content-Type": "application/json"}
-        response = await self._client.request(method, path, content=body, headers=headers)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                response = await self._client.request(method, path, content=body, headers=headers)
+        except TimeoutError as error:
+            raise httpx.ReadTimeout(f"no whole answer within {self._timeout_s:g} s") from error
         return response.raise_for_status()
 
 

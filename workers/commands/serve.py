@@ -130,7 +130,10 @@ async def _api(settings: Settings) -> None:
 
 async def _embedder(settings: Settings, lane: Lane) -> None:
     from ingestion.http.server import HttpServer
+    from ingestion.ports import WatchableEmbedder
+    from ingestion.supervision import Background
     from workers.embedding.factory import open_embedder
+    from workers.embedding.hang import hang_watch
     from workers.embedding.serving.app import create_service
     from workers.embedding.serving.refusals import error_body
     from workers.embedding.serving.service import EmbeddingService
@@ -145,6 +148,10 @@ async def _embedder(settings: Settings, lane: Lane) -> None:
             max_patches=settings.embedder.colqwen_max_tokens,
             cache=await _cache(settings, stack),
         )
+        tasks = await stack.enter_async_context(Background())
+        if isinstance(embedder, WatchableEmbedder):
+            watch = hang_watch(settings.worker, embedder.steps, service.model)
+            tasks.for_ever("watch of the device", watch.run)
         server = HttpServer(
             create_service(service),
             settings.http,

@@ -35,6 +35,7 @@ class Model:
         self._known_at = -_RECENT_S
         self._calls = 0
         self._probing = asyncio.Lock()
+        self._given_up: str | None = None
 
     async def embed_queries(self, texts: Sequence[str]) -> list[Vectors]:
         """Raises IngestError, and ModelLost, at once while the model is known to be lost."""
@@ -43,6 +44,11 @@ class Model:
     async def embed_pages(self, pages: Sequence[Page]) -> list[Vectors]:
         """Raises as `embed_queries`."""
         return await self._watched(self.embedder.embed_pages, pages)
+
+    def give_up(self, cause: str) -> None:
+        """The model is lost for good: nothing reaches it any more, and every call raises ModelLost at once."""
+        self._given_up = cause
+        self._know(cause)
 
     async def embed_sentences(self, texts: Sequence[str], *, urgent: bool) -> list[Vectors]:
         """For an embedder that is a SentenceEmbedder. Raises as `embed_queries`."""
@@ -56,6 +62,7 @@ class Model:
 
     async def check(self) -> None:
         """Raises ModelLost. Tries the model where neither work in progress nor recent success speaks for it."""
+        self._raise_if_given_up()
         now = self._clock()
         if self._lost is not None or not self._calls:
             await self._probe_unless_known_since(now - _RECENT_S)
@@ -64,6 +71,7 @@ class Model:
     async def _watched(
         self, embed: Callable[[Sequence[ItemT]], Awaitable[list[Vectors]]], items: Sequence[ItemT]
     ) -> list[Vectors]:
+        self._raise_if_given_up()
         if self._clock() - self._known_at < _RECENT_S:
             self._raise_if_lost()
         self._calls += 1
@@ -104,6 +112,10 @@ class Model:
             log.info("model back")
         self._lost = lost
         self._known_at = self._clock()
+
+    def _raise_if_given_up(self) -> None:
+        if self._given_up is not None:
+            raise ModelLost(self._given_up)
 
     def _raise_if_lost(self) -> None:
         if self._lost is not None:
