@@ -94,10 +94,22 @@ class Launcher:
     def close(self) -> None:
         """End the launcher and all its children at once."""
         for one in self._opened:
+            if isinstance(one, socket.socket):
+                self._forget(one)
             one.close()
         self._opened.clear()
         self._process.kill()
         self._process.wait()
+
+    def _forget(self, sock: socket.socket) -> None:
+        """Stop waiting for `sock`, which is about to be closed.
+
+        An event loop goes on believing that it watches the descriptor: the next socket with that number would never be
+        found readable.
+        """
+        if not self.loop.is_closed() and (descriptor := sock.fileno()) >= 0:
+            self.loop.remove_reader(descriptor)
+            self.loop.remove_writer(descriptor)
 
     def is_alive(self) -> bool:
         return self._process.poll() is None
