@@ -50,6 +50,8 @@ class RetryableError(IngestError):
     """The same call may succeed later; the document is not at fault."""
 
     code = "retryable"
+    may_work_soon: ClassVar[bool] = True
+    """Whether it is worth a try within the same attempt."""
 
 
 class DependencyUnavailable(RetryableError):
@@ -106,12 +108,14 @@ class Stalled(WorkerFault):
     """A stage of an attempt made no progress for longer than its limit: a device, a model or a server hangs."""
 
     code = "stalled"
+    may_work_soon = False
 
 
 class EmbeddingFailed(RetryableError):
     """The embedding service fails at this page, or does not answer, and meanwhile embeds other input."""
 
     code = "embedding_failed"
+    may_work_soon = False
     fault = Fault.FILE
 
 

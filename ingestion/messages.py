@@ -25,6 +25,8 @@ HEADER_DUE_MS: Final = "pagemill.retry.due.ms"
 HEADER_ORIGIN: Final = "pagemill.retry.origin"
 HEADER_FAILED: Final = "pagemill.retry.failed"
 """How many deliveries of the record have failed without the ledger counting them."""
+HEADER_UNREADABLE: Final = "pagemill.unreadable"
+"""On a record whose bytes could not be read, the reason."""
 _OF_RETRIES: Final = (HEADER_DUE_MS, HEADER_ORIGIN)
 _LONGEST_WAIT_S: Final = 7 * 86_400.0
 """A record that says it is due later than that is due then."""

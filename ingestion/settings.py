@@ -230,6 +230,11 @@ class ApiSettings(_Section):
     max_file_bytes: PositiveInt = Field(2 * 1024**3, description="largest PDF accepted")
     max_pages: PositiveInt = Field(10_000, description="most pages accepted in one PDF")
     max_files_per_upload: PositiveInt = Field(200, description="most files in one upload request")
+    store_budget_s: PositiveFloat = Field(
+        15.0,
+        description="time that the stores may take for showing documents, or for one file of an upload, to which a "
+        "second for each MiB is added; then the answer is 503",
+    )
     spool_dir: Path | None = Field(None, description="where uploads rest while they are checked; the system's default")
     inspect_timeout_s: PositiveFloat = Field(
         30.0, description="CPU seconds for opening a PDF at upload; ten times that by the clock"

@@ -8,6 +8,7 @@ from typing import Final
 
 import structlog
 
+from ingestion.deadline import budget
 from ingestion.errors import CollectionArchived, Conflict, RetryableError
 from ingestion.model import (
     Document,
@@ -21,11 +22,17 @@ from ingestion.model import (
 )
 from ingestion.pdf import inspect_pdf
 from ingestion.ports import BlobStore, DocumentStore, JobQueue, Progress
+from ingestion.rest import Rest
+from ingestion.retrying import retrying
 from ingestion.sandbox import Sandbox
 
 log = structlog.get_logger(__name__)
 
 PDF_CONTENT_TYPE: Final = "application/pdf"
+_LEAST_BYTES_PER_S: Final = 1024**2
+"""By which the budget of a file grows with its size."""
+_PUBLISH_S: Final = 5.0
+"""For which an upload waits for the broker. The janitor publishes what is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +58,7 @@ class Submitter:
         sandbox: Sandbox,
         max_pages: int,
         inspect_timeout_s: float,
+        store_budget_s: float = 15.0,
     ) -> None:
         self._documents = documents
         self._blobs = blobs
@@ -59,6 +67,8 @@ class Submitter:
         self._sandbox = sandbox
         self._max_pages = max_pages
         self._inspect_timeout_s = inspect_timeout_s
+        self._store_budget_s = store_budget_s
+        self._broker = Rest()
 
     async def submit(self, collection: str, upload: Upload) -> Document:
         """Accept `upload` for `collection`; on return its record is durable, whatever becomes of the broker.
@@ -70,20 +80,30 @@ class Submitter:
         document is being deleted, CollectionArchived, DependencyUnavailable where a store is down.
         """
         check_collection(collection)
-        await self._documents.require_active(collection)
         id_ = document_id(collection, upload.filename, upload.sha256)
-        known = await self._documents.get(id_)
-        document = await self._accept_again(known, upload) if known else await self._accept(collection, id_, upload)
+        with budget(self._store_budget_s):
+            await self._documents.require_active(collection)
+            known = await self._documents.get(id_)
+        if known is None:  # looked at outside of the budget: opening it is no store's work
+            pages = await self._pages_of(upload)
+        with budget(self._store_budget_s + upload.size_bytes / _LEAST_BYTES_PER_S):
+            if known is None:
+                document = await self._accept(collection, id_, upload, pages)
+            else:
+                document = await self._accept_again(known, upload)
         is_done = document.outbox == "sent" or not document.is_readable
         return document if is_done else await self._publish(document)
 
-    async def _accept(self, collection: str, id_: str, upload: Upload) -> Document:
+    async def _pages_of(self, upload: Upload) -> int:
         info = await inspect_pdf(
             self._sandbox, upload.path, max_pages=self._max_pages, timeout_s=self._inspect_timeout_s
         )
+        return info.pages
+
+    async def _accept(self, collection: str, id_: str, upload: Upload, pages: int) -> Document:
         key = source_key(id_)
-        await self._blobs.put_file(key, upload.path, PDF_CONTENT_TYPE)
-        first_page_key = await self._documents.reserve_page_keys(info.pages)
+        await retrying(self._blobs.put_file, key, upload.path, PDF_CONTENT_TYPE)
+        first_page_key = await self._documents.reserve_page_keys(pages)
         document = Document(
             id=id_,
             collection=collection,
@@ -91,7 +111,7 @@ class Submitter:
             object_key=key,
             sha256=upload.sha256,
             size_bytes=upload.size_bytes,
-            pages=info.pages,
+            pages=pages,
             first_page_key=first_page_key,
             fence=first_fence(first_page_key),
         )
@@ -104,7 +124,7 @@ class Submitter:
                 raise Conflict(f"{upload.filename!r} was deleted from {collection!r} while it was being uploaded")
             return await self._accept_again(winner, upload)
         await self._require_active_still(document)
-        log.info("received", document_id=id_, collection=collection, pages=info.pages, size_bytes=upload.size_bytes)
+        log.info("received", document_id=id_, collection=collection, pages=pages, size_bytes=upload.size_bytes)
         await self._report_queued(document)
         return document
 
@@ -114,17 +134,25 @@ class Submitter:
         if known.state is not DocumentState.FAILED:
             return known
         # The source may be what was wrong: a failed document gets its bytes again.
-        await self._blobs.put_file(known.object_key, upload.path, PDF_CONTENT_TYPE)
+        await retrying(self._blobs.put_file, known.object_key, upload.path, PDF_CONTENT_TYPE)
         if await self._documents.requeue(known.id):
             log.info("requeued", document_id=known.id, was=known.error.code if known.error else "")
             await self._report_queued(known)
         return await self._documents.get(known.id) or known
 
     async def _publish(self, document: Document) -> Document:
-        """Hand the job to the broker. Where that fails the outbox stays pending, and the janitor publishes later."""
+        """Hand the job to the broker. Where that fails the outbox stays pending, and the janitor publishes later.
+
+        A broker that has kept one upload waiting is not asked again for a while, by this upload's other files neither.
+        """
+        if self._broker.rests:
+            log.info("publish postponed", document_id=document.id, cause="the broker did not answer lately")
+            return document
         try:
-            await self._queue.publish(IngestJob.of(document))
-            await self._documents.mark_queued(document)
+            with self._broker.asked(), budget(_PUBLISH_S):
+                await self._queue.publish(IngestJob.of(document))
+            with budget(self._store_budget_s):
+                await self._documents.mark_queued(document)
         except RetryableError as error:
             log.warning("publish postponed", document_id=document.id, cause=str(error))
             return document

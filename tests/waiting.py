@@ -15,9 +15,8 @@ def wait_until(condition: Callable[[], object], timeout_s: float) -> None:
         time.sleep(0.05)
 
 
-async def eventually(condition: Callable[[], object], timeout_s: float = 20.0) -> None:
+async def wait_for(condition: Callable[[], object], timeout_s: float = 30.0) -> None:
     """As `wait_until`, while the event loop goes on."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout_s:g} s"
-        await asyncio.sleep(0.005)
+    async with asyncio.timeout(timeout_s):
+        while not condition():
+            await asyncio.sleep(0.02)

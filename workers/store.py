@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Final, ParamSpec, TypeVar
-
-import stamina
+from typing import Final
 
 from ingestion.concurrency import side_by_side
-from ingestion.errors import EmbedderMismatch, EmbedderNotCurrent, RetryableError
+from ingestion.errors import EmbedderMismatch, EmbedderNotCurrent
 from ingestion.generations import PageSize, index_of
 from ingestion.model import Document, PageRecord, PageVectors, image_key, pages_prefix, vectors_key
 from ingestion.ports import BlobStore, DocumentStore, Embedder, VectorStore
+from ingestion.retrying import retrying as retrying
 from workers.packing import Packing
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
 _CONTENT_TYPES: Final = {"webp": "image/webp", "png": "image/png", "jpeg": "image/jpeg"}
-_RETRY_ATTEMPTS: Final = 4
-_RETRY_TIMEOUT_S: Final = 20.0
 
 
 class PageStore:
@@ -175,13 +169,3 @@ class PageStore:
             text=page.text,
             rows=len(packed.vectors),
         )
-
-
-async def retrying(call: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R:
-    """`await call(...)`, again after a RetryableError, with jitter, for some seconds; then the error is raised."""
-    async for attempt in stamina.retry_context(
-        on=RetryableError, attempts=_RETRY_ATTEMPTS, timeout=_RETRY_TIMEOUT_S, wait_initial=0.2, wait_max=5.0
-    ):
-        with attempt:
-            return await call(*args, **kwargs)
-    raise AssertionError("stamina ended without a result or an error")

@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from ingestion import letters
+from ingestion.deadline import limit_s
 from ingestion.errors import DependencyUnavailable, IngestError
 from ingestion.letters import DeadLetter
 from ingestion.messages import Headers, Record, encode_event, encode_job, first_headers, retry_headers
@@ -86,7 +87,7 @@ class KafkaJobQueue:
     async def _send(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> None:
         # An idempotent producer tries for as long as it takes. What it is left with is sent once the broker is back:
         # whoever sends it again by then does what every consumer is prepared for.
-        async with translated(), asyncio.timeout(_SEND_TIMEOUT_S):
+        async with translated(), asyncio.timeout(limit_s(DEPENDENCY, _SEND_TIMEOUT_S)):
             producer = await self._started()
             await producer.send_and_wait(topic, value=value, key=key, headers=headers)
 

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
+import struct
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
+import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.errors import CommitFailedError, CorruptRecordException, IllegalStateError, KafkaError
 
 from ingestion.adapters.kafka import translated
 from ingestion.errors import WorkerFault
-from ingestion.messages import Partition, Record
+from ingestion.messages import HEADER_UNREADABLE, Partition, Record
 from ingestion.settings import KafkaSettings
 
+log = structlog.get_logger(__name__)
+
+_UNREADABLE = (CorruptRecordException, ValueError, LookupError, struct.error)
+"""What aiokafka raises about a record whose bytes are not those of a record: a broken checksum, a header's name that
+is no text. It raises that again and again, and the whole fleet would meet it in turn."""
 _GLANCE_MS: Final = 20
 _COMMIT_TIMEOUT_S: Final = 10.0
 
@@ -27,6 +34,9 @@ class JobConsumer:
 
     def __init__(self, settings: KafkaSettings, client_id: str) -> None:
         self._settings = settings
+        self._next: dict[TopicPartition, int] = {}
+        """The offset behind the last record that was returned, of partitions that are held."""
+        self._is_searching = False
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=settings.kafka_bootstrap,
             group_id=settings.kafka_group,
@@ -51,7 +61,17 @@ class JobConsumer:
         topics = [self._settings.kafka_jobs_topic, *self._settings.retry_topics.values()]
         async with translated():
             await self._consumer.start()
-        self._consumer.subscribe(topics, listener=_Listener(on_assigned, on_revoked))
+        self._consumer.subscribe(topics, listener=_Listener(on_assigned, self._forgetting(on_revoked)))
+
+    def _forgetting(
+        self, on_revoked: Callable[[set[Partition]], Awaitable[None]]
+    ) -> Callable[[set[Partition]], Awaitable[None]]:
+        async def forget(partitions: set[Partition]) -> None:
+            await on_revoked(partitions)
+            for partition in partitions:
+                self._next.pop(TopicPartition(*partition), None)
+
+        return forget
 
     async def stop(self) -> None:
         """Leave the group, so that its partitions move on at once.
@@ -81,17 +101,65 @@ class JobConsumer:
             raise WorkerFault(f"no longer in the group: {coordinator._coordination_task.exception()!r}")
         async with translated():
             wait_ms = min(timeout_ms, _GLANCE_MS) if rest_ms else timeout_ms
-            batches = await self._consumer.getmany(timeout_ms=wait_ms, max_records=max_records)
+            try:
+                batches = await self._read(wait_ms, max_records)
+            except _UNREADABLE as error:
+                log.warning("a record cannot be read", cause=f"{type(error).__name__}: {error}")
+                await self._rewind()
+                batches = {}
             if rest_ms and not batches:
                 awake = self._consumer.assignment() - self._consumer.paused()
                 self._consumer.pause(*awake)
                 await asyncio.sleep(rest_ms / 1000)
                 self._consumer.resume(*(awake & self._consumer.assignment()))
-        return [
-            Record(tuple(at), found.offset, found.key, found.value, tuple(found.headers))
-            for at, records in batches.items()
-            for found in records
-        ]
+        return [record for records in batches.values() for record in records]
+
+    async def _read(self, wait_ms: int, max_records: int) -> dict[TopicPartition, list[Record]]:
+        """Raises one of _UNREADABLE, with records of other partitions lost on the way: they have to be read again."""
+        if self._is_searching:
+            return await self._read_apart(wait_ms)
+        batches = await self._consumer.getmany(timeout_ms=wait_ms, max_records=max_records)
+        return {at: self._taken(at, found) for at, found in batches.items()}
+
+    async def _read_apart(self, wait_ms: int) -> dict[TopicPartition, list[Record]]:
+        """One record of each partition, so that the one that cannot be read shows itself.
+
+        It comes as one without a value, which is no job and ends as a dead letter. So does what its writer has put
+        behind it in the same batch, for aiokafka reads a batch from its beginning.
+        """
+        batches: dict[TopicPartition, list[Record]] = {}
+        for at in self._consumer.assignment() - self._consumer.paused():
+            try:
+                found = (await self._consumer.getmany(at, max_records=1)).get(at, [])
+            except _UNREADABLE as error:
+                offset = await self._consumer.position(at)
+                reason = f"{type(error).__name__}: {error}".encode("utf-8", "replace")
+                batches[at] = [Record(tuple(at), offset, None, None, ((HEADER_UNREADABLE, reason),))]
+                self._consumer.seek(at, offset + 1)
+                self._next[at] = offset + 1
+                self._is_searching = False
+            else:
+                if found:
+                    batches[at] = self._taken(at, found)
+        if not batches:
+            await asyncio.sleep(wait_ms / 1000)
+        return batches
+
+    def _taken(self, at: TopicPartition, found: Sequence[Any]) -> list[Record]:
+        self._next[at] = found[-1].offset + 1
+        return [Record(tuple(at), one.offset, one.key, one.value, tuple(one.headers)) for one in found]
+
+    async def _rewind(self) -> None:
+        """Back to what `poll` has returned last, and in search of the record that cannot be read."""
+        self._is_searching = True
+        for at in self._consumer.assignment():
+            offset = self._next.get(at)
+            if offset is None:
+                offset = await self._consumer.committed(at)
+            if offset is None:
+                await self._consumer.seek_to_beginning(at)
+            else:
+                self._consumer.seek(at, offset)
 
     def assignment(self) -> set[Partition]:
         return {tuple(at) for at in self._consumer.assignment()}

@@ -7,10 +7,10 @@ import re
 import threading
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Self, TypeVar, cast
 
 from ingestion.adapters.milvus_aliases import drop_with_aliases, point_alias
-from ingestion.adapters.milvus_connect import connect, open_writer
+from ingestion.adapters.milvus_connect import Budgeted, connect, open_writer
 from ingestion.adapters.milvus_errors import NOT_FOUND, NOT_LOADED, milvus_code, translated
 from ingestion.adapters.milvus_reading import read_rows
 from ingestion.adapters.milvus_rows import RowWriter
@@ -51,8 +51,8 @@ class MilvusVectorStore:
     """VectorStore. The client is made at the first use; it is synchronous and runs in threads."""
 
     def __init__(self, settings: MilvusSettings) -> None:
-        self._settings = settings
-        self._threads = Threads(_THREADS, stage="rows")
+        self._settings = cast(MilvusSettings, Budgeted(settings))
+        self._threads = Threads(_THREADS, stage="rows", dependency="milvus")
         self._connecting = threading.Lock()
         self._connected: MilvusClient | None = None
         self._writer: RowWriter | None = None

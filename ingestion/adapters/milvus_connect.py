@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+import grpc
+
+from ingestion.adapters.milvus_errors import DEPENDENCY
 from ingestion.adapters.milvus_rows import RowWriter
+from ingestion.deadline import limit_s
 from ingestion.settings import MilvusSettings
 
 if TYPE_CHECKING:
@@ -22,14 +26,37 @@ _RECONNECT_MS: Final = 2_000
 def connect(settings: MilvusSettings) -> MilvusClient:
     from pymilvus import MilvusClient
 
+    try_once()
     # It logs every error with a traceback. Here each one is raised, translated, to whoever asked.
     logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
     return MilvusClient(
         uri=settings.milvus_uri,
         token=settings.milvus_token.get_secret_value(),
-        timeout=_CONNECT_TIMEOUT_S,
+        timeout=limit_s(DEPENDENCY, _CONNECT_TIMEOUT_S),
         grpc_options={"grpc.keepalive_time_ms": _KEEPALIVE_MS},
     )
+
+
+def try_once() -> None:
+    """Have pymilvus raise what gRPC raises, where it would repeat the request until its timeout has passed."""
+    from pymilvus import decorators
+
+    decorators.IGNORE_RETRY_CODES = tuple(grpc.StatusCode)
+
+
+class Budgeted:
+    """The settings, with a limit of one request that ends with the caller's budget of time."""
+
+    def __init__(self, settings: MilvusSettings) -> None:
+        self._settings = settings
+
+    @property
+    def milvus_timeout_s(self) -> float:
+        """Raises DependencyUnavailable where no time is left."""
+        return limit_s(DEPENDENCY, self._settings.milvus_timeout_s)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._settings, name)
 
 
 def open_writer(settings: MilvusSettings) -> RowWriter:

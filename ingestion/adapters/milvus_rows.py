@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import grpc
 import numpy as np
 
+from ingestion.deadline import limit_s
 from ingestion.errors import WorkerFault
 from ingestion.model import ROWS_PER_PAGE, PageVectors
 
@@ -59,7 +60,7 @@ class RowWriter:
 
         for request in upsert_requests(name, pages):
             request.db_name = self._database
-            status = self._send(request, timeout=timeout_s, metadata=self._metadata).status
+            status = self._send(request, timeout=limit_s("milvus", timeout_s), metadata=self._metadata).status
             if status.code or status.error_code:
                 raise MilvusException(status.code or status.error_code, status.reason, retriable=status.retriable)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import urllib3
 from minio import Minio
@@ -19,20 +19,22 @@ from urllib3.exceptions import HTTPError
 
 from ingestion.adapters.threads import Threads
 from ingestion.concurrency import side_by_side
+from ingestion.deadline import limit_s
 from ingestion.errors import DependencyUnavailable, IngestError, NotFound, WorkerFault
 from ingestion.ports.inventory import BlobEntry
+from ingestion.retrying import retrying
 from ingestion.settings import S3Settings
 
 T = TypeVar("T")
 
 DEPENDENCY = "s3"
 _CONNECT_TIMEOUT_S: Final = 3.0
-_READ_TIMEOUT_S: Final = 30.0
+_READ_TIMEOUT_S: Final = 20.0
+_CHUNK_BYTES: Final = 256 * 1024
 _LISTED: Final = 1000
 """Keys of one answer to a listing."""
 _UNKNOWN_TIME: Final = datetime.max.replace(tzinfo=UTC)
 """An object that nobody knows the age of is never old."""
-_RETRIES: Final = urllib3.Retry(total=2, backoff_factor=0.2, status_forcelist=(500, 502, 503, 504))
 
 _SERVER_ERROR: Final = 500
 _MISSING: Final = frozenset({"NoSuchKey", "NoSuchObject", "ResourceNotFound"})
@@ -70,20 +72,25 @@ def _status(error: S3Error) -> int:
     return getattr(error.response, "status", 0)
 
 
+class _Pool(urllib3.PoolManager):
+    """Tries each request once, and for as long as the caller's budget lets it."""
+
+    def urlopen(self, method: str, url: str, redirect: bool = True, **options: Any) -> Any:  # type: ignore[override]
+        connect_s, read_s = limit_s(DEPENDENCY, _CONNECT_TIMEOUT_S), limit_s(DEPENDENCY, _READ_TIMEOUT_S)
+        options |= {"timeout": urllib3.Timeout(connect=connect_s, read=read_s), "retries": False}
+        return super().urlopen(method, url, redirect, **options)
+
+
 class MinioBlobStore:
     """BlobStore. At most `s3_concurrency` requests run side by side, over connections that are kept."""
 
     def __init__(self, settings: S3Settings) -> None:
         self._settings = settings
         self._bucket = settings.s3_bucket
-        self._threads = Threads(settings.s3_concurrency, stage="objects")
+        self._threads = Threads(settings.s3_concurrency, stage="objects", dependency=DEPENDENCY)
 
     async def __aenter__(self) -> Self:
-        self._pool = urllib3.PoolManager(
-            maxsize=self._settings.s3_concurrency,
-            timeout=urllib3.Timeout(connect=_CONNECT_TIMEOUT_S, read=_READ_TIMEOUT_S),
-            retries=_RETRIES,
-        )
+        self._pool = _Pool(maxsize=self._settings.s3_concurrency)
         self._client = self._connect(self._settings.s3_endpoint)
         self._signer = self._connect(self._settings.s3_public_endpoint or self._settings.s3_endpoint)
         return self
@@ -145,11 +152,12 @@ class MinioBlobStore:
         return await self._threads.read(_translated(lambda: self._read(key)))
 
     async def get_many(self, keys: Sequence[str]) -> list[bytes]:
-        return await side_by_side(*(self.get(key) for key in keys))
+        # Each is tried again for itself, where its caller does not: one of hundreds must not fetch them all again.
+        return await side_by_side(*(retrying(self.get, key) for key in keys))
 
     async def fetch_file(self, key: str, path: Path) -> None:
         # As a write: a cancelled caller may remove the folder that the thread is still writing to.
-        await self._threads.write(_translated(lambda: self._client.fget_object(self._bucket, key, str(path))))
+        await self._threads.write(_translated(lambda: self._fetch(key, path)))
 
     async def list_keys(self, prefix: str) -> list[str]:
         return await self._threads.read(_translated(lambda: self._list(prefix)))
@@ -176,11 +184,27 @@ class MinioBlobStore:
         return url
 
     def _read(self, key: str) -> bytes:
+        return b"".join(self._chunks(key))
+
+    def _fetch(self, key: str, path: Path) -> None:
+        """There is no file at `path` before it is whole."""
+        part = path.with_name(f"{path.name}.part")
+        try:
+            with part.open("wb") as file:
+                for chunk in self._chunks(key):
+                    file.write(chunk)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def _chunks(self, key: str) -> Iterator[bytes]:
+        """The object as it comes. A server that sends a little now and then is given up once the budget is spent."""
         response = self._client.get_object(self._bucket, key)
         try:
             # urllib3 raises IncompleteRead where the body ends before its Content-Length.
-            body: bytes = response.read()
-            return body
+            while chunk := response.read1(_CHUNK_BYTES):
+                yield chunk
+                limit_s(DEPENDENCY, _READ_TIMEOUT_S)
         finally:
             response.close()
             response.release_conn()

@@ -34,6 +34,8 @@ from ingestion.errors import BadRequest, Conflict, WorkerFault
 from ingestion.model import Document, DocumentState, PageRecord, sources_of
 from ingestion.settings import MongoSettings
 
+# The driver repeats a read or a write once, as it does by default: a repeated write is the same write by its
+# transaction number, which one from further up would not be. Within a budget of time it ends with that.
 _SELECTION_TIMEOUT_MS: Final = 3_000
 _SOCKET_TIMEOUT_MS: Final = 20_000
 

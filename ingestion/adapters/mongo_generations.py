@@ -145,7 +145,10 @@ class MongoGenerations:
         wanted = {"collection": collection, "state": DocumentState.READY, "_id": {"$gt": after}}
         missing = {**wanted, "$expr": {"$not": [_is_in(generation)]}}
         found = await self._documents.find(missing).sort("_id", 1).limit(limit).to_list(None)
-        return [document_of(record) for record in found]
+        documents = [document_of(record) for record in found]
+        for document in documents:  # a generation without one of its documents must not be switched to
+            document.require_readable()
+        return documents
 
     @translated
     async def generation_totals(self, collection: str, generation: int) -> GenerationTotals:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from typing import Any, Final, ParamSpec, TypeVar
 
+import pymongo
 import structlog
 from bson.errors import BSONError
 from bson.int64 import Int64
 from pymongo.errors import BulkWriteError, ConnectionFailure, DocumentTooLarge, OperationFailure, PyMongoError
 
 from ingestion.adapters.mongo_reading import Reader, moment_of
+from ingestion.deadline import limit_s, remaining_s
 from ingestion.errors import BadRecord, BadRequest, DependencyUnavailable, IngestError, WorkerFault
 from ingestion.generations import FIRST
 from ingestion.model import MAX_PAGE_KEY, Document, DocumentState, Failure, PageRecord
@@ -69,13 +72,20 @@ def translated(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Corou
     @functools.wraps(method)
     async def call(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
-            return await method(*args, **kwargs)
+            with _in_time():
+                return await method(*args, **kwargs)
         except _CLIENT_ERRORS as error:
             raise translate(error) from error
         except _UNFORESEEN as error:
             raise WorkerFault(f"{DEPENDENCY}: {type(error).__name__}: {error}") from error
 
     return call
+
+
+def _in_time() -> AbstractContextManager[Any]:
+    """Requests, the driver's waiting for a server and its one retry of each included, end with the caller's budget."""
+    left_s = remaining_s()
+    return nullcontext() if left_s is None else pymongo.timeout(limit_s(DEPENDENCY, left_s))
 
 
 def record_of(document: Document) -> dict[str, Any]:

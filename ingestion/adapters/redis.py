@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -22,6 +23,8 @@ T = TypeVar("T")
 DEPENDENCY = "redis"
 TOTALS_KEY: Final = "metrics:ingestion"
 _TIMEOUT_S: Final = 1.0
+_REST_S: Final = 5.0
+"""For which a Redis that did not answer is not asked again: 200 files of an upload would wait for it 200 times."""
 
 
 def task_key(document_id: str) -> str:
@@ -54,6 +57,7 @@ class RedisProgress:
     def __init__(self, settings: RedisSettings) -> None:
         self._settings = settings
         self._down = False
+        self._rests_until_s = 0.0
 
     async def __aenter__(self) -> Self:
         self._client = open_client(self._settings, _TIMEOUT_S, decode_responses=True)
@@ -100,9 +104,13 @@ class RedisProgress:
             raise translate(error) from error
 
     async def _best_effort(self, request: Callable[[], Awaitable[T]], otherwise: T) -> T:
+        if time.monotonic() < self._rests_until_s:
+            return otherwise
         try:
             result = await request()
         except RedisError as error:
+            if isinstance(error, TimeoutError):
+                self._rests_until_s = time.monotonic() + _REST_S
             if not self._down:
                 log.warning("progress is not recorded", dependency=DEPENDENCY, cause=translate(error).message)
             self._down = True

@@ -4,34 +4,42 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import TypeVar
 
 from anyio import CapacityLimiter, to_thread
 
 from ingestion import metrics
+from ingestion.deadline import remaining_s
+from ingestion.errors import DependencyUnavailable
 
 T = TypeVar("T")
 
 
 class Threads:
-    """Runs functions of one client library in at most `limit` threads. Their CPU time is counted for `stage`."""
+    """Runs functions of one client library in at most `limit` threads. Their CPU time is counted for `stage`.
 
-    def __init__(self, limit: int, *, stage: str) -> None:
+    A caller whose budget of time is spent gets DependencyUnavailable, also where all threads are busy. The function
+    itself has to end by then (`limit_s`): a thread cannot be stopped.
+    """
+
+    def __init__(self, limit: int, *, stage: str, dependency: str = "") -> None:
+        self._dependency = dependency or stage
         self._limiter = CapacityLimiter(limit)
         self._cpu_s = metrics.STAGE_CPU.labels(stage)
 
     async def read(self, function: Callable[[], T]) -> T:
-        """Call `function`. When cancelled, leave at once and let the thread end by itself."""
-        return await to_thread.run_sync(self._counted, function, limiter=self._limiter, abandon_on_cancel=True)
+        """Call `function`. When cancelled, or out of time, leave at once and let the thread end by itself."""
+        async with self._in_time():
+            return await to_thread.run_sync(self._counted, function, limiter=self._limiter, abandon_on_cancel=True)
 
     async def write(self, function: Callable[[], T]) -> T:
         """Call `function`. When cancelled, wait until the thread has ended and only then leave.
 
         A write that went on after its caller had given up would arrive behind the caller's own clean-up.
         """
-        async with self._limiter:
+        async with self._thread():
             task = asyncio.create_task(to_thread.run_sync(self._counted, function, limiter=CapacityLimiter(1)))
             try:
                 return await asyncio.shield(task)
@@ -42,6 +50,27 @@ class Threads:
                 if not task.cancelled():
                     task.exception()  # looked at, so that it is not reported as forgotten
                 raise
+
+    @asynccontextmanager
+    async def _thread(self) -> AsyncIterator[None]:
+        async with self._in_time():
+            await self._limiter.acquire()
+        try:
+            yield
+        finally:
+            self._limiter.release()
+
+    @asynccontextmanager
+    async def _in_time(self) -> AsyncIterator[None]:
+        """Raise DependencyUnavailable once the caller's budget is spent."""
+        timer = asyncio.timeout(remaining_s())
+        try:
+            async with timer:
+                yield
+        except TimeoutError as error:
+            if not timer.expired():
+                raise
+            raise DependencyUnavailable(self._dependency, "it did not answer within the time for it") from error
 
     def _counted(self, function: Callable[[], T]) -> T:
         began_s = time.thread_time()

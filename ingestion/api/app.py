@@ -93,4 +93,5 @@ def _submitter(services: Services, sandbox: Sandbox) -> Submitter:
         sandbox=sandbox,
         max_pages=api.max_pages,
         inspect_timeout_s=api.inspect_timeout_s,
+        store_budget_s=api.store_budget_s,
     )

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query
 
 from ingestion.api.context import TheRemover, TheServices
 from ingestion.api.views import DocumentListView, DocumentView
+from ingestion.deadline import budget
 from ingestion.errors import CollectionArchived, NotFound
 from ingestion.model import check_collection
 
@@ -16,11 +17,12 @@ router = APIRouter(tags=["documents"])
 
 @router.get("/documents/{document_id}")
 async def get_document(document_id: str, services: TheServices) -> DocumentView:
-    document = await services.documents.get(document_id)
-    if document is None:
-        if await services.documents.archived_ids([document_id]):
-            raise CollectionArchived(f"document {document_id} is archived; restore its collection first")
-        raise NotFound(f"no document {document_id}")
+    with budget(services.settings.api.store_budget_s):
+        document = await services.documents.get(document_id)
+        if document is None:
+            if await services.documents.archived_ids([document_id]):
+                raise CollectionArchived(f"document {document_id} is archived; restore its collection first")
+            raise NotFound(f"no document {document_id}")
     return DocumentView.of(document)
 
 
@@ -32,9 +34,10 @@ async def list_documents(
     after: str | None = None,
 ) -> DocumentListView:
     """Documents in the order of their ids, of one collection or of all that are not archived."""
-    if collection is not None:
-        await services.documents.require_active(check_collection(collection))
-    found = await services.documents.list(collection, limit=limit + 1, after=after)
+    with budget(services.settings.api.store_budget_s):
+        if collection is not None:
+            await services.documents.require_active(check_collection(collection))
+        found = await services.documents.list(collection, limit=limit + 1, after=after)
     page = found[:limit]
     return DocumentListView(
         documents=[DocumentView.of(document) for document in page],

@@ -16,6 +16,7 @@ from ingestion.api.problems import problem, status_of
 from ingestion.api.spool import Limits, Refusal, receive
 from ingestion.api.views import AcceptedView, RefusedView, UploadView
 from ingestion.bootstrap import Services
+from ingestion.deadline import budget
 from ingestion.errors import BadRequest, PermanentError
 from ingestion.model import Document, check_collection
 from ingestion.submit import Submitter
@@ -69,9 +70,10 @@ async def _upload(
 
     Repeating it is safe: what was stored is then found.
     """
-    await services.documents.require_active(collection)
-    await usage.note(collection)
     api = services.settings.api
+    with budget(api.store_budget_s):
+        await services.documents.require_active(collection)
+        await usage.note(collection)
     limits = Limits(max_file_bytes=api.max_file_bytes, max_files=api.max_files_per_upload)
     parser = FileParser(request.headers.get("content-type", ""))
     accepted: list[Document] = []

@@ -22,8 +22,8 @@ from workers.embedding.serving.app import create_service
 from workers.embedding.serving.service import EmbeddingService
 
 _START_S: Final = 20.0
-_FLAKY_FAILURES: Final = 8
-"""Four times the page with its neighbour, and as often alone."""
+_FLAKY_FAILURES: Final = 2
+"""The page with its neighbour, and alone."""
 
 
 class CountingEmbedder(WordEmbedder):

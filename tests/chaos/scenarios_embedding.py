@@ -12,7 +12,7 @@ from tests.chaos.experiment import Experiment, experiment
 from tests.chaos.proxy import Tripwire
 
 _DRAINED_S: Final = 150.0
-_CODES: Final = {"hangs.pdf": {"embedding_failed"}, "drops.pdf": {"embedding_failed", "fails_alone"}}
+_CODES: Final = {"a-hangs.pdf": {"embedding_failed"}, "a-drops.pdf": {"embedding_failed", "fails_alone"}}
 
 
 async def poisoned_texts(
@@ -31,7 +31,7 @@ async def poisoned_texts(
     async with experiment("embedder poisoned", servers, folder, worker=patient) as run:
         rig = run.rig
         rig.proxies["embedder"].watch(Tripwire(f'"{DROPS} '.encode(), lambda port: _cut(run), before=True))
-        await rig.submit([*several(good // 2, pages=3), poisoned("hangs", HANGS, 4), poisoned("drops", DROPS, 4)])
+        await rig.submit([*several(good // 2, pages=3), poisoned("a-hangs", HANGS, 4), poisoned("a-drops", DROPS, 4)])
         await rig.submit(several(good - good // 2, pages=3, prefix="later"))
         await rig.fleet.start(workers)
         await rig.all_settled(_DRAINED_S)

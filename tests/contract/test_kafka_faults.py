@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 
 import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
 from ingestion.adapters import kafka as adapter
 from ingestion.adapters.kafka import KafkaJobQueue
 from ingestion.adapters.kafka_consumer import JobConsumer
 from ingestion.adapters.kafka_topics import ensure_topics
 from ingestion.errors import DependencyUnavailable, WorkerFault
-from ingestion.messages import Partition
+from ingestion.messages import HEADER_UNREADABLE, Partition, Record
 from ingestion.model import IngestJob
 from ingestion.settings import KafkaSettings, Settings
 from tests.chaos.proxy import SILENT, Proxies, Proxy
@@ -37,11 +39,11 @@ async def behind_proxy(settings: Settings, proxy: Proxy) -> KafkaSettings:
 async def test_a_broker_that_says_nothing_holds_up_neither_an_upload_nor_the_end(
     behind_proxy: KafkaSettings, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adapter, "_SEND_TIMEOUT_S", 0.5)
     monkeypatch.setattr(adapter, "_STOP_TIMEOUT_S", 0.5)
     with ExitStack() as faults:
         async with asyncio.timeout(DEADLINE_S), KafkaJobQueue(behind_proxy) as queue:
-            await queue.publish(JOB)
+            await queue.publish(JOB)  # a connection that is made may take its time
+            monkeypatch.setattr(adapter, "_SEND_TIMEOUT_S", 0.5)
             faults.enter_context(proxy.broken(SILENT))
             with pytest.raises(DependencyUnavailable, match="kafka"):
                 await queue.publish(JOB)
@@ -74,3 +76,63 @@ async def test_a_worker_whose_client_has_given_up_the_group_is_told(
                         await consumer.poll(1, 50)
     finally:
         await consumer.stop()
+
+
+class NotText:
+    """The name of a header that is no UTF-8, as other clients can write it."""
+
+    def encode(self, encoding: str) -> bytes:
+        return b"\xff\xfe"
+
+
+async def publish_unreadable(kafka: KafkaSettings, partition: int, before: int) -> None:
+    """`before` whole jobs and one record that cannot be read, in one batch."""
+    producer = AIOKafkaProducer(bootstrap_servers=kafka.kafka_bootstrap)
+    await producer.start()
+    try:
+        batch = producer.create_batch()
+        batch._builder = _DefaultRecordBatchBuilderPy(2, 0, 0, -1, -1, 0, 1 << 20)
+        for number in range(before):
+            batch.append(timestamp=None, key=b"k", value=f"whole {number}".encode())
+        batch.append(timestamp=None, key=b"k", value=b"v", headers=[(NotText(), b"x")])
+        batch.append(timestamp=None, key=b"k", value=b"in its shadow")
+        await (await producer.send_batch(batch, kafka.kafka_jobs_topic, partition=partition))
+    finally:
+        await producer.stop()
+
+
+async def test_a_record_that_the_client_cannot_read_is_one_record_and_none_of_the_others_is_lost(
+    settings: Settings,
+) -> None:
+    kafka = settings.kafka.model_copy(update={"kafka_partitions": 3})
+    await ensure_topics(kafka)
+    await publish_unreadable(kafka, 1, before=3)
+    await publish_unreadable(kafka, 2, before=0)
+    async with KafkaJobQueue(kafka) as queue:
+        for number in range(20):
+            await queue.publish(IngestJob(f"d{number}", "c", "f.pdf"))
+
+    async def ignore(partitions: set[Partition]) -> None:
+        pass
+
+    consumer, found = JobConsumer(kafka, "one"), list[Record]()
+    await consumer.start(ignore, ignore)
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            while len(found) < 20 + 3 + 2 + 2:
+                found += await consumer.poll(100, 50)
+        found += await consumer.poll(100, 500)
+    finally:
+        await consumer.stop()
+    places = [(record.partition, record.offset) for record in found]
+    assert len(places) == len(set(places)) == 27, "each once"
+    for partition in range(3):
+        offsets = [offset for (_, number), offset in places if number == partition]
+        assert offsets == sorted(offsets), "in order"
+    unreadable = [record for record in found if dict(record.headers).get(HEADER_UNREADABLE)]
+    assert [(record.partition[1], record.offset, record.value) for record in sorted(unreadable, key=repr)] == [
+        (1, 3, None),
+        (1, 4, None),
+        (2, 0, None),
+        (2, 1, None),
+    ]

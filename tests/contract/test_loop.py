@@ -12,14 +12,20 @@ import pytest
 
 from ingestion.adapters.kafka import KafkaJobQueue
 from ingestion.adapters.kafka_consumer import JobConsumer
-from ingestion.adapters.kafka_topics import ensure_topics
+from ingestion.adapters.kafka_topics import KafkaDeadLetters, ensure_topics
+from ingestion.adapters.mongo import MongoDocumentStore
+from ingestion.adapters.redis import RedisProgress
 from ingestion.errors import DependencyUnavailable, LeaseHeld, WorkerFault
+from ingestion.letters import DeadLetter
 from ingestion.messages import Record, decode_job, encode_job
 from ingestion.model import IngestJob
 from ingestion.settings import KafkaSettings, Settings
 from workers.breaker import Breakers
+from workers.failure import FailureRun
 from workers.loop import JobLoop
 from workers.places import Places
+from workers.records import Records
+from workers.verdict import Verdicts
 
 DEADLINE_S = 40.0
 LONG = 100
@@ -365,3 +371,26 @@ async def test_a_worker_that_is_out_of_the_group_finishes_what_it_has_begun_and_
         async with asyncio.timeout(DEADLINE_S):
             await task
     assert jobs.finished["begun"] == 1
+
+
+async def test_a_job_that_raises_what_nobody_foresaw_is_a_dead_letter_and_the_worker_goes_on(
+    kafka: KafkaSettings, settings: Settings, document_store: MongoDocumentStore
+) -> None:
+    soon = kafka.model_copy(update={"retry_delays_s": (1,)})
+    await ensure_topics(soon)
+    jobs = Jobs()
+    jobs.errors["poison"] = [KeyError("state")] * 10
+    async with KafkaJobQueue(soon) as queue, RedisProgress(settings.redis) as progress:
+        await publish(queue, "poison", "a", "b")
+        verdicts = Verdicts(document_store, queue, progress, FailureRun(10, lambda cause: None), "group", 3, (1,))
+        records = Records(jobs.run, document_store, queue, verdicts)
+        letters: list[DeadLetter] = []
+        async with working(soon, records.run) as loop:
+            await until(lambda: jobs.started["poison"] == 3 and loop.is_idle)
+            await publish(queue, "c")
+            await until(lambda: len(jobs.finished) == 3)
+        letters += [letter async for letter in KafkaDeadLetters(soon).read()]
+    assert jobs.started["poison"] == 3
+    [letter] = letters
+    assert (letter.delivery_count, letter.failure.code) == (3, "internal")
+    assert "KeyError" in letter.stacktrace

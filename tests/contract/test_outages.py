@@ -37,7 +37,7 @@ class FragileEmbedder(ScriptedEmbedder):
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is tried again within an attempt."""
-    monkeypatch.setattr("workers.store._RETRY_ATTEMPTS", 1)
+    monkeypatch.setattr("ingestion.retrying.ATTEMPTS", 1)
 
 
 async def meets_outage(worker: Pipeline, document: Document) -> None:

@@ -66,7 +66,7 @@ async def test_a_job_that_comes_again_changes_nothing(services: Services, tmp_pa
 async def test_after_an_outage_work_goes_on_behind_the_checkpoint_and_no_attempt_is_counted(
     services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.store._RETRY_ATTEMPTS", 1)
+    monkeypatch.setattr("ingestion.retrying.ATTEMPTS", 1)
     embedder = ScriptedEmbedder()
     embedder.fail_once_at = 8
     document = await submitted(services, tmp_path / "ten.pdf", pages=10)
@@ -185,7 +185,7 @@ async def test_a_delete_in_the_middle_leaves_nothing_in_any_store(services: Serv
 async def test_a_delete_leaves_nothing_where_an_outage_ends_the_attempt(
     services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent: bool
 ) -> None:
-    monkeypatch.setattr("workers.store._RETRY_ATTEMPTS", 1)
+    monkeypatch.setattr("ingestion.retrying.ATTEMPTS", 1)
     embedder = ScriptedEmbedder()
     embedder.hold_at = 2
     outage = DependencyUnavailable("mongodb", "down")

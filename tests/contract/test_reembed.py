@@ -187,7 +187,7 @@ async def test_work_goes_on_after_the_last_checkpoint(shelf: Library) -> None:
 async def test_while_the_new_embedder_fails_the_old_one_serves(
     shelf: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.store._RETRY_ATTEMPTS", 1)
+    monkeypatch.setattr("ingestion.retrying.ATTEMPTS", 1)
     await shelf.put("a", 5)
 
     async def fail() -> None:
@@ -206,7 +206,7 @@ async def test_while_the_new_embedder_fails_the_old_one_serves(
 async def test_an_abort_leaves_the_old_as_it_was_and_its_number_is_never_used_again(
     shelf: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.store._RETRY_ATTEMPTS", 1)
+    monkeypatch.setattr("ingestion.retrying.ATTEMPTS", 1)
     document = await shelf.put("a", 7)
     before = await shelf.answer()
 

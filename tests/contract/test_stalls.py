@@ -20,7 +20,7 @@ from tests.pipelines import (
     read,
     submitted,
 )
-from tests.waiting import eventually
+from tests.waiting import wait_for
 from workers.pipeline import Pipeline
 from workers.stall import Stalls
 
@@ -73,7 +73,7 @@ async def test_a_neighbour_is_not_held_up_by_one_that_hangs(
     worker = impatient(services, embedder, background)
     async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as group:
         group.create_task(worker.run(job(hanging)))
-        await eventually(embedder.holding.is_set)
+        await wait_for(embedder.holding.is_set)
         await worker.run(job(neighbour))
     assert (await read(services, neighbour)).state is S.READY
     assert (await read(services, hanging)).state is S.QUEUED

@@ -142,7 +142,7 @@ async def test_a_letter_that_a_crash_kept_back_is_written_when_the_job_comes_aga
 async def test_an_attempt_that_an_outage_of_the_database_ended_is_not_counted(
     services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.store._RETRY_ATTEMPTS", 1)
+    monkeypatch.setattr("ingestion.retrying.ATTEMPTS", 1)
     document = await submitted(services, tmp_path / "a.pdf", pages=1)
     embedder = ScriptedEmbedder()
     embedder.fail_once_at = 1

@@ -13,15 +13,19 @@ import pytest
 
 from ingestion.adapters.kafka import KafkaJobQueue
 from ingestion.adapters.kafka_consumer import JobConsumer
+from ingestion.adapters.minio import MinioBlobStore
 from ingestion.bootstrap import Services, open_services
+from ingestion.deadline import budget
 from ingestion.errors import BadRequest, Conflict, CorruptPdf, DependencyUnavailable, TooManyPages
 from ingestion.messages import decode_job
-from ingestion.model import Document, DocumentState, Failure, document_id, document_prefix, source_key
+from ingestion.model import Document, DocumentState, Failure, IngestJob, document_id, document_prefix, source_key
 from ingestion.ports import DocumentStore
 from ingestion.prepare import prepare
+from ingestion.rest import Rest
 from ingestion.sandbox import Sandbox
 from ingestion.settings import Settings
 from ingestion.submit import Submitter, Upload
+from tests.silent import fake_server, says_nothing
 from tests.uploads import make_upload
 
 COLLECTION = "manuals"
@@ -42,7 +46,9 @@ async def services_without_broker(settings: Settings, services: Services) -> Asy
         yield replace(services, queue=queue)
 
 
-def submitter(services: Services, documents: DocumentStore | None = None) -> Submitter:
+def submitter(
+    services: Services, documents: DocumentStore | None = None, *, store_budget_s: float = 15.0
+) -> Submitter:
     return Submitter(
         documents=documents or services.documents,
         blobs=services.blobs,
@@ -51,6 +57,7 @@ def submitter(services: Services, documents: DocumentStore | None = None) -> Sub
         sandbox=Sandbox(processes=1, memory_bytes=1024**3),
         max_pages=5,
         inspect_timeout_s=30,
+        store_budget_s=store_budget_s,
     )
 
 
@@ -206,3 +213,52 @@ async def test_a_source_whose_record_is_in_doubt_is_left_to_the_audit(
         await submitter(services, Interrupted(services.documents, after=recorded)).submit(COLLECTION, uploaded())
     assert len(await services.blobs.list_keys("documents/")) == 1
     assert len(await services.documents.list(COLLECTION)) == recorded
+
+
+class SilentBroker:
+    """Keeps whoever publishes waiting for five seconds of its own clock, and counts them."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.asked = 0
+        self.is_up = False
+
+    async def publish(self, job: Any) -> None:
+        self.asked += 1
+        if not self.is_up:
+            self.now_s += 5.0
+            raise DependencyUnavailable("kafka", "silent")
+
+
+async def test_a_silent_broker_holds_up_one_file_of_an_upload_and_not_each(
+    services: Services, uploaded: Uploaded
+) -> None:
+    broker = SilentBroker()
+    submit = submitter(replace(services, queue=broker))  # type: ignore[arg-type]
+    submit._broker = Rest(lambda: broker.now_s)
+    content = make_upload(1)
+    for number in range(20):
+        document = await submit.submit(COLLECTION, uploaded(content, f"{number}.pdf"))
+        assert document.outbox == "pending", "the janitor publishes it"
+    assert broker.asked == 1
+    broker.is_up, broker.now_s = True, 60.0
+    for number in range(20):
+        assert (await submit.submit(COLLECTION, uploaded(content, f"{number}.pdf"))).outbox == "sent"
+
+
+async def test_a_silent_object_store_ends_an_upload_with_its_budget(services: Services, uploaded: Uploaded) -> None:
+    with fake_server(says_nothing) as server:
+        nowhere = services.settings.s3.model_copy(update={"s3_endpoint": server.address})
+        async with MinioBlobStore(nowhere) as blobs, asyncio.timeout(DEADLINE_S):
+            with pytest.raises(DependencyUnavailable, match="s3"):
+                await submitter(replace(services, blobs=blobs), store_budget_s=0.5).submit(COLLECTION, uploaded())
+        assert server.requests == 1
+    assert await services.documents.list(COLLECTION) == []
+
+
+async def test_a_silent_broker_ends_a_publication_with_the_callers_budget(services: Services) -> None:
+    with fake_server(says_nothing) as server:
+        nowhere = services.settings.kafka.model_copy(update={"kafka_bootstrap": server.address})
+        async with KafkaJobQueue(nowhere) as queue, asyncio.timeout(DEADLINE_S):
+            with budget(0.5), pytest.raises(DependencyUnavailable, match="kafka"):
+                await queue.publish(IngestJob("d", "c", "f.pdf"))

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from ingestion import metrics
 from ingestion.supervision import Background
-from tests.waiting import eventually
+from tests.waiting import wait_for
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ async def test_what_ends_before_its_time_is_logged_counted_and_begun_again(
     work, before = Work(ending), restarts("work")
     with capture_logs() as logs:
         background.for_ever("work", work)
-        await eventually(lambda: work.runs == 3)
+        await wait_for(lambda: work.runs == 3)
     assert [(line["event"], line["task"]) for line in logs] == [(said, "work")] * 2
     assert restarts("work") == before + 2
     if ending is not fail:
@@ -82,7 +82,7 @@ async def test_what_is_done_is_not_begun_again_and_what_fails_is(background: Bac
         await work()
 
     background.until_done("work", until_done)
-    await eventually(ended.is_set)
+    await wait_for(ended.is_set)
     await asyncio.sleep(0.02)
     assert work.runs == 2
 
@@ -91,6 +91,6 @@ async def test_stop_ends_all_of_them() -> None:
     tasks, work = Background(), Work(fail, times=0)
     tasks.for_ever("one", work)
     tasks.for_ever("two", work)
-    await eventually(lambda: work.runs == 2)
+    await wait_for(lambda: work.runs == 2)
     async with asyncio.timeout(10):
         await tasks.stop()

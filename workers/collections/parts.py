@@ -24,6 +24,7 @@ from ingestion.errors import WorkerFault
 from ingestion.model import ROWS_PER_PAGE, Vectors
 from ingestion.ports import BlobStore
 from ingestion.ports.collections import PackedDocument, PackedPage
+from ingestion.retrying import retrying
 from workers.collections.manifest import Part, PartKind
 
 _CONTENT_TYPE: Final = "application/vnd.apache.parquet"
@@ -58,7 +59,7 @@ class PartWriter:
         path, name = self._path, self._name
         await asyncio.to_thread(self._file.close)
         sha256, size_bytes = await asyncio.to_thread(fingerprint_of, path)
-        await self._blobs.put_file(self._prefix + name, path, _CONTENT_TYPE)
+        await retrying(self._blobs.put_file, self._prefix + name, path, _CONTENT_TYPE)
         self.parts.append(Part(name=name, kind=self._kind, count=self._count, size_bytes=size_bytes, sha256=sha256))
         path.unlink()
         self._file, self._count = None, 0
@@ -90,7 +91,7 @@ def fingerprint_of(path: Path) -> tuple[str, int]:
 async def fetch_part(blobs: BlobStore, key: str, part: Part, folder: Path) -> Path:
     """The part as a file in `folder`. Raises NotFound, WorkerFault where it is not what was written."""
     path = folder / part.name
-    await blobs.fetch_file(key, path)
+    await retrying(blobs.fetch_file, key, path)
     if await asyncio.to_thread(fingerprint_of, path) != (part.sha256, part.size_bytes):
         raise WorkerFault(f"{key} is not what was written", stage="archive")
     return path

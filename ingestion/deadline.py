@@ -1,0 +1,52 @@
+"""One budget of time for everything that is done on behalf of one caller.
+
+A caller says how long the servers may take together; the adapters give each request what is left of that, at most
+their own limit. So retries, and requests one after another, never add up to more than the caller is ready to wait. The
+budget travels with the task, and into the threads that it starts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Final
+
+from ingestion.errors import DependencyUnavailable
+
+LEAST_S: Final = 0.05
+"""Less than this is no time to ask a server anything."""
+
+_ends_at: ContextVar[float | None] = ContextVar("ends_at", default=None)
+
+
+@contextmanager
+def budget(seconds: float) -> Iterator[None]:
+    """What is asked of servers inside the block may take `seconds` together, less where less is left already."""
+    outer = _ends_at.get()
+    own = time.monotonic() + seconds
+    token = _ends_at.set(own if outer is None else min(own, outer))
+    try:
+        yield
+    finally:
+        _ends_at.reset(token)
+
+
+def remaining_s() -> float | None:
+    """What is left of the budget, 0 where it is spent; None outside of any."""
+    ends_at = _ends_at.get()
+    return None if ends_at is None else max(0.0, ends_at - time.monotonic())
+
+
+def limit_s(dependency: str, most_s: float) -> float:
+    """How long one request to `dependency` may take: `most_s`, or what is left of the budget.
+
+    Raises DependencyUnavailable where nothing is left.
+    """
+    left_s = remaining_s()
+    if left_s is None:
+        return most_s
+    if left_s < LEAST_S:
+        raise DependencyUnavailable(dependency, "no time is left to ask it")
+    return min(most_s, left_s)
