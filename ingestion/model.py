@@ -12,7 +12,7 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ingestion.errors import BadRecord, BadRequest, NewerRecord
+from ingestion.errors import BadRecord, BadRequest, NewerRecord, not_text
 from ingestion.openenum import OpenStrEnum
 
 ROWS_PER_PAGE: Final = 2048
@@ -306,6 +306,19 @@ def check_collection(name: str) -> str:
             "beginning with a letter or digit"
         )
     return name
+
+
+def check_text(text: str, name: str) -> str:
+    """Return `text`, or raise BadRequest where it is no text: half a surrogate pair, which no encoding can hold.
+
+    JSON can spell one as an escape, and Python makes one of each byte of a command line that is not UTF-8. `name` is
+    what the message calls `text`.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise BadRequest(f"{name}: {not_text(error)}") from error
+    return text
 
 
 def clean_filename(name: str) -> str:

@@ -19,8 +19,8 @@ from ingestion.sandbox.process import Program
 _PDFINFO: Final = "pdfinfo"
 _PDFTOPPM: Final = "pdftoppm"
 _VERSION: Final = ["-v"]
-_DPI: Final = re.compile(r"\d{1,6}(\.\d{1,20})?(e-\d{1,3})?")
-_PAGE: Final = re.compile(r"\d{1,9}")
+_DPI: Final = re.compile(r"[0-9]{1,6}(\.[0-9]{1,20})?(e-[0-9]{1,3})?")
+_PAGE: Final = re.compile(r"[0-9]{1,9}")
 
 
 class PageRefused(Exception):

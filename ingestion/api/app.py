@@ -13,8 +13,9 @@ from fastapi import APIRouter, Depends, FastAPI
 from starlette.responses import HTMLResponse
 
 from ingestion.api import documents, events, health, problems, search, upload
-from ingestion.api.auth import require_key
+from ingestion.api.auth import KeyFirst, require_key
 from ingestion.api.entities import Entities
+from ingestion.api.refusing import RefuseWhileFull
 from ingestion.api.stopping import AnswerWhenStopped
 from ingestion.api.views import API_PREFIX
 from ingestion.bootstrap import Services
@@ -28,14 +29,14 @@ from ingestion.usage import Usage
 
 log = structlog.get_logger(__name__)
 
-_INSPECT_MEMORY_BYTES: Final = 1024**3
-"""Address space of a child that opens an uploaded PDF."""
+INSPECT_MEMORY_BYTES: Final = 512 * 1024**2
+"""Address space of a child that opens an uploaded PDF: two million objects take 136 MiB."""
 
 
 def create_app(services: Services, searcher: Searcher) -> FastAPI:
     """The API over `services`. Raises ValueError where no API key is set. Connects to nothing."""
     # The pages that FastAPI makes of the schema load their scripts from elsewhere.
-    sandbox = Sandbox(processes=services.settings.api.inspect_processes, memory_bytes=_INSPECT_MEMORY_BYTES)
+    sandbox = Sandbox(processes=services.settings.api.inspect_processes + 1, memory_bytes=INSPECT_MEMORY_BYTES)
     app = FastAPI(
         title="Pagemill",
         summary="PDFs in, the right page out",
@@ -53,8 +54,12 @@ def create_app(services: Services, searcher: Searcher) -> FastAPI:
     app.state.readiness = health.Readiness(services)
     app.state.entities = Entities(services.documents, services.vectors)
     problems.install(app)
+    key = services.settings.api.api_key
+    api = APIRouter(prefix=API_PREFIX, dependencies=[Depends(require_key(key))])
+    # The last one added is the first to see a request.
+    app.add_middleware(RefuseWhileFull, check_room=searcher.check_room)
+    app.add_middleware(KeyFirst, prefix=API_PREFIX, key=key)
     app.add_middleware(AnswerWhenStopped)
-    api = APIRouter(prefix=API_PREFIX, dependencies=[Depends(require_key(services.settings.api.api_key))])
     for routes in (upload, documents, events, search):
         api.include_router(routes.router)
     app.include_router(api)
@@ -94,4 +99,5 @@ def _submitter(services: Services, sandbox: Sandbox) -> Submitter:
         max_pages=api.max_pages,
         inspect_timeout_s=api.inspect_timeout_s,
         store_budget_s=api.store_budget_s,
+        inspect_processes=api.inspect_processes,
     )

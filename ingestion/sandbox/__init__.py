@@ -14,7 +14,6 @@ far above them ends what gets none.
 from __future__ import annotations
 
 import asyncio
-import os
 import weakref
 from collections.abc import Callable, Mapping
 from math import ceil
@@ -26,11 +25,11 @@ from anyio import CapacityLimiter
 
 from ingestion.errors import ChildStalled, WorkerFault
 from ingestion.sandbox.client import Launcher
-from ingestion.sandbox.confine import Limits, Protections
+from ingestion.sandbox.confine import Protections
 from ingestion.sandbox.failures import ChildCrashed, ChildFailed, ChildOutOfMemory, ChildTimeout, clean, error_of
 from ingestion.sandbox.functions import main_file, name_of
 from ingestion.sandbox.plain import NotPlain, argument_kinds, decode, encode, signature
-from ingestion.sandbox.process import Budget, Child, Program
+from ingestion.sandbox.process import Budget, Child, Program, Subject
 
 __all__ = [
     "ChildCrashed", "ChildFailed", "ChildOutOfMemory", "ChildStalled", "ChildTimeout", "Program", "Protections",
@@ -91,13 +90,13 @@ class Sandbox:
         busy; ChildCrashed; NotPlain for arguments; WorkerFault where no child can be started.
         """
         budget = Budget(timeout_s, wall_s or WALL_FACTOR * timeout_s, answer_bytes, programs or {})
-        path = os.path.realpath(file) if file is not None else ""  # noqa: ASYNC240, PTH - short, and for the kernel
+        subject = Subject.at(file)
         blobs: list[bytes] = []
         request = _request(function, args, blobs)
         async with self._limiter:
             self._busy += 1
             try:
-                child = await self._child(function, path, timeout_s)
+                child = await self._child(function, subject, timeout_s)
                 is_sound = False
                 try:
                     message, answer = await child.call(request, blobs, budget, function.__name__)
@@ -146,23 +145,24 @@ class Sandbox:
         self._close = weakref.finalize(self, self._launcher.close)
         return self._launcher
 
-    async def _child(self, function: Callable[..., Any], file: str, cpu_s: float) -> Child:
+    async def _child(self, function: Callable[..., Any], subject: Subject, cpu_s: float) -> Child:
         """Raises WorkerFault."""
         try:
             async with asyncio.timeout(_START_TIMEOUT_S):
                 launcher = self._launcher_here()
-                if (kept := await self._take_idle(file, cpu_s)) is not None:
+                if (kept := await self._take_idle(subject, cpu_s)) is not None:
                     return kept
                 while self._idle and len(self._idle) + self._busy > self._processes:
                     await self._idle.pop(0).end()
                 module, _ = name_of(function)
                 self._tell(await launcher.prepare(module, main_file(module)))
-                return await Child.start(launcher, Limits(self._memory_bytes, _CALLS_OF_A_CHILD * ceil(cpu_s), file))
+                life_s = _CALLS_OF_A_CHILD * ceil(cpu_s)
+                return await Child.start(launcher, subject, memory_bytes=self._memory_bytes, cpu_s=life_s)
         except TimeoutError as error:
             raise WorkerFault(f"no child process could be started within {_START_TIMEOUT_S:g} s") from error
 
-    async def _take_idle(self, file: str, cpu_s: float) -> Child | None:
-        for child in [one for one in reversed(self._idle) if one.limits.file == file]:
+    async def _take_idle(self, subject: Subject, cpu_s: float) -> Child | None:
+        for child in [one for one in reversed(self._idle) if one.subject == subject]:
             self._idle.remove(child)
             if child.is_silent() and await child.cpu_s() + cpu_s <= child.limits.cpu_s:
                 return child

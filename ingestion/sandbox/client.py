@@ -24,7 +24,8 @@ _ENVIRONMENT: Final = {
     "OMP_NUM_THREADS": "1",
     "PYTHONDONTWRITEBYTECODE": "1",
 }
-"""All that a launcher and its children see of the environment."""
+_PASSED_ON: Final = ("LD_LIBRARY_PATH", "FONTCONFIG_FILE", "FONTCONFIG_PATH")
+"""All that a launcher and its children see of the environment: these, and where libraries and fonts are."""
 
 _PROGRAM: Final = (
     "import sys; sys.path[:] = sys.argv[2:]; from ingestion.sandbox.launcher import main; main(int(sys.argv[1]))"
@@ -78,14 +79,16 @@ class Launcher:
         self._turn = asyncio.Lock()
         self._prepared: dict[tuple[str, str], Protections] = {}
         self._opened: set[Any] = {self._control}
+        self._exchanges: set[asyncio.Task[dict[str, Any]]] = set()
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", _PROGRAM, str(theirs.fileno()), *_import_path()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                env=_ENVIRONMENT,
+                env=_ENVIRONMENT | {name: os.environ[name] for name in _PASSED_ON if name in os.environ},
                 cwd="/",
                 pass_fds=[theirs.fileno()],
+                start_new_session=True,  # Ctrl-C is for the parent, which may have documents to finish
             )
 
     def close(self) -> None:
@@ -116,12 +119,11 @@ class Launcher:
 
     async def start_child(self, limits: Limits, calls: int, stderr: int) -> int:
         """The process id. Raises WorkerFault."""
-        answer = await self._ask({"do": "child", "limits": asdict(limits)}, [calls, stderr])
-        return int(answer["pid"])
+        return await self._start({"do": "child", "limits": asdict(limits)}, [calls, stderr])
 
     async def start_program(self, path: str, arguments: list[str], limits: Limits, stdout: int, stderr: int) -> int:
         request = {"do": "program", "path": path, "arguments": arguments, "limits": asdict(limits)}
-        return int((await self._ask(request, [stdout, stderr]))["pid"])
+        return await self._start(request, [stdout, stderr])
 
     async def usage(self, pid: int) -> float:
         """CPU seconds so far."""
@@ -132,25 +134,47 @@ class Launcher:
         answer = await self._ask({"do": "end", "pid": pid})
         return float(answer["cpu_s"]), answer["status"]
 
+    async def drop(self, pid: int) -> None:
+        """Kill the process, and do not wait for its end."""
+        await self._ask({"do": "drop", "pid": pid})
+
     async def _ask(self, request: dict[str, Any], descriptors: Sequence[int] = ()) -> dict[str, Any]:
         """A request that has begun is always finished, or the next one would get its answer."""
+        return await asyncio.shield(self._begin(request, descriptors))
+
+    async def _start(self, request: dict[str, Any], descriptors: Sequence[int]) -> int:
+        """The id of the process that was started. Where the caller is cancelled, the process is ended."""
+        started = self._begin(request, descriptors)
+        try:
+            return int((await asyncio.shield(started))["pid"])
+        except asyncio.CancelledError:
+            started.add_done_callback(self._drop_started)
+            raise
+
+    def _drop_started(self, started: asyncio.Task[dict[str, Any]]) -> None:
+        if not started.cancelled() and started.exception() is None:
+            self._begin({"do": "drop", "pid": started.result()["pid"]}, ())
+
+    def _begin(self, request: dict[str, Any], descriptors: Sequence[int]) -> asyncio.Task[dict[str, Any]]:
         copies = [os.dup(descriptor) for descriptor in descriptors]
-        answer = await asyncio.shield(asyncio.ensure_future(self._exchange(request, copies)))
-        if "error" in answer:
-            raise WorkerFault(f"no child process could be started: {answer['error']}")
-        return answer
+        exchange = asyncio.create_task(self._exchange(request, copies))
+        self._exchanges.add(exchange)
+        exchange.add_done_callback(self._exchanges.discard)
+        return exchange
 
     async def _exchange(self, request: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
         try:
             async with self._turn:
                 await send(self._control, request, fds=descriptors)
                 answer, _ = await receive(self._control, max_body_bytes=0)
-                return answer
         except (EOFError, OSError, BadFrame) as error:
             raise LauncherGone(f"the process that starts children died: {error!r}") from error
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
+        if "error" in answer:
+            raise WorkerFault(f"no child process could be started: {answer['error']}")
+        return answer
 
 
 def _import_path() -> list[str]:

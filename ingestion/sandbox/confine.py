@@ -28,9 +28,10 @@ _OOM_SCORE: Final = "1000"
 _SYSTEM_FILES: Final = (
     "/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache", "/etc/ld.so.conf.d",
     "/usr/share/fonts", "/usr/local/share/fonts", "/usr/share/X11/fonts", "/usr/share/fontconfig", "/etc/fonts",
-    "/var/cache/fontconfig", "/usr/share/poppler", "/usr/share/ghostscript", "/dev/null", "/dev/urandom",
+    "/var/cache/fontconfig", "/usr/share/poppler", "/usr/share/ghostscript", "/nix/store", "/gnu/store",
+    "/dev/null", "/dev/urandom",
 )  # fmt: skip
-"""Libraries and fonts: the same on every machine with these packages."""
+"""Libraries and fonts: the same on every machine with the same packages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +70,25 @@ def isolate() -> Protections:
     return Protections(in_namespaces, landlock.version(), seccomp.is_available())
 
 
-def confine(limits: Limits, protections: Protections, parent: int, *, program: str | None) -> None:
-    """Confine this process, a child of `parent` with one thread. `program` is the one file it may execute, if any.
+def ruleset(limits: Limits, protections: Protections, *, program: str | None) -> int | None:
+    """In the launcher: what a child will confine itself by, an open descriptor. None without Landlock. Raises OSError.
+
+    `program` is the one file that it may execute, if any.
+    """
+    if not protections.landlock:
+        return None
+    own = [place for path in (limits.file,) if path and (place := landlock.place(path)) is not None]
+    try:
+        return landlock.ruleset(protections.landlock, [*_common_places(), *_executable_places(program), *own])
+    finally:
+        for place in own:
+            os.close(place.descriptor)
+
+
+def confine(
+    limits: Limits, protections: Protections, parent: int, *, ruleset: int | None, may_execute: bool = False
+) -> None:
+    """Confine this process, a child of `parent` with one thread, by limits and by what `ruleset` has returned.
 
     Raises OSError, after which the process must end.
     """
@@ -81,13 +99,11 @@ def confine(limits: Limits, protections: Protections, parent: int, *, program: s
         with suppress(OSError):
             _write_oom_score()
     _limit(limits)
-    if sys.platform != "linux":
-        return
-    if protections.landlock:
-        readable = [*_SYSTEM_FILES, *_python_files(), *([limits.file] if limits.file else [])]
-        landlock.apply(protections.landlock, readable=readable, executable=_executables(program))
+    if ruleset is not None:
+        landlock.restrict(ruleset)
+        os.close(ruleset)
     if protections.seccomp:
-        seccomp.apply(os.getpid(), may_execute=program is not None)
+        seccomp.apply(os.getpid(), may_execute=may_execute)
 
 
 def _limit(limits: Limits) -> None:
@@ -114,20 +130,28 @@ def _limit(limits: Limits) -> None:
 
 
 @lru_cache(maxsize=1)
-def _python_files() -> tuple[str, ...]:
-    """The standard library and installed packages: a function may import when it runs."""
+def _common_places() -> tuple[landlock.Place, ...]:
+    """Libraries, fonts, and installed Python packages: a function may import when it runs. Open until the end."""
     paths = sysconfig.get_paths()
-    found = {paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    return tuple(sorted(found | {path for path in sys.path if path.endswith(("site-packages", "dist-packages"))}))
+    python = {paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    packages = {path for path in sys.path if path.endswith(("site-packages", "dist-packages"))}
+    libraries = {path for path in os.environ.get("LD_LIBRARY_PATH", "").split(":") if path}
+    found = (landlock.place(path) for path in (*_SYSTEM_FILES, *sorted(python | packages | libraries)))
+    return tuple(place for place in found if place is not None)
 
 
 @lru_cache(maxsize=4)
-def _executables(program: str | None) -> tuple[str, ...]:
-    """The program and what loads it: the kernel asks for the right to execute both."""
+def _executable_places(program: str | None) -> tuple[landlock.Place, ...]:
+    """The program, what loads it, and its libraries where it is not the system's. The kernel asks for the right to
+    execute the first two."""
     if program is None:
         return ()
-    loaders = [path for pattern in ("lib*/ld-*.so*", "lib*/*/ld-*.so*") for path in Path("/").glob(pattern)]
-    return tuple(sorted({str(path.resolve()) for path in (Path(program), *loaders)}))
+    path = Path(program).resolve()
+    loaders = [one for pattern in ("lib*/ld-*.so*", "lib*/*/ld-*.so*") for one in Path("/").glob(pattern)]
+    executables = sorted({str(one.resolve()) for one in (path, *loaders)})
+    libraries = [str(path.parent.parent / name) for name in ("lib", "lib64", "share")]
+    found = [*(landlock.place(one, execute=True) for one in executables), *map(landlock.place, libraries)]
+    return tuple(place for place in found if place is not None)
 
 
 def _write_oom_score() -> None:

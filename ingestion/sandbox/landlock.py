@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+import stat
 import struct
 import sys
 from collections.abc import Iterable
-from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final
 
 from ingestion.sandbox.libc import call
@@ -31,6 +32,14 @@ _TCP: Final = 0b11  # bind, connect; from version 4
 _SCOPES: Final = 0b11  # abstract sockets, signals; from version 6
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An open path, and what is allowed beneath it."""
+
+    descriptor: int
+    rights: int
+
+
 def version() -> int:
     """What this kernel has, 0 where it has none or it is switched off."""
     if sys.platform != "linux":
@@ -41,31 +50,32 @@ def version() -> int:
         return 0
 
 
-def apply(abi: int, *, readable: Iterable[str], executable: Iterable[str]) -> None:
-    """Confine this process for good: files and folders of `readable` to read, files of `executable` to execute.
+def place(path: str, *, execute: bool = False) -> Place | None:
+    """A file to read, and to execute perhaps, or a folder to read all of. None where there is none."""
+    try:
+        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return None
+    is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+    return Place(descriptor, _READ_FILE | (_READ_DIR if is_folder else 0) | (_EXECUTE if execute else 0))
 
-    What does not exist is left out. Needs no_new_privs. Raises OSError.
-    """
+
+def ruleset(abi: int, places: Iterable[Place]) -> int:
+    """A descriptor for `restrict`: nothing is allowed but to read `places`. Raises OSError."""
     rights = (1 << _RIGHTS_OF_VERSION[min(abi, max(_RIGHTS_OF_VERSION))]) - 1
     attributes = struct.pack("=QQQ", rights, _TCP if abi >= 4 else 0, _SCOPES if abi >= 6 else 0)
     size = 24 if abi >= 6 else 16 if abi >= 4 else 8
-    ruleset = call(_CREATE_RULESET, ctypes.c_char_p(attributes), size, 0)
+    descriptor = call(_CREATE_RULESET, ctypes.c_char_p(attributes), size, 0)
     try:
-        for path in readable:
-            _allow(ruleset, path, _READ_FILE)
-        for path in executable:
-            _allow(ruleset, path, _READ_FILE | _EXECUTE)
-        call(_RESTRICT_SELF, ruleset, 0)
-    finally:
-        os.close(ruleset)
+        for one in places:
+            rule = struct.pack("=Qi", one.rights, one.descriptor)
+            call(_ADD_RULE, descriptor, _PATH_BENEATH, ctypes.c_char_p(rule), 0)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
-def _allow(ruleset: int, path: str, rights: int) -> None:
-    with suppress(FileNotFoundError, NotADirectoryError):
-        file = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        try:
-            if os.path.isdir(path):  # noqa: PTH112 - a string, here and in all of the child
-                rights |= _READ_DIR
-            call(_ADD_RULE, ruleset, _PATH_BENEATH, ctypes.c_char_p(struct.pack("=Qi", rights, file)), 0)
-        finally:
-            os.close(file)
+def restrict(descriptor: int) -> None:
+    """Confine this process by a ruleset, for good. Needs no_new_privs. Raises OSError."""
+    call(_RESTRICT_SELF, descriptor, 0)

@@ -8,7 +8,8 @@ request at a time:
     child   {limits} + [socket, stderr]                     -> {pid}
     program {path, arguments, limits} + [stdout, stderr]    -> {pid}
     usage   {pid}                                           -> {cpu_s, status}: the status is null while it runs
-    end     {pid}                                           -> {cpu_s, status}, and the pid is forgotten
+    end     {pid}                                           -> {cpu_s, status}: it is killed, and its end waited for
+    drop    {pid}                                           -> {}: it is killed; after both the pid is forgotten
 
 When the socket closes, the launcher and all its children end.
 """
@@ -32,9 +33,11 @@ from typing import Any, Final, NoReturn
 
 from ingestion.sandbox import child
 from ingestion.sandbox.channel import Closed, receive, send
-from ingestion.sandbox.confine import Limits, Protections, confine, isolate
+from ingestion.sandbox.confine import Limits, Protections, confine, isolate, ruleset
 from ingestion.sandbox.functions import load_main
 
+_CALLS: Final = 3
+_RULES: Final = 4
 _ABOVE: Final = 10
 _END_S: Final = 1.0
 """How long the end of a killed process is waited for; it may have gigabytes to give back."""
@@ -44,6 +47,7 @@ _END_S: Final = 1.0
 class _Child:
     status: int | None = None
     cpu_s: float = 0.0
+    is_dropped: bool = False
 
 
 class Launcher:
@@ -60,6 +64,7 @@ class Launcher:
             "program": self._start_program,
             "usage": lambda request, _: self._usage(request["pid"]),
             "end": lambda request, _: self._end(request["pid"]),
+            "drop": lambda request, _: self._drop(request["pid"]),
         }
         woken, wakes = os.pipe()
         os.set_blocking(wakes, False)
@@ -96,26 +101,37 @@ class Launcher:
         limits = Limits(**request["limits"])
 
         def run() -> NoReturn:
-            calls = socket.socket(fileno=3)
-            confine(limits, self._protections, parent, program=None)
+            calls = socket.socket(fileno=_CALLS)
+            confine(limits, self._protections, parent, ruleset=None if rules is None else _RULES)
             child.serve(calls)
 
-        parent = os.getpid()
-        return self._fork(run, {2: descriptors[1], 3: descriptors[0]})
+        parent, rules = os.getpid(), ruleset(limits, self._protections, program=None)
+        return self._fork(run, {2: descriptors[1], _CALLS: descriptors[0]}, rules)
 
     def _start_program(self, request: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
         limits, path = Limits(**request["limits"]), request["path"]
 
         def run() -> NoReturn:
-            confine(limits, self._protections, parent, program=path)
+            held = None if rules is None else _RULES
+            confine(limits, self._protections, parent, ruleset=held, may_execute=True)
             os.execve(path, [path, *request["arguments"]], dict(os.environ))
 
-        parent = os.getpid()
-        return self._fork(run, {1: descriptors[0], 2: descriptors[1]})
+        parent, rules = os.getpid(), ruleset(limits, self._protections, program=path)
+        return self._fork(run, {1: descriptors[0], 2: descriptors[1]}, rules)
 
-    def _fork(self, run: Callable[[], NoReturn], descriptors: dict[int, int]) -> dict[str, Any]:
-        """`descriptors`: number in the new process -> number here; of all others it gets none but stdin and stdout."""
-        pid = os.fork()
+    def _fork(self, run: Callable[[], NoReturn], descriptors: dict[int, int], rules: int | None) -> dict[str, Any]:
+        """`descriptors`: number in the new process -> number here; of all others it gets none but stdin and stdout.
+
+        `rules` becomes _RULES there, and is closed here.
+        """
+        if rules is not None:
+            descriptors = descriptors | {_RULES: rules}
+        try:
+            pid = os.fork()
+        except OSError:
+            if rules is not None:
+                os.close(rules)
+            raise
         if pid == 0:
             try:
                 _leave_launcher(descriptors)
@@ -124,16 +140,20 @@ class Launcher:
                 os.write(2, f"{type(error).__name__}: {error}\n".encode())
             finally:
                 os._exit(1)
+        if rules is not None:
+            os.close(rules)
         self._children[pid] = _Child()
         return {"pid": pid}
 
     def _reap(self) -> None:
-        for pid, known in self._children.items():
+        for pid, known in list(self._children.items()):
             if known.status is None:
                 found, status, usage = os.wait4(pid, os.WNOHANG)
                 if found:
                     known.status = os.waitstatus_to_exitcode(status)
                     known.cpu_s = usage.ru_utime + usage.ru_stime
+            if known.status is not None and known.is_dropped:
+                del self._children[pid]
 
     def _usage(self, pid: int) -> dict[str, Any]:
         self._reap()
@@ -150,9 +170,16 @@ class Launcher:
             time.sleep(0.001)
             self._reap()
         answer = self._usage(pid)
-        if answer["status"] is not None:
-            del self._children[pid]
+        self._children[pid].is_dropped = True
         return answer
+
+    def _drop(self, pid: int) -> dict[str, Any]:
+        self._reap()
+        known = self._children[pid]
+        if known.status is None:
+            os.kill(pid, signal.SIGKILL)
+        known.is_dropped = True
+        return {}
 
 
 def _leave_launcher(descriptors: dict[int, int]) -> None:

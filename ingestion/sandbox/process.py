@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from math import ceil
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from ingestion.errors import ChildStalled, WorkerFault
@@ -20,8 +21,28 @@ from ingestion.sandbox.frames import BadFrame
 
 _STDERR_BYTES: Final = 4096
 _SHORTEST_LOOK_S: Final = 0.02
-_MOST_PROGRAMS: Final = 64
+_MOST_PROGRAMS: Final = 1000
 """Started for one call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The file that a child is for, as it was when the child was made: another one of its name is another file."""
+
+    path: str
+    identity: tuple[int, ...] = ()
+
+    @classmethod
+    def at(cls, path: str | Path | None) -> Subject:
+        """For None, no file."""
+        if path is None:
+            return cls("")
+        real = os.path.realpath(path)
+        try:
+            status = os.stat(real)  # noqa: PTH116 - as the kernel is told it
+        except OSError:  # the function will say so
+            return cls(real)
+        return cls(real, (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +67,9 @@ class Child:
     """A process for one file. After any error of `call` it is of no more use."""
 
     def __init__(
-        self, launcher: Launcher, limits: Limits, pid: int, calls: socket.socket, stderr: _Descriptor
+        self, launcher: Launcher, subject: Subject, limits: Limits, pid: int, calls: socket.socket, stderr: _Descriptor
     ) -> None:
+        self.subject = subject
         self.limits = limits
         self.pid = pid
         self._launcher = launcher
@@ -58,10 +80,12 @@ class Child:
         self._programs = 0
         self._programs_cpu_s = 0.0
         self._is_ended = False
+        self._is_buried = False
 
     @classmethod
-    async def start(cls, launcher: Launcher, limits: Limits) -> Child:
-        """Raises WorkerFault."""
+    async def start(cls, launcher: Launcher, subject: Subject, *, memory_bytes: int, cpu_s: int) -> Child:
+        """`cpu_s` is for its life. Raises WorkerFault."""
+        limits = Limits(memory_bytes, cpu_s, subject.path)
         calls, theirs = socket.socketpair()
         read, write = os.pipe()
         os.set_blocking(read, False)
@@ -79,7 +103,7 @@ class Child:
         finally:
             os.close(write)
         calls.setblocking(False)
-        child = cls(launcher, limits, pid, calls, stderr)
+        child = cls(launcher, subject, limits, pid, calls, stderr)
         try:
             await receive(calls, max_body_bytes=0)
         except (EOFError, OSError, BadFrame) as error:
@@ -111,7 +135,7 @@ class Child:
 
         Raises ChildTimeout, ChildStalled, ChildCrashed.
         """
-        began_s = await self.cpu_s()
+        began_s = await self.cpu_s() if self._number else 0.0
         self._programs = 0
         self._number += 1
         talk = asyncio.create_task(self._talk(request, blobs, budget))
@@ -124,21 +148,20 @@ class Child:
             raise ChildCrashed(f"the process running {name} does not keep to the protocol: {error}") from error
         finally:
             talk.cancel()
+            await asyncio.gather(talk, return_exceptions=True)
 
-    async def end(self) -> int | None:
-        """Its exit status, negative for a signal, None where it takes long to die, or had ended before."""
+    async def end(self) -> None:
+        """Kill it, and the program that runs for it. A second call does nothing."""
         if self._is_ended:
-            return None
+            return
         self._is_ended = True
         self._launcher.release(self._calls)
         self._launcher.release(self._stderr)
-        status = None
         with suppress(WorkerFault):  # then all of them have died with their launcher
             if self._program is not None:
-                await self._launcher.end(self._program)
-                self._program = None
-            _, status = await self._launcher.end(self.pid)
-        return status
+                await self._launcher.drop(self._program)
+            if not self._is_buried:
+                await self._launcher.drop(self.pid)
 
     async def _watch(self, talk: asyncio.Task[Any], budget: Budget, began_s: float, name: str) -> None:
         """Until `talk` is done. One thread uses no more CPU time than has gone by, so there is little to look at."""
@@ -195,15 +218,16 @@ class Child:
     async def _end_program(self) -> None:
         if self._program is None:
             raise BadFrame("no program runs")
-        cpu_s, _ = await self._launcher.end(self._program)
-        self._program = None
+        program, self._program = self._program, None
+        cpu_s, _ = await self._launcher.end(program)
         self._programs_cpu_s += cpu_s
         await send(self._calls, {"kind": "ended", "cpu_s": cpu_s})
 
     async def _explain(self, began_s: float, budget: Budget, name: str, cause: BaseException) -> NoReturn:
         said = clean(self._said())
         used_s = await self.cpu_s() - began_s
-        status = await self.end()
+        self._is_buried = True  # its number may be that of another process from now on
+        _, status = await self._launcher.end(self.pid)
         if used_s >= budget.cpu_s or status == -signal.SIGXCPU:
             raise ChildTimeout(f"{name} took longer than {budget.cpu_s:g} s of CPU time") from cause
         how = f"of {signal.Signals(-status).name}" if status is not None and status < 0 else f"with status {status}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final, TypeVar
 
 import structlog
@@ -12,6 +13,7 @@ import structlog
 from ingestion.errors import DeviceMemoryExhausted, IngestError, PermanentError, WorkerFault
 from ingestion.model import Page, Vectors
 from ingestion.ports import Embedder
+from workers.embedding.sentences import SentenceEmbedder
 from workers.embedding.serving.refusals import ModelLost
 
 log = structlog.get_logger(__name__)
@@ -47,6 +49,16 @@ class Model:
         """The model is lost for good: nothing reaches it any more, and every call raises ModelLost at once."""
         self._given_up = cause
         self._know(cause)
+
+    async def embed_sentences(self, texts: Sequence[str], *, urgent: bool) -> list[Vectors]:
+        """For an embedder that is a SentenceEmbedder. Raises as `embed_queries`."""
+        assert isinstance(self.embedder, SentenceEmbedder)
+        return await self._watched(partial(self.embedder.embed_sentences, urgent=urgent), texts)
+
+    @property
+    def sentence_tokens(self) -> int | None:
+        """Tokens of a text that its published pooling looks at; None where the model has none."""
+        return self.embedder.sentence_tokens if isinstance(self.embedder, SentenceEmbedder) else None
 
     async def check(self) -> None:
         """Raises ModelLost. Tries the model where neither work in progress nor recent success speaks for it."""
