@@ -65,6 +65,17 @@ class DependencyUnavailable(RetryableError):
         self.dependency = dependency
 
 
+class Overloaded(RetryableError):
+    """More is being worked on than is let in at a time; the same call may be made again when it says."""
+
+    code = "overloaded"
+    fault = Fault.TURN
+
+    def __init__(self, what: str, retry_after_s: int, *, stage: str | None = None) -> None:
+        super().__init__(f"{what} is busy; try again in {retry_after_s} s", stage=stage)
+        self.retry_after_s = retry_after_s
+
+
 class LeaseHeld(RetryableError):
     """Another worker holds the document; `retry_in_s` is what is left of its lease."""
 
@@ -97,6 +108,13 @@ class WorkerFault(RetryableError):
     fault = Fault.WORKER
 
 
+class ChildStalled(RetryableError):
+    """A process that reads PDFs ran out of time before its CPU time: the machine has too much to do, or hangs."""
+
+    code = "child_stalled"
+    fault = Fault.WORKER
+
+
 class Stalled(WorkerFault):
     """A stage of an attempt made no progress for longer than its limit: a device, a model or a server hangs."""
 
@@ -109,6 +127,13 @@ class EmbeddingFailed(RetryableError):
 
     code = "embedding_failed"
     may_work_soon = False
+    fault = Fault.FILE
+
+
+class FailsAlone(RetryableError):
+    """A server fails at this document again and again, and works for others in between."""
+
+    code = "fails_alone"
     fault = Fault.FILE
 
 
@@ -178,6 +203,13 @@ class TooManyFiles(PermanentError):
     """More files in one upload than are accepted together."""
 
     code = "too_many_files"
+    fault = Fault.CALLER
+
+
+class FormTooLarge(PermanentError):
+    """The form of an upload has more parts, or more bytes that belong to no accepted file, than are read."""
+
+    code = "form_too_large"
     fault = Fault.CALLER
 
 
@@ -318,3 +350,9 @@ class BadMessage(PermanentError):
 
     code = "bad_message"
     fault = Fault.RECORD
+
+
+def not_text(error: UnicodeEncodeError) -> str:
+    """What is wrong with a text that cannot be encoded."""
+    at = error.start
+    return f"U+{ord(error.object[at]):04X} at position {at} is half of a surrogate pair, or a byte that was not UTF-8"

@@ -75,7 +75,15 @@ UNREADABLE: Final = Gauge(
 FINDINGS: Final = Gauge(
     "ingestion_audit_findings", "mismatches between the stores that the last audit found and left", ["store", "kind"]
 )
+HTTP_CONNECTIONS: Final = Gauge("http_connections", "connections open to this process's HTTP server")
+HTTP_ENDED: Final = Counter(
+    "http_connections_ended_total", "connections that the HTTP server ended because of a limit, by reason", ["reason"]
+)
 SEARCH: Final = Histogram("search_duration_seconds", "one search, by part", ["part"], buckets=_SHORT_S)
+SEARCHES_ADMITTED: Final = Counter("searches_admitted_total", "searches that were let in")
+SEARCHES_REFUSED: Final = Counter("searches_refused_total", "searches answered with 429, as too many were in flight")
+SEARCH_ROWS: Final = Gauge("search_rows_in_flight", "rows of the ANN index that searches in flight ask for together")
+SEARCH_BLOB_BYTES: Final = Gauge("search_blob_bytes_in_flight", "vectors of pages that searches in flight hold")
 SEARCH_CACHE: Final = Counter(
     "search_cache_total",
     "searches by what the query cache knew: hit, miss, deleted (a page of the answer is gone) or changing (not asked)",

@@ -12,7 +12,7 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ingestion.errors import BadRecord, BadRequest, NewerRecord
+from ingestion.errors import BadRecord, BadRequest, NewerRecord, not_text
 from ingestion.openenum import OpenStrEnum
 
 ROWS_PER_PAGE: Final = 2048
@@ -22,8 +22,8 @@ MAX_PAGE_KEY: Final = 1 << 51
 """Page keys are below it, so that primary keys, also of the last page of a long document, fit in int64."""
 
 OUTAGES_FORGIVEN: Final = 5
-"""So many attempts in a row that an outage ended are given back. After that they count: it may be the document that
-brings the server down, or that this server alone does not take."""
+"""So many attempts in a row that an outage ended, while the server worked for other documents in between, are given
+back. After that they count: the document brings the server down, or the server does not take this document alone."""
 
 MAX_FILENAME_BYTES: Final = 255
 _FENCES_PER_PAGE: Final = 1 << 20
@@ -121,7 +121,8 @@ class Document:
     dpi: int = 0
     attempts: int = 0
     outages: int = 0
-    """Attempts since its last checkpoint that ended because a server was down; see OUTAGES_FORGIVEN."""
+    """Attempts since its last checkpoint that ended because a server was down for it and not for others; see
+    OUTAGES_FORGIVEN."""
     fence: int = 0
     """One more with every claim and every delete; whoever changes a claimed document names the fence of its claim."""
     owner: str = ""
@@ -305,6 +306,19 @@ def check_collection(name: str) -> str:
             "beginning with a letter or digit"
         )
     return name
+
+
+def check_text(text: str, name: str) -> str:
+    """Return `text`, or raise BadRequest where it is no text: half a surrogate pair, which no encoding can hold.
+
+    JSON can spell one as an escape, and Python makes one of each byte of a command line that is not UTF-8. `name` is
+    what the message calls `text`.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise BadRequest(f"{name}: {not_text(error)}") from error
+    return text
 
 
 def clean_filename(name: str) -> str:

@@ -8,13 +8,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import pypdfium2
-from pypdfium2.raw import FPDF_ERR_PASSWORD, FPDF_ERR_SECURITY, FPDF_CloseDocument, FPDF_LoadDocument
+from pypdfium2.raw import (
+    FPDF_ERR_PASSWORD,
+    FPDF_ERR_SECURITY,
+    FS_SIZEF,
+    FPDF_CloseDocument,
+    FPDF_GetPageSizeByIndexF,
+    FPDF_LoadDocument,
+)
 
 from ingestion.errors import CorruptPdf, EmptyFile, EncryptedPdf, NoPages, NotAPdf, TooManyPages
 from ingestion.sandbox import ChildCrashed, ChildTimeout, Sandbox
@@ -27,27 +33,57 @@ MAGIC_WITHIN_BYTES: Final = 1024
 
 A4_POINTS: Final = (595.0, 842.0)
 
+_ANSWER_BYTES: Final = 1024**2
+_SIZE_BYTES: Final = 64
+"""More than the size of a page takes in an answer."""
+
 
 @dataclass(frozen=True, slots=True)
 class PdfInfo:
     pages: int
 
 
-async def inspect_pdf(sandbox: Sandbox, path: Path, *, max_pages: int, timeout_s: float) -> PdfInfo:
-    """Check that a renderer will be able to work on `path`: it opens, and its first page loads.
+class PdfTooSlow(CorruptPdf):
+    """The reader of the file has used up its CPU time."""
 
-    Raises EmptyFile, NotAPdf, EncryptedPdf, CorruptPdf, NoPages, TooManyPages.
+
+async def inspect_pdf(
+    sandbox: Sandbox, path: Path, *, max_pages: int, timeout_s: float, wall_s: float | None = None
+) -> PdfInfo:
+    """Check that a renderer will be able to work on `path`: it opens, and has a page tree with a first page.
+
+    Nothing of a page is read but its size: what is on it is for a worker to find out.
+
+    Raises EmptyFile, NotAPdf, EncryptedPdf, CorruptPdf, NoPages, TooManyPages, PdfTooSlow, ChildStalled.
     """
     _check_header(path)
-    info = await run_on_pdf(sandbox, read_info, path, timeout_s=timeout_s)
+    info = await run_on_pdf(sandbox, read_info, path, timeout_s=timeout_s, wall_s=wall_s, keep=False)
     _check_count(info.pages, max_pages)
     return info
 
 
-async def measure_pdf(sandbox: Sandbox, path: Path, *, max_pages: int, timeout_s: float) -> list[tuple[float, float]]:
+async def measure_pdf(
+    sandbox: Sandbox,
+    path: Path,
+    *,
+    max_pages: int,
+    timeout_s: float,
+    wall_s: float | None = None,
+    keep: bool = True,
+) -> list[tuple[float, float]]:
     """As `inspect_pdf`, and (width, height) in points of every page as it is shown."""
     _check_header(path)
-    return await run_on_pdf(sandbox, page_sizes, path, max_pages, timeout_s=timeout_s)
+    answer_bytes = _ANSWER_BYTES + max_pages * _SIZE_BYTES
+    return await run_on_pdf(
+        sandbox,
+        page_sizes,
+        path,
+        max_pages,
+        timeout_s=timeout_s,
+        wall_s=wall_s,
+        answer_bytes=answer_bytes,
+        keep=keep,
+    )
 
 
 def check_magic(head: bytes) -> None:
@@ -58,19 +94,29 @@ def check_magic(head: bytes) -> None:
         raise NotAPdf(f"not a PDF: the first {MAGIC_WITHIN_BYTES} bytes hold no {MAGIC.decode()!r}")
 
 
-async def run_on_pdf(sandbox: Sandbox, function: Callable[..., T], path: Path, *args: object, timeout_s: float) -> T:
-    """Call `function(str(path), *args)` in a child.
+async def run_on_pdf(
+    sandbox: Sandbox,
+    function: Callable[..., T],
+    path: Path,
+    *args: object,
+    timeout_s: float,
+    wall_s: float | None = None,
+    answer_bytes: int = _ANSWER_BYTES,
+    keep: bool = True,
+) -> T:
+    """Call `function(str(path), *args)` in a child, once: what a child died of, the next one would die of too.
 
-    A file that twice kills its reader, or holds it up, is CorruptPdf.
+    `timeout_s` is CPU time. `keep`: more calls for the file will come.
+
+    A file that kills its reader is CorruptPdf. Raises PdfTooSlow, and ChildStalled where the machine is too busy to
+    tell.
     """
+    name = os.path.abspath(path)  # noqa: ASYNC240, PTH100 - asks no file system; the child runs in another folder
+    limits: dict[str, Any] = {"timeout_s": timeout_s, "wall_s": wall_s, "answer_bytes": answer_bytes}
     try:
-        try:
-            return await sandbox.run(function, str(path), *args, timeout_s=timeout_s)
-        except ChildCrashed:
-            # Children are reused: this one may have been dead before it was given the file.
-            return await sandbox.run(function, str(path), *args, timeout_s=timeout_s)
+        return await sandbox.run(function, name, *args, file=path, keep=keep, **limits)
     except ChildTimeout as error:
-        raise CorruptPdf(f"the PDF could not be read within {timeout_s:g} s") from error
+        raise PdfTooSlow(f"the PDF could not be read within {timeout_s:g} s of CPU time") from error
     except ChildCrashed as error:
         raise CorruptPdf(f"the PDF crashed its reader: {error}") from error
 
@@ -91,7 +137,7 @@ def page_sizes(path: str, max_pages: int) -> list[tuple[float, float]]:
     """
     with _open(path) as pdf:
         pages = _count_pages(pdf)
-        _check_count(pages, max_pages)  # before anything is made of it: a file may claim a billion pages
+        _check_count(pages, max_pages)  # a file may claim a million pages
         _check_first_page(pdf)
         return [_page_size(pdf, index) or A4_POINTS for index in range(pages)]
 
@@ -132,10 +178,10 @@ def _check_count(pages: int, max_pages: int) -> None:
 
 
 def _check_first_page(pdf: pypdfium2.PdfDocument) -> None:
-    try:
-        pdf[0].close()
-    except pypdfium2.PdfiumError as error:
-        raise CorruptPdf(f"the first page does not load: {error}") from error
+    """Raises CorruptPdf. The page is not loaded: PDFium would read all that is on it, and 581 bytes may ask for
+    gigabytes."""
+    if _page_size(pdf, 0) is None:
+        raise CorruptPdf("the first page does not load: it is missing from the page tree, or damaged")
 
 
 def _count_pages(pdf: pypdfium2.PdfDocument) -> int:
@@ -152,7 +198,7 @@ def _count_pages(pdf: pypdfium2.PdfDocument) -> int:
 
 
 def _page_size(pdf: pypdfium2.PdfDocument, index: int) -> tuple[float, float] | None:
-    with suppress(pypdfium2.PdfiumError):
-        width, height = pdf.get_page_size(index)
-        return float(width), float(height)
-    return None
+    """None where the page is missing. PDFium reads the page's own dictionary, not what is on the page."""
+    size = FS_SIZEF()
+    # pypdfium2 would raise for each page that is missing, and a file may claim to have a million of them.
+    return (size.width, size.height) if FPDF_GetPageSizeByIndexF(pdf, index, size) else None

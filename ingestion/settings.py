@@ -5,6 +5,7 @@ Units are in the names. The README's table is generated from these classes (`pyt
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -116,9 +117,17 @@ class RenderSettings(_Section):
         16_000_000, description="pixels of one page image at most; larger pages are drawn at a lower DPI"
     )
     render_window_pages: PositiveInt = Field(8, description="pages rendered, embedded and stored together")
-    render_timeout_s: PositiveFloat = Field(60.0, description="limit for rendering one page")
-    render_processes: PositiveInt = Field(2, description="render child processes per worker")
-    render_memory_bytes: PositiveInt = Field(2 * 1024**3, description="address space of a render child")
+    render_timeout_s: PositiveFloat = Field(
+        60.0, description="CPU seconds for drawing one page; ten times that by the clock"
+    )
+    render_processes: PositiveInt = Field(
+        2, description="render child processes per worker, and one more for pages that need much"
+    )
+    render_memory_bytes: PositiveInt = Field(
+        2 * 1024**3,
+        description="most memory that drawing one page may take; half of it in a first try, so that all render "
+        "children together take at most (`PAGEMILL_RENDER_PROCESSES` / 2 + 1) times as much",
+    )
     image_format: Literal["auto", "webp", "png", "jpeg"] = Field(
         "auto",
         description="format of stored page images; auto: png, which loses nothing, for text without colour, else jpeg",
@@ -191,6 +200,11 @@ class ServingSettings(_Section):
     embed_max_inputs: PositiveInt = Field(64, description="inputs accepted in one request by the embedding service")
     embed_max_input_chars: PositiveInt = Field(200_000, description="characters accepted in one text by it")
     embed_max_body_bytes: PositiveInt = Field(64 * 1024**2, description="largest request body accepted by it")
+    embed_bodies_limit_bytes: PositiveInt = Field(
+        256 * 1024**2,
+        description="bytes of request bodies that may be in flight in it, a quarter of them in bodies of up to 1 MiB; "
+        "what comes on top is answered with 429",
+    )
     embed_max_image_px: PositiveInt = Field(16_777_216, description="pixels accepted in one image by it")
     embed_text_limit_tokens: PositiveInt = Field(
         4096,
@@ -201,7 +215,9 @@ class ServingSettings(_Section):
         16_384, description="the same for texts that are documents, which wait while there are queries"
     )
     embed_image_limit_patches: PositiveInt = Field(
-        49_152, description="the same for images, in patches of 28 x 28 pixels, at most the model's cap for each image"
+        49_152,
+        description="the same for images, in patches of 28 x 28 pixels that the model sees, or an eighth of the "
+        "patches sent where that is more",
     )
     embed_image_nice: Annotated[int, Field(ge=0, le=19)] = Field(
         10, description="by how much a process with the image lane alone gives way to others on its CPUs, as of nice"
@@ -234,8 +250,52 @@ class ApiSettings(_Section):
         "second for each MiB is added; then the answer is 503",
     )
     spool_dir: Path | None = Field(None, description="where uploads rest while they are checked; the system's default")
-    inspect_timeout_s: PositiveFloat = Field(30.0, description="limit for opening a PDF at upload")
-    inspect_processes: PositiveInt = Field(2, description="child processes of the API that open uploaded PDFs")
+    inspect_timeout_s: PositiveFloat = Field(
+        30.0, description="CPU seconds for opening a PDF at upload; ten times that by the clock"
+    )
+    inspect_processes: PositiveInt = Field(
+        2,
+        description="child processes of the API that open uploaded PDFs, 512 MiB each, and one more for files that "
+        "take long to open",
+    )
+
+
+class HttpSettings(_Section):
+    """Limits of the API and of the embedding service, before a key is looked at."""
+
+    http_max_connections: PositiveInt = Field(
+        1000,
+        description="connections to the API, or to the embedding service, at once; fewer where the limit of open "
+        "files is low. One that waits for a request makes room for a new one",
+    )
+    http_max_connections_per_address: Annotated[int, Field(ge=0)] = Field(
+        0, description="the same from one address, or one IPv6 network of 64 bits; 0: half of all"
+    )
+    http_trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="addresses or networks, comma separated, of proxies that limit their own callers: connections "
+        "from them are not counted by address",
+    )
+    http_header_timeout_s: PositiveFloat = Field(10.0, description="time for the head of a request to arrive")
+    http_keep_alive_s: PositiveFloat = Field(5.0, description="time that a connection stays open between two requests")
+    http_stall_s: PositiveFloat = Field(
+        30.0, description="how long the sender of a body, or the reader of an answer, may make no progress"
+    )
+    http_min_bytes_per_s: PositiveInt = Field(
+        1024, description="what counts as progress; less uses up PAGEMILL_HTTP_STALL_S bit by bit"
+    )
+
+    @field_validator("http_trusted_proxies", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(one.strip() for one in value.split(",") if one.strip()) if isinstance(value, str) else value
+
+    @field_validator("http_trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for one in value:
+            ip_network(one, strict=False)
+        return value
 
 
 class SearchSettings(_Section):
@@ -245,6 +305,15 @@ class SearchSettings(_Section):
         description="requests to the ANN index side by side, per process; searches that come meanwhile share the next",
     )
     search_candidates: PositiveInt = Field(128, description="pages reranked with exact MaxSim")
+    search_limit_rows: PositiveInt = Field(
+        204_800,
+        description="rows of the ANN index that searches in flight in a process may ask for together; each asks for "
+        "PAGEMILL_SEARCH_ANN_LIMIT a token of its query and 24 tokens more; what comes on top is answered with 429",
+    )
+    search_limit_bytes: PositiveInt = Field(
+        256 * 1024**2,
+        description="vectors of pages that reranks of a process may hold together, beside the cache; others wait",
+    )
     search_page_cache_bytes: Annotated[int, Field(ge=0)] = Field(
         512 * 1024**2, description="vectors of pages reranked lately that a process keeps in memory; 0: none"
     )
@@ -332,6 +401,7 @@ class Settings:
         self.serving = ServingSettings()
         self.vectors = VectorSettings()
         self.api = ApiSettings()
+        self.http = HttpSettings()
         self.search = SearchSettings()
         self.worker = WorkerSettings()
         self.janitor = JanitorSettings()
@@ -349,6 +419,7 @@ SECTIONS: tuple[type[_Section], ...] = (
     ServingSettings,
     VectorSettings,
     ApiSettings,
+    HttpSettings,
     SearchSettings,
     WorkerSettings,
     JanitorSettings,

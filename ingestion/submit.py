@@ -10,6 +10,7 @@ import structlog
 
 from ingestion.deadline import budget
 from ingestion.errors import CollectionArchived, Conflict, RetryableError
+from ingestion.inspection import Inspector
 from ingestion.model import (
     Document,
     DocumentState,
@@ -20,7 +21,6 @@ from ingestion.model import (
     first_fence,
     source_key,
 )
-from ingestion.pdf import inspect_pdf
 from ingestion.ports import BlobStore, DocumentStore, JobQueue, Progress
 from ingestion.rest import Rest
 from ingestion.retrying import retrying
@@ -59,16 +59,18 @@ class Submitter:
         max_pages: int,
         inspect_timeout_s: float,
         store_budget_s: float = 15.0,
+        inspect_processes: int = 1,
     ) -> None:
+        """`sandbox` looks into files: at `inspect_processes` at a time, and at one more that takes long."""
         self._documents = documents
         self._blobs = blobs
         self._queue = queue
         self._progress = progress
-        self._sandbox = sandbox
-        self._max_pages = max_pages
-        self._inspect_timeout_s = inspect_timeout_s
         self._store_budget_s = store_budget_s
         self._broker = Rest()
+        self._inspector = Inspector(
+            sandbox, processes=inspect_processes, max_pages=max_pages, timeout_s=inspect_timeout_s
+        )
 
     async def submit(self, collection: str, upload: Upload) -> Document:
         """Accept `upload` for `collection`; on return its record is durable, whatever becomes of the broker.
@@ -85,7 +87,7 @@ class Submitter:
             await self._documents.require_active(collection)
             known = await self._documents.get(id_)
         if known is None:  # looked at outside of the budget: opening it is no store's work
-            pages = await self._pages_of(upload)
+            pages = (await self._inspector.inspect(upload.path, caller=collection)).pages
         with budget(self._store_budget_s + upload.size_bytes / _LEAST_BYTES_PER_S):
             if known is None:
                 document = await self._accept(collection, id_, upload, pages)
@@ -93,12 +95,6 @@ class Submitter:
                 document = await self._accept_again(known, upload)
         is_done = document.outbox == "sent" or not document.is_readable
         return document if is_done else await self._publish(document)
-
-    async def _pages_of(self, upload: Upload) -> int:
-        info = await inspect_pdf(
-            self._sandbox, upload.path, max_pages=self._max_pages, timeout_s=self._inspect_timeout_s
-        )
-        return info.pages
 
     async def _accept(self, collection: str, id_: str, upload: Upload, pages: int) -> Document:
         key = source_key(id_)

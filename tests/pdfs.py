@@ -106,6 +106,22 @@ def strange_characters_page() -> RawPage:
     return RawPage(b"BT /Strange 20 Tf 50 700 Td (ABCDE) Tj ET")
 
 
+def form_cycle_pdf(pages: int = 1) -> bytes:
+    """The last page draws a form that draws itself, twice: PDFium reads it until it has no memory left."""
+    blank = [b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 595 842]>>"] * (pages - 1)
+    first, last = 5, 4 + pages
+    bodies = [
+        b"<</Type/Catalog/Pages 2 0 R>>",
+        b"<</Type/Pages/Kids[%s]/Count %d>>" % (b" ".join(b"%d 0 R" % n for n in range(first, last + 1)), pages),
+        _stream(b"/A Do"),
+        b"<</Type/XObject/Subtype/Form/BBox[0 0 9 9]/Resources<</XObject<</A 4 0 R>>>>/Length 11>>\n"
+        b"stream\n/A Do /A Do\nendstream",
+        *blank,
+        b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 595 842]/Resources<</XObject<</A 4 0 R>>>>/Contents 3 0 R>>",
+    ]
+    return _write(dict(enumerate(bodies, start=1)))
+
+
 def encrypted_pdf(text: str, user_password: str = "secret") -> bytes:
     """RC4-encrypted. With an empty `user_password` any reader opens it."""
     pdf = FPDF(format="A4")

@@ -19,14 +19,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import httpx
-import uvicorn
 
+from ingestion.http.server import HttpServer
 from ingestion.model import Page, Vectors
-from ingestion.settings import ServingSettings
+from ingestion.settings import HttpSettings, ServingSettings
 from tests.embedders import WordEmbedder
 from tests.ports import free_port
 from tests.waiting import wait_until
 from workers.embedding.serving.app import create_service
+from workers.embedding.serving.refusals import error_body
 from workers.embedding.serving.service import EmbeddingService
 
 _START_S = 30.0
@@ -100,7 +101,8 @@ def main() -> None:
     arguments = parser.parse_args()
     embedder = SleepyEmbedder(wants_pixels=arguments.pixels)
     service = EmbeddingService(embedder, ServingSettings(), model_id=arguments.name)
-    uvicorn.run(create_service(service), host="127.0.0.1", port=arguments.port, log_config=None, access_log=False)
+    front = HttpServer(create_service(service), HttpSettings(), port=arguments.port, quiet=True, describe=error_body)
+    asyncio.run(front.run())
 
 
 if __name__ == "__main__":

@@ -16,10 +16,12 @@ import numpy as np
 import uvicorn
 from PIL import Image
 
+from ingestion.http.server import HttpServer
 from ingestion.model import Page, Vectors
-from ingestion.settings import ServingSettings
+from ingestion.settings import HttpSettings, ServingSettings
 from tests.embedders import WordEmbedder
 from workers.embedding.serving.app import create_service
+from workers.embedding.serving.refusals import error_body
 from workers.embedding.serving.service import EmbeddingService
 
 MODEL = "words"
@@ -72,21 +74,27 @@ class HeldEmbedder(WordEmbedder):
 
 @asynccontextmanager
 async def serving(
-    embedder: WordEmbedder, *, settings: ServingSettings | None = None, port: int = 0, grace_s: int = 5, **options: Any
+    embedder: WordEmbedder,
+    *,
+    settings: ServingSettings | None = None,
+    http: HttpSettings | None = None,
+    port: int = 0,
+    grace_s: int = 5,
+    **options: Any,
 ) -> AsyncIterator[Client]:
     """A running service and a client of it; `options` are those of EmbeddingService."""
     service = EmbeddingService(embedder, settings or ServingSettings(), model_id=MODEL, **options)
     with socket.create_server(("127.0.0.1", port)) as listener:
-        config = uvicorn.Config(
-            create_service(service), log_config=None, lifespan="off", timeout_graceful_shutdown=grace_s
+        front = HttpServer(
+            create_service(service), http or HttpSettings(), grace_s=grace_s, quiet=True, describe=error_body
         )
-        server = uvicorn.Server(config)
-        running = asyncio.create_task(server._serve([listener]))  # without handlers of signals
+        server = front.server
+        running = asyncio.create_task(front.run([listener], with_signals=False))
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         try:
-            async with httpx.AsyncClient(base_url=url, timeout=_WAIT_S) as http:
+            async with httpx.AsyncClient(base_url=url, timeout=_WAIT_S) as client:
                 await eventually(lambda: server.started)
-                yield Client(http, server)
+                yield Client(client, server)
         finally:
             server.should_exit = True
             await running

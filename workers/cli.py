@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from ingestion.errors import IngestError
+from ingestion.errors import IngestError, not_text
 from workers.commands import bench, client, collections, dlq, doctor, embedder, janitor, serve, topics, up
 
 _INTERRUPTED = 130
@@ -25,11 +25,21 @@ class _Group(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:
             raise typer.Exit(_INTERRUPTED) from interrupt
+        except UnicodeEncodeError as error:
+            if not _is_argument(error):
+                raise
+            typer.echo(f"error: an argument is not valid Unicode: {not_text(error)}", err=True)
+            raise typer.Exit(1) from error
         except _expected_errors() as error:
             if _is_debugging():
                 traceback.print_exc()
             typer.echo(f"error: {_in_words(error)}", err=True)
             raise typer.Exit(1) from error
+
+
+def _is_argument(error: UnicodeEncodeError) -> bool:
+    """True where a byte of the command line that is not UTF-8 has come so far; else it is an output's encoding."""
+    return "\udc80" <= error.object[error.start] <= "\udcff"
 
 
 def _is_debugging() -> bool:

@@ -7,7 +7,7 @@ any server, so that a fresh child is at work soon.
 from __future__ import annotations
 
 import re
-import resource
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +16,7 @@ from typing import Final, Literal
 import pypdfium2
 from PIL import Image
 
+from ingestion.sandbox.child import programs_cpu_s
 from workers.dpi import POINTS_PER_INCH, PagePlan
 from workers.opened import opened
 from workers.pictures import ImageFormat, encode, grey_of
@@ -23,22 +24,23 @@ from workers.poppler import PageRefused, draw_range
 
 Engine = Literal["poppler", "pdfium"]
 
+STAGES: Final = ("render", "text", "encode")
+
 _BATCH_PX: Final = 32_000_000
 """Pixels that one call of poppler may return, three bytes each; a larger page is drawn by itself."""
 
 # Control characters, which databases and terminals choke on, and U+FFFE, which PDFium writes for a hyphen that only
 # breaks a line. Lone surrogates do not get this far: decoding PDFium's UTF-16 drops them.
-_UNWANTED: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f\ufffe\uffff]")
+UNWANTED: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f\ufffe\uffff]")
 
 
 @dataclass(frozen=True, slots=True)
 class DrawingOrder:
-    """Consecutive pages of the PDF at `path`, to be drawn by `engine`; `timeout_s` limits each call of poppler."""
+    """Consecutive pages of the PDF at `path`, to be drawn by `engine`."""
 
     path: str
     pages: tuple[PagePlan, ...]
     engine: Engine
-    timeout_s: float
     image_format: ImageFormat | Literal["auto"]
     image_quality: int
     max_text_chars: int
@@ -64,7 +66,7 @@ class Drawing:
 
     pages: dict[int, DrawnPage] = field(default_factory=dict)
     refused: dict[int, str] = field(default_factory=dict)
-    cpu_s: dict[str, float] = field(default_factory=lambda: {"render": 0.0, "text": 0.0, "encode": 0.0})
+    cpu_s: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
     """CPU seconds by stage, those of poppler's processes included."""
 
     @contextmanager
@@ -79,7 +81,7 @@ class Drawing:
 def draw(order: DrawingOrder) -> Drawing:
     """Carry out `order`. What cannot be drawn is refused, and the rest is drawn all the same.
 
-    Raises PopplerTimeout, and PdfiumError where the file does not open.
+    Raises PdfiumError where the file does not open.
     """
     Image.MAX_IMAGE_PIXELS = None  # The plan says how large a picture may be, and `_check_size` holds it to that.
     drawing = Drawing()
@@ -129,7 +131,7 @@ def _draw_with_poppler(
 ) -> None:
     with drawing.timed("render"):
         _check_loads(pdf, batch)
-        pictures = draw_range(order.path, batch[0].number, batch[-1].number, batch[0].dpi, order.timeout_s)
+        pictures = draw_range(order.path, batch[0].number, batch[-1].number, batch[0].dpi)
         for picture, plan in zip(pictures, batch, strict=True):
             _check_size(picture, plan)
     for picture, plan in zip(pictures, batch, strict=True):
@@ -184,10 +186,10 @@ def _text_layer(page: pypdfium2.PdfPage, max_chars: int) -> str:
             text = textpage.get_text_bounded()
     except pypdfium2.PdfiumError:
         return ""
-    return _UNWANTED.sub("", text)[:max_chars]
+    return UNWANTED.sub("", text)[:max_chars]
 
 
 def _cpu_s() -> float:
-    """CPU seconds of this process and of those it has started and waited for."""
-    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(usage.ru_utime + usage.ru_stime for usage in used)
+    """CPU seconds of this process and of the programs that it had run."""
+    # A child has one thread. Linux counts the time of a process that has a limit in ticks, that of a thread exactly.
+    return time.thread_time() + programs_cpu_s()

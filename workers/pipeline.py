@@ -39,6 +39,7 @@ from ingestion.errors import (
     CorruptPdf,
     DependencyUnavailable,
     EmbedderNotCurrent,
+    FailsAlone,
     IngestError,
     LeaseLost,
     NotFound,
@@ -56,11 +57,14 @@ from workers.lease import Lease
 from workers.room import Room
 from workers.stall import Attempt, Stalls
 from workers.store import PageStore, retrying
+from workers.suspicion import EMBEDDER, Suspicion
 from workers.verdict import Verdicts
 
 log = structlog.get_logger(__name__)
 
 _ALONE_AFTER_OUTAGES: Final = 2
+_STORES: Final = ("mongodb", "s3", "milvus")
+"""What a window of pages is written to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,7 @@ class Pipeline:
     windows_in_store: int = 2
     room: Room = field(default_factory=Room)
     stalls: Stalls = field(default_factory=Stalls)
+    suspicion: Suspicion = field(default_factory=Suspicion)
 
     async def run(self, record: Record) -> None:
         """Bring the record's document to a verdict, or to its next attempt, and have that recorded and published.
@@ -148,8 +153,12 @@ class Pipeline:
         except LeaseLost as lost:
             await self.claims.leave(lease.document, lost)
             return
-        except BaseException as unfinished:
-            await self.claims.release(lease.document, outage=isinstance(unfinished, DependencyUnavailable))
+        except DependencyUnavailable as outage:
+            counts = self.suspicion.met_outage(outage.dependency, document.id)
+            await self.claims.release(lease.document, outage=counts)
+            raise
+        except BaseException:
+            await self.claims.release(lease.document)
             raise
         seconds = time.monotonic() - started
         metrics.DURATION.labels(settled.state).observe(seconds)
@@ -165,13 +174,24 @@ class Pipeline:
                 return await self._ingest(document, lease, stages), None
             except (EmbedderNotCurrent, LeaseLost):
                 raise
-            except Exception as cause:
-                error = foreseen(cause)  # also what nobody foresaw is this attempt's
-                if isinstance(error, DependencyUnavailable) and lease.document.outages < OUTAGES_FORGIVEN:
-                    raise
+            except Exception as cause:  # noqa: BLE001 - also what nobody foresaw is this attempt's
+                error = foreseen(cause)
+                if isinstance(error, DependencyUnavailable):
+                    error = self._fails_alone(lease.document, error)
                 await lease.end()
                 return await self.verdicts.decide(document, error), error
         raise AssertionError("a lease raises or lets its block return")
+
+    def _fails_alone(self, document: Document, outage: DependencyUnavailable) -> FailsAlone:
+        """What an outage is called that the document has to answer for. Raises `outage` while it has not."""
+        if document.outages < OUTAGES_FORGIVEN or not self.suspicion.is_suspect(outage.dependency, document.id):
+            raise outage
+        self.suspicion.met_outage(outage.dependency, document.id)
+        return FailsAlone(
+            f"{outage.dependency} has failed at this document {document.outages + 1} times or more, and worked for "
+            f"others in between: {outage.message}",
+            stage=outage.stage,
+        )
 
     async def _ingest(self, document: Document, lease: Lease, stages: Attempt) -> Document:
         if document.attempts > self.max_attempts:
@@ -232,6 +252,7 @@ class Pipeline:
         async def embedded(pages: list[Page]) -> list[PageVectors]:
             with _stage("embed"), stages.at("embed"), metrics.EMBEDDING.time():
                 vectors = await retrying(self.embedder.embed_pages, pages)
+            self._worked(document, EMBEDDER)
             return [
                 # The raw pixels have done their work; what waits to be stored should not hold them.
                 PageVectors(replace(page, pixels=None), document.page_key(page.page_number), found)
@@ -250,12 +271,17 @@ class Pipeline:
             lease.check()
             with _stage("store"), stages.at("store"), metrics.STORING.time():
                 await self.store.write(document, window)
+            self._worked(document, *_STORES)
             return window
 
         # The objects of one window are uploaded while the rows of the one before are on their way.
         async with aclosing(in_order(write, windows, width=self.windows_in_store)) as ordered:
             async for window in ordered:
                 yield window
+
+    def _worked(self, document: Document, *dependencies: str) -> None:
+        for dependency in dependencies:
+            self.suspicion.worked(dependency, document.id)
 
     async def _checkpoint(self, document: Document, window: list[PageVectors]) -> None:
         """Of the last window the verdict tells."""

@@ -7,6 +7,7 @@ from typing import Final
 
 from ingestion.errors import Stalled
 from ingestion.ports import Embedder, WatchableEmbedder
+from ingestion.sandbox import WALL_FACTOR
 from ingestion.settings import Settings
 from workers.breaker import Breakers
 from workers.loop import JobLoop
@@ -47,5 +48,6 @@ def stalls_of(settings: Settings, embedder: Embedder, store: PageStore, on_stuck
         stalls.watch_device(lambda: steps.oldest)
     stalls.at_least("embed", _REQUESTS * settings.embedder.embedder_timeout_s)
     stalls.at_least("store", _REQUESTS * settings.milvus.milvus_timeout_s)
-    stalls.at_least("render", _REQUESTS * settings.render.render_timeout_s)
+    # A drawing has a limit by the clock of its own, which says more of the page.
+    stalls.at_least("render", WALL_FACTOR * settings.render.render_timeout_s + settings.worker.stall_s)
     return stalls

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import time
+from functools import partial
 from typing import Final
 
 import structlog
@@ -29,6 +30,7 @@ from workers.render import PdfRenderer
 from workers.selftest import SelfTestFailed, self_test
 from workers.standstill import Standstill, stalls_of
 from workers.store import PageStore, retrying
+from workers.suspicion import EMBEDDER, Suspicion
 from workers.verdict import Verdicts
 from workers.watchdog import end_within, watch
 
@@ -45,9 +47,10 @@ async def run_worker(settings: Settings) -> None:
     name = settings.worker.worker_id or f"{socket.gethostname()}-{os.getpid()}"
     structlog.contextvars.bind_contextvars(worker=name)
     async with open_services(settings) as services, open_embedder(settings.embedder, settings.render) as embedder:
-        breakers = _breakers(services, embedder)
+        suspicion = Suspicion()
+        breakers = _breakers(services, embedder, suspicion)
         standstill = Standstill(breakers)
-        pipeline = _pipeline(name, services, embedder, breakers, standstill)
+        pipeline = _pipeline(name, services, embedder, breakers, standstill, suspicion)
         await _test_itself(pipeline, settings.render.render_window_pages)
         loop = JobLoop(
             JobConsumer(settings.kafka, name),
@@ -77,7 +80,7 @@ async def run_worker(settings: Settings) -> None:
             health.close()
 
 
-def _breakers(services: Services, embedder: Embedder) -> Breakers:
+def _breakers(services: Services, embedder: Embedder, suspicion: Suspicion) -> Breakers:
     pings = {
         "mongodb": services.documents.ping,
         "s3": services.blobs.ping,
@@ -88,8 +91,14 @@ def _breakers(services: Services, embedder: Embedder) -> Breakers:
     # Progress is for people to watch; documents get ready without it.
     proofs = {"s3": services.blobs.prove}
     if isinstance(embedder, EmbeddingServer):
-        proofs["embedder"] = embedder.prove
+        proofs[EMBEDDER] = partial(_prove, embedder, suspicion)
     return Breakers(pings, proofs=proofs, optional={"redis"})
+
+
+async def _prove(embedder: EmbeddingServer, suspicion: Suspicion) -> None:
+    """A proof of the embedder is work as for any page; one of the object store is far smaller than what pages need."""
+    await embedder.prove()
+    suspicion.worked(EMBEDDER)
 
 
 async def _test_itself(pipeline: Pipeline, window_pages: int) -> None:
@@ -109,7 +118,12 @@ async def _test_itself(pipeline: Pipeline, window_pages: int) -> None:
 
 
 def _pipeline(
-    name: str, services: Services, embedder: Embedder, breakers: Breakers, standstill: Standstill
+    name: str,
+    services: Services,
+    embedder: Embedder,
+    breakers: Breakers,
+    standstill: Standstill,
+    suspicion: Suspicion,
 ) -> Pipeline:
     settings = services.settings
     packing = Packing(settings.vectors.index_pooling, settings.vectors.blob_precision)
@@ -133,6 +147,7 @@ def _pipeline(
         claims=Claims(services.documents, store, name, settings.worker.lease_s),
         max_attempts=settings.worker.max_attempts,
         stalls=stalls_of(settings, embedder, store, standstill.stuck),
+        suspicion=suspicion,
     )
 
 

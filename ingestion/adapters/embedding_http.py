@@ -69,8 +69,8 @@ class RemoteEmbedder:
     fingerprint before. Should the service change its model, DependencyUnavailable is raised until it changes back or
     this process is restarted. Without it, queries follow the service to its new model, and `fingerprint` with them.
 
-    Raises DependencyUnavailable where the service cannot be reached, or is overloaded for too long, BadRequest for
-    an input that it refuses, and WorkerFault.
+    Raises DependencyUnavailable where the service cannot be reached, or has no room for pages for too long, Overloaded
+    at once where it has no room for queries, BadRequest for an input that it refuses, and WorkerFault.
     """
 
     def __init__(self, settings: EmbedderSettings) -> None:
@@ -225,7 +225,9 @@ class RemoteEmbedder:
     async def _embed_batch(
         self, model: ServedModel, inputs: Sequence[str], modality: Modality, input_type: InputType
     ) -> list[Vectors]:
-        response = await self._requests.post("/v1/embeddings", request_body(inputs, modality, input_type))
+        response = await self._requests.post(
+            "/v1/embeddings", request_body(inputs, modality, input_type), is_patient=input_type == "document"
+        )
         served = response.headers.get(FINGERPRINT_HEADER)
         if served is None:
             raise WorkerFault(f"{DEPENDENCY} does not say which model its vectors are of")

@@ -11,7 +11,7 @@ from typing import Final
 import httpx
 import stamina
 
-from ingestion.errors import BadRequest, DependencyUnavailable, IngestError, WorkerFault
+from ingestion.errors import BadRequest, DependencyUnavailable, IngestError, Overloaded, WorkerFault
 from ingestion.settings import EmbedderSettings
 
 DEPENDENCY: Final = "embedder"
@@ -26,6 +26,9 @@ _NOT_OURS_TO_USE: Final = frozenset({401, 403, 404})
 _OUTAGE_S: Final = 2.0
 """How long a service is tried again that cannot be reached: long enough for a connection that was closed, or for a
 replica to be replaced. Whoever calls knows better what to do about an outage."""
+
+_LATER_S: Final = 1
+"""When to come back to a service that is overloaded and does not say."""
 
 _CONNECT_S: Final = 5.0
 _IDLE_S: Final = 4.0
@@ -79,6 +82,7 @@ class EmbeddingRequests:
         )
         self._places = asyncio.Semaphore(side_by_side)
         self._patience_s = settings.embedder_patience_s
+        self._timeout_s = settings.embedder_timeout_s
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -86,9 +90,12 @@ class EmbeddingRequests:
     async def get(self, path: str) -> httpx.Response:
         return await self._again("GET", path, None)
 
-    async def post(self, path: str, body: bytes) -> httpx.Response:
-        """Waits for a place among the requests side by side; nobody holds one while pausing."""
-        return await self._again("POST", path, body)
+    async def post(self, path: str, body: bytes, *, is_patient: bool = True) -> httpx.Response:
+        """Waits for a place among the requests side by side; nobody holds one while pausing.
+
+        Without patience a service that is overloaded is not tried again: Overloaded is raised at once.
+        """
+        return await self._again("POST", path, body, is_patient=is_patient)
 
     async def post_once(self, path: str, body: bytes) -> httpx.Response:
         """As `get_once`."""
@@ -104,8 +111,8 @@ class EmbeddingRequests:
         except httpx.HTTPError as error:
             raise translate(error) from error
 
-    async def _again(self, method: str, path: str, body: bytes | None) -> httpx.Response:
-        patience = _Patience(self._patience_s)
+    async def _again(self, method: str, path: str, body: bytes | None, *, is_patient: bool = True) -> httpx.Response:
+        patience = _Patience(self._patience_s if is_patient else 0.0)
         try:
             async for attempt in stamina.retry_context(
                 on=patience.pause, attempts=None, timeout=None, wait_initial=0.05, wait_max=1.0, wait_jitter=0.1
@@ -114,13 +121,24 @@ class EmbeddingRequests:
                     async with self._places:
                         return await self._send(method, path, body)
         except httpx.HTTPError as error:
+            if not is_patient and _is_overload(error):
+                raise Overloaded(DEPENDENCY, math.ceil(_retry_after_s(error) or _LATER_S)) from error
             raise translate(error) from error
         raise AssertionError("stamina ended without a result or an error")
 
     async def _send(self, method: str, path: str, body: bytes | None) -> httpx.Response:
+        """The limit is for the whole request. httpx's own begins again with each byte that arrives."""
         headers = None if body is None else {"Content-Type": "application/json"}
-        response = await self._client.request(method, path, content=body, headers=headers)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                response = await self._client.request(method, path, content=body, headers=headers)
+        except TimeoutError as error:
+            raise httpx.ReadTimeout(f"no whole answer within {self._timeout_s:g} s") from error
         return response.raise_for_status()
+
+
+def _is_overload(error: httpx.HTTPError) -> bool:
+    return isinstance(error, httpx.HTTPStatusError) and error.response.status_code == _TOO_MANY_REQUESTS
 
 
 class _Patience:
@@ -133,6 +151,8 @@ class _Patience:
     def pause(self, error: Exception) -> bool | float:
         """stamina's hook: False to give up, True for its own pause, or the pause in seconds."""
         limit_s = self._limit_s(error)
+        if not limit_s:
+            return False
         now = time.monotonic()
         self._since = now if self._since is None else self._since
         left_s = limit_s - (now - self._since)

@@ -9,14 +9,18 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, TypeVar, cast
 
+import stamina
+
 from ingestion.adapters.milvus_aliases import drop_with_aliases, point_alias
-from ingestion.adapters.milvus_connect import Budgeted, connect, open_writer
-from ingestion.adapters.milvus_errors import NOT_FOUND, NOT_LOADED, milvus_code, translated
+from ingestion.adapters.milvus_connect import Budgeted, connect, open_searcher, open_writer
+from ingestion.adapters.milvus_errors import NOT_FOUND, NOT_LOADED, is_lost, milvus_code, translated
 from ingestion.adapters.milvus_reading import read_rows
 from ingestion.adapters.milvus_rows import RowWriter
 from ingestion.adapters.milvus_schema import ensure_collection
+from ingestion.adapters.milvus_search import Consistency, RowSearcher
 from ingestion.adapters.threads import Threads
 from ingestion.model import ROWS_PER_PAGE, PageVectors, Vectors
+from ingestion.ports import Neighbours
 from ingestion.settings import MilvusSettings
 
 if TYPE_CHECKING:
@@ -30,10 +34,12 @@ _DELETE_PAGES: Final = 256
 _MAX_TOP_K: Final = 16_384
 _STRONG: Final = "Strong"
 """Milvus waits until all that was written before the request can be seen: up to its time tick, 200 ms."""
-_BOUNDED: Final = "Bounded"
-"""Milvus waits for nothing that is younger than its `common.gracefulTime`, 5 s by default."""
 _BOUNDED_FROM_S: Final = 15.0
-"""Three times that, to be on the safe side of it."""
+"""A search with bounded consistency waits for nothing that is younger than Milvus's `common.gracefulTime`, 5 s by
+default. This is three times that, to be on the safe side of it."""
+_LOST_S: Final = 2.0
+"""How long a search is sent again that a server refused or a connection lost: for one that was closed while idle. A
+caller of the search knows better what to do about an outage."""
 
 
 def index_name(collection: str) -> str:
@@ -56,6 +62,7 @@ class MilvusVectorStore:
         self._connecting = threading.Lock()
         self._connected: MilvusClient | None = None
         self._writer: RowWriter | None = None
+        self._searching: RowSearcher | None = None
         self._ensured: set[tuple[str, int]] = set()
 
     async def __aenter__(self) -> Self:
@@ -66,6 +73,8 @@ class MilvusVectorStore:
     ) -> None:
         if self._writer is not None:
             await self._threads.write(self._writer.close)
+        if self._searching is not None:
+            await self._threads.write(self._searching.close)
         if self._connected is not None:
             await self._threads.write(self._connected.close)
 
@@ -81,29 +90,21 @@ class MilvusVectorStore:
 
         await self._threads.write(translated(write))
 
-    async def search(
-        self, collection: str, query: Vectors, limit: int, *, unchanged_s: float = 0.0
-    ) -> list[list[tuple[int, float]]]:
+    async def search(self, collection: str, query: Vectors, limit: int, *, unchanged_s: float = 0.0) -> Neighbours:
         if not len(query):
-            return []
+            return Neighbours.none(0)
         rows_per_token = min(limit, _MAX_TOP_K)
+        consistency: Consistency = "Bounded" if unchanged_s >= _BOUNDED_FROM_S else "Strong"
+        ef, timeout_s = self._settings.hnsw_ef, self._settings.milvus_timeout_s
 
-        def find(client: MilvusClient, name: str) -> list[list[tuple[int, float]]]:
-            found = client.search(
-                name,
-                data=list(query),
-                anns_field="vector",
-                limit=rows_per_token,
-                # The page key is part of the primary key, so no field has to be read.
-                search_params={"metric_type": "IP", "params": {"ef": max(self._settings.hnsw_ef, rows_per_token)}},
-                consistency_level=_BOUNDED if unchanged_s >= _BOUNDED_FROM_S else _STRONG,
-                timeout=self._settings.milvus_timeout_s,
-            )
-            return [
-                [(pk // ROWS_PER_PAGE, score) for pk, score in zip(h.ids, h.distances, strict=True)] for h in found
-            ]
+        @stamina.retry(on=is_lost, attempts=None, timeout=_LOST_S, wait_initial=0.05, wait_max=0.5)
+        def find(_: MilvusClient, name: str) -> Neighbours:
+            searcher = self._searcher()
+            found = searcher.search(name, query, rows_per_token, ef=ef, consistency=consistency, timeout_s=timeout_s)
+            # The page key is part of the primary key.
+            return Neighbours(found.keys // ROWS_PER_PAGE, found.products, found.counts)
 
-        nothing: list[list[tuple[int, float]]] = [[] for _ in query]
+        nothing = Neighbours.none(len(query))
         return await self._threads.read(translated(lambda: self._on_loaded(collection, find, unknown=nothing)))
 
     async def delete_pages(self, collection: str, first_page_key: int, count: int) -> None:
@@ -177,6 +178,13 @@ class MilvusVectorStore:
             if self._writer is None:
                 self._writer = open_writer(self._settings)
             return self._writer
+
+    def _searcher(self) -> RowSearcher:
+        """Made once, in a thread, as the client."""
+        with self._connecting:
+            if self._searching is None:
+                self._searching = open_searcher(self._settings)
+            return self._searching
 
     def _on_existing(self, collection: str, request: Callable[[MilvusClient, str], T], unknown: T) -> T:
         """Do `request` on the collection; return `unknown` where there is no such collection."""

@@ -9,6 +9,7 @@ import grpc
 
 from ingestion.adapters.milvus_errors import DEPENDENCY
 from ingestion.adapters.milvus_rows import RowWriter
+from ingestion.adapters.milvus_search import RowSearcher
 from ingestion.deadline import limit_s
 from ingestion.settings import MilvusSettings
 
@@ -21,6 +22,7 @@ _KEEPALIVE_MS: Final = 330_000
 and pymilvus would ping every ten seconds."""
 _RECONNECT_MS: Final = 2_000
 """By default gRPC waits up to two minutes before it tries a server again that was down."""
+_OPTIONS: Final = (("grpc.keepalive_time_ms", _KEEPALIVE_MS), ("grpc.max_reconnect_backoff_ms", _RECONNECT_MS))
 
 
 def connect(settings: MilvusSettings) -> MilvusClient:
@@ -61,8 +63,9 @@ class Budgeted:
 
 def open_writer(settings: MilvusSettings) -> RowWriter:
     """Connects at its first request."""
-    return RowWriter(
-        settings.milvus_uri,
-        settings.milvus_token.get_secret_value(),
-        (("grpc.keepalive_time_ms", _KEEPALIVE_MS), ("grpc.max_reconnect_backoff_ms", _RECONNECT_MS)),
-    )
+    return RowWriter(settings.milvus_uri, settings.milvus_token.get_secret_value(), _OPTIONS)
+
+
+def open_searcher(settings: MilvusSettings) -> RowSearcher:
+    """Connects at its first request."""
+    return RowSearcher(settings.milvus_uri, settings.milvus_token.get_secret_value(), _OPTIONS)

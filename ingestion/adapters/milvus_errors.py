@@ -16,6 +16,7 @@ DEPENDENCY = "milvus"
 # Codes of the server, the same since Milvus 2.3.
 NOT_FOUND: Final = 100
 NOT_LOADED: Final = 101
+_RATE_LIMITED: Final = 8
 # Unavailable, out of memory or requests, out of disk, rate limit, denied by quota; the client adds no connection.
 _UNAVAILABLE: Final = frozenset({2, 3, 4, 7, 8, 9, NOT_LOADED})
 _UNAVAILABLE_STATUS: Final = frozenset(
@@ -36,6 +37,11 @@ def milvus_code(error: Exception) -> int | None:
     """The server's code in an exception of pymilvus, None for any other exception."""
     code = getattr(error, "code", None)
     return code if isinstance(code, int) else None
+
+
+def is_lost(error: Exception) -> bool:
+    """True where the same request may succeed in a moment: it got lost, or the server had too many."""
+    return _status(error) is grpc.StatusCode.UNAVAILABLE or milvus_code(error) == _RATE_LIMITED
 
 
 def translate(error: Exception) -> IngestError:

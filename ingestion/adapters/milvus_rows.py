@@ -7,23 +7,19 @@ float32 side by side, so here they are copied as bytes, in 0.3 ms.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
-import grpc
 import numpy as np
 
-from ingestion.deadline import limit_s
+from ingestion.adapters.milvus_channel import MilvusChannel, check
 from ingestion.errors import WorkerFault
 from ingestion.model import ROWS_PER_PAGE, PageVectors
 
 if TYPE_CHECKING:
     from pymilvus.grpc_gen.milvus_pb2 import UpsertRequest
 
-_UPSERT: Final = "/milvus.proto.milvus.MilvusService/Upsert"
 _REQUEST_BYTES: Final = 8 * 1024**2
 """Of vectors in one request. Servers refuse messages of more than 64 MB, and a small one blocks others less."""
 _PACKED_DATA: Final = b"\x0a"
@@ -34,35 +30,20 @@ class RowWriter:
     """Sends upserts over a connection of its own, which is made at the first one. Used by many threads."""
 
     def __init__(self, uri: str, token: str, options: Sequence[tuple[str, int]]) -> None:
-        """`uri`: http or https, with the database as its path where it is not the default one."""
+        """As `MilvusChannel`."""
         from pymilvus.grpc_gen.milvus_pb2 import MutationResult, UpsertRequest
 
-        address = urlsplit(uri)
-        self._database = address.path.strip("/")
-        self._metadata = [("authorization", base64.b64encode(token.encode()).decode())] if token else []
-        everything = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1), *options]
-        if address.scheme == "https":
-            self._channel = grpc.secure_channel(address.netloc, grpc.ssl_channel_credentials(), everything)
-        else:
-            self._channel = grpc.insecure_channel(address.netloc, everything)
-        self._send = self._channel.unary_unary(
-            _UPSERT,
-            request_serializer=UpsertRequest.SerializeToString,
-            response_deserializer=MutationResult.FromString,
-        )
+        self._channel = MilvusChannel(uri, token, options)
+        self._send = self._channel.method("Upsert", UpsertRequest.SerializeToString, MutationResult.FromString)
 
     def write(self, name: str, pages: Sequence[PageVectors], timeout_s: float) -> None:
         """Upsert the rows of `pages` into the Milvus collection `name`. `timeout_s` is for each request.
 
         Raises WorkerFault where a page has too many vectors, MilvusException, grpc.RpcError.
         """
-        from pymilvus.exceptions import MilvusException
-
         for request in upsert_requests(name, pages):
-            request.db_name = self._database
-            status = self._send(request, timeout=limit_s("milvus", timeout_s), metadata=self._metadata).status
-            if status.code or status.error_code:
-                raise MilvusException(status.code or status.error_code, status.reason, retriable=status.retriable)
+            request.db_name = self._channel.database
+            check(self._send(request, timeout_s=timeout_s).status)
 
     def close(self) -> None:
         self._channel.close()

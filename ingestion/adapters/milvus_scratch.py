@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Final, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ingestion.adapters.milvus_connect import connect, open_writer
+from ingestion.adapters.milvus_connect import connect, open_searcher, open_writer
 from ingestion.adapters.milvus_errors import translated
-from ingestion.adapters.milvus_schema import METRIC, VECTOR, create_collection, create_index
+from ingestion.adapters.milvus_schema import VECTOR, create_collection, create_index
 from ingestion.model import PageVectors, Vectors
 from ingestion.settings import MilvusSettings
 
@@ -33,7 +33,6 @@ _FORGOTTEN_S: Final = 86_400
 _BUILD_TIMEOUT_S: Final = 3600.0
 _PAUSE_S: Final = 0.05
 _NO_ROW: Final = -1
-_EVENTUALLY: Final = "Eventually"
 
 
 class ScratchIndex:
@@ -52,6 +51,7 @@ class ScratchIndex:
     def __enter__(self) -> Self:
         self._client = self._translated(lambda: connect(self._settings))
         self._writer = open_writer(self._settings)
+        self._searcher = open_searcher(self._settings)
         try:
             self._translated(self._drop_forgotten)
             self._translated(lambda: create_collection(self._client, self._name, self._dim, self._settings))
@@ -101,22 +101,20 @@ class ScratchIndex:
         Where fewer are found, the keys end in -1 and the products in -inf.
         """
         found = self._translated(
-            lambda: self._client.search(
-                self._name,
-                data=list(queries),
-                anns_field=VECTOR,
-                limit=limit,
-                search_params={"metric_type": METRIC, "params": {"ef": max(ef, limit)}},
+            lambda: self._searcher.search(
                 # Everything was there before the index was: waiting for writes, 200 ms of them, would hide the search.
-                consistency_level=_EVENTUALLY,
-                timeout=_BUILD_TIMEOUT_S,
+                self._name,
+                queries,
+                limit,
+                ef=ef,
+                consistency="Eventually",
+                timeout_s=_BUILD_TIMEOUT_S,
             )
         )
         keys = np.full((len(queries), limit), _NO_ROW, np.int64)
         products = np.full((len(queries), limit), -np.inf, np.float32)
-        for token, hits in enumerate(found):
-            keys[token, : len(hits)] = hits.ids
-            products[token, : len(hits)] = hits.distances
+        is_found = np.arange(limit) < found.counts[:, None]  # (queries, limit)
+        keys[is_found], products[is_found] = found.keys, found.products
         return keys, products
 
     def _await_index(self) -> None:
@@ -138,6 +136,7 @@ class ScratchIndex:
 
     def _close(self) -> None:
         self._writer.close()
+        self._searcher.close()
         self._client.close()
 
     @staticmethod

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
-from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Final, Self
 
 from bson.int64 import Int64
 from motor.motor_asyncio import AsyncIOMotorClient
-from pymongo import ReadPreference, ReturnDocument, UpdateOne
+from pymongo import ReadPreference, UpdateOne
 from pymongo.errors import DuplicateKeyError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
+from ingestion.adapters.mongo_arrivals import MongoArrivals
 from ingestion.adapters.mongo_bindings import binding_of
 from ingestion.adapters.mongo_collections import MongoCollections
 from ingestion.adapters.mongo_generations import MongoGenerations
@@ -25,12 +24,11 @@ from ingestion.adapters.mongo_records import (
     document_of,
     page_record_of,
     pages_of,
-    record_of,
     translated,
 )
 from ingestion.adapters.mongo_upkeep import MongoUpkeep
 from ingestion.adapters.mongo_versions import MongoVersions
-from ingestion.errors import BadRequest, Conflict, WorkerFault
+from ingestion.errors import Conflict
 from ingestion.model import Document, DocumentState, PageRecord, sources_of
 from ingestion.settings import MongoSettings
 
@@ -41,11 +39,19 @@ _SOCKET_TIMEOUT_MS: Final = 20_000
 
 
 class MongoDocumentStore(
-    MongoLedger, MongoUpkeep, MongoInventory, MongoCollections, MongoPacking, MongoGenerations, MongoVersions
+    MongoArrivals,
+    MongoLedger,
+    MongoUpkeep,
+    MongoInventory,
+    MongoCollections,
+    MongoPacking,
+    MongoGenerations,
+    MongoVersions,
 ):
     """DocumentStore. Reads come from the primary and, like writes, count once a majority has them."""
 
     def __init__(self, settings: MongoSettings) -> None:
+        super().__init__()
         self._settings = settings
 
     @translated
@@ -97,20 +103,6 @@ class MongoDocumentStore(
         await self._client.admin.command("ping")
 
     @translated
-    async def reserve_page_keys(self, count: int) -> int:
-        if count < 1:
-            raise BadRequest(f"cannot reserve {count} page keys")
-        counter = await self._counters.find_one_and_update(
-            {"_id": PAGE_KEYS},
-            {"$inc": {"next": count}},
-            # The record before the change was seen stale under concurrency, on a server that is exact after it.
-            return_document=ReturnDocument.AFTER,
-        )
-        if counter is None:
-            raise WorkerFault("the counter of page keys is missing: the database has not been prepared")
-        return int(counter["next"]) - count
-
-    @translated
     async def collection_fingerprint(self, collection: str) -> str | None:
         bound = await self._collections.find_one({"_id": collection})
         return None if bound is None else binding_of(bound).current.fingerprint
@@ -119,21 +111,6 @@ class MongoDocumentStore(
     async def collections(self) -> Sequence[str]:
         bound = await self._collections.find({}, {"_id": 1}).sort("_id", 1).to_list(None)
         return [str(record["_id"]) for record in bound]
-
-    @translated
-    async def insert(self, document: Document) -> bool:
-        now = datetime.now(UTC)
-        fresh = replace(document, state=DocumentState.RECEIVED, outbox="pending", created_at=now, updated_at=now)
-        try:
-            await self._documents.insert_one(record_of(fresh))
-        except DuplicateKeyError:
-            return False
-        return True
-
-    @translated
-    async def get(self, document_id: str) -> Document | None:
-        record = await self._documents.find_one({"_id": document_id})
-        return None if record is None else document_of(record)
 
     @translated
     async def list(

@@ -78,12 +78,6 @@ class MongoCollections:
         return totals
 
     @translated
-    async def require_active(self, collection: str) -> None:
-        record = await self._collections.find_one({"_id": collection}, {"state": 1})
-        if record is not None:
-            require_active(record)
-
-    @translated
     async def touch_collections(self, collections: Collection[str]) -> None:
         await self._collections.update_many(
             {"_id": {"$in": list(collections)}}, {"$set": {"last_used_at": datetime.now(UTC)}}

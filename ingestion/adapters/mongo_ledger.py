@@ -38,14 +38,6 @@ class MongoLedger:
     _collections: AsyncIOMotorCollection[dict[str, Any]]
 
     @translated
-    async def mark_queued(self, document: Document) -> None:
-        queued_if_received = {
-            "$cond": [{"$eq": ["$state", DocumentState.RECEIVED]}, DocumentState.QUEUED.value, "$state"]
-        }
-        same_upload = {"_id": document.id, "first_page_key": document.first_page_key}
-        await self._change(same_upload, {"outbox": "sent", "state": queued_if_received})
-
-    @translated
     async def requeue(self, document_id: str, *, fence: int | None = None) -> bool:
         found: dict[str, Any] = {"_id": document_id, "state": DocumentState.FAILED}
         if fence is not None:

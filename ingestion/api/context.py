@@ -1,4 +1,7 @@
-"""What routes work with, taken from the application they belong to."""
+"""What routes work with, taken from the application they belong to.
+
+Coroutines, because FastAPI calls a plain function in a thread.
+"""
 
 from __future__ import annotations
 
@@ -13,27 +16,27 @@ from ingestion.submit import Submitter
 from ingestion.usage import Usage
 
 
-def _services(request: Request) -> Services:
+async def _services(request: Request) -> Services:
     services: Services = request.app.state.services
     return services
 
 
-def _submitter(request: Request) -> Submitter:
+async def _submitter(request: Request) -> Submitter:
     submitter: Submitter = request.app.state.submitter
     return submitter
 
 
-def _searcher(request: Request) -> Searcher:
+async def _searcher(request: Request) -> Searcher:
     searcher: Searcher = request.app.state.searcher
     return searcher
 
 
-def _remover(request: Request) -> Remover:
+async def _remover(request: Request) -> Remover:
     remover: Remover = request.app.state.remover
     return remover
 
 
-def _usage(request: Request) -> Usage:
+async def _usage(request: Request) -> Usage:
     usage: Usage = request.app.state.usage
     return usage
 

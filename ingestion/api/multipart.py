@@ -20,6 +20,9 @@ FILE_FIELDS: Final = ("files", "file")
 _MAX_HEADER_BYTES: Final = 16 * 1024
 """Enough for a filename of a few thousand bytes, percent-encoded."""
 
+MAX_OTHER_BYTES: Final = 1024 * 1024
+"""Data of parts that are no files, and what comes before the first part and after the last one."""
+
 _PARAMETER: Final = re.compile(r';\s*([^\s=;"]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;]*))', re.DOTALL)
 _ESCAPED: Final = re.compile(r'\\(["\\])')
 
@@ -40,14 +43,28 @@ class FileEnds:
     pass
 
 
-FileEvent = FileBegins | FileData | FileEnds
+@dataclass(frozen=True, slots=True)
+class TooMuch:
+    """The form has more parts, or more bytes outside of files, than are read. It is the last event."""
+
+    what: str
+
+
+FileEvent = FileBegins | FileData | FileEnds | TooMuch
+
+
+class _Enough(Exception):
+    """Leaves the parser from within a callback."""
 
 
 class FileParser:
     """Feed it the body in any chunks; parts that are no files, or belong to other fields, are passed over."""
 
-    def __init__(self, content_type: str) -> None:
+    def __init__(self, content_type: str, max_parts: int) -> None:
         """Raises BadRequest where `content_type` is not multipart/form-data with a boundary."""
+        self._max_parts = max_parts
+        self._parts = 0
+        self._other_bytes = 0
         self._events: list[FileEvent] = []
         self._header_name = bytearray()
         self._header_value = bytearray()
@@ -73,11 +90,20 @@ class FileParser:
             raise BadRequest(f"the multipart boundary is not usable: {error}") from error
 
     def feed(self, chunk: bytes) -> list[FileEvent]:
-        """What `chunk` adds, in order. Raises BadRequest where the body is malformed."""
+        """What `chunk` adds, in order. Raises BadRequest where the body is malformed.
+
+        After a TooMuch nothing more may be fed.
+        """
+        if self._ended or not self._parts:
+            self._other_bytes += len(chunk)
         try:
             self._parser.write(chunk)
+        except _Enough:
+            self._events.append(TooMuch(f"more than {self._max_parts} parts in one form"))
         except FormParserError as error:
             raise BadRequest(f"the multipart body is malformed: {error}") from error
+        if self._other_bytes > MAX_OTHER_BYTES:
+            self._events.append(TooMuch(f"more than {MAX_OTHER_BYTES} bytes outside of files in one form"))
         events, self._events = self._events, []
         return events
 
@@ -87,6 +113,9 @@ class FileParser:
             raise BadRequest("the multipart body is malformed: it ends without its closing boundary")
 
     def _on_part_begin(self) -> None:
+        self._parts += 1
+        if self._parts > self._max_parts:
+            raise _Enough
         self._disposition = b""
 
     def _on_header_field(self, data: bytes, start: int, end: int) -> None:
@@ -111,6 +140,8 @@ class FileParser:
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._in_file:
             self._events.append(FileData(data[start:end]))
+        else:
+            self._other_bytes += end - start
 
     def _on_part_end(self) -> None:
         if self._in_file:

@@ -16,13 +16,16 @@ from starlette.responses import JSONResponse, Response
 from ingestion.errors import (
     BadRecord,
     BadRequest,
+    ChildStalled,
     CollectionHeld,
     Conflict,
     DependencyUnavailable,
     FileTooLarge,
+    FormTooLarge,
     IngestError,
     NewerRecord,
     NotFound,
+    Overloaded,
     PermanentError,
     Unauthorized,
 )
@@ -40,8 +43,11 @@ _STATUS: Final[list[tuple[type[IngestError], int]]] = [
     (BadRecord, 500),
     (BadRequest, 400),
     (FileTooLarge, 413),
+    (FormTooLarge, 413),
     (PermanentError, 422),
+    (Overloaded, 429),
     (DependencyUnavailable, 503),
+    (ChildStalled, 503),
 ]
 
 
@@ -53,16 +59,23 @@ def status_of(error: IngestError) -> int:
 def problem(
     status: int, code: str, detail: str, *, headers: Mapping[str, str] | None = None, **members: Any
 ) -> JSONResponse:
-    """A problem document; `members` are put beside its standard ones."""
+    """A problem document; `members` are put beside its standard ones.
+
+    What a caller sent may be quoted in it. Where that is no text, its escapes are.
+    """
     body = {
         "type": f"urn:pagemill:problem:{code}",
         "title": code.replace("_", " ").capitalize().replace("pdf", "PDF"),
         "status": status,
-        "detail": detail,
+        "detail": detail.encode(errors="backslashreplace").decode(),
         "code": code,
         **members,
     }
     return JSONResponse(body, status, headers, media_type="application/problem+json")
+
+
+def overloaded(error: Overloaded) -> JSONResponse:
+    return problem(429, error.code, error.message, headers={"Retry-After": str(error.retry_after_s)})
 
 
 def install(app: FastAPI) -> None:
@@ -86,7 +99,11 @@ async def _on_ingest_error(request: Request, error: Exception) -> Response:
         log.warning("dependency unavailable", dependency=error.dependency, path=request.url.path, cause=str(error))
         detail = f"{error.dependency} does not answer; try again later"
         return problem(status, error.code, detail, headers={"Retry-After": str(RETRY_AFTER_S)})
+    if isinstance(error, Overloaded):
+        return overloaded(error)
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
+    if status == 503:
+        headers = {"Retry-After": str(RETRY_AFTER_S)}
     return problem(status, error.code, error.message, headers=headers)
 
 
@@ -106,7 +123,7 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 
 async def _on_disconnect(request: Request, error: Exception) -> Response:
-    log.info("caller left before its request was read", path=request.url.path)
+    log.debug("caller left before its request was read", path=request.url.path)
     return problem(400, BadRequest.code, "the request was cut off")
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Final
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
 from ingestion.api.context import TheSearcher, TheUsage
+from ingestion.api.leaving import unless_caller_leaves
 from ingestion.api.views import HitView, SearchRequest, SearchView
 
 _MAX_BODY_BYTES: Final = 64 * 1024
@@ -17,8 +18,13 @@ router = APIRouter(tags=["search"])
 
 
 @router.post("/collections/{collection}/search", max_body_size=_MAX_BODY_BYTES)
-async def search(collection: str, wanted: SearchRequest, searcher: TheSearcher, usage: TheUsage) -> SearchView:
-    """The pages of ready documents that answer the query best, best first. An unknown collection has no hits."""
-    hits = await searcher.search(collection, wanted.query, wanted.top_k)
+async def search(
+    collection: str, wanted: SearchRequest, request: Request, searcher: TheSearcher, usage: TheUsage
+) -> SearchView:
+    """The pages of ready documents that answer the query best, best first. An unknown collection has no hits.
+
+    429 with Retry-After where too many searches are in flight. A caller that leaves frees its place.
+    """
+    hits = await unless_caller_leaves(request, searcher.search(collection, wanted.query, wanted.top_k))
     await usage.note(collection)
     return SearchView(hits=[HitView(**asdict(hit)) for hit in hits])

@@ -12,22 +12,36 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
-from ingestion.api.multipart import FileBegins, FileData, FileEnds, FileParser
-from ingestion.errors import DependencyUnavailable, FileTooLarge, PermanentError, TooManyFiles
+from ingestion.api.multipart import FileBegins, FileData, FileEnds, FileParser, TooMuch
+from ingestion.errors import DependencyUnavailable, EmptyFile, FileTooLarge, FormTooLarge, PermanentError, TooManyFiles
 from ingestion.model import clean_filename
 from ingestion.pdf import MAGIC_WITHIN_BYTES, check_magic
 from ingestion.submit import Upload
 
 WRITE_BYTES: Final = 1024 * 1024
 """Data is written and hashed in pieces of about this size, off the event loop."""
+_OTHER_FIELDS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
+    """More than `max_files` are refused by name; a form of more than `max_parts` is not read to its end.
+
+    Nor is one of which more than `max_dropped_bytes` belong to refused files.
+    """
+
     max_file_bytes: int
     max_files: int
+
+    @property
+    def max_parts(self) -> int:
+        return 2 * self.max_files + _OTHER_FIELDS
+
+    @property
+    def max_dropped_bytes(self) -> int:
+        return self.max_file_bytes + WRITE_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +57,11 @@ async def receive(
 ) -> AsyncGenerator[Upload | Refusal, None]:
     """Each file of the body as soon as its last byte has come. An Upload's file is gone when the next is asked for.
 
-    Raises BadRequest where the body is malformed, DependencyUnavailable where the directory cannot be written.
+    Raises BadRequest where the body is malformed, FormTooLarge where it is not read to its end, DependencyUnavailable
+    where the directory cannot be written.
     """
     files = 0
+    dropped_bytes = 0
     spool: _Spool | None = None
     try:
         async for chunk in body:
@@ -57,10 +73,18 @@ async def receive(
                         if files > limits.max_files:
                             spool.refuse(TooManyFiles(f"more than {limits.max_files} files in one upload"))
                     case FileData(data) if spool:
-                        await spool.write(data)
+                        if not await spool.write(data):
+                            dropped_bytes += len(data)
+                            if dropped_bytes > limits.max_dropped_bytes:
+                                yield await spool.finish()
+                                raise FormTooLarge(
+                                    f"refused files of one upload have more than {limits.max_dropped_bytes} bytes"
+                                )
                     case FileEnds() if spool:
                         yield await spool.finish()
                         spool.discard()
+                    case TooMuch(what):
+                        raise FormTooLarge(what)
         parser.close()
     finally:
         if spool:
@@ -78,32 +102,31 @@ class _Spool:
         self._buffer = bytearray()
         self._looked_at = False
         self._refusal: PermanentError | None = None
-        try:
-            # Closed and removed by `discard`.
-            self._file = tempfile.NamedTemporaryFile(prefix="pagemill-", suffix=".pdf", dir=directory)  # noqa: SIM115
-        except OSError as error:
-            raise _cannot_write(error) from error
+        self._directory = directory
+        self._file: IO[bytes] | None = None
+        self._is_discarded = False
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: bytes) -> bool:
+        """False where the file is refused, and `data` dropped."""
         self._size_bytes += len(data)
-        if self._refusal:
-            return
-        if self._size_bytes > self._max_bytes:
+        if not self._refusal and self._size_bytes > self._max_bytes:
             self.refuse(FileTooLarge(f"the file is larger than {self._max_bytes} bytes"))
-            return
+        if self._refusal:
+            return False
         self._buffer += data
         if not self._looked_at and len(self._buffer) >= MAGIC_WITHIN_BYTES:
             self._look()
         if len(self._buffer) >= WRITE_BYTES:
             await self._flush()
+        return True
 
     async def finish(self) -> Upload | Refusal:
         """The file is complete."""
         if not self._looked_at:
             self._look()
         await self._flush()
-        if self._refusal:
-            return Refusal(self._filename, self._refusal)
+        if self._refusal or self._file is None:
+            return Refusal(self._filename, self._refusal or EmptyFile("the file is empty"))
         return Upload(self._filename, Path(self._file.name), self._sha256.hexdigest(), self._size_bytes)
 
     def refuse(self, error: PermanentError) -> None:
@@ -113,8 +136,10 @@ class _Spool:
 
     def discard(self) -> None:
         """Remove the temporary file. Not in a thread: it must happen in a cancelled request too."""
-        with suppress(OSError):  # what a full disk refused before, it refuses again
-            self._file.close()
+        self._is_discarded = True
+        if self._file is not None:
+            with suppress(OSError):  # what a full disk refused before, it refuses again
+                self._file.close()
 
     def _look(self) -> None:
         self._looked_at = True
@@ -131,12 +156,20 @@ class _Spool:
             await asyncio.to_thread(self._store, piece)
 
     def _store(self, piece: bytearray) -> None:
+        """In a thread. Most files are one piece: opened, written and hashed in one go."""
         try:
+            if self._file is None:
+                # Closed and removed by `discard`.
+                self._file = tempfile.NamedTemporaryFile(  # noqa: SIM115
+                    prefix="pagemill-", suffix=".pdf", dir=self._directory
+                )
             self._file.write(piece)
             self._file.flush()
         except OSError as error:
             raise _cannot_write(error) from error
         self._sha256.update(piece)
+        if self._is_discarded:  # meanwhile, by a request that was cut off
+            self.discard()
 
 
 def _cannot_write(error: OSError) -> DependencyUnavailable:

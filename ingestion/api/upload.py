@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import aclosing
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import structlog
@@ -17,7 +19,7 @@ from ingestion.api.spool import Limits, Refusal, receive
 from ingestion.api.views import AcceptedView, RefusedView, UploadView
 from ingestion.bootstrap import Services
 from ingestion.deadline import budget
-from ingestion.errors import BadRequest, PermanentError
+from ingestion.errors import BadRequest, FormTooLarge, PermanentError
 from ingestion.model import Document, check_collection
 from ingestion.submit import Submitter
 from ingestion.usage import Usage
@@ -75,35 +77,67 @@ async def _upload(
         await services.documents.require_active(collection)
         await usage.note(collection)
     limits = Limits(max_file_bytes=api.max_file_bytes, max_files=api.max_files_per_upload)
-    parser = FileParser(request.headers.get("content-type", ""))
-    accepted: list[Document] = []
-    refused: list[Refusal] = []
-    async with aclosing(receive(request.stream(), parser, api.spool_dir, limits)) as files:
-        async for file in files:
-            if isinstance(file, Refusal):
-                refused.append(file)
-                continue
-            try:
-                accepted.append(await submitter.submit(collection, file))
-            except PermanentError as error:
-                refused.append(Refusal(file.filename, error))
-    return _answer(collection, accepted, refused)
+    parser = FileParser(request.headers.get("content-type", ""), limits.max_parts)
+    result = UploadResult(collection)
+    try:
+        async with aclosing(receive(request.stream(), parser, api.spool_dir, limits)) as files:
+            async for file in files:
+                if isinstance(file, Refusal):
+                    result.refused.append(file)
+                    continue
+                try:
+                    result.accepted.append(await submitter.submit(collection, file))
+                except PermanentError as error:
+                    result.refused.append(Refusal(file.filename, error))
+    except FormTooLarge as error:
+        result.ended_by = error
+    return _answer(result)
 
 
-def _answer(collection: str, accepted: list[Document], refused: list[Refusal]) -> Response:
-    for one in refused:
-        metrics.REFUSED.labels(one.error.code).inc()
-        log.info("refused", collection=collection, filename=one.filename, code=one.error.code, cause=str(one.error))
-    view = UploadView(
-        documents=[AcceptedView.of(document) for document in accepted],
-        refused=[RefusedView(filename=r.filename, code=r.error.code, detail=r.error.message) for r in refused],
-    )
-    if accepted:
-        return JSONResponse(view.model_dump(mode="json"), status_code=202)
-    if not refused:
+@dataclass(slots=True)
+class UploadResult:
+    """What has become of the files of one request."""
+
+    collection: str
+    accepted: list[Document] = field(default_factory=list)
+    refused: list[Refusal] = field(default_factory=list)
+    ended_by: FormTooLarge | None = None
+    """The rest of the request was not read."""
+
+    def count(self) -> None:
+        """Refusals are no transitions of a document: they are counted by code, and logged in one line."""
+        codes = Counter(one.error.code for one in self.refused)
+        for code, number in codes.items():
+            metrics.REFUSED.labels(code).inc(number)
+        if self.refused:
+            first = self.refused[0]
+            log.info(
+                "refused",
+                collection=self.collection,
+                codes=dict(codes),
+                filename=first.filename,
+                cause=first.error.message,
+            )
+
+    def view(self) -> UploadView:
+        return UploadView(
+            documents=[AcceptedView.of(document) for document in self.accepted],
+            refused=[
+                RefusedView(filename=r.filename, code=r.error.code, detail=r.error.message) for r in self.refused
+            ],
+        )
+
+
+def _answer(result: UploadResult) -> Response:
+    result.count()
+    view = result.view().model_dump(mode="json")
+    if error := result.ended_by:
+        detail = f"{error.message}; the rest was not read. What had come before is in `documents` and `refused`"
+        return problem(status_of(error), error.code, detail, **view)
+    if result.accepted:
+        return JSONResponse(view, status_code=202)
+    if not result.refused:
         raise BadRequest("the upload holds no file in the field 'files'")
-    first = refused[0]
+    first = result.refused[0]
     detail = f"{first.filename}: {first.error.message}"
-    return problem(
-        status_of(first.error), first.error.code, detail, **view.model_dump(mode="json", include={"refused"})
-    )
+    return problem(status_of(first.error), first.error.code, detail, refused=view["refused"])

@@ -8,6 +8,7 @@ docstring says what else it raises and whether calling it twice is safe. Objects
 from ingestion.ports.caches import QueryCache
 from ingestion.ports.inventory import BlobEntry, PageTotals
 from ingestion.ports.messaging import DeadLetters, JobQueue, Progress
+from ingestion.ports.neighbours import Neighbours
 from ingestion.ports.pages import Embedder, EmbedderChoice, EmbeddingServer, PageSource, Renderer, WatchableEmbedder
 from ingestion.ports.records import DocumentStore
 from ingestion.ports.stores import BlobStore, VectorStore
@@ -22,6 +23,7 @@ __all__ = [
     "EmbedderChoice",
     "EmbeddingServer",
     "JobQueue",
+    "Neighbours",
     "PageSource",
     "PageTotals",
     "Progress",

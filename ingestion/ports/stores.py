@@ -8,6 +8,7 @@ from typing import Protocol
 
 from ingestion.model import PageVectors, Vectors
 from ingestion.ports.inventory import BlobInventory, RowInventory
+from ingestion.ports.neighbours import Neighbours
 
 
 class BlobStore(BlobInventory, Protocol):
@@ -56,10 +57,8 @@ class VectorStore(RowInventory, Protocol):
     async def upsert(self, collection: str, pages: Sequence[PageVectors]) -> None:
         """Write the rows of `pages`, row `patch` of a page under `page_key * ROWS_PER_PAGE + patch`."""
 
-    async def search(
-        self, collection: str, query: Vectors, limit: int, *, unchanged_s: float = 0.0
-    ) -> list[list[tuple[int, float]]]:
-        """For each query token the `limit` nearest rows as (page_key, inner product), best first, in one request.
+    async def search(self, collection: str, query: Vectors, limit: int, *, unchanged_s: float = 0.0) -> Neighbours:
+        """For each query token the `limit` nearest rows, in one request.
 
         Rows that were written less than `unchanged_s` seconds ago may be missed; no others are. An unknown collection
         gives no rows.

@@ -10,8 +10,9 @@ from ingestion import metrics
 from ingestion.generations import Generation, index_of
 from ingestion.model import Document, Vectors
 from ingestion.ports import DocumentStore
+from ingestion.search.admission import Place
 from ingestion.search.bounded import BoundedCache
-from ingestion.search.gathering import GatheredSearch, Neighbours
+from ingestion.search.gathering import GatheredSearch
 
 _WIDEN_BY: Final = 4
 _WIDEST_LIMIT: Final = 6400
@@ -27,6 +28,16 @@ class Candidate:
     document: Document
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a search asks of the index: `pages` at most, `needed` of them at least where they are there."""
+
+    pages: int
+    needed: int = 1
+    unchanged_s: float = 0.0
+    """See `Standing`."""
+
+
 class Candidates:
     """Finds the pages that are worth an exact look."""
 
@@ -38,29 +49,23 @@ class Candidates:
         self._document_of: BoundedCache[int, str] = BoundedCache(_PLACES_KEPT)
 
     async def find(
-        self,
-        collection: str,
-        generation: Generation,
-        query: Vectors,
-        wanted: int,
-        unchanged_s: float,
-        *,
-        needed: int = 1,
+        self, collection: str, generation: Generation, query: Vectors, wanted: Wanted, place: Place
     ) -> list[Candidate]:
-        """The pages of ready documents that the ANN rates best, at most `wanted`. `unchanged_s`: see `Standing`.
+        """The pages of ready documents that the ANN rates best. `place` is told of what each request costs.
 
         Rows of documents that are not ready take up places in the answer, and so do the many rows of a page. Where
-        pages were left out as not ready, or fewer than `needed` were reached, while the index has more to give, it is
-        asked again for more rows, as long as those are of further pages.
+        pages were left out as not ready, or fewer than are needed were reached, while the index has more to give, it
+        is asked again for more rows, as long as those are of further pages.
         """
         index, limit, reached = index_of(collection, generation.number), self._ann_limit, 0
         while True:
+            place.costs(len(query), limit)
             with metrics.SEARCH.labels("ann").time():
-                neighbours = await self._index.search(index, query, limit, unchanged_s)
-            best = approximate_scores(neighbours)
-            candidates = await self._ready(best, generation, wanted)
-            is_enough = len(candidates) >= wanted or len(candidates) == len(best) >= needed
-            exhausted = all(len(rows) < limit for rows in neighbours) or len(best) == reached
+                scores = await self._index.search(index, query, limit, wanted.unchanged_s)
+            best: list[int] = scores.page_keys.tolist()
+            candidates = await self._ready(best, generation, wanted.pages)
+            is_enough = len(candidates) >= wanted.pages or len(candidates) == len(best) >= wanted.needed
+            exhausted = not scores.is_cut_off or len(best) == reached
             if is_enough or exhausted or limit >= _WIDEST_LIMIT:
                 return candidates
             limit, reached = limit * _WIDEN_BY, len(best)
@@ -99,20 +104,3 @@ class Candidates:
                 known[key] = record.document_id
                 self._document_of.put(key, record.document_id)
         return known
-
-
-def approximate_scores(neighbours: Neighbours) -> list[int]:
-    """Page keys, best first, by MaxSim over the rows that the ANN returned for each query token.
-
-    A page that a token did not reach gets that token's lowest returned score, an upper bound of its true one, as in
-    XTR (Lee et al., 2023): otherwise a page would lose to others merely for having been cut off.
-    """
-    best: dict[int, dict[int, float]] = {}
-    for token, rows in enumerate(neighbours):
-        for page_key, score in rows:
-            reached = best.setdefault(page_key, {})
-            reached[token] = max(score, reached.get(token, score))
-    floors = [min((score for _, score in rows), default=0.0) for rows in neighbours]
-    base = sum(floors)
-    totals = {key: base + sum(s - floors[token] for token, s in reached.items()) for key, reached in best.items()}
-    return sorted(totals, key=lambda key: (-totals[key], key))

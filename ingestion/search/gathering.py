@@ -1,27 +1,28 @@
 """Searches that come while the ANN index is busy share the next request to it.
 
 A request has a price of its own, whatever it asks: a round trip at best, and on a server that looks at every row of
-the collection far more than the search itself. So a request carries the vectors of everybody who waits.
+the collection far more than the search itself. So a request carries the vectors of several searches. It is bounded by
+the rows that it asks for, and so is its answer: a search that asks for more is sent in parts.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Final
 
 import numpy as np
 
 from ingestion import metrics
+from ingestion.concurrency import side_by_side
 from ingestion.model import Vectors
-from ingestion.ports import VectorStore
+from ingestion.ports import Neighbours, VectorStore
+from ingestion.search.computing import Computing
+from ingestion.search.scoring import PageScores, combined, page_scores
 
-Neighbours = list[list[tuple[int, float]]]
-"""For each query token the nearest rows as (page_key, inner product), best first."""
-
-_MOST_VECTORS: Final = 1024
-"""In one request, so that no answer becomes large. A query with more than that goes alone."""
+MOST_ROWS: Final = 51_200
+"""Asked for in one request: 256 tokens with 200 rows each. A row takes 12 bytes of an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,24 +31,35 @@ class _Asked:
     query: Vectors
     limit: int
     unchanged_s: float
-    answer: asyncio.Future[Neighbours] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    answer: asyncio.Future[PageScores] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    @property
+    def rows(self) -> int:
+        return len(self.query) * self.limit
 
 
 class GatheredSearch:
     """The index, asked by at most `requests` requests at a time. Who came first is answered first."""
 
-    def __init__(self, vectors: VectorStore, requests: int) -> None:
+    def __init__(self, vectors: VectorStore, requests: int, computing: Computing) -> None:
         self._vectors = vectors
         self._free = requests
+        self._computing = computing
         self._waiting: list[_Asked] = []
         self._running: set[asyncio.Task[None]] = set()
 
-    async def search(self, index: str, query: Vectors, limit: int, unchanged_s: float = 0.0) -> Neighbours:
-        """As `VectorStore.search`, whose errors it raises. `query` is (query_tokens, dim)."""
-        asked = _Asked(index, query, limit, unchanged_s)
-        self._waiting.append(asked)
+    async def search(self, index: str, query: Vectors, limit: int, unchanged_s: float = 0.0) -> PageScores:
+        """The pages of the `limit` rows nearest to each token. `query` is (query_tokens, dim).
+
+        Raises what `VectorStore.search` raises.
+        """
+        tokens = max(1, MOST_ROWS // limit)
+        starts = range(0, max(len(query), 1), tokens)
+        parts = [_Asked(index, query[start : start + tokens], limit, unchanged_s) for start in starts]
+        self._waiting += parts
         self._start()
-        return await asked.answer
+        found = await side_by_side(*(_answer(part) for part in parts))
+        return found[0] if len(found) == 1 else await self._computing.run(combined, found)
 
     def _start(self) -> None:
         while self._free and (together := self._take()):
@@ -63,15 +75,15 @@ class GatheredSearch:
 
     def _take(self) -> list[_Asked]:
         """The one that has waited longest, and those of the same index and limit that go along."""
-        taken, left, vectors = list[_Asked](), list[_Asked](), 0
+        taken, left, rows = list[_Asked](), list[_Asked](), 0
         for asked in self._waiting:
             if asked.answer.done():  # its caller has gone
                 continue
             first = taken[0] if taken else asked
             is_alike = (asked.index, asked.limit) == (first.index, first.limit)
-            if not taken or (is_alike and vectors + len(asked.query) <= _MOST_VECTORS):
+            if not taken or (is_alike and rows + asked.rows <= MOST_ROWS):
                 taken.append(asked)
-                vectors += len(asked.query)
+                rows += asked.rows
             else:
                 left.append(asked)
         self._waiting = left
@@ -83,7 +95,8 @@ class GatheredSearch:
         try:
             vectors = np.concatenate([asked.query for asked in together])  # (tokens of all, dim)
             unchanged_s = min(asked.unchanged_s for asked in together)
-            rows = iter(await self._vectors.search(first.index, vectors, first.limit, unchanged_s=unchanged_s))
+            rows = await self._vectors.search(first.index, vectors, first.limit, unchanged_s=unchanged_s)
+            found = await self._computing.run(_scored, rows, [len(asked.query) for asked in together], first.limit)
         except BaseException as error:
             for asked in together:
                 if not asked.answer.done():
@@ -91,7 +104,16 @@ class GatheredSearch:
             if not isinstance(error, Exception):
                 raise
             return
-        for asked in together:
-            found = list(islice(rows, len(asked.query)))
+        for asked, scores in zip(together, found, strict=True):
             if not asked.answer.done():
-                asked.answer.set_result(found)
+                asked.answer.set_result(scores)
+
+
+async def _answer(part: _Asked) -> PageScores:
+    return await part.answer
+
+
+def _scored(rows: Neighbours, tokens: Sequence[int], limit: int) -> list[PageScores]:
+    """What the rows say for each of the searches that shared the request, of so many tokens each."""
+    ends = np.cumsum(tokens).tolist()
+    return [page_scores(rows.of_tokens(end - count, end), limit) for count, end in zip(tokens, ends, strict=True)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Final
 
@@ -16,21 +15,33 @@ from ingestion.maxsim import maxsim_of_blobs
 from ingestion.model import Vectors, vectors_key
 from ingestion.ports import BlobStore
 from ingestion.search.bounded import BoundedCache
+from ingestion.search.budget import ByteBudget
 from ingestion.search.candidates import Candidate
+from ingestion.search.computing import Computing
 
-_AT_ONCE: Final = 2
-"""Queries reranked side by side: more would share the same cores, and each brings pages into memory."""
+_FIRST_GUESS_BYTES: Final = 256 * 1024
+"""Of a page's blob, before any has been read: 700 vectors of 384 bytes."""
+_WEIGHT: Final = 0.05
+"""Of the latest blob in the mean."""
+
+_Key = tuple[int, str]
 
 
 class Reranker:
-    """Scores pages with all of their vectors. The pages' blobs are kept as they are, at most `cache_bytes` of them."""
+    """Scores pages with all of their vectors.
 
-    def __init__(self, blobs: BlobStore, cache_bytes: int) -> None:
+    The pages' blobs are kept as they are, at most `cache_bytes` of them. Pages that are being read or scored take at
+    most `limit_bytes` besides; a rerank that would exceed them waits. Reading holds no place among those that compute.
+    """
+
+    def __init__(self, blobs: BlobStore, computing: Computing, *, cache_bytes: int, limit_bytes: int) -> None:
         self._blobs = blobs
-        self._turn = asyncio.Semaphore(_AT_ONCE)  # which lets in who came first
+        self._computing = computing
+        self._budget = ByteBudget(limit_bytes)
+        self._mean_bytes = 0.0
         # The page key is another one after every upload, and within one generation a page of a ready document stays
         # as it is, so that nothing in here is ever out of date.
-        self._kept: BoundedCache[tuple[int, str], bytes] = BoundedCache(cache_bytes)
+        self._kept: BoundedCache[_Key, bytes] = BoundedCache(cache_bytes)
 
     async def rank(
         self, query: Vectors, candidates: Sequence[Candidate], generation: Generation
@@ -39,19 +50,26 @@ class Reranker:
 
         Raises NotFound where a page's vectors are gone, WorkerFault where they cannot be read.
         """
-        async with self._turn:
-            with metrics.SEARCH.labels("blobs").time():
-                blobs = await self._fetch(candidates, generation)
-            with metrics.SEARCH.labels("maxsim").time():
-                scores = await asyncio.to_thread(_scores, query, blobs)
-        order = np.argsort(-scores, kind="stable")
-        return [(candidates[i], float(scores[i])) for i in order if np.isfinite(scores[i])]
-
-    async def _fetch(self, candidates: Sequence[Candidate], generation: Generation) -> list[bytes]:
-        """The blobs of the candidates, those that are not at hand side by side."""
         keys = [
             (page.page_key, vectors_key(page.document.id, page.page_number, generation.number)) for page in candidates
         ]
+        async with self._budget.hold(self._expected_bytes(keys)) as held:
+            with metrics.SEARCH.labels("blobs").time():
+                blobs = await self._fetch(keys)
+            held.holds(sum(map(len, blobs)))
+            metrics.SEARCH_BLOB_BYTES.set(self._budget.held_bytes)
+            with metrics.SEARCH.labels("maxsim").time():
+                scores = await self._computing.run(_scores, query, blobs)
+        metrics.SEARCH_BLOB_BYTES.set(self._budget.held_bytes)
+        order = np.argsort(-scores, kind="stable")
+        return [(candidates[i], float(scores[i])) for i in order if np.isfinite(scores[i])]
+
+    def _expected_bytes(self, keys: Sequence[_Key]) -> int:
+        kept = [blob for key in keys if (blob := self._kept.get(key)) is not None]
+        return sum(map(len, kept)) + int((len(keys) - len(kept)) * (self._mean_bytes or _FIRST_GUESS_BYTES))
+
+    async def _fetch(self, keys: Sequence[_Key]) -> list[bytes]:
+        """The blobs of the candidates, those that are not at hand side by side."""
         found = {key: blob for key in keys if (blob := self._kept.get(key)) is not None}
         missing = [key for key in keys if key not in found]
         metrics.PAGE_CACHE.labels("hit").inc(len(found))
@@ -59,6 +77,7 @@ class Reranker:
         for key, blob in zip(missing, await self._blobs.get_many([name for _, name in missing]), strict=True):
             found[key] = blob
             self._kept.put(key, blob, len(blob))
+            self._mean_bytes += (_WEIGHT if self._mean_bytes else 1) * (len(blob) - self._mean_bytes)
         metrics.PAGE_CACHE_BYTES.set(self._kept.cost)
         return [found[key] for key in keys]
 

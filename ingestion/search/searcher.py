@@ -8,16 +8,18 @@ the object store.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from ingestion import metrics
 from ingestion.concurrency import side_by_side
 from ingestion.errors import BadRequest, EmbedderMismatch, IngestError, NotFound, WorkerFault
 from ingestion.generations import Generation
-from ingestion.model import Vectors, check_collection
+from ingestion.model import PageRecord, Vectors, check_collection, check_text
 from ingestion.ports import BlobStore, DocumentStore, EmbedderChoice, QueryCache, Searchable, VectorStore
-from ingestion.search.candidates import Candidate, Candidates
+from ingestion.search.admission import Admission, Place, estimated_tokens, rows_of
+from ingestion.search.candidates import Candidate, Candidates, Wanted
+from ingestion.search.computing import Computing
 from ingestion.search.gathering import GatheredSearch
 from ingestion.search.hits import Found, Hit
 from ingestion.search.remembering import Memory, key_of
@@ -49,21 +51,37 @@ class Searcher:
         self._settings = settings
         self._standing = Standing()
         self._memory = Memory(cache, documents, settings.search_cache_ttl_s)
-        index = GatheredSearch(vectors, settings.search_ann_requests)
+        self._admission = Admission(settings.search_limit_rows)
+        self._computing = Computing()
+        index = GatheredSearch(vectors, settings.search_ann_requests, self._computing)
         self._candidates = Candidates(index, documents, settings.search_ann_limit)
-        self._reranker = Reranker(blobs, settings.search_page_cache_bytes)
+        self._reranker = Reranker(
+            blobs,
+            self._computing,
+            cache_bytes=settings.search_page_cache_bytes,
+            limit_bytes=settings.search_limit_bytes,
+        )
+
+    def check_room(self) -> None:
+        """Raises Overloaded where not even the smallest search would be let in."""
+        self._admission.check_room(rows_of(0, self._settings.search_ann_limit))
 
     async def search(self, collection: str, query: str, top_k: int) -> list[Hit]:
         """The `top_k` best pages of `collection`, best first; an unknown collection has none.
 
         Raises BadRequest, EmbedderMismatch where nobody embeds queries with what the collection was filled by,
-        CollectionArchived and DependencyUnavailable.
+        Overloaded at once where too much is in flight, here or at the embedder, CollectionArchived and
+        DependencyUnavailable.
         """
         check_collection(collection)
         self._check(query, top_k)
+        with self._admission.admit(rows_of(estimated_tokens(query), self._settings.search_ann_limit)) as place:
+            return await self._search(collection, query, top_k, place)
+
+    async def _search(self, collection: str, query: str, top_k: int, place: Place) -> list[Hit]:
         while (view := await self._view(collection)) is not None:
             try:
-                found = await self._answer(view, query, top_k)
+                found = await self._answer(view, query, top_k, place)
             except IngestError:
                 if await self._is_current(view):
                     raise
@@ -82,7 +100,7 @@ class Searcher:
         bound = await self._documents.binding(view.binding.collection)
         return bound is None or bound.current == view.binding.current
 
-    async def _answer(self, view: Searchable, query: str, top_k: int) -> list[Found] | None:
+    async def _answer(self, view: Searchable, query: str, top_k: int, place: Place) -> list[Found] | None:
         """None where the vectors that were searched may not have been whole to the end."""
         wanted = max(top_k, self._settings.search_candidates)
         key = key_of(view, query, (top_k, wanted, self._settings.search_ann_limit))
@@ -93,7 +111,9 @@ class Searcher:
         collection, generation = view.binding.collection, view.binding.current
         unchanged_s = self._standing.unchanged_s(view)
         vectors = await self._embed(collection, generation, query)
-        ranked = await self._best(collection, generation, vectors, wanted, unchanged_s, needed=top_k)
+        ranked = await self._best(
+            collection, generation, vectors, Wanted(wanted, needed=top_k, unchanged_s=unchanged_s), place
+        )
         found, is_current = await asyncio.gather(self._found(query, ranked[:top_k]), self._is_current(view))
         if not is_current:
             return None
@@ -113,17 +133,10 @@ class Searcher:
         return vectors
 
     async def _best(
-        self,
-        collection: str,
-        generation: Generation,
-        query: Vectors,
-        wanted: int,
-        unchanged_s: float,
-        *,
-        needed: int,
+        self, collection: str, generation: Generation, query: Vectors, wanted: Wanted, place: Place
     ) -> list[tuple[Candidate, float]]:
         for _ in range(_TRIES):
-            candidates = await self._candidates.find(collection, generation, query, wanted, unchanged_s, needed=needed)
+            candidates = await self._candidates.find(collection, generation, query, wanted, place)
             try:
                 return await self._reranker.rank(query, candidates, generation)
             except NotFound:
@@ -131,6 +144,7 @@ class Searcher:
         raise WorkerFault(f"pages of {collection!r} lack their vectors in the object store", stage="search")
 
     def _check(self, query: str, top_k: int) -> None:
+        check_text(query, "the query")
         if not query.strip():
             raise BadRequest("the query is empty")
         if len(query) > _MAX_QUERY_CHARS:
@@ -142,19 +156,7 @@ class Searcher:
         """Pages whose records are gone belong to a document that is being deleted."""
         with metrics.SEARCH.labels("texts").time():
             records = await self._documents.pages_by_key([page.page_key for page, _ in ranked], with_text=True)
-        return [
-            Found(
-                document_id=page.document.id,
-                page_key=page.page_key,
-                page=page.page_number,
-                filename=page.document.filename,
-                score=score,
-                image_key=record.image_key,
-                snippet=snippet(record.text, query),
-            )
-            for page, score in ranked
-            if (record := records.get(page.page_key)) is not None
-        ]
+            return await self._computing.run(_shown, query, ranked, records)
 
     async def _hits(self, found: Sequence[Found]) -> list[Hit]:
         expires_s = self._settings.image_url_expires_s
@@ -163,3 +165,20 @@ class Searcher:
             Hit(one.document_id, one.filename, one.page, one.score, address, one.snippet)
             for one, address in zip(found, addresses, strict=True)
         ]
+
+
+def _shown(query: str, ranked: Sequence[tuple[Candidate, float]], records: Mapping[int, PageRecord]) -> list[Found]:
+    """Looks through the whole text of each page, which may be 100,000 characters."""
+    return [
+        Found(
+            document_id=page.document.id,
+            page_key=page.page_key,
+            page=page.page_number,
+            filename=page.document.filename,
+            score=score,
+            image_key=record.image_key,
+            snippet=snippet(record.text, query),
+        )
+        for page, score in ranked
+        if (record := records.get(page.page_key)) is not None
+    ]

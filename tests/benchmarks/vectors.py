@@ -26,7 +26,8 @@ import numpy as np
 from ingestion.adapters.milvus_scratch import ScratchIndex
 from ingestion.maxsim import maxsim
 from ingestion.model import ROWS_PER_PAGE, BlobPrecision, Page, PageVectors, Vectors
-from ingestion.search.candidates import approximate_scores
+from ingestion.ports import Neighbours
+from ingestion.search import approximate_scores
 from ingestion.settings import MilvusSettings, SearchSettings
 from ingestion.vectors import decode_blob, encode_blob
 from tests.benchmarks.manuals import DIM, ManualPage, Question, load_pages, load_questions
@@ -118,10 +119,8 @@ def measure(corpus: Corpus, found: Sequence[Sequence[int]]) -> tuple[float, floa
 
 def candidates(scratch: ScratchIndex, question: Vectors, settings: SearchSettings, ef: int) -> list[int]:
     keys, products = scratch.search(question, settings.search_ann_limit, ef)
-    neighbours = [
-        [(int(key) // ROWS_PER_PAGE, float(product)) for key, product in zip(*rows, strict=True) if key >= 0]
-        for rows in zip(keys, products, strict=True)
-    ]
+    is_found = keys >= 0
+    neighbours = Neighbours(keys[is_found] // ROWS_PER_PAGE, products[is_found], is_found.sum(axis=1))
     return approximate_scores(neighbours)[: settings.search_candidates]
 
 

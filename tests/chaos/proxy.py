@@ -113,6 +113,8 @@ class Proxy:
         self._listener: asyncio.Server | None = None
         self.broken_off = 0
         """How many connections did not end in good order."""
+        self.sent_bytes = 0
+        """By the server to its clients."""
         self._fault = PASS
         self._passing = asyncio.Event()
         self._random = random.Random(port)
@@ -221,6 +223,7 @@ class Proxy:
         while chunk := await read(reader):
             await self._hold(chunk)
             await connection.send(connection.client, chunk)
+            self.sent_bytes += len(chunk)
         connection.client.write_eof()
 
     async def _read_frame(self, reader: asyncio.StreamReader) -> bytes:

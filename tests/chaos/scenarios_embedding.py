@@ -12,7 +12,7 @@ from tests.chaos.experiment import Experiment, experiment
 from tests.chaos.proxy import Tripwire
 
 _DRAINED_S: Final = 150.0
-_CODES: Final = {"a-hangs.pdf": {"embedding_failed"}, "a-drops.pdf": {"embedding_failed", "dependency_unavailable"}}
+_CODES: Final = {"a-hangs.pdf": {"embedding_failed"}, "a-drops.pdf": {"embedding_failed", "fails_alone"}}
 
 
 async def poisoned_texts(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any
 
 import pytest
 from motor.motor_asyncio import AsyncIOMotorClient
@@ -164,3 +167,39 @@ async def test_a_server_that_is_not_there_is_unavailable(unused_tcp_port: int) -
         with pytest.raises(DependencyUnavailable) as caught:
             await store.get("d1")
     assert caught.value.dependency == "mongodb"
+
+
+async def test_uploads_that_arrive_together_share_requests(
+    store: MongoDocumentStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: Counter[str] = Counter()
+
+    def counted(batches: Any, name: str) -> None:
+        run = batches._run
+
+        async def call(items: Any) -> Any:
+            calls[name] += 1
+            return await run(items)
+
+        monkeypatch.setattr(batches, "_run", call)
+
+    for name in ("_inserts", "_reservations", "_reads", "_publications", "_checks"):
+        counted(getattr(store, name), name)
+
+    async def arrive(number: int) -> tuple[int, int]:
+        await store.require_active("together")
+        assert await store.get(f"together-{number}") is None
+        first_page_key = await store.reserve_page_keys(number + 1)
+        one = replace(document(f"together-{number}"), pages=number + 1, first_page_key=first_page_key)
+        assert await store.insert(one)
+        assert not await store.insert(one)
+        await store.mark_queued(one)
+        return first_page_key, number + 1
+
+    ranges = sorted(await asyncio.gather(*(arrive(number) for number in range(40))))
+    assert all(first + pages <= other for (first, pages), (other, _) in pairwise(ranges))
+    assert calls.total() < 40, "of 240"
+    for number in range(40):
+        found = await store.get(f"together-{number}")
+        assert found is not None
+        assert (found.state, found.outbox) == (S.QUEUED, "sent")

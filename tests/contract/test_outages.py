@@ -40,10 +40,28 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ingestion.retrying.ATTEMPTS", 1)
 
 
-async def meets_outages(worker: Pipeline, document: Document, times: int) -> None:
+async def meets_outage(worker: Pipeline, document: Document) -> None:
+    with pytest.raises(DependencyUnavailable):
+        await worker.run(job(document))
+
+
+async def meets_outages(worker: Pipeline, document: Document, times: int, server: str = "embedder") -> None:
+    """One that could be anybody's, and as many that are only this document's."""
+    await meets_outage(worker, document)
     for _ in range(times):
-        with pytest.raises(DependencyUnavailable):
-            await worker.run(job(document))
+        worker.suspicion.worked(server, "another")
+        await meets_outage(worker, document)
+
+
+async def test_an_outage_that_lasts_costs_nothing_however_often_it_is_met(services: Services, tmp_path: Path) -> None:
+    documents = [await submitted(services, tmp_path / f"{word}.pdf", pages=2, word=word) for word in ("one", "two")]
+    worker = pipeline(services, FragileEmbedder())
+    for _ in range(OUTAGES_FORGIVEN + worker.max_attempts + 1):
+        for document in documents:
+            await meets_outage(worker, document)
+    for document in documents:
+        waiting = await read(services, document)
+        assert (waiting.state, waiting.attempts, waiting.outages) == (S.QUEUED, 0, 0)
 
 
 async def no_wait(services: Services, document: Document) -> None:
@@ -60,15 +78,17 @@ async def test_outages_are_given_back_and_then_count_until_there_is_a_letter_wit
     forgiven = await read(services, document)
     assert (forgiven.state, forgiven.attempts, forgiven.outages) == (S.QUEUED, 0, OUTAGES_FORGIVEN)
     for attempt in range(1, worker.max_attempts):
+        worker.suspicion.worked("embedder", "another")
         await worker.run(job(document))
         put_off = await read(services, document)
         assert (put_off.state, put_off.attempts) == (S.QUEUED, attempt)
         await no_wait(services, document)
+    worker.suspicion.worked("embedder", "another")
     await worker.run(job(document))
     failed = await read(services, document)
     assert (failed.state, failed.letter) == (S.FAILED, "sent")
     assert failed.error is not None
-    assert (failed.error.code, failed.error.stage) == ("dependency_unavailable", "embed")
+    assert (failed.error.code, failed.error.stage) == ("fails_alone", "embed")
     assert "it went down" in failed.error.message
 
 
@@ -124,12 +144,13 @@ async def test_a_store_that_fails_at_one_document_alone_ends_it_and_no_other(
     other = await submitted(services, tmp_path / "b.pdf", pages=2, word="other")
     whole = pipeline(services, ScriptedEmbedder())
     worker = replace(whole, store=TooLarge(services.documents, services.blobs, services.vectors))
-    await meets_outages(worker, document, OUTAGES_FORGIVEN)
+    await meets_outages(worker, document, OUTAGES_FORGIVEN, server="s3")
     await whole.run(job(other))
     for _ in range(worker.max_attempts):
+        worker.suspicion.worked("s3", "another")
         await no_wait(services, document)
         await worker.run(job(document))
     failed = await read(services, document)
     assert failed.state is S.FAILED
-    assert failed.error is not None and (failed.error.code, failed.error.stage) == ("dependency_unavailable", "store")
+    assert failed.error is not None and (failed.error.code, failed.error.stage) == ("fails_alone", "store")
     assert (await read(services, other)).state is S.READY

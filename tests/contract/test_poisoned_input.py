@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -119,3 +119,21 @@ async def test_each_answer_is_a_sign_of_progress() -> None:
         with pytest.raises(EmbeddingFailed):
             await adapter.embed_pages(pages("one", POISON))
         assert adapter.steps.done == done + 3, "both together, and each alone"
+
+
+async def test_an_answer_that_drips_is_not_waited_for_for_ever() -> None:
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+        with suppress(OSError):
+            while True:
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.05)
+
+    server = await asyncio.start_server(drip, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    settings = EmbedderSettings(embedder_url=f"http://{host}:{port}", embedder_timeout_s=TIMEOUT_S)
+    async with server, RemoteEmbedder(settings) as adapter, asyncio.timeout(30.0):
+        with pytest.raises(DependencyUnavailable, match="no whole answer"):
+            await adapter.connect()

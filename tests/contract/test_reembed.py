@@ -13,6 +13,7 @@ from ingestion.errors import Conflict, DependencyUnavailable, EmbedderMismatch, 
 from ingestion.generations import index_of
 from ingestion.model import DocumentState
 from tests.embedders import WordEmbedder
+from tests.nearest import rows_of
 from tests.pipelines import DEADLINE_S, ScriptedEmbedder, job, pipeline, read, submitted
 from tests.reembedding import (
     NEW,
@@ -232,7 +233,7 @@ async def test_an_embedder_of_pictures_gets_the_stored_ones_as_pixels(shelf: Lib
     await shelf.put("a", 5)
     await reembedder(shelf.services, PixelEmbedder()).run(shelf.collection)
     query = PixelEmbedder()._embed("4")
-    [[(page_key, score)]] = await shelf.services.vectors.search(index_of(shelf.collection, 2), query, 1)
+    [[(page_key, score)]] = rows_of(await shelf.services.vectors.search(index_of(shelf.collection, 2), query, 1))
     assert page_key == (await shelf.read("a")).page_key(4)
     assert score == pytest.approx(1.0, abs=1e-3)
 

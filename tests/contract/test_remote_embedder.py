@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ingestion.adapters.embedding_http import RemoteEmbedder
-from ingestion.errors import BadRequest, DependencyUnavailable
+from ingestion.errors import BadRequest, DependencyUnavailable, Overloaded
 from ingestion.model import Page, Vectors
 from ingestion.settings import EmbedderSettings, ServingSettings
 from ingestion.vectors import from_bf16, to_bf16
@@ -121,11 +121,11 @@ async def test_requests_side_by_side_are_bounded() -> None:
 async def test_overload_is_waited_out_for_as_long_as_the_service_asks() -> None:
     embedder = HeldEmbedder()
     embedder.hold()
-    async with remote(embedder, serve=ServingSettings(embed_text_limit_tokens=8)) as adapter:
-        first = asyncio.create_task(adapter.embed_queries(["one two three four five"]))
+    async with remote(embedder, serve=ServingSettings(embed_document_limit_tokens=8)) as adapter:
+        first = asyncio.create_task(adapter.embed_pages([page(1, "one two three four five")]))
         await eventually(lambda: embedder.waiting)
         started = time.monotonic()
-        second = asyncio.create_task(adapter.embed_queries(["six seven eight nine"]))
+        second = asyncio.create_task(adapter.embed_pages([page(2, "six seven eight nine")]))
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(asyncio.shield(second), 0.3)
         embedder.let_go()
@@ -136,12 +136,25 @@ async def test_overload_is_waited_out_for_as_long_as_the_service_asks() -> None:
 async def test_overload_that_lasts_is_an_outage() -> None:
     embedder = HeldEmbedder()
     embedder.hold()
-    serve = ServingSettings(embed_text_limit_tokens=8)
+    serve = ServingSettings(embed_document_limit_tokens=8)
     async with remote(embedder, serve=serve, embedder_patience_s=1.5) as adapter:
-        first = asyncio.create_task(adapter.embed_queries(["one two three four five"]))
+        first = asyncio.create_task(adapter.embed_pages([page(1, "one two three four five")]))
         await eventually(lambda: embedder.waiting)
         with pytest.raises(DependencyUnavailable, match="429"):
-            await asyncio.wait_for(adapter.embed_queries(["six seven eight nine"]), 5.0)
+            await asyncio.wait_for(adapter.embed_pages([page(2, "six seven eight nine")]), 5.0)
+        embedder.let_go()
+        assert len(await first) == 1
+
+
+async def test_a_query_that_there_is_no_room_for_says_when_to_come_back_and_is_not_sent_again() -> None:
+    embedder = HeldEmbedder()
+    embedder.hold()
+    async with remote(embedder, serve=ServingSettings(embed_text_limit_tokens=8)) as adapter:
+        first = asyncio.create_task(adapter.embed_queries(["one two three four five"]))
+        await eventually(lambda: embedder.waiting)
+        with pytest.raises(Overloaded) as refused:
+            await adapter.embed_queries(["six seven eight nine"])
+        assert refused.value.retry_after_s == 1
         embedder.let_go()
         assert len(await first) == 1
 

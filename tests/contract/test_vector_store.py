@@ -17,6 +17,8 @@ from ingestion.adapters.milvus import MilvusVectorStore, index_name
 from ingestion.errors import DependencyUnavailable, EmbedderMismatch, IndexUnsupported, IngestError, WorkerFault
 from ingestion.model import ROWS_PER_PAGE, Page, PageVectors, Vectors
 from ingestion.settings import MilvusSettings, Settings
+from tests.chaos.proxy import Proxies
+from tests.nearest import rows_of
 
 DEADLINE_S = 40.0
 DIM = 16
@@ -79,7 +81,7 @@ def page_of(page_key: int, vectors: Vectors) -> PageVectors:
 
 
 async def found_pages(store: MilvusVectorStore, collection: str, query: Vectors, limit: int = 1) -> list[list[int]]:
-    return [[page_key for page_key, _ in rows] for rows in await store.search(collection, query, limit)]
+    return [[page_key for page_key, _ in rows] for rows in rows_of(await store.search(collection, query, limit))]
 
 
 async def test_rows_are_found_as_soon_as_the_write_returns(store: MilvusVectorStore, first_key: int) -> None:
@@ -96,9 +98,9 @@ async def test_a_search_that_may_miss_what_is_new_finds_it_once_it_is_not(
     vectors = unit_rows(10, seed=first_key)
     await store.upsert(SHARED, [page_of(first_key, vectors)])
     async with asyncio.timeout(DEADLINE_S):
-        while [[key for key, _ in hits] for hits in await store.search(SHARED, vectors, 1, unchanged_s=3600.0)] != [
-            [first_key]
-        ] * 10:
+        while [
+            [key for key, _ in hits] for hits in rows_of(await store.search(SHARED, vectors, 1, unchanged_s=3600.0))
+        ] != [[first_key]] * 10:
             await asyncio.sleep(0.1)
 
 
@@ -106,9 +108,28 @@ async def test_scores_are_inner_products_best_first(store: MilvusVectorStore, ow
     await store.ensure(own_collection, DIM)
     rows, query = unit_rows(50, seed=1), unit_rows(3, seed=2)
     await store.upsert(own_collection, [page_of(7, rows)])
-    for token, hits in zip(query, await store.search(own_collection, query, 10), strict=True):
+    for token, hits in zip(query, rows_of(await store.search(own_collection, query, 10)), strict=True):
         assert {page_key for page_key, _ in hits} == {7}
         np.testing.assert_allclose([score for _, score in hits], np.sort(rows @ token)[::-1][:10], atol=1e-5)
+
+
+async def test_an_answer_holds_keys_and_scores_and_nothing_else_of_a_row(
+    store: MilvusVectorStore, own_collection: str, milvus: MilvusSettings
+) -> None:
+    dim, tokens, limit = 384, 4, 50
+    await store.ensure(own_collection, dim)
+    await store.upsert(own_collection, [page_of(1, unit_rows(200, dim, seed=1))])
+    with Proxies() as proxies:
+        proxy = proxies.to(milvus.milvus_uri.removeprefix("http://"))
+        behind = milvus.model_copy(update={"milvus_uri": f"http://{proxy.address}"})
+        async with MilvusVectorStore(behind) as watched:
+            await watched.search(own_collection, unit_rows(1, dim), 1)  # connects, and has what it needs to know
+            before = proxy.sent_bytes
+            found = await watched.search(own_collection, unit_rows(tokens, dim, seed=2), limit)
+            sent_bytes = proxy.sent_bytes - before
+    assert len(found.page_keys) == tokens * limit
+    # A vector is 1,536 bytes. A key, a page key and a score take at most 24 of them, and a request has its own few.
+    assert sent_bytes <= 24 * tokens * limit + 2_000
 
 
 async def test_rows_are_read_back_bit_by_bit_and_in_order(store: MilvusVectorStore, first_key: int) -> None:
@@ -135,7 +156,7 @@ async def test_a_second_write_replaces_the_vectors(store: MilvusVectorStore, fir
     old, new = unit_rows(2, seed=first_key)
     await store.upsert(SHARED, [page_of(first_key, old[None])])
     await store.upsert(SHARED, [page_of(first_key, new[None])])
-    [[(page_key, score)]] = await store.search(SHARED, new[None], 1)
+    [[(page_key, score)]] = rows_of(await store.search(SHARED, new[None], 1))
     assert (page_key, score) == (first_key, pytest.approx(1.0, abs=1e-5))
 
 
@@ -211,7 +232,7 @@ async def test_counts_grow_by_the_rows_written(store: MilvusVectorStore, first_k
 
 
 async def test_an_unknown_collection_is_empty_and_no_error(store: MilvusVectorStore, collection: str) -> None:
-    assert await store.search(collection, unit_rows(2), 5) == [[], []]
+    assert rows_of(await store.search(collection, unit_rows(2), 5)) == [[], []]
     assert await store.count(collection) == 0
     assert await store.count_rows(collection, 1, 5) == 0
     await store.delete_pages(collection, 1, 5)
@@ -219,20 +240,20 @@ async def test_an_unknown_collection_is_empty_and_no_error(store: MilvusVectorSt
 
 
 async def test_a_query_without_tokens_has_no_rows(store: MilvusVectorStore) -> None:
-    assert await store.search(SHARED, np.zeros((0, DIM), np.float32), 5) == []
+    assert rows_of(await store.search(SHARED, np.zeros((0, DIM), np.float32), 5)) == []
 
 
 async def test_more_rows_may_be_asked_for_than_a_server_gives(store: MilvusVectorStore, first_key: int) -> None:
     vectors = unit_rows(3, seed=first_key)
     await store.upsert(SHARED, [page_of(first_key, vectors)])
-    [rows] = await store.search(SHARED, vectors[:1], 20_000)
+    [rows] = rows_of(await store.search(SHARED, vectors[:1], 20_000))
     assert rows[0][0] == first_key
 
 
 async def test_workers_may_make_the_same_collection_at_once(milvus: MilvusSettings, collection: str) -> None:
     async with MilvusVectorStore(milvus) as one, MilvusVectorStore(milvus) as other:
         await asyncio.gather(*(store.ensure(collection, DIM) for store in (one, other, one, other)))
-        assert await one.search(collection, unit_rows(2), 5) == [[], []]
+        assert rows_of(await one.search(collection, unit_rows(2), 5)) == [[], []]
         await one.upsert(collection, [page_of(1, unit_rows(3))])
         assert await other.count(collection) == 3
         await other.drop(collection)
@@ -284,7 +305,7 @@ async def test_a_collection_dropped_by_another_process_is_noticed_and_made_again
     await store.ensure(own_collection, DIM)
     await store.upsert(own_collection, [page_of(1, unit_rows(2))])
     behind_its_back.drop_collection(index_name(own_collection))
-    assert await store.search(own_collection, unit_rows(1), 5) == [[]]
+    assert rows_of(await store.search(own_collection, unit_rows(1), 5)) == [[]]
     # Making it again here would hide that the document's earlier pages are gone.
     with pytest.raises(IngestError):
         await store.upsert(own_collection, [page_of(2, unit_rows(2))])

@@ -239,6 +239,23 @@ def test_hits_are_json_lines_with_their_rank(api: ContractApi) -> None:
     assert len(json_lines(pagemill("search", "q", "--json", "--top-k", "1"))) == 1
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("search", "caf\udce9"),
+        ("search", "x", "--collection", "caf\udce9"),
+        ("status", "caf\udce9"),
+        ("status", "--collection", "caf\udce9"),
+        ("delete", "--yes", "caf\udce9"),
+    ],
+)
+def test_an_argument_that_is_not_utf_8_is_one_line_of_error(api: ContractApi, arguments: tuple[str, ...]) -> None:
+    result = pagemill(*arguments)
+    assert result.exit_code == 1
+    [line] = result.stderr.splitlines()
+    assert line.startswith("error: ") and "U+DCE9 at position 3" in line
+
+
 def test_finding_nothing_is_said_and_no_error(api: ContractApi) -> None:
     result = pagemill("search", "q", "--collection", "books")
     assert (result.exit_code, result.stdout) == (0, "nothing found in collection books\n")

@@ -39,9 +39,9 @@ def loaded(checkpoint: Path) -> Loaded:
 
 
 @pytest.fixture
-async def embedder(loaded: Loaded) -> AsyncIterator[Embedder]:
+async def embedder(loaded: Loaded) -> AsyncIterator[ColQwenEmbedder]:
     batcher = Batcher(loaded.model, batch_cost=1000)
-    yield ColQwenEmbedder(batcher, dim=loaded.model.dim, fingerprint="test")
+    yield ColQwenEmbedder(batcher, dim=loaded.model.dim, sizing=loaded.model.sizing, fingerprint="test")
     await batcher.close()
 
 
@@ -75,6 +75,18 @@ async def test_a_page_without_its_picture_is_that_callers_error(embedder: Embedd
     )
     assert isinstance(bad, BadRequest)
     assert isinstance(good, list) and good[0].shape[1] == DIM
+
+
+@pytest.mark.parametrize("size_px", [(1200, 900), (40, 30), (1, 9000)])
+async def test_a_picture_that_was_fitted_before_has_the_same_vectors(
+    embedder: ColQwenEmbedder, size_px: tuple[int, int]
+) -> None:
+    pixels = page_pixels(*size_px)
+    fitted = embedder.fit(pixels)
+    assert fitted.shape[1::-1] == embedder.fitted_px(size_px[1], size_px[0])
+    (whole,) = await embedder.embed_pages([Page(1, 1, 1, b"", "", pixels)])
+    (found,) = await embedder.embed_pages([Page(1, 1, 1, b"", "", fitted)])
+    assert np.array_equal(found, whole)
 
 
 async def test_a_worker_can_draw_a_page_for_it_and_have_it_embedded(embedder: Embedder) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub
+import numpy as np
 import pytest
 import torch
 from prometheus_client import Gauge
@@ -20,6 +21,7 @@ from transformers import ColQwen2ForRetrieval, ColQwen2Processor
 from ingestion import metrics
 from ingestion.errors import DependencyUnavailable, EmbedderMissing, IngestError, ModelNotFound, NotEnoughMemory
 from ingestion.settings import EmbedderSettings
+from tests.tiny_colqwen import HIDDEN
 from workers.embedding import colqwen_load, colqwen_weights
 from workers.embedding.colqwen_load import load, measure_memory
 from workers.embedding.colqwen_model import ColQwenModel
@@ -28,6 +30,12 @@ from workers.embedding.staged import OutOfMemory
 from workers.selftest import SelfTestFailed
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
+BYTES_PER_WEIGHT = 0.5
+"""Of a quantised layer, without its scales; BF16 takes 2."""
+
+NF4_ERROR = 0.12
+"""Of a layer's results, relative, for normally distributed weights: NF4 is off by 0.09 of them, and BF16 by 0.003."""
 
 
 @pytest.fixture
@@ -62,9 +70,26 @@ def test_nf4_quantises_the_language_model_and_nothing_else(checkpoint: Path) -> 
         if isinstance(module, torch.nn.Linear):
             by_part.setdefault(name.rpartition("vlm.")[2].split(".")[0], set()).add(type(module).__name__)
     assert by_part == {"visual": {"Linear"}, "language_model": {"Linear4bit"}, "embedding_proj_layer": {"Linear"}}
-    weight = network.vlm.language_model.layers[0].mlp.up_proj.weight
-    assert weight.quant_state.quant_type == "nf4" and weight.quant_state.nested
     assert network.embedding_proj_layer.weight.dtype == torch.bfloat16
+
+
+def test_nf4_keeps_half_a_byte_a_weight_and_computes_what_the_weights_would(checkpoint: Path) -> None:
+    """Of the layer's results and size alone: how bitsandbytes lays the weights out depends on the CPU."""
+    quantised, exact = (load(settings(checkpoint, p)).model.network.vlm.language_model for p in ("nf4", "fp32"))
+    inputs = torch.from_numpy(np.random.default_rng(0).standard_normal((64, HIDDEN), dtype=np.float32))
+    for found, expected in zip(quantised.layers, exact.layers, strict=True):
+        original = expected.mlp.up_proj.weight
+        layer = found.mlp.up_proj
+        assert layer.weight.nbytes <= original.numel() * BYTES_PER_WEIGHT
+        with torch.inference_mode():
+            error = layer(inputs.bfloat16()).float() - inputs @ original.T
+            assert 0 < error.norm() / (inputs @ original.T).norm() <= NF4_ERROR
+
+
+def test_nf4_is_asked_for_with_its_scales_quantised_too() -> None:
+    asked = colqwen_load.quantisation().to_dict()
+    assert asked["bnb_4bit_quant_type"] == "nf4"
+    assert asked["bnb_4bit_use_double_quant"]
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp32", torch.float32)])

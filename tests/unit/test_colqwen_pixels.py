@@ -89,3 +89,20 @@ def test_a_view_that_is_not_contiguous_is_a_page_like_another(processor: Any, si
     pixels = page_pixels(200, 300)
     flipped = np.ascontiguousarray(pixels[:, ::-1])
     assert torch.equal(sizing.resize(pixels[:, ::-1]), sizing.resize(flipped))
+
+
+@hypothesis_settings(max_examples=100, deadline=None)
+@given(st.integers(1, 16_000), st.integers(1, 16_000))
+def test_the_fitted_size_is_what_the_model_sees_or_the_picture_as_it_is(
+    sizing: Sizing, height_px: int, width_px: int
+) -> None:
+    fitted = sizing.fitted_size(height_px, width_px)
+    assert sizing.size(*fitted) == sizing.size(height_px, width_px)
+    assert fitted in (sizing.size(height_px, width_px), (height_px, width_px))
+    if max(height_px, width_px) <= 50 * min(height_px, width_px):
+        assert fitted == sizing.size(height_px, width_px)
+
+
+def test_a_picture_that_was_scaled_before_is_not_scaled_again(sizing: Sizing) -> None:
+    once = sizing.resize(page_pixels(700, 500))
+    assert torch.equal(sizing.resize(once.numpy()), once)

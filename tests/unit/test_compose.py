@@ -14,6 +14,7 @@ import typer.main
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
+from ingestion.api.app import INSPECT_MEMORY_BYTES
 from ingestion.settings import SECTIONS, Settings
 from tests import composefile
 from tests.composefile import ROOT, environment
@@ -284,3 +285,27 @@ def test_topics_are_made_by_pagemill_alone(monkeypatch: pytest.MonkeyPatch) -> N
     assert kafka["KAFKA_AUTO_CREATE_TOPICS_ENABLE"] == "false"
     assert settings_of("init", monkeypatch).kafka.kafka_replication == 1
     assert kafka["KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR"] == "1"
+
+
+def test_nginx_gives_up_idle_connections_before_the_service_does_and_as_slow_heads() -> None:
+    http = Settings().http
+    conf = (ROOT / "deploy/nginx/embedder.conf").read_text()
+    [upstream_s] = re.findall(r"upstream embedder \{.*?keepalive_timeout (\d+)s;", conf, re.DOTALL)
+    [header_s] = re.findall(r"client_header_timeout (\d+)s;", conf)
+    [keepalive] = re.findall(r"keepalive (\d+);", conf)
+    assert int(upstream_s) < http.http_keep_alive_s
+    assert int(header_s) == http.http_header_timeout_s
+    assert int(keepalive) < http.http_max_connections / 2
+
+
+@pytest.mark.parametrize("service", ["api", "worker"])
+def test_what_hostile_files_may_take_fits_into_the_container(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All children at their limits at once, beside the process that has started them."""
+    settings = settings_of(service, monkeypatch)
+    children_bytes = {
+        "api": (settings.api.inspect_processes + 1) * INSPECT_MEMORY_BYTES,
+        "worker": (settings.render.render_processes / 2 + 1) * settings.render.render_memory_bytes,
+    }[service]
+    itself_bytes = {"api": 0.4 * 1024**3, "worker": 1.5 * 1024**3}[service]
+    limit = SERVICES[service]["mem_limit"]
+    assert children_bytes + itself_bytes <= int(limit[:-1]) * {"m": 1024**2, "g": 1024**3}[limit[-1]]

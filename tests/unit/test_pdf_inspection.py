@@ -11,7 +11,16 @@ import psutil
 import pytest
 from fpdf import FPDF
 
-from ingestion.errors import CorruptPdf, EmptyFile, EncryptedPdf, NoPages, NotAPdf, PermanentError, TooManyPages
+from ingestion.errors import (
+    ChildStalled,
+    CorruptPdf,
+    EmptyFile,
+    EncryptedPdf,
+    NoPages,
+    NotAPdf,
+    PermanentError,
+    TooManyPages,
+)
 from ingestion.pdf import A4_POINTS, inspect_pdf, measure_pdf, page_sizes, read_info, run_on_pdf
 from ingestion.sandbox import Sandbox
 from tests.pdfs import make_pdf
@@ -91,7 +100,11 @@ def test_a_document_without_pages_is_not_taken_for_the_encrypted_one_before_it(
 
 def never_returns(path: str) -> None:
     while True:
-        time.sleep(1)
+        pass
+
+
+def waits(path: str) -> None:
+    time.sleep(600)
 
 
 def dies(path: str) -> None:
@@ -112,6 +125,13 @@ async def test_a_file_that_stops_its_reader_is_corrupt(
     with pytest.raises(CorruptPdf, match=reason):
         await run_on_pdf(sandbox, function, path, timeout_s=timeout_s)
     assert (await run_on_pdf(sandbox, read_info, path, timeout_s=30)).pages == 1
+
+
+async def test_a_file_is_not_blamed_where_its_reader_gets_no_cpu_time(
+    sandbox: Sandbox, stored: Callable[[bytes], Path]
+) -> None:
+    with pytest.raises(ChildStalled):
+        await run_on_pdf(sandbox, waits, stored(make_upload(1)), timeout_s=0.05)
 
 
 async def test_a_child_that_died_while_it_was_idle_is_not_blamed_on_the_file(

@@ -15,6 +15,7 @@ from PIL import Image
 
 from ingestion import metrics
 from ingestion.errors import (
+    ChildStalled,
     CorruptPdf,
     EncryptedPdf,
     PageRenderFailed,
@@ -31,6 +32,7 @@ from tests.waiting import wait_until
 from workers import poppler
 from workers.dpi import plan_page
 from workers.drawing import DrawingOrder, draw
+from workers.lanes import Lanes
 from workers.render import PdfRenderer, engines
 
 needs_poppler = pytest.mark.skipif(not poppler.is_installed(), reason="poppler is not installed")
@@ -199,6 +201,20 @@ async def test_a_page_that_needs_too_much_memory_is_named(stored: Store) -> None
         await pages_of(drawer, stored(pdfs.make_pdf([ordinary, huge, ordinary])))
 
 
+async def test_an_ordinary_document_is_drawn_in_first_tries(
+    engine: str, stored: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also the first one of a worker, whose children have not drawn yet."""
+    monkeypatch.delattr(Lanes, "long_try")
+    assert len(await pages_of(renderer(engine), stored(pdfs.numbered_pdf(9)))) == 9
+
+
+async def test_a_bomb_behind_a_harmless_first_page_is_named(stored: Store) -> None:
+    drawer = renderer(render_memory_bytes=512 * 1024**2, render_timeout_s=20)
+    with pytest.raises(PageRenderFailed, match=r"page 2 .*pdfium: .*died"):
+        await pages_of(drawer, stored(pdfs.form_cycle_pdf(pages=2)))
+
+
 async def test_a_page_that_takes_too_long_is_named_and_leaves_no_process(stored: Store) -> None:
     path = stored(pdfs.make_pdf([pdfs.text_page("quick"), pdfs.slow_page()]))
     with pytest.raises(RenderTimeout, match=r"page 2 .* not done within 1 s"):
@@ -206,11 +222,23 @@ async def test_a_page_that_takes_too_long_is_named_and_leaves_no_process(stored:
     wait_until(lambda: not processes_on(path), 10)
 
 
+async def test_a_page_is_not_blamed_where_its_child_gets_no_cpu_time(
+    stored: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = await renderer().open(stored(pdfs.make_pdf([pdfs.text_page("quick"), pdfs.slow_page()])), pixels=False)
+    monkeypatch.setattr("ingestion.sandbox.WALL_FACTOR", 0.002)
+    with pytest.raises(ChildStalled):
+        async for _ in source.windows(1):
+            pass
+
+
 @needs_poppler
 async def test_poppler_dies_with_the_child_that_runs_it(stored: Store) -> None:
     path = stored(pdfs.make_pdf([pdfs.slow_page()]))
-    order = DrawingOrder(str(path), (plan_page(1, *pdfs.A4_PT, 200, 10**7),), "poppler", 60, "webp", 85, 1000, False)
-    drawing = asyncio.create_task(Sandbox(processes=1, memory_bytes=2 * 1024**3).run(draw, order, timeout_s=60))
+    order = DrawingOrder(str(path), (plan_page(1, *pdfs.A4_PT, 200, 10**7),), "poppler", "webp", 85, 1000, False)
+    sandbox = Sandbox(processes=1, memory_bytes=2 * 1024**3)
+    call = sandbox.run(draw, order, timeout_s=60, file=path, programs=poppler.programs(str(path)))
+    drawing = asyncio.create_task(call)
     await asyncio.to_thread(wait_until, lambda: [p for p in processes_on(path) if p.name() == "pdftoppm"], 20)
     drawing.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -10,7 +10,11 @@ import pytest
 
 from ingestion.errors import DependencyUnavailable
 from ingestion.model import Vectors
-from ingestion.search.gathering import GatheredSearch, Neighbours
+from ingestion.ports import Neighbours
+from ingestion.search.computing import Computing
+from ingestion.search.gathering import MOST_ROWS, GatheredSearch
+from ingestion.search.scoring import PageScores
+from tests.nearest import neighbours
 
 
 class Index:
@@ -28,7 +32,7 @@ class Index:
         await self.open.wait()
         if self.fault is not None:
             raise self.fault
-        return [[(int(vector[0]), 1.0)] for vector in query]
+        return neighbours([[(int(vector[0]), 1.0)] for vector in query])
 
 
 def query(*keys: int) -> Vectors:
@@ -36,10 +40,10 @@ def query(*keys: int) -> Vectors:
 
 
 def gathered(index: Any, requests: int = 1) -> GatheredSearch:
-    return GatheredSearch(index, requests)
+    return GatheredSearch(index, requests, Computing())
 
 
-async def started(search: GatheredSearch, *asked: tuple[str, Vectors, int]) -> list[asyncio.Task[Neighbours]]:
+async def started(search: GatheredSearch, *asked: tuple[str, Vectors, int]) -> list[asyncio.Task[PageScores]]:
     """The searches, each having got as far as it can."""
     tasks = [asyncio.create_task(search.search(*one)) for one in asked]
     for _ in range(3):
@@ -52,7 +56,7 @@ async def test_those_who_wait_share_the_next_request_and_get_their_own_rows() ->
     search = gathered(index)
     tasks = await started(search, ("c", query(1), 9), ("c", query(2, 3), 9), ("c", query(4), 9))
     index.open.set()
-    assert await asyncio.gather(*tasks) == [[[(1, 1.0)]], [[(2, 1.0)], [(3, 1.0)]], [[(4, 1.0)]]]
+    assert pages(await asyncio.gather(*tasks)) == [[1], [2, 3], [4]]
     assert index.requests == [("c", 1, 9), ("c", 3, 9)]
 
 
@@ -96,7 +100,7 @@ async def test_an_error_reaches_everybody_who_shared_the_request_and_nobody_else
         DependencyUnavailable
     ] * 3
     index.fault = None
-    assert await search.search("c", query(4), 9) == [[(4, 1.0)]]
+    assert pages([await search.search("c", query(4), 9)]) == [[4]]
 
 
 async def test_who_leaves_while_waiting_is_not_searched_for() -> None:
@@ -106,7 +110,7 @@ async def test_who_leaves_while_waiting_is_not_searched_for() -> None:
     gone.cancel()
     await asyncio.sleep(0)
     index.open.set()
-    assert await asyncio.gather(first, last) == [[[(1, 1.0)]], [[(3, 1.0)]]]
+    assert pages(await asyncio.gather(first, last)) == [[1], [3]]
     assert index.requests == [("c", 1, 9), ("c", 1, 9)]
 
 
@@ -116,15 +120,30 @@ async def test_who_leaves_during_a_request_takes_nothing_from_the_others() -> No
     first, *others = await started(search, ("c", query(1), 9), ("c", query(2), 9), ("c", query(3), 9))
     first.cancel()
     index.open.set()
-    assert await asyncio.gather(*others) == [[[(2, 1.0)]], [[(3, 1.0)]]]
+    assert pages(await asyncio.gather(*others)) == [[2], [3]]
     with pytest.raises(asyncio.CancelledError):
         await first
 
 
-async def test_a_request_does_not_grow_without_bound() -> None:
+async def test_a_request_asks_for_a_bounded_number_of_rows_whatever_is_waiting() -> None:
     index = Index()
     search = gathered(index)
-    tasks = await started(search, *(("c", query(*range(500)), 9) for _ in range(5)))
+    tokens = MOST_ROWS // 200
+    tasks = await started(search, *(("c", query(*range(tokens // 2)), 200) for _ in range(5)))
     index.open.set()
     await asyncio.gather(*tasks)
-    assert [vectors for _, vectors, _ in index.requests] == [500, 1000, 1000]
+    assert [vectors for _, vectors, _ in index.requests] == [tokens // 2, tokens, tokens]
+
+
+@pytest.mark.parametrize(("tokens", "limit"), [(3000, 200), (10, 6400), (2, MOST_ROWS + 1)])
+async def test_a_search_for_more_rows_than_that_is_sent_in_parts(tokens: int, limit: int) -> None:
+    index = Index()
+    index.open.set()
+    found = await gathered(index).search("c", query(*range(tokens)), limit)
+    assert sorted(found.page_keys.tolist()) == list(range(tokens))
+    assert sum(vectors for _, vectors, _ in index.requests) == tokens
+    assert all(vectors == 1 or vectors * limit <= MOST_ROWS for _, vectors, _ in index.requests)
+
+
+def pages(found: list[PageScores]) -> list[list[int]]:
+    return [scores.page_keys.tolist() for scores in found]

@@ -14,33 +14,65 @@ from hypothesis import strategies as st
 
 from ingestion.generations import Generation
 from ingestion.model import Document, DocumentState, PageRecord, Vectors
-from ingestion.ports import DocumentStore, VectorStore
-from ingestion.search.candidates import Candidates, approximate_scores
-from ingestion.search.gathering import GatheredSearch, Neighbours
+from ingestion.ports import DocumentStore, Neighbours, VectorStore
+from ingestion.search.admission import Admission
+from ingestion.search.candidates import Candidates, Wanted
+from ingestion.search.computing import Computing
+from ingestion.search.gathering import GatheredSearch
+from ingestion.search.scoring import approximate_scores, combined, page_scores
 from ingestion.search.snippets import _densest, snippet
 from tests.documents import document, page
+from tests.nearest import neighbours
 
 
 def test_pages_are_ordered_by_the_sum_of_their_best_rows() -> None:
-    neighbours = [[(1, 0.9), (2, 0.8), (1, 0.7)], [(2, 0.9), (1, 0.1)]]
-    assert approximate_scores(neighbours) == [2, 1]
+    rows = [[(1, 0.9), (2, 0.8), (1, 0.7)], [(2, 0.9), (1, 0.1)]]
+    assert approximate_scores(neighbours(rows)) == [2, 1]
 
 
 def test_a_page_that_was_cut_off_gets_the_lowest_score_and_not_nothing() -> None:
     # Page 3 is close to the only token that reached it; page 2 is far from both.
-    neighbours = [[(1, 0.9), (2, 0.5)], [(1, 0.9), (3, 0.8), (2, 0.5)]]
-    assert approximate_scores(neighbours) == [1, 3, 2]
+    rows = [[(1, 0.9), (2, 0.5)], [(1, 0.9), (3, 0.8), (2, 0.5)]]
+    assert approximate_scores(neighbours(rows)) == [1, 3, 2]
 
 
 def test_no_rows_give_no_pages() -> None:
-    assert approximate_scores([]) == []
-    assert approximate_scores([[], []]) == []
+    assert approximate_scores(neighbours([])) == []
+    assert approximate_scores(neighbours([[], []])) == []
 
 
-@given(st.lists(st.lists(st.tuples(st.integers(1, 9), st.floats(-1, 1)), max_size=9), max_size=5))
-def test_every_page_that_was_reached_is_ranked_once(neighbours: list[list[tuple[int, float]]]) -> None:
-    ranked = approximate_scores(neighbours)
-    assert sorted(ranked) == sorted({page for rows in neighbours for page, _ in rows})
+# Sums of 64ths are exact in any order, so that equal scores are equal.
+ROWS = st.lists(
+    st.lists(st.tuples(st.integers(1, 9), st.integers(-64, 64).map(lambda n: n / 64)), max_size=9), max_size=6
+)
+
+
+def by_definition(rows: list[list[tuple[int, float]]]) -> list[int]:
+    """Each page's sum over tokens of its best row, or of the token's lowest where it has none; the best first."""
+    pages = {page for token in rows for page, _ in token}
+
+    def score(page: int) -> float:
+        own = [[value for key, value in token if key == page] for token in rows]
+        return sum(
+            max(best or [min((value for _, value in token), default=0.0)])
+            for best, token in zip(own, rows, strict=True)
+        )
+
+    return sorted(pages, key=lambda page: (-score(page), page))
+
+
+@given(ROWS)
+def test_pages_are_ranked_as_the_definition_says(rows: list[list[tuple[int, float]]]) -> None:
+    assert approximate_scores(neighbours(rows)) == by_definition(rows)
+
+
+@given(ROWS, st.integers(1, 6))
+def test_a_query_asked_for_in_parts_is_ranked_as_in_one(rows: list[list[tuple[int, float]]], tokens: int) -> None:
+    whole = neighbours(rows)
+    parts = [whole.of_tokens(i, min(i + tokens, len(rows))) for i in range(0, max(len(rows), 1), tokens)]
+    found = combined([page_scores(part, limit=9) for part in parts])
+    assert found.page_keys.tolist() == by_definition(rows)
+    assert found.is_cut_off == any(len(token) == 9 for token in rows)
 
 
 def test_a_snippet_shows_where_the_words_stand() -> None:
@@ -83,7 +115,7 @@ class Rows:
 
     async def search(self, index: str, query: Vectors, limit: int, *, unchanged_s: float) -> Neighbours:
         self.asked.append(limit)
-        return [self._rows[:limit] for _ in query]
+        return neighbours([self._rows[:limit] for _ in query])
 
 
 class Records:
@@ -97,9 +129,11 @@ class Records:
 
 
 async def found_among(rows: Rows, needed: int = 1) -> int:
-    candidates = Candidates(GatheredSearch(cast(VectorStore, rows), 4), cast(DocumentStore, Records()), ann_limit=200)
-    found = await candidates.find("c", Generation(1, "f", 4), np.ones((5, 4), np.float32), 128, 0.0, needed=needed)
-    return len(found)
+    index = GatheredSearch(cast(VectorStore, rows), 4, Computing())
+    candidates = Candidates(index, cast(DocumentStore, Records()), ann_limit=200)
+    query, wanted = np.ones((5, 4), np.float32), Wanted(128, needed=needed)
+    with Admission(1_000_000).admit(0) as place:
+        return len(await candidates.find("c", Generation(1, "f", 4), query, wanted, place))
 
 
 @pytest.mark.parametrize("others", [0, 1, 400, 520, 5_000])

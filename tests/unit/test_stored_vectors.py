@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -64,3 +66,12 @@ def test_a_key_depends_on_everything_that_the_vectors_depend_on() -> None:
     ]
     assert len(set(variants)) == len(variants)
     assert Keys("a").key("text", "query", "none", b"pump") == variants[0]
+
+
+def test_a_mean_that_was_cached_before_special_tokens_counted_is_not_found() -> None:
+    def key_of_old(pooling: str) -> str:
+        return "emb:a:n1:" + hashlib.sha256(f"text\0query\0{pooling}\0pump".encode()).hexdigest()
+
+    keys = Keys("a")
+    assert keys.key("text", "query", "mean", b"pump") != key_of_old("mean")
+    assert keys.key("text", "query", "none", b"pump") == key_of_old("none")

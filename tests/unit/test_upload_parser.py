@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, repeat
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,13 +16,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingestion.api.multipart import FileBegins, FileData, FileEnds, FileParser
+from ingestion.api.multipart import MAX_OTHER_BYTES, FileBegins, FileData, FileEnds, FileParser, TooMuch
 from ingestion.api.spool import WRITE_BYTES, Limits, Refusal, receive
-from ingestion.errors import BadRequest, DependencyUnavailable
+from ingestion.errors import BadRequest, DependencyUnavailable, FormTooLarge
 from ingestion.submit import Upload
 
 BOUNDARY = "a-boundary-of-ours"
 CONTENT_TYPE = f"multipart/form-data; boundary={BOUNDARY}"
+MAX_PARTS = 20
 PDF = b"%PDF-1.7\n" + b"x" * 5000
 
 # Data full of what a boundary is made of, beside data of any kind.
@@ -45,7 +47,7 @@ def chunks_of(body: bytes, cuts: list[int]) -> list[bytes]:
 
 
 def parse(body: bytes, cuts: list[int], content_type: str = CONTENT_TYPE) -> list[tuple[str, bytes]]:
-    parser = FileParser(content_type)
+    parser = FileParser(content_type, MAX_PARTS)
     found: list[tuple[str, bytes]] = []
     ended = 0
     for chunk in chunks_of(body, cuts):
@@ -137,7 +139,7 @@ def test_parts_that_are_no_files_are_passed_over() -> None:
 )
 def test_another_content_type_is_a_bad_request(content_type: str) -> None:
     with pytest.raises(BadRequest):
-        FileParser(content_type)
+        FileParser(content_type, MAX_PARTS)
 
 
 @pytest.mark.parametrize(
@@ -156,6 +158,36 @@ def test_a_malformed_body_is_a_bad_request(body: bytes) -> None:
         parse(body, [])
 
 
+@pytest.mark.parametrize("field", ["files", "other"])
+def test_nothing_is_parsed_past_the_limit_of_parts(field: str) -> None:
+    one = part(b"x", f'form-data; name="{field}"; filename="a.pdf"')
+    events = FileParser(CONTENT_TYPE, MAX_PARTS).feed(one * 10_000)
+    assert isinstance(events[-1], TooMuch)
+    begun = [event for event in events if isinstance(event, FileBegins)]
+    assert len(begun) == (MAX_PARTS if field == "files" else 0)
+
+
+@pytest.mark.parametrize(
+    ("before", "filler"),
+    [
+        (b"\r\n", b"\r\n"),
+        (part(b"")[:-2], b"x"),
+        (closed(part(PDF)), b"x"),
+        (part(b"v", 'form-data; name="other"')[:-2], b"\r\n-"),
+    ],
+    ids=["before the first part", "a file", "after the last part", "another field"],
+)
+def test_bytes_that_belong_to_no_file_are_read_up_to_a_limit(before: bytes, filler: bytes) -> None:
+    parser = FileParser(CONTENT_TYPE, MAX_PARTS)
+    events = parser.feed(before)
+    fed = 0
+    while fed < 3 * MAX_OTHER_BYTES and not (events and isinstance(events[-1], TooMuch)):
+        events = parser.feed(filler * (65_536 // len(filler)))
+        fed += 65_536
+    is_file = before.startswith(part(b"")[:-2]) and b"PDF" not in before
+    assert (fed >= 3 * MAX_OTHER_BYTES) is is_file
+
+
 @dataclass
 class Received:
     filename: str
@@ -163,9 +195,13 @@ class Received:
     sha256: str
 
 
-async def body_of(chunks: list[bytes], error: Exception | None = None) -> AsyncIterator[bytes]:
+async def body_of(
+    chunks: Iterable[bytes], error: Exception | None = None, taken: list[int] | None = None
+) -> AsyncIterator[bytes]:
+    taken = [] if taken is None else taken
     for chunk in chunks:
         yield chunk
+        taken.append(len(chunk))
     if error:
         raise error
 
@@ -173,7 +209,7 @@ async def body_of(chunks: list[bytes], error: Exception | None = None) -> AsyncI
 async def spool(tmp_path: Path, chunks: list[bytes], **limits: int) -> list[Any]:
     wanted = Limits(**{"max_file_bytes": 10 * WRITE_BYTES, "max_files": 10, **limits})
     found: list[Any] = []
-    async for file in receive(body_of(chunks), FileParser(CONTENT_TYPE), tmp_path, wanted):
+    async for file in receive(body_of(chunks), FileParser(CONTENT_TYPE, MAX_PARTS), tmp_path, wanted):
         if isinstance(file, Upload):
             content = file.path.read_bytes()
             assert file.size_bytes == len(content)
@@ -223,7 +259,7 @@ async def test_files_past_the_number_that_is_accepted_are_refused(tmp_path: Path
 async def test_a_caller_that_leaves_leaves_no_temporary_file(tmp_path: Path) -> None:
     body = body_of([part(PDF)], error=ConnectionError("the caller left"))
     with pytest.raises(ConnectionError):
-        async for _ in receive(body, FileParser(CONTENT_TYPE), tmp_path, Limits(10_000, 10)):
+        async for _ in receive(body, FileParser(CONTENT_TYPE, MAX_PARTS), tmp_path, Limits(10_000, 10)):
             pytest.fail("no file was complete")
     assert list(tmp_path.iterdir()) == []
 
@@ -231,3 +267,42 @@ async def test_a_caller_that_leaves_leaves_no_temporary_file(tmp_path: Path) -> 
 async def test_a_spool_directory_that_cannot_be_written_is_no_fault_of_the_file(tmp_path: Path) -> None:
     with pytest.raises(DependencyUnavailable, match="spool directory"):
         await spool(tmp_path / "missing", [closed(part(PDF))])
+
+
+async def test_a_form_of_too_many_parts_is_not_read_to_its_end(tmp_path: Path) -> None:
+    limits = Limits(max_file_bytes=10_000, max_files=3)
+    taken: list[int] = []
+    body = body_of(repeat(part(b"") * 10, 100_000), taken=taken)
+    found: list[Any] = []
+    with pytest.raises(FormTooLarge):
+        async for file in receive(body, FileParser(CONTENT_TYPE, limits.max_parts), tmp_path, limits):
+            found += [file]
+    assert len(found) == limits.max_parts
+    assert len(taken) <= limits.max_parts // 10 + 1
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_of_files_that_are_refused_a_limited_part_is_read(tmp_path: Path) -> None:
+    limits = Limits(max_file_bytes=100_000, max_files=3)
+    taken: list[int] = []
+    body = body_of([part(PDF), part(b"no PDF" * 200)[:-2], *repeat(b"x" * 100_000, 1000)], taken=taken)
+    found: list[Any] = []
+    with pytest.raises(FormTooLarge):
+        async for file in receive(body, FileParser(CONTENT_TYPE, MAX_PARTS), tmp_path, limits):
+            found += [file]
+    assert isinstance(found[0], Upload)
+    assert [one.error.code for one in found[1:]] == ["not_a_pdf"], "the file that was being read is named too"
+    assert sum(taken) <= limits.max_dropped_bytes + 200_000
+
+
+async def test_a_file_of_one_piece_is_stored_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[str] = []
+    to_thread = asyncio.to_thread
+
+    async def counted(function: Callable[..., Any], *args: Any) -> Any:
+        steps.append(function.__name__)
+        return await to_thread(function, *args)
+
+    monkeypatch.setattr(asyncio, "to_thread", counted)
+    await spool(tmp_path, chunks_of(closed(part(PDF), part(b""), part(b"no")), [100, 3000]))
+    assert len(steps) == 1, "what is refused at its beginning needs no file at all"

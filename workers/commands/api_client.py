@@ -14,7 +14,8 @@ import httpx
 import stamina
 from pydantic import BaseModel, ValidationError
 
-from ingestion.errors import BadRequest, DependencyUnavailable, Fault, PermanentError
+from ingestion.errors import BadRequest, DependencyUnavailable, Fault, PermanentError, not_text
+from ingestion.model import check_text
 from workers.commands.target import Target, find_target
 from workers.commands.views import DocumentView, Found, Hit, Listed, Uploaded
 
@@ -107,7 +108,7 @@ class ApiClient:
                         yield _parse(DocumentView, line.removeprefix("data:"))
 
     async def search(self, collection: str, query: str, top_k: int) -> list[Hit]:
-        body = {"query": query, "top_k": top_k}
+        body = {"query": check_text(query, "the query"), "top_k": top_k}
         return _parse(Found, await self._request("POST", _collection_url(collection, "search"), json=body)).hits
 
     async def delete(self, document_id: str) -> None:
@@ -148,6 +149,8 @@ class ApiClient:
     def _translated(self) -> Iterator[None]:
         try:
             yield
+        except UnicodeEncodeError as error:
+            raise BadRequest(not_text(error)) from error
         except httpx.RequestError as error:
             cause = str(error) or type(error).__name__
             raise ApiUnavailable(f"{self._target.api_url}: {cause}; {self._target.remedy}") from error
@@ -172,11 +175,11 @@ async def connect(data_dir: Path | None) -> AsyncIterator[ApiClient]:
 
 
 def _document_url(document_id: str) -> str:
-    return f"documents/{quote(document_id, safe='')}"
+    return f"documents/{quote(check_text(document_id, 'the id'), safe='')}"
 
 
 def _collection_url(collection: str, resource: str) -> str:
-    return f"collections/{quote(collection, safe='')}/{resource}"
+    return f"collections/{quote(check_text(collection, 'the collection'), safe='')}/{resource}"
 
 
 def _parse(view: type[_V], content: bytes | str) -> _V:

@@ -23,6 +23,7 @@ def doctor(
 ) -> None:
     """Check this machine and the servers within reach; exit status 1 where something necessary is missing."""
     from ingestion.settings import Settings
+    from workers.commands.confinement import check_confinement
     from workers.commands.reachability import check_services
 
     directory = datadir.DataDir(data_dir)
@@ -31,6 +32,7 @@ def doctor(
     settings = Settings()
     is_configured = any(name in os.environ for name in ("PAGEMILL_KAFKA_BOOTSTRAP", "PAGEMILL_MONGO_URI"))
     findings = check_machine(directory.root, settings.embedder.embedder, needs_servers=not is_configured)
+    findings += asyncio.run(check_confinement())
     if is_configured:
         findings += asyncio.run(check_services(settings))
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from contextlib import AsyncExitStack
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Final
@@ -18,8 +19,6 @@ from workers.blas import one_core_a_product
 from workers.memory import share_arenas
 
 if TYPE_CHECKING:
-    from starlette.applications import Starlette
-
     from workers.embedding.serving.cache import VectorCache
     from workers.embedding.serving.requests import Modality
 
@@ -27,8 +26,13 @@ app = typer.Typer(help="Run one of the processes in the foreground.", no_args_is
 log = structlog.get_logger(__name__)
 
 _GRACE_S: Final = 5
+_API_SWITCH_S: Final = 0.0005
+"""How long a thread that computes may keep the interpreter while the event loop waits for it, which is at every event.
+Python's own 5 ms are more than the loop needs for ten of them."""
 _EMBEDDER_GRACE_S: Final = 10
 """What was admitted is finished, which may take as long."""
+_UPLOAD_DESCRIPTORS: Final = 2
+"""A connection that uploads has a temporary file too."""
 
 
 class Lane(StrEnum):
@@ -47,11 +51,14 @@ class Lane(StrEnum):
 @app.command()
 def api() -> None:
     """The upload and search API."""
+    import uvloop
+
     one_core_a_product()
+    sys.setswitchinterval(_API_SWITCH_S)
     settings = _settings()
     with own_scratch(settings.api.spool_dir) as folder:
         settings.api = settings.api.model_copy(update={"spool_dir": folder})
-        asyncio.run(_api(settings))
+        uvloop.run(_api(settings))
 
 
 @app.command()
@@ -98,6 +105,7 @@ def _settings() -> Settings:
 async def _api(settings: Settings) -> None:
     from ingestion.api.app import create_app
     from ingestion.bootstrap import open_services
+    from ingestion.http.server import HttpServer
     from ingestion.search import Searcher
 
     async with open_services(settings) as services:
@@ -109,12 +117,25 @@ async def _api(settings: Settings) -> None:
             settings=settings.search,
             cache=services.query_cache,
         )
-        await _serve_http(create_app(services, searcher), settings.api.api_host, settings.api.api_port)
+        server = HttpServer(
+            create_app(services, searcher),
+            settings.http,
+            host=settings.api.api_host,
+            port=settings.api.api_port,
+            grace_s=_GRACE_S,
+            descriptors_each=_UPLOAD_DESCRIPTORS,
+        )
+        await server.run()
 
 
 async def _embedder(settings: Settings, lane: Lane) -> None:
+    from ingestion.http.server import HttpServer
+    from ingestion.ports import WatchableEmbedder
+    from ingestion.supervision import Background
     from workers.embedding.factory import open_embedder
+    from workers.embedding.hang import hang_watch
     from workers.embedding.serving.app import create_service
+    from workers.embedding.serving.refusals import error_body
     from workers.embedding.serving.service import EmbeddingService
 
     async with AsyncExitStack() as stack:
@@ -127,12 +148,20 @@ async def _embedder(settings: Settings, lane: Lane) -> None:
             max_patches=settings.embedder.colqwen_max_tokens,
             cache=await _cache(settings, stack),
         )
-        await _serve_http(
+        tasks = await stack.enter_async_context(Background())
+        if isinstance(embedder, WatchableEmbedder):
+            watch = hang_watch(settings.worker, embedder.steps, service.model)
+            tasks.for_ever("watch of the device", watch.run)
+        server = HttpServer(
             create_service(service),
-            settings.embedder.embedder_host,
-            settings.embedder.embedder_port,
+            settings.http,
+            host=settings.embedder.embedder_host,
+            port=settings.embedder.embedder_port,
             grace_s=_EMBEDDER_GRACE_S,
+            quiet=True,
+            describe=error_body,
         )
+        await server.run()
 
 
 async def _cache(settings: Settings, stack: AsyncExitStack) -> VectorCache | None:
@@ -141,15 +170,6 @@ async def _cache(settings: Settings, stack: AsyncExitStack) -> VectorCache | Non
     if not settings.serving.embed_cache_ttl_s:
         return None
     return await stack.enter_async_context(open_cache(settings.redis, settings.serving.embed_cache_ttl_s))
-
-
-async def _serve_http(application: Starlette, host: str, port: int, *, grace_s: int = _GRACE_S) -> None:
-    import uvicorn
-
-    config = uvicorn.Config(
-        application, host=host, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=grace_s
-    )
-    await uvicorn.Server(config).serve()
 
 
 async def _worker(settings: Settings) -> None:

@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ingestion.model import Page, Vectors
@@ -16,6 +18,7 @@ from ingestion.settings import EmbedderSettings, RenderSettings
 from workers.embedding.batcher import Batcher
 from workers.embedding.colqwen_load import Loaded, load
 from workers.embedding.colqwen_pages import AUGMENTATION_TOKENS, ModelInput
+from workers.embedding.colqwen_pixels import Sizing
 
 
 class ColQwenEmbedder:
@@ -23,8 +26,11 @@ class ColQwenEmbedder:
 
     wants_pixels = True
 
-    def __init__(self, batcher: Batcher[Page | str, ModelInput, Tensor], *, dim: int, fingerprint: str) -> None:
+    def __init__(
+        self, batcher: Batcher[Page | str, ModelInput, Tensor], *, dim: int, sizing: Sizing, fingerprint: str
+    ) -> None:
         self._batcher = batcher
+        self._sizing = sizing
         self.dim = dim
         self.fingerprint = fingerprint
         self.steps = batcher.steps
@@ -36,6 +42,19 @@ class ColQwenEmbedder:
     async def embed_queries(self, queries: Sequence[str]) -> list[Vectors]:
         return await self._batcher.embed(queries, urgent=True)
 
+    def fitted_px(self, width_px: int, height_px: int) -> tuple[int, int]:
+        """Width and height to which a picture can be brought without changing its vectors."""
+        height_px, width_px = self._sizing.fitted_size(height_px, width_px)
+        return width_px, height_px
+
+    def fit(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """(height, width, 3) uint8, brought to `fitted_px`. Blocks; threads may share it."""
+        height_px, width_px = pixels.shape[:2]
+        if self._sizing.fitted_size(height_px, width_px) == (height_px, width_px):
+            return pixels
+        fitted: NDArray[np.uint8] = self._sizing.resize(pixels).numpy()
+        return fitted
+
 
 @asynccontextmanager
 async def open_colqwen(settings: EmbedderSettings, render: RenderSettings) -> AsyncIterator[ColQwenEmbedder]:
@@ -43,7 +62,12 @@ async def open_colqwen(settings: EmbedderSettings, render: RenderSettings) -> As
     loaded = await asyncio.to_thread(load, settings)
     batcher = Batcher(loaded.model, batch_cost=settings.embed_batch_patches, wait_ms=settings.embed_wait_ms)
     try:
-        yield ColQwenEmbedder(batcher, dim=loaded.model.dim, fingerprint=fingerprint(loaded, settings, render))
+        yield ColQwenEmbedder(
+            batcher,
+            dim=loaded.model.dim,
+            sizing=loaded.model.sizing,
+            fingerprint=fingerprint(loaded, settings, render),
+        )
     finally:
         await batcher.close()
 

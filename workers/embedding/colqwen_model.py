@@ -42,6 +42,7 @@ class ColQwenModel:
             keep_prompt=keep_prompt,
             pinned=self._device.type == "cuda",
         )
+        self.sizing = self._preparer.sizing
 
     def prepare(self, item: Page | str) -> ModelInput:
         """A page, or a query as text. Raises BadRequest for a page without its pixels."""

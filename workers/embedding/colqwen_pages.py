@@ -65,15 +65,15 @@ class Preparer:
         self._query_suffix = _encode(processor.tokenizer, suffix)
         self._plain = _plain_encoder(processor.tokenizer)
         prompt_tokens = len(self._before) + len(self._after)
-        self._sizing = Sizing(processor.image_processor, min(max_tokens, ROWS_PER_PAGE - prompt_tokens))
+        self.sizing = Sizing(processor.image_processor, min(max_tokens, ROWS_PER_PAGE - prompt_tokens))
 
     def page(self, page: Page) -> ModelInput:
         """Raises BadRequest where the page comes without its pixels."""
         if page.pixels is None:
             raise BadRequest(f"page {page.page_number} comes without its picture, and ColQwen2 embeds nothing else")
-        picture = self._sizing.resize(page.pixels)
-        grid = self._sizing.grid(picture)
-        image_tokens = self._sizing.image_tokens(grid)
+        picture = self.sizing.resize(page.pixels)
+        grid = self.sizing.grid(picture)
+        image_tokens = self.sizing.image_tokens(grid)
         ids = torch.tensor([*self._before, *[self._image_token] * image_tokens, *self._after])
         first = len(self._before)
         kept = slice(0, len(ids)) if self._keep_prompt else slice(first, first + image_tokens)

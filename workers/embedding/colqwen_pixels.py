@@ -35,17 +35,31 @@ class Sizing:
         self._min_px: int = image_processor.size["shortest_edge"]
         self._max_px = max_tokens * self._token_px**2
 
-    def resize(self, pixels: NDArray[np.uint8]) -> Tensor:
-        """(height, width, 3) uint8 -> uint8 of the size that the model sees: equal to the published processor on
-        torchvision, within 2 of 255 of the one on Pillow."""
-        height_px, width_px = pixels.shape[:2]
+    def size(self, height_px: int, width_px: int) -> tuple[int, int]:
+        """Height and width that the model sees of a page."""
         least_px = -(-max(height_px, width_px) // _MAX_ASPECT)
         size: tuple[int, int] = smart_resize(
             max(height_px, least_px), max(width_px, least_px), self._token_px, self._min_px, self._max_px
         )
+        return size
+
+    def fitted_size(self, height_px: int, width_px: int) -> tuple[int, int]:
+        """Height and width to which a page can be brought before `resize` without changing what the model sees.
+
+        That is `size`, except that of a very long strip `size` would make another one again: it stays as it is.
+        """
+        size = self.size(height_px, width_px)
+        return size if self.size(*size) == size else (height_px, width_px)
+
+    def resize(self, pixels: NDArray[np.uint8]) -> Tensor:
+        """(height, width, 3) uint8 -> uint8 of the size that the model sees: equal to the published processor on
+        torchvision, within 2 of 255 of the one on Pillow."""
+        size = self.size(*pixels.shape[:2])
+        whole = torch.from_numpy(np.ascontiguousarray(pixels))
+        if size == pixels.shape[:2]:
+            return whole.clone()
         # The channels stay last in memory, where torch has vector instructions for bytes.
-        channels_first = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]
-        resized = functional.interpolate(channels_first, size, mode="bicubic", antialias=True)
+        resized = functional.interpolate(whole.permute(2, 0, 1)[None], size, mode="bicubic", antialias=True)
         return resized[0].permute(1, 2, 0).contiguous()
 
     def grid(self, picture: Tensor) -> tuple[int, int, int]:

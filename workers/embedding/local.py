@@ -18,7 +18,7 @@ from torch import Tensor
 from ingestion.model import ROWS_PER_PAGE, Page, Vectors
 from workers.embedding.batcher import Batcher
 from workers.embedding.grouping import first_come
-from workers.embedding.local_model import Chunk, LocalModel
+from workers.embedding.local_model import Chunk, LocalModel, Piece
 
 _BATCH_TOKENS: Final = 384
 """Three chunks of a page, about 0.1 s of one core: what a query that comes in may have to wait for its turn."""
@@ -32,11 +32,12 @@ class LocalEmbedder:
 
     wants_pixels = False
 
-    def __init__(self, model: LocalModel, batcher: Batcher[list[int], Chunk, Tensor]) -> None:
+    def __init__(self, model: LocalModel, batcher: Batcher[Piece, Chunk, Tensor]) -> None:
         self._model = model
         self._batcher = batcher
         self.dim = model.dim
         self.fingerprint = model.fingerprint
+        self.sentence_tokens = model.sentence_tokens
         self.steps = batcher.steps
 
     async def embed_pages(self, pages: Sequence[Page]) -> list[Vectors]:
@@ -49,12 +50,21 @@ class LocalEmbedder:
     async def embed_queries(self, queries: Sequence[str]) -> list[Vectors]:
         return await self._embed(queries, _MAX_QUERY_TOKENS, urgent=True)
 
+    async def embed_sentences(self, texts: Sequence[str], *, urgent: bool) -> list[Vectors]:
+        """One (1, dim) array per text, as sentence-transformers computes it with the same weights.
+
+        A text is cut to `sentence_tokens`; one without tokens has the vector of [CLS] and [SEP]. `urgent` goes first,
+        as queries do.
+        """
+        pieces = await asyncio.to_thread(self._model.sentences, texts)
+        return await self._batcher.embed(pieces, urgent=urgent)
+
     async def _embed(self, texts: Sequence[str], max_tokens: int, *, urgent: bool) -> list[Vectors]:
         chunks = await asyncio.to_thread(self._chunks, texts, max_tokens)
         found = iter(await self._batcher.embed([chunk for of_text in chunks for chunk in of_text], urgent=urgent))
         return [self._joined([next(found) for _ in of_text]) for of_text in chunks]
 
-    def _chunks(self, texts: Sequence[str], max_tokens: int) -> list[list[list[int]]]:
+    def _chunks(self, texts: Sequence[str], max_tokens: int) -> list[list[Piece]]:
         with self.steps.step():
             return self._model.chunks(texts, max_tokens)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -22,12 +23,27 @@ from workers.embedding.bert import PackedBert
 CHUNK_TOKENS: Final = 126
 """Tokens of a chunk, without [CLS] and [SEP]. Against 254 it costs a third less and recall is the same."""
 
+_GROUP_CHARS: Final = 200_000
+"""Characters of texts that are tokenised together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Token ids of a text or of a part of it, without [CLS] and [SEP].
+
+    `is_sentence`: its mean is wanted, in place of a vector for each token.
+    """
+
+    token_ids: list[int]
+    is_sentence: bool = False
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chunk:
-    """`token_ids`: (tokens,), from [CLS] to [SEP]."""
+    """`token_ids`: (tokens,), from [CLS] to [SEP]. `is_sentence` as of Piece."""
 
     token_ids: Tensor
+    is_sentence: bool
 
     @property
     def cost(self) -> int:
@@ -35,7 +51,7 @@ class Chunk:
 
 
 class LocalModel:
-    """Implements StagedModel for chunks, as lists of token ids. `forward` may run in several threads at once."""
+    """Implements StagedModel for pieces of text. `forward` may run in several threads at once."""
 
     def __init__(self) -> None:
         """Load the model; takes seconds."""
@@ -45,36 +61,74 @@ class LocalModel:
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self._first, self._last = self._tokenizer.encode("").ids  # [CLS] and [SEP]
+        self.sentence_tokens = _sentence_tokens(path)
         self._bert = PackedBert(AutoModel.from_pretrained(path, dtype=torch.float32).eval())
         self.dim = self._bert.dim
         self.fingerprint = f"local/all-MiniLM-L6-v2/{_digest(path)}/tokens-{CHUNK_TOKENS}"
 
-    def chunks(self, texts: Sequence[str], max_tokens: int) -> list[list[list[int]]]:
-        """Of each text its first `max_tokens` tokens in pieces of CHUNK_TOKENS; none of a text without tokens.
+    def chunks(self, texts: Sequence[str], max_tokens: int) -> list[list[Piece]]:
+        """Of each text its first `max_tokens` tokens in pieces of CHUNK_TOKENS; none of a text without tokens."""
+        return [
+            [Piece(ids[start : start + CHUNK_TOKENS]) for start in range(0, len(ids), CHUNK_TOKENS)]
+            for ids in self._token_ids(texts, max_tokens)
+        ]
 
-        Other threads run meanwhile: the tokenizer lets go of the interpreter for a batch, and not for a single text.
-        """
-        encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [_pieces(encoding.ids[:max_tokens]) for encoding in encoded]
+    def sentences(self, texts: Sequence[str]) -> list[Piece]:
+        """Each text as the published model reads it: in one piece, cut to `sentence_tokens` with [CLS] and [SEP]."""
+        own_tokens = self.sentence_tokens - 2
+        return [Piece(ids, is_sentence=True) for ids in self._token_ids(texts, own_tokens)]
 
-    def prepare(self, item: list[int]) -> Chunk:
-        return Chunk(torch.tensor([self._first, *item, self._last]))
+    def prepare(self, item: Piece) -> Chunk:
+        return Chunk(torch.tensor([self._first, *item.token_ids, self._last]), item.is_sentence)
 
     def forward(self, batch: Sequence[Chunk]) -> Tensor:
         """Contextual vectors of all tokens of all chunks, one after the other: (tokens, dim)."""
         return self._bert([chunk.token_ids for chunk in batch])
 
     def finish(self, raw: Tensor, batch: Sequence[Chunk]) -> list[Vectors]:
-        """Unit vectors of each chunk's own tokens, those of [CLS] and [SEP] left out."""
-        unit = functional.normalize(raw, dim=-1)
-        return [part[1:-1].numpy() for part in torch.split(unit, [chunk.cost for chunk in batch])]
+        """Unit vectors of each chunk's own tokens, without those of [CLS] and [SEP]: (tokens, dim).
+
+        Of a sentence one unit vector, (1, dim): the mean over all tokens, [CLS] and [SEP] among them, of vectors that
+        have not been brought to unit length. That is the published model's pooling.
+        """
+        parts = torch.split(raw, [chunk.cost for chunk in batch])
+        return [
+            functional.normalize(part.mean(dim=0, keepdim=True) if chunk.is_sentence else part[1:-1], dim=-1).numpy()
+            for part, chunk in zip(parts, batch, strict=True)
+        ]
 
     def on_out_of_memory(self) -> None:
         """A CPU has no cache to give back, and `forward` does not raise OutOfMemory."""
 
+    def _token_ids(self, texts: Sequence[str], max_tokens: int) -> Iterator[list[int]]:
+        """The first `max_tokens` tokens of each text.
 
-def _pieces(ids: list[int]) -> list[list[int]]:
-    return [ids[start : start + CHUNK_TOKENS] for start in range(0, len(ids), CHUNK_TOKENS)]
+        Other threads run meanwhile: the tokenizer lets go of the interpreter for a batch, and not for a single text.
+        It takes 100 bytes a token, of all tokens of a batch: long texts are read a few at a time.
+        """
+        for group in _groups(texts):
+            for encoding in self._tokenizer.encode_batch_fast(group, add_special_tokens=False):
+                yield encoding.ids[:max_tokens]
+
+
+def _groups(texts: Sequence[str]) -> Iterator[list[str]]:
+    """Consecutive texts, together at most _GROUP_CHARS long; a longer text goes alone."""
+    group: list[str] = []
+    chars = 0
+    for text in texts:
+        if group and chars + len(text) > _GROUP_CHARS:
+            yield group
+            group, chars = [], 0
+        group.append(text)
+        chars += len(text)
+    if group:
+        yield group
+
+
+def _sentence_tokens(path: Path) -> int:
+    """What the published model was made for, [CLS] and [SEP] included; the network has places for twice as many."""
+    tokens: int = json.loads((path / "sentence_bert_config.json").read_text())["max_seq_length"]
+    return tokens
 
 
 def _digest(path: Path) -> str:

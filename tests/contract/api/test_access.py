@@ -109,18 +109,25 @@ async def test_readiness_names_what_is_down_and_since_when(
     assert second["dependencies"]["redis"]["since"] == first["dependencies"]["redis"]["since"]
 
 
-async def test_a_body_that_is_too_long_for_a_query_is_not_read(app: FastAPI, collection: str) -> None:
+@pytest.mark.parametrize(
+    ("key", "status", "most_bytes"),
+    [(KEY, 413, 1_000_000), (None, 401, 0), ("wrong", 401, 0)],
+    ids=["right", "none", "wrong"],
+)
+async def test_a_body_that_is_not_wanted_is_not_read(
+    app: FastAPI, collection: str, key: str | None, status: int, most_bytes: int
+) -> None:
     sent = 0
 
     async def endless() -> AsyncIterator[bytes]:
         nonlocal sent
-        yield b'{"query": "'
         while sent < 10_000_000:
             sent += 65_536
-            yield b"a" * 65_536
+            yield b'{"query": "' + b"a" * 65_536
 
     headers = {"content-type": "application/json"}
-    async with client_of(app, None) as stranger:
-        answer = await stranger.post(f"/collections/{collection}/search", content=endless(), headers=headers)
-    assert answer.status_code == 413
+    async with client_of(app, key) as client:
+        answer = await client.post(f"/collections/{collection}/search", content=endless(), headers=headers)
+    assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
+    assert sent <= most_bytes

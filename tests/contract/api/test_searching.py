@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
+from ingestion.api.app import create_app
 from ingestion.bootstrap import Services
-from tests.contract.api.helpers import assert_problem, make_ready, uploaded
+from ingestion.errors import Overloaded
+from ingestion.model import Vectors
+from ingestion.search import Searcher
+from tests.contract.api.helpers import (
+    DEADLINE_S,
+    Exchange,
+    assert_problem,
+    client_of,
+    make_ready,
+    running,
+    uploaded,
+)
+from tests.embedders import WordEmbedder
 
 
 async def test_search_answers_with_pages_best_first(
@@ -34,6 +50,121 @@ async def test_search_answers_with_pages_best_first(
 async def test_an_unknown_collection_has_no_hits(client: httpx.AsyncClient, collection: str) -> None:
     answer = await client.post(f"/collections/{collection}/search", json={"query": "anything"})
     assert (answer.status_code, answer.json()) == (200, {"hits": []})
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (rb'{"query": "\ud83d"}', 400),
+        (rb'{"query": "a \udfff"}', 400),
+        (b'{"query": "\xed\xa0\xbd"}', 400),
+        (rb'{"query": "x", "top_k": "\ud83d"}', 422),
+        (rb'{"\ud83d": "x"}', 422),
+        (rb'{"query": ["\ud83d"]}', 422),
+        (b"\xff", 400),
+    ],
+)
+async def test_what_is_not_unicode_is_refused_in_every_collection(
+    client: httpx.AsyncClient, services: Services, collection: str, body: bytes, status: int
+) -> None:
+    await make_ready(services, await uploaded(client, collection), "a page", "another")
+    for name in (collection, f"{collection}-unknown"):
+        headers = {"Content-Type": "application/json"}
+        assert_problem(
+            await client.post(f"/collections/{name}/search", content=body, headers=headers), status, "bad_request"
+        )
+
+
+class Hanging(WordEmbedder):
+    """Embeds no query until `open` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open = asyncio.Event()
+        self.waiting = 0
+
+    async def embed_queries(self, queries: Sequence[str]) -> list[Vectors]:
+        self.waiting += 1
+        try:
+            await self.open.wait()
+        finally:
+            self.waiting -= 1
+        return await super().embed_queries(queries)
+
+
+class Asked(Exchange):
+    """The whole body has been sent."""
+
+    async def receive(self) -> dict[str, Any]:
+        return {**await super().receive(), "more_body": False}
+
+
+class Full(WordEmbedder):
+    async def embed_queries(self, queries: Sequence[str]) -> list[Vectors]:
+        raise Overloaded("embedder", 7)
+
+
+def app_with(services: Services, embedder: WordEmbedder, *, limit_rows: int) -> FastAPI:
+    searcher = Searcher(
+        embedder=embedder,
+        vectors=services.vectors,
+        documents=services.documents,
+        blobs=services.blobs,
+        settings=services.settings.search.model_copy(update={"search_limit_rows": limit_rows}),
+    )
+    return create_app(services, searcher)
+
+
+async def test_above_the_limit_every_search_is_answered_429_at_once(
+    client: httpx.AsyncClient, services: Services, collection: str
+) -> None:
+    await make_ready(services, await uploaded(client, collection), "a page", "another")
+    embedder = Hanging()
+    async with client_of(app_with(services, embedder, limit_rows=1)) as full:
+        address, body = f"/collections/{collection}/search", {"query": "page"}
+        first = asyncio.create_task(full.post(address, json=body))
+        await until(lambda: embedder.waiting == 1)
+        for answer in await asyncio.gather(*(full.post(address, json=body) for _ in range(50))):
+            assert_problem(answer, 429, "overloaded")
+            assert int(answer.headers["retry-after"]) >= 1
+        async with client_of(app_with(services, embedder, limit_rows=1), key="wrong") as stranger:
+            assert_problem(await stranger.post(address, json=body), 401, "unauthorized")
+        embedder.open.set()
+        assert len((await first).json()["hits"]) == 2
+        assert (await full.post(address, json=body)).status_code == 200
+
+
+async def test_an_embedder_that_is_full_is_429_and_says_when_to_come_back(
+    client: httpx.AsyncClient, services: Services, collection: str
+) -> None:
+    await make_ready(services, await uploaded(client, collection), "a page", "another")
+    async with client_of(app_with(services, Full(), limit_rows=1_000_000)) as busy:
+        answer = await busy.post(f"/collections/{collection}/search", json={"query": "page"})
+    assert_problem(answer, 429, "overloaded")
+    assert answer.headers["retry-after"] == "7"
+
+
+async def test_a_caller_that_leaves_takes_its_search_along(
+    client: httpx.AsyncClient, services: Services, collection: str
+) -> None:
+    await make_ready(services, await uploaded(client, collection), "a page", "another")
+    embedder = Hanging()
+    app = app_with(services, embedder, limit_rows=1)
+    path = f"/collections/{collection}/search"
+    exchange = Asked("POST", path, {"content-type": "application/json"}, [b'{"query": "page"}'])
+    async with running(app, exchange):
+        await until(lambda: embedder.waiting == 1)
+        exchange.left.set()
+        await until(lambda: embedder.waiting == 0)
+    embedder.open.set()
+    async with client_of(app) as another:
+        assert (await another.post(path, json={"query": "page"})).status_code == 200
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        while not condition():
+            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import httpx
-import uvicorn
 from fastapi import FastAPI
 
+from ingestion.http.server import HttpServer
+from ingestion.settings import HttpSettings
 from tests.contract.api.helpers import DEADLINE_S, assert_problem
 
 
@@ -19,9 +20,10 @@ async def test_a_request_that_outlasts_the_grace_is_answered_with_a_problem(app:
         await asyncio.Event().wait()
 
     app.add_api_route("/slow", slow)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=1))
+    front = HttpServer(app, HttpSettings(), grace_s=1)
+    server = front.server
     async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as group, httpx.AsyncClient(timeout=None) as client:
-        group.create_task(server.serve())
+        group.create_task(front.run())
         while not server.started:
             await asyncio.sleep(0.01)
         [socket] = server.servers[0].sockets

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
+from structlog.testing import capture_logs
 
 from ingestion.bootstrap import Services
 from ingestion.model import MAX_FILENAME_BYTES
@@ -90,6 +92,31 @@ async def test_where_all_files_are_refused_the_answer_is_a_problem_that_names_th
     body = assert_problem(await upload(client, collection, ("1.pdf", content), ("2.pdf", b"")), status, code)
     assert body["detail"].startswith("1.pdf: ")
     assert [(one["filename"], one["code"]) for one in body["refused"]] == [("1.pdf", code), ("2.pdf", "empty_file")]
+
+
+async def test_a_form_of_too_many_parts_is_refused_with_what_came_before_and_one_line_is_logged(
+    client: httpx.AsyncClient, collection: str
+) -> None:
+    one = b'--x\r\nContent-Disposition: form-data; name="file"; filename=a\r\n\r\n\r\n'
+    first = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.pdf"\r\n\r\n' + make_upload(1) + b"\r\n"
+    sent = 0
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal sent
+        yield first
+        for _ in range(1000):
+            sent += 100
+            yield one * 100
+
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    with capture_logs() as logs:
+        answer = await client.post(f"/collections/{collection}/documents", content=body(), headers=headers)
+    problem = assert_problem(answer, 413, "form_too_large")
+    assert [document["filename"] for document in problem["documents"]] == ["a.pdf"]
+    assert {refused["code"] for refused in problem["refused"]} == {"empty_file", "too_many_files"}
+    assert len(answer.content) < 10_000
+    assert sent <= 200
+    assert len([line for line in logs if line["event"] == "refused"]) == 1
 
 
 async def test_names_are_kept_for_display(client: httpx.AsyncClient, collection: str) -> None:

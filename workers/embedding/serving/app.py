@@ -65,6 +65,7 @@ class _Answers:
                 "status": "alive",
                 "model": self._service.model_id,
                 "cache": cache.status if cache else "off",
+                "bodies": self._service.bodies.status(),
                 "lanes": {name: lane.status() for name, lane in self._service.lanes.items()},
             }
         )

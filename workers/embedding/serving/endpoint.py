@@ -9,7 +9,6 @@ from functools import cache
 from typing import Any, Final, TypeVar
 
 from prometheus_client import Counter
-from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -17,6 +16,7 @@ from ingestion import metrics
 from ingestion.adapters.embedding_wire import FINGERPRINT_HEADER
 from ingestion.errors import IngestError
 from workers.embedding.serving.answers import encode_answer
+from workers.embedding.serving.bodies import CallerLeft, Reservation, read_body
 from workers.embedding.serving.refusals import JSON, Refusal, refusal_of
 from workers.embedding.serving.requests import read_request
 from workers.embedding.serving.service import EmbeddingService, Order, off_loop
@@ -24,10 +24,6 @@ from workers.embedding.serving.service import EmbeddingService, Order, off_loop
 T = TypeVar("T")
 
 _STOPPING_RETRY_S: Final = 1
-
-
-class CallerLeft(Exception):
-    """The connection was closed before the answer."""
 
 
 class EmbeddingsEndpoint:
@@ -39,7 +35,8 @@ class EmbeddingsEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            response = await self._response(scope, receive)
+            with self._service.bodies.hold() as reservation:  # until all that was made of the body is gone
+                response = await self._response(scope, receive, reservation)
         except CallerLeft:
             metrics.CALLERS_LEFT.inc()
             return
@@ -48,12 +45,13 @@ class EmbeddingsEndpoint:
             raise
         await response(scope, receive, send)
 
-    async def _response(self, scope: Scope, receive: Receive) -> Response:
+    async def _response(self, scope: Scope, receive: Receive, reservation: Reservation) -> Response:
         started = time.perf_counter()
         lane = "none"
         try:
-            body = await _read_body(scope, receive, self._service.settings.embed_max_body_bytes)
+            body = await read_body(scope, receive, reservation, self._service.settings.embed_max_body_bytes)
             request = await off_loop(len(body), read_request, body, self._service.settings)
+            del body
             lane = request.modality
             order = await self._service.look_up(request)
             if not order.is_complete:
@@ -75,7 +73,7 @@ class EmbeddingsEndpoint:
             self._service.model_id,
             vectors,
             as_base64=order.request.encoding_format == "base64",
-            tokens=order.cost,
+            tokens=order.tokens,
         )
 
 
@@ -83,26 +81,6 @@ class EmbeddingsEndpoint:
 def _answered(lane: str, status: int) -> Counter:
     """Finding a counter by its labels takes longer than counting."""
     return metrics.EMBED_REQUESTS.labels(lane, str(status))
-
-
-async def _read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
-    """Raises Refusal for a body that is too large, if it says so before any of it is read; CallerLeft."""
-    announced = Headers(scope=scope).get("content-length", "")
-    if announced.isdecimal() and int(announced) > max_bytes:
-        raise _too_large(max_bytes)
-    chunks: list[bytes] = []
-    size = 0
-    more = True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise CallerLeft
-        chunks.append(message.get("body", b""))
-        size += len(chunks[-1])
-        if size > max_bytes:
-            raise _too_large(max_bytes)
-        more = message.get("more_body", False)
-    return b"".join(chunks)
 
 
 async def _unless_caller_leaves(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
@@ -124,10 +102,6 @@ async def _unless_caller_leaves(receive: Receive, work: Coroutine[Any, Any, T]) 
 async def _caller_leaves(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def _too_large(max_bytes: int) -> Refusal:
-    return Refusal(f"the request has more than the {max_bytes} bytes accepted", code="request_too_large", status=413)
 
 
 def _stopping() -> Refusal:

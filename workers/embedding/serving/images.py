@@ -19,6 +19,13 @@ _HEAD: Final = re.compile(r"data:([\w.+-]+/[\w.+-]+);base64,", re.IGNORECASE)
 _HEAD_CHARS: Final = 100
 _PATCH_PX: Final = 28
 """Side of what becomes one vector of a vision model."""
+_STRIP_PX: Final = 2**18
+"""Pixels converted to RGB at a time: of the whole image there are two copies at most, as decoded and as RGB."""
+_DRAFT_SIDES: Final = 2
+"""A JPEG is decoded at an eighth, a quarter or half of its size, if that is so many times what the model wants."""
+_MAX_JPEG_SCANS: Final = 100
+"""A progressive JPEG has about ten; each goes over all pixels again, and takes ten bytes."""
+_START_OF_SCAN: Final = b"\xff\xda"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +39,24 @@ class ImageFile:
     height_px: int
 
     @property
+    def px(self) -> int:
+        return self.width_px * self.height_px
+
+    @property
     def patches(self) -> int:
         return -(-self.width_px // _PATCH_PX) * -(-self.height_px // _PATCH_PX)
 
-    def pixels(self) -> NDArray[np.uint8]:
-        """(height, width, 3) uint8 RGB; what is transparent lies on white. Blocks. Raises Refusal if damaged."""
+    def pixels(self, wanted_px: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+        """(height, width, 3) uint8 RGB; what is transparent lies on white. Blocks. Raises Refusal if damaged.
+
+        `wanted_px`: the width and height that the model wants. A JPEG that is much larger comes at half its size or
+        less, and at _DRAFT_SIDES times what is wanted at least.
+        """
         try:
             with Image.open(io.BytesIO(self.encoded), formats=[self.format]) as picture:
-                return np.asarray(_on_white(picture))
+                if wanted_px is not None:
+                    picture.draft(None, (wanted_px[0] * _DRAFT_SIDES, wanted_px[1] * _DRAFT_SIDES))
+                return _rgb(picture)
         except Exception as error:
             raise _broken(self.index, error) from error
 
@@ -61,6 +78,8 @@ def read_image(uri: str, index: int, max_px: int) -> ImageFile:
         raise _refusal(
             index, f"has {width_px} x {height_px} pixels, more than the {max_px} accepted", "image_too_large"
         )
+    if encoded.count(_START_OF_SCAN) > _MAX_JPEG_SCANS and _FORMATS[media_type] == "JPEG":
+        raise _refusal(index, f"has more than {_MAX_JPEG_SCANS} scans", "unsupported_image")
     return ImageFile(index, encoded, _FORMATS[media_type], width_px, height_px)
 
 
@@ -73,6 +92,24 @@ def _size(encoded: bytes, image_format: str, index: int) -> tuple[int, int]:
         raise _refusal(index, "has more pixels than are accepted", "image_too_large") from error
     except Exception as error:
         raise _broken(index, error) from error
+
+
+def _rgb(picture: Image.Image) -> NDArray[np.uint8]:
+    picture.load()
+    width_px, height_px = picture.size
+    pixels = np.empty((height_px, width_px, 3), np.uint8)
+    rows = max(1, _STRIP_PX // width_px)
+    for top in range(0, height_px, rows):
+        strip = picture.crop((0, top, width_px, min(top + rows, height_px)))
+        pixels[top : top + rows] = np.asarray(_on_white(_in_8_bits(strip)))
+    return pixels
+
+
+def _in_8_bits(picture: Image.Image) -> Image.Image:
+    """Grey of sixteen bits would be cut off at 255, and not scaled, by a conversion to RGB."""
+    if not picture.mode.startswith("I"):
+        return picture
+    return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
 
 
 def _on_white(picture: Image.Image) -> Image.Image:

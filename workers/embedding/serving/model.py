@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final, TypeVar
 
 import structlog
@@ -12,6 +13,7 @@ import structlog
 from ingestion.errors import DeviceMemoryExhausted, IngestError, PermanentError, WorkerFault
 from ingestion.model import Page, Vectors
 from ingestion.ports import Embedder
+from workers.embedding.sentences import SentenceEmbedder
 from workers.embedding.serving.refusals import ModelLost
 
 log = structlog.get_logger(__name__)
@@ -33,6 +35,7 @@ class Model:
         self._known_at = -_RECENT_S
         self._calls = 0
         self._probing = asyncio.Lock()
+        self._given_up: str | None = None
 
     async def embed_queries(self, texts: Sequence[str]) -> list[Vectors]:
         """Raises IngestError, and ModelLost, at once while the model is known to be lost."""
@@ -42,8 +45,24 @@ class Model:
         """Raises as `embed_queries`."""
         return await self._watched(self.embedder.embed_pages, pages)
 
+    def give_up(self, cause: str) -> None:
+        """The model is lost for good: nothing reaches it any more, and every call raises ModelLost at once."""
+        self._given_up = cause
+        self._know(cause)
+
+    async def embed_sentences(self, texts: Sequence[str], *, urgent: bool) -> list[Vectors]:
+        """For an embedder that is a SentenceEmbedder. Raises as `embed_queries`."""
+        assert isinstance(self.embedder, SentenceEmbedder)
+        return await self._watched(partial(self.embedder.embed_sentences, urgent=urgent), texts)
+
+    @property
+    def sentence_tokens(self) -> int | None:
+        """Tokens of a text that its published pooling looks at; None where the model has none."""
+        return self.embedder.sentence_tokens if isinstance(self.embedder, SentenceEmbedder) else None
+
     async def check(self) -> None:
         """Raises ModelLost. Tries the model where neither work in progress nor recent success speaks for it."""
+        self._raise_if_given_up()
         now = self._clock()
         if self._lost is not None or not self._calls:
             await self._probe_unless_known_since(now - _RECENT_S)
@@ -52,6 +71,7 @@ class Model:
     async def _watched(
         self, embed: Callable[[Sequence[ItemT]], Awaitable[list[Vectors]]], items: Sequence[ItemT]
     ) -> list[Vectors]:
+        self._raise_if_given_up()
         if self._clock() - self._known_at < _RECENT_S:
             self._raise_if_lost()
         self._calls += 1
@@ -92,6 +112,10 @@ class Model:
             log.info("model back")
         self._lost = lost
         self._known_at = self._clock()
+
+    def _raise_if_given_up(self) -> None:
+        if self._given_up is not None:
+            raise ModelLost(self._given_up)
 
     def _raise_if_lost(self) -> None:
         if self._lost is not None:

@@ -9,6 +9,7 @@ import orjson
 from starlette.responses import Response
 
 from ingestion.errors import IngestError, PermanentError, RetryableError, WorkerFault
+from ingestion.http.refusals import HttpRefusal
 
 JSON: Final = "application/json"
 _LATER_S: Final = 5
@@ -16,7 +17,8 @@ _LATER_S: Final = 5
 
 
 class Refusal(Exception):
-    """An answer other than embeddings. `param` is the field of the request that is to blame."""
+    """An answer other than embeddings. `param` is the field of the request that is to blame; `closes`: the connection
+    is closed after it."""
 
     def __init__(
         self,
@@ -26,17 +28,27 @@ class Refusal(Exception):
         param: str | None = None,
         status: int = 400,
         retry_after_s: int | None = None,
+        closes: bool = False,
     ) -> None:
         super().__init__(message)
         self.code = code
         self.param = param
         self.status = status
         self.retry_after_s = retry_after_s
+        self.closes = closes
 
     def response(self) -> Response:
         error = {"message": str(self), "type": _type_of(self.status), "param": self.param, "code": self.code}
-        headers = {"Retry-After": str(self.retry_after_s)} if self.retry_after_s else None
+        headers = {"Retry-After": str(self.retry_after_s)} if self.retry_after_s else {}
+        if self.closes:
+            headers["Connection"] = "close"
         return Response(orjson.dumps({"error": error}), self.status, headers, JSON)
+
+
+def error_body(refusal: HttpRefusal) -> tuple[str, bytes]:
+    """What the HTTP server itself refuses, in the same shape."""
+    error = {"message": refusal.detail, "type": _type_of(refusal.status), "param": None, "code": refusal.code}
+    return JSON, orjson.dumps({"error": error})
 
 
 class Overloaded(Refusal):

@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ingestion.settings import ServingSettings
+from workers.embedding.serving.json_limits import check_values
 from workers.embedding.serving.refusals import Refusal
 
 Modality = Literal["text", "image"]
@@ -16,17 +17,32 @@ Pooling = Literal["none", "mean"]
 _INPUT_FORMS: Final = "`input` must be a string or a list of strings; arrays of tokens are not supported"
 
 
+_VALUES_PER_INPUT: Final = 4
+_OTHER_VALUES: Final = 256
+"""JSON values in a request: more than one that is right has, so that most of what is wrong is still named."""
+_NAME_CHARS: Final = 200
+"""Of a model's name; an error repeats it."""
+_SHOWN_CHARS: Final = 64
+"""Of the name of a field that there is none of."""
+
+
 class EmbeddingRequest(BaseModel):
     """What OpenAI's clients send, and three fields of our own.
 
     `modality`: images come as data URIs. `input_type`: a query and a page may be embedded differently; an image is
-    always a page. `pooling`: all vectors of an input, or their mean, brought to unit length.
+    always a page.
+
+    `pooling`: "none" returns all vectors of an input. Of MiniLM those are of its own tokens alone: [CLS] and [SEP] are
+    left out, so that their mean is not the published one. "mean" returns one vector of unit length. Of MiniLM it is
+    the published model's: the mean over all tokens, [CLS] and [SEP] included, of a text cut to 256 of them. ColQwen2
+    has no published pooling: there it is the mean of the unit vectors that "none" returns, those of the prompt
+    and of a query's augmentation tokens included.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    input: str | Annotated[list[str], Field(min_length=1)]
-    model: str = ""
+    input: str | Annotated[list[str], Field(min_length=1, fail_fast=True)]
+    model: Annotated[str, Field(max_length=_NAME_CHARS)] = ""
     modality: Modality = "text"
     input_type: InputType | None = None
     pooling: Pooling = "none"
@@ -43,8 +59,9 @@ class EmbeddingRequest(BaseModel):
         return self.input_type or ("query" if self.modality == "text" else "document")
 
 
-def read_request(body: bytes, limits: ServingSettings) -> EmbeddingRequest:
+def read_request(body: bytes | bytearray, limits: ServingSettings) -> EmbeddingRequest:
     """Raises Refusal with the field that is to blame."""
+    check_values(body, _OTHER_VALUES + _VALUES_PER_INPUT * limits.embed_max_inputs)
     try:
         request = EmbeddingRequest.model_validate_json(body)
     except ValidationError as error:
@@ -76,7 +93,7 @@ def _check_texts(texts: list[str], max_chars: int) -> None:
 def _refusal(error: ValidationError) -> Refusal:
     """The first thing that is wrong, in the caller's words."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    param = str(first["loc"][0]) if first["loc"] else None
+    param = str(first["loc"][0])[:_SHOWN_CHARS] if first["loc"] else None
     if param == "input" and first["type"] != "missing":
         empty = any(problem["type"] == "too_short" for problem in error.errors(include_url=False))
         return Refusal("`input` must not be an empty list" if empty else _INPUT_FORMS, param=param)

@@ -15,7 +15,9 @@ from ingestion.model import ROWS_PER_PAGE, Page, Vectors
 from ingestion.ports import Embedder
 from ingestion.settings import ServingSettings
 from workers.embedding.serving.admission import Lane
+from workers.embedding.serving.bodies import BodyBudget
 from workers.embedding.serving.cache import Values, VectorCache
+from workers.embedding.serving.decoding import Decoder
 from workers.embedding.serving.images import ImageFile, read_image
 from workers.embedding.serving.model import Model
 from workers.embedding.serving.refusals import Refusal
@@ -31,18 +33,22 @@ _MAX_TEXT_TOKENS: Final = ROWS_PER_PAGE
 DOCUMENTS: Final = "document"
 _SMALL_BYTES: Final = 256 * 1024
 """Work on less than this is done before a thread has begun to."""
-_GROUP_IMAGES: Final = 8
+_PATCHES_DECODED: Final = 8
+"""Patches whose pixels cost about as much to decode as one of them costs in the model."""
 _SMALLEST: Final = float(np.finfo(np.float32).tiny)
-_GROUPS_AT_ONCE: Final = 6
-"""Images decoded at a time, of all callers: enough for the batches of a GPU, and a bound on memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One input under its key in the cache. `cost`: estimated tokens of a text, patches of an image."""
+    """One input under its key in the cache.
+
+    `tokens`: estimated tokens of a text, patches of an image that the model sees. `cost`: the same, and for an image
+    that is much larger what decoding it costs.
+    """
 
     key: str
     content: str | ImageFile
+    tokens: int
     cost: int
 
 
@@ -65,8 +71,8 @@ class Order:
         return list({one.key: one for one in self.inputs if one.key not in self.vectors}.values())
 
     @property
-    def cost(self) -> int:
-        return sum(one.cost for one in self.inputs)
+    def tokens(self) -> int:
+        return sum(one.tokens for one in self.inputs)
 
     @property
     def answer(self) -> list[Vectors]:
@@ -103,11 +109,13 @@ class EmbeddingService:
         self.model_id = model_id
         self.model = Model(embedder)
         self.settings = settings
+        self.bodies = BodyBudget(settings.embed_bodies_limit_bytes)
         self.cache = cache
         self._dim = embedder.dim
+        self._sentence_tokens = self.model.sentence_tokens or _MAX_TEXT_TOKENS
         self._keys = Keys(embedder.fingerprint)
         self._max_patches = max_patches
-        self._image_groups = asyncio.Semaphore(_GROUPS_AT_ONCE)
+        self._decoder = Decoder(embedder, settings.embed_max_image_px)
 
     async def look_up(self, request: EmbeddingRequest) -> Order:
         """What the cache has of it. Touches neither lane nor model. Raises Refusal."""
@@ -160,7 +168,8 @@ class EmbeddingService:
     def _text_input(self, text: str, request: EmbeddingRequest) -> Input:
         tokens = -(-len(text) // _CHARS_PER_TOKEN) + _SPECIAL_TOKENS
         key = self._keys.key("text", request.kind, request.pooling, text.encode())
-        return Input(key, text, min(tokens, _MAX_TEXT_TOKENS))
+        most = self._sentence_tokens if request.pooling == "mean" else _MAX_TEXT_TOKENS
+        return Input(key, text, min(tokens, most), min(tokens, most))
 
     def _image_inputs(self, request: EmbeddingRequest) -> list[Input]:
         """Blocks: base64, headers and digests of megabytes."""
@@ -168,7 +177,8 @@ class EmbeddingService:
         for index, uri in enumerate(request.inputs):
             image = read_image(uri, index, self.settings.embed_max_image_px)
             key = self._keys.key("image", request.kind, request.pooling, image.encoded)
-            inputs.append(Input(key, image, min(image.patches, self._max_patches)))
+            patches = min(image.patches, self._max_patches)
+            inputs.append(Input(key, image, patches, max(patches, image.patches // _PATCHES_DECODED)))
         return inputs
 
     async def _take_hits(self, cache: VectorCache, order: Order) -> None:
@@ -201,17 +211,18 @@ class EmbeddingService:
 
     async def _compute(self, request: EmbeddingRequest, missing: Sequence[Input]) -> list[Vectors]:
         if request.modality == "image":
-            groups = [missing[start : start + _GROUP_IMAGES] for start in range(0, len(missing), _GROUP_IMAGES)]
-            embedded = await side_by_side(*(self._embed_images(group) for group in groups))
+            images = [one.content for one in missing if isinstance(one.content, ImageFile)]
+            embedded = await side_by_side(*(self._embed_images(group) for group in self._decoder.groups(images)))
             return [vectors for group in embedded for vectors in group]
         texts = [str(one.content) for one in missing]
+        if request.pooling == "mean" and self.model.sentence_tokens:
+            return await self.model.embed_sentences(texts, urgent=request.kind == "query")
         if request.kind == "query":
             return await self.model.embed_queries(texts)
         return await self.model.embed_pages([Page(1, 0, 0, b"", text) for text in texts])
 
-    async def _embed_images(self, group: Sequence[Input]) -> list[Vectors]:
-        async with self._image_groups:
-            pages = await asyncio.to_thread(_decode, group)
+    async def _embed_images(self, group: Sequence[ImageFile]) -> list[Vectors]:
+        async with self._decoder.decoded(group) as pages:
             return await self.model.embed_pages(pages)
 
     def _from_stored(self, stored: Sequence[bytes]) -> list[Vectors]:
@@ -231,21 +242,15 @@ async def off_loop(size_bytes: int, work: Callable[P, T], *arguments: P.args, **
     return await asyncio.to_thread(work, *arguments, **options)
 
 
-def _decode(group: Sequence[Input]) -> list[Page]:
-    pages = []
-    for one in group:
-        image = one.content
-        assert isinstance(image, ImageFile)
-        pages.append(Page(1, image.width_px, image.height_px, b"", "", image.pixels()))
-    return pages
-
-
 def _to_stored(computed: Sequence[Vectors], pooling: Pooling) -> list[bytes]:
     return [to_stored(_mean(vectors) if pooling == "mean" else vectors) for vectors in computed]
 
 
 def _mean(vectors: Vectors) -> Vectors:
-    """(tokens, dim) -> (1, dim) of unit length; of no tokens there is no mean, and no row."""
+    """(tokens, dim) -> (1, dim) of unit length; of no tokens there is no mean, and no row.
+
+    For embedders without a pooling of their own. What one has pooled already stays as it is, up to rounding.
+    """
     if not len(vectors):
         return vectors
     mean: Vectors = vectors.mean(axis=0, keepdims=True)

@@ -14,6 +14,9 @@ from ingestion.vectors import from_bf16, to_bf16
 _UNIT: Final = "n1"
 """Of the two kinds of keys, `n0` and `n1`, the one for rows of unit length, which is what every embedder returns."""
 
+_COMPUTATIONS: Final = {"none": "none", "mean": "mean of all tokens"}
+"""What a key says of the pooling. It changes with the computation: a value of an older one is not found."""
+
 _MAGNITUDE: Final = 0x7FFF
 _INFINITY: Final = 0x7F80
 """The magnitude of infinity; a larger one is NaN."""
@@ -27,7 +30,7 @@ class Keys:
 
     def key(self, modality: str, input_type: str, pooling: str, content: bytes) -> str:
         """`emb:{fingerprint}:n1:{sha256}`. `content` is a text in UTF-8, or an image file."""
-        digest = hashlib.sha256(f"{modality}\0{input_type}\0{pooling}\0".encode())
+        digest = hashlib.sha256(f"{modality}\0{input_type}\0{_COMPUTATIONS[pooling]}\0".encode())
         digest.update(content)
         return self._prefix + digest.hexdigest()
 

@@ -1,0 +1,43 @@
+"""Searches that are refused before they cost anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ingestion.api.problems import overloaded
+from ingestion.api.views import API_PREFIX
+from ingestion.errors import Overloaded
+
+_COLLECTIONS: Final = f"{API_PREFIX}/collections/"
+_SEARCH: Final = "/search"
+
+
+class RefuseWhileFull:
+    """Answers searches with 429 while there is room for none: a tenth of the time that the route takes to say so.
+
+    Looks at the address alone: the key has been looked at before.
+    """
+
+    def __init__(self, app: ASGIApp, *, check_room: Callable[[], None]) -> None:
+        """`check_room` raises Overloaded."""
+        self._app = app
+        self._check_room = check_room
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if _is_search(scope):
+            try:
+                self._check_room()
+            except Overloaded as error:
+                await overloaded(error)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def _is_search(scope: Scope) -> bool:
+    if scope["type"] != "http" or scope["method"] != "POST":
+        return False
+    path: str = scope["path"]
+    return path.startswith(_COLLECTIONS) and path.endswith(_SEARCH)

@@ -1,0 +1,46 @@
+"""The look into an uploaded PDF, so that no file keeps other callers waiting.
+
+upload -> turn of its caller -> first look, a fraction of a second of CPU time -> pages, or a refusal
+                                    | needs longer
+                                    v
+                                one such file at a time, with all of the limit
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from ingestion.pdf import PdfInfo, PdfTooSlow, inspect_pdf
+from ingestion.sandbox import WALL_FACTOR, Sandbox
+from ingestion.turns import Turns
+
+FIRST_LOOK_S: Final = 0.25
+"""CPU time. Ordinary files take milliseconds, 10,000 pages take 50 ms; a large file without a cross-reference table,
+which has to be searched, takes longer."""
+
+
+class Inspector:
+    """Looks into uploaded PDFs. `sandbox` has a child for each of `processes` first looks, and one for longer ones."""
+
+    def __init__(self, sandbox: Sandbox, *, processes: int, max_pages: int, timeout_s: float) -> None:
+        self._sandbox = sandbox
+        self._max_pages = max_pages
+        self._timeout_s = timeout_s
+        self._first_looks = Turns(processes)
+        self._long_looks = Turns(1)
+
+    async def inspect(self, path: Path, *, caller: str) -> PdfInfo:
+        """Waits for the turn of `caller`. Raises as `inspect_pdf`."""
+        if self._timeout_s > FIRST_LOOK_S:
+            with suppress(PdfTooSlow):
+                async with self._first_looks.turn(caller):
+                    return await self._look(path, FIRST_LOOK_S)
+        async with self._long_looks.turn(caller):
+            return await self._look(path, self._timeout_s)
+
+    async def _look(self, path: Path, cpu_s: float) -> PdfInfo:
+        # A busy machine is no reason to give up on a first look sooner than on a long one.
+        wall_s = WALL_FACTOR * self._timeout_s
+        return await inspect_pdf(self._sandbox, path, max_pages=self._max_pages, timeout_s=cpu_s, wall_s=wall_s)

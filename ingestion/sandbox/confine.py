@@ -1,0 +1,162 @@
+"""What a confined process gives up before it sees a hostile byte, in the order in which it can.
+
+Everything here holds for good: soft limits are hard limits, and the process has no right left to raise them.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+import sysconfig
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+from ingestion.sandbox import landlock, namespaces, seccomp
+from ingestion.sandbox.libc import prctl
+
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_NO_NEW_PRIVS: Final = 38
+_OPEN_FILES: Final = 64
+_OOM_SCORE: Final = "1000"
+"""Where the machine runs out of memory, the kernel ends a child before anything else."""
+
+_SYSTEM_FILES: Final = (
+    "/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache", "/etc/ld.so.conf.d",
+    "/usr/share/fonts", "/usr/local/share/fonts", "/usr/share/X11/fonts", "/usr/share/fontconfig", "/etc/fonts",
+    "/var/cache/fontconfig", "/usr/share/poppler", "/usr/share/ghostscript", "/nix/store", "/gnu/store",
+    "/dev/null", "/dev/urandom",
+)  # fmt: skip
+"""Libraries and fonts: the same on every machine with the same packages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`cpu_s` is for the life of the process. `file` is the one it may read, "" for none."""
+
+    memory_bytes: int
+    cpu_s: int
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class Protections:
+    """Which of the system's means hold a child. Limits and the empty environment hold everywhere."""
+
+    namespaces: bool
+    landlock: int
+    """The version of it, 0 for none."""
+    seccomp: bool
+
+    def missing(self) -> list[str]:
+        found = {
+            "user and network namespaces": self.namespaces,
+            "Landlock": bool(self.landlock),
+            "seccomp": self.seccomp,
+        }
+        return [name for name, is_on in found.items() if not is_on]
+
+
+def isolate() -> Protections:
+    """Give up, in this process and all its later children, what none of them needs: network, rights, new rights."""
+    in_namespaces = namespaces.enter()
+    if sys.platform == "linux":
+        namespaces.drop_capabilities()
+        prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    return Protections(in_namespaces, landlock.version(), seccomp.is_available())
+
+
+def ruleset(limits: Limits, protections: Protections, *, program: str | None) -> int | None:
+    """In the launcher: what a child will confine itself by, an open descriptor. None without Landlock. Raises OSError.
+
+    `program` is the one file that it may execute, if any.
+    """
+    if not protections.landlock:
+        return None
+    own = [place for path in (limits.file,) if path and (place := landlock.place(path)) is not None]
+    try:
+        return landlock.ruleset(protections.landlock, [*_common_places(), *_executable_places(program), *own])
+    finally:
+        for place in own:
+            os.close(place.descriptor)
+
+
+def confine(
+    limits: Limits, protections: Protections, parent: int, *, ruleset: int | None, may_execute: bool = False
+) -> None:
+    """Confine this process, a child of `parent` with one thread, by limits and by what `ruleset` has returned.
+
+    Raises OSError, after which the process must end.
+    """
+    if sys.platform == "linux":
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+        with suppress(OSError):
+            _write_oom_score()
+    _limit(limits)
+    if ruleset is not None:
+        landlock.restrict(ruleset)
+        os.close(ruleset)
+    if protections.seccomp:
+        seccomp.apply(os.getpid(), may_execute=may_execute)
+
+
+def _limit(limits: Limits) -> None:
+    values = {
+        "RLIMIT_CORE": 0,
+        "RLIMIT_FSIZE": 0,
+        "RLIMIT_NOFILE": _OPEN_FILES,
+        "RLIMIT_NPROC": 0,
+        "RLIMIT_MEMLOCK": 0,
+        "RLIMIT_MSGQUEUE": 0,
+        "RLIMIT_CPU": limits.cpu_s,
+        "RLIMIT_AS": limits.memory_bytes,
+    }
+    for name, value in values.items():
+        if (kind := getattr(resource, name, None)) is None:
+            continue
+        _, hard = resource.getrlimit(kind)
+        lowest = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        try:
+            resource.setrlimit(kind, (lowest, lowest))
+        except (OSError, ValueError):
+            if sys.platform == "linux":
+                raise  # other systems do not have all of them
+
+
+@lru_cache(maxsize=1)
+def _common_places() -> tuple[landlock.Place, ...]:
+    """Libraries, fonts, and installed Python packages: a function may import when it runs. Open until the end."""
+    paths = sysconfig.get_paths()
+    python = {paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    packages = {path for path in sys.path if path.endswith(("site-packages", "dist-packages"))}
+    libraries = {path for path in os.environ.get("LD_LIBRARY_PATH", "").split(":") if path}
+    found = (landlock.place(path) for path in (*_SYSTEM_FILES, *sorted(python | packages | libraries)))
+    return tuple(place for place in found if place is not None)
+
+
+@lru_cache(maxsize=4)
+def _executable_places(program: str | None) -> tuple[landlock.Place, ...]:
+    """The program, what loads it, and its libraries where it is not the system's. The kernel asks for the right to
+    execute the first two."""
+    if program is None:
+        return ()
+    path = Path(program).resolve()
+    loaders = [one for pattern in ("lib*/ld-*.so*", "lib*/*/ld-*.so*") for one in Path("/").glob(pattern)]
+    executables = sorted({str(one.resolve()) for one in (path, *loaders)})
+    libraries = [str(path.parent.parent / name) for name in ("lib", "lib64", "share")]
+    found = [*(landlock.place(one, execute=True) for one in executables), *map(landlock.place, libraries)]
+    return tuple(place for place in found if place is not None)
+
+
+def _write_oom_score() -> None:
+    file = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+    try:
+        os.write(file, _OOM_SCORE.encode())
+    finally:
+        os.close(file)

@@ -1,0 +1,49 @@
+"""The name by which a child finds the function that it shall run: the parent chooses it, and it is importable."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+from ingestion.sandbox.plain import NotPlain
+
+_MAIN: Final = "__pagemill_main__"
+"""What the program's main file is called in the launcher, so that it does not run as one."""
+
+
+def name_of(function: Callable[..., Any]) -> tuple[str, str]:
+    """Module and name. Raises NotPlain for a method, a closure, or what is not a function."""
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
+    if not module or not name.isidentifier():
+        raise NotPlain(f"{function!r} is no function of a module, and a child cannot find it")
+    return module, name
+
+
+def main_file(module: str) -> str:
+    """The file to load where `module` is the program itself, else ""."""
+    if module != "__main__":
+        return ""
+    path = getattr(sys.modules["__main__"], "__file__", None)
+    if not path:
+        raise NotPlain("a function of a program without a file, and a child cannot find it")
+    return str(path)
+
+
+def load_main(path: str) -> None:
+    """In the launcher. Raises OSError, ImportError."""
+    if _MAIN in sys.modules:
+        return
+    spec = importlib.util.spec_from_file_location(_MAIN, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[_MAIN] = module
+    spec.loader.exec_module(module)
+
+
+def find(module: str, name: str) -> Callable[..., Any]:
+    """In a child. Raises ImportError, AttributeError."""
+    found: Callable[..., Any] = getattr(importlib.import_module(_MAIN if module == "__main__" else module), name)
+    return found

@@ -1,0 +1,81 @@
+"""Landlock: the files that a confined process may read, and nothing to write, connect to or signal outside.
+
+Everything of the kernel's version is denied but what a rule allows (docs.kernel.org, userspace-api/landlock).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import stat
+import struct
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from ingestion.sandbox.libc import call
+
+# The same numbers on all architectures
+_CREATE_RULESET: Final = 444
+_ADD_RULE: Final = 445
+_RESTRICT_SELF: Final = 446
+_VERSION: Final = 1
+_PATH_BENEATH: Final = 1
+
+_EXECUTE: Final = 1 << 0
+_READ_FILE: Final = 1 << 2
+_READ_DIR: Final = 1 << 3
+_RIGHTS_OF_VERSION: Final = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
+"""Number of rights over files; later versions have those of the last one."""
+_TCP: Final = 0b11  # bind, connect; from version 4
+_SCOPES: Final = 0b11  # abstract sockets, signals; from version 6
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An open path, and what is allowed beneath it."""
+
+    descriptor: int
+    rights: int
+
+
+def version() -> int:
+    """What this kernel has, 0 where it has none or it is switched off."""
+    if sys.platform != "linux":
+        return 0
+    try:
+        return call(_CREATE_RULESET, None, 0, _VERSION)
+    except OSError:
+        return 0
+
+
+def place(path: str, *, execute: bool = False) -> Place | None:
+    """A file to read, and to execute perhaps, or a folder to read all of. None where there is none."""
+    try:
+        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return None
+    is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+    return Place(descriptor, _READ_FILE | (_READ_DIR if is_folder else 0) | (_EXECUTE if execute else 0))
+
+
+def ruleset(abi: int, places: Iterable[Place]) -> int:
+    """A descriptor for `restrict`: nothing is allowed but to read `places`. Raises OSError."""
+    rights = (1 << _RIGHTS_OF_VERSION[min(abi, max(_RIGHTS_OF_VERSION))]) - 1
+    attributes = struct.pack("=QQQ", rights, _TCP if abi >= 4 else 0, _SCOPES if abi >= 6 else 0)
+    size = 24 if abi >= 6 else 16 if abi >= 4 else 8
+    descriptor = call(_CREATE_RULESET, ctypes.c_char_p(attributes), size, 0)
+    try:
+        for one in places:
+            rule = struct.pack("=Qi", one.rights, one.descriptor)
+            call(_ADD_RULE, descriptor, _PATH_BENEATH, ctypes.c_char_p(rule), 0)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def restrict(descriptor: int) -> None:
+    """Confine this process by a ruleset, for good. Needs no_new_privs. Raises OSError."""
+    call(_RESTRICT_SELF, descriptor, 0)

@@ -1,0 +1,36 @@
+"""System calls that Python has no function for."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from typing import Any, Final
+
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+
+
+def call(number: int, *arguments: Any) -> int:
+    """Raises OSError."""
+    return _checked(_libc.syscall(ctypes.c_long(number), *map(_argument, arguments)))
+
+
+def prctl(option: int, *arguments: int) -> int:
+    """Raises OSError."""
+    padded = (*arguments, 0, 0, 0, 0)[:4]
+    return _checked(_libc.prctl(option, *(ctypes.c_ulong(one) for one in padded)))
+
+
+def unshare(flags: int) -> None:
+    """Raises OSError."""
+    _checked(_libc.unshare(flags))
+
+
+def _argument(value: Any) -> Any:
+    return ctypes.c_long(value) if isinstance(value, int) else value
+
+
+def _checked(result: int) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result

@@ -1,0 +1,97 @@
+"""How much searching may be in flight in a process. What comes on top is refused at once, while it costs nothing."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from ingestion import metrics
+from ingestion.errors import Overloaded
+
+_RECENT_S: Final = 10.0
+_RECENT_SEARCHES: Final = 2048
+_LONGEST_RETRY_S: Final = 30
+_TOKENS_OF_ANY: Final = 24
+"""What a search costs besides its query's tokens, in tokens: records, texts and addresses of its pages."""
+_BYTES_PER_TOKEN: Final = 4
+_SPECIAL_TOKENS: Final = 2
+
+
+def estimated_tokens(query: str) -> int:
+    """Of a query that has not been embedded yet."""
+    return math.ceil(len(query.encode()) / _BYTES_PER_TOKEN) + _SPECIAL_TOKENS
+
+
+@dataclass(slots=True)
+class Place:
+    """A search that has been let in, and the rows that it costs now."""
+
+    _admission: Admission
+    rows: int
+
+    def costs(self, tokens: int, limit: int) -> None:
+        """It asks for `limit` rows for each of `tokens`, as has turned out. It stays, whatever that is."""
+        rows = rows_of(tokens, limit)
+        self._admission.occupy(0, rows - self.rows)
+        self.rows = rows
+
+
+def rows_of(tokens: int, limit: int) -> int:
+    """The cost of a search whose query has so many tokens, with `limit` rows of the ANN index for each."""
+    return (tokens + _TOKENS_OF_ANY) * limit
+
+
+class Admission:
+    """Searches, limited by the rows that they ask of the ANN index together, which is what their times grow with."""
+
+    def __init__(self, limit_rows: int, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._limit_rows = limit_rows
+        self._clock_s = clock_s
+        self._served = deque[tuple[float, int]](maxlen=_RECENT_SEARCHES)
+        self._busy_since_s = 0.0
+        self.searches = 0
+        self.rows = 0
+
+    def check_room(self, rows: int) -> None:
+        """Raises Overloaded where there is no room for a search that costs `rows`.
+
+        There is for one that is larger than all the room, while there is no other.
+        """
+        if self.searches and self.rows + rows > self._limit_rows:
+            metrics.SEARCHES_REFUSED.inc()
+            raise Overloaded("search", self._retry_after_s(rows))
+
+    @contextmanager
+    def admit(self, rows: int) -> Iterator[Place]:
+        """Hold room for a search that costs `rows`. Raises Overloaded as `check_room` does."""
+        self.check_room(rows)
+        if not self.searches:
+            self._busy_since_s = self._clock_s()
+        metrics.SEARCHES_ADMITTED.inc()
+        place = Place(self, rows)
+        self.occupy(1, rows)
+        try:
+            yield place
+            self._served.append((self._clock_s(), place.rows))
+        finally:
+            self.occupy(-1, -place.rows)
+
+    def occupy(self, searches: int, rows: int) -> None:
+        self.searches += searches
+        self.rows += rows
+        metrics.SEARCH_ROWS.set(self.rows)
+
+    def _retry_after_s(self, rows: int) -> int:
+        """When there should be room for `rows`, at the rate of the last seconds."""
+        now_s = self._clock_s()
+        since_s = max(now_s - _RECENT_S, self._busy_since_s)
+        done = sum(served for at_s, served in self._served if at_s >= since_s)
+        if not done:
+            return 1
+        excess = min(self.rows, self.rows + rows - self._limit_rows)
+        return min(_LONGEST_RETRY_S, max(1, math.ceil(excess * (now_s - since_s) / done)))

@@ -1,0 +1,72 @@
+"""Bytes that may be held in memory at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Held:
+    """Bytes of a budget that one task has taken."""
+
+    _budget: ByteBudget
+    held_bytes: int
+
+    def holds(self, held_bytes: int) -> None:
+        """It holds so many, as has turned out, whatever is left."""
+        self._budget.take(held_bytes - self.held_bytes)
+        self.held_bytes = held_bytes
+
+
+class ByteBudget:
+    """Lets in who came first, as soon as there is room. A task that needs more than all of it waits to be alone."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self.held_bytes = 0
+
+    @asynccontextmanager
+    async def hold(self, expected_bytes: int) -> AsyncIterator[Held]:
+        """Wait for room for so many bytes, and hold them for the length of the block."""
+        if self._waiting or not self._has_room(expected_bytes):
+            turn = asyncio.get_running_loop().create_future()
+            self._waiting.append((expected_bytes, turn))
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():  # let in and cancelled at the same moment
+                    self.take(-expected_bytes)
+                self._admit()
+                raise
+        else:
+            self.take(expected_bytes)
+        held = Held(self, expected_bytes)
+        try:
+            yield held
+        finally:
+            self.take(-held.held_bytes)
+
+    def take(self, more_bytes: int) -> None:
+        self.held_bytes += more_bytes
+        if more_bytes < 0:
+            self._admit()
+
+    def _has_room(self, expected_bytes: int) -> bool:
+        return not self.held_bytes or self.held_bytes + expected_bytes <= self._limit_bytes
+
+    def _admit(self) -> None:
+        while self._waiting:
+            expected_bytes, turn = self._waiting[0]
+            if turn.done():  # its task was cancelled
+                self._waiting.popleft()
+            elif self._has_room(expected_bytes):
+                self._waiting.popleft()
+                self.held_bytes += expected_bytes
+                turn.set_result(None)
+            else:
+                return

@@ -1,0 +1,35 @@
+"""CPU work of searches, which never runs on the event loop."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Final, ParamSpec, TypeVar
+
+from anyio import CapacityLimiter, to_thread
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_MOST: Final = 8
+"""Each has its own arrays in memory."""
+
+
+def _spare_cores() -> int:
+    """All but the one that the event loop is on."""
+    return min(_MOST, max(1, len(os.sched_getaffinity(0)) - 1))
+
+
+class Computing:
+    """Runs functions in threads, so many at a time. A caller that came first has its turn first."""
+
+    def __init__(self, at_once: int | None = None) -> None:
+        """`at_once`: by default one less than there are cores."""
+        self._at_once = at_once or _spare_cores()
+        self._limiter: CapacityLimiter | None = None
+
+    async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """The result of `function`. When cancelled while waiting for a turn, leave at once; else once it is there."""
+        if self._limiter is None:  # made on the event loop that it is used on
+            self._limiter = CapacityLimiter(self._at_once)
+        return await to_thread.run_sync(lambda: function(*args, **kwargs), limiter=self._limiter)

@@ -1,0 +1,61 @@
+"""Turns at something scarce, fair between callers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+
+class Turns:
+    """At most `slots` turns at a time. Callers that wait get them in rotation, whatever each of them has asked for.
+
+    With the first come first served, ten requests of one caller would keep all others waiting for all ten.
+    """
+
+    def __init__(self, slots: int) -> None:
+        self._free = slots
+        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+
+    @asynccontextmanager
+    async def turn(self, caller: str) -> AsyncIterator[None]:
+        """Waits for a slot, which is free again after the block."""
+        await self._take(caller)
+        try:
+            yield
+        finally:
+            self._give_back()
+
+    async def _take(self, caller: str) -> None:
+        if self._free:
+            self._free -= 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(caller, deque()).append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # the slot was given to it at the same moment
+                self._give_back()
+            elif caller in self._waiting:
+                self._forget(caller, turn)
+            raise
+
+    def _forget(self, caller: str, turn: asyncio.Future[None]) -> None:
+        line = self._waiting[caller]
+        if turn in line:
+            line.remove(turn)
+        if not line:
+            del self._waiting[caller]
+
+    def _give_back(self) -> None:
+        while self._waiting:
+            caller, line = self._waiting.popitem(last=False)
+            turn = line.popleft()
+            if line:
+                self._waiting[caller] = line  # at the end of the rotation
+            if not turn.cancelled():
+                turn.set_result(None)
+                return
+        self._free += 1

@@ -1,0 +1,373 @@
+"""What a connection may take of the HTTP server, before any key is looked at."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+from structlog.testing import capture_logs
+
+from ingestion.http.limits import LINGER_S, MAX_HEAD_BYTES, MAX_PIPELINED
+from tests.raw_http import Served, eventually, served
+
+GET = b"GET /some HTTP/1.1\r\nHost: x\r\n\r\n"
+POST = b"POST /echo HTTP/1.1\r\nHost: x\r\n"
+TAKEN_BYTES = 48 * 1024**2
+"""More than a connection's buffers hold, in the kernel and here."""
+
+
+async def still_serves(server: Served) -> None:
+    async with server.connected() as other:
+        await other.say(GET)
+        assert (await other.answer()).status == 200
+
+
+@pytest.mark.parametrize(
+    ("begin", "more", "status"),
+    [
+        (b"GET / HTTP/1.1\r\n", b"X-A: b\r\n", 431),
+        (b"GET / HTTP/1.1\r\nX-A: ", b"b" * 1024, 431),
+        (b"GET / HTTP/1.1\r\n" + b"n" * 1024, b"n" * 1024, 431),
+        (b"GET /", b"u" * 1024, 414),
+        (b"", b"\r\n" * 512, 431),
+    ],
+    ids=["fields", "value", "name", "address", "empty lines"],
+)
+async def test_a_head_without_end_is_refused_at_its_limit(begin: bytes, more: bytes, status: int) -> None:
+    async with served() as server, server.connected() as peer:
+        await peer.say(begin)
+        while peer.sent_bytes <= TAKEN_BYTES and await peer.say(more * 64):
+            pass
+        answer = await peer.answer()
+        assert (answer.status, answer.is_last) == (status, True)
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert await peer.is_closed()
+        assert peer.sent_bytes < TAKEN_BYTES, "the server has taken all that was sent"
+        assert server.app.calls == []
+        await still_serves(server)
+
+
+@pytest.mark.parametrize(("size", "status"), [(MAX_HEAD_BYTES - 1, 200), (MAX_HEAD_BYTES + 1, 431)])
+async def test_the_limit_of_a_head_holds_to_the_byte(size: int, status: int) -> None:
+    head = b"GET /some HTTP/1.1\r\nX-A: "
+    head += b"b" * (size - len(head) - 4) + b"\r\n\r\n"
+    async with served() as server, server.connected() as peer:
+        for _ in range(2 if status == 200 else 1):  # the next request of a connection has the whole limit again
+            await peer.say(head)
+            assert (await peer.answer()).status == status
+
+
+async def test_many_small_fields_are_refused() -> None:
+    async with served() as server, server.connected() as peer:
+        await peer.say(b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 1000 + b"\r\n")
+        assert (await peer.answer()).status == 431
+    assert server.app.calls == []
+
+
+async def test_a_head_that_takes_too_long_is_ended() -> None:
+    async with served(header_timeout_s=10) as server, server.connected() as peer:
+        await peer.say(b"GET / HTTP/1.1\r\nX-")
+        await eventually(server.waiting_heads)
+        for _ in range(9):
+            await peer.say(b"a")
+            server.pass_time(1)
+        await still_serves(server)
+        server.pass_time(2)
+        answer = await peer.answer()
+        assert (answer.status, answer.code, answer.is_last) == (408, "request_timeout", True)
+        assert await peer.is_closed()
+
+
+async def test_a_connection_that_says_nothing_is_closed_without_a_word() -> None:
+    with capture_logs() as logs:
+        async with served(header_timeout_s=10) as server, server.connected() as peer:
+            await eventually(lambda: len(server.server.connections) == 1)
+            server.pass_time(10)
+            assert await peer.is_closed()
+    assert [line for line in logs if line["event"] == "request"] == []
+
+
+async def test_a_connection_between_two_requests_is_closed_after_a_while() -> None:
+    async with served(keep_alive_s=5) as server, server.connected() as peer:
+        for _ in range(3):
+            await peer.say(GET)
+            assert not (await peer.answer()).is_last
+            server.pass_time(4)
+        await peer.say(b"\r\n")  # is no request
+        server.pass_time(2)
+        assert await peer.is_closed()
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 60000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n"])
+async def test_a_body_without_progress_is_ended(framing: bytes) -> None:
+    async with served(stall_s=30) as server, server.connected() as peer:
+        await peer.say(POST + framing)
+        await eventually(lambda: server.app.calls)
+        for _ in range(15):
+            await peer.say(b"1\r\na\r\n")
+            server.pass_time(2)
+        server.pass_time(2)
+        answer = await peer.answer()
+        assert (answer.status, answer.is_last) == (408, True)
+        assert await peer.is_closed()
+        await eventually(lambda: server.app.left == 1)
+        await still_serves(server)
+
+
+async def test_a_body_that_is_slow_and_makes_progress_is_read_to_its_end() -> None:
+    pieces, size = 40, 3000
+    async with served(stall_s=30, min_bytes_per_s=1024) as server, server.connected() as peer:
+        await peer.say(POST + b"Content-Length: %d\r\n\r\n" % (pieces * size))
+        for number in range(1, pieces + 1):
+            await peer.say(b"x" * size)
+            await eventually(lambda sent=number * size: server.app.read_bytes == sent)
+            server.pass_time(2)
+            if number == pieces // 2:
+                server.pass_time(20)  # a standstill that the allowance covers
+        assert (await peer.answer()).body == b"/echo %d" % (pieces * size)
+
+
+async def test_the_time_of_a_sender_that_may_not_send_does_not_run() -> None:
+    async with served(stall_s=10) as server, server.connected() as peer:
+        await peer.say(b"POST /hold HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 500_000)
+        await eventually(lambda: server.app.calls)
+        await eventually(server.paused)
+        server.pass_time(100)
+        server.app.may_go.set()
+        assert (await peer.answer()).status == 200
+
+
+async def test_an_answer_that_nobody_takes_is_ended() -> None:
+    async with served(stall_s=30) as server, server.connected() as peer:
+        await peer.say(b"GET /flood HTTP/1.1\r\n\r\n")
+        await eventually(server.unsent)
+        held_bytes = server.app.sent_bytes
+        server.pass_time(32)
+        await eventually(lambda: not len(server.server.connections))
+        assert held_bytes < TAKEN_BYTES
+        await still_serves(server)
+
+
+async def test_an_answer_that_is_taken_slowly_arrives() -> None:
+    async with served(stall_s=30) as server, server.connected() as peer:
+        await peer.say(b"GET /flood HTTP/1.1\r\n\r\n")
+        taken = 0
+        while taken < 65_536_000:
+            await eventually(lambda: server.unsent() or server.app.sent_bytes == 65_536_000)
+            server.pass_time(20)
+            taken += await peer.take(min(8 * 1024**2, 65_536_000 - taken))
+
+
+async def test_a_request_that_is_worked_on_has_all_the_time_it_needs() -> None:
+    async with served() as server, server.connected() as peer:
+        await peer.say(b"GET /hold HTTP/1.1\r\n\r\n")
+        await eventually(lambda: server.app.calls)
+        server.pass_time(3600)
+        server.app.may_go.set()
+        assert (await peer.answer()).status == 200
+
+
+async def test_an_answer_before_the_body_ends_the_connection_and_the_rest_is_not_parsed() -> None:
+    async with served() as server, server.connected() as peer:
+        await peer.say(b"POST /refuse HTTP/1.1\r\nContent-Length: 1000000000\r\n\r\n")
+        answer = await peer.answer()
+        assert (answer.status, answer.is_last) == (401, True)
+        while peer.sent_bytes <= TAKEN_BYTES and await peer.say(b"x" * 65_536):
+            pass
+        assert peer.sent_bytes < TAKEN_BYTES
+
+
+async def test_who_sends_a_body_before_reading_the_answer_is_not_cut_off_at_once() -> None:
+    async with served() as server, server.connected() as peer:
+        await peer.say(b"POST /refuse HTTP/1.1\r\nContent-Length: 4194304\r\n\r\n")
+        await eventually(lambda: server.app.calls)
+        assert all([await peer.say(b"x" * 65_536) for _ in range(64)])
+        assert (await peer.answer()).status == 401
+        assert await peer.is_closed()
+
+
+async def test_a_connection_that_has_had_its_last_answer_goes_even_if_the_other_side_stays() -> None:
+    async with served() as server, server.connected() as peer:
+        await peer.say(b"POST /refuse HTTP/1.1\r\nContent-Length: 1000000000\r\n\r\n")
+        await peer.answer()
+        server.pass_time(LINGER_S)
+        await eventually(lambda: not len(server.server.connections))
+
+
+async def test_a_body_is_asked_for_only_when_it_is_read() -> None:
+    async with served() as server:
+        async with server.connected() as peer:
+            await peer.say(b"POST /refuse HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
+            assert (await peer.answer()).status == 401
+        async with server.connected() as peer:
+            await peer.say(POST + b"Expect: 100-continue\r\nContent-Length: 5\r\n\r\n")
+            assert (await peer.answer(has_body=False)).status == 100
+            await peer.say(b"12345")
+            assert (await peer.answer()).body == b"/echo 5"
+
+
+async def test_pipelined_requests_are_answered_in_turn() -> None:
+    async with served() as server, server.connected() as peer:
+        await peer.say(b"".join(b"GET /%d HTTP/1.1\r\n\r\n" % number for number in range(MAX_PIPELINED)))
+        bodies = [(await peer.answer()).body for _ in range(MAX_PIPELINED)]
+    assert bodies == [b"/%d 0" % number for number in range(MAX_PIPELINED)]
+
+
+async def test_pipelining_without_end_is_ended_after_the_requests_that_fit() -> None:
+    async with served() as server, server.connected() as peer:
+        await peer.say(b"GET /hold HTTP/1.1\r\n\r\n" + b"GET /more HTTP/1.1\r\n\r\n" * 5000)
+        await eventually(lambda: server.app.calls)
+        server.app.may_go.set()
+        for _ in range(MAX_PIPELINED + 1):
+            assert (await peer.answer()).status == 200
+        assert await peer.is_closed()
+    assert len(server.app.calls) == MAX_PIPELINED + 1
+
+
+@pytest.mark.parametrize(
+    ("begin", "more"),
+    [
+        (b"", b"1\r\na\r\n"),
+        (b"", b"5;" + b"e" * 2000 + b"\r\nabcde\r\n"),
+        (b"5;", b"e" * 1024),
+        (b"186a0\r\n" + b"x" * 100_000 + b"\r\n0\r\n", b"t: v\r\n"),
+        (b"186a0\r\n" + b"x" * 100_000 + b"\r\n0\r\nt: ", b"v" * 1024),
+    ],
+    ids=["tiny chunks", "extensions", "one extension", "trailer fields", "one trailer field"],
+)
+async def test_a_chunked_body_that_is_mostly_framing_is_refused(begin: bytes, more: bytes) -> None:
+    async with served() as server, server.connected() as peer:
+        await peer.say(POST + b"Transfer-Encoding: chunked\r\n\r\n" + begin)
+        while peer.sent_bytes <= TAKEN_BYTES and await peer.say(more * (65_536 // len(more))):
+            pass
+        assert peer.sent_bytes < TAKEN_BYTES
+        assert (await peer.answer()).status == 400
+        await still_serves(server)
+
+
+async def test_a_chunked_body_of_ordinary_chunks_is_read() -> None:
+    async with served() as server, server.connected() as peer:
+        await peer.say(POST + b"Transfer-Encoding: chunked\r\n\r\n" + (b"50\r\n" + b"x" * 0x50 + b"\r\n") * 20_000)
+        await peer.say(b"0\r\ntrailer: v\r\n\r\n")
+        assert (await peer.answer()).body == b"/echo %d" % (20_000 * 0x50)
+
+
+async def test_silent_connections_make_room_for_others() -> None:
+    limit = 10
+    async with served(max_connections=limit) as server, contextlib.AsyncExitStack() as stack:
+        silent = [await stack.enter_async_context(server.connected()) for _ in range(5 * limit)]
+        await eventually(lambda: len(server.server.connections) == limit // 2)  # all of them are from one address
+        await still_serves(server)
+        assert all(await asyncio.gather(*(peer.is_closed() for peer in silent[:limit])))
+
+
+async def test_where_all_are_busy_a_newcomer_is_told_to_come_back_and_probes_are_answered() -> None:
+    async with (
+        served(max_connections=4, trusted_proxies="127.0.0.0/8") as server,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        busy = [await stack.enter_async_context(server.connected()) for _ in range(4)]
+        await asyncio.gather(*(peer.say(b"GET /hold HTTP/1.1\r\n\r\n") for peer in busy))
+        await eventually(lambda: len(server.app.calls) == len(busy))
+        async with server.connected() as peer:
+            await peer.say(GET)
+            answer = await peer.answer()
+            assert (answer.status, answer.code, answer.is_last) == (503, "too_many_connections", True)
+            assert int(answer.headers["retry-after"]) > 0
+        async with server.connected() as probe:
+            await probe.say(b"GET /health HTTP/1.1\r\n\r\n")
+            assert (await probe.answer()).status == 200
+        server.app.may_go.set()
+        for peer in busy:
+            assert (await peer.answer()).status == 200
+
+
+async def test_every_request_is_one_line_in_the_log() -> None:
+    with capture_logs() as logs:
+        async with served() as server:
+            async with server.connected() as peer:
+                await peer.say(b"POST /echo?secret=1 HTTP/1.1\r\nContent-Length: 5\r\n\r\n12345")
+                await peer.answer()
+                await peer.say(b"GET /health HTTP/1.1\r\n\r\n")
+                await peer.answer()
+                await peer.say(b"no http\r\n\r\n")
+                assert (await peer.answer()).status == 400
+            async with server.connected() as peer:
+                await peer.say(b"GET /flood HTTP/1.1\r\n\r\n")
+                await eventually(server.unsent)
+            await eventually(lambda: not len(server.server.connections))
+    lines = [line for line in logs if line["event"] == "request"]
+    shown = [(line["log_level"], line["method"], line["path"], line["status"]) for line in lines]
+    assert shown == [
+        ("info", "POST", "/echo", 200),
+        ("debug", "GET", "/health", 200),
+        ("info", "", "", 400),
+        ("info", "GET", "/flood", 200),
+    ]
+    assert all(line["sent_bytes"] > 0 and line["seconds"] >= 0 for line in lines)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(256)),
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /\xff\xfe HTTP/1.1\r\n\r\n",
+        b"GET http://[::1 HTTP/1.1\r\n\r\n",
+        b"CONNECT somewhere:443 HTTP/1.1\r\n\r\n",
+        b"POST /echo HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n123456",
+        b"POST /echo HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST /echo HTTP/1.1\r\nContent-Length: -5\r\n\r\n",
+        b"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nnot a size\r\n",
+        b"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n",
+        b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\x00: x\r\n\r\n",
+    ],
+)
+async def test_what_is_no_http_is_refused_and_disturbs_nothing(said: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    async with served() as server, server.connected() as peer:
+        await peer.say(said)
+        answer = await peer.answer()
+        assert (answer.status, answer.is_last) == (400, True)
+        assert await peer.is_closed()
+        await still_serves(server)
+    assert [record for record in caplog.records if record.levelname in ("ERROR", "WARNING")] == []
+
+
+@pytest.mark.parametrize("protocol", [b"h2c", b"websocket"])
+async def test_another_protocol_is_offered_in_vain(protocol: bytes) -> None:
+    async with served() as server, server.connected() as peer:
+        head = b"GET /some HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: %s\r\n\r\n" % protocol
+        await peer.say(head + b"something else")
+        answer = await peer.answer()
+        assert (answer.status, answer.is_last) == (200, True)
+        assert await peer.is_closed()
+
+
+async def test_a_request_in_single_bytes_is_answered() -> None:
+    async with served() as server, server.connected() as peer:
+        for byte in POST + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n":
+            await peer.say(bytes((byte,)))
+            await asyncio.sleep(0)
+        assert (await peer.answer()).body == b"/echo 3"
+
+
+async def test_a_malformed_request_behind_another_leaves_that_ones_answer_whole() -> None:
+    async with served() as server, server.connected() as peer:
+        await peer.say(b"GET /hold HTTP/1.1\r\n\r\n" + b"\x00\x01no http\r\n\r\n")
+        await eventually(lambda: server.app.calls)
+        server.app.may_go.set()
+        answer = await peer.answer()
+        assert (answer.status, answer.body) == (200, b"/hold 0")
+        assert await peer.is_closed()
+
+
+async def test_a_caller_that_leaves_is_noticed_while_its_body_is_awaited() -> None:
+    async with served() as server:
+        async with server.connected() as peer:
+            await peer.say(POST + b"Content-Length: 100\r\n\r\nabc")
+            await eventually(lambda: server.app.read_bytes == 3)
+        await eventually(lambda: server.app.left == 1)
+        assert not len(server.server.connections)

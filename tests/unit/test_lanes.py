@@ -1,0 +1,165 @@
+"""Pages that need much are drawn apart from all others, once in each engine at most, within their limit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ingestion.errors import PageRenderFailed, RenderTimeout
+from ingestion.model import Page
+from ingestion.sandbox import ChildCrashed, ChildTimeout
+from ingestion.settings import RenderSettings
+from tests.unit.test_turns import settled
+from workers import lanes as lanes_module
+from workers.dpi import plan_page
+from workers.drawing import Drawing, DrawingOrder, DrawnPage, Engine
+from workers.lanes import Lanes, first_try_s
+from workers.render import PdfPageSource
+
+GIB = 1024**3
+LIMIT_S = 60.0
+ENGINES: tuple[Engine, ...] = ("pdfium", "poppler")
+
+
+class Bench:
+    """Stands in for all sandboxes of a worker. `bad` are pages and what befalls the child that draws one; pages in
+    `held` stay in their long try until they are let go."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.bad: dict[tuple[Engine, int], Exception] = {}
+        self.held: set[int] = set()
+        self.let_go = asyncio.Event()
+        self.calls: list[tuple[Engine, list[int], bool]] = []
+        """Engine, pages, and whether it is a first try."""
+        self.cpu_s: list[float] = []
+        self.sandboxes: list[tuple[int, int]] = []
+        self.long_tries = 0
+        self.most_long_tries = 0
+        monkeypatch.setattr(lanes_module, "Sandbox", self._sandbox)
+
+    def _sandbox(self, *, processes: int, memory_bytes: int) -> Bench:
+        self.sandboxes.append((processes, memory_bytes))
+        return self
+
+    async def run(self, function: Any, order: DrawingOrder, *, timeout_s: float, keep: bool, **limits: Any) -> Drawing:
+        numbers = [plan.number for plan in order.pages]
+        self.calls.append((order.engine, numbers, keep))
+        self.cpu_s.append(timeout_s)
+        for number in numbers:
+            if (error := self.bad.get((order.engine, number))) is not None:
+                raise error
+        if not keep:
+            self.long_tries += 1
+            self.most_long_tries = max(self.most_long_tries, self.long_tries)
+            try:
+                if self.held & set(numbers):
+                    await self.let_go.wait()
+            finally:
+                self.long_tries -= 1
+        return Drawing(pages={plan.number: drawn(plan.width_px, plan.height_px) for plan in order.pages})
+
+
+def drawn(width_px: int, height_px: int) -> DrawnPage:
+    return DrawnPage(width_px, height_px, b"\x89PNG\r\n\x1a\n....IHDR", "png", "", None)
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
+    return Bench(monkeypatch)
+
+
+def settings(**changes: Any) -> RenderSettings:
+    chosen = {"dpi_policy": "fixed", "fixed_dpi": 72, "render_timeout_s": LIMIT_S, "render_window_pages": 2, **changes}
+    return RenderSettings(**chosen)
+
+
+def source(
+    name: str, lanes: Lanes, sizes_pt: Sequence[tuple[float, float]], engines: tuple[Engine, ...] = ENGINES
+) -> PdfPageSource:
+    return PdfPageSource(Path(f"/{name}.pdf"), sizes_pt, settings(), lanes, engines, with_pixels=False)
+
+
+def pages(count: int) -> list[tuple[float, float]]:
+    return [(595.0, 842.0)] * count
+
+
+async def windows_of(pdf: PdfPageSource) -> list[list[Page]]:
+    return [window async for window in pdf.windows(1)]
+
+
+async def test_a_page_out_of_cpu_time_is_not_given_to_the_other_engine(bench: Bench) -> None:
+    bench.bad = {("pdfium", 1): ChildTimeout("slow")}
+    with pytest.raises(RenderTimeout, match=r"^page 1 cannot be drawn: pdfium: not done within 60 s of CPU time$"):
+        await windows_of(source("bomb", Lanes(settings(), "pdfium"), pages(1)))
+    assert bench.calls == [("pdfium", [1], True), ("pdfium", [1], False)]
+    assert bench.cpu_s[0] < 2
+    assert bench.cpu_s[1] == LIMIT_S
+
+
+async def test_a_page_that_crashes_its_reader_is_drawn_three_times_at_most_and_within_its_limit(bench: Bench) -> None:
+    bench.bad = {("pdfium", 1): ChildCrashed("died of SIGABRT"), ("poppler", 1): ChildCrashed("died of SIGSEGV")}
+    with pytest.raises(PageRenderFailed, match=r"pdfium: died of SIGABRT; poppler: died of SIGSEGV"):
+        await windows_of(source("bomb", Lanes(settings(), "pdfium"), pages(1)))
+    assert bench.calls == [("pdfium", [1], True), ("pdfium", [1], False), ("poppler", [1], False)]
+    assert bench.cpu_s[2] < bench.cpu_s[1] == LIMIT_S, "the second engine has what the first one has left"
+
+
+async def test_a_document_that_needed_a_long_try_makes_no_first_tries_any_more(bench: Bench) -> None:
+    bench.bad = {("pdfium", 2): ChildTimeout("slow")}
+    pdf = source("bomb", Lanes(settings(render_processes=1), "pdfium"), pages(6))
+    numbers = []
+    with pytest.raises(RenderTimeout):
+        async for window in pdf.windows(1):
+            numbers += [page.page_number for page in window]
+    assert [numbers for _, numbers, is_first in bench.calls if is_first] == [[1, 2]]
+    assert all(len(numbers) == 1 for _, numbers, is_first in bench.calls if not is_first)
+
+
+async def test_long_tries_are_made_one_at_a_time_and_delay_no_document_without_them(bench: Bench) -> None:
+    shared = Lanes(settings(), "pdfium")
+    bench.bad = {("pdfium", number): ChildCrashed("too large") for number in (1,)}
+    bench.held = {1}
+    bombs = [
+        asyncio.create_task(windows_of(source(f"bomb{number}", shared, pages(1)))) for number in range(5)
+    ]  # pdfium fails on them, and poppler is long about them
+    await settled()
+    honest = source("honest", shared, pages(7))
+    async with asyncio.timeout(30):
+        done = [page.page_number async for window in honest.windows(2) for page in window]
+    assert done == [2, 3, 4, 5, 6, 7]
+    assert not any(bomb.done() for bomb in bombs)
+    bench.let_go.set()
+    await asyncio.gather(*bombs)
+    assert bench.most_long_tries == 1
+
+
+async def test_a_window_holds_no_more_pixels_than_eight_ordinary_pages(bench: Bench) -> None:
+    sizes_pt = [*pages(3), (6000.0, 6000.0), (3500.0, 3500.0), (3500.0, 3500.0), *pages(3)]
+    pdf = source("atlas", Lanes(settings(), "pdfium"), sizes_pt)
+    windows = [[page.page_number for page in window] for window in await windows_of(pdf)]
+    assert windows == [[1, 2], [3, 4], [5, 6], [7, 8], [9]]
+    large = settings(max_page_px=10**8)
+    pdf = PdfPageSource(Path("/a.pdf"), sizes_pt, large, Lanes(large, "pdfium"), ENGINES, with_pixels=False)
+    windows = [[page.page_number for page in window] for window in await windows_of(pdf)]
+    assert windows == [[1, 2], [3], [4], [5, 6], [7, 8], [9]]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("processes", [1, 2, 8])
+def test_all_children_together_keep_to_the_budget(bench: Bench, engine: Engine, processes: int) -> None:
+    Lanes(settings(render_processes=processes, render_memory_bytes=2 * GIB), engine)
+    first, long_pdfium, long_poppler = bench.sandboxes
+    with_poppler = 2  # poppler runs beside the child that waits for it, and has as much memory
+    first_bytes = first[0] * first[1] * (with_poppler if engine == "poppler" else 1)
+    long_bytes = max(long_pdfium[0] * long_pdfium[1], with_poppler * long_poppler[0] * long_poppler[1])
+    assert first_bytes + long_bytes <= (processes / 2 + 1) * 2 * GIB
+
+
+def test_a_first_try_has_several_times_what_ordinary_pages_take() -> None:
+    plan = plan_page(1, 595, 842, 200, 10**8)
+    assert first_try_s([plan]) == pytest.approx(1.4, abs=0.1)
+    assert first_try_s([plan] * 8) == pytest.approx(7.6, abs=0.2)

@@ -1,0 +1,34 @@
+"""Errors as problem documents."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from ingestion.api import problems
+from ingestion.errors import ChildStalled, CorruptPdf, DependencyUnavailable, IngestError
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "may_come_again"),
+    [
+        (ChildStalled("this machine has too much to do"), 503, True),
+        (DependencyUnavailable("s3", "x"), 503, True),
+        (CorruptPdf("x"), 422, False),
+    ],
+)
+async def test_what_may_work_later_says_when_to_come_again(
+    error: IngestError, status: int, may_come_again: bool
+) -> None:
+    app = FastAPI()
+    problems.install(app)
+
+    @app.get("/")
+    async def fails() -> None:
+        raise error
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api") as client:
+        answer = await client.get("/")
+    assert (answer.status_code, answer.json()["code"]) == (status, error.code)
+    assert ("retry-after" in answer.headers) is may_come_again

@@ -1,0 +1,133 @@
+"""Images to pages for the model, with a bound on pixels that are decoded at a time.
+
+A group of images waits for room for all of it, then is decoded one image after the other. Where the model says what
+size it wants, each is brought to that at once, and of its full size nothing is left: a group then holds its largest
+image and what is left of the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ingestion.model import Page
+from ingestion.ports import Embedder
+from workers.embedding.serving.images import ImageFile
+
+_GROUP_IMAGES: Final = 8
+_IMAGES_IN_ROOM: Final = 3
+"""Largest images that there is room for."""
+
+
+@runtime_checkable
+class Fitting(Protocol):
+    """What an Embedder implements besides, where it scales pictures before it looks at them."""
+
+    def fitted_px(self, width_px: int, height_px: int) -> tuple[int, int]:
+        """Width and height that it makes of a picture."""
+
+    def fit(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """(height, width, 3) uint8 in that size. Its vectors are the same. Blocks; threads may share it."""
+
+
+class PixelRoom:
+    """Pixels that may be in memory at a time. First come, first served."""
+
+    def __init__(self, limit_px: int) -> None:
+        self._limit_px = limit_px
+        self._waiting = deque[tuple[int, asyncio.Future[None]]]()
+        self.in_use_px = 0
+
+    @asynccontextmanager
+    async def hold(self, px: int) -> AsyncIterator[HeldPixels]:
+        """Wait for room for `px`, or for all there is. It is given back when the block is left."""
+        held = HeldPixels(self, min(px, self._limit_px))
+        await self._take(held.px)
+        try:
+            yield held
+        finally:
+            held.shrink_to(0)
+
+    def give_back(self, px: int) -> None:
+        self.in_use_px -= px
+        while self._waiting and self.in_use_px + self._waiting[0][0] <= self._limit_px:
+            wanted_px, turn = self._waiting.popleft()
+            if not turn.cancelled():
+                self.in_use_px += wanted_px
+                turn.set_result(None)
+
+    async def _take(self, px: int) -> None:
+        if not self._waiting and self.in_use_px + px <= self._limit_px:
+            self.in_use_px += px
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((px, turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.cancelled():
+                self._waiting = deque(other for other in self._waiting if other[1] is not turn)
+                px = 0
+            self.give_back(px)  # also to those who waited behind this caller alone
+            raise
+
+
+class HeldPixels:
+    """Room that is held. Made by `PixelRoom.hold`."""
+
+    def __init__(self, room: PixelRoom, px: int) -> None:
+        self._room = room
+        self.px = px
+
+    def shrink_to(self, px: int) -> None:
+        """Give back what is more than `px`."""
+        if px < self.px:
+            self._room.give_back(self.px - px)
+            self.px = px
+
+
+class Decoder:
+    """Decodes for all callers of a process."""
+
+    def __init__(self, embedder: Embedder, max_image_px: int) -> None:
+        self._fitting = embedder if isinstance(embedder, Fitting) else None
+        self.room = PixelRoom(_IMAGES_IN_ROOM * max_image_px)
+        self._max_group_px = max_image_px + (_GROUP_IMAGES * max_image_px // 4 if self._fitting else 0)
+
+    def groups(self, images: Sequence[ImageFile]) -> Iterator[Sequence[ImageFile]]:
+        """Consecutive images that are decoded and embedded together, none of them empty."""
+        start = 0
+        for end in range(1, len(images) + 1):
+            is_full = end - start >= _GROUP_IMAGES
+            if end == len(images) or is_full or self._cost_px(images[start : end + 1]) > self._max_group_px:
+                yield images[start:end]
+                start = end
+
+    @asynccontextmanager
+    async def decoded(self, group: Sequence[ImageFile]) -> AsyncIterator[list[Page]]:
+        """The pages of a group, in memory until the block is left. Waits for room. Raises Refusal."""
+        async with self.room.hold(self._cost_px(group)) as held:
+            pages = await asyncio.to_thread(self._decode, group)
+            held.shrink_to(sum(page.pixels.size // 3 for page in pages if page.pixels is not None))
+            yield pages
+
+    def _cost_px(self, group: Sequence[ImageFile]) -> int:
+        """Pixels in memory at a time, at most, while a group is decoded."""
+        if self._fitting is None:
+            return sum(image.px for image in group)
+        fitted = (self._fitting.fitted_px(image.width_px, image.height_px) for image in group)
+        return max(image.px for image in group) + sum(width_px * height_px for width_px, height_px in fitted)
+
+    def _decode(self, group: Sequence[ImageFile]) -> list[Page]:
+        return [Page(1, image.width_px, image.height_px, b"", "", self._pixels(image)) for image in group]
+
+    def _pixels(self, image: ImageFile) -> NDArray[np.uint8]:
+        if self._fitting is None:
+            return image.pixels()
+        return self._fitting.fit(image.pixels(self._fitting.fitted_px(image.width_px, image.height_px)))

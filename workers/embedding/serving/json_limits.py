@@ -1,0 +1,42 @@
+"""How much JSON is parsed: a parser makes an object of each value, a hundred bytes and more for two of the body's."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from workers.embedding.serving.refusals import Refusal
+
+_BACKSLASH: Final = ord("\\")
+_STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+
+
+def check_values(body: bytes | bytearray, max_values: int) -> None:
+    """Raises Refusal where `body` has more than `max_values` JSON values and names. Does not check that it is JSON.
+
+    Counts what opens or separates values outside strings, so that texts and images cost one search for their end.
+    """
+    values = position = 0
+    while position < len(body):
+        quote = body.find(b'"', position)
+        end = len(body) if quote < 0 else quote
+        values += sum(body.count(mark, position, end) for mark in (b",", b"[", b"{")) + 1
+        if values > max_values:
+            raise Refusal(
+                f"the request has more than {max_values} JSON values; `input` takes strings, not arrays of tokens",
+                param="input",
+                code="too_many_inputs",
+            )
+        position = _after_string(body, quote) if quote >= 0 else end
+
+
+def _after_string(body: bytes | bytearray, quote: int) -> int:
+    """Where the string that begins at `quote` has ended."""
+    closing = body.find(b'"', quote + 1)
+    if closing < 0:
+        return len(body)
+    if body[closing - 1] != _BACKSLASH:
+        return closing + 1
+    found = _STRING.match(body, quote)
+    assert found is not None
+    return found.end()
