@@ -7,7 +7,7 @@
 
 Pages flow through in windows. Each stage runs one window ahead of the next, so that rendering, embedding and storing
 overlap, and no stage holds more than a few windows, however long the document is. A second attempt goes on after the
-last checkpoint.
+last checkpoint. A stage that makes no progress ends the attempt (`workers.stall`).
 """
 
 from __future__ import annotations
