@@ -157,9 +157,11 @@ class JobLoop:
     def _done(self, task: asyncio.Task[None]) -> None:
         self._jobs.discard(task)
         metrics.IN_FLIGHT.set(len(self._running()))
-        if not task.cancelled() and task.exception() is not None:
-            self._fault = self._fault or task.exception()
-            self.stop()
+        if task.cancelled():
+            if not self._stopping.is_set():  # by a library: nobody would do the job, and nothing be committed after it
+                self.fail(WorkerFault("a job was cancelled from within"))
+        elif (error := task.exception()) is not None:
+            self.fail(error)
 
     async def _work(self, record: Record, ticket: Ticket) -> None:
         """Run the job again for as long as its way is barred by something that is not its fault."""

@@ -7,22 +7,19 @@
 
 Pages flow through in windows. Each stage runs one window ahead of the next, so that rendering, embedding and storing
 overlap, and no stage holds more than a few windows, however long the document is. A second attempt goes on after the
-last checkpoint.
+last checkpoint. A stage that makes no progress ends the attempt (`workers.stall`).
 """
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
     aclosing,
     asynccontextmanager,
-    contextmanager,
-    suppress,
 )
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -45,17 +42,15 @@ from ingestion.errors import (
     NotFound,
     SourceMissing,
     Stalled,
-    WorkerFault,
 )
 from ingestion.messages import Record, decode_job
 from ingestion.model import OUTAGES_FORGIVEN, Document, IngestJob, Page, PageVectors
 from ingestion.ports import BlobStore, DocumentStore, Embedder, PageSource, Progress, Renderer
-from ingestion.supervision import is_stray_cancellation
 from workers.claims import Claims, named
 from workers.failure import foreseen
 from workers.lease import Lease
 from workers.room import Room
-from workers.stall import Attempt, Stalls
+from workers.stall import Attempt, Stalls, bytes_in
 from workers.store import PageStore, retrying
 from workers.suspicion import EMBEDDER, Suspicion
 from workers.verdict import Verdicts
@@ -199,14 +194,14 @@ class Pipeline:
                 f"given up after {document.attempts - 1} attempts without a verdict", stage="claim"
             )
         async with self._source(document, stages) as path:
-            with _stage("render"), stages.at("render"):
+            with stages.at("render"):
                 source = await self.renderer.open(path, pixels=self.embedder.wants_pixels)
                 if source.pages != document.pages:  # its page keys were reserved for so many
                     raise CorruptPdf(
                         f"the file has {source.pages} pages by this worker's count and had {document.pages} when it "
                         "was uploaded; delete the document and upload it again"
                     )
-            with _stage("store"), stages.at("store"):
+            with stages.at("store"):
                 generation = await self.store.prepare(document, self.embedder, lease.check)
                 document = lease.document = await self.documents.plan(
                     document.id, document.fence, dpi=source.dpi, stage="processing", generation=generation
@@ -228,7 +223,7 @@ class Pipeline:
     async def _source(self, document: Document, stages: Attempt) -> AsyncIterator[Path]:
         with tempfile.TemporaryDirectory(prefix="pagemill-") as folder:
             path = Path(folder) / "source.pdf"
-            with _stage("fetch"), stages.at("fetch", lambda: _bytes_in(Path(folder))):
+            with stages.at("fetch", lambda: bytes_in(Path(folder))):
                 try:
                     await retrying(self.blobs.fetch_file, document.object_key, path)
                 except NotFound as error:
@@ -240,7 +235,7 @@ class Pipeline:
     ) -> AsyncGenerator[list[Page], None]:
         windows = source.windows(first_page=first_page)
         while True:
-            with _stage("render"), stages.at("render", lambda: source.drawings):
+            with stages.at("render", lambda: source.drawings):
                 window = await anext(windows, None)
             if window is None:
                 return
@@ -250,7 +245,7 @@ class Pipeline:
         self, document: Document, windows: AsyncIterator[list[Page]], stages: Attempt
     ) -> AsyncGenerator[list[PageVectors], None]:
         async def embedded(pages: list[Page]) -> list[PageVectors]:
-            with _stage("embed"), stages.at("embed"), metrics.EMBEDDING.time():
+            with stages.at("embed"), metrics.EMBEDDING.time():
                 vectors = await retrying(self.embedder.embed_pages, pages)
             self._worked(document, EMBEDDER)
             return [
@@ -269,7 +264,7 @@ class Pipeline:
     ) -> AsyncGenerator[list[PageVectors], None]:
         async def write(window: list[PageVectors]) -> list[PageVectors]:
             lease.check()
-            with _stage("store"), stages.at("store"), metrics.STORING.time():
+            with stages.at("store"), metrics.STORING.time():
                 await self.store.write(document, window)
             self._worked(document, *_STORES)
             return window
@@ -292,29 +287,6 @@ class Pipeline:
         await self.progress.report(
             document.id, status="processing", message="reading pages", processed=done, total=document.pages
         )
-
-
-@contextmanager
-def _stage(name: str) -> Iterator[None]:
-    """Give every error the stage it arose in; one that nobody foresaw becomes a WorkerFault."""
-    try:
-        yield
-    except IngestError as error:
-        error.stage = error.stage or name
-        raise
-    except asyncio.CancelledError as error:
-        if not is_stray_cancellation():
-            raise
-        raise WorkerFault("a library cancelled what it had been asked for", stage=name) from error
-    except Exception as error:
-        raise WorkerFault(f"{type(error).__name__}: {error}", stage=name) from error
-
-
-def _bytes_in(folder: Path) -> int:
-    """Of the file that is being fetched, under whichever name it lies there."""
-    with suppress(FileNotFoundError):  # it was renamed, or the folder removed, at this moment
-        return sum(path.stat().st_size for path in folder.iterdir())
-    return 0
 
 
 def _why(document: Document) -> dict[str, str]:

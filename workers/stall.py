@@ -14,14 +14,16 @@ import math
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 import structlog
 
 from ingestion import metrics
-from ingestion.errors import Stalled
+from ingestion.errors import IngestError, Stalled, WorkerFault
+from ingestion.supervision import is_stray_cancellation
 
 log = structlog.get_logger(__name__)
 
@@ -75,13 +77,17 @@ class Attempt:
 
     @contextmanager
     def at(self, stage: str, mark: Mark | None = None) -> Iterator[None]:
-        """The block is an operation of the stage: its end is progress, and so is each change of `mark()`."""
+        """The block is an operation of the stage: its end is progress, and so is each change of `mark()`.
+
+        Every error gets the stage it arose in; one that nobody foresaw becomes a WorkerFault.
+        """
         now_s = self.stalls.clock.now_s()
         operation = _Operation(stage, now_s, mark, mark() if mark else None, now_s)
         self.stalls.began(stage)
         self.operations.add(operation)
         try:
-            yield
+            with _errors_named(stage):
+                yield
             if self.given_up_s is None:  # what was too late is no measure
                 self.stalls.progressed(stage)
         finally:
@@ -232,3 +238,25 @@ class Stalls:
             self._is_stuck = True
             log.error("stuck", cause=cause)
             self._on_stuck(cause)
+
+
+@contextmanager
+def _errors_named(stage: str) -> Iterator[None]:
+    try:
+        yield
+    except IngestError as error:
+        error.stage = error.stage or stage
+        raise
+    except asyncio.CancelledError as error:
+        if not is_stray_cancellation():
+            raise
+        raise WorkerFault("a library cancelled what it had been asked for", stage=stage) from error
+    except Exception as error:
+        raise WorkerFault(f"{type(error).__name__}: {error}", stage=stage) from error
+
+
+def bytes_in(folder: Path) -> int:
+    """The size of the files in `folder`, for the mark of a file that is being fetched under whichever name."""
+    with suppress(FileNotFoundError):  # one was renamed, or the folder removed, at this moment
+        return sum(path.stat().st_size for path in folder.iterdir())
+    return 0

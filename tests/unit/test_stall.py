@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
-from ingestion.errors import RetryableError, Stalled
-from workers.stall import _TICK_S, Attempt, AwakeClock, Stalls
+from ingestion.errors import RetryableError, Stalled, WorkerFault
+from workers.stall import _TICK_S, Attempt, AwakeClock, Stalls, bytes_in
 
 FLOOR_S = 90.0
 GRACE_S = FLOOR_S / 3
@@ -182,3 +184,16 @@ def test_a_device_that_goes_from_step_to_step_or_rests_is_left_alone(worker: Wor
     step[0] = None
     worker.pass_s(10 * FLOOR_S)
     assert worker.causes == []
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), asyncio.CancelledError()], ids=lambda error: type(error).__name__)
+async def test_what_nobody_foresaw_is_a_fault_of_the_stage(worker: Worker, error: BaseException) -> None:
+    with worker.attempt() as attempt, pytest.raises(WorkerFault) as fault, attempt.at("embed"):
+        raise error
+    assert fault.value.stage == "embed"
+
+
+def test_a_folder_that_is_gone_has_no_bytes(tmp_path: Path) -> None:
+    (tmp_path / "part").write_bytes(b"12345")
+    assert bytes_in(tmp_path) == 5
+    assert bytes_in(tmp_path / "gone") == 0

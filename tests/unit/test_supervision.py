@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
@@ -11,6 +13,8 @@ from structlog.testing import capture_logs
 from ingestion import metrics
 from ingestion.supervision import Background
 from tests.waiting import wait_for
+
+_STARTS = re.compile(r"\b(?:create_task|ensure_future|create_task_group)\(")
 
 
 @pytest.fixture
@@ -94,3 +98,32 @@ async def test_stop_ends_all_of_them() -> None:
     await wait_for(lambda: work.runs == 2)
     async with asyncio.timeout(10):
         await tasks.stop()
+
+
+_AWAITED = {
+    "ingestion/api/leaving.py",
+    "ingestion/batches.py",
+    "ingestion/concurrency.py",
+    "ingestion/http/server.py",
+    "ingestion/adapters/threads.py",
+    "ingestion/sandbox/__init__.py",
+    "ingestion/sandbox/client.py",
+    "ingestion/sandbox/process.py",
+    "ingestion/search/gathering.py",
+    "ingestion/supervision.py",
+    "workers/commands/ingest.py",
+    "workers/commands/up.py",
+    "workers/embedding/serving/endpoint.py",
+    "workers/lease.py",
+    "workers/loop.py",
+    "workers/reembed/keeping.py",
+    "workers/stack/supervise.py",
+}
+"""Where tasks are started whose end another task waits for, or has a callback for."""
+
+
+def test_no_task_lives_in_the_background_unsupervised() -> None:
+    root = Path(__file__).parents[2]
+    paths = [path for package in ("ingestion", "workers") for path in (root / package).rglob("*.py")]
+    found = {str(path.relative_to(root)) for path in paths if _STARTS.search(path.read_text())}
+    assert found <= _AWAITED, "start it with ingestion.supervision.Background, or list the file if its end is noticed"
