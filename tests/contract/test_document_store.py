@@ -45,7 +45,7 @@ async def test_records_have_the_fields_that_were_agreed_upon(store: MongoDocumen
     assert set(found) == {
         *("_id", "collection", "filename", "object_key", "sha256", "size_bytes", "state", "stage", "pages"),
         *("pages_done", "first_page_key", "dpi", "attempts", "fence", "owner", "lease_until", "outbox", "error"),
-        *("claim", "letter", "story", "created_at", "updated_at", "ready_at"),
+        *("claim", "letter", "outages", "story", "created_at", "updated_at", "ready_at"),
         *("generation", "next_generation", "next_pages_done"),
     }
     assert found["error"] == {"code": FAILURE.code, "stage": FAILURE.stage, "message": FAILURE.message}

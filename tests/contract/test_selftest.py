@@ -12,6 +12,7 @@ import pytest
 from ingestion.model import Page, Vectors
 from ingestion.settings import RenderSettings
 from tests.embedders import WordEmbedder
+from workers.drawing import Drawing, DrawingOrder
 from workers.render import PdfRenderer
 from workers.selftest import SelfTestFailed, self_test
 
@@ -41,6 +42,6 @@ async def test_a_renderer_that_draws_nothing_is_refused(tmp_path: Path, monkeypa
         await self_test(renderer(), WordEmbedder())
 
 
-def broken(order: object) -> None:
+def broken(order: DrawingOrder) -> Drawing:
     """Runs in the render child."""
     os._exit(1)

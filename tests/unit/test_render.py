@@ -226,7 +226,7 @@ async def test_a_page_is_not_blamed_where_its_child_gets_no_cpu_time(
     stored: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = await renderer().open(stored(pdfs.make_pdf([pdfs.text_page("quick"), pdfs.slow_page()])), pixels=False)
-    monkeypatch.setattr("ingestion.sandbox.WALL_FACTOR", 0.002)
+    monkeypatch.setattr("workers.render.WALL_FACTOR", 0.002)
     with pytest.raises(ChildStalled):
         async for _ in source.windows(1):
             pass
