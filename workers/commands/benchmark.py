@@ -30,7 +30,7 @@ from workers.packing import Packing
 from workers.stack import datadir
 
 _MIB: Final = 1024**2
-_STOPPING: Final = (signal.SIGTERM, signal.SIGHUP)
+_STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +60,11 @@ def run(request: Request) -> None:
         _say_what(request, settings, sample)
     measured: list[Built] = []
     try:
-        with _stopped_as_interrupted(), ScratchIndex(settings.milvus, sample.dim) as scratch:
+        with _stopped_as_interrupted() as stop, ScratchIndex(settings.milvus, sample.dim) as scratch:
             points = measure(scratch, sample, request.grid, settings.milvus, lambda: milvus_rss_bytes(stack))
             for point in _shown(points, request.grid):
                 measured.append(point)
+                stop.check()
                 if request.as_json:
                     write_json_line(_as_json(point, sample))
     finally:  # whoever does not want to wait for the rest still wants to see what there is
@@ -99,12 +100,28 @@ def _lines(questions: Path) -> list[str]:
     return lines
 
 
+@dataclass(slots=True)
+class _Stop:
+    """A request to stop. What its handler raises is lost where it strikes in a callback of a library."""
+
+    is_asked: bool = False
+
+    def __call__(self, number: int, frame: object) -> None:
+        self.is_asked = True
+        raise KeyboardInterrupt
+
+    def check(self) -> None:
+        if self.is_asked:
+            raise KeyboardInterrupt
+
+
 @contextmanager
-def _stopped_as_interrupted() -> Iterator[None]:
-    """Other requests to stop end the command as Ctrl-C does, so that nothing stays on the server."""
-    before = {number: signal.signal(number, signal.default_int_handler) for number in _STOPPING}
+def _stopped_as_interrupted() -> Iterator[_Stop]:
+    """All requests to stop end the command as Ctrl-C does, so that nothing stays on the server."""
+    stop = _Stop()
+    before = {number: signal.signal(number, stop) for number in _STOPPING}
     try:
-        yield
+        yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
