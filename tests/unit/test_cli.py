@@ -61,6 +61,15 @@ def test_an_interrupt_is_exit_status_130(monkeypatch: pytest.MonkeyPatch) -> Non
     assert _RUNNER.invoke(cli.app, ["topics", "ensure"]).exit_code == 130
 
 
+def test_an_embedding_service_of_another_services_model_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PAGEMILL_EMBEDDER", "remote")
+    result = _RUNNER.invoke(cli.app, ["serve", "embedder"])
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "error: an embedding service needs a model of its own: set PAGEMILL_EMBEDDER to local or colqwen\n"
+    )
+
+
 def test_a_setting_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PAGEMILL_API_PORT", "zero")
     result = _RUNNER.invoke(cli.app, ["topics", "ensure"])

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import structlog
 import typer
 
+from ingestion.errors import EmbedderMissing
 from ingestion.logs import configure
 from ingestion.scratch import own_scratch
 from ingestion.settings import Settings
@@ -138,6 +139,11 @@ async def _embedder(settings: Settings, lane: Lane) -> None:
     from workers.embedding.serving.refusals import error_body
     from workers.embedding.serving.service import EmbeddingService
 
+    if settings.embedder.embedder == "remote":
+        # It would answer with vectors of its own pooling under the fingerprint of the model behind the other service.
+        raise EmbedderMissing(
+            "an embedding service needs a model of its own: set PAGEMILL_EMBEDDER to local or colqwen"
+        )
     async with AsyncExitStack() as stack:
         embedder = await stack.enter_async_context(open_embedder(settings.embedder, settings.render))
         service = EmbeddingService(
