@@ -104,7 +104,7 @@ class LocalModel:
         """The first `max_tokens` tokens of each text.
 
         Other threads run meanwhile: the tokenizer lets go of the interpreter for a batch, and not for a single text.
-        It takes 100 bytes a token, of all tokens of a batch: long texts are read a few at a time.
+        It keeps all tokens of a batch, used or not: long texts are read a few at a time.
         """
         for group in _groups(texts):
             for encoding in self._tokenizer.encode_batch_fast(group, add_special_tokens=False):
