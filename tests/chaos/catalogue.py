@@ -40,7 +40,7 @@ _QUICK: Final = [name for name in OUTAGES if not name.endswith("silent") and nam
 
 SHORT: Final[dict[str, Scenario]] = {
     "outages": partial(outages, of=_QUICK, down_s=1, documents=2, workers=1),
-    **{name.replace(" ", "-"): partial(outages, of=(name,), down_s=1, documents=2, workers=1) for name in _EMBEDDER},
+    **{name.replace(" ", "-"): partial(outages, of=(name,), down_s=0.5, documents=1, workers=1) for name in _EMBEDDER},
     "embedder-poisoned": partial(poisoned_texts, good=6, max_attempts=2, workers=1),
     "kill": partial(kills, count=2, workers=2),
     "poison": partial(poison, good=4, max_attempts=2, with_bomb=False),

@@ -15,7 +15,7 @@ from tests.chaos.proxy import DISK_FULL, REFUSED, SILENT, Fault
 from tests.chaos.rig import Rig
 from tests.chaos.waiting import until_async
 
-_EMBEDDER_TIMEOUT_S: Final = 2
+_EMBEDDER_TIMEOUT_S: Final = 1.5
 
 OUTAGES: Final = {
     "milvus down": ("milvus", REFUSED, "milvus"),
