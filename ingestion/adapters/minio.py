@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import secrets
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -33,6 +32,7 @@ _READ_TIMEOUT_S: Final = 20.0
 _CHUNK_BYTES: Final = 256 * 1024
 _LISTED: Final = 1000
 """Keys of one answer to a listing."""
+_PROOF_KEY: Final = "proofs/write"
 _UNKNOWN_TIME: Final = datetime.max.replace(tzinfo=UTC)
 """An object that nobody knows the age of is never old."""
 
@@ -129,12 +129,14 @@ class MinioBlobStore:
             raise DependencyUnavailable(DEPENDENCY, f"there is no bucket {self._bucket}")
 
     async def prove(self) -> None:
-        """Write an object of one byte, and delete it: a server that answers may have no room left."""
-        key = f"proofs/{secrets.token_hex(8)}"
+        """Write an object of one byte, and delete it: a server that answers may have no room left.
+
+        All processes write the same object, so that kills leave one at most.
+        """
 
         def write() -> None:
-            self._client.put_object(self._bucket, key, io.BytesIO(b"."), 1, "text/plain")
-            self._client.remove_object(self._bucket, key)
+            self._client.put_object(self._bucket, _PROOF_KEY, io.BytesIO(b"."), 1, "text/plain")
+            self._client.remove_object(self._bucket, _PROOF_KEY)
 
         await self._threads.write(_translated(write))
 
