@@ -63,6 +63,7 @@ def test_an_interrupt_is_exit_status_130(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_an_embedding_service_of_another_services_model_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PAGEMILL_EMBEDDER", "remote")
+    monkeypatch.setattr("workers.commands.serve.configure", lambda settings: None)  # logging is this process's
     result = _RUNNER.invoke(cli.app, ["serve", "embedder"])
     assert result.exit_code == 1
     assert result.stderr == (
