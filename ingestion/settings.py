@@ -344,7 +344,9 @@ class WorkerSettings(_Section):
         120.0, description="standstill of a worker's event loop or polling after which it ends itself"
     )
     stall_s: PositiveFloat = Field(
-        180.0, description="time without progress after which a stage of an attempt counts as stalled, at least"
+        180.0,
+        description="time without progress after which a stage of an attempt, or the device of an embedding service, "
+        "counts as stalled, at least",
     )
     stall_factor: Annotated[float, Field(ge=1)] = Field(
         20.0,
