@@ -9,14 +9,14 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from ingestion.adapters.embedders import EmbeddersByFingerprint
-from ingestion.adapters.kafka import KafkaJobQueue
-from ingestion.adapters.kafka_topics import KafkaDeadLetters
-from ingestion.adapters.milvus import MilvusVectorStore
+from ingestion.adapters.embedding.services import EmbeddersByFingerprint
+from ingestion.adapters.kafka.producer import KafkaJobQueue
+from ingestion.adapters.kafka.topics import KafkaDeadLetters
+from ingestion.adapters.milvus.store import MilvusVectorStore
 from ingestion.adapters.minio import MinioBlobStore
-from ingestion.adapters.mongo import MongoDocumentStore
-from ingestion.adapters.redis import RedisProgress
-from ingestion.adapters.redis_queries import RedisQueryCache
+from ingestion.adapters.mongo.store import MongoDocumentStore
+from ingestion.adapters.redis.progress import RedisProgress
+from ingestion.adapters.redis.query_cache import RedisQueryCache
 from ingestion.ports import (
     BlobStore,
     DeadLetters,

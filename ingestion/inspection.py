@@ -12,9 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from ingestion.concurrency.fair_turns import Turns
 from ingestion.pdf import PdfInfo, PdfTooSlow, inspect_pdf
 from ingestion.sandbox import WALL_FACTOR, Sandbox
-from ingestion.turns import Turns
 
 FIRST_LOOK_S: Final = 0.25
 """CPU time. Ordinary files take milliseconds, 10,000 pages take 50 ms; a large file without a cross-reference table,

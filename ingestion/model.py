@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingestion.errors import BadRecord, BadRequest, NewerRecord, not_text
-from ingestion.openenum import OpenStrEnum
+from ingestion.open_enum import OpenStrEnum
 
 ROWS_PER_PAGE: Final = 2048
 """A patch row's primary key is `page_key * ROWS_PER_PAGE + patch`, so a page holds at most this many vectors."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ingestion.adapters.kafka_topics import ensure_topics
+from ingestion.adapters.kafka.topics import ensure_topics
 from ingestion.adapters.minio import MinioBlobStore
-from ingestion.adapters.mongo import MongoDocumentStore
-from ingestion.concurrency import side_by_side
+from ingestion.adapters.mongo.store import MongoDocumentStore
+from ingestion.concurrency.tasks import side_by_side
 from ingestion.settings import Settings
 
 

@@ -8,9 +8,9 @@ from typing import Final
 
 import structlog
 
-from ingestion.collection import CollectionRecord, CollectionState, archives_of
+from ingestion.catalogue.holds import Hold, held
+from ingestion.catalogue.states import CollectionRecord, CollectionState, archives_of
 from ingestion.errors import CollectionArchived, CollectionBusy, Conflict, NotFound, RetryableError
-from ingestion.hold import Hold, held
 from ingestion.model import Document, DocumentState, check_collection, document_prefix
 from ingestion.ports import BlobStore, DocumentStore, JobQueue, Progress, VectorStore
 

@@ -9,7 +9,7 @@ from typing import Final, ParamSpec, TypeVar
 
 import stamina
 
-from ingestion.deadline import LEAST_S, budget, remaining_s
+from ingestion.concurrency.deadline import LEAST_S, budget, remaining_s
 from ingestion.errors import RetryableError
 
 P = ParamSpec("P")

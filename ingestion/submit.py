@@ -8,7 +8,7 @@ from typing import Final
 
 import structlog
 
-from ingestion.deadline import budget
+from ingestion.concurrency.deadline import budget
 from ingestion.errors import CollectionArchived, Conflict, RetryableError
 from ingestion.inspection import Inspector
 from ingestion.model import (
@@ -22,9 +22,9 @@ from ingestion.model import (
     source_key,
 )
 from ingestion.ports import BlobStore, DocumentStore, JobQueue, Progress
-from ingestion.rest import Rest
 from ingestion.retrying import retrying
 from ingestion.sandbox import Sandbox
+from ingestion.server_rest import Rest
 
 log = structlog.get_logger(__name__)
 

@@ -22,7 +22,7 @@ from minio import Minio
 from redis import Redis
 
 from ingestion.settings import Settings
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 from workers.stack.datadir import DataDir
 from workers.stack.servers import LocalServers
 from workers.stack.stack_file import environment_of

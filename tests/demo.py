@@ -21,9 +21,9 @@ from typing import Any, Final, NoReturn
 
 from rich.console import Console
 
+from ingestion.client.views import Hit
 from tests.samples.generate import generate
-from workers.commands.search import hit_table
-from workers.commands.views import Hit
+from workers.commands.documents.search import hit_table
 
 _START_S: Final = 120.0
 _INGEST_S: Final = 300.0

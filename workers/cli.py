@@ -12,7 +12,12 @@ import typer
 from typer.core import TyperGroup
 
 from ingestion.errors import IngestError, not_text
-from workers.commands import bench, client, collections, dlq, doctor, embedder, janitor, serve, topics, up
+from workers.commands import embedder, janitor, serve, topics, up
+from workers.commands.bench import cli as bench
+from workers.commands.collections import cli as collections
+from workers.commands.dlq import cli as dlq
+from workers.commands.doctor import cli as doctor
+from workers.commands.documents import cli as client
 
 _INTERRUPTED = 130
 

@@ -1,121 +1,149 @@
-"""What a crash or an outage leaves half done, and who finishes it.
-
-    received or queued, the job not yet published     -> published
-    processing, and the lease has run out             -> queued, and published
-    queued and published, for hours                   -> published again, should the broker have lost it
-    failed, the dead letter not yet written           -> dead letter, event
-    deleting                                          -> deleted
-
-Every step is by compare-and-set, or may be repeated. So janitors may run side by side, and may meet the worker or the
-upload that was only slow: what then happens twice has the effect of once.
-"""
+"""A janitor process: what it is made of, and how it starts, tells its health and stops."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from typing import Final
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from typing import Final, NoReturn
 
 import structlog
 
-from ingestion import letters, metrics
+from ingestion import metrics
+from ingestion.bootstrap import Services, open_services
+from ingestion.concurrency.supervision import Background
 from ingestion.errors import DependencyUnavailable
-from ingestion.model import Document, IngestJob, StaleKind
-from ingestion.ports import DocumentStore, JobQueue
-from ingestion.removal import Remover
-from workers.failure import foreseen
+from ingestion.settings import Settings
+from workers.attempt.retry_policy import foreseen
+from workers.audit.auditor import Auditor
+from workers.audit.finding import STORES, Finding, Kind, TooYoung
+from workers.recovery import Janitor
+from workers.runtime.breaker import Outage
+from workers.runtime.health import Health, HealthServer
+from workers.wiring import keeper_of, remover_of
 
 log = structlog.get_logger(__name__)
 
-_DOCUMENTS_AT_ONCE: Final = 100
-
-Repair = Callable[[Document], Awaitable[bool]]
-"""Finishes what was begun with a document; False where somebody else has done so."""
+REMEDY: Final = "delete the document and upload it again"
 
 
-@dataclass(slots=True)
-class Round:
-    """What one round has put right, the documents it failed on, and how many it left alone by state."""
+def janitor_of(services: Services) -> Janitor:
+    settings = services.settings
+    return Janitor(
+        documents=services.documents,
+        queue=services.queue,
+        remover=remover_of(services),
+        group=settings.kafka.kafka_group,
+        grace_s=settings.janitor.janitor_grace_s,
+        lost_after_s=settings.janitor.janitor_lost_after_s,
+    )
 
-    repaired: Counter[StaleKind] = field(default_factory=Counter)
-    failed: list[str] = field(default_factory=list)
-    unreadable: dict[str, int] = field(default_factory=dict)
-    """Documents in states that only a newer release knows. They are left as they are, and are no failure."""
+
+def auditor_of(services: Services) -> Auditor:
+    return Auditor(
+        documents=services.documents,
+        blobs=services.blobs,
+        vectors=services.vectors,
+        orphan_grace_s=services.settings.janitor.janitor_orphan_grace_s,
+        settle_s=services.settings.janitor.janitor_settle_s,
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class Janitor:
-    """`group` is the consumer group of the workers, for the dead letters that they did not live to write."""
-
-    documents: DocumentStore
-    queue: JobQueue
-    remover: Remover
-    group: str
-    grace_s: float
-    lost_after_s: float
-
-    async def round(self, collection: str | None = None) -> Round:
-        """Finish whatever has been left behind, in one collection or in all.
-
-        A document that cannot be repaired is logged and stops nothing. Raises DependencyUnavailable where a server is
-        down; the next round goes on from there.
-        """
-        done = Round()
-        await self._repair_all(StaleKind.UNPUBLISHED, self.grace_s, self._publish, done, collection)
-        await self._repair_all(StaleKind.ABANDONED, self.grace_s, self._free, done, collection)
-        await self._repair_all(StaleKind.LOST, self.lost_after_s, self._publish, done, collection)
-        await self._repair_all(StaleKind.UNBURIED, self.grace_s, self._bury, done, collection)
-        await self._repair_all(StaleKind.HALF_DELETED, self.grace_s, self.remover.finish_delete, done, collection)
-        await self.documents.settle_changes()
-        done.unreadable = await self.documents.unreadable(collection)
-        if collection is None:
-            metrics.UNREADABLE.set(sum(done.unreadable.values()))
-        return done
-
-    async def _repair_all(
-        self, kind: StaleKind, age_s: float, repair: Repair, done: Round, collection: str | None
-    ) -> None:
-        """Until no document is left that this round has not met: one that fails must not hide those behind it."""
-        met: set[str] = set()
-        while True:
-            found = await self.documents.stale(kind, age_s, _DOCUMENTS_AT_ONCE + len(met), collection=collection)
-            unmet = [document for document in found if document.id not in met]
-            if not unmet:
-                return
-            for document in unmet:
-                met.add(document.id)
-                await self._repair(kind, document, repair, done)
-
-    async def _repair(self, kind: StaleKind, document: Document, repair: Repair, done: Round) -> None:
+async def run_janitor(settings: Settings) -> None:
+    """Keep the stores in order until SIGTERM or SIGINT, which may come at any time: nothing is only half safe."""
+    structlog.contextvars.bind_contextvars(worker=f"janitor-{socket.gethostname()}-{os.getpid()}")
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    async with open_services(settings) as services:
+        janitor, auditor = janitor_of(services), auditor_of(services)
+        every_s, audit_every_s = settings.janitor.janitor_every_s, settings.janitor.janitor_audit_every_s
+        rounds = Repeated(janitor.round, every_s=every_s, again_s=every_s)
+        # Apart from the rounds, for archiving may take long.
+        keeping = Repeated(keeper_of(services).round, every_s=every_s, again_s=every_s)
+        audits = Repeated(lambda: audit(auditor), every_s=audit_every_s, again_s=min(every_s, audit_every_s))
+        health = HealthServer(
+            settings.worker.worker_metrics_host,
+            settings.worker.worker_metrics_port,
+            lambda: _health(rounds, keeping, audits),
+        )
+        log.info("janitor started", health_port=health.port)
         try:
-            document.require_readable()
-            is_repaired = await repair(document)
-        except DependencyUnavailable:
-            raise
-        except Exception as error:  # noqa: BLE001 - what is raised about one document is that document's
-            done.failed.append(document.id)
+            async with Background() as tasks:
+                tasks.for_ever("janitor rounds", rounds.run)
+                tasks.for_ever("keeper rounds", keeping.run)
+                # An audit reads all stores; a janitor that is started again and again should not begin with one.
+                tasks.for_ever("audits", lambda: audits.run(first_after_s=audit_every_s))
+                await stopping.wait()
+        finally:
+            health.close()
+    log.info("janitor stopped")
+
+
+class Repeated:
+    """Does its work, rests `every_s`, or `again_s` where it failed, and does it again.
+
+    An outage is logged when it begins and when it ends.
+    """
+
+    def __init__(self, work: Callable[[], Awaitable[object]], *, every_s: float, again_s: float) -> None:
+        self._work = work
+        self._every_s = every_s
+        self._again_s = again_s
+        self.outage: Outage | None = None
+
+    async def run(self, first_after_s: float = 0.0) -> NoReturn:
+        pause_s = first_after_s
+        while True:
+            await asyncio.sleep(pause_s)
+            pause_s = self._every_s if await self._once() else self._again_s
+
+    async def _once(self) -> bool:
+        try:
+            await self._work()
+        except DependencyUnavailable as error:
+            self._down(error)
+            return False
+        except Exception as error:
             cause = foreseen(error)
-            log.error("not repaired", document_id=document.id, kind=kind, code=cause.code, cause=cause.message)
-            return
-        if is_repaired:
-            done.repaired[kind] += 1
-            metrics.REPAIRS.labels(kind).inc()
-            log.info("repaired", document_id=document.id, kind=kind, state=document.state, attempt=document.attempts)
-
-    async def _publish(self, document: Document) -> bool:
-        await self.queue.publish(IngestJob.of(document))
-        await self.documents.mark_queued(document)
+            log.error("round failed", code=cause.code, cause=cause.message, exc_info=error)
+            return False
+        if self.outage is not None:
+            log.info("janitor goes on", dependency=self.outage.dependency)
+            self.outage = None
         return True
 
-    async def _free(self, document: Document) -> bool:
-        """The message that its worker had not committed comes again as well, unless the broker has lost it."""
-        return await self.documents.expire(document.id, document.fence) and await self._publish(document)
+    def _down(self, error: DependencyUnavailable) -> None:
+        if self.outage is None or self.outage.dependency != error.dependency:
+            self.outage = Outage(error.dependency, datetime.now(UTC), error.message)
+            log.warning("janitor waits", dependency=error.dependency, cause=error.message)
 
-    async def _bury(self, document: Document) -> bool:
-        letter = letters.of_recovered(document, self.group)
-        await self.queue.bury(letter)
-        metrics.DEAD_LETTERS.inc()
-        await self.documents.mark_buried(document.id, document.fence)
-        await self.queue.announce(document)
-        return True
+
+async def audit(auditor: Auditor) -> None:
+    """Compare the stores, delete what is superfluous, and report what is missing."""
+    left = {(store, kind): 0 for store in STORES for kind in Kind}
+    too_young = TooYoung()
+    async for finding in auditor.findings(repair=True, too_young=too_young):
+        _report(finding)
+        if not finding.is_repaired:
+            left[finding.store, finding.kind] += 1
+    for (store, kind), count in left.items():
+        metrics.FINDINGS.labels(store, kind).set(count)
+    log.info("audited", mismatches_left=sum(left.values()), too_young=too_young.objects)
+
+
+def _report(finding: Finding) -> None:
+    facts = {"store": finding.store, "document_id": finding.document_id, "collection": finding.collection}
+    if finding.is_repaired:
+        metrics.REPAIRS.labels(finding.kind).inc()
+        log.warning("deleted what no document refers to", **facts, what=finding.what, count=finding.count)
+    else:
+        log.error("stores differ", **facts, kind=finding.kind, what=finding.what, count=finding.count, remedy=REMEDY)
+
+
+def _health(*repeated: Repeated) -> Health:
+    outages: Sequence[Outage] = [one.outage for one in repeated if one.outage is not None]
+    return Health(not outages, outages)

@@ -7,7 +7,7 @@
 
 Pages flow through in windows. Each stage runs one window ahead of the next, so that rendering, embedding and storing
 overlap, and no stage holds more than a few windows, however long the document is. A second attempt goes on after the
-last checkpoint. A stage that makes no progress ends the attempt (`workers.stall`).
+last checkpoint. A stage that makes no progress ends the attempt (`workers.attempt.stall`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Final
 import structlog
 
 from ingestion import metrics
-from ingestion.concurrency import ahead, in_order
+from ingestion.concurrency.tasks import ahead, in_order
 from ingestion.errors import (
     AttemptsExhausted,
     BadMessage,
@@ -46,14 +46,14 @@ from ingestion.errors import (
 from ingestion.messages import Record, decode_job
 from ingestion.model import OUTAGES_FORGIVEN, Document, IngestJob, Page, PageVectors
 from ingestion.ports import BlobStore, DocumentStore, Embedder, PageSource, Progress, Renderer
-from workers.claims import Claims, named
-from workers.failure import foreseen
-from workers.lease import Lease
-from workers.room import Room
-from workers.stall import Attempt, Stalls, bytes_in
-from workers.store import PageStore, retrying
-from workers.suspicion import EMBEDDER, Suspicion
-from workers.verdict import Verdicts
+from workers.attempt.claims import Claims, named
+from workers.attempt.isolation import Room
+from workers.attempt.lease import Lease
+from workers.attempt.outage_evidence import EMBEDDER, Suspicion
+from workers.attempt.outcomes import Verdicts
+from workers.attempt.retry_policy import foreseen
+from workers.attempt.stall import Attempt, Stalls, bytes_in
+from workers.attempt.store import PageStore, retrying
 
 log = structlog.get_logger(__name__)
 

@@ -12,27 +12,27 @@ from typing import Final
 
 import structlog
 
-from ingestion.adapters.kafka_consumer import JobConsumer
+from ingestion.adapters.kafka.consumer import JobConsumer
 from ingestion.bootstrap import Services, open_services
+from ingestion.concurrency.supervision import Background
 from ingestion.ports import Embedder, EmbeddingServer
 from ingestion.settings import Settings
-from ingestion.supervision import Background
-from workers.breaker import Breakers
-from workers.claims import Claims
+from ingestion.vector_packing import Packing
+from workers.attempt.claims import Claims
+from workers.attempt.outage_evidence import EMBEDDER, Suspicion
+from workers.attempt.outcomes import Verdicts
+from workers.attempt.retry_policy import FailureRun
+from workers.attempt.store import PageStore, retrying
+from workers.consumer.loop import JobLoop
+from workers.consumer.record_errors import Records
+from workers.consumer.standstill import Standstill, stalls_of
 from workers.embedding.factory import open_embedder
-from workers.failure import FailureRun
-from workers.health import Health, HealthServer
-from workers.loop import JobLoop
-from workers.packing import Packing
 from workers.pipeline import Pipeline
-from workers.records import Records
-from workers.render import PdfRenderer
-from workers.selftest import SelfTestFailed, self_test
-from workers.standstill import Standstill, stalls_of
-from workers.store import PageStore, retrying
-from workers.suspicion import EMBEDDER, Suspicion
-from workers.verdict import Verdicts
-from workers.watchdog import end_within, watch
+from workers.rendering.renderer import PdfRenderer
+from workers.rendering.selftest import SelfTestFailed, self_test
+from workers.runtime.breaker import Breakers
+from workers.runtime.health import Health, HealthServer
+from workers.runtime.watchdog import end_within, watch
 
 log = structlog.get_logger(__name__)
 

@@ -17,8 +17,8 @@ from minio.error import InvalidResponseError, MinioException, S3Error, ServerErr
 from urllib3.exceptions import HTTPError
 
 from ingestion.adapters.threads import Threads
-from ingestion.concurrency import side_by_side
-from ingestion.deadline import limit_s
+from ingestion.concurrency.deadline import limit_s
+from ingestion.concurrency.tasks import side_by_side
 from ingestion.errors import DependencyUnavailable, IngestError, NotFound, WorkerFault
 from ingestion.ports.inventory import BlobEntry
 from ingestion.retrying import retrying

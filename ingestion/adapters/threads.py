@@ -11,7 +11,7 @@ from typing import TypeVar
 from anyio import CapacityLimiter, to_thread
 
 from ingestion import metrics
-from ingestion.deadline import remaining_s
+from ingestion.concurrency.deadline import remaining_s
 from ingestion.errors import DependencyUnavailable
 
 T = TypeVar("T")

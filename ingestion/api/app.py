@@ -14,9 +14,9 @@ from starlette.responses import HTMLResponse
 
 from ingestion.api import documents, events, health, problems, search, upload
 from ingestion.api.auth import KeyFirst, require_key
-from ingestion.api.entities import Entities
-from ingestion.api.refusing import RefuseWhileFull
-from ingestion.api.stopping import AnswerWhenStopped
+from ingestion.api.entity_counts import Entities
+from ingestion.api.search_admission import RefuseWhileFull
+from ingestion.api.shutdown import AnswerWhenStopped
 from ingestion.api.views import API_PREFIX
 from ingestion.bootstrap import Services
 from ingestion.errors import WorkerFault

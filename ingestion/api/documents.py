@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 
 from ingestion.api.context import TheRemover, TheServices
 from ingestion.api.views import DocumentListView, DocumentView
-from ingestion.deadline import budget
+from ingestion.concurrency.deadline import budget
 from ingestion.errors import CollectionArchived, NotFound
 from ingestion.model import check_collection
 

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import JSONResponse, Response
 
-from ingestion.api.entities import Entities
+from ingestion.api.entity_counts import Entities
 from ingestion.api.problems import RETRY_AFTER_S, problem
 from ingestion.bootstrap import Services
 from ingestion.errors import RetryableError

@@ -7,8 +7,8 @@ from typing import Final
 
 from fastapi import APIRouter, Request
 
+from ingestion.api.caller_gone import unless_caller_leaves
 from ingestion.api.context import TheSearcher, TheUsage
-from ingestion.api.leaving import unless_caller_leaves
 from ingestion.api.views import HitView, SearchRequest, SearchView
 
 _MAX_BODY_BYTES: Final = 64 * 1024

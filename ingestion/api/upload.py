@@ -18,7 +18,7 @@ from ingestion.api.problems import problem, status_of
 from ingestion.api.spool import Limits, Refusal, receive
 from ingestion.api.views import AcceptedView, RefusedView, UploadView
 from ingestion.bootstrap import Services
-from ingestion.deadline import budget
+from ingestion.concurrency.deadline import budget
 from ingestion.errors import BadRequest, FormTooLarge, PermanentError
 from ingestion.model import Document, check_collection
 from ingestion.submit import Submitter

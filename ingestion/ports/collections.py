@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ingestion.collection import Archive, CollectionRecord, CollectionState, CollectionTotals
+from ingestion.catalogue.states import Archive, CollectionRecord, CollectionState, CollectionTotals
 from ingestion.model import Document
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from ingestion.generations import Binding, GenerationTotals, PageSize
+from ingestion.catalogue.generations import Binding, GenerationTotals, PageSize
 from ingestion.model import Document
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from ingestion.generations import FIRST
+from ingestion.catalogue.generations import FIRST
 from ingestion.model import Document, PageRecord
 
 

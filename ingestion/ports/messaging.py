@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from ingestion.letters import DeadLetter
+from ingestion.dead_letters import DeadLetter
 from ingestion.messages import Record
 from ingestion.model import Document, IngestJob
 

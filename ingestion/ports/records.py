@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
-from ingestion.generations import FIRST
+from ingestion.catalogue.generations import FIRST
 from ingestion.model import Document, Event, Failure, LetterMark, PageRecord, StaleKind
 from ingestion.ports.collections import CollectionLedger, Packing
 from ingestion.ports.generations import GenerationRecords

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from ingestion.generations import Binding
+from ingestion.catalogue.generations import Binding
 
 
 @dataclass(frozen=True, slots=True)

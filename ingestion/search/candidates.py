@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from ingestion import metrics
-from ingestion.generations import Generation, index_of
+from ingestion.catalogue.generations import Generation, index_of
 from ingestion.model import Document, Vectors
 from ingestion.ports import DocumentStore
 from ingestion.search.admission import Place
-from ingestion.search.bounded import BoundedCache
-from ingestion.search.gathering import GatheredSearch
+from ingestion.search.coalescing import GatheredSearch
+from ingestion.search.lru_cache import BoundedCache
 
 _WIDEN_BY: Final = 4
 _WIDEST_LIMIT: Final = 6400

@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingestion import metrics
+from ingestion.catalogue.generations import Generation
 from ingestion.errors import WorkerFault
-from ingestion.generations import Generation
 from ingestion.maxsim import maxsim_of_blobs
 from ingestion.model import Vectors, vectors_key
 from ingestion.ports import BlobStore
-from ingestion.search.bounded import BoundedCache
-from ingestion.search.budget import ByteBudget
+from ingestion.search.byte_budget import ByteBudget
 from ingestion.search.candidates import Candidate
-from ingestion.search.computing import Computing
+from ingestion.search.cpu_threads import Computing
+from ingestion.search.lru_cache import BoundedCache
 
 _FIRST_GUESS_BYTES: Final = 256 * 1024
 """Of a page's blob, before any has been read: 700 vectors of 384 bytes."""

@@ -12,20 +12,20 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from ingestion import metrics
-from ingestion.concurrency import side_by_side
+from ingestion.catalogue.generations import Generation
+from ingestion.concurrency.tasks import side_by_side
 from ingestion.errors import BadRequest, EmbedderMismatch, IngestError, NotFound, WorkerFault
-from ingestion.generations import Generation
 from ingestion.model import PageRecord, Vectors, check_collection, check_text
 from ingestion.ports import BlobStore, DocumentStore, EmbedderChoice, QueryCache, Searchable, VectorStore
 from ingestion.search.admission import Admission, Place, estimated_tokens, rows_of
 from ingestion.search.candidates import Candidate, Candidates, Wanted
-from ingestion.search.computing import Computing
-from ingestion.search.gathering import GatheredSearch
+from ingestion.search.coalescing import GatheredSearch
+from ingestion.search.cpu_threads import Computing
 from ingestion.search.hits import Found, Hit
-from ingestion.search.remembering import Memory, key_of
+from ingestion.search.query_cache import Memory, key_of
 from ingestion.search.reranking import Reranker
 from ingestion.search.snippets import snippet
-from ingestion.search.standing import Standing
+from ingestion.search.version_age import Standing
 from ingestion.settings import SearchSettings
 
 _TRIES: Final = 3

@@ -23,10 +23,10 @@ from typing import Any, Generic
 import numpy as np
 from PIL import Image
 
-from ingestion.concurrency import in_order
+from ingestion.concurrency.tasks import in_order
 from ingestion.model import Page, Vectors
-from workers.embedding.batcher import Batcher
-from workers.embedding.staged import ItemT, PreparedT, RawT, StagedModel
+from workers.embedding.batching.batcher import Batcher
+from workers.embedding.batching.stages import ItemT, PreparedT, RawT, StagedModel
 
 WINDOW_PAGES = 8
 WINDOWS_IN_FLIGHT = 3
@@ -182,8 +182,8 @@ async def with_colqwen(folder: Path, precision: str, long_pages: int) -> None:
     import torch
 
     from ingestion.settings import EmbedderSettings
-    from tests.tiny_colqwen import page_pixels
-    from workers.embedding.colqwen_load import load
+    from tests.support.tiny_colqwen import page_pixels
+    from workers.embedding.visual.loading import load
 
     settings = EmbedderSettings(embedder="colqwen", colqwen_model=str(folder), colqwen_precision=precision)
     model = load(settings).model
@@ -235,7 +235,7 @@ async def measure(pages: int, colqwen_pages: int, checkpoint: Path | None, preci
     if checkpoint is not None:
         await with_colqwen(checkpoint, precision, colqwen_pages)
         return
-    from tests.tiny_colqwen import make_checkpoint
+    from tests.support.tiny_colqwen import make_checkpoint
 
     with tempfile.TemporaryDirectory(prefix="tiny-colqwen-") as folder:
         await with_colqwen(make_checkpoint(Path(folder)), precision, colqwen_pages)

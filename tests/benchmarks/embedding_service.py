@@ -204,7 +204,7 @@ def colqwen(name: str, *options: str) -> Iterator[Server]:
     """With a checkpoint of random weights, which costs little more than the pictures do on their way to it."""
     from transformers.utils import logging as transformers_logging
 
-    from tests.tiny_colqwen import make_checkpoint
+    from tests.support.tiny_colqwen import make_checkpoint
 
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     with tempfile.TemporaryDirectory(prefix="tiny-colqwen-") as folder:

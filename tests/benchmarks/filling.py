@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Final
 
 from ingestion.bootstrap import Services, open_services
-from ingestion.concurrency import side_by_side
+from ingestion.concurrency.tasks import side_by_side
 from ingestion.model import Document, Page, PageVectors, Vectors, source_key
 from ingestion.ports import Embedder
 from ingestion.settings import Settings
+from ingestion.vector_packing import Packing
 from tests.benchmarks.manuals import DIM, FINGERPRINT, ManualPage, Question, load_pages
-from tests.documents import LEASE_MS, document
-from workers.packing import Packing
-from workers.store import PageStore
+from tests.support.documents import LEASE_MS, document
+from workers.attempt.store import PageStore
 
 PAGES_OF_DOCUMENT: Final = 16
 WINDOW: Final = 8

@@ -21,14 +21,14 @@ from typing import Final
 
 import psutil
 
-from ingestion.concurrency import in_order
+from ingestion.concurrency.tasks import in_order
 from ingestion.model import Page
 from ingestion.ports import Embedder
 from ingestion.settings import RenderSettings
-from tests.pdfs import make_pdf, text_page
-from workers.memory import share_arenas
-from workers.packing import Packing
-from workers.render import PdfRenderer
+from ingestion.vector_packing import Packing
+from tests.support.pdfs import make_pdf, text_page
+from workers.rendering.renderer import PdfRenderer
+from workers.runtime.malloc import share_arenas
 
 _WORDS: Final = 300
 _WINDOWS_IN_EMBEDDER: Final = 3
@@ -52,7 +52,7 @@ async def _embedder(name: str) -> AsyncIterator[Embedder | None]:
     if name == "none":
         yield None
         return
-    from workers.embedding.local import open_local
+    from workers.embedding.local.embedder import open_local
 
     async with open_local() as embedder:
         yield embedder

@@ -114,7 +114,7 @@ def _cached(file: Path, texts: list[str]) -> list[Vectors]:
 
 async def _embed(texts: list[str]) -> list[Vectors]:
     """The model is loaded only here: reading what is cached needs none."""
-    from workers.embedding.local import open_local
+    from workers.embedding.local.embedder import open_local
 
     async with open_local(threads=1) as embedder:
         return await embedder.embed_documents(texts)

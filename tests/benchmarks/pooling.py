@@ -20,9 +20,9 @@ import pypdfium2
 
 from ingestion.maxsim import maxsim
 from ingestion.model import Vectors
+from ingestion.vector_pooling import pool
 from tests.benchmarks.retrieval import TOP, outline
-from workers.embedding.local import open_local
-from workers.embedding.pooling import pool
+from workers.embedding.local.embedder import open_local
 
 FACTORS = (1, 2, 3, 4)
 COLQWEN_PAGE = (768, 128)

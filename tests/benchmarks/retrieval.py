@@ -19,7 +19,7 @@ import httpx
 import numpy as np
 import pypdfium2
 
-from ingestion.adapters.embedding_http import RemoteEmbedder
+from ingestion.adapters.embedding.http import RemoteEmbedder
 from ingestion.adapters.minio import MinioBlobStore
 from ingestion.maxsim import maxsim
 from ingestion.model import Vectors, vectors_key

@@ -35,12 +35,12 @@ from ingestion.submit import Submitter, Upload
 from tests.chaos.rig import settings_of
 from tests.chaos.waiting import until
 from tests.conftest import remove_bucket
+from workers.attempt.store import retrying
 from workers.stack.datadir import DataDir
 from workers.stack.server_specs import DEFAULTS, MilvusKind
 from workers.stack.servers import LocalServers
 from workers.stack.stack_file import environment_of
 from workers.stack.supervise import ProcessSpec, Supervised
-from workers.store import retrying
 
 SERVERS: Final = ("kafka", "mongo", "redis", "s3", "milvus")
 _START_S: Final = 180.0

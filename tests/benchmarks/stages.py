@@ -24,7 +24,7 @@ import psutil
 import pypdfium2
 
 from ingestion.model import Page
-from workers.embedding.local import open_local
+from workers.embedding.local.embedder import open_local
 
 SAMPLE_EVERY_S: Final = 0.2
 WINDOW_PAGES: Final = 8

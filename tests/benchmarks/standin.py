@@ -26,12 +26,12 @@ from prometheus_client import REGISTRY, Gauge
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
-from ingestion.adapters.milvus import MilvusVectorStore
-from ingestion.adapters.milvus_rows import upsert_requests
+from ingestion.adapters.milvus.rows import upsert_requests
+from ingestion.adapters.milvus.store import MilvusVectorStore
 from ingestion.model import Page, PageVectors, Vectors
 from ingestion.settings import EmbedderSettings, RenderSettings
 from workers import cli
-from workers.embedding.batcher import Batcher
+from workers.embedding.batching.batcher import Batcher
 
 TOKENS: Final = 768
 DIM: Final = 128

@@ -23,17 +23,17 @@ from typing import Final
 
 import numpy as np
 
-from ingestion.adapters.milvus_scratch import ScratchIndex
+from ingestion.adapters.milvus.scratch_index import ScratchIndex
 from ingestion.maxsim import maxsim
 from ingestion.model import ROWS_PER_PAGE, BlobPrecision, Page, PageVectors, Vectors
 from ingestion.ports import Neighbours
 from ingestion.search import approximate_scores
 from ingestion.settings import MilvusSettings, SearchSettings
+from ingestion.vector_packing import Packing
+from ingestion.vector_pooling import pool
 from ingestion.vectors import decode_blob, encode_blob
 from tests.benchmarks.manuals import DIM, ManualPage, Question, load_pages, load_questions
 from tests.benchmarks.pooling import quality
-from workers.embedding.pooling import pool
-from workers.packing import Packing
 
 TOP: Final = 10
 COLQWEN: Final = (779, 128)

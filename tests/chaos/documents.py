@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Final
 
-from tests.pdfs import RawPage, make_pdf, slow_page, text_page
+from tests.support.pdfs import RawPage, make_pdf, slow_page, text_page
 
 _SIZE_PT: Final = (400.0, 120.0)
 _HUGE_PT: Final = 60_000.0

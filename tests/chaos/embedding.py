@@ -16,8 +16,8 @@ from fastapi import HTTPException
 from ingestion.model import Page, Vectors
 from ingestion.settings import ServingSettings
 from tests.chaos.documents import FLAKY, HANGS
-from tests.embedders import WordEmbedder
-from tests.waiting import wait_until
+from tests.support.embedders import WordEmbedder
+from tests.support.waiting import wait_until
 from workers.embedding.serving.app import create_service
 from workers.embedding.serving.service import EmbeddingService
 

@@ -35,7 +35,7 @@ from tests.chaos.fleet import Fleet
 from tests.chaos.proxy import PASS, Proxies, Proxy
 from tests.chaos.waiting import until_async
 from tests.conftest import clean_environment, remove_bucket
-from workers.collections.wiring import remover_of
+from workers.wiring import remover_of
 
 SERVERS: Final = ("kafka", "mongo", "redis", "s3", "milvus", "embedder")
 

@@ -16,8 +16,8 @@ from tests.chaos.documents import Source, bomb, broken, deadly, endless, gigapix
 from tests.chaos.experiment import Experiment, experiment
 from tests.chaos.proxy import REFUSED, Tripwire
 from tests.chaos.rig import Rig, settings_of, submitter_of
-from workers.replay import DeadLetterOffice, Note, Outcome, Selection
-from workers.upkeep import janitor_of
+from workers.janitor import janitor_of
+from workers.replay.replayer import DeadLetterOffice, Note, Outcome, Selection
 
 _CODES: Final = {
     "broken.pdf": "page_render_failed",

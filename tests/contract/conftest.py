@@ -8,11 +8,11 @@ import pytest
 import pytest_asyncio
 from motor.motor_asyncio import AsyncIOMotorClient
 
-from ingestion.adapters.mongo import MongoDocumentStore
+from ingestion.adapters.mongo.store import MongoDocumentStore
 from ingestion.bootstrap import Services, open_services
 from ingestion.prepare import prepare
 from ingestion.settings import Settings
-from tests.pipelines import COLLECTION
+from tests.support.pipelines import COLLECTION
 from workers.stack import milvus_server as milvus_wheel
 from workers.stack.datadir import DataDir
 from workers.stack.supervise import StackError, Supervised

@@ -20,7 +20,7 @@ from ingestion.model import (
     vectors_key,
 )
 from ingestion.removal import Remover
-from tests.shelf import OTHER_PAGES, PAGES, PATCHES, Shelf, auditor, open_shelf, page_of, whole
+from tests.support.shelf import OTHER_PAGES, PAGES, PATCHES, Shelf, auditor, open_shelf, page_of, whole
 from workers.audit.finding import Finding, Kind
 
 
@@ -213,7 +213,7 @@ async def test_findings_are_told_apart_by_collection(shelf: Shelf) -> None:
 async def test_small_batches_find_the_same(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workers.audit.contents._DOCUMENTS_AT_ONCE", 1)
     monkeypatch.setattr("workers.audit.contents._PAGES_AT_ONCE", 2)
-    monkeypatch.setattr("workers.audit.strays._PAGES_AT_ONCE", 2)
+    monkeypatch.setattr("workers.audit.orphans._PAGES_AT_ONCE", 2)
     monkeypatch.setattr("workers.audit.rows._DOCUMENTS_AT_ONCE", 1)
     monkeypatch.setattr("workers.audit.auditor._SUSPECTS_AT_ONCE", 1)
     monkeypatch.setattr("ingestion.adapters.minio._LISTED", 2)

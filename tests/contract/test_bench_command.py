@@ -16,8 +16,8 @@ import pytest
 from pymilvus import MilvusClient
 
 from ingestion.bootstrap import Services
-from tests.shelf import OTHER_PAGES, PAGES, PATCHES, Shelf, open_shelf
-from tests.waiting import wait_until
+from tests.support.shelf import OTHER_PAGES, PAGES, PATCHES, Shelf, open_shelf
+from tests.support.waiting import wait_until
 
 _COMMAND_S = 60.0
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from ingestion.bootstrap import Services
-from ingestion.collection import CollectionState, archives_of
+from ingestion.catalogue.holds import held
+from ingestion.catalogue.states import CollectionState, archives_of
 from ingestion.errors import (
     CollectionArchived,
     CollectionBusy,
@@ -19,12 +20,11 @@ from ingestion.errors import (
     NotFound,
     WorkerFault,
 )
-from ingestion.hold import held
 from ingestion.model import DocumentState
-from tests.archives import archivist, everything, search
-from tests.documents import FAILURE, S
-from tests.shelf import OTHER_PAGES, PAGES, PATCHES, Shelf, open_shelf, whole
-from workers.collections.wiring import remover_of
+from tests.support.archives import archivist, everything, search
+from tests.support.documents import FAILURE, S
+from tests.support.shelf import OTHER_PAGES, PAGES, PATCHES, Shelf, open_shelf, whole
+from workers.wiring import remover_of
 
 
 @pytest.fixture

@@ -19,11 +19,11 @@ from typing import Any
 import pytest
 
 from ingestion.bootstrap import Services
-from ingestion.collection import CollectionState, archives_of
+from ingestion.catalogue.states import CollectionState, archives_of
 from ingestion.removal import Remover
-from tests.archives import archivist, everything, search
-from tests.shelf import Shelf, open_shelf
-from workers.collections.archive import Archivist
+from tests.support.archives import archivist, everything, search
+from tests.support.shelf import Shelf, open_shelf
+from workers.lifecycle.archive import Archivist
 
 _DEADLINE_S = 60.0
 

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from motor.motor_asyncio import AsyncIOMotorClient
 
-from ingestion.adapters.mongo import MongoDocumentStore
+from ingestion.adapters.mongo.store import MongoDocumentStore
+from ingestion.catalogue.generations import Binding
 from ingestion.errors import BadRequest, DependencyUnavailable, EmbedderMismatch, WorkerFault
-from ingestion.generations import Binding
 from ingestion.settings import MongoSettings, Settings
-from tests.documents import FAILURE, LEASE_MS, S, document, in_state, page
+from tests.support.documents import FAILURE, LEASE_MS, S, document, in_state, page
 
 
 @pytest.fixture

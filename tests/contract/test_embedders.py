@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from ingestion.adapters.embedders import EmbeddersByFingerprint
+from ingestion.adapters.embedding.services import EmbeddersByFingerprint
 from ingestion.errors import DependencyUnavailable, EmbedderMismatch
 from ingestion.settings import EmbedderSettings
-from tests.embedders import WordEmbedder
-from tests.ports import free_port
-from tests.serving import serving
+from tests.support.embedders import WordEmbedder
+from tests.support.ports import free_port
+from tests.support.serving import serving
 
 OLD, NEW = WordEmbedder(model="old"), WordEmbedder(dim=24, model="new")
 

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from ingestion.model import Vectors
 from ingestion.settings import RedisSettings, ServingSettings, Settings
 from tests.chaos.proxy import REFUSED, SILENT, Fault, Proxies
-from tests.serving import Client, HeldEmbedder, data_uri, eventually, picture, serving
+from tests.support.serving import Client, HeldEmbedder, data_uri, eventually, picture, serving
 from workers.embedding.serving.cache import VectorCache, open_cache
 from workers.embedding.serving.stored import Keys, to_stored
 

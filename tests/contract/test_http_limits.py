@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from ingestion.http.limits import LINGER_S, MAX_HEAD_BYTES, MAX_PIPELINED
-from tests.raw_http import Served, eventually, served
+from tests.support.raw_http import Served, eventually, served
 
 GET = b"GET /some HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST /echo HTTP/1.1\r\nHost: x\r\n"

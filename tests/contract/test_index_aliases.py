@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from ingestion.adapters.milvus import MilvusVectorStore
-from ingestion.generations import index_of
+from ingestion.adapters.milvus.store import MilvusVectorStore
+from ingestion.catalogue.generations import index_of
 from ingestion.settings import MilvusSettings, Settings
 
 _DIMS = {1: 8, 2: 16, 3: 24}

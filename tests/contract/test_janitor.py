@@ -14,16 +14,16 @@ import httpx
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from ingestion.adapters.kafka import KafkaJobQueue
+from ingestion.adapters.kafka.producer import KafkaJobQueue
 from ingestion.bootstrap import Services
+from ingestion.dead_letters import DeadLetter
 from ingestion.errors import DependencyUnavailable, WorkerFault
-from ingestion.letters import DeadLetter
 from ingestion.messages import decode_job
 from ingestion.model import Document, IngestJob, StaleKind, document_prefix
 from ingestion.removal import Remover
-from tests.documents import FAILURE, LEASE_MS, S, document, expired, in_state
-from workers.janitor import Janitor
-from workers.upkeep import Repeated
+from tests.support.documents import FAILURE, LEASE_MS, S, document, expired, in_state
+from workers.janitor import Repeated
+from workers.recovery import Janitor
 
 HOURS_S = 3600.0
 DEADLINE_S = 30.0
@@ -198,7 +198,7 @@ class Picky:
 async def test_a_document_that_cannot_be_repaired_stops_nothing(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.janitor._DOCUMENTS_AT_ONCE", 1)
+    monkeypatch.setattr("workers.recovery._DOCUMENTS_AT_ONCE", 1)
     for number in (1, 2, 3):
         await services.documents.insert(document(f"d{number}"))
     done = await janitor(services, queue=Picky(services.queue, "d1")).round()

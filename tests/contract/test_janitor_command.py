@@ -14,8 +14,8 @@ from typer.testing import CliRunner, Result
 
 from ingestion.bootstrap import Services
 from ingestion.model import DocumentState, document_prefix, image_key, source_key, vectors_key
-from tests.documents import document
-from tests.shelf import Shelf, open_shelf
+from tests.support.documents import document
+from tests.support.shelf import Shelf, open_shelf
 from workers.cli import app
 
 

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from ingestion.adapters.kafka import KafkaJobQueue
-from ingestion.adapters.kafka_consumer import JobConsumer
-from ingestion.adapters.kafka_topics import ensure_topics
+from ingestion.adapters.kafka.consumer import JobConsumer
+from ingestion.adapters.kafka.producer import KafkaJobQueue
+from ingestion.adapters.kafka.topics import ensure_topics
 from ingestion.errors import DependencyUnavailable
 from ingestion.messages import Partition, Record, decode_job
 from ingestion.model import IngestJob

@@ -10,10 +10,10 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
-from ingestion.adapters import kafka as adapter
-from ingestion.adapters.kafka import KafkaJobQueue
-from ingestion.adapters.kafka_consumer import JobConsumer
-from ingestion.adapters.kafka_topics import ensure_topics
+from ingestion.adapters.kafka import producer as adapter
+from ingestion.adapters.kafka.consumer import JobConsumer
+from ingestion.adapters.kafka.producer import KafkaJobQueue
+from ingestion.adapters.kafka.topics import ensure_topics
 from ingestion.errors import DependencyUnavailable, WorkerFault
 from ingestion.messages import HEADER_UNREADABLE, Partition, Record
 from ingestion.model import IngestJob

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from ingestion.adapters.mongo import MongoDocumentStore
+from ingestion.adapters.mongo.store import MongoDocumentStore
 from ingestion.errors import Conflict, LeaseHeld, LeaseLost, NotFound
 from ingestion.model import Document, DocumentState
-from tests.documents import FAILURE, LEASE_MS, S, document, expired, in_state, page
+from tests.support.documents import FAILURE, LEASE_MS, S, document, expired, in_state, page
 
 
 @pytest.fixture

@@ -10,22 +10,22 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from ingestion.adapters.kafka import KafkaJobQueue
-from ingestion.adapters.kafka_consumer import JobConsumer
-from ingestion.adapters.kafka_topics import KafkaDeadLetters, ensure_topics
-from ingestion.adapters.mongo import MongoDocumentStore
-from ingestion.adapters.redis import RedisProgress
+from ingestion.adapters.kafka.consumer import JobConsumer
+from ingestion.adapters.kafka.producer import KafkaJobQueue
+from ingestion.adapters.kafka.topics import KafkaDeadLetters, ensure_topics
+from ingestion.adapters.mongo.store import MongoDocumentStore
+from ingestion.adapters.redis.progress import RedisProgress
+from ingestion.dead_letters import DeadLetter
 from ingestion.errors import DependencyUnavailable, LeaseHeld, WorkerFault
-from ingestion.letters import DeadLetter
 from ingestion.messages import Record, decode_job, encode_job
 from ingestion.model import IngestJob
 from ingestion.settings import KafkaSettings, Settings
-from workers.breaker import Breakers
-from workers.failure import FailureRun
-from workers.loop import JobLoop
-from workers.places import Places
-from workers.records import Records
-from workers.verdict import Verdicts
+from workers.attempt.outcomes import Verdicts
+from workers.attempt.retry_policy import FailureRun
+from workers.consumer.capacity import Places
+from workers.consumer.loop import JobLoop
+from workers.consumer.record_errors import Records
+from workers.runtime.breaker import Breakers
 
 DEADLINE_S = 40.0
 LONG = 100
@@ -178,7 +178,7 @@ async def test_stopping_waits_for_what_was_begun(kafka: KafkaSettings, queue: Ka
 async def test_an_outage_and_anothers_lease_are_waited_out(
     kafka: KafkaSettings, queue: KafkaJobQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.breaker._FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr("workers.runtime.breaker._FIRST_PAUSE_S", 0.01)
     jobs = Jobs()
     jobs.errors["d"] = [
         DependencyUnavailable("milvus", "down"),
@@ -243,7 +243,7 @@ async def test_a_retry_waits_for_its_time_without_taking_a_place(kafka: KafkaSet
 async def test_while_a_server_is_down_nothing_is_begun_and_then_it_goes_on(
     kafka: KafkaSettings, queue: KafkaJobQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.breaker._FIRST_PAUSE_S", 0.05)
+    monkeypatch.setattr("workers.runtime.breaker._FIRST_PAUSE_S", 0.05)
     pings = 0
     up = asyncio.Event()
 

@@ -20,11 +20,11 @@ import pytest_asyncio
 from numpy.typing import NDArray
 from PIL import Image
 
-from tests.composefile import ROOT
-from tests.ports import free_port
-from tests.replica import Replica, replica
-from tests.serving import data_uri, eventually
-from tests.waiting import wait_until
+from tests.support.composefile import ROOT
+from tests.support.ports import free_port
+from tests.support.replica import Replica, replica
+from tests.support.serving import data_uri, eventually
+from tests.support.waiting import wait_until
 
 SHIPPED = (ROOT / "deploy/nginx/embedder.conf").read_text()
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")

@@ -10,8 +10,8 @@ import numpy as np
 import openai
 import pytest
 
-from tests.embedders import WordEmbedder
-from tests.replica import Replica, replica
+from tests.support.embedders import WordEmbedder
+from tests.support.replica import Replica, replica
 
 DIM = 32
 LANE_TOKENS = 64

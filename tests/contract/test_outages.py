@@ -13,9 +13,9 @@ import pytest
 from ingestion.bootstrap import Services
 from ingestion.errors import DependencyUnavailable
 from ingestion.model import OUTAGES_FORGIVEN, Document, DocumentState, Failure, Page, Vectors
-from tests.pipelines import WINDOW, ScriptedEmbedder, job, pipeline, read, submitted
+from tests.support.pipelines import WINDOW, ScriptedEmbedder, job, pipeline, read, submitted
+from workers.attempt.store import PageStore
 from workers.pipeline import Pipeline
-from workers.store import PageStore
 
 S = DocumentState
 DEADLINE_S = 60.0

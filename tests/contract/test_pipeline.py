@@ -14,7 +14,7 @@ from ingestion.errors import DependencyUnavailable, LeaseHeld
 from ingestion.model import Document, DocumentState, document_prefix, image_key
 from ingestion.ports import DocumentStore
 from ingestion.search import Searcher
-from tests.pipelines import (
+from tests.support.pipelines import (
     COLLECTION,
     DEADLINE_S,
     ScriptedEmbedder,
@@ -27,7 +27,7 @@ from tests.pipelines import (
     submitted,
     submitted_again,
 )
-from workers.collections.wiring import remover_of
+from workers.wiring import remover_of
 
 
 async def test_a_document_becomes_ready_and_its_pages_are_found(services: Services, tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from ingestion.adapters.embedding_http import RemoteEmbedder
+from ingestion.adapters.embedding.http import RemoteEmbedder
 from ingestion.errors import DependencyUnavailable, EmbeddingFailed
 from ingestion.model import Page
 from ingestion.settings import EmbedderSettings, ServingSettings
 from tests.chaos.proxy import Proxies, Proxy, Tripwire
-from tests.serving import HeldEmbedder, eventually, serving
+from tests.support.serving import HeldEmbedder, eventually, serving
 
 TIMEOUT_S = 1.0
 POISON = "poison"

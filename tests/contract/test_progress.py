@@ -8,7 +8,7 @@ import pytest
 import structlog
 from redis.asyncio import Redis
 
-from ingestion.adapters.redis import TOTALS_KEY, RedisProgress, task_key
+from ingestion.adapters.redis.progress import TOTALS_KEY, RedisProgress, task_key
 from ingestion.errors import DependencyUnavailable
 from ingestion.settings import RedisSettings, Settings
 

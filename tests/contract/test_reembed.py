@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from ingestion.bootstrap import Services
+from ingestion.catalogue.generations import index_of
 from ingestion.errors import Conflict, DependencyUnavailable, EmbedderMismatch, EmbedderNotCurrent
-from ingestion.generations import index_of
 from ingestion.model import DocumentState
-from tests.embedders import WordEmbedder
-from tests.nearest import rows_of
-from tests.pipelines import DEADLINE_S, ScriptedEmbedder, job, pipeline, read, submitted
-from tests.reembedding import (
+from tests.support.embedders import WordEmbedder
+from tests.support.nearest import rows_of
+from tests.support.pipelines import DEADLINE_S, ScriptedEmbedder, job, pipeline, read, submitted
+from tests.support.reembedding import (
     NEW,
     OLD,
     STEPS,
@@ -260,7 +260,7 @@ async def test_while_it_is_under_way_an_audit_knows_both_generations(shelf: Libr
 async def test_a_worker_that_holds_a_document_at_the_switch_loses_it_to_one_with_the_new_embedder(
     shelf: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tests.pipelines.COLLECTION", shelf.collection)
+    monkeypatch.setattr("tests.support.pipelines.COLLECTION", shelf.collection)
     services, old = shelf.services, ScriptedEmbedder()
     first = await submitted(services, tmp_path / "first.pdf", pages=2)
     await pipeline(services, old).run(job(first))

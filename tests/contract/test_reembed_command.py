@@ -10,8 +10,8 @@ from pathlib import Path
 from typer.testing import CliRunner, Result
 
 from ingestion.bootstrap import Services
-from tests.reembedding import NEW, OLD, library
-from tests.serving import serving
+from tests.support.reembedding import NEW, OLD, library
+from tests.support.serving import serving
 from workers.cli import app
 
 

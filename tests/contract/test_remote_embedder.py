@@ -14,14 +14,14 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from ingestion.adapters.embedding_http import RemoteEmbedder
+from ingestion.adapters.embedding.http import RemoteEmbedder
 from ingestion.errors import BadRequest, DependencyUnavailable, Overloaded
 from ingestion.model import Page, Vectors
 from ingestion.settings import EmbedderSettings, ServingSettings
 from ingestion.vectors import from_bf16, to_bf16
 from tests.chaos.proxy import REFUSED, Proxies
-from tests.ports import free_port
-from tests.serving import HeldEmbedder, eventually, serving
+from tests.support.ports import free_port
+from tests.support.serving import HeldEmbedder, eventually, serving
 
 
 class SeeingEmbedder(HeldEmbedder):

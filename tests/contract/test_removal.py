@@ -15,7 +15,7 @@ from ingestion.bootstrap import Services
 from ingestion.errors import LeaseHeld, LeaseLost
 from ingestion.model import Document, DocumentState
 from ingestion.ports import VectorStore
-from tests.pipelines import (
+from tests.support.pipelines import (
     DEADLINE_S,
     ScriptedEmbedder,
     assert_stores_hold_exactly,
@@ -26,9 +26,9 @@ from tests.pipelines import (
     submitted,
     submitted_again,
 )
-from workers.claims import Claims
-from workers.collections.wiring import remover_of
-from workers.store import PageStore
+from workers.attempt.claims import Claims
+from workers.attempt.store import PageStore
+from workers.wiring import remover_of
 
 
 class Interrupted:

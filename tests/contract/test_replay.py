@@ -15,17 +15,17 @@ import pytest
 import structlog
 from typer.testing import CliRunner, Result
 
-from ingestion.adapters.kafka import KafkaJobQueue
-from ingestion.adapters.kafka_topics import KafkaDeadLetters, ensure_topics
-from ingestion.adapters.mongo import MongoDocumentStore
-from ingestion.adapters.redis import RedisProgress
+from ingestion.adapters.kafka.producer import KafkaJobQueue
+from ingestion.adapters.kafka.topics import KafkaDeadLetters, ensure_topics
+from ingestion.adapters.mongo.store import MongoDocumentStore
+from ingestion.adapters.redis.progress import RedisProgress
 from ingestion.errors import DependencyUnavailable, NotFound
 from ingestion.model import DocumentState, Failure, StaleKind
 from ingestion.settings import KafkaSettings, Settings
-from tests.desk import THEIRS, Desk, job_of
-from tests.documents import document
+from tests.support.desk import THEIRS, Desk, job_of
+from tests.support.documents import document
 from workers.cli import app
-from workers.replay import DeadLetterOffice, Note, Selection, Standing
+from workers.replay.replayer import DeadLetterOffice, Note, Selection, Standing
 
 S = DocumentState
 NOTE = Note("ann@host", "the bucket is back")

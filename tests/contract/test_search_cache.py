@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 
 from ingestion import metrics
-from ingestion.adapters.mongo import MongoDocumentStore
-from ingestion.adapters.redis_queries import RedisQueryCache
+from ingestion.adapters.mongo.store import MongoDocumentStore
+from ingestion.adapters.redis.query_cache import RedisQueryCache
 from ingestion.bootstrap import Services
 from ingestion.errors import LeaseLost
 from ingestion.model import Document, Page, PageVectors, source_key
 from ingestion.search import Searcher
-from tests.documents import LEASE_MS, document
-from tests.embedders import WordEmbedder
-from tests.interleaving import Gate, Step, Through, orders, run_in_order
-from workers.store import PageStore
+from tests.support.documents import LEASE_MS, document
+from tests.support.embedders import WordEmbedder
+from tests.support.interleaving import Gate, Step, Through, orders, run_in_order
+from workers.attempt.store import PageStore
 
 MANY = 100
 

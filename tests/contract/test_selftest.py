@@ -11,10 +11,10 @@ import pytest
 
 from ingestion.model import Page, Vectors
 from ingestion.settings import RenderSettings
-from tests.embedders import WordEmbedder
-from workers.drawing import Drawing, DrawingOrder
-from workers.render import PdfRenderer
-from workers.selftest import SelfTestFailed, self_test
+from tests.support.embedders import WordEmbedder
+from workers.rendering.render_child import Drawing, DrawingOrder
+from workers.rendering.renderer import PdfRenderer
+from workers.rendering.selftest import SelfTestFailed, self_test
 
 
 class OtherShape(WordEmbedder):
@@ -37,7 +37,7 @@ async def test_an_embedder_of_another_shape_is_refused() -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="PATH is looked up in another way")
 async def test_a_renderer_that_draws_nothing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workers.render.draw", broken)
+    monkeypatch.setattr("workers.rendering.renderer.draw", broken)
     with pytest.raises(SelfTestFailed, match="cannot draw a page"):
         await self_test(renderer(), WordEmbedder())
 

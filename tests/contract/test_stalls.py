@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from ingestion.bootstrap import Services
+from ingestion.concurrency.supervision import Background
 from ingestion.model import DocumentState
-from ingestion.supervision import Background
-from tests.pipelines import (
+from tests.support.pipelines import (
     ScriptedEmbedder,
     assert_stores_hold_exactly,
     job,
@@ -20,9 +20,9 @@ from tests.pipelines import (
     read,
     submitted,
 )
-from tests.waiting import wait_for
+from tests.support.waiting import wait_for
+from workers.attempt.stall import Stalls
 from workers.pipeline import Pipeline
-from workers.stall import Stalls
 
 S = DocumentState
 DEADLINE_S = 60.0

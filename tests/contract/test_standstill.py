@@ -12,7 +12,7 @@ import pytest
 
 from ingestion.bootstrap import Services
 from ingestion.model import DocumentState
-from tests.pipelines import read, submitted
+from tests.support.pipelines import read, submitted
 
 START_S = 60.0
 END_S = 90.0
@@ -24,8 +24,8 @@ import numpy as np
 import workers.worker
 from ingestion.logs import configure
 from ingestion.settings import Settings
-from tests.embedders import WordEmbedder
-from workers.embedding.batcher import Batcher
+from tests.support.embedders import WordEmbedder
+from workers.embedding.batching.batcher import Batcher
 
 class Prepared:
     cost = 1

@@ -9,7 +9,7 @@ import pytest
 from fastapi import FastAPI
 from pydantic import SecretStr
 
-from ingestion.adapters.mongo import MongoDocumentStore
+from ingestion.adapters.mongo.store import MongoDocumentStore
 from ingestion.api.app import create_app
 from ingestion.bootstrap import Services
 from ingestion.errors import BadRecord, NewerRecord
@@ -17,10 +17,10 @@ from ingestion.model import DocumentState, StaleKind, document_prefix
 from ingestion.search import Searcher
 from tests.contract.api.helpers import KEY, client_of
 from tests.contract.test_janitor import janitor
-from tests.documents import LEASE_MS, S, document, page
-from tests.pipelines import ScriptedEmbedder, job, pipeline, read, submitted
-from tests.shelf import PAGES, Shelf, open_shelf, whole
-from workers.records import Records
+from tests.support.documents import LEASE_MS, S, document, page
+from tests.support.pipelines import ScriptedEmbedder, job, pipeline, read, submitted
+from tests.support.shelf import PAGES, Shelf, open_shelf, whole
+from workers.consumer.record_errors import Records
 
 DAMAGE: dict[str, dict[str, Any]] = {
     "newer state": {"$set": {"state": "quarantined", "quarantine": {"until": 3}}},

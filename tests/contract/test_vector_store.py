@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from pymilvus import MilvusClient
 
-from ingestion.adapters.milvus import MilvusVectorStore, index_name
+from ingestion.adapters.milvus.store import MilvusVectorStore, index_name
 from ingestion.errors import DependencyUnavailable, EmbedderMismatch, IndexUnsupported, IngestError, WorkerFault
 from ingestion.model import ROWS_PER_PAGE, Page, PageVectors, Vectors
 from ingestion.settings import MilvusSettings, Settings
 from tests.chaos.proxy import Proxies
-from tests.nearest import rows_of
+from tests.support.nearest import rows_of
 
 DEADLINE_S = 40.0
 DIM = 16

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from tests.conftest import Up, clean_environment
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 from workers.stack.datadir import DataDir
 
 pytestmark = pytest.mark.e2e

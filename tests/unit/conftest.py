@@ -11,7 +11,7 @@ import pytest
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny ColQwen2 on disk, the same for all tests: not to be changed."""
-    from tests.tiny_colqwen import make_checkpoint
+    from tests.support.tiny_colqwen import make_checkpoint
 
     return make_checkpoint(tmp_path_factory.mktemp("colqwen"))
 

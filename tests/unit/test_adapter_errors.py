@@ -19,9 +19,11 @@ import urllib3.exceptions
 from pymilvus.grpc_gen.common_pb2 import Status
 from pymilvus.grpc_gen.milvus_pb2 import MutationResult
 
-from ingestion.adapters import embedding_requests, milvus_errors, milvus_rows, mongo_records
 from ingestion.adapters import minio as minio_adapter
-from ingestion.adapters import redis as redis_adapter
+from ingestion.adapters.embedding import requests
+from ingestion.adapters.milvus import errors, rows
+from ingestion.adapters.mongo import records
+from ingestion.adapters.redis import progress as redis_adapter
 from ingestion.errors import (
     BadRequest,
     DependencyUnavailable,
@@ -84,7 +86,7 @@ class RpcFailure(grpc.RpcError):
 def test_every_mongodb_exception_is_translated(kind: type[Exception]) -> None:
     by_constructor = kind not in MADE_WITH and issubclass(kind, pymongo.errors.PyMongoError)
     error = kind("cause") if by_constructor else instance(kind)
-    assert isinstance(mongo_records.translate(error), IngestError)
+    assert isinstance(records.translate(error), IngestError)
 
 
 @pytest.mark.parametrize("kind", family(minio.error.MinioException, urllib3.exceptions.HTTPError))
@@ -99,19 +101,19 @@ def test_every_s3_exception_is_translated(kind: type[Exception]) -> None:
 
 @pytest.mark.parametrize("kind", family(pymilvus.exceptions.MilvusException))
 def test_every_milvus_exception_is_translated(kind: type[Exception]) -> None:
-    assert isinstance(milvus_errors.translate(kind()), RetryableError)
+    assert isinstance(errors.translate(kind()), RetryableError)
 
 
 def test_a_message_that_milvus_cannot_take_is_no_outage_of_it() -> None:
     refused = pymilvus.exceptions.MilvusException(
         grpc.StatusCode.RESOURCE_EXHAUSTED, "CLIENT: Sent message larger than max (268435457 vs. 268435456)"
     )
-    assert type(milvus_errors.translate(refused)) is BadRequest
+    assert type(errors.translate(refused)) is BadRequest
 
 
 @pytest.mark.parametrize("status", list(grpc.StatusCode))
 def test_every_grpc_status_is_translated(status: grpc.StatusCode) -> None:
-    assert isinstance(milvus_errors.translate(RpcFailure(status)), RetryableError)
+    assert isinstance(errors.translate(RpcFailure(status)), RetryableError)
 
 
 @pytest.mark.parametrize("kind", family(redis.exceptions.RedisError))
@@ -121,7 +123,7 @@ def test_every_redis_exception_is_translated(kind: type[Exception]) -> None:
 
 @pytest.mark.parametrize("kind", family(httpx.TransportError))
 def test_every_failure_on_the_way_to_the_embedding_service_is_an_outage(kind: type[httpx.TransportError]) -> None:
-    assert isinstance(embedding_requests.translate(kind("cause")), DependencyUnavailable)
+    assert isinstance(requests.translate(kind("cause")), DependencyUnavailable)
 
 
 @pytest.mark.parametrize(
@@ -133,36 +135,36 @@ def test_every_failure_on_the_way_to_the_embedding_service_is_an_outage(kind: ty
         (401, DependencyUnavailable),
         (404, DependencyUnavailable),
         (429, DependencyUnavailable),
-        (502, embedding_requests.Unanswered),
+        (502, requests.Unanswered),
         (503, DependencyUnavailable),
-        (504, embedding_requests.Unanswered),
-        (500, embedding_requests.ServerFailed),
+        (504, requests.Unanswered),
+        (500, requests.ServerFailed),
     ],
 )
 def test_the_embedding_services_refusals_are_told_apart(status: int, expected: type[IngestError]) -> None:
     response = httpx.Response(status, text="cause", request=httpx.Request("POST", "http://embedder"))
     with pytest.raises(httpx.HTTPStatusError) as refused:
         response.raise_for_status()
-    translated = embedding_requests.translate(refused.value)
+    translated = requests.translate(refused.value)
     assert type(translated) is expected
     assert "cause" in translated.message
 
 
 def test_a_server_that_does_not_answer_is_unavailable() -> None:
     silent = [
-        mongo_records.translate(pymongo.errors.ServerSelectionTimeoutError("no server")),
-        mongo_records.translate(pymongo.errors.NetworkTimeout("slow")),
-        mongo_records.translate(pymongo.errors.ExecutionTimeout("slow", 50)),
-        mongo_records.translate(pymongo.errors.NotPrimaryError("election")),
+        records.translate(pymongo.errors.ServerSelectionTimeoutError("no server")),
+        records.translate(pymongo.errors.NetworkTimeout("slow")),
+        records.translate(pymongo.errors.ExecutionTimeout("slow", 50)),
+        records.translate(pymongo.errors.NotPrimaryError("election")),
         minio_adapter.translate(urllib3.exceptions.ReadTimeoutError(None, "/", "slow")),  # type: ignore[arg-type]
         minio_adapter.translate(urllib3.exceptions.IncompleteRead(1, 2)),
         minio_adapter.translate(s3_error("SlowDown")),
         minio_adapter.translate(minio.error.ServerError("down", 503)),
-        milvus_errors.translate(pymilvus.exceptions.MilvusException(2, "no connection")),
-        milvus_errors.translate(pymilvus.exceptions.MilvusException(grpc.StatusCode.UNAVAILABLE, "retries")),
-        milvus_errors.translate(pymilvus.exceptions.MilvusException(65535, "later", retriable=True)),
-        milvus_errors.translate(grpc.FutureTimeoutError()),
-        milvus_errors.translate(RpcFailure(grpc.StatusCode.DEADLINE_EXCEEDED)),
+        errors.translate(pymilvus.exceptions.MilvusException(2, "no connection")),
+        errors.translate(pymilvus.exceptions.MilvusException(grpc.StatusCode.UNAVAILABLE, "retries")),
+        errors.translate(pymilvus.exceptions.MilvusException(65535, "later", retriable=True)),
+        errors.translate(grpc.FutureTimeoutError()),
+        errors.translate(RpcFailure(grpc.StatusCode.DEADLINE_EXCEEDED)),
         redis_adapter.translate(redis.exceptions.ConnectionError("refused")),
         redis_adapter.translate(redis.exceptions.TimeoutError("slow")),
         redis_adapter.translate(redis.exceptions.BusyLoadingError("loading")),
@@ -174,20 +176,20 @@ def test_a_server_that_does_not_answer_is_unavailable() -> None:
 def test_what_an_index_that_is_starting_refuses_may_be_repeated(
     monkeypatch: pytest.MonkeyPatch, retriable: bool, expected: type[IngestError]
 ) -> None:
-    writer = milvus_rows.RowWriter("http://127.0.0.1:1", "", [])
+    writer = rows.RowWriter("http://127.0.0.1:1", "", [])
     status = Status(code=1, reason="service not ready", retriable=retriable)
     monkeypatch.setattr(writer, "_send", lambda request, **options: MutationResult(status=status))
     with pytest.raises(pymilvus.exceptions.MilvusException) as refused:
         writer.write("c", [PageVectors(Page(1, 10, 10, b"", ""), 1, np.eye(4, dtype=np.float32))], 1.0)
-    assert type(milvus_errors.translate(refused.value)) is expected
+    assert type(errors.translate(refused.value)) is expected
     writer.close()
 
 
 def test_a_login_that_is_refused_is_not_the_documents_fault() -> None:
     refused = [
-        mongo_records.translate(pymongo.errors.OperationFailure("no", 18)),
+        records.translate(pymongo.errors.OperationFailure("no", 18)),
         minio_adapter.translate(s3_error("SignatureDoesNotMatch")),
-        milvus_errors.translate(RpcFailure(grpc.StatusCode.UNAUTHENTICATED)),
+        errors.translate(RpcFailure(grpc.StatusCode.UNAUTHENTICATED)),
         redis_adapter.translate(redis.exceptions.AuthenticationError("no")),
     ]
     assert [type(error) for error in refused] == [DependencyUnavailable] * len(refused)
@@ -200,27 +202,27 @@ def test_a_missing_object_is_not_found() -> None:
 def test_a_record_that_cannot_be_held_is_permanent() -> None:
     in_bulk = {"writeErrors": [{"index": 0, "code": 17420, "errmsg": "larger than 16777216", "op": {}}]}
     for error in (pymongo.errors.DocumentTooLarge("17 MB"), pymongo.errors.BulkWriteError(in_bulk)):
-        translated = mongo_records.translate(error)
+        translated = records.translate(error)
         assert isinstance(translated, BadRequest)
         assert isinstance(translated, PermanentError)
 
 
 def test_a_write_that_too_few_servers_have_is_an_outage() -> None:
     error = pymongo.errors.BulkWriteError({"writeErrors": [], "writeConcernErrors": [{"code": 64}]})
-    assert isinstance(mongo_records.translate(error), DependencyUnavailable)
+    assert isinstance(records.translate(error), DependencyUnavailable)
 
 
 def test_a_failed_write_does_not_put_its_record_into_the_message() -> None:
-    message = mongo_records.translate(pymongo.errors.BulkWriteError(BULK_FAILURE)).message
+    message = records.translate(pymongo.errors.BulkWriteError(BULK_FAILURE)).message
     assert "cause" in message
     assert "page text" not in message
 
 
 def test_what_nobody_foresaw_keeps_its_cause_in_the_message() -> None:
     for error in (
-        mongo_records.translate(pymongo.errors.OperationFailure("bad $expr", 2)),
+        records.translate(pymongo.errors.OperationFailure("bad $expr", 2)),
         minio_adapter.translate(s3_error("InvalidRequest")),
-        milvus_errors.translate(pymilvus.exceptions.ParamError(message="bad topk")),
+        errors.translate(pymilvus.exceptions.ParamError(message="bad topk")),
         redis_adapter.translate(redis.exceptions.ResponseError("WRONGTYPE")),
     ):
         assert type(error) is WorkerFault

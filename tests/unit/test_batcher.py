@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ingestion.errors import BadRequest, WorkerFault
 from ingestion.model import Vectors
-from tests.staged import (
+from tests.support.staged import (
     NEVER_MS,
     SOON_S,
     Sheet,
@@ -26,8 +26,8 @@ from tests.staged import (
     until,
     vectors_of,
 )
-from tests.waiting import wait_until
-from workers.embedding.grouping import URGENT_IN_A_ROW
+from tests.support.waiting import wait_until
+from workers.embedding.batching.grouping import URGENT_IN_A_ROW
 
 
 async def test_callers_share_batches_and_each_gets_its_own_in_order() -> None:

@@ -8,7 +8,7 @@ import sys
 PROGRAM = """
 import os
 import workers.cli
-from workers.blas import one_core_a_product
+from workers.runtime.blas import one_core_a_product
 one_core_a_product()
 import numpy
 numpy.ones((512, 512)) @ numpy.ones((512, 512))

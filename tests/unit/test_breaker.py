@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from ingestion.errors import DependencyUnavailable
-from workers.breaker import Breakers
+from workers.runtime.breaker import Breakers
 
 DEADLINE_S = 10.0
 
@@ -40,8 +40,8 @@ def redis() -> Server:
 
 @pytest.fixture
 async def breakers(milvus: Server, redis: Server, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Breakers]:
-    monkeypatch.setattr("workers.breaker._FIRST_PAUSE_S", 0.02)
-    monkeypatch.setattr("workers.breaker._WATCH_EVERY_S", 0.02)
+    monkeypatch.setattr("workers.runtime.breaker._FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr("workers.runtime.breaker._WATCH_EVERY_S", 0.02)
     breakers = Breakers({"milvus": milvus.ping, "redis": redis.ping}, optional={"redis"})
     yield breakers
     await breakers.stop()
@@ -132,7 +132,7 @@ async def test_an_idle_worker_notices_an_outage_and_a_busy_one_leaves_that_to_it
 async def test_an_outage_is_over_when_the_server_works_not_when_it_answers(
     milvus: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.breaker._FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr("workers.runtime.breaker._FIRST_PAUSE_S", 0.02)
     work = Server("milvus")
     work.is_up = False
     breakers = Breakers({"milvus": milvus.ping}, proofs={"milvus": work.ping})
@@ -151,9 +151,9 @@ async def test_an_outage_is_over_when_the_server_works_not_when_it_answers(
 async def test_a_check_that_goes_wrong_does_not_leave_the_breaker_open_for_ever(
     failure: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.breaker._FIRST_PAUSE_S", 0.02)
-    monkeypatch.setattr("workers.breaker._PING_S", 0.05)
-    monkeypatch.setattr("ingestion.supervision._FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr("workers.runtime.breaker._FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr("workers.runtime.breaker._PING_S", 0.05)
+    monkeypatch.setattr("ingestion.concurrency.supervision._FIRST_PAUSE_S", 0.02)
     checks = 0
 
     async def ping() -> None:

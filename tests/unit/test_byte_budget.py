@@ -7,7 +7,7 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestion.search.budget import ByteBudget
+from ingestion.search.byte_budget import ByteBudget
 
 
 async def turns() -> None:

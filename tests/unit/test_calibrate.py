@@ -10,8 +10,8 @@ import structlog
 from typer.testing import CliRunner
 
 from ingestion.model import Vectors
-from tests.staged import Sheet, StagedFake
-from tests.tiny_colqwen import make_checkpoint
+from tests.support.staged import Sheet, StagedFake
+from tests.support.tiny_colqwen import make_checkpoint
 from workers.cli import app
 from workers.embedding.calibrate import Measured, advise, calibrate
 

@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
+from ingestion.client.views import DocumentView, Hit
 from ingestion.model import DocumentState
-from tests.contract_api import API_KEY, PAGES, RETRY_AFTER_S, ContractApi, contract_api
+from tests.support.contract_api import API_KEY, PAGES, RETRY_AFTER_S, ContractApi, contract_api
 from workers.cli import app
-from workers.commands.reporters import BarReporter
+from workers.commands.documents.reporters import BarReporter
 from workers.commands.terminal import plain
-from workers.commands.views import DocumentView, Hit
 from workers.stack.datadir import DataDir
 
 UNREADABLE = Path("/proc/self/mem")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ingestion.errors import BadRequest
-from workers.commands.paths import expand
+from workers.commands.documents.paths import expand
 
 
 def touch(path: Path) -> Path:

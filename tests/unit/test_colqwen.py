@@ -14,13 +14,13 @@ from ingestion.errors import BadRequest
 from ingestion.model import ROWS_PER_PAGE, Page
 from ingestion.ports import Embedder
 from ingestion.settings import EmbedderSettings, RenderSettings
-from tests.tiny_colqwen import DIM, page_pixels
-from workers.embedding.batcher import Batcher
-from workers.embedding.colqwen import ColQwenEmbedder, fingerprint
-from workers.embedding.colqwen_load import Loaded, load
+from tests.support.tiny_colqwen import DIM, page_pixels
+from workers.embedding.batching.batcher import Batcher
 from workers.embedding.factory import open_embedder
-from workers.render import PdfRenderer
-from workers.selftest import self_test
+from workers.embedding.visual.embedder import ColQwenEmbedder, fingerprint
+from workers.embedding.visual.loading import Loaded, load
+from workers.rendering.renderer import PdfRenderer
+from workers.rendering.selftest import self_test
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 

@@ -21,13 +21,13 @@ from transformers import ColQwen2ForRetrieval, ColQwen2Processor
 from ingestion import metrics
 from ingestion.errors import DependencyUnavailable, EmbedderMissing, IngestError, ModelNotFound, NotEnoughMemory
 from ingestion.settings import EmbedderSettings
-from tests.tiny_colqwen import HIDDEN
-from workers.embedding import colqwen_load, colqwen_weights
-from workers.embedding.colqwen_load import load, measure_memory
-from workers.embedding.colqwen_model import ColQwenModel
-from workers.embedding.colqwen_selftest import self_test
-from workers.embedding.staged import OutOfMemory
-from workers.selftest import SelfTestFailed
+from tests.support.tiny_colqwen import HIDDEN
+from workers.embedding.batching.stages import OutOfMemory
+from workers.embedding.visual import loading, weights
+from workers.embedding.visual.loading import load, measure_memory
+from workers.embedding.visual.model import ColQwenModel
+from workers.embedding.visual.selftest import self_test
+from workers.rendering.selftest import SelfTestFailed
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -87,7 +87,7 @@ def test_nf4_keeps_half_a_byte_a_weight_and_computes_what_the_weights_would(chec
 
 
 def test_nf4_is_asked_for_with_its_scales_quantised_too() -> None:
-    asked = colqwen_load.quantisation().to_dict()
+    asked = loading.quantisation().to_dict()
     assert asked["bnb_4bit_quant_type"] == "nf4"
     assert asked["bnb_4bit_use_double_quant"]
 
@@ -102,13 +102,13 @@ def test_without_nf4_every_weight_is_of_the_precision(checkpoint: Path, precisio
 
 
 def test_a_quantised_projection_is_refused(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(colqwen_load, "NOT_QUANTISED", ("vlm.visual",))
+    monkeypatch.setattr(loading, "NOT_QUANTISED", ("vlm.visual",))
     with pytest.raises(SelfTestFailed, match=r"embedding_proj_layer\.weight is quantised"):
         load(settings(checkpoint, "nf4"))
 
 
 def test_a_quantised_vision_tower_is_refused(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(colqwen_load, "NOT_QUANTISED", ("embedding_proj_layer",))
+    monkeypatch.setattr(loading, "NOT_QUANTISED", ("embedding_proj_layer",))
     with pytest.raises(SelfTestFailed, match=r"vlm\.visual\..*is quantised"):
         load(settings(checkpoint, "nf4"))
 
@@ -258,8 +258,8 @@ def test_a_gpu_that_is_not_there(checkpoint: Path) -> None:
 def test_weights_that_cannot_fit_the_memory_are_not_even_read(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    huge = colqwen_weights.Weights(checkpoint, "v", 10**13)
-    monkeypatch.setattr(colqwen_load, "find_weights", lambda *_: huge)
+    huge = weights.Weights(checkpoint, "v", 10**13)
+    monkeypatch.setattr(loading, "find_weights", lambda *_: huge)
     found = message(settings(checkpoint), NotEnoughMemory)
     assert "GiB are needed" in found and "nf4" in found
 
@@ -268,7 +268,7 @@ def test_memory_that_runs_out_while_loading(checkpoint: Path, monkeypatch: pytes
     def out_of_memory(*_: object) -> None:
         raise OutOfMemory("tried to allocate 20 MiB")
 
-    monkeypatch.setattr(colqwen_load, "self_test", out_of_memory)
+    monkeypatch.setattr(loading, "self_test", out_of_memory)
     assert "tried to allocate 20 MiB" in message(settings(checkpoint), NotEnoughMemory)
 
 
@@ -276,13 +276,13 @@ def test_memory_that_runs_out_while_loading(checkpoint: Path, monkeypatch: pytes
 
 
 def test_parameters_are_counted_from_the_headers(checkpoint: Path, network: Any) -> None:
-    found = colqwen_weights.find_weights(str(checkpoint), "main")
+    found = weights.find_weights(str(checkpoint), "main")
     assert found.parameters == sum(weight.numel() for weight in network.parameters())
 
 
 def test_a_folders_version_is_what_is_in_it(checkpoint: Path, copy: Path) -> None:
     def version(folder: Path) -> str:
-        return colqwen_weights.find_weights(str(folder), "main").version
+        return weights.find_weights(str(folder), "main").version
 
     assert version(copy) == version(checkpoint)
     config = json.loads((copy / "processor_config.json").read_text())

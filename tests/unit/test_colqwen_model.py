@@ -18,9 +18,9 @@ from PIL import Image
 from ingestion.errors import BadRequest
 from ingestion.model import Page, Vectors
 from ingestion.settings import EmbedderSettings
-from tests.tiny_colqwen import DIM, make_checkpoint, page_pixels
-from workers.embedding.colqwen_load import load
-from workers.embedding.colqwen_model import ColQwenModel
+from tests.support.tiny_colqwen import DIM, make_checkpoint, page_pixels
+from workers.embedding.visual.loading import load
+from workers.embedding.visual.model import ColQwenModel
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 

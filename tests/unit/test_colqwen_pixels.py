@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from tests.tiny_colqwen import make_processor, page_pixels
-from workers.embedding.colqwen_pixels import PatchCutter, Sizing
+from tests.support.tiny_colqwen import make_processor, page_pixels
+from workers.embedding.visual.pixels import PatchCutter, Sizing
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 

@@ -16,10 +16,10 @@ from packaging.version import Version
 
 from ingestion.api.app import INSPECT_MEMORY_BYTES
 from ingestion.settings import SECTIONS, Settings
-from tests import composefile
-from tests.composefile import ROOT, environment
+from tests.support import composefile
+from tests.support.composefile import ROOT, environment
 from workers.cli import app as cli
-from workers.health import Health, HealthServer
+from workers.runtime.health import Health, HealthServer
 
 APP = ("init", "api", "embedder", "worker", "worker-gpu", "janitor")
 SERVERS = ("kafka", "mongo", "redis", "minio", "etcd", "milvus")

@@ -8,7 +8,7 @@ from contextlib import aclosing
 
 import pytest
 
-from ingestion.concurrency import ahead, in_order, side_by_side
+from ingestion.concurrency.tasks import ahead, in_order, side_by_side
 
 
 async def test_items_come_in_order_and_the_generator_runs_ahead() -> None:

@@ -11,12 +11,12 @@ import stamina
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestion import deadline
 from ingestion.adapters.threads import Threads
-from ingestion.deadline import budget, limit_s, remaining_s
+from ingestion.concurrency import deadline
+from ingestion.concurrency.deadline import budget, limit_s, remaining_s
 from ingestion.errors import DependencyUnavailable
-from ingestion.rest import Rest
 from ingestion.retrying import ATTEMPTS, BUDGET_S, retrying
+from ingestion.server_rest import Rest
 
 
 @pytest.fixture(autouse=True)

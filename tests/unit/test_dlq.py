@@ -15,15 +15,15 @@ import typer
 from rich.console import Console, RenderableType
 from typer.testing import CliRunner, Result
 
-from ingestion.letters import DeadLetter
+from ingestion.dead_letters import DeadLetter
 from ingestion.messages import Origin, encode_job
 from ingestion.model import Event, Failure, IngestJob, LetterMark
-from tests.documents import document
-from workers import replay
+from tests.support.documents import document
 from workers.cli import app
-from workers.commands.dlq import State, moment
-from workers.commands.letter_views import letter_report, letter_table, report_json
-from workers.replay import Case, Selection, Standing, paced
+from workers.commands.dlq.cli import State, moment
+from workers.commands.dlq.views import letter_report, letter_table, report_json
+from workers.replay import replayer
+from workers.replay.replayer import Case, Selection, Standing, paced
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 ESCAPE = "\x1b[31m"
@@ -86,7 +86,7 @@ def test_the_module_is_an_entry_to_the_same_commands(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["replay", "discard", "--help"])
     with pytest.raises(SystemExit, match="0"):
-        replay.main()
+        replayer.main()
     assert "Their documents stay failed" in capsys.readouterr().out
 
 

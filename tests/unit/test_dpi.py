@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.dpi import MAX_SIDE_PX, Policy, document_dpi, page_dpi, plan_page
+from workers.rendering.dpi import MAX_SIDE_PX, Policy, document_dpi, page_dpi, plan_page
 
 sides_pt = st.floats(min_value=1e-3, max_value=1e12)
 resolutions = st.integers(min_value=1, max_value=2400)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestion.adapters.embedding_wire import batches, read_model, read_vectors
+from ingestion.adapters.embedding.wire import batches, read_model, read_vectors
 from ingestion.errors import WorkerFault
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.embedding.grouping import Budget, UrgentFirst, choose, first_come
+from workers.embedding.batching.grouping import Budget, UrgentFirst, choose, first_come
 
 COSTS = st.lists(st.integers(1, 1200) | st.sampled_from([24, 400, 736, 752]), min_size=1, max_size=80)
 BUDGETS = st.integers(1, 8000)

@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from tests.serving import HeldEmbedder
+from tests.support.serving import HeldEmbedder
+from workers.embedding.batching.steps import Steps
 from workers.embedding.hang import HangWatch
 from workers.embedding.serving.model import Model
 from workers.embedding.serving.refusals import ModelLost
-from workers.embedding.steps import Steps
-from workers.stall import AwakeClock
+from workers.runtime.awake_clock import AwakeClock
 
 FLOOR_S = 180.0
 
@@ -97,11 +97,11 @@ async def test_a_model_that_is_given_up_refuses_at_once_and_is_not_tried_again()
 _PROCESS = """
 import asyncio, threading
 from ingestion.settings import WorkerSettings
-from tests.serving import HeldEmbedder
+from tests.support.serving import HeldEmbedder
 from workers.embedding import hang
 from workers.embedding.serving.model import Model
 from workers.embedding.serving.refusals import ModelLost
-from workers.embedding.steps import Steps
+from workers.embedding.batching.steps import Steps
 
 hang._FIRST_S = hang._END_S = 0.5
 

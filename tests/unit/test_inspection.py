@@ -12,9 +12,9 @@ from ingestion.errors import CorruptPdf
 from ingestion.inspection import FIRST_LOOK_S, Inspector
 from ingestion.pdf import MAGIC, PdfInfo, PdfTooSlow, inspect_pdf, measure_pdf, page_sizes, read_info, run_on_pdf
 from ingestion.sandbox import ChildCrashed, ChildTimeout, Sandbox
-from tests.pdfs import form_cycle_pdf
-from tests.unit.test_turns import settled
-from tests.uploads import make_upload
+from tests.support.pdfs import form_cycle_pdf
+from tests.support.uploads import make_upload
+from tests.unit.test_fair_turns import settled
 
 MIB = 1024**2
 

@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 from structlog.testing import capture_logs
 
+from ingestion.dead_letters import DeadLetter
 from ingestion.errors import (
     BadRecord,
     Conflict,
@@ -18,12 +19,11 @@ from ingestion.errors import (
     NewerRecord,
     WorkerFault,
 )
-from ingestion.letters import DeadLetter
 from ingestion.messages import Record, encode_job, retry_headers
 from ingestion.model import Document, DocumentState, Failure, IngestJob
-from workers.failure import FailureRun
-from workers.records import Records
-from workers.verdict import Verdicts
+from workers.attempt.outcomes import Verdicts
+from workers.attempt.retry_policy import FailureRun
+from workers.consumer.record_errors import Records
 
 DELAYS_S = (10, 60)
 MAX_ATTEMPTS = 4

@@ -13,12 +13,12 @@ from ingestion.errors import PageRenderFailed, RenderTimeout
 from ingestion.model import Page
 from ingestion.sandbox import ChildCrashed, ChildTimeout
 from ingestion.settings import RenderSettings
-from tests.unit.test_turns import settled
-from workers import lanes as lanes_module
-from workers.dpi import plan_page
-from workers.drawing import Drawing, DrawingOrder, DrawnPage, Engine
-from workers.lanes import Lanes, first_try_s
-from workers.render import PdfPageSource
+from tests.unit.test_fair_turns import settled
+from workers.rendering import lanes as lanes_module
+from workers.rendering.dpi import plan_page
+from workers.rendering.lanes import Lanes, first_try_s
+from workers.rendering.render_child import Drawing, DrawingOrder, DrawnPage, Engine
+from workers.rendering.renderer import PdfPageSource
 
 GIB = 1024**3
 LIMIT_S = 60.0

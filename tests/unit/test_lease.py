@@ -11,8 +11,8 @@ from structlog.testing import capture_logs
 from ingestion.errors import DependencyUnavailable, LeaseLost, Stalled, WorkerFault
 from ingestion.model import Document, DocumentState
 from ingestion.ports import DocumentStore
-from tests.waiting import wait_for
-from workers.lease import Lease
+from tests.support.waiting import wait_for
+from workers.attempt.lease import Lease
 
 LEASE_S = 1.5
 DEADLINE_S = 10.0

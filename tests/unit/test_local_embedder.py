@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from ingestion.maxsim import maxsim
 from ingestion.model import ROWS_PER_PAGE, Page, Vectors
 from ingestion.settings import ServingSettings
-from workers.embedding.local import LocalEmbedder, open_local
-from workers.embedding.local_model import CHUNK_TOKENS, _groups
+from workers.embedding.local.embedder import LocalEmbedder, open_local
+from workers.embedding.local.model import CHUNK_TOKENS, _groups
 from workers.embedding.serving.requests import read_request
 from workers.embedding.serving.service import EmbeddingService
 

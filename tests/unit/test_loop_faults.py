@@ -10,8 +10,8 @@ import pytest
 from ingestion.errors import WorkerFault
 from ingestion.messages import Partition, Record, encode_job
 from ingestion.model import IngestJob
-from workers.breaker import Breakers
-from workers.loop import JobLoop
+from workers.consumer.loop import JobLoop
+from workers.runtime.breaker import Breakers
 
 PARTITION = ("jobs", 0)
 

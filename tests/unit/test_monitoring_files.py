@@ -15,8 +15,8 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from ingestion import metrics
 from ingestion.model import DocumentState
-from tests import composefile
-from tests.composefile import ROOT, environment
+from tests.support import composefile
+from tests.support.composefile import ROOT, environment
 
 PROMETHEUS = ROOT / "deploy/prometheus"
 GRAFANA = ROOT / "deploy/grafana"

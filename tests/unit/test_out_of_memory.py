@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import pytest
 
 from ingestion.errors import DeviceMemoryExhausted
-from tests.staged import NEVER_MS, Sheet, StagedFake, embedding, held, names, running, sheets
-from workers.embedding.staged import OutOfMemory
+from tests.support.staged import NEVER_MS, Sheet, StagedFake, embedding, held, names, running, sheets
+from workers.embedding.batching.stages import OutOfMemory
 
 
 async def test_what_does_not_fit_is_done_in_smaller_batches_from_then_on() -> None:

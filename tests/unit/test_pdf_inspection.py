@@ -23,8 +23,8 @@ from ingestion.errors import (
 )
 from ingestion.pdf import A4_POINTS, inspect_pdf, measure_pdf, page_sizes, read_info, run_on_pdf
 from ingestion.sandbox import Sandbox
-from tests.pdfs import make_pdf
-from tests.uploads import make_upload
+from tests.support.pdfs import make_pdf
+from tests.support.uploads import make_upload
 
 
 @pytest.fixture

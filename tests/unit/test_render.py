@@ -27,13 +27,13 @@ from ingestion.errors import (
 from ingestion.model import Page
 from ingestion.sandbox import Sandbox
 from ingestion.settings import RenderSettings
-from tests import pdfs
-from tests.waiting import wait_until
-from workers import poppler
-from workers.dpi import plan_page
-from workers.drawing import DrawingOrder, draw
-from workers.lanes import Lanes
-from workers.render import PdfRenderer, engines
+from tests.support import pdfs
+from tests.support.waiting import wait_until
+from workers.rendering import poppler
+from workers.rendering.dpi import plan_page
+from workers.rendering.lanes import Lanes
+from workers.rendering.render_child import DrawingOrder, draw
+from workers.rendering.renderer import PdfRenderer, engines
 
 needs_poppler = pytest.mark.skipif(not poppler.is_installed(), reason="poppler is not installed")
 
@@ -54,7 +54,7 @@ def stored(tmp_path: Path) -> Store:
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Each engine in turn, without the other one behind it."""
     name = str(request.param)
-    monkeypatch.setattr("workers.render.engines", lambda renderer: (name,))
+    monkeypatch.setattr("workers.rendering.renderer.engines", lambda renderer: (name,))
     return name
 
 
@@ -226,7 +226,7 @@ async def test_a_page_is_not_blamed_where_its_child_gets_no_cpu_time(
     stored: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = await renderer().open(stored(pdfs.make_pdf([pdfs.text_page("quick"), pdfs.slow_page()])), pixels=False)
-    monkeypatch.setattr("workers.render.WALL_FACTOR", 0.002)
+    monkeypatch.setattr("workers.rendering.renderer.WALL_FACTOR", 0.002)
     with pytest.raises(ChildStalled):
         async for _ in source.windows(1):
             pass

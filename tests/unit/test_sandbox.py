@@ -26,7 +26,7 @@ from ingestion.sandbox import (
     seccomp,
 )
 from ingestion.sandbox.child import run_program
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 MIB = 1024**2
 PYTHON = str(Path(sys.executable).resolve())

@@ -19,7 +19,7 @@ from ingestion.sandbox.failures import CROSSING, clean, code_of, error_of
 from ingestion.sandbox.frames import MAX_HEADER_BYTES, PREFIX_BYTES, BadFrame, frame, lengths, parse
 from ingestion.sandbox.functions import name_of
 from ingestion.sandbox.plain import NotPlain, decode, encode
-from workers.drawing import STAGES, Drawing, DrawnPage
+from workers.rendering.render_child import STAGES, Drawing, DrawnPage
 
 TIMEOUT_S = 30
 

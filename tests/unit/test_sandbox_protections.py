@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestion.sandbox import Protections, landlock, seccomp
-from workers.commands.checks import Verdict
-from workers.commands.confinement import check_confinement, findings_of
+from workers.commands.doctor.checks import Verdict
+from workers.commands.doctor.confinement import check_confinement, findings_of
 
 PID = 4711
 

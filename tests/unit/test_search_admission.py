@@ -11,16 +11,16 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from ingestion.catalogue.generations import Binding, Generation
 from ingestion.errors import BadRequest, DependencyUnavailable, Overloaded
-from ingestion.generations import Binding, Generation
 from ingestion.model import Document, DocumentState, PageRecord, Vectors
 from ingestion.ports import Neighbours, Searchable
-from ingestion.search import Searcher, gathering, reranking, searcher
+from ingestion.search import Searcher, coalescing, reranking, searcher
 from ingestion.search.admission import Admission, estimated_tokens, rows_of
 from ingestion.settings import SearchSettings
 from ingestion.vectors import encode_blob
-from tests.documents import document, page
-from tests.nearest import neighbours
+from tests.support.documents import document, page
+from tests.support.nearest import neighbours
 
 DIM = 4
 LIMIT = 10
@@ -187,14 +187,14 @@ async def test_what_is_computed_for_a_search_is_not_computed_on_the_event_loop(
         return noted
 
     heavy = (
-        (gathering, "page_scores"),
-        (gathering, "combined"),
+        (coalescing, "page_scores"),
+        (coalescing, "combined"),
         (reranking, "maxsim_of_blobs"),
         (searcher, "snippet"),
     )
     for module, name in heavy:
         monkeypatch.setattr(module, name, noting(name, getattr(module, name)))
-    monkeypatch.setattr(gathering, "MOST_ROWS", LIMIT)  # so that a query is asked for in parts
+    monkeypatch.setattr(coalescing, "MOST_ROWS", LIMIT)  # so that a query is asked for in parts
     await one(world.searcher())
     assert set(threads) == {name for _, name in heavy}
     assert all(threading.get_ident() not in used for used in threads.values())

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ingestion.catalogue.generations import Generation
 from ingestion.errors import WorkerFault
-from ingestion.generations import Generation
 from ingestion.maxsim import maxsim
 from ingestion.model import Vectors, vectors_key
 from ingestion.search.candidates import Candidate
-from ingestion.search.computing import Computing
+from ingestion.search.cpu_threads import Computing
 from ingestion.search.reranking import Reranker
 from ingestion.vectors import decode_blob, encode_blob
-from tests.documents import document
+from tests.support.documents import document
 
 DIM = 384
 FIRST = Generation(1, "words", DIM)

@@ -12,17 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestion.generations import Generation
+from ingestion.catalogue.generations import Generation
 from ingestion.model import Document, DocumentState, PageRecord, Vectors
 from ingestion.ports import DocumentStore, Neighbours, VectorStore
 from ingestion.search.admission import Admission
 from ingestion.search.candidates import Candidates, Wanted
-from ingestion.search.computing import Computing
-from ingestion.search.gathering import GatheredSearch
+from ingestion.search.coalescing import GatheredSearch
+from ingestion.search.cpu_threads import Computing
 from ingestion.search.scoring import approximate_scores, combined, page_scores
 from ingestion.search.snippets import _densest, snippet
-from tests.documents import document, page
-from tests.nearest import neighbours
+from tests.support.documents import document, page
+from tests.support.nearest import neighbours
 
 
 def test_pages_are_ordered_by_the_sum_of_their_best_rows() -> None:

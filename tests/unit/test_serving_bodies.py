@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestion.settings import ServingSettings
-from tests.serving import HeldEmbedder, eventually, serving
+from tests.support.serving import HeldEmbedder, eventually, serving
 from workers.embedding.serving.bodies import BodyBudget, CallerLeft, read_body
 from workers.embedding.serving.refusals import Refusal
 

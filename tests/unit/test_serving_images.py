@@ -14,7 +14,7 @@ from PIL import Image
 
 from ingestion.model import Page, Vectors
 from ingestion.settings import ServingSettings
-from tests.serving import MODEL, HeldEmbedder, data_uri, eventually
+from tests.support.serving import MODEL, HeldEmbedder, data_uri, eventually
 from workers.embedding.serving.decoding import Decoder, PixelRoom
 from workers.embedding.serving.images import ImageFile, read_image
 from workers.embedding.serving.refusals import Refusal

@@ -13,17 +13,17 @@ import pytest
 import stamina
 from pydantic import SecretStr
 
-from ingestion.adapters import redis as redis_adapter
-from ingestion.adapters.milvus_connect import Budgeted, try_once
+from ingestion.adapters.milvus.connection import Budgeted, try_once
 from ingestion.adapters.minio import MinioBlobStore
-from ingestion.adapters.mongo import MongoDocumentStore
-from ingestion.adapters.redis import RedisProgress
-from ingestion.deadline import budget
+from ingestion.adapters.mongo.store import MongoDocumentStore
+from ingestion.adapters.redis import progress as redis_adapter
+from ingestion.adapters.redis.progress import RedisProgress
+from ingestion.concurrency.deadline import budget
 from ingestion.errors import DependencyUnavailable
 from ingestion.retrying import ATTEMPTS, retrying
 from ingestion.settings import MilvusSettings, MongoSettings, RedisSettings, S3Settings
-from tests.silent import cuts_off, fake_server, says_nothing, trickles
-from tests.waiting import wait_for
+from tests.support.silent import cuts_off, fake_server, says_nothing, trickles
+from tests.support.waiting import wait_for
 
 DEADLINE_S = 60.0
 BUDGET_S = 0.5

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from ingestion.errors import RetryableError, Stalled, WorkerFault
-from workers.stall import _TICK_S, Attempt, AwakeClock, Stalls, bytes_in
+from workers.attempt.stall import Attempt, Stalls, bytes_in
+from workers.runtime.awake_clock import TICK_S, AwakeClock
 
 FLOOR_S = 90.0
 GRACE_S = FLOOR_S / 3
@@ -28,8 +29,8 @@ class Worker:
         )
 
     def pass_s(self, seconds: float) -> None:
-        for _ in range(round(seconds / _TICK_S)):
-            self.now_s += _TICK_S
+        for _ in range(round(seconds / TICK_S)):
+            self.now_s += TICK_S
             self.stalls.look()
 
     @contextmanager
@@ -76,7 +77,7 @@ def test_waiting_for_ever_while_others_get_on_is_one(worker: Worker) -> None:
     with worker.attempt() as waiting, waiting.at("embed"), worker.attempt() as other:
         for _ in range(3 * 10 * int(FLOOR_S)):
             with other.at("embed"):
-                worker.pass_s(_TICK_S)
+                worker.pass_s(TICK_S)
         assert [stalled.stage for stalled in worker.given_up] == ["embed"]
 
 

@@ -6,11 +6,11 @@ from typing import Any, cast
 
 from ingestion.errors import Stalled
 from ingestion.settings import Settings
-from tests.embedders import WordEmbedder
-from workers.breaker import Breakers
-from workers.loop import JobLoop
-from workers.standstill import Standstill, stalls_of
-from workers.store import PageStore
+from tests.support.embedders import WordEmbedder
+from workers.attempt.store import PageStore
+from workers.consumer.loop import JobLoop
+from workers.consumer.standstill import Standstill, stalls_of
+from workers.runtime.breaker import Breakers
 
 
 class Loop:

@@ -12,20 +12,20 @@ from bson.int64 import Int64
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestion import letters
-from ingestion.adapters.mongo_bindings import binding_of
-from ingestion.adapters.mongo_changes import parsed_change
-from ingestion.adapters.mongo_collections import collection_of, require_active
-from ingestion.adapters.mongo_ledger import _event_of
-from ingestion.adapters.mongo_packing import _packed_document, _packed_page
-from ingestion.adapters.mongo_records import document_of, page_of, page_record_of, record_of
+from ingestion import dead_letters
+from ingestion.adapters.mongo.archiving import _packed_document, _packed_page
+from ingestion.adapters.mongo.bindings import binding_of
+from ingestion.adapters.mongo.collections import collection_of, require_active
+from ingestion.adapters.mongo.ledger import _event_of
+from ingestion.adapters.mongo.records import document_of, page_of, page_record_of, record_of
+from ingestion.adapters.mongo.version_changes import parsed_change
 from ingestion.api.views import DocumentView
-from ingestion.collection import CollectionState
+from ingestion.catalogue.states import CollectionState
+from ingestion.client.views import DocumentView as ClientView
 from ingestion.errors import BadMessage, BadRecord, IngestError, NewerRecord
 from ingestion.messages import Record, encode_event
 from ingestion.model import Document, DocumentState, Failure, PageRecord
-from workers.commands.views import DocumentView as ClientView
-from workers.replay import Standing
+from workers.replay.replayer import Standing
 
 WHOLE = Document(
     "d", "c", "f.pdf", "k", "0" * 64, 1, pages=3, first_page_key=7, state=DocumentState.FAILED, attempts=5, fence=7,
@@ -160,7 +160,7 @@ def test_a_packed_page_keeps_what_nobody_knows(record: dict[str, Any]) -> None:
     assert set(json.loads(packed.record)) == set(record)
 
 
-LETTER = letters.encode(letters.of_document(WHOLE, Record(("jobs", 1), 7, b"k", b"v"), "group", None))
+LETTER = dead_letters.encode(dead_letters.of_document(WHOLE, Record(("jobs", 1), 7, b"k", b"v"), "group", None))
 HEADERS = [name for name, _ in LETTER[2]]
 
 
@@ -176,9 +176,9 @@ def test_a_letter_is_shown_whatever_its_headers_are_like(
     record = Record(("jobs-dlt", 0), 3, b"k", b"v", tuple(headers.items()))
     if not headers:
         with pytest.raises(BadMessage):
-            letters.decode(record)
+            dead_letters.decode(record)
         return
-    letter = letters.decode(record)
+    letter = dead_letters.decode(record)
     assert letter.id
     assert letter.timestamp.tzinfo is not None
-    letters.encode(letter)
+    dead_letters.encode(letter)

@@ -11,22 +11,22 @@ from typing import Any
 
 import pytest
 
-from ingestion.adapters.kafka import KafkaJobQueue
-from ingestion.adapters.kafka_consumer import JobConsumer
+from ingestion.adapters.kafka.consumer import JobConsumer
+from ingestion.adapters.kafka.producer import KafkaJobQueue
 from ingestion.adapters.minio import MinioBlobStore
 from ingestion.bootstrap import Services, open_services
-from ingestion.deadline import budget
+from ingestion.concurrency.deadline import budget
 from ingestion.errors import BadRequest, Conflict, CorruptPdf, DependencyUnavailable, TooManyPages
 from ingestion.messages import decode_job
 from ingestion.model import Document, DocumentState, Failure, IngestJob, document_id, document_prefix, source_key
 from ingestion.ports import DocumentStore
 from ingestion.prepare import prepare
-from ingestion.rest import Rest
 from ingestion.sandbox import Sandbox
+from ingestion.server_rest import Rest
 from ingestion.settings import Settings
 from ingestion.submit import Submitter, Upload
-from tests.silent import fake_server, says_nothing
-from tests.uploads import make_upload
+from tests.support.silent import fake_server, says_nothing
+from tests.support.uploads import make_upload
 
 COLLECTION = "manuals"
 DEADLINE_S = 30.0

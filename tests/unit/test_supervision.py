@@ -11,15 +11,15 @@ import pytest
 from structlog.testing import capture_logs
 
 from ingestion import metrics
-from ingestion.supervision import Background
-from tests.waiting import wait_for
+from ingestion.concurrency.supervision import Background
+from tests.support.waiting import wait_for
 
 _STARTS = re.compile(r"\b(?:create_task|ensure_future|create_task_group)\(")
 
 
 @pytest.fixture
 async def background(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Background]:
-    monkeypatch.setattr("ingestion.supervision._FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr("ingestion.concurrency.supervision._FIRST_PAUSE_S", 0.001)
     async with Background() as tasks:
         yield tasks
 
@@ -101,22 +101,22 @@ async def test_stop_ends_all_of_them() -> None:
 
 
 _AWAITED = {
-    "ingestion/api/leaving.py",
-    "ingestion/batches.py",
-    "ingestion/concurrency.py",
+    "ingestion/api/caller_gone.py",
+    "ingestion/concurrency/shared_calls.py",
+    "ingestion/concurrency/tasks.py",
     "ingestion/http/server.py",
     "ingestion/adapters/threads.py",
     "ingestion/sandbox/__init__.py",
     "ingestion/sandbox/client.py",
     "ingestion/sandbox/process.py",
-    "ingestion/search/gathering.py",
-    "ingestion/supervision.py",
-    "workers/commands/ingest.py",
+    "ingestion/search/coalescing.py",
+    "ingestion/concurrency/supervision.py",
+    "workers/commands/documents/ingest.py",
     "workers/commands/up.py",
     "workers/embedding/serving/endpoint.py",
-    "workers/lease.py",
-    "workers/loop.py",
-    "workers/reembed/keeping.py",
+    "workers/attempt/lease.py",
+    "workers/consumer/loop.py",
+    "workers/reembed/hold_renewal.py",
     "workers/stack/supervise.py",
 }
 """Where tasks are started whose end another task waits for, or has a callback for."""
@@ -126,4 +126,6 @@ def test_no_task_lives_in_the_background_unsupervised() -> None:
     root = Path(__file__).parents[2]
     paths = [path for package in ("ingestion", "workers") for path in (root / package).rglob("*.py")]
     found = {str(path.relative_to(root)) for path in paths if _STARTS.search(path.read_text())}
-    assert found <= _AWAITED, "start it with ingestion.supervision.Background, or list the file if its end is noticed"
+    assert found <= _AWAITED, (
+        "start it with ingestion.concurrency.supervision.Background, or list the file if its end is noticed"
+    )

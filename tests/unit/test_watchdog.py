@@ -15,7 +15,7 @@ def run(body: str) -> subprocess.CompletedProcess[str]:
     """A process whose watchdog has a limit of half a second and whose main coroutine goes on with `body`."""
     code = f"""
 import asyncio, time
-from workers.watchdog import watch
+from workers.runtime.watchdog import watch
 
 polled_at = [time.monotonic()]
 

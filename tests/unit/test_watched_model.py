@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from ingestion.errors import WorkerFault
-from tests.serving import HeldEmbedder, eventually
+from tests.support.serving import HeldEmbedder, eventually
 from workers.embedding.serving.model import Model
 from workers.embedding.serving.refusals import ModelLost
 

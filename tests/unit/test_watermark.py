@@ -7,7 +7,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
 
-from workers.watermark import Ticket, Watermarks
+from workers.consumer.watermark import Ticket, Watermarks
 
 PARTITIONS = [("jobs", 0), ("jobs", 1), ("jobs", 2)]
 

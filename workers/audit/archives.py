@@ -11,12 +11,12 @@ from typing import Final
 
 import structlog
 
-from ingestion.collection import ARCHIVES_PREFIX, CollectionRecord, CollectionState, archive_prefix, archives_of
+from ingestion.catalogue.states import ARCHIVES_PREFIX, CollectionRecord, CollectionState, archive_prefix, archives_of
 from ingestion.errors import BadRecord, NewerRecord, WorkerFault
 from ingestion.ports import BlobStore, DocumentStore
 from ingestion.ports.inventory import BlobEntry
 from workers.audit.finding import Finding, Kind, SecondLook, TooYoung
-from workers.collections.manifest import read_manifest
+from workers.lifecycle.manifest import read_manifest
 
 log = structlog.get_logger(__name__)
 

@@ -14,15 +14,15 @@ from typing import Final
 
 import structlog
 
+from ingestion.catalogue.generations import FIRST
 from ingestion.errors import BadRecord, DependencyUnavailable
-from ingestion.generations import FIRST
 from ingestion.ports import BlobStore, DocumentStore, VectorStore
+from workers.attempt.retry_policy import foreseen
 from workers.audit.archives import ArchivesAudit
 from workers.audit.contents import ContentsAudit
 from workers.audit.finding import Finding, SecondLook, TooYoung
+from workers.audit.orphans import StrayPagesAudit
 from workers.audit.rows import RowsAudit
-from workers.audit.strays import StrayPagesAudit
-from workers.failure import foreseen
 
 log = structlog.get_logger(__name__)
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
 
-from ingestion.generations import Binding
+from ingestion.catalogue.generations import Binding
 from ingestion.model import (
     DOCUMENTS_PREFIX,
     Document,

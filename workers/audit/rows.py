@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from ingestion.generations import FIRST, index_of
+from ingestion.catalogue.generations import FIRST, index_of
 from ingestion.model import Document, DocumentState
 from ingestion.ports import DocumentStore, VectorStore
 from workers.audit.finding import Finding, Kind, SecondLook

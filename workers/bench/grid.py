@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ingestion.adapters.milvus_scratch import ScratchIndex
+from ingestion.adapters.milvus.scratch_index import ScratchIndex
 from ingestion.model import ROWS_PER_PAGE, Vectors
 from ingestion.settings import MilvusSettings
 from workers.bench.sample import Sample

@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from ingestion.catalogue.generations import FIRST
 from ingestion.errors import BadRequest
-from ingestion.generations import FIRST
 from ingestion.model import Document, DocumentState, Page, PageVectors, Vectors, vectors_key
 from ingestion.ports import BlobStore, DocumentStore
+from ingestion.vector_packing import Packing
 from ingestion.vectors import decode_blob
-from workers.packing import Packing
 
 TOKENS_PER_QUERY: Final = 16
 """A question of a dozen words has about as many vectors. They are asked together, as a search asks them."""

@@ -59,7 +59,7 @@ def calibrate(
 
 def _measure(settings: EmbedderSettings, largest: int, repeats: int) -> Iterator[Measured]:
     from workers.embedding.calibrate import GpuMemory, ProcessMemory, calibrate
-    from workers.embedding.colqwen_load import load
+    from workers.embedding.visual.loading import load
 
     # Pooling is the CPU's work and runs beside the next batch.
     model = load(settings.model_copy(update={"token_pooling": 1})).model

@@ -26,7 +26,7 @@ def janitor(
     are younger than PAGEMILL_JANITOR_ORPHAN_GRACE_S cannot be told from an upload under way: they are counted, and the
     exit status stays 0.
     """
-    from workers.commands.upkeep import do_round
+    from workers.commands.janitor_rounds import do_round
 
     if not do_round(check=check, collection=collection, as_json=as_json, data_dir=data_dir):
         raise typer.Exit(1)

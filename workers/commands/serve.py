@@ -16,8 +16,8 @@ from ingestion.errors import EmbedderMissing
 from ingestion.logs import configure
 from ingestion.scratch import own_scratch
 from ingestion.settings import Settings
-from workers.blas import one_core_a_product
-from workers.memory import share_arenas
+from workers.runtime.blas import one_core_a_product
+from workers.runtime.malloc import share_arenas
 
 if TYPE_CHECKING:
     from workers.embedding.serving.cache import VectorCache
@@ -130,9 +130,9 @@ async def _api(settings: Settings) -> None:
 
 
 async def _embedder(settings: Settings, lane: Lane) -> None:
+    from ingestion.concurrency.supervision import Background
     from ingestion.http.server import HttpServer
     from ingestion.ports import WatchableEmbedder
-    from ingestion.supervision import Background
     from workers.embedding.factory import open_embedder
     from workers.embedding.hang import hang_watch
     from workers.embedding.serving.app import create_service
@@ -185,6 +185,6 @@ async def _worker(settings: Settings) -> None:
 
 
 async def _janitor(settings: Settings) -> None:
-    from workers.upkeep import run_janitor
+    from workers.janitor import run_janitor
 
     await run_janitor(settings)

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 import psutil
 import torch
 
-from workers.embedding.staged import ItemT, OutOfMemory, PreparedT, RawT, StagedModel
+from workers.embedding.batching.stages import ItemT, OutOfMemory, PreparedT, RawT, StagedModel
 
 _GOOD_SHARE: Final = 0.97
 """Of the best speed: what larger batches gain beyond it is not worth their memory."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from ingestion.adapters.embedding_http import RemoteEmbedder
+from ingestion.adapters.embedding.http import RemoteEmbedder
 from ingestion.errors import EmbedderMissing
 from ingestion.ports import Embedder
 from ingestion.settings import EmbedderSettings, RenderSettings
@@ -26,9 +26,9 @@ async def open_embedder(settings: EmbedderSettings, render: RenderSettings) -> A
     # torch is loaded only by the process that needs it.
     try:
         if settings.embedder == "colqwen":
-            from workers.embedding.colqwen import open_colqwen
+            from workers.embedding.visual.embedder import open_colqwen
         else:
-            from workers.embedding.local import open_local
+            from workers.embedding.local.embedder import open_local
     except ModuleNotFoundError as error:
         raise EmbedderMissing(
             f"the {settings.embedder} embedder needs {error.name}: pip install 'pagemill[{settings.embedder}]'"

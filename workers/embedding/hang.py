@@ -12,8 +12,8 @@ import structlog
 from ingestion.ports.pages import Steps
 from ingestion.settings import WorkerSettings
 from workers.embedding.serving.model import Model
-from workers.stall import AwakeClock
-from workers.watchdog import end_within
+from workers.runtime.awake_clock import AwakeClock
+from workers.runtime.watchdog import end_within
 
 log = structlog.get_logger(__name__)
 

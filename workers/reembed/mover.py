@@ -20,12 +20,12 @@ import structlog
 from numpy.typing import NDArray
 from PIL import Image
 
-from ingestion.concurrency import ahead, in_order, side_by_side
+from ingestion.catalogue.generations import index_of
+from ingestion.concurrency.tasks import ahead, in_order, side_by_side
 from ingestion.errors import Conflict, NotFound, WorkerFault
-from ingestion.generations import index_of
 from ingestion.model import Document, DocumentState, Page, PageRecord, PageVectors
 from ingestion.ports import BlobStore, DocumentStore, Embedder, VectorStore
-from workers.store import PageStore, retrying
+from workers.attempt.store import PageStore, retrying
 
 log = structlog.get_logger(__name__)
 

@@ -31,16 +31,16 @@ from typing import Final
 
 import structlog
 
+from ingestion.catalogue.generations import Binding, index_of
+from ingestion.catalogue.holds import LEASE_S, held
 from ingestion.errors import Conflict, IngestError, NotFound, WorkerFault
-from ingestion.generations import Binding, index_of
-from ingestion.hold import LEASE_S, held
 from ingestion.model import Document, IngestJob, check_collection
 from ingestion.ports import DocumentStore, JobQueue, VectorStore
+from workers.attempt.store import retrying
 from workers.audit.rows import RowsAudit
-from workers.reembed.clearing import Clearing
-from workers.reembed.keeping import while_kept
+from workers.reembed.cleanup import Clearing
+from workers.reembed.hold_renewal import while_kept
 from workers.reembed.mover import Mover
-from workers.store import retrying
 
 log = structlog.get_logger(__name__)
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Final, NoReturn
 
-from ingestion.concurrency import side_by_side
+from ingestion.concurrency.tasks import side_by_side
 from ingestion.prepare import prepare
 from ingestion.settings import Settings
 from workers.stack import app_specs, server_specs

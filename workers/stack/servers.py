@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
-from ingestion.concurrency import side_by_side
+from ingestion.concurrency.tasks import side_by_side
 from workers.stack import server_specs
 from workers.stack.datadir import DataDir
 from workers.stack.server_specs import MilvusKind

@@ -19,7 +19,7 @@ import httpx
 import psutil
 
 from tests.conftest import clean_environment
-from tests.ports import free_port
+from tests.support.ports import free_port
 from workers.stack import binaries
 
 _START_S: Final = 180.0

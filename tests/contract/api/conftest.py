@@ -16,7 +16,7 @@ from ingestion.prepare import prepare
 from ingestion.search import Searcher
 from ingestion.settings import Settings
 from tests.contract.api.helpers import KEY, client_of
-from tests.embedders import WordEmbedder
+from tests.support.embedders import WordEmbedder
 
 
 @pytest.fixture

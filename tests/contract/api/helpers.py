@@ -13,9 +13,9 @@ from fastapi import FastAPI
 
 from ingestion.bootstrap import Services
 from ingestion.model import Failure, Page, PageVectors
-from tests.embedders import WordEmbedder
-from tests.uploads import make_upload
-from workers.store import PageStore
+from tests.support.embedders import WordEmbedder
+from tests.support.uploads import make_upload
+from workers.attempt.store import PageStore
 
 KEY = "a secret € of " + secrets.token_hex(4)
 DEADLINE_S = 30.0

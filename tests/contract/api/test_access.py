@@ -11,14 +11,14 @@ import pytest
 from fastapi import FastAPI
 from pydantic import SecretStr
 
-from ingestion.adapters.mongo import MongoDocumentStore
-from ingestion.adapters.redis import RedisProgress
+from ingestion.adapters.mongo.store import MongoDocumentStore
+from ingestion.adapters.redis.progress import RedisProgress
 from ingestion.api.app import create_app
 from ingestion.bootstrap import Services
 from ingestion.search import Searcher
 from ingestion.settings import Settings
 from tests.contract.api.helpers import DEADLINE_S, KEY, assert_problem, client_of, upload
-from tests.uploads import make_upload
+from tests.support.uploads import make_upload
 
 
 @pytest.mark.parametrize(

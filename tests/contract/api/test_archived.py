@@ -6,9 +6,9 @@ import httpx
 
 from ingestion.bootstrap import Services
 from ingestion.model import document_prefix
-from tests.archives import archivist
 from tests.contract.api.helpers import assert_problem, make_ready, upload, uploaded
-from tests.uploads import make_upload
+from tests.support.archives import archivist
+from tests.support.uploads import make_upload
 
 
 async def test_an_archived_collection_takes_and_finds_nothing_until_it_is_restored_or_deleted(

@@ -8,8 +8,8 @@ from math import inf
 import httpx
 import pytest
 
-from ingestion.adapters.mongo import MongoDocumentStore
-from ingestion.api import entities
+from ingestion.adapters.mongo.store import MongoDocumentStore
+from ingestion.api import entity_counts
 from ingestion.api.app import create_app
 from ingestion.bootstrap import Services
 from ingestion.search import Searcher
@@ -27,8 +27,8 @@ async def shown_rows(client: httpx.AsyncClient, collection: str) -> float | None
 async def test_the_rows_of_a_collection_are_shown_until_it_is_deleted(
     client: httpx.AsyncClient, services: Services, collection: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(entities, "EVERY_S", 0.0)
-    monkeypatch.setattr(entities, "LARGEST_SHARE", inf)
+    monkeypatch.setattr(entity_counts, "EVERY_S", 0.0)
+    monkeypatch.setattr(entity_counts, "LARGEST_SHARE", inf)
     assert await shown_rows(client, collection) is None
     await make_ready(services, await uploaded(client, collection), "a lazy dog", "the quick brown fox")
     assert await shown_rows(client, collection) == await services.vectors.count(collection) > 0

@@ -24,7 +24,7 @@ from tests.contract.api.helpers import (
     running,
     uploaded,
 )
-from tests.embedders import WordEmbedder
+from tests.support.embedders import WordEmbedder
 
 
 async def test_search_answers_with_pages_best_first(

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from ingestion.bootstrap import Services
 from ingestion.model import MAX_FILENAME_BYTES
 from tests.contract.api.helpers import Exchange, assert_problem, running, upload, uploaded
-from tests.uploads import make_upload
+from tests.support.uploads import make_upload
 
 
 async def test_an_uploaded_pdf_is_a_queued_document(client: httpx.AsyncClient, collection: str) -> None:

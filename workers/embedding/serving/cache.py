@@ -18,11 +18,11 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from ingestion import metrics
-from ingestion.adapters.redis import DEPENDENCY, open_client, translate
+from ingestion.adapters.redis.progress import DEPENDENCY, open_client, translate
+from ingestion.concurrency.supervision import Background
 from ingestion.errors import DependencyUnavailable
 from ingestion.settings import RedisSettings
-from ingestion.supervision import Background
-from workers.breaker import Breakers
+from workers.runtime.breaker import Breakers
 
 _TIMEOUT_S: Final = 0.5
 _READ_KEYS: Final = 128

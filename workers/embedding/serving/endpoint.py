@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from ingestion import metrics
-from ingestion.adapters.embedding_wire import FINGERPRINT_HEADER
+from ingestion.adapters.embedding.wire import FINGERPRINT_HEADER
 from ingestion.errors import IngestError
 from workers.embedding.serving.answers import encode_answer
 from workers.embedding.serving.bodies import CallerLeft, Reservation, read_body

@@ -9,7 +9,7 @@ from typing import Final, ParamSpec, TypeVar
 
 import numpy as np
 
-from ingestion.concurrency import side_by_side
+from ingestion.concurrency.tasks import side_by_side
 from ingestion.errors import BadRequest, WorkerFault
 from ingestion.model import ROWS_PER_PAGE, Page, Vectors
 from ingestion.ports import Embedder

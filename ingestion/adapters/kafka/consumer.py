@@ -1,0 +1,208 @@
+"""The workers' consumer group, through aiokafka."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import CommitFailedError, CorruptRecordException, IllegalStateError, KafkaError
+
+from ingestion.adapters.kafka.producer import translated
+from ingestion.errors import WorkerFault
+from ingestion.messages import HEADER_UNREADABLE, Partition, Record
+from ingestion.settings import KafkaSettings
+
+log = structlog.get_logger(__name__)
+
+_UNREADABLE = (CorruptRecordException, ValueError, LookupError, struct.error)
+"""What aiokafka raises about a record whose bytes are not those of a record: a broken checksum, a header's name that
+is no text. It raises that again and again, and the whole fleet would meet it in turn."""
+_GLANCE_MS: Final = 20
+_COMMIT_TIMEOUT_S: Final = 10.0
+
+
+class JobConsumer:
+    """A member of the workers' consumer group. Offsets are committed only by `commit`.
+
+    `on_assigned` and `on_revoked` are awaited inside the rebalance, before the group goes on.
+    """
+
+    def __init__(self, settings: KafkaSettings, client_id: str) -> None:
+        self._settings = settings
+        self._next: dict[TopicPartition, int] = {}
+        """The offset behind the last record that was returned, of partitions that are held."""
+        self._is_searching = False
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=settings.kafka_bootstrap,
+            group_id=settings.kafka_group,
+            client_id=client_id,
+            group_instance_id=client_id if settings.kafka_static_membership else None,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            max_poll_interval_ms=settings.kafka_max_poll_interval_ms,
+            session_timeout_ms=settings.kafka_session_timeout_ms,
+            heartbeat_interval_ms=max(1, settings.kafka_session_timeout_ms // 10),
+        )
+
+    async def start(
+        self,
+        on_assigned: Callable[[set[Partition]], Awaitable[None]],
+        on_revoked: Callable[[set[Partition]], Awaitable[None]],
+    ) -> None:
+        """Connect, and begin to join the group, which may take minutes. Raises DependencyUnavailable.
+
+        Subscribed before it is started, the client would not return until it has its partitions.
+        """
+        topics = [self._settings.kafka_jobs_topic, *self._settings.retry_topics.values()]
+        async with translated():
+            await self._consumer.start()
+        self._consumer.subscribe(topics, listener=_Listener(on_assigned, self._forgetting(on_revoked)))
+
+    def _forgetting(
+        self, on_revoked: Callable[[set[Partition]], Awaitable[None]]
+    ) -> Callable[[set[Partition]], Awaitable[None]]:
+        async def forget(partitions: set[Partition]) -> None:
+            await on_revoked(partitions)
+            for partition in partitions:
+                self._next.pop(TopicPartition(*partition), None)
+
+        return forget
+
+    async def stop(self) -> None:
+        """Leave the group, so that its partitions move on at once.
+
+        aiokafka does not let a static member leave, for it may be back soon. Who stops in good order has time to say
+        that it goes, so it leaves as any other member. Its name is dropped at the last moment: a join that is under
+        way by then would otherwise make a second, nameless member of it, which brokers wait for in vain.
+        """
+        if (coordinator := self._consumer._coordinator) is not None:
+            leave = coordinator._maybe_leave_group
+
+            async def leave_although_static() -> None:
+                coordinator._group_instance_id = None
+                await leave()
+
+            coordinator._maybe_leave_group = leave_although_static
+        with suppress(KafkaError):
+            await self._consumer.stop()
+
+    async def poll(self, max_records: int, timeout_ms: int) -> list[Record]:
+        """Up to `max_records` new records of partitions that are not paused, waiting `timeout_ms` at most.
+
+        Raises WorkerFault where aiokafka has given the group up, which it does for good.
+        """
+        rest_ms = self._settings.kafka_idle_rest_ms
+        if (coordinator := self._consumer._coordinator) is not None and coordinator._coordination_task.done():
+            raise WorkerFault(f"no longer in the group: {coordinator._coordination_task.exception()!r}")
+        async with translated():
+            wait_ms = min(timeout_ms, _GLANCE_MS) if rest_ms else timeout_ms
+            try:
+                batches = await self._read(wait_ms, max_records)
+            except _UNREADABLE as error:
+                log.warning("a record cannot be read", cause=f"{type(error).__name__}: {error}")
+                await self._rewind()
+                batches = {}
+            if rest_ms and not batches:
+                awake = self._consumer.assignment() - self._consumer.paused()
+                self._consumer.pause(*awake)
+                await asyncio.sleep(rest_ms / 1000)
+                self._consumer.resume(*(awake & self._consumer.assignment()))
+        return [record for records in batches.values() for record in records]
+
+    async def _read(self, wait_ms: int, max_records: int) -> dict[TopicPartition, list[Record]]:
+        """Raises one of _UNREADABLE, with records of other partitions lost on the way: they have to be read again."""
+        if self._is_searching:
+            return await self._read_apart(wait_ms)
+        batches = await self._consumer.getmany(timeout_ms=wait_ms, max_records=max_records)
+        return {at: self._taken(at, found) for at, found in batches.items()}
+
+    async def _read_apart(self, wait_ms: int) -> dict[TopicPartition, list[Record]]:
+        """One record of each partition, so that the one that cannot be read shows itself.
+
+        It comes as one without a value, which is no job and ends as a dead letter. So does what its writer has put
+        behind it in the same batch, for aiokafka reads a batch from its beginning.
+        """
+        batches: dict[TopicPartition, list[Record]] = {}
+        for at in self._consumer.assignment() - self._consumer.paused():
+            try:
+                found = (await self._consumer.getmany(at, max_records=1)).get(at, [])
+            except _UNREADABLE as error:
+                offset = await self._consumer.position(at)
+                reason = f"{type(error).__name__}: {error}".encode("utf-8", "replace")
+                batches[at] = [Record(tuple(at), offset, None, None, ((HEADER_UNREADABLE, reason),))]
+                self._consumer.seek(at, offset + 1)
+                self._next[at] = offset + 1
+                self._is_searching = False
+            else:
+                if found:
+                    batches[at] = self._taken(at, found)
+        if not batches:
+            await asyncio.sleep(wait_ms / 1000)
+        return batches
+
+    def _taken(self, at: TopicPartition, found: Sequence[Any]) -> list[Record]:
+        self._next[at] = found[-1].offset + 1
+        return [Record(tuple(at), one.offset, one.key, one.value, tuple(one.headers)) for one in found]
+
+    async def _rewind(self) -> None:
+        """Back to what `poll` has returned last, and in search of the record that cannot be read."""
+        self._is_searching = True
+        for at in self._consumer.assignment():
+            offset = self._next.get(at)
+            if offset is None:
+                offset = await self._consumer.committed(at)
+            if offset is None:
+                await self._consumer.seek_to_beginning(at)
+            else:
+                self._consumer.seek(at, offset)
+
+    def assignment(self) -> set[Partition]:
+        return {tuple(at) for at in self._consumer.assignment()}
+
+    def pause_only(self, partitions: Collection[Partition]) -> None:
+        """Fetch nothing more of `partitions`, and of all others again. Polling goes on and keeps the membership.
+
+        A rebalance forgets pauses, so this is said again before every poll.
+        """
+        assigned = self._consumer.assignment()
+        paused = {at for at in assigned if tuple(at) in partitions}
+        self._consumer.resume(*(assigned - paused))
+        self._consumer.pause(*paused)
+
+    async def commit(self, offsets: Mapping[Partition, int]) -> None:
+        """Commit the next offset to read of each partition.
+
+        Raises DependencyUnavailable, also where the broker says nothing for some seconds: the client alone would ask
+        for ever. A partition that has just moved to another member is no error: that member reads from the older
+        offset, and a job done twice is a job done once.
+        """
+        async with translated():
+            with suppress(CommitFailedError, IllegalStateError):
+                commit = self._consumer.commit({TopicPartition(*at): offset for at, offset in offsets.items()})
+                await asyncio.wait_for(commit, _COMMIT_TIMEOUT_S)
+
+    def ends(self) -> dict[Partition, int]:
+        """The offset that the next published record will get, for assigned partitions where a fetch has told it."""
+        found = {tuple(at): self._consumer.highwater(at) for at in self._consumer.assignment()}
+        return {at: end for at, end in found.items() if end is not None}
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+    def __init__(
+        self,
+        on_assigned: Callable[[set[Partition]], Awaitable[None]],
+        on_revoked: Callable[[set[Partition]], Awaitable[None]],
+    ) -> None:
+        self._on_assigned = on_assigned
+        self._on_revoked = on_revoked
+
+    async def on_partitions_revoked(self, revoked: Any) -> None:
+        await self._on_revoked({tuple(at) for at in revoked})
+
+    async def on_partitions_assigned(self, assigned: Any) -> None:
+        await self._on_assigned({tuple(at) for at in assigned})

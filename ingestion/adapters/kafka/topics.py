@@ -1,0 +1,105 @@
+"""Kafka's topics: creating them, and reading the dead letters without a consumer group."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import TopicAlreadyExistsError, for_code
+
+from ingestion import dead_letters
+from ingestion.adapters.kafka.producer import REQUEST_TIMEOUT_MS, translated
+from ingestion.dead_letters import DeadLetter
+from ingestion.errors import BadMessage
+from ingestion.messages import Record
+from ingestion.settings import KafkaSettings
+
+log = structlog.get_logger(__name__)
+
+_POLL_MS: Final = 500
+_FOR_EVER: Final = {"retention.ms": "-1"}
+
+
+async def ensure_topics(settings: KafkaSettings) -> None:
+    """Create the topics that are missing. Existing ones are left as they are. Raises DependencyUnavailable."""
+    async with translated():
+        admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap, request_timeout_ms=REQUEST_TIMEOUT_MS)
+        try:
+            await admin.start()
+            existing = set(await admin.list_topics())
+            if missing := [topic for topic in _wanted(settings) if topic.name not in existing]:
+                _check(await admin.create_topics(missing))
+        finally:
+            await admin.close()
+
+
+def _wanted(settings: KafkaSettings) -> list[NewTopic]:
+    jobs = [settings.kafka_jobs_topic, *settings.retry_topics.values()]
+    return [
+        *(_topic(settings, name, settings.kafka_partitions) for name in jobs),
+        _topic(settings, settings.kafka_events_topic, 1),
+        # A letter waits for a person, however long that takes.
+        _topic(settings, settings.dead_letter_topic, 1, _FOR_EVER),
+    ]
+
+
+def _topic(settings: KafkaSettings, name: str, partitions: int, config: dict[str, str] | None = None) -> NewTopic:
+    return NewTopic(
+        name, num_partitions=partitions, replication_factor=settings.kafka_replication, topic_configs=config or {}
+    )
+
+
+def _check(response: Any) -> None:
+    for topic, code, *rest in response.topic_errors:
+        kind = for_code(code)
+        if code and kind is not TopicAlreadyExistsError:
+            raise kind(f"creating topic {topic}: {rest[0] if rest else ''}")
+
+
+class KafkaDeadLetters:
+    """Implements the port DeadLetters."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+
+    async def read(self) -> AsyncIterator[DeadLetter]:
+        seen: set[str] = set()
+        async for record in self._records():
+            try:
+                letter = dead_letters.decode(record)
+            except BadMessage as error:
+                log.warning("record on the dead-letter topic skipped", cause=error.message)
+                continue
+            if letter.id not in seen:
+                seen.add(letter.id)
+                yield letter
+
+    async def _records(self) -> AsyncIterator[Record]:
+        """Everything that is on the topic at the beginning of the reading."""
+        async with translated():
+            consumer = AIOKafkaConsumer(
+                self._settings.dead_letter_topic,
+                bootstrap_servers=self._settings.kafka_bootstrap,
+                auto_offset_reset="earliest",
+                enable_auto_commit=False,
+            )
+            try:
+                await consumer.start()
+                left = await _not_empty(consumer)
+                while left:
+                    for at, records in (await consumer.getmany(*left, timeout_ms=_POLL_MS)).items():
+                        for found in records:
+                            yield Record(tuple(at), found.offset, found.key, found.value, tuple(found.headers))
+                    for at in [at for at, end in left.items() if await consumer.position(at) >= end]:
+                        del left[at]
+            finally:
+                await consumer.stop()
+
+
+async def _not_empty(consumer: AIOKafkaConsumer) -> dict[TopicPartition, int]:
+    """The assigned partitions that hold anything, with their ends."""
+    ends = await consumer.end_offsets(consumer.assignment())
+    return {at: end for at, end in ends.items() if end > await consumer.position(at)}

@@ -1,0 +1,1 @@
+"""Milvus, through pymilvus and its protocol."""

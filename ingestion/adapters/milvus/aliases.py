@@ -1,0 +1,48 @@
+"""Aliases: a generation that follows the first one is found under the collection's own name as well.
+
+Pagemill itself goes by the records, which say which generation is current at any moment. The alias is for whoever
+looks at Milvus directly.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ingestion.adapters.milvus.errors import NOT_FOUND, milvus_code
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
+
+def point_alias(client: MilvusClient, alias: str, name: str, timeout_s: float) -> None:
+    """Let `alias` lead to `name`, wherever it led before. Twice is the same as once."""
+    target = _target(client, alias, timeout_s)
+    if target == name:
+        return
+    if target is None:
+        client.create_alias(name, alias, timeout=timeout_s)
+    else:
+        client.alter_alias(name, alias, timeout=timeout_s)
+
+
+def drop_with_aliases(client: MilvusClient, name: str, timeout_s: float) -> None:
+    """Drop `name`, be it a collection, with whatever aliases lead to it, or itself an alias."""
+    described = client.describe_collection(name, timeout=timeout_s)
+    if described["collection_name"] != name:
+        client.drop_alias(name, timeout=timeout_s)
+        return
+    for alias in described.get("aliases") or ():
+        client.drop_alias(alias, timeout=timeout_s)
+    # Released first, because a server may otherwise finish building an index that nobody needs.
+    client.release_collection(name, timeout=timeout_s)
+    client.drop_collection(name, timeout=timeout_s)
+
+
+def _target(client: MilvusClient, alias: str, timeout_s: float) -> str | None:
+    """The collection that `alias` leads to, None where it leads nowhere."""
+    try:
+        return str(client.describe_collection(alias, timeout=timeout_s)["collection_name"])
+    except Exception as error:
+        if milvus_code(error) != NOT_FOUND:
+            raise
+        return None

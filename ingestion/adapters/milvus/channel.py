@@ -1,0 +1,72 @@
+"""A connection to Milvus for requests that pymilvus would spend more time on than the server.
+
+pymilvus makes Python objects of every number and every hit. Here messages of the Milvus protocol (milvus-proto) are
+sent and read as they are.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from urllib.parse import urlsplit
+
+import grpc
+
+from ingestion.adapters.milvus.errors import DEPENDENCY
+from ingestion.concurrency.deadline import limit_s
+
+if TYPE_CHECKING:
+    from pymilvus.grpc_gen.common_pb2 import Status
+
+Request = TypeVar("Request", contravariant=True)
+Answer = TypeVar("Answer", covariant=True)
+
+_SERVICE: Final = "/milvus.proto.milvus.MilvusService/"
+
+
+class Method(Protocol[Request, Answer]):
+    """Sends a request and waits for its answer, at most `timeout_s`, or what is left of the caller's budget of time.
+
+    Raises grpc.RpcError, DependencyUnavailable where no time is left; the answer's status is the caller's to check.
+    """
+
+    def __call__(self, message: Request, *, timeout_s: float) -> Answer: ...
+
+
+class MilvusChannel:
+    """Connects at its first request. Used by many threads."""
+
+    def __init__(self, uri: str, token: str, options: Sequence[tuple[str, int]]) -> None:
+        """`uri`: http or https, with the database as its path where it is not the default one."""
+        address = urlsplit(uri)
+        self.database = address.path.strip("/")
+        self._metadata = [("authorization", base64.b64encode(token.encode()).decode())] if token else []
+        everything = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1), *options]
+        if address.scheme == "https":
+            self._channel = grpc.secure_channel(address.netloc, grpc.ssl_channel_credentials(), everything)
+        else:
+            self._channel = grpc.insecure_channel(address.netloc, everything)
+
+    def method(
+        self, name: str, serialize: Callable[[Request], bytes], parse: Callable[[bytes], Answer]
+    ) -> Method[Request, Answer]:
+        """The service's method `name`, with how its requests are written and its answers read."""
+        send = self._channel.unary_unary(_SERVICE + name, request_serializer=serialize, response_deserializer=parse)
+
+        def call(message: Request, *, timeout_s: float) -> Answer:
+            answer: Answer = send(message, timeout=limit_s(DEPENDENCY, timeout_s), metadata=self._metadata)
+            return answer
+
+        return call
+
+    def close(self) -> None:
+        self._channel.close()
+
+
+def check(status: Status) -> None:
+    """Raises MilvusException where `status` is an error's."""
+    from pymilvus.exceptions import MilvusException
+
+    if status.code or status.error_code:
+        raise MilvusException(status.code or status.error_code, status.reason, retriable=status.retriable)

@@ -1,0 +1,71 @@
+"""Connections to Milvus. Making one imports pymilvus, which takes most of a second: so not on the event loop."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+import grpc
+
+from ingestion.adapters.milvus.errors import DEPENDENCY
+from ingestion.adapters.milvus.rows import RowWriter
+from ingestion.adapters.milvus.search import RowSearcher
+from ingestion.concurrency.deadline import limit_s
+from ingestion.settings import MilvusSettings
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
+_CONNECT_TIMEOUT_S: Final = 5.0
+_KEEPALIVE_MS: Final = 330_000
+"""gRPC servers that were told nothing else drop whoever pings more often than every five minutes during a request,
+and pymilvus would ping every ten seconds."""
+_RECONNECT_MS: Final = 2_000
+"""By default gRPC waits up to two minutes before it tries a server again that was down."""
+_OPTIONS: Final = (("grpc.keepalive_time_ms", _KEEPALIVE_MS), ("grpc.max_reconnect_backoff_ms", _RECONNECT_MS))
+
+
+def connect(settings: MilvusSettings) -> MilvusClient:
+    from pymilvus import MilvusClient
+
+    try_once()
+    # It logs every error with a traceback. Here each one is raised, translated, to whoever asked.
+    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
+    return MilvusClient(
+        uri=settings.milvus_uri,
+        token=settings.milvus_token.get_secret_value(),
+        timeout=limit_s(DEPENDENCY, _CONNECT_TIMEOUT_S),
+        grpc_options={"grpc.keepalive_time_ms": _KEEPALIVE_MS},
+    )
+
+
+def try_once() -> None:
+    """Have pymilvus raise what gRPC raises, where it would repeat the request until its timeout has passed."""
+    from pymilvus import decorators
+
+    decorators.IGNORE_RETRY_CODES = tuple(grpc.StatusCode)
+
+
+class Budgeted:
+    """The settings, with a limit of one request that ends with the caller's budget of time."""
+
+    def __init__(self, settings: MilvusSettings) -> None:
+        self._settings = settings
+
+    @property
+    def milvus_timeout_s(self) -> float:
+        """Raises DependencyUnavailable where no time is left."""
+        return limit_s(DEPENDENCY, self._settings.milvus_timeout_s)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._settings, name)
+
+
+def open_writer(settings: MilvusSettings) -> RowWriter:
+    """Connects at its first request."""
+    return RowWriter(settings.milvus_uri, settings.milvus_token.get_secret_value(), _OPTIONS)
+
+
+def open_searcher(settings: MilvusSettings) -> RowSearcher:
+    """Connects at its first request."""
+    return RowSearcher(settings.milvus_uri, settings.milvus_token.get_secret_value(), _OPTIONS)

@@ -1,0 +1,105 @@
+"""The rows nearest to query vectors: the keys and inner products that a server sends, as arrays.
+
+Nothing else of a row is asked for. Milvus Lite takes a request that names no output field for one that wants all of
+them, and sends each hit's vector along: 1.5 KB a row in place of 14 bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ingestion.adapters.milvus.channel import MilvusChannel, check
+from ingestion.adapters.milvus.schema import METRIC, VECTOR
+from ingestion.model import Vectors
+
+if TYPE_CHECKING:
+    from pymilvus.grpc_gen.milvus_pb2 import SearchRequest
+
+Consistency = Literal["Strong", "Bounded", "Eventually"]
+
+_OUTPUT_FIELDS: Final = ("page_key",)
+_GUARANTEE: Final[dict[Consistency, int]] = {"Strong": 0, "Eventually": 1, "Bounded": 2}
+"""Timestamps that stand for a server's own: of all that is written, of what it has, of its `common.gracefulTime`."""
+
+
+class FoundRows(NamedTuple):
+    """Rows of all tokens, those of one token after those of another, each token's best first."""
+
+    keys: NDArray[np.int64]
+    """(rows,) primary keys."""
+    products: NDArray[np.float32]
+    """(rows,) inner products."""
+    counts: NDArray[np.int64]
+    """(tokens,) how many of the rows are of which token."""
+
+
+class RowSearcher:
+    """Sends searches over a connection of its own, which is made at the first one. Used by many threads."""
+
+    def __init__(self, uri: str, token: str, options: Sequence[tuple[str, int]]) -> None:
+        """As `MilvusChannel`."""
+        from pymilvus.grpc_gen.milvus_pb2 import SearchRequest, SearchResults
+
+        self._channel = MilvusChannel(uri, token, options)
+        self._send = self._channel.method("Search", SearchRequest.SerializeToString, SearchResults.FromString)
+
+    def search(
+        self, name: str, query: Vectors, limit: int, *, ef: int, consistency: Consistency, timeout_s: float
+    ) -> FoundRows:
+        """The `limit` rows of the Milvus collection `name` nearest to each of `query`, (tokens, dim).
+
+        Raises MilvusException, grpc.RpcError.
+        """
+        request = search_request(name, query, limit, ef=ef, consistency=consistency)
+        request.db_name = self._channel.database
+        answer = self._send(request, timeout_s=timeout_s)
+        check(answer.status)
+        found = answer.results
+        return FoundRows(
+            np.array(found.ids.int_id.data, np.int64),
+            np.array(found.scores, np.float32),
+            np.array(found.topks, np.int64),
+        )
+
+    def close(self) -> None:
+        self._channel.close()
+
+
+def search_request(name: str, query: Vectors, limit: int, *, ef: int, consistency: Consistency) -> SearchRequest:
+    from pymilvus.grpc_gen.common_pb2 import (
+        ConsistencyLevel,
+        DslType,
+        KeyValuePair,
+        PlaceholderGroup,
+        PlaceholderType,
+        PlaceholderValue,
+    )
+    from pymilvus.grpc_gen.milvus_pb2 import SearchRequest
+
+    vectors = PlaceholderValue(
+        tag="$0",
+        type=PlaceholderType.FloatVector,
+        values=[vector.tobytes() for vector in query.astype("<f4", copy=False)],
+    )
+    parameters = {
+        "anns_field": VECTOR,
+        "topk": str(limit),
+        "metric_type": METRIC,
+        "round_decimal": "-1",
+        "params": json.dumps({"ef": max(ef, limit)}),
+    }
+    return SearchRequest(
+        collection_name=name,
+        dsl_type=DslType.BoolExprV1,
+        placeholder_group=PlaceholderGroup(placeholders=[vectors]).SerializeToString(),
+        nq=len(query),
+        output_fields=_OUTPUT_FIELDS,
+        search_params=[KeyValuePair(key=key, value=value) for key, value in parameters.items()],
+        consistency_level=ConsistencyLevel.Value(consistency),
+        guarantee_timestamp=_GUARANTEE[consistency],
+    )

@@ -1,0 +1,215 @@
+"""The ANN index: one Milvus collection per document collection, a row per page vector."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self, TypeVar, cast
+
+import stamina
+
+from ingestion.adapters.milvus.aliases import drop_with_aliases, point_alias
+from ingestion.adapters.milvus.connection import Budgeted, connect, open_searcher, open_writer
+from ingestion.adapters.milvus.errors import NOT_FOUND, NOT_LOADED, is_lost, milvus_code, translated
+from ingestion.adapters.milvus.row_reading import read_rows
+from ingestion.adapters.milvus.rows import RowWriter
+from ingestion.adapters.milvus.schema import ensure_collection
+from ingestion.adapters.milvus.search import Consistency, RowSearcher
+from ingestion.adapters.threads import Threads
+from ingestion.model import ROWS_PER_PAGE, PageVectors, Vectors
+from ingestion.ports import Neighbours
+from ingestion.settings import MilvusSettings
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
+T = TypeVar("T")
+
+_THREADS: Final = 8
+_PING_TIMEOUT_S: Final = 3.0
+_DELETE_PAGES: Final = 256
+_MAX_TOP_K: Final = 16_384
+_STRONG: Final = "Strong"
+"""Milvus waits until all that was written before the request can be seen: up to its time tick, 200 ms."""
+_BOUNDED_FROM_S: Final = 15.0
+"""A search with bounded consistency waits for nothing that is younger than Milvus's `common.gracefulTime`, 5 s by
+default. This is three times that, to be on the safe side of it."""
+_LOST_S: Final = 2.0
+"""How long a search is sent again that a server refused or a connection lost: for one that was closed while idle. A
+caller of the search knows better what to do about an outage."""
+
+
+def index_name(collection: str) -> str:
+    """What the document collection is called in Milvus, which allows letters, digits and '_' only.
+
+    A name with '-' goes under another prefix and carries a hash, so that no two of ours share one of Milvus's.
+    """
+    if re.fullmatch(r"[A-Za-z0-9_]+", collection):
+        return f"colqwen_{collection}"
+    digest = hashlib.sha256(collection.encode()).hexdigest()[:16]
+    return f"colqwenx_{re.sub('[^A-Za-z0-9_]', '_', collection)}_{digest}"
+
+
+class MilvusVectorStore:
+    """VectorStore. The client is made at the first use; it is synchronous and runs in threads."""
+
+    def __init__(self, settings: MilvusSettings) -> None:
+        self._settings = cast(MilvusSettings, Budgeted(settings))
+        self._threads = Threads(_THREADS, stage="rows", dependency="milvus")
+        self._connecting = threading.Lock()
+        self._connected: MilvusClient | None = None
+        self._writer: RowWriter | None = None
+        self._searching: RowSearcher | None = None
+        self._ensured: set[tuple[str, int]] = set()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._writer is not None:
+            await self._threads.write(self._writer.close)
+        if self._searching is not None:
+            await self._threads.write(self._searching.close)
+        if self._connected is not None:
+            await self._threads.write(self._connected.close)
+
+    async def ensure(self, collection: str, dim: int) -> None:
+        def make() -> None:
+            ensure_collection(self._client(), index_name(collection), dim, self._settings, self._ensured)
+
+        await self._threads.write(translated(make))
+
+    async def upsert(self, collection: str, pages: Sequence[PageVectors]) -> None:
+        def write() -> None:
+            self._rows().write(index_name(collection), pages, self._settings.milvus_timeout_s)
+
+        await self._threads.write(translated(write))
+
+    async def search(self, collection: str, query: Vectors, limit: int, *, unchanged_s: float = 0.0) -> Neighbours:
+        if not len(query):
+            return Neighbours.none(0)
+        rows_per_token = min(limit, _MAX_TOP_K)
+        consistency: Consistency = "Bounded" if unchanged_s >= _BOUNDED_FROM_S else "Strong"
+        ef, timeout_s = self._settings.hnsw_ef, self._settings.milvus_timeout_s
+
+        @stamina.retry(on=is_lost, attempts=None, timeout=_LOST_S, wait_initial=0.05, wait_max=0.5)
+        def find(_: MilvusClient, name: str) -> Neighbours:
+            searcher = self._searcher()
+            found = searcher.search(name, query, rows_per_token, ef=ef, consistency=consistency, timeout_s=timeout_s)
+            # The page key is part of the primary key.
+            return Neighbours(found.keys // ROWS_PER_PAGE, found.products, found.counts)
+
+        nothing = Neighbours.none(len(query))
+        return await self._threads.read(translated(lambda: self._on_loaded(collection, find, unknown=nothing)))
+
+    async def delete_pages(self, collection: str, first_page_key: int, count: int) -> None:
+        def delete(client: MilvusClient, name: str) -> None:
+            for first in range(first_page_key, first_page_key + count, _DELETE_PAGES):
+                pages = min(_DELETE_PAGES, first_page_key + count - first)
+                client.delete(
+                    name,
+                    filter=_rows_of(first, pages),
+                    consistency_level=_STRONG,
+                    timeout=self._settings.milvus_timeout_s,
+                )
+
+        await self._threads.write(translated(lambda: self._on_loaded(collection, delete, unknown=None)))
+
+    async def read_pages(self, collection: str, page_keys: range) -> dict[int, Vectors]:
+        def read(client: MilvusClient, name: str) -> dict[int, Vectors]:
+            rows = _rows_of(page_keys.start, len(page_keys))
+            return read_rows(client, name, rows, self._settings.milvus_timeout_s)
+
+        nothing: dict[int, Vectors] = {}
+        return await self._threads.read(translated(lambda: self._on_loaded(collection, read, unknown=nothing)))
+
+    async def count_rows(self, collection: str, first_page_key: int, count: int) -> int:
+        return await self._count(collection, _rows_of(first_page_key, count))
+
+    async def count_rows_in(self, collection: str, page_keys: Sequence[range]) -> int:
+        if not page_keys:
+            return 0
+        return await self._count(collection, " or ".join(f"({_rows_of(keys.start, len(keys))})" for keys in page_keys))
+
+    async def count(self, collection: str) -> int:
+        return await self._count(collection, "")
+
+    async def drop(self, collection: str) -> None:
+        def drop(client: MilvusClient, name: str) -> None:
+            drop_with_aliases(client, name, self._settings.milvus_timeout_s)
+
+        await self._threads.write(translated(lambda: self._on_existing(collection, drop, unknown=None)))
+
+    async def point(self, collection: str, index: str) -> None:
+        alias, name, timeout_s = index_name(collection), index_name(index), self._settings.milvus_timeout_s
+        await self._threads.write(translated(lambda: point_alias(self._client(), alias, name, timeout_s)))
+
+    async def ping(self) -> None:
+        await self._threads.read(translated(lambda: self._client().list_collections(timeout=_PING_TIMEOUT_S)))
+
+    async def _count(self, collection: str, rows: str) -> int:
+        def count(client: MilvusClient, name: str) -> int:
+            answer = client.query(
+                name,
+                filter=rows,
+                output_fields=["count(*)"],
+                consistency_level=_STRONG,
+                timeout=self._settings.milvus_timeout_s,
+            )
+            return int(answer[0]["count(*)"])
+
+        return await self._threads.read(translated(lambda: self._on_loaded(collection, count, unknown=0)))
+
+    def _client(self) -> MilvusClient:
+        """The client, made once, in a thread: importing pymilvus takes most of a second."""
+        with self._connecting:
+            if self._connected is None:
+                self._connected = connect(self._settings)
+            return self._connected
+
+    def _rows(self) -> RowWriter:
+        """Made once, in a thread, as the client."""
+        with self._connecting:
+            if self._writer is None:
+                self._writer = open_writer(self._settings)
+            return self._writer
+
+    def _searcher(self) -> RowSearcher:
+        """Made once, in a thread, as the client."""
+        with self._connecting:
+            if self._searching is None:
+                self._searching = open_searcher(self._settings)
+            return self._searching
+
+    def _on_existing(self, collection: str, request: Callable[[MilvusClient, str], T], unknown: T) -> T:
+        """Do `request` on the collection; return `unknown` where there is no such collection."""
+        try:
+            return request(self._client(), index_name(collection))
+        except Exception as error:
+            if milvus_code(error) != NOT_FOUND:
+                raise
+            return unknown
+
+    def _on_loaded(self, collection: str, request: Callable[[MilvusClient, str], T], unknown: T) -> T:
+        """As `_on_existing`, and load the collection where the server has let go of it, as after a restart."""
+
+        def loading(client: MilvusClient, name: str) -> T:
+            try:
+                return request(client, name)
+            except Exception as error:
+                if milvus_code(error) != NOT_LOADED:
+                    raise
+                client.load_collection(name, timeout=self._settings.milvus_timeout_s)
+                return request(client, name)
+
+        return self._on_existing(collection, loading, unknown)
+
+
+def _rows_of(first_page_key: int, count: int) -> str:
+    """The filter for every row of `count` pages."""
+    return f"pk >= {first_page_key * ROWS_PER_PAGE} and pk < {(first_page_key + count) * ROWS_PER_PAGE}"

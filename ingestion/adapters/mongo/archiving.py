@@ -1,0 +1,159 @@
+"""Documents and pages of a collection on their way into an archive and back. Records travel as extended JSON, whole.
+
+A document is frozen before it is packed: its state is ARCHIVED, `frozen_from` is the state before, `archive` the id of
+the archive. What removes documents asks for that id, so a process that stood still removes nothing of a later archive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from bson import json_util
+from motor.motor_asyncio import AsyncIOMotorCollection
+from pymongo import ReplaceOne
+
+from ingestion.adapters.mongo.records import Record, document_of, translated
+from ingestion.model import Document, DocumentState
+from ingestion.ports.collections import PackedDocument, PackedPage
+
+_FROZEN: Final = DocumentState.ARCHIVED.value
+_FREEZABLE: Final = (DocumentState.READY.value, DocumentState.FAILED.value)
+_MARKS: Final = ("frozen_from", "archive")
+
+
+class MongoPacking:
+    """A part of the document store. Its collections are set on opening."""
+
+    _documents: AsyncIOMotorCollection[dict[str, Any]]
+    _pages: AsyncIOMotorCollection[dict[str, Any]]
+    _archived: AsyncIOMotorCollection[dict[str, Any]]
+
+    @translated
+    async def freeze(self, collection: str, archive_id: str) -> None:
+        for state in _FREEZABLE:
+            await self._documents.update_many(
+                {"collection": collection, "state": state},
+                {"$set": {"state": _FROZEN, "frozen_from": state, "archive": archive_id}},
+            )
+        await self._documents.update_many(
+            {"collection": collection, "state": _FROZEN}, {"$set": {"archive": archive_id}}
+        )
+
+    @translated
+    async def thaw(self, collection: str, archive_id: str) -> None:
+        for state in _FREEZABLE:
+            await self._documents.update_many(
+                {"collection": collection, "state": _FROZEN, "archive": archive_id, "frozen_from": state},
+                {"$set": {"state": state}, "$unset": dict.fromkeys(_MARKS, "")},
+            )
+
+    @translated
+    async def collections_with_frozen(self) -> list[str]:
+        return sorted(await self._documents.distinct("collection", {"state": _FROZEN}))
+
+    @translated
+    async def unfrozen(self, collection: str, limit: int) -> list[Document]:
+        wanted = {"collection": collection, "state": {"$ne": _FROZEN}}
+        found = await self._documents.find(wanted).sort("_id", 1).limit(limit).to_list(None)
+        return [document_of(record) for record in found]
+
+    @translated
+    async def pack_documents(self, collection: str, *, after: int, limit: int) -> list[PackedDocument]:
+        wanted = {"collection": collection, "state": _FROZEN, "first_page_key": {"$gt": after}}
+        found = await self._documents.find(wanted).sort("first_page_key", 1).limit(limit).to_list(None)
+        return [_packed_document(record) for record in found]
+
+    @translated
+    async def pack_pages(self, page_keys: range, generation: int) -> list[PackedPage]:
+        wanted = {"_id": {"$gte": page_keys.start, "$lt": page_keys.stop}}
+        found = await self._pages.find(wanted).sort("_id", 1).to_list(None)
+        return [_packed_page(record, generation) for record in found]
+
+    @translated
+    async def unpack_documents(self, collection: str, archive_id: str, documents: Iterable[str]) -> None:
+        records = [_loaded(text) for text in documents]
+        for record in records:
+            document_of(record).require_readable()
+            record |= {"frozen_from": record["state"], "state": _FROZEN, "archive": archive_id}
+        await _put(self._documents, records)
+
+    @translated
+    async def unpack_pages(self, pages: Iterable[str]) -> None:
+        await _put(self._pages, [_loaded(text) for text in pages])
+
+    @translated
+    async def free_documents(self, collection: str, archive_id: str, limit: int) -> int:
+        frozen = {"collection": collection, "state": _FROZEN, "archive": archive_id}
+        found = await self._documents.find(frozen, {"collection": 1, "archive": 1}).limit(limit).to_list(None)
+        ids = [record["_id"] for record in found]
+        await _put(self._archived, found)
+        await self._pages.delete_many({"document_id": {"$in": ids}})
+        await self._documents.delete_many({**frozen, "_id": {"$in": ids}})
+        return len(ids)
+
+    @translated
+    async def count_frozen(self, collection: str, archive_id: str) -> tuple[int, int]:
+        documents = pages = 0
+        frozen = {"collection": collection, "state": _FROZEN, "archive": archive_id}
+        async for record in self._documents.find(frozen, {"first_page_key": 1, "pages": 1}):
+            documents += 1
+            first = record["first_page_key"]
+            pages += await self._pages.count_documents({"_id": {"$gte": first, "$lt": first + record["pages"]}})
+        return documents, pages
+
+    @translated
+    async def archived_ids(self, document_ids: Collection[str]) -> set[str]:
+        found = await self._archived.find({"_id": {"$in": list(document_ids)}}, {"_id": 1}).to_list(None)
+        return {record["_id"] for record in found}
+
+    @translated
+    async def archived_in(self, collection: str, limit: int) -> list[str]:
+        found = await self._archived.find({"collection": collection}, {"_id": 1}).limit(limit).to_list(None)
+        return [record["_id"] for record in found]
+
+    @translated
+    async def forget_archived(self, collection: str, archive_id: str) -> None:
+        await self._archived.delete_many({"collection": collection, "archive": archive_id})
+
+    @translated
+    async def forget_archived_ids(self, document_ids: Collection[str]) -> None:
+        await self._archived.delete_many({"_id": {"$in": list(document_ids)}})
+
+
+def _loaded(record: str) -> dict[str, Any]:
+    loaded: dict[str, Any] = json_util.loads(record, json_options=json_util.CANONICAL_JSON_OPTIONS)
+    return loaded
+
+
+def _packed_document(record: Record) -> PackedDocument:
+    """The record as it was before it was frozen, with fields that this release does not know. Raises BadRecord."""
+    thawed = {name: value for name, value in record.items() if name not in _MARKS}
+    thawed["state"] = record.get("frozen_from")
+    document = document_of(thawed)
+    document.require_readable()
+    return PackedDocument(
+        id=document.id,
+        page_keys=document.page_keys,
+        is_ready=document.state is DocumentState.READY,
+        record=json_util.dumps(thawed, json_options=json_util.CANONICAL_JSON_OPTIONS),
+    )
+
+
+def _packed_page(record: Record, generation: int) -> PackedPage:
+    coming = record.get("next")
+    sizes = coming if isinstance(coming, Mapping) and coming.get("generation") == generation else record
+    rows = sizes.get("rows")
+    return PackedPage(
+        page_key=int(record["_id"]),
+        rows=int(sizes["patches"] if rows is None else rows),
+        record=json_util.dumps(record, json_options=json_util.CANONICAL_JSON_OPTIONS),
+    )
+
+
+async def _put(collection: AsyncIOMotorCollection[dict[str, Any]], records: Sequence[dict[str, Any]]) -> None:
+    """Insert or replace by id."""
+    if records:
+        await collection.bulk_write(
+            [ReplaceOne({"_id": record["_id"]}, record, upsert=True) for record in records], ordered=False
+        )

@@ -1,0 +1,64 @@
+"""What an audit reads from MongoDB."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, Final
+
+from motor.motor_asyncio import AsyncIOMotorCollection
+
+from ingestion.adapters.mongo.records import Record, document_of, pages_of, translated
+from ingestion.catalogue.generations import FIRST
+from ingestion.model import Document, PageRecord
+from ingestion.ports.inventory import PageTotals
+
+PAGE_KEYS: Final = "page_keys"
+"""The counter that page keys are reserved from."""
+_ROWS: Final = {"$ifNull": ["$rows", "$patches"]}
+
+
+class MongoInventory:
+    """A part of the document store. Its collections are set on opening."""
+
+    _documents: AsyncIOMotorCollection[dict[str, Any]]
+    _pages: AsyncIOMotorCollection[dict[str, Any]]
+    _counters: AsyncIOMotorCollection[dict[str, Any]]
+
+    @translated
+    async def next_page_key(self) -> int:
+        counter = await self._counters.find_one({"_id": PAGE_KEYS})
+        return 0 if counter is None else int(counter["next"])
+
+    @translated
+    async def collections_of_documents(self) -> list[str]:
+        return sorted(name for name in await self._documents.distinct("collection") if isinstance(name, str))
+
+    @translated
+    async def known(self, document_ids: Collection[str]) -> dict[str, Document]:
+        found = await self._documents.find({"_id": {"$in": list(document_ids)}}, {"story": 0}).to_list(None)
+        return {record["_id"]: document_of(record) for record in found}
+
+    @translated
+    async def by_page_key(self, collection: str, *, after: int, limit: int) -> list[Document]:
+        wanted = {"collection": collection, "first_page_key": {"$gt": after}}
+        found = await self._documents.find(wanted).sort("first_page_key", 1).limit(limit).to_list(None)
+        return [document_of(record) for record in found]
+
+    @translated
+    async def pages_after(self, page_key: int, limit: int) -> list[PageRecord]:
+        wanted = {"_id": {"$gt": page_key}}
+        while found := await self._pages.find(wanted, {"text": 0}).sort("_id", 1).limit(limit).to_list(None):
+            if pages := list(pages_of(found)):
+                return pages
+            wanted = {"_id": {"$gt": found[-1]["_id"]}}  # an empty answer would mean that there are no more
+        return []
+
+    @translated
+    async def page_totals(self, document_ids: Collection[str], generation: int = FIRST) -> dict[str, PageTotals]:
+        rows = {"$cond": [{"$eq": ["$next.generation", generation]}, "$next.rows", _ROWS]}
+        pipeline: list[Record] = [
+            {"$match": {"document_id": {"$in": list(document_ids)}}},
+            {"$group": {"_id": "$document_id", "pages": {"$sum": 1}, "rows": {"$sum": rows}}},
+        ]
+        found = await self._pages.aggregate(pipeline).to_list(None)
+        return {total["_id"]: PageTotals(int(total["pages"]), int(total["rows"])) for total in found}

@@ -1,0 +1,66 @@
+"""Answers of searches in Redis. Without Redis every search is made anew, and none waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from types import TracebackType
+from typing import Any, Final, Self
+
+import structlog
+from redis.exceptions import RedisError
+
+from ingestion.adapters.redis.progress import DEPENDENCY, open_client, translate
+from ingestion.settings import RedisSettings
+
+log = structlog.get_logger(__name__)
+
+_TIMEOUT_S: Final = 0.25
+_REST_S: Final = 5.0
+"""For which a Redis that did not answer is not asked again."""
+
+
+class RedisQueryCache:
+    """QueryCache. The first failure of an outage is logged, and so is its end."""
+
+    def __init__(self, settings: RedisSettings) -> None:
+        self._settings = settings
+        self._down = False
+        self._rests_until_s = 0.0
+
+    async def __aenter__(self) -> Self:
+        self._client = open_client(self._settings, _TIMEOUT_S)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._client.aclose()
+
+    async def get(self, key: str) -> bytes | None:
+        if self._rests:
+            return None
+        value: bytes | None = await self._best_effort(self._client.get(key))
+        return value
+
+    async def put(self, key: str, value: bytes, ttl_s: int) -> None:
+        if not self._rests:
+            await self._best_effort(self._client.set(key, value, ex=ttl_s))
+
+    @property
+    def _rests(self) -> bool:
+        return asyncio.get_running_loop().time() < self._rests_until_s
+
+    async def _best_effort(self, request: Awaitable[Any]) -> Any:
+        try:
+            result = await request
+        except RedisError as error:
+            self._rests_until_s = asyncio.get_running_loop().time() + _REST_S
+            if not self._down:
+                log.warning("answers are not remembered", dependency=DEPENDENCY, cause=translate(error).message)
+            self._down = True
+            return None
+        if self._down:
+            log.info("answers are remembered again", dependency=DEPENDENCY)
+        self._down = False
+        return result

@@ -1,0 +1,1 @@
+"""Collections: their states, the generations of their vectors, and who holds them."""

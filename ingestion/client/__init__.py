@@ -1,0 +1,1 @@
+"""The public Python client of the HTTP API. The command line uses it."""

@@ -1,0 +1,1 @@
+"""Tasks, shared calls, time budgets and fair turns: what asyncio does not give ready-made."""

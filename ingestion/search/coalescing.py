@@ -1,0 +1,119 @@
+"""Searches that come while the ANN index is busy share the next request to it.
+
+A request has a price of its own, whatever it asks: a round trip at best, and on a server that looks at every row of
+the collection far more than the search itself. So a request carries the vectors of several searches. It is bounded by
+the rows that it asks for, and so is its answer: a search that asks for more is sent in parts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from ingestion import metrics
+from ingestion.concurrency.tasks import side_by_side
+from ingestion.model import Vectors
+from ingestion.ports import Neighbours, VectorStore
+from ingestion.search.cpu_threads import Computing
+from ingestion.search.scoring import PageScores, combined, page_scores
+
+MOST_ROWS: Final = 51_200
+"""Asked for in one request: 256 tokens with 200 rows each. A row takes 12 bytes of an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    index: str
+    query: Vectors
+    limit: int
+    unchanged_s: float
+    answer: asyncio.Future[PageScores] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    @property
+    def rows(self) -> int:
+        return len(self.query) * self.limit
+
+
+class GatheredSearch:
+    """The index, asked by at most `requests` requests at a time. Who came first is answered first."""
+
+    def __init__(self, vectors: VectorStore, requests: int, computing: Computing) -> None:
+        self._vectors = vectors
+        self._free = requests
+        self._computing = computing
+        self._waiting: list[_Asked] = []
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def search(self, index: str, query: Vectors, limit: int, unchanged_s: float = 0.0) -> PageScores:
+        """The pages of the `limit` rows nearest to each token. `query` is (query_tokens, dim).
+
+        Raises what `VectorStore.search` raises.
+        """
+        tokens = max(1, MOST_ROWS // limit)
+        starts = range(0, max(len(query), 1), tokens)
+        parts = [_Asked(index, query[start : start + tokens], limit, unchanged_s) for start in starts]
+        self._waiting += parts
+        self._start()
+        found = await side_by_side(*(_answer(part) for part in parts))
+        return found[0] if len(found) == 1 else await self._computing.run(combined, found)
+
+    def _start(self) -> None:
+        while self._free and (together := self._take()):
+            task = asyncio.create_task(self._request(together))
+            self._free -= 1
+            self._running.add(task)
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._free += 1
+        self._start()
+
+    def _take(self) -> list[_Asked]:
+        """The one that has waited longest, and those of the same index and limit that go along."""
+        taken, left, rows = list[_Asked](), list[_Asked](), 0
+        for asked in self._waiting:
+            if asked.answer.done():  # its caller has gone
+                continue
+            first = taken[0] if taken else asked
+            is_alike = (asked.index, asked.limit) == (first.index, first.limit)
+            if not taken or (is_alike and rows + asked.rows <= MOST_ROWS):
+                taken.append(asked)
+                rows += asked.rows
+            else:
+                left.append(asked)
+        self._waiting = left
+        return taken
+
+    async def _request(self, together: list[_Asked]) -> None:
+        metrics.ANN_SHARED.observe(len(together))
+        first = together[0]
+        try:
+            vectors = np.concatenate([asked.query for asked in together])  # (tokens of all, dim)
+            unchanged_s = min(asked.unchanged_s for asked in together)
+            rows = await self._vectors.search(first.index, vectors, first.limit, unchanged_s=unchanged_s)
+            found = await self._computing.run(_scored, rows, [len(asked.query) for asked in together], first.limit)
+        except BaseException as error:
+            for asked in together:
+                if not asked.answer.done():
+                    asked.answer.set_exception(error)
+            if not isinstance(error, Exception):
+                raise
+            return
+        for asked, scores in zip(together, found, strict=True):
+            if not asked.answer.done():
+                asked.answer.set_result(scores)
+
+
+async def _answer(part: _Asked) -> PageScores:
+    return await part.answer
+
+
+def _scored(rows: Neighbours, tokens: Sequence[int], limit: int) -> list[PageScores]:
+    """What the rows say for each of the searches that shared the request, of so many tokens each."""
+    ends = np.cumsum(tokens).tolist()
+    return [page_scores(rows.of_tokens(end - count, end), limit) for count, end in zip(tokens, ends, strict=True)]

@@ -1,0 +1,355 @@
+"""What the janitor does about collections: what nobody uses expires, what was cut off is finished."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from structlog.testing import capture_logs
+from typer.testing import CliRunner, Result
+
+from ingestion import dead_letters, metrics
+from ingestion.bootstrap import Services
+from ingestion.catalogue.holds import held
+from ingestion.catalogue.states import Archive, CollectionRecord, CollectionState, archives_of
+from ingestion.dead_letters import DeadLetter
+from ingestion.errors import CollectionArchived, LeaseLost
+from ingestion.model import document_id, document_prefix, pages_prefix, source_key
+from ingestion.ports import DocumentStore
+from ingestion.sandbox import Sandbox
+from ingestion.submit import Submitter, Upload
+from ingestion.usage import Usage
+from tests.support.archives import archivist, everything
+from tests.support.desk import GONE
+from tests.support.documents import S
+from tests.support.pipelines import ScriptedEmbedder, pipeline
+from tests.support.shelf import PAGES, Shelf, open_shelf
+from tests.support.uploads import make_upload
+from workers.cli import app
+from workers.lifecycle.housekeeping import Action, CollectionKeeper
+from workers.replay.replayer import DeadLetterOffice, Note, Selection, Standing
+from workers.wiring import archivist_of, remover_of
+
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+async def shelf(services: Services, collection: str) -> AsyncIterator[Shelf]:
+    async with open_shelf(services, collection) as shelf:
+        yield shelf
+
+
+def keeper(shelf: Shelf, expiry: Any = "off") -> CollectionKeeper:
+    services = shelf.services
+    return CollectionKeeper(
+        services.documents, archivist_of(services), remover_of(services), expiry, timedelta(days=90)
+    )
+
+
+async def state_of(shelf: Shelf) -> CollectionState | None:
+    record = await shelf.services.documents.collection(shelf.collection)
+    return record.state if record else None
+
+
+async def used(shelf: Shelf, at: datetime | None) -> None:
+    await shelf.records["collections"].update_one({"_id": shelf.collection}, {"$set": {"last_used_at": at}})
+
+
+async def last_use(shelf: Shelf) -> datetime | None:
+    record = await shelf.services.documents.collection(shelf.collection)
+    return record.last_used_at if record else None
+
+
+async def test_a_collection_expires_only_where_it_is_wanted_and_after_its_time(shelf: Shelf) -> None:
+    await used(shelf, LONG_AGO)
+    assert not (await keeper(shelf).round()).done
+    await used(shelf, datetime.now(UTC) - timedelta(days=89))
+    assert not (await keeper(shelf, "archive").round()).done
+    await used(shelf, None)
+    assert not (await keeper(shelf, "archive").round()).done, "nobody knows when it was used"
+    assert await last_use(shelf) is not None, "the time counts from now"
+    await used(shelf, LONG_AGO)
+    assert (await keeper(shelf, "archive").round()).done == {Action.EXPIRED_ARCHIVED: 1}
+    assert await state_of(shelf) is CollectionState.ARCHIVED
+    assert not (await keeper(shelf, "drop").round()).done, "an archive is kept"
+    await archivist(shelf.services).restore(shelf.collection)
+    assert not (await keeper(shelf, "drop").round()).done, "bringing it back was a use"
+    await used(shelf, LONG_AGO)
+    counted = metrics.COLLECTIONS_CHANGED.labels("expired_dropped")._value.get()
+    with capture_logs() as logs:
+        assert (await keeper(shelf, "drop").round()).done == {Action.EXPIRED_DROPPED: 1}
+    assert metrics.COLLECTIONS_CHANGED.labels("expired_dropped")._value.get() == counted + 1
+    [line] = [line for line in logs if line.get("action")]
+    assert (line["event"], line["action"]) == ("collection changed", "expired_dropped")
+    assert await shelf.services.blobs.list_keys("") == []
+
+
+async def test_a_collection_with_documents_in_progress_does_not_expire(shelf: Shelf) -> None:
+    await shelf.put("d3", written=1)
+    await used(shelf, LONG_AGO)
+    before = await everything(shelf)
+    for expiry in ("archive", "drop"):
+        kept = await keeper(shelf, expiry).round()
+        assert (kept.done, kept.failed) == ({}, [])
+        assert await state_of(shelf) is CollectionState.ACTIVE
+        assert await everything(shelf) == before
+
+
+class SeenEarlier:
+    """The records, of which the list of collections is as it was when this was made."""
+
+    def __init__(self, documents: DocumentStore, listed: Sequence[CollectionRecord]) -> None:
+        self._documents = documents
+        self._listed = listed
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._documents, name)
+
+    async def collection_records(self) -> Sequence[CollectionRecord]:
+        return self._listed
+
+
+async def late_keeper(shelf: Shelf, expiry: Any = "off") -> CollectionKeeper:
+    """One that has looked at the collections now, and acts later."""
+    documents = shelf.services.documents
+    listed = SeenEarlier(documents, await documents.collection_records())
+    return replace(keeper(shelf, expiry), documents=cast(DocumentStore, listed))
+
+
+async def test_a_collection_that_was_dropped_and_filled_again_is_not_dropped_once_more(shelf: Shelf) -> None:
+    async with held(shelf.services.documents, shelf.collection) as hold:
+        await hold.move(CollectionState.DROPPING, None)
+    late = await late_keeper(shelf)
+    assert (await keeper(shelf).round()).done == {Action.DROPPED: 1}
+    assert not (await late.round()).done, "no record"
+    await shelf.put("d5")
+    before = await everything(shelf)
+    assert not (await late.round()).done
+    assert await everything(shelf) == before
+
+
+async def test_a_collection_that_is_used_at_the_last_moment_does_not_expire(shelf: Shelf) -> None:
+    await used(shelf, LONG_AGO)
+    before = await everything(shelf)
+    for expiry in ("archive", "drop"):
+        late = await late_keeper(shelf, expiry)
+        await used(shelf, datetime.now(UTC))
+        assert not (await late.round()).done
+        assert await everything(shelf) == before
+        await used(shelf, LONG_AGO)
+
+
+async def test_answers_of_while_documents_were_frozen_are_forgotten_once_they_are_thawed(shelf: Shelf) -> None:
+    documents = shelf.services.documents
+    await documents.freeze(shelf.collection, "late")
+    before = await documents.searchable(shelf.collection)
+    assert (await keeper(shelf).round()).done == {Action.THAWED: 1}
+    assert (await shelf.document("d1")).state is S.READY
+    after = await documents.searchable(shelf.collection)
+    assert before is not None and after is not None
+    assert None not in (before.version, after.version)
+    assert after.version != before.version
+
+
+async def test_what_a_process_that_is_gone_had_begun_is_finished(shelf: Shelf) -> None:
+    documents, archives = shelf.services.documents, archivist(shelf.services)
+    await leave(shelf, CollectionState.ARCHIVING, None)
+    assert await finished_by_the_keeper(shelf) is CollectionState.ARCHIVED
+    archive = await archives.archive(shelf.collection)
+    await leave(shelf, CollectionState.FREEING, archive)
+    assert await finished_by_the_keeper(shelf) is CollectionState.ARCHIVED
+    await leave(shelf, CollectionState.RESTORING, archive)
+    assert await finished_by_the_keeper(shelf) is CollectionState.ACTIVE
+    archive = await archives.archive(shelf.collection)
+    async with held(documents, shelf.collection) as hold:
+        await archives.unpacker.unpack(hold, archive)
+    await leave(shelf, CollectionState.OPENING, archive)
+    assert await finished_by_the_keeper(shelf) is CollectionState.ACTIVE
+    await leave(shelf, CollectionState.DROPPING, None)
+    assert await finished_by_the_keeper(shelf) is None
+    assert await shelf.services.blobs.list_keys("") == []
+
+
+async def leave(shelf: Shelf, state: CollectionState, archive: Archive | None) -> None:
+    async with held(shelf.services.documents, shelf.collection) as hold:
+        await hold.move(state, archive)
+        assert not (await keeper(shelf).round()).done, "somebody is at it"
+
+
+async def finished_by_the_keeper(shelf: Shelf) -> CollectionState | None:
+    done = (await keeper(shelf).round()).done
+    state = await state_of(shelf)
+    actions = {CollectionState.ARCHIVED: Action.ARCHIVED, CollectionState.ACTIVE: Action.RESTORED}
+    assert done == {Action.DROPPED if state is None else actions[state]: 1}
+    assert await shelf.findings() == []
+    return state
+
+
+async def test_documents_that_were_frozen_too_late_are_thawed(shelf: Shelf) -> None:
+    await shelf.services.documents.freeze(shelf.collection, "long gone")
+    assert (await keeper(shelf).round()).done == {Action.THAWED: 1}
+    assert (await shelf.document("d1")).state is S.READY
+
+
+async def test_a_collection_that_cannot_be_kept_is_named_and_stops_nothing(shelf: Shelf) -> None:
+    await archivist(shelf.services).archive(shelf.collection)
+    async with held(shelf.services.documents, shelf.collection) as hold:
+        assert hold.record.archive is not None
+        await hold.move(CollectionState.RESTORING, replace(hold.record.archive, id="lost"))
+    assert (await keeper(shelf).round()).failed == [shelf.collection]
+
+
+async def test_the_audit_takes_no_object_of_an_archived_document_and_every_folder_without_a_record(
+    shelf: Shelf,
+) -> None:
+    services = shelf.services
+    await archivist(services).archive(shelf.collection)
+    objects = await services.blobs.list_keys("")
+    await services.blobs.put(f"{archives_of(shelf.collection)}abandoned/rows-00001.parquet", b"", "text/plain")
+    [finding] = await shelf.findings(repair=True)
+    assert (finding.what.split("/")[2], finding.is_repaired) == ("abandoned", True)
+    assert await services.blobs.list_keys("") == objects
+    await services.blobs.delete([key for key in objects if "/pages-" in key])
+    [finding] = await shelf.findings(repair=True)
+    assert (finding.kind.value, finding.collection) == ("missing", shelf.collection)
+
+
+async def test_a_worker_that_stood_still_takes_nothing_from_an_archived_document(shelf: Shelf) -> None:
+    stale = await shelf.document("d1")
+    await archivist(shelf.services).archive(shelf.collection)
+    await pipeline(shelf.services, ScriptedEmbedder()).claims.leave(stale, LeaseLost("stood still"))
+    assert len(await shelf.services.blobs.list_keys(pages_prefix("d1"))) == 2 * PAGES
+
+
+@pytest.mark.parametrize("is_archived_too", [False, True])
+async def test_an_upload_that_meets_an_archiving_is_taken_back_but_for_what_the_archive_needs(
+    shelf: Shelf, tmp_path: Path, is_archived_too: bool
+) -> None:
+    """The archiving begins after the upload has looked whether the collection takes uploads."""
+    documents = ArchivedMeanwhile(shelf, is_archived_too)
+    late = upload_of(tmp_path / "late.pdf")
+    with pytest.raises(CollectionArchived):
+        await submitter(shelf.services, documents).submit(shelf.collection, late)
+    assert await shelf.records["documents"].count_documents({}) == 0
+    key = source_key(document_id(shelf.collection, late.filename, late.sha256))
+    assert (key in await shelf.services.blobs.list_keys("")) == is_archived_too
+
+
+async def test_a_letter_of_an_archived_document_waits_for_its_collection(shelf: Shelf) -> None:
+    services = shelf.services
+    failing = await shelf.put("d3", written=1)
+    await services.documents.fail(failing.id, failing.fence, GONE)
+    office = DeadLetterOffice(services.dead_letters, services.documents, services.queue, services.progress)
+    kept = await buried(shelf, "d3")
+    await archivist(services).archive(shelf.collection)
+    [case] = await office.find(Selection())
+    assert case.standing is Standing.ARCHIVED
+    assert not (await office.replay(kept, Note("me", ""))).acted
+    await archivist(services).restore(shelf.collection)
+    assert (await office.replay(kept, Note("me", ""))).acted
+
+
+async def buried(shelf: Shelf, id_: str) -> DeadLetter:
+    """The letter of a failed document, as the janitor writes it."""
+    failed = await shelf.document(id_)
+    letter = dead_letters.of_recovered(failed, "group")
+    await shelf.services.queue.bury(letter)
+    await shelf.services.documents.mark_buried(failed.id, failed.fence)
+    return letter
+
+
+async def test_uses_are_noted_once_a_while(shelf: Shelf) -> None:
+    usage, hasty = Usage(shelf.services.documents), Usage(shelf.services.documents, every_s=0.0)
+    await used(shelf, LONG_AGO)
+    await usage.note(shelf.collection)
+    assert (noted := await last_use(shelf)) and datetime.now(UTC) - noted < timedelta(minutes=1)
+    await used(shelf, LONG_AGO)
+    await usage.note(shelf.collection)
+    assert await last_use(shelf) == LONG_AGO
+    await hasty.note(shelf.collection)
+    assert await last_use(shelf) != LONG_AGO
+    await hasty.note("unknown")
+    assert await shelf.records["collections"].count_documents({}) == 1
+
+
+def submitter(services: Services, documents: Any) -> Submitter:
+    return Submitter(
+        documents=documents,
+        blobs=services.blobs,
+        queue=services.queue,
+        progress=services.progress,
+        sandbox=Sandbox(processes=1, memory_bytes=1 << 30),
+        max_pages=10,
+        inspect_timeout_s=20,
+    )
+
+
+def upload_of(path: Path) -> Upload:
+    content = make_upload(1)
+    path.write_bytes(content)
+    return Upload(path.name, path, hashlib.sha256(content).hexdigest(), len(content))
+
+
+def collections_command(tmp_path: Path, *arguments: str) -> Result:
+    """`pagemill collections` of the settings in the environment, from a folder in which no stack runs."""
+    folder = Path.cwd()
+    os.chdir(tmp_path)
+    try:
+        return CliRunner().invoke(app, ["collections", *arguments])
+    finally:
+        os.chdir(folder)
+
+
+async def test_the_commands(shelf: Shelf, tmp_path: Path) -> None:
+    async def run(*arguments: str) -> Result:
+        return await asyncio.to_thread(collections_command, tmp_path, *arguments)
+
+    async def listed() -> dict[str, Any]:
+        [line] = (await run("list", "--json")).stdout.splitlines()
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+    active = await listed()
+    assert (active["state"], active["documents"], active["pages"]) == ("active", {"ready": 2}, 7)
+    assert shelf.collection in (await run("list")).stdout
+    done = json.loads((await run("archive", shelf.collection, "--json")).stdout)
+    assert (done["outcome"], done["documents"], done["pages"]) == ("archived", 2, 7)
+    archived = await listed()
+    assert (archived["state"], archived["documents"], archived["rows"]) == (
+        "archived",
+        {"archived": 2},
+        active["rows"],
+    )
+    assert archived["size_bytes"] == done["size_bytes"] > 0
+    assert (await run("restore", shelf.collection)).exit_code == 0
+    assert {**(await listed()), "last_used_at": None} == {**active, "last_used_at": None}
+    assert "say --yes to drop" in (await run("drop", shelf.collection)).stderr
+    assert (await run("drop", shelf.collection, "--yes")).exit_code == 0
+    assert (await run("list")).stdout == "no collections\n"
+    assert (await run("drop", shelf.collection, "--yes")).exit_code == 1
+    assert await shelf.services.blobs.list_keys(document_prefix("d1")) == []
+
+
+class ArchivedMeanwhile:
+    """The records, on which the collection is archived just before a document is inserted, or even with it."""
+
+    def __init__(self, shelf: Shelf, is_archived_too: bool) -> None:
+        self._shelf = shelf
+        self._is_archived_too = is_archived_too
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._shelf.services.documents, name)
+
+    async def insert(self, document: Any) -> bool:
+        await archivist(self._shelf.services).archive(self._shelf.collection)
+        if self._is_archived_too:
+            await self._shelf.records["archived"].insert_one({"_id": document.id, "collection": document.collection})
+        return await self._shelf.services.documents.insert(document)

@@ -1,0 +1,96 @@
+"""Documents that lie in all three stores, for tests that damage them behind everybody's back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+from motor.motor_asyncio import AsyncIOMotorClient
+
+from ingestion.bootstrap import Services
+from ingestion.model import Document, Page, PageVectors, document_prefix, source_key
+from tests.support.documents import LEASE_MS, document
+from tests.support.embedders import WordEmbedder
+from workers.attempt.store import PageStore
+from workers.audit.auditor import Auditor
+from workers.audit.finding import Finding
+
+PAGES: Final = 4
+PATCHES: Final = 5
+OTHER_PAGES: Final = 3
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """Stores with documents in them, and ways to damage those behind the back of everybody."""
+
+    services: Services
+    collection: str
+    records: Any
+    """The database, for damage that no port can do."""
+
+    async def put(self, id_: str, pages: int = PAGES, *, written: int | None = None) -> Document:
+        """A document that is ready, or where less is `written` than it has `pages`, still being processed."""
+        store = PageStore(self.services.documents, self.services.blobs, self.services.vectors)
+        first = await self.services.documents.reserve_page_keys(pages)
+        fresh = replace(document(id_, self.collection), object_key=source_key(id_), pages=pages, first_page_key=first)
+        await self.services.blobs.put(source_key(id_), b"%PDF-", "application/pdf")
+        await self.services.documents.insert(fresh)
+        await self.services.documents.mark_queued(fresh)
+        claimed = await self.services.documents.claim(id_, "w", LEASE_MS)
+        await store.prepare(claimed, WordEmbedder())
+        numbers = range(1, (pages if written is None else written) + 1)
+        await store.write(claimed, [page_of(number, claimed.page_key(number)) for number in numbers])
+        return claimed if written is not None else await self.services.documents.finish(id_, claimed.fence)
+
+    async def document(self, id_: str) -> Document:
+        found = await self.services.documents.get(id_)
+        assert found is not None
+        return found
+
+    async def holdings(self, id_: str) -> tuple[int, int, int]:
+        """How many objects, page records and rows there are of a document."""
+        objects = await self.services.blobs.list_keys(document_prefix(id_))
+        totals = await self.services.documents.page_totals([id_])
+        found = await self.document(id_)
+        rows = await self.services.vectors.count_rows(self.collection, found.first_page_key, found.pages)
+        return len(objects), totals[id_].pages, rows
+
+    async def findings(self, **options: Any) -> list[Finding]:
+        return [finding async for finding in auditor(self.services).findings(**options)]
+
+    async def forget(self, found: Document) -> None:
+        """Lose the document's record, and nothing else."""
+        await self.records["documents"].delete_one({"_id": found.id})
+
+
+def auditor(services: Services, *, orphan_grace_s: float = 0.0, settle_s: float = 0.0) -> Auditor:
+    return Auditor(services.documents, services.blobs, services.vectors, orphan_grace_s, settle_s)
+
+
+def page_of(number: int, page_key: int, patches: int = PATCHES) -> PageVectors:
+    vectors = np.eye(32, dtype=np.float32)[:patches]
+    return PageVectors(Page(number, 10, 10, b"picture", "text"), page_key, vectors)
+
+
+def whole(pages: int) -> tuple[int, int, int]:
+    return 2 * pages + 1, pages, pages * PATCHES
+
+
+@asynccontextmanager
+async def open_shelf(services: Services, collection: str) -> AsyncIterator[Shelf]:
+    """With two ready documents, `d1` and `d2`."""
+    mongo = services.settings.mongo
+    client: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(mongo.mongo_uri)
+    shelf = Shelf(services, collection, client[mongo.mongo_database])
+    try:
+        await shelf.put("d1")
+        await shelf.put("d2", OTHER_PAGES)
+        yield shelf
+    finally:
+        await services.vectors.drop(collection)
+        await client.drop_database(mongo.mongo_database)
+        client.close()

@@ -1,0 +1,56 @@
+"""Encoding of pages: what is kept exactly, and what goes where."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageDraw
+
+from tests.support import pdfs
+from workers.rendering.image_encoding import encode, grey_of
+from workers.rendering.pdf_cache import opened
+
+
+def page(mode: str = "RGB", ink: tuple[int, int, int] = (0, 0, 0)) -> Image.Image:
+    picture = Image.new("RGB", (300, 200), "white")
+    ImageDraw.Draw(picture).text((20, 20), "Sixteen pages", fill=ink)
+    return picture if mode == "RGB" else Image.frombytes("RGBX", picture.size, picture.convert("RGBX").tobytes())
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBX"])
+def test_a_picture_is_grey_only_where_no_pixel_has_a_colour(mode: str) -> None:
+    grey = grey_of(page(mode))
+    assert grey is not None
+    assert grey.tobytes() == page().convert("L").tobytes()
+    coloured = page(mode)
+    coloured.putpixel((299, 199), (255, 255, 254) if mode == "RGB" else (255, 255, 254, 255))
+    assert grey_of(coloured) is None
+
+
+def test_grey_text_is_kept_bit_by_bit() -> None:
+    grey = grey_of(page())
+    assert grey is not None
+    content, image_format = encode(grey, "auto", quality=85)
+    assert image_format == "png"
+    assert Image.open(io.BytesIO(content)).convert("L").tobytes() == grey.tobytes()
+
+
+@pytest.mark.parametrize("wanted", ["webp", "png", "jpeg"])
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBX"])
+def test_any_picture_goes_into_any_format_that_is_asked_for(mode: str, wanted: str) -> None:
+    picture = page(mode) if mode != "L" else page().convert("L")
+    content, image_format = encode(picture, wanted, quality=85)  # type: ignore[arg-type]
+    assert image_format == wanted
+    assert Image.open(io.BytesIO(content)).format == wanted.upper()
+
+
+def test_a_file_that_was_replaced_is_opened_again(tmp_path: Path) -> None:
+    path = tmp_path / "source.pdf"
+    path.write_bytes(pdfs.numbered_pdf(2))
+    first = opened(str(path), with_forms=True)
+    assert len(first) == 2
+    assert opened(str(path), with_forms=True) is first
+    path.write_bytes(pdfs.numbered_pdf(5))
+    assert len(opened(str(path), with_forms=True)) == 5

@@ -1,0 +1,95 @@
+"""What a render child answers is held against what it was ordered, and what it may have run against what it needs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ingestion.sandbox import ChildCrashed
+from workers.rendering import poppler
+from workers.rendering.answers import check, most_bytes
+from workers.rendering.dpi import PagePlan
+from workers.rendering.render_child import STAGES, Drawing, DrawingOrder, DrawnPage
+
+PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(20)
+JPEG = b"\xff\xd8\xff\xe0" + bytes(20)
+ORDER = DrawingOrder(
+    path="/a.pdf",
+    pages=(PagePlan(1, 72, 4, 3), PagePlan(2, 72, 4, 3)),
+    engine="pdfium",
+    image_format="auto",
+    image_quality=85,
+    max_text_chars=10,
+    with_pixels=True,
+)
+PAGE = DrawnPage(4, 3, PNG, "png", "text", bytes(36))
+
+
+def drawing(**changes: Any) -> Drawing:
+    return replace(Drawing({1: PAGE}, {2: "damaged"}, dict.fromkeys(STAGES, 0.1)), **changes)
+
+
+def test_what_was_ordered_is_taken() -> None:
+    assert check(drawing(), ORDER) == drawing()
+    for pixels in (bytes(12), bytes(36)):  # with colour, and without
+        assert check(drawing(pages={1: replace(PAGE, pixels=pixels)}), ORDER)
+    wider = replace(PAGE, image=JPEG, image_format="jpeg", width_px=5, pixels=bytes(15))  # engines do not round alike
+    assert check(drawing(pages={1: wider}), ORDER)
+    assert most_bytes(ORDER) > 2 * (len(PNG) + 36)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"pages": {}}, id="a page missing"),
+        pytest.param({"refused": {2: "x", 3: "x"}}, id="a page that was not ordered"),
+        pytest.param({"cpu_s": {}}, id="no times"),
+        pytest.param({"cpu_s": dict.fromkeys((*STAGES, "x"), 0.1)}, id="a stage too many"),
+        pytest.param({"cpu_s": dict.fromkeys(STAGES, -1.0)}, id="negative time"),
+        pytest.param({"cpu_s": dict.fromkeys(STAGES, float("inf"))}, id="endless time"),
+        *(
+            pytest.param({"pages": {1: replace(PAGE, **fault)}}, id=name)
+            for name, fault in {
+                "another width": {"width_px": 400},
+                "no height": {"height_px": 0, "pixels": b""},
+                "too much text": {"text": "x" * 11},
+                "control characters": {"text": "a\x00b"},
+                "no picture": {"image": b""},
+                "a web page": {"image": b"<html><script>"},
+                "another format": {"image_format": "jpeg"},
+                "no pixels": {"pixels": None},
+                "too few pixels": {"pixels": bytes(35)},
+                "pixels of another size": {"pixels": bytes(48)},
+            }.items()
+        ),
+    ],
+)
+def test_what_was_not_ordered_is_a_crash(changes: dict[str, Any]) -> None:
+    with pytest.raises(ChildCrashed):
+        check(drawing(**changes), ORDER)
+
+
+def test_the_format_of_the_settings_is_held() -> None:
+    assert check(drawing(), replace(ORDER, image_format="png"))
+    with pytest.raises(ChildCrashed):
+        check(drawing(), replace(ORDER, image_format="webp"))
+    with pytest.raises(ChildCrashed):
+        check(drawing(), replace(ORDER, with_pixels=False))
+
+
+@pytest.mark.skipif(not poppler.is_installed(), reason="poppler is not installed")
+def test_poppler_is_run_on_the_one_file_and_in_one_way() -> None:
+    programs = poppler.programs("/a.pdf")
+    assert programs["pdfinfo"].allows(["/a.pdf"])
+    pdftoppm = programs["pdftoppm"].allows
+    good = ["-r", "72.5", "/a.pdf", "-cropbox", "-f", "1", "-l", "8"]
+    assert pdftoppm(["-v"])
+    assert pdftoppm(good)
+    assert not programs["pdfinfo"].allows(["/b.pdf"])
+    assert not programs["pdfinfo"].allows(["/a.pdf", "-upw", "x"])
+    for index, other in ((1, "-1"), (1, "72\n"), (2, "/b.pdf"), (2, "-h"), (5, "-png"), (5, "١"), (7, "8x")):
+        assert not pdftoppm([*good[:index], other, *good[index + 1 :]])
+    assert not pdftoppm([*good, "/tmp/out"])
+    assert not pdftoppm([])

@@ -1,0 +1,1 @@
+"""One document, once: claim, lease, isolation, store, outcome, retry policy."""

@@ -1,0 +1,143 @@
+"""Heartbeats: what keeps a claimed document with its worker while the worker gets on with it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from types import TracebackType
+from typing import Final, Self
+
+import structlog
+
+from ingestion.concurrency.supervision import is_stray_cancellation
+from ingestion.errors import DependencyUnavailable, LeaseLost, RetryableError, Stalled
+from ingestion.model import Document
+from ingestion.ports import DocumentStore
+
+log = structlog.get_logger(__name__)
+
+_BEATS_PER_LEASE: Final = 3
+_BEATS_AGAIN_PER_LEASE: Final = 20
+"""After a heartbeat that failed: the lease still lasts for some tries."""
+
+_Loss = LeaseLost | DependencyUnavailable | Stalled
+
+
+class Lease:
+    """Extends a document's lease from a task of its own for as long as the block runs.
+
+    A heartbeat that fails, for whatever reason, is sent again soon, until the lease ends. Then, or once the fence has
+    moved, the block is cancelled and an error raised in its place: DependencyUnavailable where the database could not
+    be told, otherwise LeaseLost. Another worker may own the document by then. `give_up` does the same at any time.
+    `document` is the record as the holder of the lease has last changed it.
+    """
+
+    def __init__(self, documents: DocumentStore, document: Document, lease_s: float) -> None:
+        self._documents = documents
+        self.document = document
+        self._lease_s = lease_s
+        self._expires = time.monotonic() + lease_s
+        self._lost: _Loss | None = None
+        self._has_ended = False
+
+    async def __aenter__(self) -> Self:
+        owner = asyncio.current_task()
+        assert owner is not None
+        self._owner = owner
+        self._task = asyncio.create_task(self._beat())
+        self._task.add_done_callback(self._beats_ended)
+        return self
+
+    def check(self) -> None:
+        """Raise LeaseLost where the lease may have ended, as after a standstill of this process.
+
+        Asked before writes to stores that know nothing of fences. It looks at this machine's clock alone.
+        """
+        if time.monotonic() >= self._expires:
+            raise LeaseLost(
+                f"the lease of document {self.document.id} may have ended; it has not been extended in time"
+            )
+
+    def give_up(self, error: _Loss) -> None:
+        """No more heartbeats: cancel the block and raise `error` in its place. No effect after a loss or `end`."""
+        if self._lost is None and not self._has_ended:
+            self._lost = error
+            self._task.cancel()
+            self._owner.cancel()
+
+    async def end(self) -> None:
+        """No more heartbeats, before a verdict is recorded: one that meets it would take it for a lost lease.
+
+        The verdict itself is guarded by the fence.
+        """
+        self._has_ended = True
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._task.cancel()
+        try:
+            await asyncio.gather(self._task, return_exceptions=True)
+        except asyncio.CancelledError:
+            if self._lost is None:
+                raise
+        if self._lost is not None:
+            self._owner.uncancel()
+            raise self._lost
+
+    def _beats_ended(self, beats: asyncio.Task[None]) -> None:
+        """The last resort: whatever ended the heartbeats, the owner learns at once that there are none."""
+        if not beats.cancelled() and (error := beats.exception()) is not None:
+            log.error("heartbeats ended", document_id=self.document.id, exc_info=error)
+            self.give_up(self._not_extended(error))
+
+    async def _beat(self) -> None:
+        pause_s = self._lease_s / _BEATS_PER_LEASE
+        while self._lost is None:
+            await asyncio.sleep(pause_s)
+            try:
+                failure = await self._extend()
+            except LeaseLost as lost:
+                self.give_up(lost)
+                return
+            pause_s = self._lease_s / (_BEATS_PER_LEASE if failure is None else _BEATS_AGAIN_PER_LEASE)
+            if failure is not None and time.monotonic() >= self._expires:
+                self.give_up(failure)
+
+    async def _extend(self) -> LeaseLost | DependencyUnavailable | None:
+        """None, or why the lease could not be extended. Raises LeaseLost where the fence has moved."""
+        sent = time.monotonic()
+        limit_s = max(self._expires - sent, self._lease_s / _BEATS_AGAIN_PER_LEASE)
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._documents.extend(self.document.id, self.document.fence, round(self._lease_s * 1000))
+        except LeaseLost:
+            raise
+        except (DependencyUnavailable, TimeoutError) as error:
+            outage = error if isinstance(error, DependencyUnavailable) else _no_answer(limit_s)
+            log.warning("heartbeat failed", document_id=self.document.id, cause=outage.message)
+            return outage
+        except RetryableError as error:
+            log.warning("heartbeat failed", document_id=self.document.id, cause=error.message)
+            return self._not_extended(error)
+        except asyncio.CancelledError as error:
+            if not is_stray_cancellation():
+                raise
+            log.exception("heartbeat failed", document_id=self.document.id)
+            return self._not_extended(error)
+        except Exception as error:
+            log.exception("heartbeat failed", document_id=self.document.id)
+            return self._not_extended(error)
+        self._expires = sent + self._lease_s
+        return None
+
+    def _not_extended(self, cause: BaseException) -> LeaseLost:
+        return LeaseLost(
+            f"the lease of document {self.document.id} could not be extended: {type(cause).__name__}: {cause}"
+        )
+
+
+def _no_answer(limit_s: float) -> DependencyUnavailable:
+    return DependencyUnavailable("mongodb", f"no answer to a heartbeat within {limit_s:.1f} s")

@@ -1,0 +1,117 @@
+"""What follows from an attempt: ready, another attempt, or a dead letter.
+
+The ledger is told first and the broker after it, so that whatever cuts the two apart leaves a record of what is still
+to be said. Whoever meets the document next, a redelivered job or the janitor, says it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from ingestion import dead_letters, metrics
+from ingestion.dead_letters import DeadLetter
+from ingestion.errors import BadMessage, EmbedderNotCurrent, IngestError
+from ingestion.messages import Record
+from ingestion.model import Document, DocumentState, Failure, IngestJob, sources_of
+from ingestion.ports import DocumentStore, JobQueue, Progress
+from workers.attempt.retry_policy import FailureRun, GiveUp, Retry, decide
+from workers.attempt.store import retrying
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """Records and publishes the outcomes of attempts. `group` is this consumer group's name, for dead letters."""
+
+    documents: DocumentStore
+    queue: JobQueue
+    progress: Progress
+    failures: FailureRun
+    group: str
+    max_attempts: int
+    retry_delays_s: Sequence[int]
+
+    async def decide(self, document: Document, error: IngestError) -> Document:
+        """Record in the ledger what becomes of a document whose attempt ended in `error`. Raises LeaseLost."""
+        self.failures.failed(document.collection, document.id, error)
+        failure = Failure(error.code, error.stage or "ingest", error.message)
+        match self._decision(document, error):
+            case Retry(delay_s):
+                delay_ms = delay_s * 1000
+                return await retrying(self.documents.postpone, document.id, document.fence, failure, delay_ms)
+            case GiveUp():
+                return await retrying(self.documents.fail, document.id, document.fence, failure)
+
+    async def tell(self, document: Document, record: Record, error: IngestError | None) -> None:
+        """Publish what `decide`, or the end of the work, has recorded. On return the broker has acknowledged it."""
+        if error is not None and document.state is DocumentState.QUEUED:
+            await self._postpone(document, record, error)
+            return
+        if document.state is DocumentState.READY:
+            self.failures.succeeded()
+        metrics.FILES.labels(document.state).inc()
+        await self._report(document)
+        await self._follow_up(document, record, error)
+
+    async def tell_again(self, job: IngestJob, record: Record) -> None:
+        """The document may be settled without anybody knowing, if a crash came between its verdict and the broker."""
+        document = await self.documents.get(job.document_id)
+        if document is not None and document.state.is_settled:
+            await self._follow_up(document, record, None)
+
+    async def put_off(self, job: IngestJob, record: Record, error: EmbedderNotCurrent) -> None:
+        """Nothing is wrong with the document, and it is nobody's: a worker with the right embedder will take it up.
+
+        It costs no attempt, however often it happens.
+        """
+        document = await self.documents.get(job.document_id)
+        if document is None or document.state not in sources_of(DocumentState.PROCESSING):
+            await self.tell_again(job, record)
+            return
+        delay_s = self.retry_delays_s[0]
+        log.info("put off", document_id=job.document_id, collection=job.collection, cause=error.message)
+        await self.progress.report(
+            job.document_id, status="queued", message=f"waiting: {error.message}", processed=0, total=document.pages
+        )
+        await retrying(self.queue.retry, record, delay_s)
+
+    async def refuse(self, record: Record, error: BadMessage) -> None:
+        """A record that is no job: there is no document to tell it of."""
+        await self._bury(dead_letters.of_record(record, self.group, error))
+
+    def _decision(self, document: Document, error: IngestError) -> Retry | GiveUp:
+        return decide(error, document.attempts, delays_s=self.retry_delays_s, max_attempts=self.max_attempts)
+
+    async def _postpone(self, document: Document, record: Record, error: IngestError) -> None:
+        decision = self._decision(document, error)
+        if isinstance(decision, GiveUp):  # it failed, and was uploaded again before the answer came
+            return
+        message = f"attempt {document.attempts} failed ({error.message}); the next one is in {decision.delay_s} s"
+        await self.progress.report(
+            document.id, status="queued", message=message, processed=document.pages_done, total=document.pages
+        )
+        await retrying(self.queue.retry, record, decision.delay_s)
+        metrics.RETRIES.labels(error.code).inc()
+
+    async def _follow_up(self, document: Document, record: Record, error: IngestError | None) -> None:
+        if document.letter == "pending":
+            await self._bury(dead_letters.of_document(document, record, self.group, error))
+            await retrying(self.documents.mark_buried, document.id, document.fence)
+        await retrying(self.queue.announce, document)
+
+    async def _bury(self, letter: DeadLetter) -> None:
+        await retrying(self.queue.bury, letter)
+        metrics.DEAD_LETTERS.inc()
+        log.warning("dead letter", letter=letter.id, document_id=letter.document_id, code=letter.failure.code)
+
+    async def _report(self, settled: Document) -> None:
+        message = settled.error.message if settled.error else "searchable"
+        await self.progress.report(
+            settled.id, status=settled.state, message=message, processed=settled.pages_done, total=settled.pages
+        )
+        pages = settled.pages if settled.state is DocumentState.READY else 0
+        await self.progress.add(**{settled.state.value: 1, "pages": pages})

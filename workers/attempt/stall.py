@@ -1,0 +1,244 @@
+"""Progress, not mere life, keeps a document with its worker.
+
+Each attempt says what it is at, stage by stage. A stage that makes no progress for longer than its limit ends the
+attempt. What one attempt finishes in a stage counts for all that are in that stage, for they share what does the work,
+and so do batches of the device that embeds: to wait for a turn is no standstill.
+
+    limit = a usual gap between two signs of progress in that stage, of late, x a factor; or a floor
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from ingestion import metrics
+from ingestion.concurrency.supervision import is_stray_cancellation
+from ingestion.errors import IngestError, Stalled, WorkerFault
+from workers.runtime.awake_clock import TICK_S, AwakeClock
+
+log = structlog.get_logger(__name__)
+
+_GAPS_KEPT: Final = 64
+_USUAL: Final = 0.9
+"""The part of them that is no longer than a usual one: an outage or a burst of work should not count for long."""
+_LONGEST_S: Final = 3600.0
+_OWN_LIMIT: Final = 10.0
+"""How many limits an operation may take itself while others of its stage get on: it waits for more than its turn."""
+
+Mark = Callable[[], object]
+"""Something that changes with each sign of progress: a counter, a size."""
+
+
+@dataclass(slots=True, eq=False)
+class _Operation:
+    stage: str
+    began_s: float
+    mark: Mark | None
+    seen: object
+    moved_s: float
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """One attempt, as `Stalls` sees it."""
+
+    stalls: Stalls
+    give_up: Callable[[Stalled], None]
+    idle_since_s: float
+    operations: set[_Operation] = field(default_factory=set)
+    given_up_s: float | None = None
+
+    @contextmanager
+    def at(self, stage: str, mark: Mark | None = None) -> Iterator[None]:
+        """The block is an operation of the stage: its end is progress, and so is each change of `mark()`.
+
+        Every error gets the stage it arose in; one that nobody foresaw becomes a WorkerFault.
+        """
+        now_s = self.stalls.clock.now_s()
+        operation = _Operation(stage, now_s, mark, mark() if mark else None, now_s)
+        self.stalls.began(stage)
+        self.operations.add(operation)
+        try:
+            with _errors_named(stage):
+                yield
+            if self.given_up_s is None:  # what was too late is no measure
+                self.stalls.progressed(stage)
+        finally:
+            self.operations.discard(operation)
+            self.idle_since_s = self.stalls.clock.now_s()
+            self.stalls.ended(stage)
+
+
+class Stalls:
+    """The attempts of one worker. `run` looks at them; nothing happens without it.
+
+    `on_stuck` is told once of a standstill that only the end of this process can end.
+    """
+
+    def __init__(
+        self,
+        *,
+        floor_s: float = 180.0,
+        factor: float = 20.0,
+        on_stuck: Callable[[str], None] = lambda cause: None,
+        clock: AwakeClock | None = None,
+    ) -> None:
+        self._floor_s = floor_s
+        self._factor = factor
+        self._floors_s: dict[str, float] = {}
+        self._marks: dict[str, Mark] = {}
+        self._device: Mark | None = None
+        self._on_stuck = on_stuck
+        self.clock = clock or AwakeClock()
+        self._attempts: set[Attempt] = set()
+        self._gaps_s: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_GAPS_KEPT))
+        self._at_work: defaultdict[str, int] = defaultdict(int)
+        self._progressed_s: dict[str, float] = {}
+        self._seen: dict[str, object] = {}
+        self._step: object = None
+        self._step_s = 0.0
+        self._is_stuck = False
+
+    def share(self, stage: str, mark: Mark) -> None:
+        """Each change of `mark()` is progress of all that are in the stage."""
+        self._marks[stage], self._seen[stage] = mark, mark()
+
+    def watch_device(self, step: Mark) -> None:
+        """`step()` stays the same while the embedder's device is at one and the same step; None while it is idle."""
+        self._device = step
+
+    def limit_s(self, stage: str) -> float:
+        """How long the stage may go without progress now."""
+        gaps_s = sorted(self._gaps_s[stage]) or [0.0]
+        usual_s = gaps_s[math.ceil(_USUAL * len(gaps_s)) - 1]
+        return max(self._floors_s.get(stage, self._floor_s), min(self._factor * usual_s, _LONGEST_S))
+
+    def at_least(self, stage: str, seconds: float) -> None:
+        """The stage's limit is never less."""
+        self._floors_s[stage] = max(seconds, self._floor_s)
+
+    def expect(self, stage: str, seconds: float) -> None:
+        """Count `seconds` as a measured gap, so that the limit fits a slow device from the first document on."""
+        self._gaps_s[stage].append(seconds)
+
+    @contextmanager
+    def attempt(self, give_up: Callable[[Stalled], None]) -> Iterator[Attempt]:
+        """Watch what the block reports. `give_up` is called at most once, and has to end the block soon."""
+        attempt = Attempt(self, give_up, self.clock.now_s())
+        self._attempts.add(attempt)
+        try:
+            yield attempt
+        finally:
+            self._attempts.discard(attempt)
+
+    async def run(self) -> None:
+        """Look at all attempts now and then. Ends when cancelled."""
+        while True:
+            await asyncio.sleep(TICK_S)
+            self.look()
+
+    def look(self) -> None:
+        """End what stands still."""
+        self.clock.tick()
+        self._read_marks()
+        for attempt in list(self._attempts):
+            if attempt.given_up_s is not None:
+                self._look_at_remains(attempt)
+            elif (stalled := self._stalled(attempt)) is not None:
+                attempt.given_up_s = self.clock.now_s()
+                metrics.STALLS.labels(stalled.stage).inc()
+                attempt.give_up(stalled)
+        self._look_at_device()
+
+    def began(self, stage: str) -> None:
+        if not self._at_work[stage]:  # there was nothing to get on with before
+            self._progressed_s[stage] = self.clock.now_s()
+        self._at_work[stage] += 1
+
+    def ended(self, stage: str) -> None:
+        self._at_work[stage] -= 1
+
+    def progressed(self, stage: str) -> None:
+        now_s = self.clock.now_s()
+        self._gaps_s[stage].append(now_s - self._progressed_s[stage])
+        self._progressed_s[stage] = now_s
+
+    def _read_marks(self) -> None:
+        for stage, mark in self._marks.items():
+            current = mark()
+            if current != self._seen[stage]:
+                self._seen[stage] = current
+                if self._at_work[stage]:
+                    self.progressed(stage)
+        for attempt in self._attempts:
+            for operation in attempt.operations:
+                if operation.mark is not None and (current := operation.mark()) != operation.seen:
+                    operation.seen, operation.moved_s = current, self.clock.now_s()
+
+    def _stalled(self, attempt: Attempt) -> Stalled | None:
+        now_s = self.clock.now_s()
+        if not attempt.operations and now_s - attempt.idle_since_s > self._floor_s:
+            return Stalled(f"nothing was done for {now_s - attempt.idle_since_s:.0f} s", stage="ingest")
+        for operation in attempt.operations:
+            limit_s = self.limit_s(operation.stage)
+            own_s = now_s - operation.moved_s
+            stage_s = min(own_s, now_s - self._progressed_s[operation.stage])
+            if stage_s > limit_s or own_s > _OWN_LIMIT * limit_s:
+                return Stalled(
+                    f"no progress for {own_s:.0f} s, with a limit of {limit_s:.0f} s", stage=operation.stage
+                )
+        return None
+
+    def _look_at_remains(self, attempt: Attempt) -> None:
+        assert attempt.given_up_s is not None
+        if self.clock.now_s() - attempt.given_up_s > self._grace_s:
+            self._stuck("an attempt that has stalled cannot be ended: a thread of this process hangs")
+
+    def _look_at_device(self) -> None:
+        now_s, step = self.clock.now_s(), self._device() if self._device else None
+        if step is None or step != self._step:
+            self._step, self._step_s = step, now_s
+        elif now_s - self._step_s > self.limit_s("embed") + self._grace_s:
+            self._stuck(f"the embedder's device has been at one step for {now_s - self._step_s:.0f} s")
+
+    @property
+    def _grace_s(self) -> float:
+        """For what has been given up to end, and for the attempts that wait for a device to be given up first."""
+        return self._floor_s / 3
+
+    def _stuck(self, cause: str) -> None:
+        if not self._is_stuck:
+            self._is_stuck = True
+            log.error("stuck", cause=cause)
+            self._on_stuck(cause)
+
+
+@contextmanager
+def _errors_named(stage: str) -> Iterator[None]:
+    try:
+        yield
+    except IngestError as error:
+        error.stage = error.stage or stage
+        raise
+    except asyncio.CancelledError as error:
+        if not is_stray_cancellation():
+            raise
+        raise WorkerFault("a library cancelled what it had been asked for", stage=stage) from error
+    except Exception as error:
+        raise WorkerFault(f"{type(error).__name__}: {error}", stage=stage) from error
+
+
+def bytes_in(folder: Path) -> int:
+    """The size of the files in `folder`, for the mark of a file that is being fetched under whichever name."""
+    with suppress(FileNotFoundError):  # one was renamed, or the folder removed, at this moment
+        return sum(path.stat().st_size for path in folder.iterdir())
+    return 0

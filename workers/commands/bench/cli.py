@@ -1,0 +1,68 @@
+"""`pagemill bench`: measurements of this installation, on the data that it holds.
+
+What a command does is imported when it runs, so that the other commands start without it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Measure this installation on its own data.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """A group even while there is one command."""
+
+
+@app.command()
+def index(
+    collection: Annotated[str, typer.Option("--collection", "-c", help="Whose pages are measured.")],
+    m: Annotated[list[int], typer.Option("--m", min=2, max=2048, help="HNSW's M; may be repeated.")] = [8, 16, 32, 64],  # noqa: B006
+    ef_construction: Annotated[
+        list[int], typer.Option("--ef-construction", min=1, help="HNSW's efConstruction; may be repeated.")
+    ] = [100, 300, 500, 1000],  # noqa: B006
+    ef: Annotated[list[int], typer.Option("--ef", min=10, help="HNSW's ef while searching; may be repeated.")] = [  # noqa: B006
+        16,
+        64,
+        128,
+        256,
+    ],
+    pages: Annotated[int, typer.Option(min=2, help="Pages at most, evenly spaced over the collection.")] = 200,
+    queries: Annotated[int, typer.Option(min=1, help="Queries at most.")] = 50,
+    questions: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="A question per line, for the embedding service; else pages held out."
+        ),
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write a picture (PNG) too; needs the extra `plot`.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Write a JSON line for each index.")] = False,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option("--data-dir", help="The data directory of the stack; else ./.pagemill, or the settings."),
+    ] = None,
+) -> None:
+    """Build an index for each M and efConstruction and ask it with each ef: time, recall, memory.
+
+    The vectors are those of the collection's pages, pooled as PAGEMILL_INDEX_POOLING says; the index is one of its
+    own on the same Milvus, gone afterwards. Nothing else should use the server meanwhile.
+    """
+    from workers.bench.grid import Grid
+    from workers.commands.bench.index import Request, run
+
+    run(
+        Request(
+            collection=collection,
+            grid=Grid(m, ef_construction, ef),
+            pages=pages,
+            queries=queries,
+            questions=questions,
+            plot=plot,
+            as_json=as_json,
+            data_dir=data_dir,
+        )
+    )

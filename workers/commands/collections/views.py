@@ -1,0 +1,112 @@
+"""What `pagemill collections list` shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import anyio
+from rich import box
+from rich.filesize import decimal
+from rich.table import Table
+
+from ingestion.bootstrap import Services
+from ingestion.catalogue.states import CollectionRecord, CollectionState, CollectionTotals
+from workers.commands.installation import open_installation
+from workers.commands.terminal import cell, say, stdout, write_json_line
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A collection as it is listed. `size_bytes` are those of its uploads, or of its archive."""
+
+    name: str
+    state: str
+    documents: dict[str, int]
+    pages: int
+    rows: int
+    embedder: str
+    last_used_at: datetime | None
+    size_bytes: int
+
+
+def list_collections(*, as_json: bool, data_dir: Path | None) -> None:
+    """Raises DependencyUnavailable."""
+    lines = anyio.run(_read, data_dir)
+    if as_json:
+        for line in lines:
+            write_json_line(_as_json(line))
+    elif lines:
+        stdout().print(_table(lines))
+    else:
+        say("no collections")
+
+
+async def _read(data_dir: Path | None) -> list[Line]:
+    async with open_installation(data_dir) as services:
+        records = {record.name: record for record in await services.documents.collection_records()}
+        totals = await services.documents.collection_totals()
+        return [
+            await _line(services, name, records.get(name), totals.get(name, CollectionTotals()))
+            for name in sorted({*records, *totals})
+        ]
+
+
+async def _line(services: Services, name: str, record: CollectionRecord | None, totals: CollectionTotals) -> Line:
+    state = record.state if record else CollectionState.ACTIVE
+    documents = dict(sorted(totals.documents.items()))
+    pages, rows, size_bytes = totals.pages, 0, totals.source_bytes
+    if record and record.archive and state is CollectionState.ARCHIVED:
+        archive = record.archive
+        documents = {**documents, "archived": archive.documents}
+        pages, rows, size_bytes = pages + archive.pages, archive.rows, archive.size_bytes
+    elif record:
+        rows = await services.vectors.count(name)
+    return Line(
+        name=name,
+        state=state.shown,
+        documents=documents,
+        pages=pages,
+        rows=rows,
+        embedder=record.embedder if record else "",
+        last_used_at=record.last_used_at if record else None,
+        size_bytes=size_bytes,
+    )
+
+
+def _as_json(line: Line) -> dict[str, Any]:
+    return {
+        "collection": line.name,
+        "state": line.state,
+        "documents": line.documents,
+        "pages": line.pages,
+        "rows": line.rows,
+        "embedder": line.embedder,
+        "last_used_at": line.last_used_at.isoformat() if line.last_used_at else None,
+        "size_bytes": line.size_bytes,
+    }
+
+
+def _table(lines: list[Line]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("collection", no_wrap=True)  # shown whole, since it is what the other commands take
+    table.add_column("state")
+    table.add_column("documents", overflow="fold")
+    for column in ("pages", "rows", "size"):
+        table.add_column(column, justify="right")
+    table.add_column("embedder", overflow="fold")
+    table.add_column("last used (UTC)", no_wrap=True)
+    for line in lines:
+        table.add_row(
+            cell(line.name),
+            cell(line.state, "" if line.state == CollectionState.ACTIVE else "yellow"),
+            cell(", ".join(f"{count} {state}" for state, count in line.documents.items()) or "none"),
+            f"{line.pages:,}",
+            f"{line.rows:,}",
+            decimal(line.size_bytes),
+            cell(line.embedder),
+            f"{line.last_used_at:%Y-%m-%d %H:%M}" if line.last_used_at else "",
+        )
+    return table

@@ -1,0 +1,198 @@
+"""Dead letters as a table, as a report and as JSON.
+
+File names, messages and headers come from strangers: nothing of them reaches a terminal that is not made harmless.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ingestion.dead_letters import DeadLetter
+from ingestion.model import Document, Event
+from workers.commands.terminal import cell
+from workers.replay.replayer import Case
+
+
+def letter_table(cases: Iterable[Case]) -> Table:
+    """One row a letter. The id is shown whole, since it is what the other commands take."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("letter", no_wrap=True)
+    for column in ("time", "file", "collection", "error", "state"):
+        table.add_column(column, overflow="fold")
+    for case in cases:
+        letter = case.letter
+        filename, collection = _file_of(letter)
+        table.add_row(
+            cell(letter.id, "dim"),
+            _time(letter.timestamp),
+            cell(filename),
+            cell(collection),
+            cell(letter.failure.code),
+            case.standing.value,
+        )
+    return table
+
+
+def letter_line(letter: DeadLetter, words: str) -> Text:
+    filename, _ = _file_of(letter)
+    return Text(" ").join([cell(letter.id, "dim"), cell(filename), cell(letter.failure.code), cell(words, "bold")])
+
+
+def letter_report(case: Case, document: Document | None, story: Sequence[Event]) -> Group:
+    """The whole story of a letter, for people."""
+    letter = case.letter
+    parts: list[RenderableType] = [_facts(case, document)]
+    if story:
+        parts += [_heading("story of the document"), _story(story)]
+    parts += [_heading("message"), _message(letter)]
+    parts += [
+        _heading("stack trace"),
+        _block(letter.stacktrace or "none: the writer of the letter did not see the error"),
+    ]
+    return Group(*parts)
+
+
+def _heading(text: str) -> Text:
+    return Text(f"\n{text}", style="bold")
+
+
+def _facts(case: Case, document: Document | None) -> Table:
+    letter, mark = case.letter, case.mark
+    filename, collection = _file_of(letter)
+    origin = letter.origin
+    rows = {
+        "letter": letter.id,
+        "state": case.standing.value,
+        "marked": f"{mark.action} by {mark.by} at {_time(mark.at)}: {mark.why or 'no reason given'}" if mark else "no",
+        "document": letter.document_id or "none: the message is not a job",
+        "file": filename,
+        "collection": collection,
+        "document now": _present(letter, document),
+        "error": letter.failure.code,
+        "stage": letter.failure.stage,
+        "cause": letter.failure.message,
+        "exception": letter.exception_class or "not known",
+        "read from": f"{origin.topic}, partition {origin.partition}, offset {origin.offset}",
+        "group": letter.group,
+        "deliveries": str(letter.delivery_count),
+        "time": _time(letter.timestamp),
+    }
+    return _pairs((name, text) for name, text in rows.items())
+
+
+def _present(letter: DeadLetter, document: Document | None) -> str:
+    if document is None:
+        return "deleted" if letter.document_id else ""
+    why = f": {document.error.code}: {document.error.message}" if document.error else ""
+    return f"{document.state.value}, {document.pages_done} of {document.pages} pages done{why}"
+
+
+def _message(letter: DeadLetter) -> Table:
+    headers = [(f"header {name}", _readable(content)) for name, content in letter.headers]
+    return _pairs([*headers, ("key", _readable(letter.key)), ("value", _readable(letter.value))])
+
+
+def _story(story: Iterable[Event]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in ("time", "event", "attempt", "worker", "detail"):
+        table.add_column(column, overflow="fold")
+    for event in story:
+        table.add_row(_time(event.at), cell(event.event), str(event.attempt), cell(event.worker), cell(event.detail))
+    return table
+
+
+def letter_json(case: Case) -> dict[str, Any]:
+    """What `list` and the outcomes tell of a letter."""
+    letter, mark = case.letter, case.mark
+    filename, collection = _file_of(letter)
+    return {
+        "letter": letter.id,
+        "state": case.standing.value,
+        "document_id": letter.document_id or None,
+        "filename": filename or None,
+        "collection": collection or None,
+        "code": letter.failure.code,
+        "stage": letter.failure.stage,
+        "message": letter.failure.message,
+        "time": _time(letter.timestamp),
+        "mark": {"action": mark.action, "by": mark.by, "why": mark.why, "at": _time(mark.at)} if mark else None,
+    }
+
+
+def report_json(case: Case, document: Document | None, story: Iterable[Event]) -> dict[str, Any]:
+    """The whole story of a letter, for programs."""
+    letter = case.letter
+    return {
+        **letter_json(case),
+        "exception": letter.exception_class,
+        "stacktrace": letter.stacktrace,
+        "origin": {
+            "topic": letter.origin.topic,
+            "partition": letter.origin.partition,
+            "offset": letter.origin.offset,
+        },
+        "group": letter.group,
+        "delivery_count": letter.delivery_count,
+        "headers": [{"name": name, **_named("value", content)} for name, content in letter.headers],
+        **_named("key", letter.key),
+        **_named("value", letter.value),
+        "document_state": document.state.value if document else None,
+        "story": [
+            {
+                "time": _time(event.at),
+                "event": event.event,
+                "attempt": event.attempt,
+                "worker": event.worker,
+                "detail": event.detail,
+            }
+            for event in story
+        ],
+    }
+
+
+def _named(name: str, content: bytes | None) -> dict[str, str | None]:
+    """Bytes in JSON: under `name` where they are UTF-8, else under `name`_base64."""
+    try:
+        return {name: None if content is None else content.decode()}
+    except UnicodeDecodeError:
+        return {f"{name}_base64": base64.b64encode(content or b"").decode()}
+
+
+def _readable(content: bytes | None) -> str:
+    """Bytes for a person: the text they are, or else their representation in Python."""
+    try:
+        return "null" if content is None else content.decode()
+    except UnicodeDecodeError:
+        return repr(content)
+
+
+def _file_of(letter: DeadLetter) -> tuple[str, str]:
+    """File name and collection, both empty where the message is not a job."""
+    job = letter.job
+    return (job.filename, job.collection) if job else ("", "")
+
+
+def _time(at: datetime | None) -> str:
+    return at.isoformat(timespec="seconds") if at else ""
+
+
+def _block(text: str) -> Text:
+    """Several lines, each made harmless with its indentation kept."""
+    return Text("\n".join("".join(c if c.isprintable() else " " for c in line) for line in text.splitlines()))
+
+
+def _pairs(rows: Iterable[tuple[str, str]]) -> Table:
+    table = Table(box=None, show_header=False)
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for name, text in rows:
+        table.add_row(cell(name), cell(text))
+    return table

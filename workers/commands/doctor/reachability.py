@@ -1,0 +1,46 @@
+"""Ask each service that the settings name whether it answers, side by side and within seconds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from ingestion.bootstrap import open_services
+from ingestion.errors import IngestError
+from ingestion.settings import Settings
+from workers.commands.doctor.checks import Finding, Verdict
+from workers.stack import probes
+from workers.stack.supervise import NotReady
+
+_ANSWER_S: Final = 10.0
+
+
+async def check_services(settings: Settings) -> list[Finding]:
+    """A finding for each of the five servers, the embedding service and the API."""
+    embedder_url, api_url = settings.embedder.embedder_url, settings.api.api_url
+    async with open_services(settings) as services:
+        return await asyncio.gather(
+            _ask("kafka", settings.kafka.kafka_bootstrap, services.queue.ping),
+            _ask("mongo", _without_password(settings.mongo.mongo_uri), services.documents.ping),
+            _ask("redis", _without_password(settings.redis.redis_url), services.progress.ping),
+            _ask("s3", settings.s3.s3_endpoint, services.blobs.ping),
+            _ask("milvus", settings.milvus.milvus_uri, services.vectors.ping),
+            _ask("embedder", embedder_url, lambda: probes.http_ready(f"{embedder_url}/ready")),
+            _ask("api", api_url, lambda: probes.http_ready(f"{api_url}/ready")),
+        )
+
+
+async def _ask(name: str, address: str, ping: Callable[[], Awaitable[None]]) -> Finding:
+    try:
+        async with asyncio.timeout(_ANSWER_S):
+            await ping()
+    except (IngestError, NotReady) as error:
+        return Finding(f"{name} answers", Verdict.MISSING, f"{address}: {error}")
+    except TimeoutError:
+        return Finding(f"{name} answers", Verdict.MISSING, f"{address}: nothing within {_ANSWER_S:g} s")
+    return Finding(f"{name} answers", Verdict.OK, address)
+
+
+def _without_password(uri: str) -> str:
+    return uri.rpartition("@")[2]

@@ -1,0 +1,71 @@
+"""`pagemill ingest|search|status|delete`: the commands that talk to a running Pagemill over its HTTP API.
+
+What they do is imported when they run, so that the other commands start without an HTTP client.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_Collection = Annotated[str, typer.Option("--collection", "-c", help="The collection of documents.")]
+_AsJson = Annotated[bool, typer.Option("--json", help="Write JSON lines.")]
+_DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", help="The data directory of the stack to talk to; else ./.pagemill.")
+]
+
+
+def ingest(
+    paths: Annotated[
+        list[str], typer.Argument(metavar="PATH...", help="Files, folders (every *.pdf below) or globs.")
+    ],
+    collection: _Collection = "default",
+    wait: Annotated[bool, typer.Option("--wait", help="Stay until every document is ready or has failed.")] = False,
+    as_json: _AsJson = False,
+    data_dir: _DataDir = None,
+) -> None:
+    """Upload PDFs to a collection. Exit status 0 only where all were accepted and, with --wait, all became ready."""
+    from workers.commands.documents.ingest import ingest_paths
+
+    if not ingest_paths(paths, collection, wait=wait, as_json=as_json, data_dir=data_dir):
+        raise typer.Exit(1)
+
+
+def search(
+    query: Annotated[str, typer.Argument(help="The question, in your own words.")],
+    collection: _Collection = "default",
+    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Most hits to show.")] = 5,
+    images: Annotated[bool, typer.Option("--images", help="Show the addresses of the page images too.")] = False,
+    as_json: _AsJson = False,
+    data_dir: _DataDir = None,
+) -> None:
+    """Find the pages that answer a question, best first. Finding none is no error."""
+    from workers.commands.documents.search import search_pages
+
+    search_pages(query, collection, top_k=top_k, images=images, as_json=as_json, data_dir=data_dir)
+
+
+def status(
+    document_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="One document; all without it.")] = None,
+    collection: Annotated[str | None, typer.Option("--collection", "-c", help="Only this collection.")] = None,
+    as_json: _AsJson = False,
+    data_dir: _DataDir = None,
+) -> None:
+    """Show where documents stand."""
+    from workers.commands.documents.status import show_status
+
+    show_status(document_id, collection, as_json=as_json, data_dir=data_dir)
+
+
+def delete(
+    document_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="The documents, as `status` shows them.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    data_dir: _DataDir = None,
+) -> None:
+    """Delete documents with their pages, images and vectors."""
+    from workers.commands.documents.delete import delete_documents
+
+    if not delete_documents(document_ids, yes=yes, data_dir=data_dir):
+        raise typer.Exit(1)

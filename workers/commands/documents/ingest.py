@@ -1,0 +1,115 @@
+"""`pagemill ingest`: upload PDFs and, with --wait, follow them until they can be found."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import anyio
+
+from ingestion.client.client import ApiClient, ApiUnavailable, connect
+from ingestion.client.views import DocumentView
+from ingestion.errors import IngestError
+from workers.commands.documents.paths import expand
+from workers.commands.documents.reporters import BarReporter, JsonReporter, LineReporter, Outcome, Reporter
+from workers.commands.documents.target import find_target
+from workers.commands.terminal import stdout
+
+_UPLOADS: Final = 4
+_WATCHED: Final = 16
+# Watchers take turns, so that documents which wait for a retry do not hide the end of the others.
+_TURN_S: Final = 60.0
+_RECONNECT_S: Final = 1.0
+
+
+def ingest_paths(paths: list[str], collection: str, *, wait: bool, as_json: bool, data_dir: Path | None) -> bool:
+    """Upload and, where asked, wait; True where all went well. Raises BadRequest, Refused, DependencyUnavailable."""
+    outcomes = anyio.run(_ingest, expand(paths), collection, wait, as_json, data_dir)
+    return all(outcome.is_good for outcome in outcomes)
+
+
+async def _ingest(
+    files: list[Path], collection: str, wait: bool, as_json: bool, data_dir: Path | None
+) -> list[Outcome]:
+    async with connect(find_target(data_dir)) as api:
+        await api.check()
+        with _reporter(as_json=as_json, wait=wait, files=len(files)) as reporter:
+            run = _Run(api, collection, wait, reporter)
+            async with anyio.create_task_group() as tasks:
+                for path in files:
+                    tasks.start_soon(run.one, path)
+        return run.outcomes
+
+
+def _reporter(*, as_json: bool, wait: bool, files: int) -> Reporter:
+    if as_json:
+        return JsonReporter()
+    console = stdout()
+    return BarReporter(console, files) if wait and console.is_terminal else LineReporter(console)
+
+
+@dataclass(slots=True)
+class _Run:
+    """One call of the command; `one` runs side by side for every file."""
+
+    api: ApiClient
+    collection: str
+    wait: bool
+    reporter: Reporter
+    outcomes: list[Outcome] = field(default_factory=list)
+    _uploads: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(_UPLOADS))
+    _watchers: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(_WATCHED))
+
+    async def one(self, path: Path) -> None:
+        outcome = await self._accept_and_wait(path)
+        self.outcomes.append(outcome)
+        self.reporter.ended(outcome)
+
+    async def _accept_and_wait(self, path: Path) -> Outcome:
+        try:
+            async with self._uploads:
+                self.reporter.uploading(path)
+                view = await self.api.upload(self.collection, path)
+            self.reporter.progress(path, view)
+        except IngestError as error:
+            return Outcome.refused(path, error)
+        if not self.wait:
+            return Outcome.accepted(path, view)
+        try:
+            return Outcome.settled(path, await self._settle(path, view))
+        except IngestError as error:  # The document may still become ready, but nobody here will see it.
+            return Outcome.lost(path, view, error)
+
+    async def _settle(self, path: Path, view: DocumentView) -> DocumentView:
+        """Follow a document to its end, in turns of `_TURN_S`, `_WATCHED` documents at a time."""
+        while True:
+            async with self._watchers:
+                with anyio.move_on_after(_TURN_S):
+                    async with aclosing(_follow(self.api, view.document_id)) as views:
+                        async for view in views:
+                            self.reporter.progress(path, view)
+                    return view
+
+
+async def _follow(api: ApiClient, document_id: str) -> AsyncGenerator[DocumentView]:
+    """What becomes of a document until it is settled. A stream that breaks is opened again after a look at the record.
+
+    Raises Refused where the document is deleted meanwhile, ApiUnavailable where the API stays away.
+    """
+    while True:
+        try:
+            async with aclosing(api.events(document_id)) as events:
+                async for view in events:
+                    yield view
+                    if view.state.is_settled:
+                        return
+        except ApiUnavailable:
+            pass  # The record tells below what the stream did not.
+        view = await api.document(document_id)
+        if view.state.is_settled:
+            yield view
+            return
+        await anyio.sleep(_RECONNECT_S)

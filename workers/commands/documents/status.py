@@ -1,0 +1,75 @@
+"""`pagemill status`: one document in detail, or all of them in a table."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import anyio
+from rich import box
+from rich.table import Table
+
+from ingestion.client.client import connect
+from ingestion.client.views import DocumentView
+from workers.commands.documents.target import find_target
+from workers.commands.terminal import cell, say, stdout, write_json_line
+
+
+def show_status(document_id: str | None, collection: str | None, *, as_json: bool, data_dir: Path | None) -> None:
+    """Raises Refused, DependencyUnavailable."""
+    documents = anyio.run(_read, document_id, collection, data_dir)
+    if as_json:
+        for document in documents:
+            write_json_line(document.model_dump(mode="json"))
+    elif document_id is not None:
+        stdout().print(_details(documents[0]))
+    elif documents:
+        stdout().print(_table(documents))
+        counts = Counter(document.state.value for document in documents)
+        say(", ".join(f"{count} {state}" for state, count in sorted(counts.items())))
+    else:
+        say("no documents" if collection is None else f"no documents in collection {collection}")
+
+
+async def _read(document_id: str | None, collection: str | None, data_dir: Path | None) -> list[DocumentView]:
+    async with connect(find_target(data_dir)) as api:
+        if document_id is not None:
+            return [await api.document(document_id)]
+        return [document async for document in api.documents(collection)]
+
+
+def _details(document: DocumentView) -> Table:
+    table = Table(box=None, show_header=False)
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    table.add_row("document", cell(document.document_id))
+    table.add_row("file", cell(document.filename))
+    table.add_row("collection", cell(document.collection))
+    table.add_row("state", cell(document.state.value))
+    table.add_row("pages done", f"{document.pages_done} of {document.pages}")
+    table.add_row("attempts", str(document.attempts))
+    if document.error:
+        table.add_row("error", cell(document.error.code))
+        table.add_row("stage", cell(document.error.stage))
+        table.add_row("cause", cell(document.error.message))
+    return table
+
+
+def _table(documents: list[DocumentView]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("document", no_wrap=True)
+    table.add_column("file", overflow="fold")
+    table.add_column("collection", overflow="fold")
+    table.add_column("state")
+    table.add_column("pages", justify="right")
+    table.add_column("error", overflow="fold")
+    for document in documents:
+        table.add_row(
+            cell(document.document_id, "dim"),
+            cell(document.filename),
+            cell(document.collection),
+            cell(document.state.value),
+            f"{document.pages_done}/{document.pages}",
+            cell(document.error.code if document.error else ""),
+        )
+    return table

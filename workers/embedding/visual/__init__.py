@@ -1,0 +1,1 @@
+"""The visual embedder: ColQwen2."""

@@ -1,0 +1,95 @@
+"""The product's embedder: ColQwen2 over the picture of a page, one 128-dimensional vector per patch."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import importlib.metadata
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ingestion.model import Page, Vectors
+from ingestion.settings import EmbedderSettings, RenderSettings
+from workers.embedding.batching.batcher import Batcher
+from workers.embedding.visual.inputs import AUGMENTATION_TOKENS, ModelInput
+from workers.embedding.visual.loading import Loaded, load
+from workers.embedding.visual.pixels import Sizing
+
+
+class ColQwenEmbedder:
+    """Embedder over pictures. Pages and queries of all callers share batches."""
+
+    wants_pixels = True
+
+    def __init__(
+        self, batcher: Batcher[Page | str, ModelInput, Tensor], *, dim: int, sizing: Sizing, fingerprint: str
+    ) -> None:
+        self._batcher = batcher
+        self._sizing = sizing
+        self.dim = dim
+        self.fingerprint = fingerprint
+        self.steps = batcher.steps
+
+    async def embed_pages(self, pages: Sequence[Page]) -> list[Vectors]:
+        """Raises BadRequest where a page comes without its pixels."""
+        return await self._batcher.embed(pages)
+
+    async def embed_queries(self, queries: Sequence[str]) -> list[Vectors]:
+        return await self._batcher.embed(queries, urgent=True)
+
+    def fitted_px(self, width_px: int, height_px: int) -> tuple[int, int]:
+        """Width and height to which a picture can be brought without changing its vectors."""
+        height_px, width_px = self._sizing.fitted_size(height_px, width_px)
+        return width_px, height_px
+
+    def fit(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """(height, width, 3) uint8, brought to `fitted_px`. Blocks; threads may share it."""
+        height_px, width_px = pixels.shape[:2]
+        if self._sizing.fitted_size(height_px, width_px) == (height_px, width_px):
+            return pixels
+        fitted: NDArray[np.uint8] = self._sizing.resize(pixels).numpy()
+        return fitted
+
+
+@asynccontextmanager
+async def open_colqwen(settings: EmbedderSettings, render: RenderSettings) -> AsyncIterator[ColQwenEmbedder]:
+    """Load the model, which takes from seconds to minutes, and serve it until the block is left. Raises as `load`."""
+    loaded = await asyncio.to_thread(load, settings)
+    batcher = Batcher(loaded.model, batch_cost=settings.embed_batch_patches, wait_ms=settings.embed_wait_ms)
+    try:
+        yield ColQwenEmbedder(
+            batcher,
+            dim=loaded.model.dim,
+            sizing=loaded.model.sizing,
+            fingerprint=fingerprint(loaded, settings, render),
+        )
+    finally:
+        await batcher.close()
+
+
+def fingerprint(loaded: Loaded, settings: EmbedderSettings, render: RenderSettings) -> str:
+    """Everything that a page's vectors depend on, up to rounding.
+
+    A checkpoint on the hub goes by its name and commit, a folder by what is in it.
+    """
+    prompts = hashlib.sha256(f"{loaded.prompts}\n{AUGMENTATION_TOKENS}".encode()).hexdigest()[:8]
+    packages = ["transformers", *(["bitsandbytes"] if settings.colqwen_precision == "nf4" else [])]
+    versions = [f"{package}-{importlib.metadata.version(package)}" for package in packages]
+    dpi = f"{render.dpi_policy}-{render.fixed_dpi}" if render.dpi_policy == "fixed" else render.dpi_policy
+    engine = "poppler" if render.renderer == "poppler" else "pdfium"  # which `auto` is, first of all
+    name = "folder" if Path(settings.colqwen_model).is_dir() else settings.colqwen_model
+    parts = [
+        f"colqwen2/{name}@{loaded.version}",
+        settings.colqwen_precision,
+        *versions,
+        f"prompt-{prompts}-{settings.colqwen_prompt_tokens}",
+        f"tokens-{settings.colqwen_max_tokens}",
+        f"pool-{settings.token_pooling}",
+        f"{engine}-{dpi}-{render.max_page_px}",
+    ]
+    return "/".join(parts)

@@ -1,0 +1,181 @@
+"""From settings to a ColQwen2 on its device, or to one error that says what to do."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+import psutil
+import structlog
+import torch
+from safetensors import SafetensorError
+from transformers import BitsAndBytesConfig, ColQwen2ForRetrieval, ColQwen2Processor
+from transformers.utils import import_utils
+from transformers.utils import logging as transformers_logging
+
+from ingestion import metrics
+from ingestion.errors import EmbedderMissing, ModelNotFound, NotEnoughMemory
+from ingestion.settings import EmbedderSettings
+from workers.embedding.batching.stages import OutOfMemory
+from workers.embedding.visual.model import ColQwenModel
+from workers.embedding.visual.selftest import self_test
+from workers.embedding.visual.weights import Weights, find_weights
+
+log = structlog.get_logger(__name__)
+
+NOT_QUANTISED: Final = ("embedding_proj_layer", "vlm.visual")
+"""A projection in 4 bits fails at the first page, and a vision tower in 4 bits costs quality to save half a GB."""
+
+_NF4_PACKAGES: Final = ("bitsandbytes", "accelerate")
+_BYTES_PER_PARAMETER: Final = {"fp32": 4.0, "bf16": 2.0, "nf4": 1.2}
+"""On average. For NF4: four bits for the language model's layers, sixteen for the rest (vision, vocabulary)."""
+
+_GIB: Final = 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model that has passed its self-test. `version` is that of its weights, `prompts` what it is prompted with."""
+
+    model: ColQwenModel
+    version: str
+    prompts: str
+
+
+def measure_memory(device: torch.device) -> None:
+    """Have `gpu_memory_usage_bytes` tell what torch holds of a GPU at every reading; without a GPU it stays 0."""
+    if device.type == "cuda":
+        metrics.GPU_MEMORY.set_function(partial(torch.cuda.memory_reserved, device))
+
+
+def load(settings: EmbedderSettings) -> Loaded:
+    """Takes seconds to minutes, and fetches the weights where they are not here.
+
+    Raises EmbedderMissing, ModelNotFound, DependencyUnavailable, NotEnoughMemory, SelfTestFailed.
+    """
+    device = _device(settings.colqwen_device)
+    precision = settings.colqwen_precision
+    _require_packages(precision)
+    weights = find_weights(settings.colqwen_model, settings.colqwen_revision)
+    _require_memory(weights, precision, device)
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32
+    with _short_of_memory(precision, device):
+        network, processor = _read(weights, precision, device)
+        model = ColQwenModel(
+            network,
+            processor,
+            max_tokens=settings.colqwen_max_tokens,
+            keep_prompt=settings.colqwen_prompt_tokens == "keep",
+            pooling=settings.token_pooling,
+        )
+        self_test(model, precision)
+    measure_memory(device)
+    log.info(
+        "model loaded",
+        model=settings.colqwen_model,
+        version=weights.version,
+        precision=precision,
+        device=str(device),
+        attention=network.config._attn_implementation,
+    )
+    prompts = "\n".join((processor.visual_prompt_prefix, processor.query_prefix, processor.query_augmentation_token))
+    return Loaded(model, weights.version, prompts)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise EmbedderMissing(
+            f"PAGEMILL_COLQWEN_DEVICE is {name}, but torch {torch.__version__} finds no GPU here; install the NVIDIA "
+            "driver and a torch built for CUDA, or set it to auto or cpu"
+        )
+    return torch.device(name)
+
+
+def _require_packages(precision: str) -> None:
+    for package in _NF4_PACKAGES if precision == "nf4" else ():
+        try:
+            importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            raise EmbedderMissing(
+                f"PAGEMILL_COLQWEN_PRECISION is nf4, which needs {package}: pip install 'pagemill[colqwen]', "
+                "or set it to bf16"
+            ) from None
+
+
+def _require_memory(weights: Weights, precision: str, device: torch.device) -> None:
+    """On a CPU there would be no error to catch: the kernel ends the process."""
+    needed_bytes = weights.parameters * _BYTES_PER_PARAMETER[precision]
+    free_bytes = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    if needed_bytes > free_bytes:
+        free = f"{needed_bytes / _GIB:.1f} GiB are needed for the weights alone, {free_bytes / _GIB:.1f} GiB are free"
+        raise NotEnoughMemory(_too_little(precision, device, free))
+
+
+@contextmanager
+def _short_of_memory(precision: str, device: torch.device) -> Iterator[None]:
+    try:
+        yield
+    except (torch.OutOfMemoryError, OutOfMemory) as error:
+        raise NotEnoughMemory(_too_little(precision, device, str(error).partition("\n")[0])) from error
+
+
+def _too_little(precision: str, device: torch.device, reason: str) -> str:
+    smaller = "" if precision == "nf4" else ", set PAGEMILL_COLQWEN_PRECISION to nf4"
+    advice = f"Free some{smaller}, or use another machine"
+    return f"ColQwen2 in {precision} does not fit the memory of {device}: {reason}. {advice}"
+
+
+def _read(weights: Weights, precision: str, device: torch.device) -> tuple[Any, Any]:
+    """The network and its processor. Raises ModelNotFound where the files are not those of a ColQwen2."""
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    options: dict[str, Any] = {"device_map": {"": device}} if precision == "nf4" else {}
+    reader: Any = ColQwen2ForRetrieval
+    if precision == "nf4":
+        options["quantization_config"] = quantisation()
+    try:
+        network, report = reader.from_pretrained(
+            weights.folder,
+            dtype=torch.float32 if precision == "fp32" else torch.bfloat16,
+            attn_implementation=_attention(precision, device),
+            local_files_only=True,
+            output_loading_info=True,
+            **options,
+        )
+        processor = ColQwen2Processor.from_pretrained(weights.folder, local_files_only=True)
+    except torch.OutOfMemoryError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+        raise ModelNotFound(
+            f"{weights.folder} is not a ColQwen2 that transformers can read: {type(error).__name__}: {error}"
+        ) from error
+    if absent := sorted(report["missing_keys"]):
+        # They would be drawn at random.
+        raise ModelNotFound(
+            f"{weights.folder} lacks {len(absent)} of ColQwen2's weights, {absent[0]} for one; a checkpoint of "
+            "another model or an adapter alone cannot be used"
+        )
+    return network.to(device).eval() if precision != "nf4" else network.eval(), processor
+
+
+def quantisation() -> BitsAndBytesConfig:
+    """NF4 with double quantisation, computed in BF16."""
+    return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+        llm_int8_skip_modules=list(NOT_QUANTISED),
+    )
+
+
+def _attention(precision: str, device: torch.device) -> str:
+    """FlashAttention where it is installed and can be used; it computes in sixteen bits only."""
+    usable = device.type == "cuda" and precision != "fp32" and import_utils.is_flash_attn_2_available()
+    return "flash_attention_2" if usable else "sdpa"

@@ -1,0 +1,114 @@
+"""What is checked of a loaded ColQwen2 before anything is embedded with it for keeps.
+
+Each check stands for a way in which the model runs without an error and is nevertheless not the published one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ingestion.model import Page, Vectors
+from workers.embedding.visual.inputs import ModelInput
+from workers.embedding.visual.model import ColQwenModel
+from workers.rendering.selftest import SelfTestFailed
+
+TOLERANCES: Final = {"fp32": 1e-3, "bf16": 3e-2, "nf4": 3e-2}
+"""Largest cosine distance of a vector between a page alone and the same page in a batch.
+
+Only rounding may differ: 1e-6, 1e-4 and 1e-4 for a shallow model, and more for a deep one and with TF32. A
+page that sees its padding or the positions of its neighbour is off by more than 0.05 in some of its vectors.
+"""
+
+_LENGTH_TOLERANCE: Final = 0.02
+"""Of a vector as the network returns it; in BF16 a length of one comes out as 0.996 to 1.004."""
+
+_PAGE_SIZES_PX: Final = ((280, 196), (168, 364), (84, 84))
+_QUERY: Final = "Which page shows the table of contents?"
+
+
+def self_test(model: ColQwenModel, precision: str) -> None:
+    """Raises SelfTestFailed, OutOfMemory."""
+    _check_weights(model.network)
+    pages = [_page(number, *size_px) for number, size_px in enumerate(_PAGE_SIZES_PX, start=1)]
+    inputs = [*map(model.prepare, pages), model.prepare(_QUERY)]
+    with _seen_positions(model.network) as seen:
+        alone = [_embed(model, [item]) for item in inputs]
+    for item, positions in zip(inputs, seen, strict=True):
+        _check_positions(item, positions, model.network.config.vlm_config.image_token_id)
+    together = _embed(model, inputs)
+    _check_independence([vectors for one in alone for vectors in one], together, TOLERANCES[precision])
+
+
+def _check_weights(network: Any) -> None:
+    for part in ("embedding_proj_layer", "vlm.visual"):
+        for name, weight in network.get_submodule(part).named_parameters():
+            if not weight.dtype.is_floating_point:
+                raise SelfTestFailed(f"{part}.{name} is quantised, which ColQwen2 does not survive")
+
+
+def _check_positions(item: ModelInput, positions: Tensor | None, image_token: int) -> None:
+    """Row and column of each image token, as they reach the attention, count from where the image begins."""
+    if item.picture is None:
+        return
+    start = int((item.token_ids == image_token).nonzero()[0])
+    rows, columns = item.grid[1] // 2, item.grid[2] // 2
+    at = torch.arange(rows * columns)
+    expected = start + torch.stack([torch.zeros_like(at), at // columns, at % columns])  # (3, image tokens)
+    found = None if positions is None else positions.cpu()[-3:, 0, start : start + len(at)]
+    if found is None or not torch.equal(found, expected):
+        raise SelfTestFailed("the model takes a page for a line of text: its positions are not multimodal (M-RoPE)")
+
+
+def _check_independence(alone: Sequence[Vectors], together: Sequence[Vectors], tolerance: float) -> None:
+    for one, same in zip(alone, together, strict=True):
+        if one.shape != same.shape:
+            raise SelfTestFailed(f"a page has {len(one)} vectors alone and {len(same)} in a batch")
+        distance = 1 - float((one * same).sum(axis=1).min())
+        if not distance <= tolerance:
+            raise SelfTestFailed(
+                "a page in a batch differs from the page alone: "
+                f"cosine distance {distance:.2g}, allowed {tolerance:.2g}"
+            )
+
+
+def _check_lengths(raw: Tensor, inputs: Sequence[ModelInput]) -> None:
+    for item, embeddings in zip(inputs, raw, strict=True):
+        lengths = embeddings[: item.cost].norm(dim=-1)
+        # Written so that a NaN fails as well.
+        if not bool(((lengths - 1).abs() <= _LENGTH_TOLERANCE).all()):
+            raise SelfTestFailed(f"vectors are not of unit length: {lengths.min():.3g} to {lengths.max():.3g}")
+
+
+def _embed(model: ColQwenModel, inputs: Sequence[ModelInput]) -> list[Vectors]:
+    raw = model.forward(inputs)
+    vectors = model.finish(raw, inputs)
+    _check_lengths(raw, inputs)
+    return vectors
+
+
+@contextmanager
+def _seen_positions(network: Any) -> Iterator[list[Tensor | None]]:
+    """The positions that reach the language model, one entry per forward."""
+    seen: list[Tensor | None] = []
+
+    def note(_module: object, _args: object, kwargs: dict[str, Any]) -> None:
+        seen.append(kwargs.get("position_ids"))
+
+    hook = network.vlm.language_model.register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        yield seen
+    finally:
+        hook.remove()
+
+
+def _page(number: int, height_px: int, width_px: int) -> Page:
+    """Noise on white: no two patches alike."""
+    pixels = np.random.default_rng(number).integers(0, 256, (height_px, width_px, 3), dtype=np.uint8)
+    pixels[height_px // 2 :] |= 0xC0
+    return Page(number, width_px, height_px, b"", "", pixels)

@@ -1,0 +1,149 @@
+"""Archiving a collection, and bringing it back. Cut off between any two steps, either may be repeated.
+
+    active -> archiving   documents are frozen, then packed; the archive is read back; there is a way back
+    archiving -> freeing  from here on the archive is what counts: index, pages and records are removed
+    freeing -> archived   the uploads, page images and vector blobs stay where they are, and so do the documents' ids
+    archived -> restoring records, pages and rows are put back under the same ids and page keys
+    restoring -> opening  all are there: documents are thawed, the archive is removed
+    opening -> active     searchable
+
+Each attempt at packing has a folder of its own, so two of them never mix; each removal asks for the archive's id.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+
+from ingestion.catalogue.holds import LEASE_S, Hold, held
+from ingestion.catalogue.states import Archive, CollectionRecord, CollectionState, archive_prefix, archives_of
+from ingestion.errors import (
+    CollectionArchived,
+    CollectionBusy,
+    Conflict,
+    DependencyUnavailable,
+    IngestError,
+    LeaseLost,
+)
+from ingestion.ports import BlobStore, DocumentStore, VectorStore
+from workers.lifecycle.packer import Packer
+from workers.lifecycle.unpacker import Unpacker
+
+log = structlog.get_logger(__name__)
+
+_DOCUMENTS_AT_ONCE: Final = 100
+_NAMED: Final = 5
+"""Documents in progress that an error names."""
+_S = CollectionState
+
+
+@dataclass(frozen=True, slots=True)
+class Archivist:
+    """Archives and restores. Both methods raise CollectionHeld while another process has the collection, NotFound,
+    LeaseLost, DependencyUnavailable, and go on where an earlier attempt ended. With `seen` they raise CollectionBusy
+    unless the collection still is as that shows it.
+    """
+
+    documents: DocumentStore
+    blobs: BlobStore
+    vectors: VectorStore
+    packer: Packer
+    unpacker: Unpacker
+    lease_s: float = field(default=LEASE_S)
+
+    async def archive(self, collection: str, *, seen: CollectionRecord | None = None) -> Archive:
+        """Raises CollectionBusy where documents are in progress or lack rows; then everything is as it was.
+
+        An archived collection is left alone. Raises CollectionArchived for one that is being restored or dropped.
+        """
+        async with held(self.documents, collection, self.lease_s, seen=seen) as hold:
+            state, archive = hold.record.state, hold.record.archive
+            if state in (_S.ACTIVE, _S.ARCHIVING):
+                archive = await self._pack(hold)
+            elif state not in (_S.FREEING, _S.ARCHIVED):
+                raise CollectionArchived(f"collection {collection!r} is {state.shown}: let that be finished first")
+            assert archive is not None
+            if state is not _S.ARCHIVED:
+                await self._free(hold, archive)
+            return archive
+
+    async def restore(self, collection: str, *, seen: CollectionRecord | None = None) -> Archive:
+        """An archiving that has not gone far is taken back. Raises Conflict for a collection with no archive."""
+        async with held(self.documents, collection, self.lease_s, seen=seen) as hold:
+            state, archive = hold.record.state, hold.record.archive
+            if archive is None or state is _S.DROPPING:
+                raise Conflict(f"collection {collection!r} is {state.shown}: there is nothing to restore")
+            if state is _S.ARCHIVING:
+                await self._take_back(hold)
+                return archive
+            if state is _S.FREEING:
+                await self._free(hold, archive)
+            if state is not _S.OPENING:
+                await self._bring_back(hold, archive)
+            await self._open(hold, archive)
+            return archive
+
+    async def _pack(self, hold: Hold) -> Archive:
+        archive_id = hold.token
+        await self.documents.begin_archive(hold.name, hold.token, archive_id)
+        try:
+            # Nothing has been stored for this archive yet, so all there is comes from attempts that were given up.
+            await self._remove_parts(hold, archives_of(hold.name))
+            await hold.freeze()
+            await self._require_idle(hold)
+            archive = (await self.packer.pack(hold, archive_id)).summary()
+            if await self.documents.count_frozen(hold.name, archive_id) != (archive.documents, archive.pages):
+                raise CollectionBusy(f"documents of {hold.name!r} were changed while it was being packed")
+        except (DependencyUnavailable, LeaseLost):
+            raise  # To be repeated: what has been packed so far does no harm.
+        except IngestError:
+            await self._take_back(hold)
+            raise
+        await hold.move(_S.FREEING, archive)
+        return archive
+
+    async def _require_idle(self, hold: Hold) -> None:
+        """An upload that comes from now on finds the collection archiving, and is refused."""
+        busy = await self.documents.unfrozen(hold.name, _NAMED + 1)
+        if not busy:
+            return
+        names = [document.id for document in busy[:_NAMED]] + ["and more"] * (len(busy) > _NAMED)
+        raise CollectionBusy(
+            f"collection {hold.name!r} has documents in progress: {', '.join(names)}; "
+            "archive it once they are ready or have failed"
+        )
+
+    async def _take_back(self, hold: Hold) -> None:
+        await hold.thaw()
+        await self._remove_parts(hold, archives_of(hold.name))
+        await hold.move(_S.ACTIVE, None)
+
+    async def _free(self, hold: Hold, archive: Archive) -> None:
+        # The index first: while it goes, its rows still belong to documents that are known.
+        await hold.keep(long=True)
+        await self.vectors.drop(hold.record.index)
+        await hold.keep()
+        while await self.documents.free_documents(hold.name, archive.id, _DOCUMENTS_AT_ONCE):
+            await hold.keep()
+        await hold.move(_S.ARCHIVED, archive)
+
+    async def _bring_back(self, hold: Hold, archive: Archive) -> None:
+        await hold.move(_S.RESTORING, archive)
+        await self.unpacker.unpack(hold, archive)
+        await hold.move(_S.OPENING, archive)
+
+    async def _open(self, hold: Hold, archive: Archive) -> None:
+        await self.documents.thaw(hold.name, archive.id)
+        await hold.keep()
+        await self.documents.forget_archived(hold.name, archive.id)
+        await self._remove_parts(hold, archive_prefix(hold.name, archive.id))
+        await self.documents.touch_collections([hold.name])
+        await hold.move(_S.ACTIVE, None)
+
+    async def _remove_parts(self, hold: Hold, prefix: str) -> None:
+        """The hold is confirmed between listing and deleting: what others archive later is not in the list."""
+        keys = await self.blobs.list_keys(prefix)
+        await hold.keep()
+        await self.blobs.delete(keys)

@@ -1,0 +1,129 @@
+"""What the janitor does about collections: finish what was cut off, and expire what nobody uses any more."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Final, Literal, TypeAlias
+
+import structlog
+
+from ingestion import metrics
+from ingestion.catalogue.holds import held
+from ingestion.catalogue.states import CollectionRecord, CollectionState
+from ingestion.errors import CollectionBusy, CollectionHeld, DependencyUnavailable, NotFound
+from ingestion.ports import DocumentStore
+from ingestion.removal import Remover
+from workers.attempt.retry_policy import foreseen
+from workers.lifecycle.archive import Archivist
+
+log = structlog.get_logger(__name__)
+
+Expiry: TypeAlias = Literal["off", "archive", "drop"]
+_S = CollectionState
+_FORWARD: Final = (_S.ARCHIVING, _S.FREEING)
+_BACK: Final = (_S.RESTORING, _S.OPENING)
+
+
+class Action(StrEnum):
+    """What a round did with a collection."""
+
+    ARCHIVED = "archived"
+    """An archiving that had been cut off is finished; so with the next three."""
+    RESTORED = "restored"
+    DROPPED = "dropped"
+    THAWED = "thawed"
+    EXPIRED_ARCHIVED = "expired_archived"
+    """It was not used for long."""
+    EXPIRED_DROPPED = "expired_dropped"
+
+
+@dataclass(slots=True)
+class Kept:
+    """What one round has done, by action, and the collections it failed on."""
+
+    done: Counter[Action] = field(default_factory=Counter)
+    failed: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionKeeper:
+    """Keepers may run side by side: only one of them gets the hold on a collection, and only while that is as it was
+    when they looked: a round may take long, and others archive, drop and fill collections meanwhile.
+    """
+
+    documents: DocumentStore
+    archivist: Archivist
+    remover: Remover
+    expiry: Expiry
+    expire_after: timedelta
+
+    async def round(self, collection: str | None = None) -> Kept:
+        """Of one collection, or of all. One on which this fails is logged and stops nothing.
+
+        Raises DependencyUnavailable.
+        """
+        kept = Kept()
+        frozen = set(await self.documents.collections_with_frozen())
+        for record in await self.documents.collection_records():
+            if collection in (None, record.name):
+                await self._keep(record, record.name in frozen, kept)
+        return kept
+
+    async def _keep(self, record: CollectionRecord, has_frozen: bool, kept: Kept) -> None:
+        try:
+            done = await self._finish(record, has_frozen) or await self._expire(record)
+        except DependencyUnavailable:
+            raise
+        except (CollectionHeld, CollectionBusy, NotFound) as error:
+            log.info("collection left alone", collection=record.name, cause=error.message)
+            return
+        except Exception as error:  # noqa: BLE001 - what is raised about one collection is that collection's
+            kept.failed.append(record.name)
+            cause = foreseen(error)
+            log.error("collection not put right", collection=record.name, code=cause.code, cause=cause.message)
+            return
+        if done:
+            kept.done[done] += 1
+            metrics.COLLECTIONS_CHANGED.labels(done).inc()
+            log.warning("collection changed", collection=record.name, action=done)
+
+    async def _finish(self, record: CollectionRecord, has_frozen: bool) -> Action | None:
+        """Go on with what a process that is gone had begun. None where there is nothing to finish."""
+        if record.state in _FORWARD:
+            await self.archivist.archive(record.name, seen=record)
+            return Action.ARCHIVED
+        if record.state in _BACK:
+            await self.archivist.restore(record.name, seen=record)
+            return Action.RESTORED
+        if record.state is _S.DROPPING:
+            await self.remover.finish_drop(record)
+            return Action.DROPPED
+        if record.state is _S.ACTIVE and has_frozen:
+            await self._thaw(record.name)
+            return Action.THAWED
+        return None
+
+    async def _thaw(self, collection: str) -> None:
+        """A process that stood still may have frozen documents after others had brought the collection back."""
+        async with held(self.documents, collection) as hold:
+            if hold.record.state is _S.ACTIVE:
+                await hold.thaw()
+                await hold.move(_S.ACTIVE, hold.record.archive)  # what was answered without them is forgotten
+
+    async def _expire(self, record: CollectionRecord) -> Action | None:
+        """None where it is in use, or expiry is off. One whose last use is unknown is as if used now."""
+        if self.expiry == "off" or record.state is not _S.ACTIVE:
+            return None
+        if record.last_used_at is None:
+            await self.documents.touch_collections([record.name])
+            return None
+        if datetime.now(UTC) - record.last_used_at < self.expire_after:
+            return None
+        if self.expiry == "archive":
+            await self.archivist.archive(record.name, seen=record)
+            return Action.EXPIRED_ARCHIVED
+        await self.remover.drop_unused(record)
+        return Action.EXPIRED_DROPPED

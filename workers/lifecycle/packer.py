@@ -1,0 +1,132 @@
+"""Writes the parts of an archive: everything that MongoDB and the vector store hold of frozen documents."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from ingestion.catalogue.holds import Hold
+from ingestion.catalogue.states import archive_prefix
+from ingestion.errors import CollectionBusy, NotFound, WorkerFault
+from ingestion.ports import BlobStore, DocumentStore, VectorStore
+from ingestion.ports.collections import PackedDocument, PackedPage
+from workers.lifecycle.manifest import FORMAT, Manifest, PartKind, read_manifest, write_manifest
+from workers.lifecycle.parts import PartWriter, count_in, documents_batch, fetch_part, pages_batch, rows_batch
+
+PART_BYTES: Final = 64 * 1024**2
+"""Size from which a file of the archive is complete."""
+READ_BYTES: Final = 16 * 1024**2
+"""Vectors read from the vector store at once. Each reading may cost a small server a look at all of its rows."""
+_DOCUMENTS_AT_ONCE: Final = 100
+_PAGES_AT_ONCE: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Consecutive pages whose rows are read together. `needed` are the rows that ready documents must have there."""
+
+    pages: list[PackedPage] = field(default_factory=list)
+    needed: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        return sum(page.rows for page in self.pages)
+
+
+@dataclass(frozen=True, slots=True)
+class Packer:
+    documents: DocumentStore
+    blobs: BlobStore
+    vectors: VectorStore
+    part_bytes: int = PART_BYTES
+    read_bytes: int = READ_BYTES
+
+    async def pack(self, hold: Hold, archive_id: str) -> Manifest:
+        """Store all parts and the manifest, and read them back. The collection's documents are frozen.
+
+        Raises CollectionBusy where a ready document lacks rows, WorkerFault where what was stored is not what was
+        written, LeaseLost.
+        """
+        prefix = archive_prefix(hold.name, archive_id)
+        with tempfile.TemporaryDirectory(prefix="pagemill-") as folder:
+            writers = {kind: PartWriter(kind, self.blobs, prefix, Path(folder), self.part_bytes) for kind in PartKind}
+            async for group in self._groups(hold, writers):
+                await hold.keep()
+                await self._write_rows(hold, group, writers[PartKind.ROWS])
+            for writer in writers.values():
+                await hold.keep()
+                await writer.finish()
+            manifest = Manifest(
+                format=FORMAT,
+                collection=hold.name,
+                archive_id=archive_id,
+                created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+                embedder=hold.record.embedder,
+                dim=hold.record.dim,
+                generation=hold.record.generation,
+                parts=tuple(part for writer in writers.values() for part in writer.parts),
+            )
+            await write_manifest(self.blobs, manifest)
+            await self._verify(hold, manifest, Path(folder))
+        return manifest
+
+    async def _groups(self, hold: Hold, writers: dict[PartKind, PartWriter]) -> AsyncIterator[_Group]:
+        """Write the records of all documents and pages, and tell which pages' rows to read next."""
+        rows_at_once = max(1, self.read_bytes // (4 * hold.record.dim))
+        group = _Group()
+        async for document, pages in self._pages(hold, writers[PartKind.DOCUMENTS]):
+            await writers[PartKind.PAGES].write(pages_batch(pages))
+            for page in pages:
+                if group.pages and group.rows + page.rows > rows_at_once:
+                    yield group
+                    group = _Group()
+                group.pages.append(page)
+                if document.is_ready:
+                    group.needed[page.page_key] = page.rows
+        if group.pages:
+            yield group
+
+    async def _pages(self, hold: Hold, writer: PartWriter) -> AsyncIterator[tuple[PackedDocument, list[PackedPage]]]:
+        """Some pages of a document at a time, in the order of page keys. Writes the documents' records."""
+        after = -1
+        while batch := await self.documents.pack_documents(hold.name, after=after, limit=_DOCUMENTS_AT_ONCE):
+            await hold.keep()
+            await writer.write(documents_batch(list(batch)))
+            for document in batch:
+                for start in range(0, len(document.page_keys), _PAGES_AT_ONCE):
+                    keys = document.page_keys[start : start + _PAGES_AT_ONCE]
+                    yield document, list(await self.documents.pack_pages(keys, hold.record.generation))
+            after = batch[-1].page_keys.start
+
+    async def _write_rows(self, hold: Hold, group: _Group, writer: PartWriter) -> None:
+        keys = range(group.pages[0].page_key, group.pages[-1].page_key + 1)
+        found = await self.vectors.read_pages(hold.record.index, keys)
+        for page_key, rows in group.needed.items():
+            if len(found.get(page_key, ())) != rows:
+                raise CollectionBusy(
+                    f"the page with key {page_key} of {hold.name!r} has {len(found.get(page_key, ()))} rows in place "
+                    f"of {rows}; `pagemill janitor --check -c {hold.name}` tells what else is missing"
+                )
+        known = {page.page_key for page in group.pages}
+        if pages := {key: vectors for key, vectors in found.items() if key in known}:
+            await writer.write(rows_batch(pages))
+
+    async def _verify(self, hold: Hold, manifest: Manifest, folder: Path) -> None:
+        """Read everything back as a restore would."""
+        for part in manifest.parts:
+            await hold.keep()
+            key = manifest.key_of(part)
+            try:
+                path = await fetch_part(self.blobs, key, part, folder)
+            except NotFound as error:
+                raise WorkerFault(f"{key} has not been stored", stage="archive") from error
+            if count_in(path) != part.count:
+                raise WorkerFault(f"{key} does not hold {part.count} records", stage="archive")
+            path.unlink()
+        await hold.keep()
+        if await read_manifest(self.blobs, hold.record, manifest.archive_id) != manifest:
+            raise WorkerFault(f"the manifest of {hold.name!r} is not what was written", stage="archive")

@@ -1,0 +1,1 @@
+"""PDF pages to images and text, in child processes."""

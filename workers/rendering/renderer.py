@@ -1,0 +1,241 @@
+"""PDF -> pages, a window at a time, drawn in child processes that can be killed.
+
+    window -> first try, the chosen engine -> pages
+                  | a crash, out of memory or CPU time, a page left undrawn
+                  v
+              each such page by itself, a long try, in every engine in turn -> page, or an error that names it
+
+The fast path draws a whole window in one call. Only where that fails is it taken apart, so that one bad page costs
+its neighbours time and nothing else. The long tries at a page have PAGEMILL_RENDER_TIMEOUT_S together: an engine that
+has used it up leaves nothing to the next one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, suppress
+from math import inf
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import structlog
+
+from ingestion import metrics
+from ingestion.concurrency.tasks import in_order
+from ingestion.errors import PageRenderFailed, RendererMissing, RenderTimeout
+from ingestion.model import Page
+from ingestion.pdf import PdfTooSlow, measure_pdf
+from ingestion.sandbox import WALL_FACTOR, ChildCrashed, ChildTimeout, Sandbox
+from ingestion.settings import RenderSettings
+from workers.rendering import poppler
+from workers.rendering.answers import check, most_bytes
+from workers.rendering.dpi import PagePlan, document_dpi, plan_page
+from workers.rendering.lanes import OPENING_S, Lanes, first_try_s
+from workers.rendering.render_child import Drawing, DrawingOrder, DrawnPage, Engine, draw
+
+log = structlog.get_logger(__name__)
+
+_WINDOW_PX: Final = 32_000_000
+"""Pixels of a window at most, unless one page has more: eight pages of A4 at 200 DPI. Eight pages of the largest
+pictures would be 400 MB, for each of the windows that a document has on its way."""
+
+_WINDOWS_AHEAD: Final = 2
+"""Windows of one document that are drawn side by side, where there are children free."""
+
+
+def engines(renderer: str) -> tuple[Engine, ...]:
+    """The engine that draws, and after it the one that is tried on what the first does not draw.
+
+    Raises RendererMissing where `renderer` is "poppler" and poppler is not installed.
+    """
+    has_poppler = poppler.is_installed()
+    if renderer == "poppler" and not has_poppler:
+        raise RendererMissing(
+            "PAGEMILL_RENDERER is poppler, but pdftoppm and pdfinfo are not on the PATH. Install them "
+            "(apt-get install poppler-utils, dnf install poppler-utils, brew install poppler), "
+            "or set PAGEMILL_RENDERER to auto"
+        )
+    if not has_poppler:
+        return ("pdfium",)
+    return ("poppler", "pdfium") if renderer == "poppler" else ("pdfium", "poppler")
+
+
+class PdfRenderer:
+    """Implements the port Renderer."""
+
+    def __init__(self, settings: RenderSettings, *, max_pages: int) -> None:
+        """Raises RendererMissing."""
+        self._settings = settings
+        self._max_pages = max_pages
+        self._engines = engines(settings.renderer)
+        self._lanes = Lanes(settings, self._engines[0])
+
+    async def open(self, path: Path, *, pixels: bool) -> PdfPageSource:
+        sizes_pt = await self._sizes(path)
+        return PdfPageSource(path, sizes_pt, self._settings, self._lanes, self._engines, with_pixels=pixels)
+
+    async def _sizes(self, path: Path) -> list[tuple[float, float]]:
+        await self._lanes.start()
+        document, timeout_s = str(path), self._settings.render_timeout_s
+        wall_s = WALL_FACTOR * timeout_s
+        first_s = min(OPENING_S, timeout_s)
+        with suppress(PdfTooSlow):
+            async with self._lanes.first_try(document) as sandbox:
+                return await measure_pdf(sandbox, path, max_pages=self._max_pages, timeout_s=first_s, wall_s=wall_s)
+        async with self._lanes.long_try(document, "pdfium") as sandbox:
+            return await measure_pdf(sandbox, path, max_pages=self._max_pages, timeout_s=timeout_s, keep=False)
+
+
+class PdfPageSource:
+    """Implements the port PageSource. Of the document it holds the page sizes, two numbers a page."""
+
+    def __init__(
+        self,
+        path: Path,
+        sizes_pt: Sequence[tuple[float, float]],
+        settings: RenderSettings,
+        lanes: Lanes,
+        engines: tuple[Engine, ...],
+        *,
+        with_pixels: bool,
+    ) -> None:
+        self._path = path
+        self._sizes_pt = sizes_pt
+        self._settings = settings
+        self._lanes = lanes
+        self._engines = engines
+        self._with_pixels = with_pixels
+        self._needs_long_tries = False
+        self._dpi = document_dpi(settings.dpi_policy, len(sizes_pt), settings.fixed_dpi)
+        self.drawings = 0
+
+    @property
+    def pages(self) -> int:
+        return len(self._sizes_pt)
+
+    @property
+    def dpi(self) -> int:
+        return self._dpi
+
+    async def windows(self, first_page: int) -> AsyncIterator[list[Page]]:
+        async with aclosing(in_order(self._window, self._plans(first_page), width=_WINDOWS_AHEAD)) as windows:
+            async for window in windows:
+                yield window
+
+    async def _plans(self, first_page: int) -> AsyncIterator[list[PagePlan]]:
+        window: list[PagePlan] = []
+        for number in range(first_page, self.pages + 1):
+            plan = self._plan(number)
+            is_full = len(window) == self._settings.render_window_pages
+            if window and (is_full or sum(one.pixels for one in window) + plan.pixels > _WINDOW_PX):
+                yield window
+                window = []
+            window.append(plan)
+        if window:
+            yield window
+
+    def _plan(self, number: int) -> PagePlan:
+        width_pt, height_pt = self._sizes_pt[number - 1]
+        if not (0 < width_pt < inf and 0 < height_pt < inf):
+            raise PageRenderFailed(f"page {number} cannot be drawn: its size is {width_pt:g} x {height_pt:g} points")
+        return plan_page(number, width_pt, height_pt, self._dpi, self._settings.max_page_px)
+
+    async def _window(self, plans: Sequence[PagePlan]) -> list[Page]:
+        with metrics.CONVERSION.time():
+            return await self._pages(plans)
+
+    async def _pages(self, plans: Sequence[PagePlan]) -> list[Page]:
+        drawn = await self._first_try(plans)
+        return [_page(plan.number, drawn.get(plan.number) or await self._draw_alone(plan)) for plan in plans]
+
+    async def _first_try(self, plans: Sequence[PagePlan]) -> dict[int, DrawnPage]:
+        """The pages that the first engine draws quickly. Where the whole window comes to nothing, drawing its pages
+        one by one shows which of them is to blame."""
+        document = str(self._path)
+        limit_s = self._settings.render_timeout_s
+        async with self._lanes.first_try(document) as sandbox:
+            if self._needs_long_tries:
+                return {}
+            try:
+                drawing = await self._draw(
+                    sandbox, plans, self._engines[0], cpu_s=min(first_try_s(plans), limit_s), keep=True
+                )
+            except (ChildTimeout, ChildCrashed) as error:
+                self._needs_long_tries = True
+                log.info("pages need long tries", path=document, first_page=plans[0].number, cause=str(error))
+                return {}
+        return drawing.pages
+
+    async def _draw_alone(self, plan: PagePlan) -> DrawnPage:
+        """Raises PageRenderFailed or RenderTimeout once every engine has failed on the page, or nothing is left of its
+        CPU time, and ChildStalled where the machine is too busy to tell."""
+        left_s = self._settings.render_timeout_s
+        causes: list[str] = []
+        timeouts = 0
+        for engine in self._engines:
+            try:
+                async with self._lanes.long_try(str(self._path), engine) as sandbox:
+                    began_s = time.monotonic()
+                    drawing = await self._draw(sandbox, [plan], engine, cpu_s=left_s, keep=False)
+            except ChildTimeout:
+                causes.append(f"{engine}: not done within {left_s:.3g} s of CPU time")
+                timeouts += 1
+                left_s = 0.0
+            except ChildCrashed as error:
+                # What a crashed child has used is not known; it is no more than the time that went by.
+                left_s -= time.monotonic() - began_s
+                causes.append(f"{engine}: {error}")
+            else:
+                left_s -= sum(drawing.cpu_s.values())
+                if plan.number in drawing.pages:
+                    return drawing.pages[plan.number]
+                causes.append(f"{engine}: {drawing.refused[plan.number]}")
+            log.warning("page not drawn", path=str(self._path), page_number=plan.number, cause=causes[-1])
+            if left_s <= 0:
+                break
+        kind = RenderTimeout if timeouts == len(causes) else PageRenderFailed
+        raise kind(f"page {plan.number} cannot be drawn: {'; '.join(causes)}")
+
+    async def _draw(
+        self, sandbox: Sandbox, plans: Sequence[PagePlan], engine: Engine, *, cpu_s: float, keep: bool
+    ) -> Drawing:
+        settings = self._settings
+        order = DrawingOrder(
+            path=str(self._path.absolute()),
+            pages=tuple(plans),
+            engine=engine,
+            image_format=settings.image_format,
+            image_quality=settings.image_quality,
+            max_text_chars=settings.max_text_chars,
+            with_pixels=self._with_pixels,
+        )
+        try:
+            answer = await sandbox.run(
+                draw,
+                order,
+                timeout_s=cpu_s,
+                # By the clock, a short try waits for a busy machine as long as any other.
+                wall_s=WALL_FACTOR * settings.render_timeout_s,
+                file=order.path,
+                answer_bytes=most_bytes(order),
+                programs=poppler.programs(order.path) if engine == "poppler" else None,
+                keep=keep,
+            )
+        finally:
+            self.drawings += 1
+        drawing = check(answer, order)
+        for stage, used_s in drawing.cpu_s.items():
+            metrics.STAGE_CPU.labels(stage).inc(used_s)
+        return drawing
+
+
+def _page(number: int, drawn: DrawnPage) -> Page:
+    pixels = None
+    if drawn.pixels is not None:
+        # Without colour there is one channel, which is read three times.
+        shape = (drawn.height_px, drawn.width_px)
+        channels = np.frombuffer(drawn.pixels, dtype=np.uint8).reshape(*shape, -1)
+        pixels = np.broadcast_to(channels, (*shape, 3))
+    return Page(number, drawn.width_px, drawn.height_px, drawn.image, drawn.text, pixels, drawn.image_format)

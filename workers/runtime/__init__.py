@@ -1,0 +1,1 @@
+"""What every process needs: breaker, health, watchdog, malloc and BLAS settings."""

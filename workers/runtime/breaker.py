@@ -1,0 +1,159 @@
+"""Waiting out the outage of a server that documents cannot do without.
+
+    closed --an operation could not reach the server--> open --the server answers a ping--> closed
+
+While a breaker is open no job is begun. A server that answers pings and still refuses work, one whose disk is full
+perhaps, opens it again and again; each time it then stays open for longer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Final
+
+import structlog
+
+from ingestion import metrics
+from ingestion.concurrency.supervision import Background
+from ingestion.errors import DependencyUnavailable, IngestError
+
+log = structlog.get_logger(__name__)
+
+_FIRST_PAUSE_S: Final = 0.5
+_LONGEST_PAUSE_S: Final = 15.0
+_RELAPSE_S: Final = 60.0
+"""An outage that begins so soon after another one is taken for the same."""
+_WATCH_EVERY_S: Final = 5.0
+_PING_S: Final = 20.0
+"""A ping that has not come back by then has failed."""
+_MISSES: Final = 2
+Check = Callable[[], Awaitable[None]]
+_THIS_WORKER: Final = "this worker"
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    dependency: str
+    since: datetime
+    cause: str
+
+
+class Breakers:
+    """One breaker per server. `pings` raise while the server of that name does not answer.
+
+    `proofs` raise while it does not do its work either: a server that answers may still have a full disk, or a model
+    that hangs. They cost more than a ping, and say when an outage is over. Those in `optional` are watched and
+    reported, and nobody waits for them. A server without either is tried again after the pause alone.
+    """
+
+    def __init__(
+        self,
+        pings: Mapping[str, Check],
+        *,
+        proofs: Mapping[str, Check] = MappingProxyType({}),
+        optional: Collection[str] = frozenset(),
+    ) -> None:
+        self._pings = pings
+        self._proofs = {**pings, **proofs}
+        self._optional = optional
+        self._open: dict[str, Outage] = {}
+        self._pause_s: dict[str, float] = {}
+        self._closed_at: dict[str, float] = {}
+        self._probes = Background()
+        self._passable = asyncio.Event()
+        self._passable.set()
+
+    @property
+    def outages(self) -> list[Outage]:
+        return sorted(self._open.values(), key=lambda outage: outage.since)
+
+    @property
+    def is_barred(self) -> bool:
+        """Whether a server that jobs need is known to be down."""
+        return not self._passable.is_set()
+
+    async def passable(self) -> None:
+        """Return once no server that jobs need is known to be down."""
+        await self._passable.wait()
+
+    def trip(self, error: DependencyUnavailable) -> None:
+        """Open the breaker of the server that could not be reached. No effect while it is open."""
+        name = error.dependency
+        if name in self._open:
+            return
+        is_relapse = time.monotonic() - self._closed_at.get(name, -_RELAPSE_S) < _RELAPSE_S
+        self._pause_s[name] = min(2 * self._pause_s[name], _LONGEST_PAUSE_S) if is_relapse else _FIRST_PAUSE_S
+        self._enter(Outage(name, datetime.now(UTC), error.message))
+        self._probes.until_done(f"probe {name}", lambda: self._probe(name))
+
+    def halt(self, cause: str) -> None:
+        """Let no job pass any more, until a person has looked and restarted this process."""
+        self._enter(Outage(_THIS_WORKER, datetime.now(UTC), cause))
+
+    async def watch(self, is_idle: Callable[[], bool]) -> None:
+        """While there is no work, ping every server now and then, so that an outage shows before a job runs into it.
+
+        At work, jobs notice by themselves, and a server that is slow to answer a ping may only be busy with what they
+        ask of it. Ends when cancelled.
+        """
+        misses: Counter[str] = Counter()
+        while True:
+            await asyncio.sleep(_WATCH_EVERY_S)
+            for name in self._pings.keys() - self._open.keys():
+                if not is_idle():
+                    misses.clear()
+                    break
+                try:
+                    await self._in_time(name, self._pings[name])
+                    misses[name] = 0
+                except DependencyUnavailable as error:
+                    misses[name] += 1
+                    if misses[name] >= _MISSES:
+                        self.trip(error)
+                except IngestError as error:
+                    log.warning("ping failed", dependency=name, cause=error.message)
+
+    async def stop(self) -> None:
+        """End the probing of servers that are down."""
+        await self._probes.stop()
+
+    async def _in_time(self, name: str, check: Check) -> None:
+        try:
+            async with asyncio.timeout(_PING_S):
+                await check()
+        except TimeoutError as error:
+            raise DependencyUnavailable(name, f"no answer to a ping within {_PING_S:g} s") from error
+
+    def _enter(self, outage: Outage) -> None:
+        self._open[outage.dependency] = outage
+        self._settle()
+        metrics.BREAKER_OPEN.labels(outage.dependency).set(1)
+        log.warning("breaker open", dependency=outage.dependency, cause=outage.cause)
+
+    async def _probe(self, name: str) -> None:
+        while True:
+            await asyncio.sleep(self._pause_s[name])
+            try:
+                if name in self._proofs:
+                    await self._in_time(name, self._proofs[name])
+                break
+            except IngestError as error:
+                log.debug("still down", dependency=name, cause=error.message)
+        outage = self._open.pop(name)
+        self._closed_at[name] = time.monotonic()
+        self._settle()
+        metrics.BREAKER_OPEN.labels(name).set(0)
+        seconds = (datetime.now(UTC) - outage.since).total_seconds()
+        log.info("breaker closed", dependency=name, seconds=round(seconds, 1))
+
+    def _settle(self) -> None:
+        if self._open.keys() - set(self._optional):
+            self._passable.clear()
+        else:
+            self._passable.set()

@@ -1,0 +1,32 @@
+"""How the work on collections is put together from ports and settings."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from ingestion.bootstrap import Services
+from ingestion.removal import Remover
+from workers.lifecycle.archive import Archivist
+from workers.lifecycle.housekeeping import CollectionKeeper
+from workers.lifecycle.packer import Packer
+from workers.lifecycle.unpacker import Unpacker
+
+
+def archivist_of(services: Services) -> Archivist:
+    stores = services.documents, services.blobs, services.vectors
+    return Archivist(*stores, packer=Packer(*stores), unpacker=Unpacker(*stores))
+
+
+def remover_of(services: Services) -> Remover:
+    return Remover(services.documents, services.vectors, services.blobs, services.queue, services.progress)
+
+
+def keeper_of(services: Services) -> CollectionKeeper:
+    settings = services.settings.janitor
+    return CollectionKeeper(
+        documents=services.documents,
+        archivist=archivist_of(services),
+        remover=remover_of(services),
+        expiry=settings.collection_expire,
+        expire_after=timedelta(days=settings.collection_expire_days),
+    )
