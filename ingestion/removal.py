@@ -94,7 +94,7 @@ class Remover:
             await self._delete_documents(collection, hold)
             await self._delete_archived(hold)
             for index in await self._indexes(collection):
-                await hold.keep(long=True)
+                await hold.renew(long=True)
                 await self.vectors.drop(index)
             await self.documents.forget_collection(collection, hold.token)
         log.info("collection deleted", collection=collection)
@@ -112,7 +112,7 @@ class Remover:
         while batch := await self.documents.list(collection, limit=_BATCH):
             for document in batch:
                 if hold is not None:
-                    await hold.keep()
+                    await hold.renew()
                 try:
                     await self.delete_document(document.id)
                 except CollectionArchived:
@@ -128,11 +128,11 @@ class Remover:
         """The objects of documents that have no record any more, and the archive, of unfinished attempts too."""
         while batch := await self.documents.archived_in(hold.name, _BATCH):
             for document_id in batch:
-                await hold.keep()
+                await hold.renew()
                 await self.blobs.delete_prefix(document_prefix(document_id))
             await self.documents.forget_archived_ids(batch)
         parts = await self.blobs.list_keys(archives_of(hold.name))
-        await hold.keep()
+        await hold.renew()
         await self.blobs.delete(parts)
 
     async def _indexes(self, collection: str) -> Sequence[str]:

@@ -39,20 +39,20 @@ class Hold:
     def name(self) -> str:
         return self.record.name
 
-    async def keep(self, *, long: bool = False) -> None:
+    async def renew(self, *, long: bool = False) -> None:
         """Extend the hold to its lease from now, or, before a single request that may be slow, to much longer."""
         lease_s = self.lease_s * (_LONG if long else 1)
-        await self.documents.keep_collection(self.name, self.token, _ms(lease_s))
+        await self.documents.renew_collection_hold(self.name, self.token, _ms(lease_s))
 
     async def freeze(self) -> None:
         """Documents at rest become frozen for `token`, in place of an archive's id, and so do those frozen before."""
-        await self.keep()
+        await self.renew()
         await self.documents.freeze(self.name, self.token)
 
     async def thaw(self) -> None:
         """Frozen documents become what they were, whatever they were frozen for."""
         await self.freeze()
-        await self.keep()
+        await self.renew()
         await self.documents.thaw(self.name, self.token)
 
     async def move(self, state: CollectionState, archive: Archive | None) -> None:

@@ -52,7 +52,7 @@ class CollectionLedger(Protocol):
     async def hold_collection(self, collection: str, token: str, lease_ms: int) -> CollectionRecord:
         """Take a hold, or extend one's own. Raises NotFound, CollectionHeld while another hold lasts."""
 
-    async def keep_collection(self, collection: str, token: str, lease_ms: int) -> None:
+    async def renew_collection_hold(self, collection: str, token: str, lease_ms: int) -> None:
         """Move the end of the hold. Raises LeaseLost where another has been taken since."""
 
     async def release_collection(self, collection: str, token: str) -> None:

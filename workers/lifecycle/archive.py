@@ -122,11 +122,11 @@ class Archivist:
 
     async def _free(self, hold: Hold, archive: Archive) -> None:
         # The index first: while it goes, its rows still belong to documents that are known.
-        await hold.keep(long=True)
+        await hold.renew(long=True)
         await self.vectors.drop(hold.record.index)
-        await hold.keep()
+        await hold.renew()
         while await self.documents.free_documents(hold.name, archive.id, _DOCUMENTS_AT_ONCE):
-            await hold.keep()
+            await hold.renew()
         await hold.move(_S.ARCHIVED, archive)
 
     async def _bring_back(self, hold: Hold, archive: Archive) -> None:
@@ -136,7 +136,7 @@ class Archivist:
 
     async def _open(self, hold: Hold, archive: Archive) -> None:
         await self.documents.thaw(hold.name, archive.id)
-        await hold.keep()
+        await hold.renew()
         await self.documents.forget_archived(hold.name, archive.id)
         await self._remove_parts(hold, archive_prefix(hold.name, archive.id))
         await self.documents.touch_collections([hold.name])
@@ -145,5 +145,5 @@ class Archivist:
     async def _remove_parts(self, hold: Hold, prefix: str) -> None:
         """The hold is confirmed between listing and deleting: what others archive later is not in the list."""
         keys = await self.blobs.list_keys(prefix)
-        await hold.keep()
+        await hold.renew()
         await self.blobs.delete(keys)

@@ -55,10 +55,10 @@ class Packer:
         with tempfile.TemporaryDirectory(prefix="pagemill-") as folder:
             writers = {kind: PartWriter(kind, self.blobs, prefix, Path(folder), self.part_bytes) for kind in PartKind}
             async for group in self._groups(hold, writers):
-                await hold.keep()
+                await hold.renew()
                 await self._write_rows(hold, group, writers[PartKind.ROWS])
             for writer in writers.values():
-                await hold.keep()
+                await hold.renew()
                 await writer.finish()
             manifest = Manifest(
                 format=FORMAT,
@@ -94,7 +94,7 @@ class Packer:
         """Some pages of a document at a time, in the order of page keys. Writes the documents' records."""
         after = -1
         while batch := await self.documents.pack_documents(hold.name, after=after, limit=_DOCUMENTS_AT_ONCE):
-            await hold.keep()
+            await hold.renew()
             await writer.write(documents_batch(list(batch)))
             for document in batch:
                 for start in range(0, len(document.page_keys), _PAGES_AT_ONCE):
@@ -118,7 +118,7 @@ class Packer:
     async def _verify(self, hold: Hold, manifest: Manifest, folder: Path) -> None:
         """Read everything back as a restore would."""
         for part in manifest.parts:
-            await hold.keep()
+            await hold.renew()
             key = manifest.key_of(part)
             try:
                 path = await fetch_part(self.blobs, key, part, folder)
@@ -127,6 +127,6 @@ class Packer:
             if count_in(path) != part.count:
                 raise WorkerFault(f"{key} does not hold {part.count} records", stage="archive")
             path.unlink()
-        await hold.keep()
+        await hold.renew()
         if await read_manifest(self.blobs, hold.record, manifest.archive_id) != manifest:
             raise WorkerFault(f"the manifest of {hold.name!r} is not what was written", stage="archive")

@@ -38,7 +38,7 @@ class Unpacker:
             await self.documents.unpack_documents(hold.name, archive.id, group["record"].to_pylist())
         async for group in self._groups(hold, manifest, PartKind.PAGES):
             await self.documents.unpack_pages(group["record"].to_pylist())
-        await hold.keep(long=True)
+        await hold.renew(long=True)
         await self.vectors.ensure(hold.record.index, manifest.dim)
         async for group in self._groups(hold, manifest, PartKind.ROWS):
             pages = [PageVectors(_NO_PAGE, key, vectors) for key, vectors in pages_of_rows(group).items()]
@@ -50,19 +50,19 @@ class Unpacker:
     async def _groups(self, hold: Hold, manifest: Manifest, kind: PartKind) -> AsyncIterator[pa.Table]:
         with tempfile.TemporaryDirectory(prefix="pagemill-") as folder:
             for part in manifest.of_kind(kind):
-                await hold.keep()
+                await hold.renew()
                 try:
                     path = await fetch_part(self.blobs, manifest.key_of(part), part, Path(folder))
                 except NotFound as error:
                     raise WorkerFault(f"{manifest.key_of(part)} is missing", stage="restore") from error
                 groups = groups_in(path)
                 while (group := await asyncio.to_thread(next, groups, None)) is not None:
-                    await hold.keep()
+                    await hold.renew()
                     yield group
                 path.unlink()
 
     async def _verify(self, hold: Hold, archive: Archive) -> None:
-        await hold.keep(long=True)
+        await hold.renew(long=True)
         documents, pages = await self.documents.count_frozen(hold.name, archive.id)
         rows = await self.vectors.count(hold.record.index)
         if (documents, pages, rows) == (archive.documents, archive.pages, archive.rows):

@@ -36,6 +36,6 @@ async def _beat(hold: Hold) -> NoReturn:
     while True:
         await asyncio.sleep(hold.lease_s / _BEATS_PER_LEASE)
         try:
-            await hold.keep()
+            await hold.renew()
         except RetryableError as error:
             log.warning("hold not extended", collection=hold.name, cause=error.message)

@@ -94,7 +94,7 @@ class MongoCollections:
         return collection_of(record)
 
     @translated
-    async def keep_collection(self, collection: str, token: str, lease_ms: int) -> None:
+    async def renew_collection_hold(self, collection: str, token: str, lease_ms: int) -> None:
         await self._change_held_collection(collection, token, {"hold_until": _ends_in(lease_ms)})
 
     @translated
