@@ -186,7 +186,7 @@ class StaleKind(StrEnum):
 
     UNPUBLISHED = "unpublished"
     """Received or queued, and the outbox is still pending."""
-    UNBURIED = "unburied"
+    DEAD_LETTER_PENDING = "unburied"  # the value is a label of `ingestion_repairs_total`, and stays
     """Failed, and the dead letter is still pending."""
     ABANDONED = "abandoned"
     """Processing, and the lease ran out."""

@@ -65,7 +65,9 @@ class Janitor:
         await self._repair_all(StaleKind.UNPUBLISHED, self.grace_s, self._publish, done, collection)
         await self._repair_all(StaleKind.ABANDONED, self.grace_s, self._free, done, collection)
         await self._repair_all(StaleKind.LOST, self.lost_after_s, self._publish, done, collection)
-        await self._repair_all(StaleKind.UNBURIED, self.grace_s, self._bury, done, collection)
+        await self._repair_all(
+            StaleKind.DEAD_LETTER_PENDING, self.grace_s, self._publish_dead_letter, done, collection
+        )
         await self._repair_all(StaleKind.HALF_DELETED, self.grace_s, self.remover.finish_delete, done, collection)
         await self.documents.settle_changes()
         done.unreadable = await self.documents.unreadable(collection)
@@ -112,10 +114,10 @@ class Janitor:
         """The message that its worker had not committed comes again as well, unless the broker has lost it."""
         return await self.documents.expire(document.id, document.fence) and await self._publish(document)
 
-    async def _bury(self, document: Document) -> bool:
+    async def _publish_dead_letter(self, document: Document) -> bool:
         letter = dead_letters.of_recovered(document, self.group)
-        await self.queue.bury(letter)
+        await self.queue.publish_dead_letter(letter)
         metrics.DEAD_LETTERS.inc()
-        await self.documents.mark_buried(document.id, document.fence)
+        await self.documents.mark_dead_letter_sent(document.id, document.fence)
         await self.queue.announce(document)
         return True

@@ -19,7 +19,7 @@ class JobQueue(Protocol):
     async def retry(self, record: Record, delay_s: int) -> None:
         """Publish the record again, key and value untouched, on the retry topic of `delay_s`."""
 
-    async def bury(self, letter: DeadLetter) -> None:
+    async def publish_dead_letter(self, letter: DeadLetter) -> None:
         """Publish on the dead-letter topic. Twice makes two records of one letter, which readers take for one."""
 
     async def replay(self, letter: DeadLetter) -> None:

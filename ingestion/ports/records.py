@@ -88,7 +88,7 @@ class DocumentStore(RecordInventory, CollectionLedger, Packing, GenerationRecord
     async def fail(self, document_id: str, fence: int, failure: Failure) -> Document:
         """`processing` becomes `failed`, with its dead letter pending. Raises LeaseLost."""
 
-    async def mark_buried(self, document_id: str, fence: int) -> None:
+    async def mark_dead_letter_sent(self, document_id: str, fence: int) -> None:
         """The broker has the dead letter of the failure under `fence`. No effect once the document has moved on."""
 
     async def release(self, document_id: str, fence: int, *, outage: bool = False) -> None:

@@ -121,13 +121,13 @@ class Rig:
 
         await until_async(are_settled, timeout_s, f"{len(self.sources)} documents settled")
 
-    async def all_buried(self, timeout_s: float) -> None:
+    async def all_dead_letters_sent(self, timeout_s: float) -> None:
         """Wait until every accepted document has failed, and the broker has its dead letter: a moment later."""
 
-        async def are_buried() -> bool:
+        async def are_sent() -> bool:
             return all(record["letter"] == "sent" for record in (await self.records()).values())
 
-        await until_async(are_buried, timeout_s, f"{len(self.sources)} dead letters")
+        await until_async(are_sent, timeout_s, f"{len(self.sources)} dead letters")
 
     async def all_ready(self, ids: Collection[str], timeout_s: float) -> dict[str, dict[str, Any]]:
         """Wait until these documents are ready; their records then."""

@@ -118,7 +118,7 @@ async def replays(servers: Mapping[str, str], folder: Path, *, documents: int) -
         uploaded = await rig.submit(sources)
         await rig.services.blobs.delete([document.object_key for document in uploaded])
         await rig.fleet.start(1)
-        await rig.all_buried(timeout_s=90)
+        await rig.all_dead_letters_sent(timeout_s=90)
         for document in uploaded:
             await rig.services.blobs.put(document.object_key, rig.sources[document.id].content, "application/pdf")
         outcomes = await asyncio.gather(_replay(rig), _replay(rig))

@@ -248,7 +248,7 @@ async def test_a_letter_of_an_archived_document_waits_for_its_collection(shelf: 
     failing = await shelf.put("d3", written=1)
     await services.documents.fail(failing.id, failing.fence, GONE)
     office = DeadLetterOffice(services.dead_letters, services.documents, services.queue, services.progress)
-    kept = await buried(shelf, "d3")
+    kept = await with_dead_letter(shelf, "d3")
     await archivist(services).archive(shelf.collection)
     [case] = await office.find(Selection())
     assert case.standing is Standing.ARCHIVED
@@ -257,12 +257,12 @@ async def test_a_letter_of_an_archived_document_waits_for_its_collection(shelf: 
     assert (await office.replay(kept, Note("me", ""))).acted
 
 
-async def buried(shelf: Shelf, id_: str) -> DeadLetter:
+async def with_dead_letter(shelf: Shelf, id_: str) -> DeadLetter:
     """The letter of a failed document, as the janitor writes it."""
     failed = await shelf.document(id_)
     letter = dead_letters.of_recovered(failed, "group")
-    await shelf.services.queue.bury(letter)
-    await shelf.services.documents.mark_buried(failed.id, failed.fence)
+    await shelf.services.queue.publish_dead_letter(letter)
+    await shelf.services.documents.mark_dead_letter_sent(failed.id, failed.fence)
     return letter
 
 

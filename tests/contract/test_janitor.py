@@ -146,7 +146,7 @@ async def test_a_job_that_the_broker_has_lost_is_published_again(services: Servi
 
 async def test_a_failed_document_without_a_letter_gets_one(services: Services) -> None:
     failed = await in_state(services.documents, S.FAILED)
-    assert (await janitor(services).round()).repaired == {StaleKind.UNBURIED: 1}
+    assert (await janitor(services).round()).repaired == {StaleKind.DEAD_LETTER_PENDING: 1}
     assert (await read(services)).letter == "sent"
     await assert_nothing_is_left(services)
     [letter] = await letters(services)

@@ -137,8 +137,8 @@ async def test_a_letter_that_a_crash_kept_back_is_written_when_the_job_comes_aga
     document = await submitted(services, tmp_path / "broken.pdf", pages=1)
     await services.blobs.put(document.object_key, b"%PDF-1.4 nothing", "application/pdf")
     healthy = pipeline(services, ScriptedEmbedder())
-    dying = Without(services.queue, "bury")
-    with pytest.raises(WorkerFault, match="bury"):
+    dying = Without(services.queue, "publish_dead_letter")
+    with pytest.raises(WorkerFault, match="publish_dead_letter"):
         await pipeline(services, ScriptedEmbedder(), queue=dying).run(job(document))
     assert (await read(services, document)).letter == "pending"
     assert await letters_of(services) == []

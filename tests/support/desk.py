@@ -45,14 +45,14 @@ class Desk:
         claimed = await self.documents.claim(id_, "w1", LEASE_MS)
         failed = await self.documents.fail(id_, claimed.fence, failure)
         letter = of_document(failed, retry_of(failed), "group", None)
-        await self.queue.bury(letter)
-        await self.documents.mark_buried(id_, failed.fence)
+        await self.queue.publish_dead_letter(letter)
+        await self.documents.mark_dead_letter_sent(id_, failed.fence)
         return letter
 
     async def bad_message(self) -> DeadLetter:
         record = Record((self.kafka.kafka_jobs_topic, 0), 7, None, b"\xff no job", (THEIRS,))
         letter = of_record(record, "group", BadMessage("message is not JSON"))
-        await self.queue.bury(letter)
+        await self.queue.publish_dead_letter(letter)
         return letter
 
     async def state(self, id_: str) -> DocumentState:

@@ -53,7 +53,7 @@ class Queue:
             raise self.broken
         self.retried.append((replace(record, headers=tuple(retry_headers(record, delay_s * 1000))), delay_s))
 
-    async def bury(self, letter: DeadLetter) -> None:
+    async def publish_dead_letter(self, letter: DeadLetter) -> None:
         self.letters.append(letter)
 
     async def announce(self, document: Document) -> None:
@@ -86,7 +86,7 @@ class Ledger:
         )
         return self.document
 
-    async def mark_buried(self, document_id: str, fence: int) -> None: ...
+    async def mark_dead_letter_sent(self, document_id: str, fence: int) -> None: ...
 
 
 class Progress:

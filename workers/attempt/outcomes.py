@@ -81,7 +81,7 @@ class Verdicts:
 
     async def refuse(self, record: Record, error: BadMessage) -> None:
         """A record that is no job: there is no document to tell it of."""
-        await self._bury(dead_letters.of_record(record, self.group, error))
+        await self._publish_dead_letter(dead_letters.of_record(record, self.group, error))
 
     def _decision(self, document: Document, error: IngestError) -> Retry | GiveUp:
         return decide(error, document.attempts, delays_s=self.retry_delays_s, max_attempts=self.max_attempts)
@@ -99,12 +99,12 @@ class Verdicts:
 
     async def _follow_up(self, document: Document, record: Record, error: IngestError | None) -> None:
         if document.letter == "pending":
-            await self._bury(dead_letters.of_document(document, record, self.group, error))
-            await retrying(self.documents.mark_buried, document.id, document.fence)
+            await self._publish_dead_letter(dead_letters.of_document(document, record, self.group, error))
+            await retrying(self.documents.mark_dead_letter_sent, document.id, document.fence)
         await retrying(self.queue.announce, document)
 
-    async def _bury(self, letter: DeadLetter) -> None:
-        await retrying(self.queue.bury, letter)
+    async def _publish_dead_letter(self, letter: DeadLetter) -> None:
+        await retrying(self.queue.publish_dead_letter, letter)
         metrics.DEAD_LETTERS.inc()
         log.warning("dead letter", letter=letter.id, document_id=letter.document_id, code=letter.failure.code)
 

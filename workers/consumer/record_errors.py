@@ -63,16 +63,18 @@ class Records:
                 metrics.RETRIES.labels(cause.code).inc()
             case GiveUp():
                 log.error("record given up", **facts, cause=cause.message, exc_info=error)
-                await self._bury(record, job, cause, delivery)
+                await self._publish_dead_letter(record, job, cause, delivery)
 
-    async def _bury(self, record: Record, job: IngestJob | None, cause: IngestError, delivery: int) -> None:
+    async def _publish_dead_letter(
+        self, record: Record, job: IngestJob | None, cause: IngestError, delivery: int
+    ) -> None:
         """The document fails with its record, where the ledger can say so: else the record alone is a dead letter."""
         failed = await self._failed(job, cause) if job else None
         if failed is not None:
             await self.verdicts.tell(failed, record, cause)
             return
         letter = dead_letters.of_record(record, self.verdicts.group, cause, delivery_count=delivery)
-        await retrying(self.queue.bury, letter)
+        await retrying(self.queue.publish_dead_letter, letter)
         metrics.DEAD_LETTERS.inc()
         log.warning("dead letter", letter=letter.id, document_id=job.document_id if job else "", code=cause.code)
 

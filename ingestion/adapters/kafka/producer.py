@@ -72,7 +72,7 @@ class KafkaJobQueue:
         topic = self._settings.retry_topics[delay_s]
         await self._send(topic, record.key, record.value, retry_headers(record, delay_s * 1000))
 
-    async def bury(self, letter: DeadLetter) -> None:
+    async def publish_dead_letter(self, letter: DeadLetter) -> None:
         await self._send(self._settings.dead_letter_topic, *dead_letters.encode(letter))
 
     async def replay(self, letter: DeadLetter) -> None:

@@ -19,7 +19,7 @@ _STALE: Final[dict[StaleKind, Record]] = {
         "state": {"$in": [DocumentState.RECEIVED, DocumentState.QUEUED]},
         "outbox": "pending",
     },
-    StaleKind.UNBURIED: {"state": DocumentState.FAILED, "letter": "pending"},
+    StaleKind.DEAD_LETTER_PENDING: {"state": DocumentState.FAILED, "letter": "pending"},
     StaleKind.ABANDONED: {"state": DocumentState.PROCESSING},
     StaleKind.LOST: {"state": DocumentState.QUEUED, "outbox": "sent"},
     StaleKind.HALF_DELETED: {"state": DocumentState.DELETING},

@@ -142,7 +142,7 @@ class MongoLedger:
         return await self._leave(document_id, fence, DocumentState.FAILED, verdict)
 
     @translated
-    async def mark_buried(self, document_id: str, fence: int) -> None:
+    async def mark_dead_letter_sent(self, document_id: str, fence: int) -> None:
         await self._change({"_id": document_id, "fence": fence, "state": DocumentState.FAILED}, {"letter": "sent"})
 
     @translated
