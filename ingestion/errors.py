@@ -356,3 +356,12 @@ def not_text(error: UnicodeEncodeError) -> str:
     """What is wrong with a text that cannot be encoded."""
     at = error.start
     return f"U+{ord(error.object[at]):04X} at position {at} is half of a surrogate pair, or a byte that was not UTF-8"
+
+
+def as_ingest_error(error: Exception) -> IngestError:
+    """`error` itself, or a WorkerFault that names it and has it as its cause, where it is no IngestError."""
+    if isinstance(error, IngestError):
+        return error
+    fault = WorkerFault(f"{type(error).__name__}: {error}")
+    fault.__cause__ = error
+    return fault

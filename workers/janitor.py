@@ -15,9 +15,8 @@ import structlog
 from ingestion import metrics
 from ingestion.bootstrap import Services, open_services
 from ingestion.concurrency.supervision import Background
-from ingestion.errors import DependencyUnavailable
+from ingestion.errors import DependencyUnavailable, as_ingest_error
 from ingestion.settings import Settings
-from workers.attempt.retry_policy import foreseen
 from workers.audit.auditor import Auditor
 from workers.audit.finding import STORES, Finding, Kind, TooYoung
 from workers.recovery import Janitor
@@ -108,7 +107,7 @@ class Repeated:
             self._down(error)
             return False
         except Exception as error:
-            cause = foreseen(error)
+            cause = as_ingest_error(error)
             log.error("round failed", code=cause.code, cause=cause.message, exc_info=error)
             return False
         if self.outage is not None:

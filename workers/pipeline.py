@@ -42,18 +42,19 @@ from ingestion.errors import (
     NotFound,
     SourceMissing,
     Stalled,
+    as_ingest_error,
 )
 from ingestion.messages import Record, decode_job
 from ingestion.model import OUTAGES_FORGIVEN, Document, IngestJob, Page, PageVectors
 from ingestion.ports import BlobStore, DocumentStore, Embedder, PageSource, Progress, Renderer
+from ingestion.retrying import retrying
 from workers.attempt.claims import Claims, named
 from workers.attempt.isolation import Room
 from workers.attempt.lease import Lease
 from workers.attempt.outage_evidence import EMBEDDER, Suspicion
 from workers.attempt.outcomes import Verdicts
-from workers.attempt.retry_policy import foreseen
 from workers.attempt.stall import Attempt, Stalls, bytes_in
-from workers.attempt.store import PageStore, retrying
+from workers.attempt.store import PageStore
 
 log = structlog.get_logger(__name__)
 
@@ -170,7 +171,7 @@ class Pipeline:
             except (EmbedderNotCurrent, LeaseLost):
                 raise
             except Exception as cause:  # noqa: BLE001 - also what nobody foresaw is this attempt's
-                error = foreseen(cause)
+                error = as_ingest_error(cause)
                 if isinstance(error, DependencyUnavailable):
                     error = self._fails_alone(lease.document, error)
                 await lease.end()

@@ -20,11 +20,10 @@ from typing import Final
 import structlog
 
 from ingestion import dead_letters, metrics
-from ingestion.errors import DependencyUnavailable
+from ingestion.errors import DependencyUnavailable, as_ingest_error
 from ingestion.model import Document, IngestJob, StaleKind
 from ingestion.ports import DocumentStore, JobQueue
 from ingestion.removal import Remover
-from workers.attempt.retry_policy import foreseen
 
 log = structlog.get_logger(__name__)
 
@@ -97,7 +96,7 @@ class Janitor:
             raise
         except Exception as error:  # noqa: BLE001 - what is raised about one document is that document's
             done.failed.append(document.id)
-            cause = foreseen(error)
+            cause = as_ingest_error(error)
             log.error("not repaired", document_id=document.id, kind=kind, code=cause.code, cause=cause.message)
             return
         if is_repaired:

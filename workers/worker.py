@@ -16,13 +16,14 @@ from ingestion.adapters.kafka.consumer import JobConsumer
 from ingestion.bootstrap import Services, open_services
 from ingestion.concurrency.supervision import Background
 from ingestion.ports import Embedder, EmbeddingServer
+from ingestion.retrying import retrying
 from ingestion.settings import Settings
 from ingestion.vector_packing import Packing
 from workers.attempt.claims import Claims
 from workers.attempt.outage_evidence import EMBEDDER, Suspicion
 from workers.attempt.outcomes import Verdicts
 from workers.attempt.retry_policy import FailureRun
-from workers.attempt.store import PageStore, retrying
+from workers.attempt.store import PageStore
 from workers.consumer.loop import JobLoop
 from workers.consumer.record_errors import Records
 from workers.consumer.standstill import Standstill, stalls_of

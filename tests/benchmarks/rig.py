@@ -29,13 +29,13 @@ from ingestion.bootstrap import Services, open_services
 from ingestion.messages import encode_job
 from ingestion.model import DocumentState, IngestJob
 from ingestion.prepare import prepare
+from ingestion.retrying import retrying
 from ingestion.sandbox import Sandbox
 from ingestion.settings import Settings
 from ingestion.submit import Submitter, Upload
 from tests.chaos.rig import settings_of
 from tests.chaos.waiting import until
 from tests.conftest import remove_bucket
-from workers.attempt.store import retrying
 from workers.stack.datadir import DataDir
 from workers.stack.server_specs import DEFAULTS, MilvusKind
 from workers.stack.servers import LocalServers

@@ -17,8 +17,8 @@ from ingestion.errors import BadMessage, EmbedderNotCurrent, IngestError
 from ingestion.messages import Record
 from ingestion.model import Document, DocumentState, Failure, IngestJob, sources_of
 from ingestion.ports import DocumentStore, JobQueue, Progress
+from ingestion.retrying import retrying
 from workers.attempt.retry_policy import FailureRun, GiveUp, Retry, decide
-from workers.attempt.store import retrying
 
 log = structlog.get_logger(__name__)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ingestion.errors import Fault, IngestError, PermanentError, WorkerFault
+from ingestion.errors import Fault, IngestError, PermanentError
 
 _ALONE: Final = 3
 """How many times more documents it takes to halt a worker where all are of one collection."""
@@ -32,15 +32,6 @@ def decide(error: IngestError, attempt: int, *, delays_s: Sequence[int], max_att
     if isinstance(error, PermanentError) or attempt >= max_attempts:
         return GiveUp()
     return Retry(delays_s[min(attempt, len(delays_s)) - 1])
-
-
-def foreseen(error: Exception) -> IngestError:
-    """`error` itself, or where nobody foresaw it a WorkerFault with it as its cause."""
-    if isinstance(error, IngestError):
-        return error
-    fault = WorkerFault(f"{type(error).__name__}: {error}")
-    fault.__cause__ = error
-    return fault
 
 
 class FailureRun:

@@ -12,7 +12,7 @@ from ingestion.concurrency.tasks import side_by_side
 from ingestion.errors import EmbedderMismatch, EmbedderNotCurrent
 from ingestion.model import Document, PageRecord, PageVectors, image_key, pages_prefix, vectors_key
 from ingestion.ports import BlobStore, DocumentStore, Embedder, VectorStore
-from ingestion.retrying import retrying as retrying
+from ingestion.retrying import retrying
 from ingestion.vector_packing import Packing
 
 _CONTENT_TYPES: Final = {"webp": "image/webp", "png": "image/png", "jpeg": "image/jpeg"}

@@ -15,9 +15,8 @@ from typing import Final
 import structlog
 
 from ingestion.catalogue.generations import FIRST
-from ingestion.errors import BadRecord, DependencyUnavailable
+from ingestion.errors import BadRecord, DependencyUnavailable, as_ingest_error
 from ingestion.ports import BlobStore, DocumentStore, VectorStore
-from workers.attempt.retry_policy import foreseen
 from workers.audit.archives import ArchivesAudit
 from workers.audit.contents import ContentsAudit
 from workers.audit.finding import Finding, SecondLook, TooYoung
@@ -67,7 +66,7 @@ class Auditor:
             except DependencyUnavailable:
                 raise
             except Exception as error:  # noqa: BLE001 - what cannot be read is neither right nor wrong
-                log.error("not judged", cause=foreseen(error).message)
+                log.error("not judged", cause=as_ingest_error(error).message)
                 continue
             for finding in findings:
                 yield finding

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import structlog
 
 from ingestion import dead_letters, metrics
-from ingestion.errors import DependencyUnavailable, IngestError, LeaseHeld
+from ingestion.errors import DependencyUnavailable, IngestError, LeaseHeld, as_ingest_error
 from ingestion.messages import Record, decode_job
 from ingestion.model import Document, Failure, IngestJob
 from ingestion.ports import DocumentStore, JobQueue
+from ingestion.retrying import retrying
 from workers.attempt.outcomes import Verdicts
-from workers.attempt.retry_policy import GiveUp, Retry, decide, foreseen
-from workers.attempt.store import retrying
+from workers.attempt.retry_policy import GiveUp, Retry, decide
 
 log = structlog.get_logger(__name__)
 
@@ -50,7 +50,7 @@ class Records:
             await self._settle(record, error)
 
     async def _settle(self, record: Record, error: Exception) -> None:
-        cause, delivery, job = foreseen(error), record.deliveries_failed + 1, _job_of(record)
+        cause, delivery, job = as_ingest_error(error), record.deliveries_failed + 1, _job_of(record)
         self.verdicts.failures.failed(job.collection if job else "", job.document_id if job else "", cause)
         decision = decide(
             cause, delivery, delays_s=self.verdicts.retry_delays_s, max_attempts=self.verdicts.max_attempts

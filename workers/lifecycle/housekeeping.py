@@ -13,10 +13,9 @@ import structlog
 from ingestion import metrics
 from ingestion.catalogue.holds import held
 from ingestion.catalogue.states import CollectionRecord, CollectionState
-from ingestion.errors import CollectionBusy, CollectionHeld, DependencyUnavailable, NotFound
+from ingestion.errors import CollectionBusy, CollectionHeld, DependencyUnavailable, NotFound, as_ingest_error
 from ingestion.ports import DocumentStore
 from ingestion.removal import Remover
-from workers.attempt.retry_policy import foreseen
 from workers.lifecycle.archive import Archivist
 
 log = structlog.get_logger(__name__)
@@ -82,7 +81,7 @@ class CollectionKeeper:
             return
         except Exception as error:  # noqa: BLE001 - what is raised about one collection is that collection's
             kept.failed.append(record.name)
-            cause = foreseen(error)
+            cause = as_ingest_error(error)
             log.error("collection not put right", collection=record.name, code=cause.code, cause=cause.message)
             return
         if done:

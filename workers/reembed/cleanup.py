@@ -12,7 +12,8 @@ import structlog
 from ingestion.catalogue.generations import FIRST, Binding, Generation, index_of
 from ingestion.model import Document
 from ingestion.ports import DocumentStore, VectorStore
-from workers.attempt.store import PageStore, retrying
+from ingestion.retrying import retrying
+from workers.attempt.store import PageStore
 
 log = structlog.get_logger(__name__)
 

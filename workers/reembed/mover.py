@@ -25,7 +25,8 @@ from ingestion.concurrency.tasks import ahead, in_order, side_by_side
 from ingestion.errors import Conflict, NotFound, WorkerFault
 from ingestion.model import Document, DocumentState, Page, PageRecord, PageVectors
 from ingestion.ports import BlobStore, DocumentStore, Embedder, VectorStore
-from workers.attempt.store import PageStore, retrying
+from ingestion.retrying import retrying
+from workers.attempt.store import PageStore
 
 log = structlog.get_logger(__name__)
 

@@ -36,7 +36,7 @@ from ingestion.catalogue.holds import LEASE_S, held
 from ingestion.errors import Conflict, IngestError, NotFound, WorkerFault
 from ingestion.model import Document, IngestJob, check_collection
 from ingestion.ports import DocumentStore, JobQueue, VectorStore
-from workers.attempt.store import retrying
+from ingestion.retrying import retrying
 from workers.audit.rows import RowsAudit
 from workers.reembed.cleanup import Clearing
 from workers.reembed.hold_renewal import while_kept

@@ -15,9 +15,10 @@ from ingestion.bootstrap import Services
 from ingestion.catalogue.generations import Binding
 from ingestion.errors import CollectionHeld, NotFound
 from ingestion.model import check_collection
+from ingestion.retrying import retrying
 from ingestion.settings import EmbedderSettings
 from ingestion.vector_packing import Packing
-from workers.attempt.store import PageStore, retrying
+from workers.attempt.store import PageStore
 from workers.commands.installation import open_installation
 from workers.commands.terminal import say, write_json_line
 from workers.embedding.factory import open_embedder
