@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test chaos lint lock milvus-server clean
+.PHONY: install demo test chaos docs lint lock milvus-server clean
 
 install: $(VENV)/.installed
 
@@ -27,6 +27,10 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The tables of settings, error codes and metrics, from the code.
+docs: install
+	$(BIN)/python -m tests.support.reference_pages
 
 # A real Milvus server, for the contract tests of the vector store; without it they run on milvus-lite alone.
 milvus-server: .milvus-venv/.installed

@@ -1,42 +1,21 @@
-"""What the README says of the code, against the code."""
+"""What the README says of the project, against the project."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from inspect import cleandoc
+import re
 from pathlib import Path
+from typing import Final
 
-from ingestion.errors import IngestError, PermanentError, RetryableError
-from ingestion.settings import markdown_table
-
-README = Path(__file__).parents[2] / "README.md"
-
-
-def test_every_error_has_a_meaning_of_its_own() -> None:
-    assert [kind.__name__ for kind in _error_classes() if not kind.__dict__.get("__doc__")] == []
+ROOT: Final = Path(__file__).parents[2]
+README: Final = (ROOT / "README.md").read_text("utf-8")
 
 
-def test_the_readme_lists_every_error_code_with_its_meaning() -> None:
-    assert _table("### Error codes") == sorted(_row(kind) for kind in _error_classes())
+def test_the_make_targets_that_the_readme_names_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    named = set(re.findall(r"^make ([a-z-]+)|`make ([a-z-]+)`", README, re.MULTILINE))
+    assert {first or second for first, second in named} - targets == set()
 
 
-def test_the_readme_lists_every_setting_as_the_code_has_it() -> None:
-    assert markdown_table() in README.read_text("utf-8"), "`python -m ingestion.settings` prints the table anew"
-
-
-def _error_classes(root: type[IngestError] = IngestError) -> Iterator[type[IngestError]]:
-    for kind in root.__subclasses__():
-        if kind.__module__ == IngestError.__module__:
-            yield kind
-            yield from _error_classes(kind)
-
-
-def _row(kind: type[IngestError]) -> str:
-    later = "later" if issubclass(kind, RetryableError) else "never" if issubclass(kind, PermanentError) else ""
-    meaning = cleandoc(kind.__doc__ or "").split("\n\n")[0].replace("\n", " ")
-    return f"| `{kind.code}` | {later} | {meaning} |"
-
-
-def _table(heading: str) -> list[str]:
-    section = README.read_text("utf-8").partition(f"{heading}\n")[2].partition("\n#")[0]
-    return sorted(line for line in section.splitlines() if line.startswith("| `"))
+def test_the_command_that_ci_runs_is_the_one_of_the_readme() -> None:
+    assert "\nmake test\n" in (ROOT / ".ci/run").read_text("utf-8")
+    assert "\nmake test\n" in README
