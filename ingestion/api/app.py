@@ -13,10 +13,10 @@ from fastapi import APIRouter, Depends, FastAPI
 from starlette.responses import HTMLResponse
 
 from ingestion.api import documents, events, health, problems, search, upload
-from ingestion.api.auth import KeyFirst, require_key
-from ingestion.api.entity_counts import Entities
-from ingestion.api.search_admission import RefuseWhileFull
-from ingestion.api.shutdown import AnswerWhenStopped
+from ingestion.api.auth import ApiKeyMiddleware, require_key
+from ingestion.api.entity_counts import EntityCounts
+from ingestion.api.search_admission import SearchAdmissionMiddleware
+from ingestion.api.shutdown import ShutdownMiddleware
 from ingestion.api.views import API_PREFIX
 from ingestion.bootstrap import Services
 from ingestion.errors import WorkerFault
@@ -52,14 +52,14 @@ def create_app(services: Services, searcher: Searcher) -> FastAPI:
     )
     app.state.usage = Usage(services.documents)
     app.state.readiness = health.Readiness(services)
-    app.state.entities = Entities(services.documents, services.vectors)
+    app.state.entity_counts = EntityCounts(services.documents, services.vectors)
     problems.install(app)
     key = services.settings.api.api_key
     api = APIRouter(prefix=API_PREFIX, dependencies=[Depends(require_key(key))])
     # The last one added is the first to see a request.
-    app.add_middleware(RefuseWhileFull, check_room=searcher.check_room)
-    app.add_middleware(KeyFirst, prefix=API_PREFIX, key=key)
-    app.add_middleware(AnswerWhenStopped)
+    app.add_middleware(SearchAdmissionMiddleware, check=searcher.check_room)
+    app.add_middleware(ApiKeyMiddleware, prefix=API_PREFIX, key=key)
+    app.add_middleware(ShutdownMiddleware)
     for routes in (upload, documents, events, search):
         api.include_router(routes.router)
     app.include_router(api)

@@ -19,7 +19,7 @@ _bearer = HTTPBearer(auto_error=False, description="the value of PAGEMILL_API_KE
 _SCHEME = "bearer"
 
 
-class KeyFirst:
+class ApiKeyMiddleware:
     """Answers a request below `prefix` that lacks `key` before any of its body is read.
 
     FastAPI reads a body before it calls a dependency.

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from ingestion.api.context import TheRemover, TheServices
+from ingestion.api.dependencies import RemoverDep, ServicesDep
 from ingestion.api.views import DocumentListView, DocumentView
 from ingestion.concurrency.deadline import budget
 from ingestion.errors import CollectionArchived, NotFound
@@ -16,7 +16,7 @@ router = APIRouter(tags=["documents"])
 
 
 @router.get("/documents/{document_id}")
-async def get_document(document_id: str, services: TheServices) -> DocumentView:
+async def get_document(document_id: str, services: ServicesDep) -> DocumentView:
     with budget(services.settings.api.store_budget_s):
         document = await services.documents.get(document_id)
         if document is None:
@@ -28,7 +28,7 @@ async def get_document(document_id: str, services: TheServices) -> DocumentView:
 
 @router.get("/documents")
 async def list_documents(
-    services: TheServices,
+    services: ServicesDep,
     collection: str | None = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     after: str | None = None,
@@ -46,12 +46,12 @@ async def list_documents(
 
 
 @router.delete("/documents/{document_id}", status_code=204)
-async def delete_document(document_id: str, remover: TheRemover) -> None:
+async def delete_document(document_id: str, remover: RemoverDep) -> None:
     """Remove the document from every store. Safe to repeat until it answers 204 or 404."""
     await remover.delete_document(document_id)
 
 
 @router.delete("/collections/{collection}", status_code=204)
-async def delete_collection(collection: str, remover: TheRemover) -> None:
+async def delete_collection(collection: str, remover: RemoverDep) -> None:
     """Remove every document of a collection, the collection, and its archive. Answers 204 where there was none."""
     await remover.delete_collection(collection)

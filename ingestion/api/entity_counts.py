@@ -22,7 +22,7 @@ LARGEST_SHARE: Final = 0.01
 """Of the time, spent on counting: a small server goes through all its rows, and answers nobody else meanwhile."""
 
 
-class Entities:
+class EntityCounts:
     """Keeps `milvus_collection_entities`. The rows of documents that are not ready yet count as well."""
 
     def __init__(self, documents: DocumentStore, vectors: VectorStore) -> None:

@@ -12,7 +12,7 @@ import structlog
 from fastapi import APIRouter
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from ingestion.api.context import TheServices
+from ingestion.api.dependencies import ServicesDep
 from ingestion.api.views import DocumentView
 from ingestion.bootstrap import Services
 from ingestion.errors import DependencyUnavailable, NotFound
@@ -25,7 +25,7 @@ POLL_INTERVAL_S: Final = 0.5
 
 
 @router.get("/documents/{document_id}/events", response_class=EventSourceResponse)
-async def document_events(document_id: str, services: TheServices) -> EventSourceResponse:
+async def document_events(document_id: str, services: ServicesDep) -> EventSourceResponse:
     """An event `document` with the document's JSON and a `message` at every change, until it is settled."""
     document = await services.documents.get(document_id)
     if document is None:

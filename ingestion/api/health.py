@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import JSONResponse, Response
 
-from ingestion.api.entity_counts import Entities
+from ingestion.api.entity_counts import EntityCounts
 from ingestion.api.problems import RETRY_AFTER_S, problem
 from ingestion.bootstrap import Services
 from ingestion.errors import RetryableError
@@ -79,6 +79,6 @@ async def ready(request: Request) -> Response:
 @router.get("/metrics")
 async def prometheus_metrics(request: Request) -> Response:
     """All metrics in Prometheus' text format."""
-    entities: Entities = request.app.state.entities
-    await entities.refresh()
+    entity_counts: EntityCounts = request.app.state.entity_counts
+    await entity_counts.refresh()
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

@@ -28,7 +28,7 @@ _ESCAPED: Final = re.compile(r'\\(["\\])')
 
 
 @dataclass(frozen=True, slots=True)
-class FileBegins:
+class FileStart:
     filename: str
     """As the sender wrote it, and not to be trusted."""
 
@@ -39,21 +39,21 @@ class FileData:
 
 
 @dataclass(frozen=True, slots=True)
-class FileEnds:
+class FileEnd:
     pass
 
 
 @dataclass(frozen=True, slots=True)
-class TooMuch:
+class FormLimitExceeded:
     """The form has more parts, or more bytes outside of files, than are read. It is the last event."""
 
     what: str
 
 
-FileEvent = FileBegins | FileData | FileEnds | TooMuch
+FileEvent = FileStart | FileData | FileEnd | FormLimitExceeded
 
 
-class _Enough(Exception):
+class _LimitReached(Exception):
     """Leaves the parser from within a callback."""
 
 
@@ -92,18 +92,18 @@ class FileParser:
     def feed(self, chunk: bytes) -> list[FileEvent]:
         """What `chunk` adds, in order. Raises BadRequest where the body is malformed.
 
-        After a TooMuch nothing more may be fed.
+        After a FormLimitExceeded nothing more may be fed.
         """
         if self._ended or not self._parts:
             self._other_bytes += len(chunk)
         try:
             self._parser.write(chunk)
-        except _Enough:
-            self._events.append(TooMuch(f"more than {self._max_parts} parts in one form"))
+        except _LimitReached:
+            self._events.append(FormLimitExceeded(f"more than {self._max_parts} parts in one form"))
         except FormParserError as error:
             raise BadRequest(f"the multipart body is malformed: {error}") from error
         if self._other_bytes > MAX_OTHER_BYTES:
-            self._events.append(TooMuch(f"more than {MAX_OTHER_BYTES} bytes outside of files in one form"))
+            self._events.append(FormLimitExceeded(f"more than {MAX_OTHER_BYTES} bytes outside of files in one form"))
         events, self._events = self._events, []
         return events
 
@@ -115,7 +115,7 @@ class FileParser:
     def _on_part_begin(self) -> None:
         self._parts += 1
         if self._parts > self._max_parts:
-            raise _Enough
+            raise _LimitReached
         self._disposition = b""
 
     def _on_header_field(self, data: bytes, start: int, end: int) -> None:
@@ -135,7 +135,7 @@ class FileParser:
         filename = _filename(parameters)
         self._in_file = filename is not None and parameters.get("name") in FILE_FIELDS
         if self._in_file:
-            self._events.append(FileBegins(filename or ""))
+            self._events.append(FileStart(filename or ""))
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._in_file:
@@ -145,7 +145,7 @@ class FileParser:
 
     def _on_part_end(self) -> None:
         if self._in_file:
-            self._events.append(FileEnds())
+            self._events.append(FileEnd())
         self._in_file = False
 
     def _on_end(self) -> None:

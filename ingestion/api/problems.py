@@ -74,7 +74,7 @@ def problem(
     return JSONResponse(body, status, headers, media_type="application/problem+json")
 
 
-def overloaded(error: Overloaded) -> JSONResponse:
+def overloaded_problem(error: Overloaded) -> JSONResponse:
     return problem(429, error.code, error.message, headers={"Retry-After": str(error.retry_after_s)})
 
 
@@ -100,7 +100,7 @@ async def _on_ingest_error(request: Request, error: Exception) -> Response:
         detail = f"{error.dependency} does not answer; try again later"
         return problem(status, error.code, detail, headers={"Retry-After": str(RETRY_AFTER_S)})
     if isinstance(error, Overloaded):
-        return overloaded(error)
+        return overloaded_problem(error)
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
     if status == 503:
         headers = {"Retry-After": str(RETRY_AFTER_S)}

@@ -7,9 +7,9 @@ from typing import Final
 
 from fastapi import APIRouter, Request
 
-from ingestion.api.caller_gone import unless_caller_leaves
-from ingestion.api.context import TheSearcher, TheUsage
+from ingestion.api.dependencies import SearcherDep, UsageDep
 from ingestion.api.views import HitView, SearchRequest, SearchView
+from ingestion.http.disconnect import cancel_on_disconnect
 
 _MAX_BODY_BYTES: Final = 64 * 1024
 """Some times the longest query. The body is read before the key is looked at."""
@@ -19,12 +19,12 @@ router = APIRouter(tags=["search"])
 
 @router.post("/collections/{collection}/search", max_body_size=_MAX_BODY_BYTES)
 async def search(
-    collection: str, wanted: SearchRequest, request: Request, searcher: TheSearcher, usage: TheUsage
+    collection: str, wanted: SearchRequest, request: Request, searcher: SearcherDep, usage: UsageDep
 ) -> SearchView:
     """The pages of ready documents that answer the query best, best first. An unknown collection has no hits.
 
     429 with Retry-After where too many searches are in flight. A caller that leaves frees its place.
     """
-    hits = await unless_caller_leaves(request, searcher.search(collection, wanted.query, wanted.top_k))
+    hits = await cancel_on_disconnect(request.receive, searcher.search(collection, wanted.query, wanted.top_k))
     await usage.note(collection)
     return SearchView(hits=[HitView(**asdict(hit)) for hit in hits])

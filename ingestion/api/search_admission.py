@@ -7,7 +7,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ingestion.api.problems import overloaded
+from ingestion.api.problems import overloaded_problem
 from ingestion.api.views import API_PREFIX
 from ingestion.errors import Overloaded
 
@@ -15,23 +15,23 @@ _COLLECTIONS: Final = f"{API_PREFIX}/collections/"
 _SEARCH: Final = "/search"
 
 
-class RefuseWhileFull:
+class SearchAdmissionMiddleware:
     """Answers searches with 429 while there is room for none: a tenth of the time that the route takes to say so.
 
     Looks at the address alone: the key has been looked at before.
     """
 
-    def __init__(self, app: ASGIApp, *, check_room: Callable[[], None]) -> None:
-        """`check_room` raises Overloaded."""
+    def __init__(self, app: ASGIApp, *, check: Callable[[], None]) -> None:
+        """`check` raises Overloaded."""
         self._app = app
-        self._check_room = check_room
+        self._check = check
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if _is_search(scope):
             try:
-                self._check_room()
+                self._check()
             except Overloaded as error:
-                await overloaded(error)(scope, receive, send)
+                await overloaded_problem(error)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 

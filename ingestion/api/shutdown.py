@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ingestion.api.problems import RETRY_AFTER_S, problem
 
 
-class AnswerWhenStopped:
+class ShutdownMiddleware:
     """Answers a request that the HTTP server gives up on with 503; the server itself would say 500, in plain text."""
 
     def __init__(self, app: ASGIApp) -> None:

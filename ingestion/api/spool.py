@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
-from ingestion.api.multipart import FileBegins, FileData, FileEnds, FileParser, TooMuch
+from ingestion.api.multipart import FileData, FileEnd, FileParser, FileStart, FormLimitExceeded
 from ingestion.errors import DependencyUnavailable, EmptyFile, FileTooLarge, FormTooLarge, PermanentError, TooManyFiles
 from ingestion.model import clean_filename
 from ingestion.pdf import MAGIC_WITHIN_BYTES, check_magic
@@ -26,7 +26,7 @@ _OTHER_FIELDS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class UploadLimits:
     """More than `max_files` are refused by name; a form of more than `max_parts` is not read to its end.
 
     Nor is one of which more than `max_dropped_bytes` belong to refused files.
@@ -45,16 +45,16 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class RefusedFile:
     """A file that is not accepted, and why."""
 
     filename: str
     error: PermanentError
 
 
-async def receive(
-    body: AsyncIterator[bytes], parser: FileParser, directory: Path | None, limits: Limits
-) -> AsyncGenerator[Upload | Refusal, None]:
+async def spool_files(
+    body: AsyncIterator[bytes], parser: FileParser, directory: Path | None, limits: UploadLimits
+) -> AsyncGenerator[Upload | RefusedFile, None]:
     """Each file of the body as soon as its last byte has come. An Upload's file is gone when the next is asked for.
 
     Raises BadRequest where the body is malformed, FormTooLarge where it is not read to its end, DependencyUnavailable
@@ -62,14 +62,14 @@ async def receive(
     """
     files = 0
     dropped_bytes = 0
-    spool: _Spool | None = None
+    spool: _SpooledFile | None = None
     try:
         async for chunk in body:
             for event in parser.feed(chunk):
                 match event:
-                    case FileBegins(filename):
+                    case FileStart(filename):
                         files += 1
-                        spool = _Spool(clean_filename(filename), directory, limits.max_file_bytes)
+                        spool = _SpooledFile(clean_filename(filename), directory, limits.max_file_bytes)
                         if files > limits.max_files:
                             spool.refuse(TooManyFiles(f"more than {limits.max_files} files in one upload"))
                     case FileData(data) if spool:
@@ -80,10 +80,10 @@ async def receive(
                                 raise FormTooLarge(
                                     f"refused files of one upload have more than {limits.max_dropped_bytes} bytes"
                                 )
-                    case FileEnds() if spool:
+                    case FileEnd() if spool:
                         yield await spool.finish()
                         spool.discard()
-                    case TooMuch(what):
+                    case FormLimitExceeded(what):
                         raise FormTooLarge(what)
         parser.close()
     finally:
@@ -91,7 +91,7 @@ async def receive(
             spool.discard()
 
 
-class _Spool:
+class _SpooledFile:
     """One file. Once it is refused, the rest of it is taken and dropped."""
 
     def __init__(self, filename: str, directory: Path | None, max_bytes: int) -> None:
@@ -100,8 +100,8 @@ class _Spool:
         self._size_bytes = 0
         self._sha256 = hashlib.sha256()
         self._buffer = bytearray()
-        self._looked_at = False
-        self._refusal: PermanentError | None = None
+        self._is_checked = False
+        self._error: PermanentError | None = None
         self._directory = directory
         self._file: IO[bytes] | None = None
         self._is_discarded = False
@@ -109,28 +109,28 @@ class _Spool:
     async def write(self, data: bytes) -> bool:
         """False where the file is refused, and `data` dropped."""
         self._size_bytes += len(data)
-        if not self._refusal and self._size_bytes > self._max_bytes:
+        if not self._error and self._size_bytes > self._max_bytes:
             self.refuse(FileTooLarge(f"the file is larger than {self._max_bytes} bytes"))
-        if self._refusal:
+        if self._error:
             return False
         self._buffer += data
-        if not self._looked_at and len(self._buffer) >= MAGIC_WITHIN_BYTES:
-            self._look()
+        if not self._is_checked and len(self._buffer) >= MAGIC_WITHIN_BYTES:
+            self._check_magic()
         if len(self._buffer) >= WRITE_BYTES:
             await self._flush()
         return True
 
-    async def finish(self) -> Upload | Refusal:
+    async def finish(self) -> Upload | RefusedFile:
         """The file is complete."""
-        if not self._looked_at:
-            self._look()
+        if not self._is_checked:
+            self._check_magic()
         await self._flush()
-        if self._refusal or self._file is None:
-            return Refusal(self._filename, self._refusal or EmptyFile("the file is empty"))
+        if self._error or self._file is None:
+            return RefusedFile(self._filename, self._error or EmptyFile("the file is empty"))
         return Upload(self._filename, Path(self._file.name), self._sha256.hexdigest(), self._size_bytes)
 
     def refuse(self, error: PermanentError) -> None:
-        self._refusal = self._refusal or error
+        self._error = self._error or error
         self._buffer.clear()
         self.discard()
 
@@ -141,9 +141,9 @@ class _Spool:
             with suppress(OSError):  # what a full disk refused before, it refuses again
                 self._file.close()
 
-    def _look(self) -> None:
-        self._looked_at = True
-        if self._refusal:
+    def _check_magic(self) -> None:
+        self._is_checked = True
+        if self._error:
             return
         try:
             check_magic(bytes(self._buffer[:MAGIC_WITHIN_BYTES]))

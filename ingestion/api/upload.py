@@ -12,10 +12,10 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from ingestion import metrics
-from ingestion.api.context import TheServices, TheSubmitter, TheUsage
+from ingestion.api.dependencies import ServicesDep, SubmitterDep, UsageDep
 from ingestion.api.multipart import FileParser
 from ingestion.api.problems import problem, status_of
-from ingestion.api.spool import Limits, Refusal, receive
+from ingestion.api.spool import RefusedFile, UploadLimits, spool_files
 from ingestion.api.views import AcceptedView, RefusedView, UploadView
 from ingestion.bootstrap import Services
 from ingestion.concurrency.deadline import budget
@@ -45,7 +45,11 @@ _BODY: Final[dict[str, Any]] = {
 
 @router.post("/collections/{collection}/documents", status_code=202, response_model=UploadView, openapi_extra=_BODY)
 async def upload_documents(
-    collection: str, request: Request, services: TheServices, submitter: TheSubmitter, usage: TheUsage
+    collection: str,
+    request: Request,
+    services: ServicesDep,
+    submitter: SubmitterDep,
+    usage: UsageDep,
 ) -> Response:
     """Upload one PDF or many, in fields `files`. The same file under the same name is the same document."""
     return await _upload(check_collection(collection), request, services, submitter, usage)
@@ -56,9 +60,9 @@ async def upload_to_conversation(
     user: str,
     conversation: str,
     request: Request,
-    services: TheServices,
-    submitter: TheSubmitter,
-    usage: TheUsage,
+    services: ServicesDep,
+    submitter: SubmitterDep,
+    usage: UsageDep,
 ) -> Response:
     """The same under LAYRA's address: the conversation is the collection, and the user is logged."""
     log.info("upload", user=user, collection=conversation)
@@ -76,21 +80,21 @@ async def _upload(
     with budget(api.store_budget_s):
         await services.documents.require_active(collection)
         await usage.note(collection)
-    limits = Limits(max_file_bytes=api.max_file_bytes, max_files=api.max_files_per_upload)
+    limits = UploadLimits(max_file_bytes=api.max_file_bytes, max_files=api.max_files_per_upload)
     parser = FileParser(request.headers.get("content-type", ""), limits.max_parts)
     result = UploadResult(collection)
     try:
-        async with aclosing(receive(request.stream(), parser, api.spool_dir, limits)) as files:
+        async with aclosing(spool_files(request.stream(), parser, api.spool_dir, limits)) as files:
             async for file in files:
-                if isinstance(file, Refusal):
+                if isinstance(file, RefusedFile):
                     result.refused.append(file)
                     continue
                 try:
                     result.accepted.append(await submitter.submit(collection, file))
                 except PermanentError as error:
-                    result.refused.append(Refusal(file.filename, error))
+                    result.refused.append(RefusedFile(file.filename, error))
     except FormTooLarge as error:
-        result.ended_by = error
+        result.form_error = error
     return _answer(result)
 
 
@@ -100,8 +104,8 @@ class UploadResult:
 
     collection: str
     accepted: list[Document] = field(default_factory=list)
-    refused: list[Refusal] = field(default_factory=list)
-    ended_by: FormTooLarge | None = None
+    refused: list[RefusedFile] = field(default_factory=list)
+    form_error: FormTooLarge | None = None
     """The rest of the request was not read."""
 
     def count(self) -> None:
@@ -131,7 +135,7 @@ class UploadResult:
 def _answer(result: UploadResult) -> Response:
     result.count()
     view = result.view().model_dump(mode="json")
-    if error := result.ended_by:
+    if error := result.form_error:
         detail = f"{error.message}; the rest was not read. What had come before is in `documents` and `refused`"
         return problem(status_of(error), error.code, detail, **view)
     if result.accepted:

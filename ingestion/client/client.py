@@ -15,7 +15,7 @@ import stamina
 from pydantic import BaseModel, ValidationError
 
 from ingestion.client.target import Target
-from ingestion.client.views import DocumentView, Found, Hit, Listed, Uploaded
+from ingestion.client.views import DocumentList, DocumentView, Found, Hit, UploadResult
 from ingestion.errors import BadRequest, DependencyUnavailable, Fault, PermanentError, not_text
 from ingestion.model import check_text
 
@@ -26,13 +26,13 @@ _CONNECT_S: Final = 5.0
 _READ_S: Final = 300.0
 # The event stream says something more often than this, or it is broken.
 _EVENT_S: Final = 20.0
-_PATIENCE_S: Final = 60.0
+_RETRY_FOR_S: Final = 60.0
 _MAX_RETRY_AFTER_S: Final = 30.0
-_BUSY: Final = frozenset({429, 502, 503, 504})
+_RETRYABLE_STATUS: Final = frozenset({429, 502, 503, 504})
 _LIST_LIMIT: Final = 100
 
 
-class Refused(PermanentError):
+class ApiError(PermanentError):
     """The API refused a request; `code` is the problem document's."""
 
     fault = Fault.CALLER
@@ -54,15 +54,15 @@ class ApiClient:
     """Requests to one API.
 
     A request is repeated while the connection breaks or the server cannot serve (429, 502 to 504), until none has
-    succeeded for `_PATIENCE_S`; a server that has never answered is not waited for. Then, and from `events` at once,
-    comes ApiUnavailable. Every other problem is Refused. All methods may be called twice.
+    succeeded for `_RETRY_FOR_S`; a server that has never answered is not waited for. Then, and from `events` at once,
+    comes ApiUnavailable. Every other problem is ApiError. All methods may be called twice.
     """
 
     def __init__(self, target: Target, http: httpx.AsyncClient) -> None:
         self._target = target
         self._http = http
         self._has_answered = False
-        self._unwell_since_s: float | None = None
+        self._failing_since_s: float | None = None
         self._retry = stamina.AsyncRetryingCaller(attempts=8, timeout=None, wait_initial=0.5, wait_max=10.0).on(
             self._backoff
         )
@@ -72,12 +72,12 @@ class ApiClient:
         await self._request("GET", "documents", params={"limit": 1})
 
     async def upload(self, collection: str, path: Path) -> DocumentView:
-        """Stream one file from disk. Raises Refused with the file's own code, BadRequest where it cannot be read."""
+        """Stream one file from disk. Raises ApiError with the file's own code, BadRequest where it cannot be read."""
         try:
             answer = await self._retry(self._upload, _collection_url(collection, "documents"), path)
         except OSError as error:
             raise BadRequest(f"{path} cannot be read: {error.strerror}") from error
-        return _parse(Uploaded, answer).documents[0]
+        return _parse(UploadResult, answer).documents[0]
 
     async def document(self, document_id: str) -> DocumentView:
         return _parse(DocumentView, await self._request("GET", _document_url(document_id)))
@@ -88,7 +88,7 @@ class ApiClient:
         if collection is not None:
             query["collection"] = collection
         while True:
-            listed = _parse(Listed, await self._request("GET", "documents", params=query))
+            listed = _parse(DocumentList, await self._request("GET", "documents", params=query))
             for document in listed.documents:
                 yield document
             if listed.next is None:
@@ -98,7 +98,7 @@ class ApiClient:
     async def events(self, document_id: str) -> AsyncGenerator[DocumentView]:
         """The document as the server reports its changes, until the server or a broken connection ends the stream."""
         timeout = httpx.Timeout(_EVENT_S, connect=_CONNECT_S)
-        with self._translated():
+        with self._translate_errors():
             async with self._http.stream("GET", f"{_document_url(document_id)}/events", timeout=timeout) as response:
                 if not response.is_success:
                     await response.aread()
@@ -125,11 +125,11 @@ class ApiClient:
         return await self._retry(self._send, method, url, **options)
 
     async def _send(self, method: str, url: str, **options: Any) -> bytes:
-        with self._translated():
+        with self._translate_errors():
             response = await self._http.request(method, url, **options)
         self._has_answered = True
-        if not response.is_server_error and response.status_code not in _BUSY:
-            self._unwell_since_s = None
+        if not response.is_server_error and response.status_code not in _RETRYABLE_STATUS:
+            self._failing_since_s = None
         if not response.is_success:
             raise _problem(response)
         return response.content
@@ -139,14 +139,14 @@ class ApiClient:
         if not isinstance(error, ApiUnavailable) or not self._has_answered:
             return False
         now_s = time.monotonic()
-        if self._unwell_since_s is None:
-            self._unwell_since_s = now_s
-        if now_s - self._unwell_since_s > _PATIENCE_S:
+        if self._failing_since_s is None:
+            self._failing_since_s = now_s
+        if now_s - self._failing_since_s > _RETRY_FOR_S:
             return False
         return error.retry_after_s or True
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         try:
             yield
         except UnicodeEncodeError as error:
@@ -188,7 +188,7 @@ def _parse(view: type[_V], content: bytes | str) -> _V:
         raise ApiUnavailable(f"its answer is not what Pagemill's API says ({error.errors()[0]['msg']})") from error
 
 
-def _problem(response: httpx.Response) -> Refused | ApiUnavailable:
+def _problem(response: httpx.Response) -> ApiError | ApiUnavailable:
     """The RFC 9457 problem document of an answer; a proxy in between may have sent something else."""
     try:
         problem = response.json()
@@ -198,9 +198,9 @@ def _problem(response: httpx.Response) -> Refused | ApiUnavailable:
         problem = {}
     detail = str(problem.get("detail") or problem.get("title") or f"{response.status_code} {response.reason_phrase}")
     # A server that is stopping, or a proxy before it, answers 5xx without a problem document.
-    if response.status_code in _BUSY or (response.is_server_error and not problem):
+    if response.status_code in _RETRYABLE_STATUS or (response.is_server_error and not problem):
         return ApiUnavailable(detail, retry_after_s=_retry_after_s(response))
-    return Refused(str(problem.get("code") or f"http_{response.status_code}"), detail)
+    return ApiError(str(problem.get("code") or f"http_{response.status_code}"), detail)
 
 
 def _retry_after_s(response: httpx.Response) -> float | None:

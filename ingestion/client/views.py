@@ -35,11 +35,11 @@ class Hit(BaseModel):
     snippet: str = ""
 
 
-class Uploaded(BaseModel):
+class UploadResult(BaseModel):
     documents: list[DocumentView]
 
 
-class Listed(BaseModel):
+class DocumentList(BaseModel):
     """One page of a listing; `next` is the `after` of the following one."""
 
     documents: list[DocumentView]

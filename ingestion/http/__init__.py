@@ -1,1 +1,1 @@
-"""The HTTP server of both services: uvicorn, with limits on what a connection may take before it has shown a key."""
+"""The HTTP server of both services: uvicorn, with limits that hold before any API key is checked."""

@@ -1,4 +1,4 @@
-"""All connections of a server: how many there may be, and which one has to go for another."""
+"""All connections of a server: limits on their number, and the choice of the connection to close at a limit."""
 
 from __future__ import annotations
 
@@ -10,117 +10,117 @@ from itertools import islice
 from typing import Final, Protocol
 
 from ingestion import metrics
-from ingestion.http.limits import SPARE_CONNECTIONS, HttpLimits
+from ingestion.http.limits import RESERVED_CONNECTIONS, HttpLimits
 
-_LOOKED_AT: Final = 16
-"""Waiting connections that are looked at when one has to go, the longest waiting first."""
+_CANDIDATES: Final = 16
+"""Idle connections that are considered for closing, longest idle first."""
 
 
 class Connection(Protocol):
-    """What the limits need to know of a connection."""
+    """A connection, as far as the limits are concerned."""
 
     def has_unsent(self) -> bool:
-        """Part of an answer has not been taken by the peer."""
+        """True while the peer has not read all of an answer."""
 
     def drop(self) -> None:
-        """Close now. `Connections.lost` follows."""
+        """Close at once. `Connections.remove` follows."""
 
     def tick(self, elapsed_s: float) -> None:
-        """`elapsed_s` have passed: end what has used up its time."""
+        """Count `elapsed_s` of time, and end the connection where a time limit is reached."""
 
 
-class Place(Enum):
-    """What a new connection gets."""
+class ConnectionSlot(Enum):
+    """The kind of slot that a new connection gets."""
 
-    NORMAL = "normal"
-    SPARE = "spare"
-    """All places are taken by connections at work. Probes are still answered."""
+    REGULAR = "regular"
+    RESERVED = "reserved"
+    """All regular slots are taken by busy connections. A reserved slot serves probes only."""
     NONE = "none"
 
 
 @dataclass(slots=True, eq=False)
-class _Group:
-    """Connections from one address, or all."""
+class _Quota:
+    """The connections from one address, or all connections."""
 
     limit: int
     address: str = ""
     open: int = 0
-    waiting: OrderedDict[Connection, None] = field(default_factory=OrderedDict)
-    """Those without a request, the longest waiting first."""
+    idle: OrderedDict[Connection, None] = field(default_factory=OrderedDict)
+    """Connections without a request, longest idle first."""
 
-    def longest_waiting(self) -> Connection | None:
-        looked_at = islice(self.waiting, _LOOKED_AT)
-        return next((one for one in looked_at if not one.has_unsent()), None)
+    def longest_idle(self) -> Connection | None:
+        candidates = islice(self.idle, _CANDIDATES)
+        return next((connection for connection in candidates if not connection.has_unsent()), None)
 
 
 class Connections:
-    """Counts connections, in all and by address. A new one takes the place of the one that has waited longest."""
+    """Counts connections, in total and by address. At a limit, a new connection replaces the longest idle one."""
 
     def __init__(self, limits: HttpLimits) -> None:
         self.limits = limits
-        self._all = _Group(limits.max_connections)
-        self._by_address: dict[str, _Group] = {}
-        self._groups: dict[Connection, tuple[_Group, ...]] = {}
+        self._all = _Quota(limits.max_connections)
+        self._by_address: dict[str, _Quota] = {}
+        self._quotas: dict[Connection, tuple[_Quota, ...]] = {}
 
     def __len__(self) -> int:
-        return len(self._groups)
+        return len(self._quotas)
 
     def __iter__(self) -> Iterator[Connection]:
-        return iter(list(self._groups))
+        return iter(list(self._quotas))
 
-    def made(self, connection: Connection, host: str) -> Place:
-        """Count `connection`, which waits for its first request, unless it gets no place.
+    def add(self, connection: Connection, host: str) -> ConnectionSlot:
+        """Count `connection` as idle, unless the answer is NONE.
 
-        Where a limit is reached, another connection that waits is dropped.
+        At a limit, the longest idle connection is dropped first.
         """
-        groups = self._groups_of(host)
-        for group in groups:
-            if group.open >= group.limit and (oldest := group.longest_waiting()):
+        quotas = self._quotas_of(host)
+        for quota in quotas:
+            if quota.open >= quota.limit and (oldest := quota.longest_idle()):
                 metrics.HTTP_ENDED.labels("replaced").inc()
-                self.lost(oldest)
+                self.remove(oldest)
                 oldest.drop()
-        if self._all.open >= self._all.limit + SPARE_CONNECTIONS:
+        if self._all.open >= self._all.limit + RESERVED_CONNECTIONS:
             metrics.HTTP_ENDED.labels("no_place").inc()
-            return Place.NONE
-        self._groups[connection] = groups
-        for group in groups:
-            group.open += 1
-            group.waiting[connection] = None
-            if group.address:
-                self._by_address[group.address] = group
+            return ConnectionSlot.NONE
+        self._quotas[connection] = quotas
+        for quota in quotas:
+            quota.open += 1
+            quota.idle[connection] = None
+            if quota.address:
+                self._by_address[quota.address] = quota
         metrics.HTTP_CONNECTIONS.set(len(self))
-        return Place.SPARE if self.is_over(connection) else Place.NORMAL
+        return ConnectionSlot.RESERVED if self.is_over_limit(connection) else ConnectionSlot.REGULAR
 
-    def lost(self, connection: Connection) -> None:
-        """The connection is closed. Safe to repeat."""
-        for group in self._groups.pop(connection, ()):
-            group.open -= 1
-            group.waiting.pop(connection, None)
-            if not group.open:
-                self._by_address.pop(group.address, None)
+    def remove(self, connection: Connection) -> None:
+        """Stop counting a closed connection. Safe to repeat."""
+        for quota in self._quotas.pop(connection, ()):
+            quota.open -= 1
+            quota.idle.pop(connection, None)
+            if not quota.open:
+                self._by_address.pop(quota.address, None)
         metrics.HTTP_CONNECTIONS.set(len(self))
 
-    def busy(self, connection: Connection) -> None:
-        """A request has come in."""
-        for group in self._groups.get(connection, ()):
-            group.waiting.pop(connection, None)
+    def mark_busy(self, connection: Connection) -> None:
+        """The connection has a request: it is not replaced."""
+        for quota in self._quotas.get(connection, ()):
+            quota.idle.pop(connection, None)
 
-    def waits(self, connection: Connection) -> None:
-        """The request is answered, or the connection is ending."""
-        for group in self._groups.get(connection, ()):
-            group.waiting[connection] = None
+    def mark_idle(self, connection: Connection) -> None:
+        """The request is answered, or the connection is closing: it may be replaced."""
+        for quota in self._quotas.get(connection, ()):
+            quota.idle[connection] = None
 
-    def is_over(self, connection: Connection) -> bool:
-        """Whether there are more connections than the limit, in all or from the address of `connection`."""
-        return any(group.open > group.limit for group in self._groups.get(connection, ()))
+    def is_over_limit(self, connection: Connection) -> bool:
+        """True while there are more connections than the limit, in total or from the address of `connection`."""
+        return any(quota.open > quota.limit for quota in self._quotas.get(connection, ()))
 
     def tick(self, elapsed_s: float) -> None:
         for connection in self:
             connection.tick(elapsed_s)
 
-    def _groups_of(self, host: str) -> tuple[_Group, ...]:
-        address = self.limits.counted_as(host)
+    def _quotas_of(self, host: str) -> tuple[_Quota, ...]:
+        address = self.limits.quota_key(host)
         if address is None:
             return (self._all,)
         known = self._by_address.get(address)
-        return (known or _Group(self.limits.max_per_address, address), self._all)
+        return (known or _Quota(self.limits.max_per_address, address), self._all)

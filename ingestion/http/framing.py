@@ -1,4 +1,4 @@
-"""What a chunked body holds beside its data: sizes, extensions, trailer fields."""
+"""The framing of a chunked body: chunk sizes, chunk extensions, trailer fields."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from ingestion.http.limits import MAX_FRAMING_BYTES
 
 
 class Framing:
-    """Counts one body. Its framing may be half as large as its data, and MAX_FRAMING_BYTES on top.
+    """Counts the framing of one body. The limit is MAX_FRAMING_BYTES plus half of the data.
 
-    Chunks of twelve bytes and more keep to that. The event loop parses 256 KiB of them in 20 ms.
+    Chunks of at least twelve bytes stay within the limit. The event loop parses 256 KiB of them in 20 ms.
     """
 
     __slots__ = ("_data_bytes", "_framing_bytes", "_run_bytes")
@@ -19,9 +19,9 @@ class Framing:
         self._run_bytes = 0
 
     def admits(self, piece_bytes: int, data_bytes: int) -> bool:
-        """Count a piece of the body that held `data_bytes` of data. False where it is too little.
+        """Count a piece of the body that holds `data_bytes` of data. False above the limit.
 
-        Trailer fields come after all data, so framing without any data in between has the limit alone.
+        Framing without data between it, such as trailer fields after the body, may not exceed MAX_FRAMING_BYTES.
         """
         framing_bytes = piece_bytes - data_bytes
         self._data_bytes += data_bytes

@@ -1,4 +1,4 @@
-"""How much of the server a connection may take, and for how long."""
+"""Limits of the HTTP server: sizes, times, numbers of connections."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Final
 from ingestion.settings import HttpSettings
 
 MAX_HEAD_BYTES: Final = 64 * 1024
-"""Request line and header fields together. nginx and Apache accept less."""
+"""Request line plus header fields. nginx and Apache accept less."""
 MAX_HEADER_FIELDS: Final = 256
 MAX_FRAMING_BYTES: Final = 64 * 1024
-"""What a chunked body may hold beside its data, before it is compared with the data; also the trailer fields."""
+"""Chunk sizes and extensions that a body may hold on top of half of its data. Also the limit of trailer fields."""
 MAX_PIPELINED: Final = 16
-"""Requests of one connection that wait for the answer to an earlier one."""
+"""Requests of one connection that wait for the answer to an earlier request."""
 LINGER_S: Final = 2.0
 LINGER_BYTES: Final = 8 * 1024 * 1024
-"""For so long, and for so many bytes, a connection that has had its last answer is still read, so that the sender
-gets to see the answer: closing a socket with unread data resets the connection."""
+"""Time and bytes for which a connection is read after its last answer. Closing a socket with unread data would reset
+the connection, and the client might not see the answer."""
 BACKLOG: Final = 128
-"""Connections that the kernel has accepted; the event loop takes as many at once before any of them is counted."""
-SPARE_CONNECTIONS: Final = 32
-"""Beyond the limit, for probes and metrics alone."""
+"""Connections in the kernel's accept queue. The event loop accepts all of them before it counts the first."""
+RESERVED_CONNECTIONS: Final = 32
+"""Connections above the limit that serve probes and metrics only."""
 _OWN_DESCRIPTORS: Final = 192
-"""Of this process's own: connections to stores, pipes of child processes, log files."""
+"""Descriptors for other uses: connections to stores, pipes of child processes, log files."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -40,28 +40,28 @@ class HttpLimits:
     min_bytes_per_s: int
     trusted_proxies: tuple[Network, ...]
 
-    def counted_as(self, host: str) -> str | None:
-        """The name under which connections from `host` are counted together; None where they are not."""
+    def quota_key(self, host: str) -> str | None:
+        """The key of the quota for connections from `host`; None where there is no quota by address."""
         try:
             address = ipaddress.ip_address(host)
-        except ValueError:  # no address: a socket in the file system
+        except ValueError:  # a Unix socket
             return None
         if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
             address = address.ipv4_mapped
         if any(address in network for network in self.trusted_proxies):
             return None
-        if isinstance(address, ipaddress.IPv6Address):  # a subscriber has at least a /64
+        if isinstance(address, ipaddress.IPv6Address):  # one subscriber has at least a /64
             return str(ipaddress.IPv6Network((address.packed[:8] + bytes(8), 64)))
         return str(address)
 
 
 def limits_of(settings: HttpSettings, *, descriptors_each: int) -> HttpLimits:
-    """The limits that `settings` ask for and the open-file limit of this process permits.
+    """The limits of `settings`, reduced to what the open-file limit of this process permits.
 
-    `descriptors_each` is what a connection may hold open, its socket included. Raises the soft limit of open files,
-    never the hard one.
+    `descriptors_each` is the number of descriptors per connection, its socket included. Raises the soft limit of open
+    files where it is too low, never the hard limit.
     """
-    wanted = _OWN_DESCRIPTORS + BACKLOG + SPARE_CONNECTIONS + settings.http_max_connections * descriptors_each
+    wanted = _OWN_DESCRIPTORS + BACKLOG + RESERVED_CONNECTIONS + settings.http_max_connections * descriptors_each
     connections = min(settings.http_max_connections, connections_within(_open_files(wanted), descriptors_each))
     per_address = settings.http_max_connections_per_address or max(1, connections // 2)
     return HttpLimits(
@@ -76,8 +76,8 @@ def limits_of(settings: HttpSettings, *, descriptors_each: int) -> HttpLimits:
 
 
 def connections_within(open_files: int, descriptors_each: int) -> int:
-    """How many connections leave the process its own descriptors, of `open_files` in all; 1 at least."""
-    return max(1, (open_files - _OWN_DESCRIPTORS - BACKLOG - SPARE_CONNECTIONS) // descriptors_each)
+    """The number of connections that `open_files` descriptors permit, after those for other uses; at least 1."""
+    return max(1, (open_files - _OWN_DESCRIPTORS - BACKLOG - RESERVED_CONNECTIONS) // descriptors_each)
 
 
 def _open_files(wanted: int) -> int:
@@ -90,11 +90,11 @@ def _open_files(wanted: int) -> int:
     return soft
 
 
-class Allowance:
-    """Time that a peer may let pass without progress. Bytes that move win time back, up to the full allowance.
+class StallTimer:
+    """Expires when a peer makes too little progress. Bytes that move give time back, up to `full_s`.
 
-    A peer that keeps to `min_bytes_per_s` never uses it up; one that is slower does in the end; one that stalls may do
-    so for `full_s`.
+    A peer that keeps `min_bytes_per_s` never expires. A slower peer expires in the end. A stalled peer expires after
+    `full_s`.
     """
 
     __slots__ = ("_full_s", "_left_s", "_s_per_byte")
@@ -104,10 +104,10 @@ class Allowance:
         self._left_s = full_s
         self._s_per_byte = 1 / min_bytes_per_s
 
-    def spend(self, elapsed_s: float, moved_bytes: int) -> bool:
-        """Whether the allowance is used up, `elapsed_s` later and with `moved_bytes` moved meanwhile."""
+    def tick(self, elapsed_s: float, moved_bytes: int) -> bool:
+        """Count `elapsed_s` in which `moved_bytes` moved. True where the timer has expired."""
         self._left_s = min(self._full_s, self._left_s - elapsed_s + moved_bytes * self._s_per_byte)
         return self._left_s <= 0
 
-    def renew(self) -> None:
+    def reset(self) -> None:
         self._left_s = self._full_s

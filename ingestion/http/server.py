@@ -1,4 +1,4 @@
-"""A server process: uvicorn with the limits of this package."""
+"""An HTTP server: uvicorn with the limits of this package."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import structlog
 import uvicorn
 
 from ingestion.http.connections import Connections
+from ingestion.http.error_responses import ErrorBody, problem_body
 from ingestion.http.limits import BACKLOG, limits_of
 from ingestion.http.protocol import LimitedProtocol
-from ingestion.http.refusals import Describe, problem_body
 from ingestion.settings import HttpSettings
 
 if TYPE_CHECKING:
@@ -24,13 +24,13 @@ log = structlog.get_logger(__name__)
 
 TICK_S: Final = 1.0
 _LONGEST_TICK_S: Final = 2 * TICK_S
-"""What a tick counts at most: time in which this process did not read is not its peers' fault."""
+"""The most that one tick counts: peers do not pay for time in which this process did not read."""
 _ACCEPT_FAILED: Final = "socket.accept() out of system resource"
 _ACCEPT_LOG_EVERY_S: Final = 10.0
 
 
 class HttpServer:
-    """Serves one application. `server` is uvicorn's, for whoever stops it."""
+    """Serves one application. `server` is the uvicorn server; set `should_exit` on it to stop."""
 
     def __init__(
         self,
@@ -42,11 +42,11 @@ class HttpServer:
         grace_s: int = 5,
         descriptors_each: int = 1,
         quiet: bool = False,
-        describe: Describe = problem_body,
+        error_body: ErrorBody = problem_body,
     ) -> None:
-        """`descriptors_each` is what a connection may hold open; a `quiet` server logs failed requests alone."""
+        """`descriptors_each`: descriptors per connection. `quiet`: log only requests that failed."""
         self.connections = Connections(limits_of(settings, descriptors_each=descriptors_each))
-        protocol: Any = partial(LimitedProtocol, connections=self.connections, describe=describe, quiet=quiet)
+        protocol: Any = partial(LimitedProtocol, connections=self.connections, error_body=error_body, quiet=quiet)
         self.server = uvicorn.Server(
             uvicorn.Config(
                 app,
@@ -62,12 +62,12 @@ class HttpServer:
         )
 
     async def run(self, sockets: list[socket.socket] | None = None, *, with_signals: bool = True) -> None:
-        """Serve until stopped. Waits for requests that are being answered, `grace_s` at most."""
+        """Serve until stopped. Then wait for requests in progress, at most `grace_s`."""
         loop = asyncio.get_running_loop()
         handler = loop.get_exception_handler()
-        loop.set_exception_handler(_AcceptErrors())
+        loop.set_exception_handler(_AcceptErrorLog())
         ticking = asyncio.create_task(self._tick())
-        ticking.add_done_callback(self._stop_without_limits)
+        ticking.add_done_callback(self._stop_when_ticks_end)
         try:
             await (self.server.serve(sockets) if with_signals else self.server._serve(sockets))
         finally:
@@ -82,14 +82,14 @@ class HttpServer:
             self.connections.tick(min(now_s - before_s, _LONGEST_TICK_S))
             before_s = now_s
 
-    def _stop_without_limits(self, ticking: asyncio.Task[None]) -> None:
+    def _stop_when_ticks_end(self, ticking: asyncio.Task[None]) -> None:
         if not ticking.cancelled():
-            log.error("the limits of time have failed; stopping", exc_info=ticking.exception())
+            log.error("time limits no longer enforced; stopping", exc_info=ticking.exception())
             self.server.should_exit = True
 
 
-class _AcceptErrors:
-    """Logs at most one failure to accept in a while. The event loop reports one for each connection it cannot take."""
+class _AcceptErrorLog:
+    """Logs one failure to accept in _ACCEPT_LOG_EVERY_S. The event loop reports each connection that fails."""
 
     def __init__(self) -> None:
         self._logged_at_s = -_ACCEPT_LOG_EVERY_S
@@ -101,4 +101,4 @@ class _AcceptErrors:
         now_s = time.monotonic()
         if now_s - self._logged_at_s >= _ACCEPT_LOG_EVERY_S:
             self._logged_at_s = now_s
-            log.error("no connections can be accepted", cause=str(context.get("exception")))
+            log.error("cannot accept connections", cause=str(context.get("exception")))

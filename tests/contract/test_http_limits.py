@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from ingestion.http.limits import LINGER_S, MAX_HEAD_BYTES, MAX_PIPELINED
-from tests.support.raw_http import Served, eventually, served
+from tests.support.raw_http import RunningServer, eventually, running_server
 
 GET = b"GET /some HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST /echo HTTP/1.1\r\nHost: x\r\n"
@@ -17,9 +17,9 @@ TAKEN_BYTES = 48 * 1024**2
 """More than a connection's buffers hold, in the kernel and here."""
 
 
-async def still_serves(server: Served) -> None:
+async def still_serves(server: RunningServer) -> None:
     async with server.connected() as other:
-        await other.say(GET)
+        await other.send(GET)
         assert (await other.answer()).status == 200
 
 
@@ -35,15 +35,15 @@ async def still_serves(server: Served) -> None:
     ids=["fields", "value", "name", "address", "empty lines"],
 )
 async def test_a_head_without_end_is_refused_at_its_limit(begin: bytes, more: bytes, status: int) -> None:
-    async with served() as server, server.connected() as peer:
-        await peer.say(begin)
-        while peer.sent_bytes <= TAKEN_BYTES and await peer.say(more * 64):
+    async with running_server() as server, server.connected() as client:
+        await client.send(begin)
+        while client.sent_bytes <= TAKEN_BYTES and await client.send(more * 64):
             pass
-        answer = await peer.answer()
+        answer = await client.answer()
         assert (answer.status, answer.is_last) == (status, True)
         assert answer.headers["content-type"] == "application/problem+json"
-        assert await peer.is_closed()
-        assert peer.sent_bytes < TAKEN_BYTES, "the server has taken all that was sent"
+        assert await client.is_closed()
+        assert client.sent_bytes < TAKEN_BYTES, "the server has taken all that was sent"
         assert server.app.calls == []
         await still_serves(server)
 
@@ -52,95 +52,95 @@ async def test_a_head_without_end_is_refused_at_its_limit(begin: bytes, more: by
 async def test_the_limit_of_a_head_holds_to_the_byte(size: int, status: int) -> None:
     head = b"GET /some HTTP/1.1\r\nX-A: "
     head += b"b" * (size - len(head) - 4) + b"\r\n\r\n"
-    async with served() as server, server.connected() as peer:
+    async with running_server() as server, server.connected() as client:
         for _ in range(2 if status == 200 else 1):  # the next request of a connection has the whole limit again
-            await peer.say(head)
-            assert (await peer.answer()).status == status
+            await client.send(head)
+            assert (await client.answer()).status == status
 
 
 async def test_many_small_fields_are_refused() -> None:
-    async with served() as server, server.connected() as peer:
-        await peer.say(b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 1000 + b"\r\n")
-        assert (await peer.answer()).status == 431
+    async with running_server() as server, server.connected() as client:
+        await client.send(b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 1000 + b"\r\n")
+        assert (await client.answer()).status == 431
     assert server.app.calls == []
 
 
 async def test_a_head_that_takes_too_long_is_ended() -> None:
-    async with served(header_timeout_s=10) as server, server.connected() as peer:
-        await peer.say(b"GET / HTTP/1.1\r\nX-")
+    async with running_server(header_timeout_s=10) as server, server.connected() as client:
+        await client.send(b"GET / HTTP/1.1\r\nX-")
         await eventually(server.waiting_heads)
         for _ in range(9):
-            await peer.say(b"a")
+            await client.send(b"a")
             server.pass_time(1)
         await still_serves(server)
         server.pass_time(2)
-        answer = await peer.answer()
+        answer = await client.answer()
         assert (answer.status, answer.code, answer.is_last) == (408, "request_timeout", True)
-        assert await peer.is_closed()
+        assert await client.is_closed()
 
 
 async def test_a_connection_that_says_nothing_is_closed_without_a_word() -> None:
     with capture_logs() as logs:
-        async with served(header_timeout_s=10) as server, server.connected() as peer:
+        async with running_server(header_timeout_s=10) as server, server.connected() as client:
             await eventually(lambda: len(server.server.connections) == 1)
             server.pass_time(10)
-            assert await peer.is_closed()
+            assert await client.is_closed()
     assert [line for line in logs if line["event"] == "request"] == []
 
 
 async def test_a_connection_between_two_requests_is_closed_after_a_while() -> None:
-    async with served(keep_alive_s=5) as server, server.connected() as peer:
+    async with running_server(keep_alive_s=5) as server, server.connected() as client:
         for _ in range(3):
-            await peer.say(GET)
-            assert not (await peer.answer()).is_last
+            await client.send(GET)
+            assert not (await client.answer()).is_last
             server.pass_time(4)
-        await peer.say(b"\r\n")  # is no request
+        await client.send(b"\r\n")  # is no request
         server.pass_time(2)
-        assert await peer.is_closed()
+        assert await client.is_closed()
 
 
 @pytest.mark.parametrize("framing", [b"Content-Length: 60000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n"])
 async def test_a_body_without_progress_is_ended(framing: bytes) -> None:
-    async with served(stall_s=30) as server, server.connected() as peer:
-        await peer.say(POST + framing)
+    async with running_server(stall_s=30) as server, server.connected() as client:
+        await client.send(POST + framing)
         await eventually(lambda: server.app.calls)
         for _ in range(15):
-            await peer.say(b"1\r\na\r\n")
+            await client.send(b"1\r\na\r\n")
             server.pass_time(2)
         server.pass_time(2)
-        answer = await peer.answer()
+        answer = await client.answer()
         assert (answer.status, answer.is_last) == (408, True)
-        assert await peer.is_closed()
-        await eventually(lambda: server.app.left == 1)
+        assert await client.is_closed()
+        await eventually(lambda: server.app.disconnects == 1)
         await still_serves(server)
 
 
 async def test_a_body_that_is_slow_and_makes_progress_is_read_to_its_end() -> None:
     pieces, size = 40, 3000
-    async with served(stall_s=30, min_bytes_per_s=1024) as server, server.connected() as peer:
-        await peer.say(POST + b"Content-Length: %d\r\n\r\n" % (pieces * size))
+    async with running_server(stall_s=30, min_bytes_per_s=1024) as server, server.connected() as client:
+        await client.send(POST + b"Content-Length: %d\r\n\r\n" % (pieces * size))
         for number in range(1, pieces + 1):
-            await peer.say(b"x" * size)
+            await client.send(b"x" * size)
             await eventually(lambda sent=number * size: server.app.read_bytes == sent)
             server.pass_time(2)
             if number == pieces // 2:
                 server.pass_time(20)  # a standstill that the allowance covers
-        assert (await peer.answer()).body == b"/echo %d" % (pieces * size)
+        assert (await client.answer()).body == b"/echo %d" % (pieces * size)
 
 
 async def test_the_time_of_a_sender_that_may_not_send_does_not_run() -> None:
-    async with served(stall_s=10) as server, server.connected() as peer:
-        await peer.say(b"POST /hold HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 500_000)
+    async with running_server(stall_s=10) as server, server.connected() as client:
+        await client.send(b"POST /hold HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 500_000)
         await eventually(lambda: server.app.calls)
         await eventually(server.paused)
         server.pass_time(100)
-        server.app.may_go.set()
-        assert (await peer.answer()).status == 200
+        server.app.released.set()
+        assert (await client.answer()).status == 200
 
 
 async def test_an_answer_that_nobody_takes_is_ended() -> None:
-    async with served(stall_s=30) as server, server.connected() as peer:
-        await peer.say(b"GET /flood HTTP/1.1\r\n\r\n")
+    async with running_server(stall_s=30) as server, server.connected() as client:
+        await client.send(b"GET /flood HTTP/1.1\r\n\r\n")
         await eventually(server.unsent)
         held_bytes = server.app.sent_bytes
         server.pass_time(32)
@@ -150,78 +150,78 @@ async def test_an_answer_that_nobody_takes_is_ended() -> None:
 
 
 async def test_an_answer_that_is_taken_slowly_arrives() -> None:
-    async with served(stall_s=30) as server, server.connected() as peer:
-        await peer.say(b"GET /flood HTTP/1.1\r\n\r\n")
+    async with running_server(stall_s=30) as server, server.connected() as client:
+        await client.send(b"GET /flood HTTP/1.1\r\n\r\n")
         taken = 0
         while taken < 65_536_000:
             await eventually(lambda: server.unsent() or server.app.sent_bytes == 65_536_000)
             server.pass_time(20)
-            taken += await peer.take(min(8 * 1024**2, 65_536_000 - taken))
+            taken += await client.read(min(8 * 1024**2, 65_536_000 - taken))
 
 
 async def test_a_request_that_is_worked_on_has_all_the_time_it_needs() -> None:
-    async with served() as server, server.connected() as peer:
-        await peer.say(b"GET /hold HTTP/1.1\r\n\r\n")
+    async with running_server() as server, server.connected() as client:
+        await client.send(b"GET /hold HTTP/1.1\r\n\r\n")
         await eventually(lambda: server.app.calls)
         server.pass_time(3600)
-        server.app.may_go.set()
-        assert (await peer.answer()).status == 200
+        server.app.released.set()
+        assert (await client.answer()).status == 200
 
 
 async def test_an_answer_before_the_body_ends_the_connection_and_the_rest_is_not_parsed() -> None:
-    async with served() as server, server.connected() as peer:
-        await peer.say(b"POST /refuse HTTP/1.1\r\nContent-Length: 1000000000\r\n\r\n")
-        answer = await peer.answer()
+    async with running_server() as server, server.connected() as client:
+        await client.send(b"POST /refuse HTTP/1.1\r\nContent-Length: 1000000000\r\n\r\n")
+        answer = await client.answer()
         assert (answer.status, answer.is_last) == (401, True)
-        while peer.sent_bytes <= TAKEN_BYTES and await peer.say(b"x" * 65_536):
+        while client.sent_bytes <= TAKEN_BYTES and await client.send(b"x" * 65_536):
             pass
-        assert peer.sent_bytes < TAKEN_BYTES
+        assert client.sent_bytes < TAKEN_BYTES
 
 
 async def test_who_sends_a_body_before_reading_the_answer_is_not_cut_off_at_once() -> None:
-    async with served() as server, server.connected() as peer:
-        await peer.say(b"POST /refuse HTTP/1.1\r\nContent-Length: 4194304\r\n\r\n")
+    async with running_server() as server, server.connected() as client:
+        await client.send(b"POST /refuse HTTP/1.1\r\nContent-Length: 4194304\r\n\r\n")
         await eventually(lambda: server.app.calls)
-        assert all([await peer.say(b"x" * 65_536) for _ in range(64)])
-        assert (await peer.answer()).status == 401
-        assert await peer.is_closed()
+        assert all([await client.send(b"x" * 65_536) for _ in range(64)])
+        assert (await client.answer()).status == 401
+        assert await client.is_closed()
 
 
 async def test_a_connection_that_has_had_its_last_answer_goes_even_if_the_other_side_stays() -> None:
-    async with served() as server, server.connected() as peer:
-        await peer.say(b"POST /refuse HTTP/1.1\r\nContent-Length: 1000000000\r\n\r\n")
-        await peer.answer()
+    async with running_server() as server, server.connected() as client:
+        await client.send(b"POST /refuse HTTP/1.1\r\nContent-Length: 1000000000\r\n\r\n")
+        await client.answer()
         server.pass_time(LINGER_S)
         await eventually(lambda: not len(server.server.connections))
 
 
 async def test_a_body_is_asked_for_only_when_it_is_read() -> None:
-    async with served() as server:
-        async with server.connected() as peer:
-            await peer.say(b"POST /refuse HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
-            assert (await peer.answer()).status == 401
-        async with server.connected() as peer:
-            await peer.say(POST + b"Expect: 100-continue\r\nContent-Length: 5\r\n\r\n")
-            assert (await peer.answer(has_body=False)).status == 100
-            await peer.say(b"12345")
-            assert (await peer.answer()).body == b"/echo 5"
+    async with running_server() as server:
+        async with server.connected() as client:
+            await client.send(b"POST /refuse HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
+            assert (await client.answer()).status == 401
+        async with server.connected() as client:
+            await client.send(POST + b"Expect: 100-continue\r\nContent-Length: 5\r\n\r\n")
+            assert (await client.answer(has_body=False)).status == 100
+            await client.send(b"12345")
+            assert (await client.answer()).body == b"/echo 5"
 
 
 async def test_pipelined_requests_are_answered_in_turn() -> None:
-    async with served() as server, server.connected() as peer:
-        await peer.say(b"".join(b"GET /%d HTTP/1.1\r\n\r\n" % number for number in range(MAX_PIPELINED)))
-        bodies = [(await peer.answer()).body for _ in range(MAX_PIPELINED)]
+    async with running_server() as server, server.connected() as client:
+        await client.send(b"".join(b"GET /%d HTTP/1.1\r\n\r\n" % number for number in range(MAX_PIPELINED)))
+        bodies = [(await client.answer()).body for _ in range(MAX_PIPELINED)]
     assert bodies == [b"/%d 0" % number for number in range(MAX_PIPELINED)]
 
 
 async def test_pipelining_without_end_is_ended_after_the_requests_that_fit() -> None:
-    async with served() as server, server.connected() as peer:
-        await peer.say(b"GET /hold HTTP/1.1\r\n\r\n" + b"GET /more HTTP/1.1\r\n\r\n" * 5000)
+    async with running_server() as server, server.connected() as client:
+        await client.send(b"GET /hold HTTP/1.1\r\n\r\n" + b"GET /more HTTP/1.1\r\n\r\n" * 5000)
         await eventually(lambda: server.app.calls)
-        server.app.may_go.set()
+        server.app.released.set()
         for _ in range(MAX_PIPELINED + 1):
-            assert (await peer.answer()).status == 200
-        assert await peer.is_closed()
+            assert (await client.answer()).status == 200
+        assert await client.is_closed()
     assert len(server.app.calls) == MAX_PIPELINED + 1
 
 
@@ -237,64 +237,64 @@ async def test_pipelining_without_end_is_ended_after_the_requests_that_fit() -> 
     ids=["tiny chunks", "extensions", "one extension", "trailer fields", "one trailer field"],
 )
 async def test_a_chunked_body_that_is_mostly_framing_is_refused(begin: bytes, more: bytes) -> None:
-    async with served() as server, server.connected() as peer:
-        await peer.say(POST + b"Transfer-Encoding: chunked\r\n\r\n" + begin)
-        while peer.sent_bytes <= TAKEN_BYTES and await peer.say(more * (65_536 // len(more))):
+    async with running_server() as server, server.connected() as client:
+        await client.send(POST + b"Transfer-Encoding: chunked\r\n\r\n" + begin)
+        while client.sent_bytes <= TAKEN_BYTES and await client.send(more * (65_536 // len(more))):
             pass
-        assert peer.sent_bytes < TAKEN_BYTES
-        assert (await peer.answer()).status == 400
+        assert client.sent_bytes < TAKEN_BYTES
+        assert (await client.answer()).status == 400
         await still_serves(server)
 
 
 async def test_a_chunked_body_of_ordinary_chunks_is_read() -> None:
-    async with served() as server, server.connected() as peer:
-        await peer.say(POST + b"Transfer-Encoding: chunked\r\n\r\n" + (b"50\r\n" + b"x" * 0x50 + b"\r\n") * 20_000)
-        await peer.say(b"0\r\ntrailer: v\r\n\r\n")
-        assert (await peer.answer()).body == b"/echo %d" % (20_000 * 0x50)
+    async with running_server() as server, server.connected() as client:
+        await client.send(POST + b"Transfer-Encoding: chunked\r\n\r\n" + (b"50\r\n" + b"x" * 0x50 + b"\r\n") * 20_000)
+        await client.send(b"0\r\ntrailer: v\r\n\r\n")
+        assert (await client.answer()).body == b"/echo %d" % (20_000 * 0x50)
 
 
 async def test_silent_connections_make_room_for_others() -> None:
     limit = 10
-    async with served(max_connections=limit) as server, contextlib.AsyncExitStack() as stack:
+    async with running_server(max_connections=limit) as server, contextlib.AsyncExitStack() as stack:
         silent = [await stack.enter_async_context(server.connected()) for _ in range(5 * limit)]
         await eventually(lambda: len(server.server.connections) == limit // 2)  # all of them are from one address
         await still_serves(server)
-        assert all(await asyncio.gather(*(peer.is_closed() for peer in silent[:limit])))
+        assert all(await asyncio.gather(*(client.is_closed() for client in silent[:limit])))
 
 
 async def test_where_all_are_busy_a_newcomer_is_told_to_come_back_and_probes_are_answered() -> None:
     async with (
-        served(max_connections=4, trusted_proxies="127.0.0.0/8") as server,
+        running_server(max_connections=4, trusted_proxies="127.0.0.0/8") as server,
         contextlib.AsyncExitStack() as stack,
     ):
         busy = [await stack.enter_async_context(server.connected()) for _ in range(4)]
-        await asyncio.gather(*(peer.say(b"GET /hold HTTP/1.1\r\n\r\n") for peer in busy))
+        await asyncio.gather(*(client.send(b"GET /hold HTTP/1.1\r\n\r\n") for client in busy))
         await eventually(lambda: len(server.app.calls) == len(busy))
-        async with server.connected() as peer:
-            await peer.say(GET)
-            answer = await peer.answer()
+        async with server.connected() as client:
+            await client.send(GET)
+            answer = await client.answer()
             assert (answer.status, answer.code, answer.is_last) == (503, "too_many_connections", True)
             assert int(answer.headers["retry-after"]) > 0
         async with server.connected() as probe:
-            await probe.say(b"GET /health HTTP/1.1\r\n\r\n")
+            await probe.send(b"GET /health HTTP/1.1\r\n\r\n")
             assert (await probe.answer()).status == 200
-        server.app.may_go.set()
-        for peer in busy:
-            assert (await peer.answer()).status == 200
+        server.app.released.set()
+        for client in busy:
+            assert (await client.answer()).status == 200
 
 
 async def test_every_request_is_one_line_in_the_log() -> None:
     with capture_logs() as logs:
-        async with served() as server:
-            async with server.connected() as peer:
-                await peer.say(b"POST /echo?secret=1 HTTP/1.1\r\nContent-Length: 5\r\n\r\n12345")
-                await peer.answer()
-                await peer.say(b"GET /health HTTP/1.1\r\n\r\n")
-                await peer.answer()
-                await peer.say(b"no http\r\n\r\n")
-                assert (await peer.answer()).status == 400
-            async with server.connected() as peer:
-                await peer.say(b"GET /flood HTTP/1.1\r\n\r\n")
+        async with running_server() as server:
+            async with server.connected() as client:
+                await client.send(b"POST /echo?secret=1 HTTP/1.1\r\nContent-Length: 5\r\n\r\n12345")
+                await client.answer()
+                await client.send(b"GET /health HTTP/1.1\r\n\r\n")
+                await client.answer()
+                await client.send(b"no http\r\n\r\n")
+                assert (await client.answer()).status == 400
+            async with server.connected() as client:
+                await client.send(b"GET /flood HTTP/1.1\r\n\r\n")
                 await eventually(server.unsent)
             await eventually(lambda: not len(server.server.connections))
     lines = [line for line in logs if line["event"] == "request"]
@@ -327,47 +327,47 @@ async def test_every_request_is_one_line_in_the_log() -> None:
     ],
 )
 async def test_what_is_no_http_is_refused_and_disturbs_nothing(said: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    async with served() as server, server.connected() as peer:
-        await peer.say(said)
-        answer = await peer.answer()
+    async with running_server() as server, server.connected() as client:
+        await client.send(said)
+        answer = await client.answer()
         assert (answer.status, answer.is_last) == (400, True)
-        assert await peer.is_closed()
+        assert await client.is_closed()
         await still_serves(server)
     assert [record for record in caplog.records if record.levelname in ("ERROR", "WARNING")] == []
 
 
 @pytest.mark.parametrize("protocol", [b"h2c", b"websocket"])
 async def test_another_protocol_is_offered_in_vain(protocol: bytes) -> None:
-    async with served() as server, server.connected() as peer:
+    async with running_server() as server, server.connected() as client:
         head = b"GET /some HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: %s\r\n\r\n" % protocol
-        await peer.say(head + b"something else")
-        answer = await peer.answer()
+        await client.send(head + b"something else")
+        answer = await client.answer()
         assert (answer.status, answer.is_last) == (200, True)
-        assert await peer.is_closed()
+        assert await client.is_closed()
 
 
 async def test_a_request_in_single_bytes_is_answered() -> None:
-    async with served() as server, server.connected() as peer:
+    async with running_server() as server, server.connected() as client:
         for byte in POST + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n":
-            await peer.say(bytes((byte,)))
+            await client.send(bytes((byte,)))
             await asyncio.sleep(0)
-        assert (await peer.answer()).body == b"/echo 3"
+        assert (await client.answer()).body == b"/echo 3"
 
 
 async def test_a_malformed_request_behind_another_leaves_that_ones_answer_whole() -> None:
-    async with served() as server, server.connected() as peer:
-        await peer.say(b"GET /hold HTTP/1.1\r\n\r\n" + b"\x00\x01no http\r\n\r\n")
+    async with running_server() as server, server.connected() as client:
+        await client.send(b"GET /hold HTTP/1.1\r\n\r\n" + b"\x00\x01no http\r\n\r\n")
         await eventually(lambda: server.app.calls)
-        server.app.may_go.set()
-        answer = await peer.answer()
+        server.app.released.set()
+        answer = await client.answer()
         assert (answer.status, answer.body) == (200, b"/hold 0")
-        assert await peer.is_closed()
+        assert await client.is_closed()
 
 
 async def test_a_caller_that_leaves_is_noticed_while_its_body_is_awaited() -> None:
-    async with served() as server:
-        async with server.connected() as peer:
-            await peer.say(POST + b"Content-Length: 100\r\n\r\nabc")
+    async with running_server() as server:
+        async with server.connected() as client:
+            await client.send(POST + b"Content-Length: 100\r\n\r\nabc")
             await eventually(lambda: server.app.read_bytes == 3)
-        await eventually(lambda: server.app.left == 1)
+        await eventually(lambda: server.app.disconnects == 1)
         assert not len(server.server.connections)

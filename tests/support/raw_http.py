@@ -19,16 +19,16 @@ DEADLINE_S = 20.0
 
 
 @dataclass
-class App:
+class FakeApp:
     """`/echo` answers with the length of its body, `/hold` when told to, `/flood` with more than a socket takes,
     `/refuse` with 401 before any of its body is read; everything else with what it was asked for.
     """
 
     calls: list[str] = field(default_factory=list)
     read_bytes: int = 0
-    left: int = 0
+    disconnects: int = 0
     sent_bytes: int = 0
-    may_go: asyncio.Event = field(default_factory=asyncio.Event)
+    released: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -36,10 +36,10 @@ class App:
         path = scope["path"]
         self.calls.append(path)
         if path == "/echo" and not await self._read(receive):
-            self.left += 1
+            self.disconnects += 1
             return
         if path == "/hold":
-            await self.may_go.wait()
+            await self.released.wait()
         status = 401 if path == "/refuse" else 200
         await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", b"text/plain")]})
         if path == "/flood":
@@ -59,17 +59,17 @@ class App:
 
 
 @dataclass
-class Served:
-    app: App
+class RunningServer:
+    app: FakeApp
     server: HttpServer
     port: int
 
     @asynccontextmanager
-    async def connected(self) -> AsyncIterator[Peer]:
+    async def connected(self) -> AsyncIterator[RawClient]:
         with socket.socket() as own:
             own.setblocking(False)
             await asyncio.get_running_loop().sock_connect(own, ("127.0.0.1", self.port))
-            yield Peer(own)
+            yield RawClient(own)
 
     def pass_time(self, seconds: float) -> None:
         """As if so much time had passed, second by second."""
@@ -93,14 +93,14 @@ class Served:
 
 
 @dataclass
-class Peer:
+class RawClient:
     """One connection."""
 
     socket: socket.socket
     sent_bytes: int = 0
     _unread: bytes = b""
 
-    async def say(self, data: bytes) -> bool:
+    async def send(self, data: bytes) -> bool:
         """Send all of it. False once the server takes no more."""
         loop = asyncio.get_running_loop()
         try:
@@ -111,7 +111,7 @@ class Peer:
         self.sent_bytes += len(data)
         return True
 
-    async def take(self, size: int) -> int:
+    async def read(self, size: int) -> int:
         """Read so much, or what there is before the end."""
         taken = 0
         while taken < size and await self._more():
@@ -184,16 +184,16 @@ async def eventually(condition: Callable[[], object]) -> None:
 
 
 @asynccontextmanager
-async def served(app: App | None = None, **limits: Any) -> AsyncIterator[Served]:
+async def running_server(app: FakeApp | None = None, **limits: Any) -> AsyncIterator[RunningServer]:
     """A running server of `app`, whose clock is `pass_time` alone; `limits` are those of HttpSettings."""
-    app = app or App()
+    app = app or FakeApp()
     server = HttpServer(app, HttpSettings(**{f"http_{name}": value for name, value in limits.items()}), grace_s=1)
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
         running = asyncio.create_task(server.run([listener], with_signals=False))
         try:
             await eventually(lambda: server.server.started)
-            yield Served(app, server, listener.getsockname()[1])
+            yield RunningServer(app, server, listener.getsockname()[1])
         finally:
-            app.may_go.set()
+            app.released.set()
             server.server.should_exit = True
             await running

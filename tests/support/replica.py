@@ -103,7 +103,7 @@ def main() -> None:
     arguments = parser.parse_args()
     embedder = SleepyEmbedder(wants_pixels=arguments.pixels)
     service = EmbeddingService(embedder, ServingSettings(), model_id=arguments.name)
-    front = HttpServer(create_service(service), HttpSettings(), port=arguments.port, quiet=True, describe=error_body)
+    front = HttpServer(create_service(service), HttpSettings(), port=arguments.port, quiet=True, error_body=error_body)
     asyncio.run(front.run())
 
 

@@ -86,7 +86,7 @@ async def serving(
     service = EmbeddingService(embedder, settings or ServingSettings(), model_id=MODEL, **options)
     with socket.create_server(("127.0.0.1", port)) as listener:
         front = HttpServer(
-            create_service(service), http or HttpSettings(), grace_s=grace_s, quiet=True, describe=error_body
+            create_service(service), http or HttpSettings(), grace_s=grace_s, quiet=True, error_body=error_body
         )
         server = front.server
         running = asyncio.create_task(front.run([listener], with_signals=False))

@@ -1,4 +1,4 @@
-"""The arithmetic of the HTTP server's limits: places, time, framing."""
+"""The arithmetic of the HTTP server's limits: connections, time, framing."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestion.http.connections import Connections, Place
+from ingestion.http.connections import Connections, ConnectionSlot
+from ingestion.http.error_responses import TOO_MANY_CONNECTIONS, URI_TOO_LONG, encode, problem_body
 from ingestion.http.framing import Framing
 from ingestion.http.limits import (
     MAX_FRAMING_BYTES,
-    SPARE_CONNECTIONS,
-    Allowance,
+    RESERVED_CONNECTIONS,
     HttpLimits,
+    StallTimer,
     connections_within,
     limits_of,
 )
-from ingestion.http.refusals import NO_PLACE, URI_TOO_LONG, encode, problem_body
 from ingestion.settings import HttpSettings
 
 
 @dataclass(eq=False)
-class Line:
+class FakeConnection:
     """A connection without a socket."""
 
     unsent: bool = False
@@ -49,54 +49,56 @@ def limits(connections: int = 4, per_address: int = 4, *proxies: str) -> HttpLim
     return limits_of(settings, descriptors_each=1)
 
 
-def test_the_connection_that_has_waited_longest_makes_room() -> None:
+def test_the_longest_idle_connection_is_replaced() -> None:
     connections = Connections(limits(3))
-    lines = [Line() for _ in range(5)]
-    for line in lines[:3]:
-        assert connections.made(line, "10.0.0.1") is Place.NORMAL
-    connections.busy(lines[0])
-    connections.busy(lines[1])
-    connections.waits(lines[1])  # waits for less time than the third
-    assert connections.made(lines[3], "10.0.0.2") is Place.NORMAL
-    assert connections.made(lines[4], "10.0.0.3") is Place.NORMAL
-    assert [line.dropped for line in lines] == [False, True, True, False, False]
+    peers = [FakeConnection() for _ in range(5)]
+    for peer in peers[:3]:
+        assert connections.add(peer, "10.0.0.1") is ConnectionSlot.REGULAR
+    connections.mark_busy(peers[0])
+    connections.mark_busy(peers[1])
+    connections.mark_idle(peers[1])  # idle for less time than the third
+    assert connections.add(peers[3], "10.0.0.2") is ConnectionSlot.REGULAR
+    assert connections.add(peers[4], "10.0.0.3") is ConnectionSlot.REGULAR
+    assert [peer.dropped for peer in peers] == [False, True, True, False, False]
     assert len(connections) == 3
 
 
-def test_a_connection_whose_answer_is_still_being_taken_is_not_dropped_for_another() -> None:
+def test_a_connection_with_an_unread_answer_is_not_replaced() -> None:
     connections = Connections(limits(2))
-    taking, idle = Line(unsent=True), Line()
-    connections.made(taking, "10.0.0.1")
-    connections.made(idle, "10.0.0.1")
-    assert connections.made(Line(), "10.0.0.1") is Place.NORMAL
+    taking, idle = FakeConnection(unsent=True), FakeConnection()
+    connections.add(taking, "10.0.0.1")
+    connections.add(idle, "10.0.0.1")
+    assert connections.add(FakeConnection(), "10.0.0.1") is ConnectionSlot.REGULAR
     assert (taking.dropped, idle.dropped) == (False, True)
 
 
-def test_where_all_are_busy_there_are_spare_places_and_then_none() -> None:
+def test_when_all_connections_are_busy_reserved_slots_follow_and_then_none() -> None:
     connections = Connections(limits(4))
-    for number in range(4 + SPARE_CONNECTIONS):
-        line = Line()
-        assert connections.made(line, f"10.0.0.{number}") is (Place.NORMAL if number < 4 else Place.SPARE)
-        connections.busy(line)
-    late = Line()
-    assert connections.made(late, "10.0.0.99") is Place.NONE
-    assert not connections.is_over(late)
-    assert len(connections) == 4 + SPARE_CONNECTIONS
+    for number in range(4 + RESERVED_CONNECTIONS):
+        peer = FakeConnection()
+        assert connections.add(peer, f"10.0.0.{number}") is (
+            ConnectionSlot.REGULAR if number < 4 else ConnectionSlot.RESERVED
+        )
+        connections.mark_busy(peer)
+    late = FakeConnection()
+    assert connections.add(late, "10.0.0.99") is ConnectionSlot.NONE
+    assert not connections.is_over_limit(late)
+    assert len(connections) == 4 + RESERVED_CONNECTIONS
 
 
-def test_one_address_does_not_take_the_places_of_others() -> None:
+def test_one_address_does_not_take_the_slots_of_others() -> None:
     connections = Connections(limits(10, 3))
-    greedy = [Line() for _ in range(6)]
-    places = []
-    for line in greedy:
-        places.append(connections.made(line, "10.0.0.1"))
-        connections.busy(line)
-    assert places == [Place.NORMAL] * 3 + [Place.SPARE] * 3
-    assert connections.made(Line(), "10.0.0.2") is Place.NORMAL
-    for line in greedy:
-        connections.lost(line)
-        connections.lost(line)
-    assert connections.made(Line(), "10.0.0.1") is Place.NORMAL
+    greedy = [FakeConnection() for _ in range(6)]
+    slots = []
+    for peer in greedy:
+        slots.append(connections.add(peer, "10.0.0.1"))
+        connections.mark_busy(peer)
+    assert slots == [ConnectionSlot.REGULAR] * 3 + [ConnectionSlot.RESERVED] * 3
+    assert connections.add(FakeConnection(), "10.0.0.2") is ConnectionSlot.REGULAR
+    for peer in greedy:
+        connections.remove(peer)
+        connections.remove(peer)
+    assert connections.add(FakeConnection(), "10.0.0.1") is ConnectionSlot.REGULAR
 
 
 @pytest.mark.parametrize(
@@ -111,12 +113,12 @@ def test_one_address_does_not_take_the_places_of_others() -> None:
         ("", None),
     ],
 )
-def test_what_is_counted_as_one_address(host: str, name: str | None) -> None:
-    assert limits(4, 4, "192.168.0.0/16", "fd00::7").counted_as(host) == name
+def test_the_quota_key_of_an_address(host: str, name: str | None) -> None:
+    assert limits(4, 4, "192.168.0.0/16", "fd00::7").quota_key(host) == name
 
 
 @pytest.mark.parametrize("value", ["nowhere", "10.0.0.1/99"])
-def test_a_proxy_that_is_no_address_is_an_error_at_start(value: str) -> None:
+def test_an_invalid_proxy_address_is_an_error_at_start(value: str) -> None:
     with pytest.raises(ValueError, match="http_trusted_proxies"):
         HttpSettings(http_trusted_proxies=value)  # type: ignore[arg-type]
 
@@ -125,35 +127,35 @@ def test_a_proxy_that_is_no_address_is_an_error_at_start(value: str) -> None:
 def test_descriptors_are_kept_in_reserve(open_files: int, each: int) -> None:
     connections = connections_within(open_files, each)
     assert connections >= 1
-    assert connections == 1 or open_files - (connections + SPARE_CONNECTIONS) * each >= 100
+    assert connections == 1 or open_files - (connections + RESERVED_CONNECTIONS) * each >= 100
 
 
 def test_a_tick_reaches_every_connection() -> None:
     connections = Connections(limits())
-    lines = [Line(), Line()]
-    for line in lines:
-        connections.made(line, "10.0.0.1")
+    peers = [FakeConnection(), FakeConnection()]
+    for peer in peers:
+        connections.add(peer, "10.0.0.1")
     connections.tick(1.5)
-    assert [line.elapsed_s for line in lines] == [1.5, 1.5]
+    assert [peer.elapsed_s for peer in peers] == [1.5, 1.5]
 
 
 @given(st.lists(st.integers(1024, 10**6), max_size=200))
-def test_who_keeps_to_the_least_rate_never_runs_out_of_time(seconds: list[int]) -> None:
-    allowance = Allowance(10, 1024)
-    assert not any(allowance.spend(1, moved) for moved in seconds)
+def test_a_peer_at_the_least_rate_never_expires(seconds: list[int]) -> None:
+    timer = StallTimer(10, 1024)
+    assert not any(timer.tick(1, moved) for moved in seconds)
 
 
 @given(st.integers(0, 1000))
-def test_who_is_slower_does_in_the_end(rate: int) -> None:
-    allowance = Allowance(10, 1024)
-    assert any(allowance.spend(1, rate) for _ in range(1000))
+def test_a_slower_peer_expires_in_the_end(rate: int) -> None:
+    timer = StallTimer(10, 1024)
+    assert any(timer.tick(1, rate) for _ in range(1000))
 
 
-def test_a_large_piece_wins_back_no_more_than_the_whole_allowance() -> None:
-    allowance = Allowance(10, 1024)
-    allowance.spend(1, 10**9)
-    assert not any(allowance.spend(1, 0) for _ in range(9))
-    assert allowance.spend(1, 0)
+def test_a_large_piece_gives_back_no_more_than_the_full_time() -> None:
+    timer = StallTimer(10, 1024)
+    timer.tick(1, 10**9)
+    assert not any(timer.tick(1, 0) for _ in range(9))
+    assert timer.tick(1, 0)
 
 
 @given(st.lists(st.integers(1, 65_536), max_size=50), st.integers(20, 4096))
@@ -163,7 +165,7 @@ def test_ordinary_chunks_are_always_admitted(pieces: list[int], chunk_bytes: int
         assert framing.admits(data + 10 * (1 + data // chunk_bytes), data)
 
 
-def test_chunks_of_a_byte_are_admitted_until_their_framing_is_too_much() -> None:
+def test_tiny_chunks_are_admitted_up_to_the_limit_of_framing() -> None:
     framing = Framing()
     admitted = 0
     while framing.admits(6_000, 1_000):
@@ -171,7 +173,7 @@ def test_chunks_of_a_byte_are_admitted_until_their_framing_is_too_much() -> None
     assert admitted <= 2 * MAX_FRAMING_BYTES
 
 
-def test_trailers_have_a_limit_however_large_the_body_was() -> None:
+def test_the_limit_of_trailers_does_not_grow_with_the_body() -> None:
     framing = Framing()
     for _ in range(100):
         assert framing.admits(65_546, 65_536)
@@ -181,11 +183,11 @@ def test_trailers_have_a_limit_however_large_the_body_was() -> None:
     assert trailers <= MAX_FRAMING_BYTES
 
 
-def test_a_refusal_is_a_whole_answer_that_ends_the_connection() -> None:
+def test_an_error_response_is_complete_and_closes_the_connection() -> None:
     head, _, body = encode(URI_TOO_LONG, problem_body).partition(b"\r\n\r\n")
     lines = head.split(b"\r\n")
     assert lines[0] == b"HTTP/1.1 414 URI Too Long" or lines[0] == b"HTTP/1.1 414 Request-URI Too Long"
     assert b"content-length: %d" % len(body) in lines
     assert b"connection: close" in lines
     assert not any(line.startswith(b"retry-after") for line in lines)
-    assert b"retry-after: 2" in encode(NO_PLACE, problem_body).split(b"\r\n")
+    assert b"retry-after: 2" in encode(TOO_MANY_CONNECTIONS, problem_body).split(b"\r\n")

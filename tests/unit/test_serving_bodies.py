@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.requests import ClientDisconnect
 
 from ingestion.settings import ServingSettings
 from tests.support.serving import HeldEmbedder, eventually, serving
-from workers.embedding.serving.bodies import BodyBudget, CallerLeft, read_body
+from workers.embedding.serving.bodies import BodyBudget, read_body
 from workers.embedding.serving.refusals import Refusal
 
 MIB = 1024**2
@@ -153,7 +154,7 @@ async def test_a_caller_that_leaves_releases_its_room() -> None:
 
     budget = BodyBudget(100)
     sender = Sender([], length=50)
-    with pytest.raises(CallerLeft), budget.hold() as reservation:
+    with pytest.raises(ClientDisconnect), budget.hold() as reservation:
         await read_body(sender.scope, leave, reservation, 100)
     assert budget.in_flight_bytes == 0
 

@@ -101,9 +101,9 @@ async def test_stop_ends_all_of_them() -> None:
 
 
 _AWAITED = {
-    "ingestion/api/caller_gone.py",
     "ingestion/concurrency/shared_calls.py",
     "ingestion/concurrency/tasks.py",
+    "ingestion/http/disconnect.py",
     "ingestion/http/server.py",
     "ingestion/adapters/threads.py",
     "ingestion/sandbox/__init__.py",
@@ -113,7 +113,6 @@ _AWAITED = {
     "ingestion/concurrency/supervision.py",
     "workers/commands/documents/ingest.py",
     "workers/commands/up.py",
-    "workers/embedding/serving/endpoint.py",
     "workers/attempt/lease.py",
     "workers/consumer/loop.py",
     "workers/reembed/hold_renewal.py",

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingestion.api.multipart import MAX_OTHER_BYTES, FileBegins, FileData, FileEnds, FileParser, TooMuch
-from ingestion.api.spool import WRITE_BYTES, Limits, Refusal, receive
+from ingestion.api.multipart import MAX_OTHER_BYTES, FileData, FileEnd, FileParser, FileStart, FormLimitExceeded
+from ingestion.api.spool import WRITE_BYTES, RefusedFile, UploadLimits, spool_files
 from ingestion.errors import BadRequest, DependencyUnavailable, FormTooLarge
 from ingestion.submit import Upload
 
@@ -53,11 +53,11 @@ def parse(body: bytes, cuts: list[int], content_type: str = CONTENT_TYPE) -> lis
     for chunk in chunks_of(body, cuts):
         for event in parser.feed(chunk):
             match event:
-                case FileBegins(filename):
+                case FileStart(filename):
                     found.append((filename, b""))
                 case FileData(data):
                     found[-1] = (found[-1][0], found[-1][1] + data)
-                case FileEnds():
+                case FileEnd():
                     ended += 1
     parser.close()
     assert ended == len(found)
@@ -162,8 +162,8 @@ def test_a_malformed_body_is_a_bad_request(body: bytes) -> None:
 def test_nothing_is_parsed_past_the_limit_of_parts(field: str) -> None:
     one = part(b"x", f'form-data; name="{field}"; filename="a.pdf"')
     events = FileParser(CONTENT_TYPE, MAX_PARTS).feed(one * 10_000)
-    assert isinstance(events[-1], TooMuch)
-    begun = [event for event in events if isinstance(event, FileBegins)]
+    assert isinstance(events[-1], FormLimitExceeded)
+    begun = [event for event in events if isinstance(event, FileStart)]
     assert len(begun) == (MAX_PARTS if field == "files" else 0)
 
 
@@ -181,7 +181,7 @@ def test_bytes_that_belong_to_no_file_are_read_up_to_a_limit(before: bytes, fill
     parser = FileParser(CONTENT_TYPE, MAX_PARTS)
     events = parser.feed(before)
     fed = 0
-    while fed < 3 * MAX_OTHER_BYTES and not (events and isinstance(events[-1], TooMuch)):
+    while fed < 3 * MAX_OTHER_BYTES and not (events and isinstance(events[-1], FormLimitExceeded)):
         events = parser.feed(filler * (65_536 // len(filler)))
         fed += 65_536
     is_file = before.startswith(part(b"")[:-2]) and b"PDF" not in before
@@ -207,9 +207,9 @@ async def body_of(
 
 
 async def spool(tmp_path: Path, chunks: list[bytes], **limits: int) -> list[Any]:
-    wanted = Limits(**{"max_file_bytes": 10 * WRITE_BYTES, "max_files": 10, **limits})
+    wanted = UploadLimits(**{"max_file_bytes": 10 * WRITE_BYTES, "max_files": 10, **limits})
     found: list[Any] = []
-    async for file in receive(body_of(chunks), FileParser(CONTENT_TYPE, MAX_PARTS), tmp_path, wanted):
+    async for file in spool_files(body_of(chunks), FileParser(CONTENT_TYPE, MAX_PARTS), tmp_path, wanted):
         if isinstance(file, Upload):
             content = file.path.read_bytes()
             assert file.size_bytes == len(content)
@@ -236,7 +236,7 @@ async def test_bad_files_are_refused_alone(tmp_path: Path) -> None:
     )
     good, *refused = await spool(tmp_path, chunks_of(body, [100, 5000]), max_file_bytes=6000)
     assert good.content == PDF
-    assert all(isinstance(one, Refusal) for one in refused)
+    assert all(isinstance(one, RefusedFile) for one in refused)
     assert [(one.filename, one.error.code) for one in refused] == [
         ("1.pdf", "empty_file"),
         ("2.pdf", "not_a_pdf"),
@@ -259,7 +259,7 @@ async def test_files_past_the_number_that_is_accepted_are_refused(tmp_path: Path
 async def test_a_caller_that_leaves_leaves_no_temporary_file(tmp_path: Path) -> None:
     body = body_of([part(PDF)], error=ConnectionError("the caller left"))
     with pytest.raises(ConnectionError):
-        async for _ in receive(body, FileParser(CONTENT_TYPE, MAX_PARTS), tmp_path, Limits(10_000, 10)):
+        async for _ in spool_files(body, FileParser(CONTENT_TYPE, MAX_PARTS), tmp_path, UploadLimits(10_000, 10)):
             pytest.fail("no file was complete")
     assert list(tmp_path.iterdir()) == []
 
@@ -270,12 +270,12 @@ async def test_a_spool_directory_that_cannot_be_written_is_no_fault_of_the_file(
 
 
 async def test_a_form_of_too_many_parts_is_not_read_to_its_end(tmp_path: Path) -> None:
-    limits = Limits(max_file_bytes=10_000, max_files=3)
+    limits = UploadLimits(max_file_bytes=10_000, max_files=3)
     taken: list[int] = []
     body = body_of(repeat(part(b"") * 10, 100_000), taken=taken)
     found: list[Any] = []
     with pytest.raises(FormTooLarge):
-        async for file in receive(body, FileParser(CONTENT_TYPE, limits.max_parts), tmp_path, limits):
+        async for file in spool_files(body, FileParser(CONTENT_TYPE, limits.max_parts), tmp_path, limits):
             found += [file]
     assert len(found) == limits.max_parts
     assert len(taken) <= limits.max_parts // 10 + 1
@@ -283,12 +283,12 @@ async def test_a_form_of_too_many_parts_is_not_read_to_its_end(tmp_path: Path) -
 
 
 async def test_of_files_that_are_refused_a_limited_part_is_read(tmp_path: Path) -> None:
-    limits = Limits(max_file_bytes=100_000, max_files=3)
+    limits = UploadLimits(max_file_bytes=100_000, max_files=3)
     taken: list[int] = []
     body = body_of([part(PDF), part(b"no PDF" * 200)[:-2], *repeat(b"x" * 100_000, 1000)], taken=taken)
     found: list[Any] = []
     with pytest.raises(FormTooLarge):
-        async for file in receive(body, FileParser(CONTENT_TYPE, MAX_PARTS), tmp_path, limits):
+        async for file in spool_files(body, FileParser(CONTENT_TYPE, MAX_PARTS), tmp_path, limits):
             found += [file]
     assert isinstance(found[0], Upload)
     assert [one.error.code for one in found[1:]] == ["not_a_pdf"], "the file that was being read is named too"

@@ -165,7 +165,7 @@ async def _embedder(settings: Settings, lane: Lane) -> None:
             port=settings.embedder.embedder_port,
             grace_s=_EMBEDDER_GRACE_S,
             quiet=True,
-            describe=error_body,
+            error_body=error_body,
         )
         await server.run()
 

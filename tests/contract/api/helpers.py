@@ -67,7 +67,7 @@ def assert_problem(answer: httpx.Response, status: int, code: str) -> dict[str, 
     return body
 
 
-class Exchange:
+class StreamedRequest:
     """A request whose answer is looked at while it comes, which httpx's in-process transport does not allow."""
 
     def __init__(self, method: str, path: str, headers: dict[str, str], body: list[bytes]) -> None:
@@ -105,10 +105,10 @@ class Exchange:
 
 
 @asynccontextmanager
-async def running(app: FastAPI, exchange: Exchange) -> AsyncIterator[asyncio.Task[None]]:
-    task = asyncio.create_task(app(exchange.scope, exchange.receive, exchange.send))
+async def running(app: FastAPI, streamed: StreamedRequest) -> AsyncIterator[asyncio.Task[None]]:
+    task = asyncio.create_task(app(streamed.scope, streamed.receive, streamed.send))
     try:
         yield task
     finally:
-        exchange.left.set()
+        streamed.left.set()
         await asyncio.wait_for(task, DEADLINE_S)

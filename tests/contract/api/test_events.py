@@ -10,27 +10,27 @@ import httpx
 from fastapi import FastAPI
 
 from ingestion.bootstrap import Services
-from tests.contract.api.helpers import Exchange, assert_problem, fail, running, uploaded
+from tests.contract.api.helpers import StreamedRequest, assert_problem, fail, running, uploaded
 
 
-def seen(exchange: Exchange) -> list[dict[str, Any]]:
-    return [json.loads(line[5:]) for line in exchange.text.splitlines() if line.startswith("data:")]
+def seen(streamed: StreamedRequest) -> list[dict[str, Any]]:
+    return [json.loads(line[5:]) for line in streamed.text.splitlines() if line.startswith("data:")]
 
 
 async def test_events_follow_a_document_until_it_is_settled(
     app: FastAPI, client: httpx.AsyncClient, services: Services, collection: str
 ) -> None:
     id_ = await uploaded(client, collection, pages=2)
-    exchange = Exchange("GET", f"/documents/{id_}/events", {}, [])
-    async with running(app, exchange) as task:
-        await exchange.until('"queued"')
+    streamed = StreamedRequest("GET", f"/documents/{id_}/events", {}, [])
+    async with running(app, streamed) as task:
+        await streamed.until('"queued"')
         claimed = await services.documents.claim(id_, "worker", 60_000)
         await services.progress.report(id_, status="processing", message="half way", processed=1, total=2)
-        await exchange.until('"half way"')
+        await streamed.until('"half way"')
         await services.documents.checkpoint(id_, claimed.fence, 2)
         await services.documents.finish(id_, claimed.fence)
         await task
-    events = seen(exchange)
+    events = seen(streamed)
     assert ("processing", 1) in [(one["state"], one["pages_done"]) for one in events]
     assert (events[-1]["state"], events[-1]["pages_done"]) == ("ready", 2)
     assert all(one != following for one, following in pairwise(events))
@@ -38,12 +38,12 @@ async def test_events_follow_a_document_until_it_is_settled(
 
 async def test_events_of_a_deleted_document_end(app: FastAPI, client: httpx.AsyncClient, collection: str) -> None:
     id_ = await uploaded(client, collection)
-    exchange = Exchange("GET", f"/documents/{id_}/events", {}, [])
-    async with running(app, exchange) as task:
-        await exchange.until('"queued"')
+    streamed = StreamedRequest("GET", f"/documents/{id_}/events", {}, [])
+    async with running(app, streamed) as task:
+        await streamed.until('"queued"')
         assert (await client.delete(f"/documents/{id_}")).status_code == 204
         await task
-    assert seen(exchange)[-1]["state"] == "deleted"
+    assert seen(streamed)[-1]["state"] == "deleted"
 
 
 async def test_events_of_a_settled_document_are_one(

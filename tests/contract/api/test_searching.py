@@ -17,7 +17,7 @@ from ingestion.model import Vectors
 from ingestion.search import Searcher
 from tests.contract.api.helpers import (
     DEADLINE_S,
-    Exchange,
+    StreamedRequest,
     assert_problem,
     client_of,
     make_ready,
@@ -92,7 +92,7 @@ class Hanging(WordEmbedder):
         return await super().embed_queries(queries)
 
 
-class Asked(Exchange):
+class Asked(StreamedRequest):
     """The whole body has been sent."""
 
     async def receive(self) -> dict[str, Any]:
@@ -151,10 +151,10 @@ async def test_a_caller_that_leaves_takes_its_search_along(
     embedder = Hanging()
     app = app_with(services, embedder, limit_rows=1)
     path = f"/collections/{collection}/search"
-    exchange = Asked("POST", path, {"content-type": "application/json"}, [b'{"query": "page"}'])
-    async with running(app, exchange):
+    streamed = Asked("POST", path, {"content-type": "application/json"}, [b'{"query": "page"}'])
+    async with running(app, streamed):
         await until(lambda: embedder.waiting == 1)
-        exchange.left.set()
+        streamed.left.set()
         await until(lambda: embedder.waiting == 0)
     embedder.open.set()
     async with client_of(app) as another:

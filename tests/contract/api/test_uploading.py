@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from ingestion.bootstrap import Services
 from ingestion.model import MAX_FILENAME_BYTES
-from tests.contract.api.helpers import Exchange, assert_problem, running, upload, uploaded
+from tests.contract.api.helpers import StreamedRequest, assert_problem, running, upload, uploaded
 from tests.support.uploads import make_upload
 
 
@@ -183,12 +183,12 @@ async def test_a_caller_that_leaves_in_the_middle_leaves_nothing(
 ) -> None:
     # That the spool directory is empty afterwards is asserted by the fixture.
     cut_off = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.pdf"\r\n\r\n' + make_upload(1)
-    exchange = Exchange(
+    streamed = StreamedRequest(
         "POST", f"/collections/{collection}/documents", {"content-type": "multipart/form-data; boundary=x"}, [cut_off]
     )
-    exchange.left.set()
-    async with running(app, exchange) as task:
+    streamed.left.set()
+    async with running(app, streamed) as task:
         await task
-    assert exchange.status == 400
+    assert streamed.status == 400
     assert await services.documents.list(collection) == []
     assert await services.blobs.list_keys("documents/") == []

@@ -8,7 +8,7 @@ from pathlib import Path
 import anyio
 import typer
 
-from ingestion.client.client import ApiClient, Refused, connect
+from ingestion.client.client import ApiClient, ApiError, connect
 from ingestion.client.views import DocumentView
 from ingestion.errors import BadRequest
 from workers.commands.documents.target import find_target
@@ -16,7 +16,7 @@ from workers.commands.terminal import cell, say
 
 
 def delete_documents(document_ids: list[str], *, yes: bool, data_dir: Path | None) -> bool:
-    """True where every document was found and is gone. Raises BadRequest, Refused, DependencyUnavailable."""
+    """True where every document was found and is gone. Raises BadRequest, ApiError, DependencyUnavailable."""
     if not yes and not sys.stdin.isatty():
         raise BadRequest("nobody can be asked here: say --yes to delete")
     return anyio.run(_delete, document_ids, yes, data_dir)
@@ -38,7 +38,7 @@ async def _delete(document_ids: list[str], yes: bool, data_dir: Path | None) -> 
 async def _find(api: ApiClient, document_id: str) -> DocumentView | None:
     try:
         return await api.document(document_id)
-    except Refused as error:
+    except ApiError as error:
         if error.code != "not_found":
             raise
         say(cell(f"no document {document_id}", "red"))

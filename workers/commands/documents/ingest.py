@@ -26,7 +26,7 @@ _RECONNECT_S: Final = 1.0
 
 
 def ingest_paths(paths: list[str], collection: str, *, wait: bool, as_json: bool, data_dir: Path | None) -> bool:
-    """Upload and, where asked, wait; True where all went well. Raises BadRequest, Refused, DependencyUnavailable."""
+    """Upload and, where asked, wait; True where all went well. Raises BadRequest, ApiError, DependencyUnavailable."""
     outcomes = anyio.run(_ingest, expand(paths), collection, wait, as_json, data_dir)
     return all(outcome.is_good for outcome in outcomes)
 
@@ -97,7 +97,7 @@ class _Run:
 async def _follow(api: ApiClient, document_id: str) -> AsyncGenerator[DocumentView]:
     """What becomes of a document until it is settled. A stream that breaks is opened again after a look at the record.
 
-    Raises Refused where the document is deleted meanwhile, ApiUnavailable where the API stays away.
+    Raises ApiError where the document is deleted meanwhile, ApiUnavailable where the API stays away.
     """
     while True:
         try:

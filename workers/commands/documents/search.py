@@ -21,7 +21,7 @@ _SNIPPET_CHARS: Final = 160
 def search_pages(
     query: str, collection: str, *, top_k: int, images: bool, as_json: bool, data_dir: Path | None
 ) -> None:
-    """Raises BadRequest, Refused, DependencyUnavailable."""
+    """Raises BadRequest, ApiError, DependencyUnavailable."""
     hits = anyio.run(_search, collection, query, top_k, data_dir)
     if as_json:
         for rank, hit in enumerate(hits, start=1):

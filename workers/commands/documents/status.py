@@ -16,7 +16,7 @@ from workers.commands.terminal import cell, say, stdout, write_json_line
 
 
 def show_status(document_id: str | None, collection: str | None, *, as_json: bool, data_dir: Path | None) -> None:
-    """Raises Refused, DependencyUnavailable."""
+    """Raises ApiError, DependencyUnavailable."""
     documents = anyio.run(_read, document_id, collection, data_dir)
     if as_json:
         for document in documents:

@@ -13,6 +13,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
 from workers.embedding.serving.refusals import Refusal
@@ -23,10 +24,6 @@ _SMALL_SHARE: Final = 4
 _FULL_RETRY_S: Final = 1
 _SILENCE_S: Final = 10.0
 _SLOWEST_BYTES_PER_S: Final = 64 * 1024
-
-
-class CallerLeft(Exception):
-    """The connection was closed before the answer."""
 
 
 class BodyBudget:
@@ -92,8 +89,9 @@ class Reservation:
 async def read_body(
     scope: Scope, receive: Receive, reservation: Reservation, max_bytes: int, *, silence_s: float = _SILENCE_S
 ) -> bytes | bytearray:
-    """Raises CallerLeft, and Refusal: 413 for a body that is too large, 429 for one that there is no room for, both
-    before any of it is read if its length is announced; 408 where nothing comes for `silence_s`, or too little."""
+    """Raises ClientDisconnect, and Refusal: 413 for a body that is too large, 429 for one that there is no room for,
+    both before any of it is read if its length is announced; 408 where nothing comes for `silence_s`, or too little.
+    """
     announced = Headers(scope=scope).get("content-length", "")
     if announced.isdecimal():
         _check_size(int(announced), max_bytes)
@@ -124,7 +122,7 @@ async def _next(receive: Receive, timeout_s: float) -> Any:
     except TimeoutError:
         raise _stopped() from None
     if message["type"] == "http.disconnect":
-        raise CallerLeft
+        raise ClientDisconnect
     return message
 
 

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
 from functools import cache
-from typing import Any, Final, TypeVar
+from typing import Final
 
 from prometheus_client import Counter
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from ingestion import metrics
 from ingestion.adapters.embedding.wire import FINGERPRINT_HEADER
 from ingestion.errors import IngestError
+from ingestion.http.disconnect import cancel_on_disconnect
 from workers.embedding.serving.answers import encode_answer
-from workers.embedding.serving.bodies import CallerLeft, Reservation, read_body
+from workers.embedding.serving.bodies import Reservation, read_body
 from workers.embedding.serving.refusals import JSON, Refusal, refusal_of
 from workers.embedding.serving.requests import read_request
 from workers.embedding.serving.service import EmbeddingService, Order, off_loop
-
-T = TypeVar("T")
 
 _STOPPING_RETRY_S: Final = 1
 
@@ -37,7 +36,7 @@ class EmbeddingsEndpoint:
         try:
             with self._service.bodies.hold() as reservation:  # until all that was made of the body is gone
                 response = await self._response(scope, receive, reservation)
-        except CallerLeft:
+        except ClientDisconnect:
             metrics.CALLERS_LEFT.inc()
             return
         except asyncio.CancelledError:  # the server stops, and has waited long enough
@@ -55,7 +54,7 @@ class EmbeddingsEndpoint:
             lane = request.modality
             order = await self._service.look_up(request)
             if not order.is_complete:
-                await _unless_caller_leaves(receive, self._service.complete(order))
+                await cancel_on_disconnect(receive, self._service.complete(order))
             response = Response(await self._encode(order), headers=self._headers, media_type=JSON)
             order.lane.observe(time.perf_counter() - started)
         except Refusal as refusal:
@@ -81,27 +80,6 @@ class EmbeddingsEndpoint:
 def _answered(lane: str, status: int) -> Counter:
     """Finding a counter by its labels takes longer than counting."""
     return metrics.EMBED_REQUESTS.labels(lane, str(status))
-
-
-async def _unless_caller_leaves(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`, which is cancelled when the caller leaves. Raises CallerLeft then."""
-    working = asyncio.create_task(work)
-    leaving = asyncio.create_task(_caller_leaves(receive))
-    try:
-        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise CallerLeft
-    finally:
-        leaving.cancel()
-        if not working.done():
-            working.cancel()
-            await asyncio.wait((working,))
-
-
-async def _caller_leaves(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 def _stopping() -> Refusal:

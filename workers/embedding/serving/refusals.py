@@ -9,7 +9,7 @@ import orjson
 from starlette.responses import Response
 
 from ingestion.errors import IngestError, PermanentError, RetryableError, WorkerFault
-from ingestion.http.refusals import HttpRefusal
+from ingestion.http.error_responses import ErrorResponse
 
 JSON: Final = "application/json"
 _LATER_S: Final = 5
@@ -45,7 +45,7 @@ class Refusal(Exception):
         return Response(orjson.dumps({"error": error}), self.status, headers, JSON)
 
 
-def error_body(refusal: HttpRefusal) -> tuple[str, bytes]:
+def error_body(refusal: ErrorResponse) -> tuple[str, bytes]:
     """What the HTTP server itself refuses, in the same shape."""
     error = {"message": refusal.detail, "type": _type_of(refusal.status), "param": None, "code": refusal.code}
     return JSON, orjson.dumps({"error": error})

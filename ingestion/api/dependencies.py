@@ -41,8 +41,8 @@ async def _usage(request: Request) -> Usage:
     return usage
 
 
-TheServices = Annotated[Services, Depends(_services)]
-TheSubmitter = Annotated[Submitter, Depends(_submitter)]
-TheSearcher = Annotated[Searcher, Depends(_searcher)]
-TheRemover = Annotated[Remover, Depends(_remover)]
-TheUsage = Annotated[Usage, Depends(_usage)]
+ServicesDep = Annotated[Services, Depends(_services)]
+SubmitterDep = Annotated[Submitter, Depends(_submitter)]
+SearcherDep = Annotated[Searcher, Depends(_searcher)]
+RemoverDep = Annotated[Remover, Depends(_remover)]
+UsageDep = Annotated[Usage, Depends(_usage)]

@@ -1,0 +1,88 @@
+"""The application call of one request, and the log line of the request."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+
+if TYPE_CHECKING:
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+    from ingestion.http.transport import MeteredTransport
+
+log = structlog.get_logger(__name__)
+
+PROBES: Final = frozenset({"/health", "/ready", "/metrics"})
+CLIENT_CLOSED_REQUEST: Final = 499
+"""The status that is logged where the client left before an answer, as in nginx."""
+_FIRST_ERROR_STATUS: Final = 400
+_LOGGED_PATH_CHARS: Final = 300
+
+
+class LoggedRequest:
+    """An ASGI application for one request: it calls the real application and logs one line at the end."""
+
+    __slots__ = ("_app", "_cycle", "_on_end", "_quiet", "_send", "_transport", "status")
+
+    def __init__(
+        self,
+        app: Any,
+        cycle: RequestResponseCycle,
+        transport: MeteredTransport,
+        on_end: Callable[[LoggedRequest], None],
+        *,
+        quiet: bool,
+    ) -> None:
+        """`on_end` is called when the application has returned or raised."""
+        self._app = app
+        self._cycle = cycle
+        self._transport = transport
+        self._on_end = on_end
+        self._quiet = quiet
+        self.status = CLIENT_CLOSED_REQUEST
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self._send = send
+        began_s = time.perf_counter()
+        written_bytes = self._transport.written_bytes
+        try:
+            await self._app(scope, receive, self._note_status)
+        finally:
+            self._on_end(self)
+            log_request(
+                scope["method"],
+                scope["path"],
+                self.status,
+                seconds=time.perf_counter() - began_s,
+                sent_bytes=self._transport.written_bytes - written_bytes,
+                quiet=self._quiet,
+            )
+
+    async def _note_status(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            if self._cycle.more_body:
+                # The rest of the body would have to be read before the next request.
+                self._cycle.keep_alive = False
+        await self._send(message)
+
+
+def log_request(method: str, path: str, status: int, *, seconds: float, sent_bytes: int, quiet: bool) -> None:
+    """Log one line. A quiet server logs no success, and any server logs a successful probe at level debug."""
+    succeeded = status < _FIRST_ERROR_STATUS
+    if quiet and succeeded:
+        return
+    level = logging.DEBUG if succeeded and path in PROBES else logging.INFO
+    log.log(
+        level,
+        "request",
+        method=method,
+        path=path[:_LOGGED_PATH_CHARS],
+        status=status,
+        seconds=round(seconds, 4),
+        sent_bytes=sent_bytes,
+    )
