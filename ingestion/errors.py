@@ -1,7 +1,7 @@
 """The error tree. Adapters translate their library's exceptions into it; nothing else crosses a port.
 
-Every error has a stable `code` (listed in the README), the pipeline `stage` where it arose, when known, and the
-first cause in its message. `RetryableError` means that the same call may work later; `PermanentError` means that
+Every error has a stable `code` (listed in docs/error-codes.md), the pipeline `stage` where it arose, when known, and
+the first cause in its message. `RetryableError` means that the same call may work later; `PermanentError` means that
 it never will for this input.
 """
 

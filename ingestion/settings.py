@@ -1,6 +1,6 @@
 """Every setting, read from `PAGEMILL_*` environment variables once, in a process's main.
 
-Units are in the names. The README's table is generated from these classes (`python -m ingestion.settings`).
+Units are in the names. `make docs` writes the tables of docs/configuration.md from these classes.
 """
 
 from __future__ import annotations
@@ -438,7 +438,7 @@ def _shown(default: object) -> str:
 
 
 def markdown_table() -> str:
-    """The README's table of settings."""
+    """All settings as one table; `python -m ingestion.settings` prints it."""
     lines = ["| variable | default | meaning |", "|---|---|---|"]
     for section in SECTIONS:
         for name, field in section.model_fields.items():

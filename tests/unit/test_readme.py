@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 from typing import Final
 
@@ -10,12 +11,22 @@ ROOT: Final = Path(__file__).parents[2]
 README: Final = (ROOT / "README.md").read_text("utf-8")
 
 
-def test_the_make_targets_that_the_readme_names_exist() -> None:
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
-    named = set(re.findall(r"^make ([a-z-]+)|`make ([a-z-]+)`", README, re.MULTILINE))
-    assert {first or second for first, second in named} - targets == set()
-
-
 def test_the_command_that_ci_runs_is_the_one_of_the_readme() -> None:
     assert "\nmake test\n" in (ROOT / ".ci/run").read_text("utf-8")
     assert "\nmake test\n" in README
+
+
+def test_the_readme_can_be_read_in_five_minutes() -> None:
+    assert len(README.splitlines()) <= 150
+
+
+def test_the_version_has_an_entry_in_the_changelog() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    released = re.findall(r"^## (\S+) - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    assert released[0] == project["version"]
+
+
+def test_the_images_of_compose_carry_the_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    images = re.findall(r"image: pagemill:(\S+)", (ROOT / "docker-compose.yml").read_text("utf-8"))
+    assert {image.removesuffix("-gpu") for image in images} == {project["version"]}
