@@ -1,4 +1,4 @@
-"""The main job as a person does it: the command line against a whole stack, with the sample PDFs."""
+"""Ingest, search, status and delete by the command line, on a whole stack, with the sample PDFs."""
 
 from __future__ import annotations
 
@@ -33,6 +33,8 @@ MORE_QUESTIONS = (
 )
 
 Pagemill = Callable[..., "subprocess.CompletedProcess[str]"]
+Ingested = tuple[str, dict[str, dict[str, Any]]]
+"""A collection, and the last line that `ingest --json` printed of each file, by name."""
 
 
 @pytest.fixture(scope="module")
@@ -50,14 +52,14 @@ def pagemill(stack: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="module")
-def shelf(pagemill: Pagemill, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, dict[str, Any]]]:
-    """A collection into which the samples and a file that is no PDF were ingested, and each file's last line."""
+def ingested(pagemill: Pagemill, tmp_path_factory: pytest.TempPathFactory) -> Ingested:
+    """A collection with the samples, after a file that is no PDF was refused."""
     collection = f"samples_{secrets.token_hex(4)}"
     folder = tmp_path_factory.mktemp('it\'s "samples" [1]')
     generate(folder)
     (folder / "broken.PDF").write_bytes(b"no PDF at all")
     done = pagemill("ingest", str(folder), "--collection", collection, "--wait", "--json")
-    assert done.returncode == 1, done.stderr  # because of the broken file
+    assert done.returncode == 1, done.stderr  # the broken file
     return collection, {Path(line["path"]).name: line for line in _lines(done)}
 
 
@@ -66,25 +68,23 @@ def _lines(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
 
 
 def test_the_samples_become_ready_and_the_broken_file_is_refused(
-    shelf: tuple[str, dict[str, dict[str, Any]]],
+    ingested: Ingested,
 ) -> None:
-    _, ended = shelf
+    _, ended = ingested
     assert ended.pop("broken.PDF")["error"]["code"] == "not_a_pdf"
     assert {name: line["pages"] for name, line in ended.items() if line["state"] == "ready"} == PAGES
 
 
 @pytest.mark.parametrize("question", [*QUESTIONS, *MORE_QUESTIONS], ids=lambda question: question.document)
-def test_the_right_page_comes_first(
-    pagemill: Pagemill, shelf: tuple[str, dict[str, dict[str, Any]]], question: Question
-) -> None:
-    hits = _lines(pagemill("search", question.text, "--collection", shelf[0], "--json"))
+def test_the_right_page_comes_first(pagemill: Pagemill, ingested: Ingested, question: Question) -> None:
+    hits = _lines(pagemill("search", question.text, "--collection", ingested[0], "--json"))
     assert (hits[0]["filename"], hits[0]["page"]) == (question.document, question.page)
     with Image.open(io.BytesIO(httpx.get(hits[0]["image_url"]).content)) as picture:
         assert picture.format in {"PNG", "JPEG"}
 
 
-def test_status_lists_the_collection(pagemill: Pagemill, shelf: tuple[str, dict[str, dict[str, Any]]]) -> None:
-    listed = _lines(pagemill("status", "--collection", shelf[0], "--json"))
+def test_status_lists_the_collection(pagemill: Pagemill, ingested: Ingested) -> None:
+    listed = _lines(pagemill("status", "--collection", ingested[0], "--json"))
     assert {line["filename"]: (line["state"], line["pages_done"]) for line in listed} == {
         name: ("ready", pages) for name, pages in PAGES.items()
     }
