@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from ingestion.concurrency.fair_turns import Turns
+from ingestion.concurrency.fair_limiter import FairLimiter
 from ingestion.pdf import PdfInfo, PdfTooSlow, inspect_pdf
 from ingestion.sandbox import WALL_FACTOR, Sandbox
 
@@ -28,16 +28,16 @@ class Inspector:
         self._sandbox = sandbox
         self._max_pages = max_pages
         self._timeout_s = timeout_s
-        self._first_looks = Turns(processes)
-        self._long_looks = Turns(1)
+        self._first_looks = FairLimiter(processes)
+        self._long_looks = FairLimiter(1)
 
     async def inspect(self, path: Path, *, caller: str) -> PdfInfo:
         """Waits for the turn of `caller`. Raises as `inspect_pdf`."""
         if self._timeout_s > FIRST_LOOK_S:
             with suppress(PdfTooSlow):
-                async with self._first_looks.turn(caller):
+                async with self._first_looks.slot(caller):
                     return await self._look(path, FIRST_LOOK_S)
-        async with self._long_looks.turn(caller):
+        async with self._long_looks.slot(caller):
             return await self._look(path, self._timeout_s)
 
     async def _look(self, path: Path, cpu_s: float) -> PdfInfo:

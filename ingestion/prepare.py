@@ -5,7 +5,7 @@ from __future__ import annotations
 from ingestion.adapters.kafka.topics import ensure_topics
 from ingestion.adapters.minio import MinioBlobStore
 from ingestion.adapters.mongo.store import MongoDocumentStore
-from ingestion.concurrency.tasks import side_by_side
+from ingestion.concurrency.tasks import gather_or_cancel
 from ingestion.settings import Settings
 
 
@@ -15,4 +15,4 @@ async def prepare(settings: Settings) -> None:
     Raises DependencyUnavailable where a server does not answer.
     """
     async with MinioBlobStore(settings.s3) as blobs, MongoDocumentStore(settings.mongo) as documents:
-        await side_by_side(ensure_topics(settings.kafka), blobs.prepare(), documents.prepare())
+        await gather_or_cancel(ensure_topics(settings.kafka), blobs.prepare(), documents.prepare())

@@ -14,7 +14,7 @@ import structlog
 
 from ingestion import metrics
 from ingestion.bootstrap import Services, open_services
-from ingestion.concurrency.supervision import Background
+from ingestion.concurrency.supervision import TaskSupervisor
 from ingestion.errors import DependencyUnavailable, as_ingest_error
 from ingestion.settings import Settings
 from workers.audit.auditor import Auditor
@@ -71,11 +71,11 @@ async def run_janitor(settings: Settings) -> None:
         )
         log.info("janitor started", health_port=health.port)
         try:
-            async with Background() as tasks:
-                tasks.for_ever("janitor rounds", rounds.run)
-                tasks.for_ever("keeper rounds", keeping.run)
+            async with TaskSupervisor() as tasks:
+                tasks.run_forever("janitor rounds", rounds.run)
+                tasks.run_forever("keeper rounds", keeping.run)
                 # An audit reads all stores; a janitor that is started again and again should not begin with one.
-                tasks.for_ever("audits", lambda: audits.run(first_after_s=audit_every_s))
+                tasks.run_forever("audits", lambda: audits.run(first_after_s=audit_every_s))
                 await stopping.wait()
         finally:
             health.close()

@@ -28,7 +28,7 @@ from typing import Final
 import structlog
 
 from ingestion import metrics
-from ingestion.concurrency.tasks import ahead, in_order
+from ingestion.concurrency.tasks import map_ordered, prefetch
 from ingestion.errors import (
     AttemptsExhausted,
     BadMessage,
@@ -209,8 +209,8 @@ class Pipeline:
                 )
                 await self.store.confirm(document, self.embedder)
             async with (
-                ahead(self._rendered(source, document.pages_done + 1, stages)) as rendered,
-                ahead(self._embedded(document, rendered, stages)) as embedded,
+                prefetch(self._rendered(source, document.pages_done + 1, stages)) as rendered,
+                prefetch(self._embedded(document, rendered, stages)) as embedded,
                 aclosing(self._written(document, lease, embedded, stages)) as written,
             ):
                 async for window in written:
@@ -256,7 +256,7 @@ class Pipeline:
             ]
 
         # One window alone could not fill a GPU that takes pages in batches.
-        async with aclosing(in_order(embedded, windows, width=self.windows_in_embedder)) as ordered:
+        async with aclosing(map_ordered(embedded, windows, width=self.windows_in_embedder)) as ordered:
             async for window in ordered:
                 yield window
 
@@ -271,7 +271,7 @@ class Pipeline:
             return window
 
         # The objects of one window are uploaded while the rows of the one before are on their way.
-        async with aclosing(in_order(write, windows, width=self.windows_in_store)) as ordered:
+        async with aclosing(map_ordered(write, windows, width=self.windows_in_store)) as ordered:
             async for window in ordered:
                 yield window
 

@@ -14,7 +14,7 @@ import structlog
 
 from ingestion.adapters.kafka.consumer import JobConsumer
 from ingestion.bootstrap import Services, open_services
-from ingestion.concurrency.supervision import Background
+from ingestion.concurrency.supervision import TaskSupervisor
 from ingestion.ports import Embedder, EmbeddingServer
 from ingestion.retrying import retrying
 from ingestion.settings import Settings
@@ -69,10 +69,10 @@ async def run_worker(settings: Settings) -> None:
         )
         log.info("worker started", embedder=embedder.fingerprint, health_port=health.port)
         try:
-            async with Background() as watching:
-                watching.for_ever("watch of servers", lambda: breakers.watch(lambda: loop.is_idle))
-                watching.for_ever("watchdog", lambda: watch(lambda: loop.polled_at, settings.worker.watchdog_s))
-                watching.for_ever("watch of attempts", pipeline.stalls.run)
+            async with TaskSupervisor() as watching:
+                watching.run_forever("watch of servers", lambda: breakers.watch(lambda: loop.is_idle))
+                watching.run_forever("watchdog", lambda: watch(lambda: loop.polled_at, settings.worker.watchdog_s))
+                watching.run_forever("watch of attempts", pipeline.stalls.run)
                 await loop.run()
         finally:
             if standstill.cause is not None:

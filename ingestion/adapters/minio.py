@@ -18,7 +18,7 @@ from urllib3.exceptions import HTTPError
 
 from ingestion.adapters.threads import Threads
 from ingestion.concurrency.deadline import limit_s
-from ingestion.concurrency.tasks import side_by_side
+from ingestion.concurrency.tasks import gather_or_cancel
 from ingestion.errors import DependencyUnavailable, IngestError, NotFound, WorkerFault
 from ingestion.ports.inventory import BlobEntry
 from ingestion.retrying import retrying
@@ -155,7 +155,7 @@ class MinioBlobStore:
 
     async def get_many(self, keys: Sequence[str]) -> list[bytes]:
         # Each is tried again for itself, where its caller does not: one of hundreds must not fetch them all again.
-        return await side_by_side(*(retrying(self.get, key) for key in keys))
+        return await gather_or_cancel(*(retrying(self.get, key) for key in keys))
 
     async def fetch_file(self, key: str, path: Path) -> None:
         # As a write: a cancelled caller may remove the folder that the thread is still writing to.

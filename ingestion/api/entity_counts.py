@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 
 from ingestion import metrics
-from ingestion.concurrency.tasks import side_by_side
+from ingestion.concurrency.tasks import gather_or_cancel
 from ingestion.errors import IngestError
 from ingestion.ports import DocumentStore, VectorStore
 
@@ -48,7 +48,7 @@ class EntityCounts:
 
     async def _count_all(self) -> None:
         collections = await self._documents.collections()
-        await side_by_side(*(self._count(collection) for collection in collections))
+        await gather_or_cancel(*(self._count(collection) for collection in collections))
         for gone in self._shown - set(collections):
             metrics.ENTITIES.remove(gone)
         self._shown &= set(collections)

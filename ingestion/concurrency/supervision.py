@@ -26,7 +26,7 @@ _SOUND_S: Final = 60.0
 Work = Callable[[], Awaitable[object]]
 
 
-class Background:
+class TaskSupervisor:
     """Tasks that run until `stop`, or until the block is left, whatever happens to them.
 
     An exception, a return of what should go on for ever, and a cancellation that is not this object's begin the work
@@ -44,11 +44,11 @@ class Background:
     ) -> None:
         await self.stop()
 
-    def for_ever(self, name: str, work: Work) -> None:
+    def run_forever(self, name: str, work: Work) -> None:
         """Run `work()` in a task of its own, again whenever it ends. `name` is for the log and the metric."""
         self._start(name, work, may_return=False)
 
-    def until_done(self, name: str, work: Work) -> None:
+    def run_until_done(self, name: str, work: Work) -> None:
         """Run `work()` in a task of its own, again until it returns."""
         self._start(name, work, may_return=True)
 

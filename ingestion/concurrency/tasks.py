@@ -16,7 +16,7 @@ U = TypeVar("U")
 _FIRST: Final = asyncio.FIRST_COMPLETED
 
 
-async def side_by_side(*work: Coroutine[Any, Any, T]) -> list[T]:
+async def gather_or_cancel(*work: Coroutine[Any, Any, T]) -> list[T]:
     """Await all at once and return the results in order. The first exception cancels the rest and is raised bare."""
     try:
         async with asyncio.TaskGroup() as group:
@@ -27,7 +27,7 @@ async def side_by_side(*work: Coroutine[Any, Any, T]) -> list[T]:
 
 
 @asynccontextmanager
-async def ahead(items: AsyncGenerator[T, None], depth: int = 1) -> AsyncIterator[AsyncIterator[T]]:
+async def prefetch(items: AsyncGenerator[T, None], depth: int = 1) -> AsyncIterator[AsyncIterator[T]]:
     """Run a generator in a task of its own, at most `depth` finished items ahead of whoever iterates.
 
     An exception of the generator is raised where its item would have come. Leaving the block stops the generator.
@@ -62,7 +62,7 @@ async def ahead(items: AsyncGenerator[T, None], depth: int = 1) -> AsyncIterator
         await items.aclose()
 
 
-async def in_order(
+async def map_ordered(
     function: Callable[[T], Coroutine[Any, Any, U]], items: AsyncIterator[T], *, width: int
 ) -> AsyncGenerator[U, None]:
     """The results of `function`, in the order of `items`, with up to `width` calls under way at a time.

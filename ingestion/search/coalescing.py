@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 
 from ingestion import metrics
-from ingestion.concurrency.tasks import side_by_side
+from ingestion.concurrency.tasks import gather_or_cancel
 from ingestion.model import Vectors
 from ingestion.ports import Neighbours, VectorStore
 from ingestion.search.cpu_threads import Computing
@@ -58,7 +58,7 @@ class GatheredSearch:
         parts = [_Asked(index, query[start : start + tokens], limit, unchanged_s) for start in starts]
         self._waiting += parts
         self._start()
-        found = await side_by_side(*(_answer(part) for part in parts))
+        found = await gather_or_cancel(*(_answer(part) for part in parts))
         return found[0] if len(found) == 1 else await self._computing.run(combined, found)
 
     def _start(self) -> None:

@@ -13,7 +13,7 @@ from typing import Final
 
 from ingestion import metrics
 from ingestion.catalogue.generations import Generation
-from ingestion.concurrency.tasks import side_by_side
+from ingestion.concurrency.tasks import gather_or_cancel
 from ingestion.errors import BadRequest, EmbedderMismatch, IngestError, NotFound, WorkerFault
 from ingestion.model import PageRecord, Vectors, check_collection, check_text
 from ingestion.ports import BlobStore, DocumentStore, EmbedderChoice, QueryCache, Searchable, VectorStore
@@ -160,7 +160,7 @@ class Searcher:
 
     async def _hits(self, found: Sequence[Found]) -> list[Hit]:
         expires_s = self._settings.image_url_expires_s
-        addresses = await side_by_side(*(self._blobs.presign(one.image_key, expires_s) for one in found))
+        addresses = await gather_or_cancel(*(self._blobs.presign(one.image_key, expires_s) for one in found))
         return [
             Hit(one.document_id, one.filename, one.page, one.score, address, one.snippet)
             for one, address in zip(found, addresses, strict=True)

@@ -23,7 +23,7 @@ from typing import Any, Generic
 import numpy as np
 from PIL import Image
 
-from ingestion.concurrency.tasks import in_order
+from ingestion.concurrency.tasks import map_ordered
 from ingestion.model import Page, Vectors
 from workers.embedding.batching.batcher import Batcher
 from workers.embedding.batching.stages import ItemT, PreparedT, RawT, StagedModel
@@ -126,7 +126,7 @@ async def as_the_pipeline(batcher: Batcher[ItemT, PreparedT, RawT], documents: S
 
     async def ingest(document: Sequence[ItemT]) -> None:
         async with jobs:
-            async for _ in in_order(batcher.embed, windows(document), width=WINDOWS_IN_FLIGHT):
+            async for _ in map_ordered(batcher.embed, windows(document), width=WINDOWS_IN_FLIGHT):
                 pass
 
     started = time.perf_counter()

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from ingestion.bootstrap import Services, open_services
-from ingestion.concurrency.tasks import side_by_side
+from ingestion.concurrency.tasks import gather_or_cancel
 from ingestion.model import Document, Page, PageVectors, Vectors, source_key
 from ingestion.ports import Embedder
 from ingestion.settings import Settings
@@ -72,7 +72,7 @@ class Filler:
             for part in parts:
                 placed.update(await self.put(f"{part[0].manual}-{part[0].page_number}", part))
 
-        await side_by_side(*(fill_next() for _ in range(width)))
+        await gather_or_cancel(*(fill_next() for _ in range(width)))
         return placed
 
     async def put(self, id_: str, pages: Sequence[ManualPage]) -> dict[int, ManualPage]:

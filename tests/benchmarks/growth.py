@@ -21,7 +21,7 @@ from typing import Final
 
 import psutil
 
-from ingestion.concurrency.tasks import in_order
+from ingestion.concurrency.tasks import map_ordered
 from ingestion.model import Page
 from ingestion.ports import Embedder
 from ingestion.settings import RenderSettings
@@ -80,7 +80,7 @@ async def grow(pages: int, embedder: str, dpi: int) -> None:
             children = 0
             step = max(1, pages // 8)
             due = step
-            async with aclosing(in_order(embedded, source.windows(1), width=_WINDOWS_IN_EMBEDDER)) as windows:
+            async with aclosing(map_ordered(embedded, source.windows(1), width=_WINDOWS_IN_EMBEDDER)) as windows:
                 async for done in windows:
                     children = max(children, sum(c.memory_info().rss for c in process.children(recursive=True)))
                     if done >= due or done == pages:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ingestion.bootstrap import Services
-from ingestion.concurrency.supervision import Background
+from ingestion.concurrency.supervision import TaskSupervisor
 from ingestion.model import DocumentState
 from tests.support.pipelines import (
     ScriptedEmbedder,
@@ -30,20 +30,20 @@ FLOOR_S = 2.0
 
 
 @pytest.fixture
-async def background() -> AsyncIterator[Background]:
-    async with Background() as tasks:
+async def background() -> AsyncIterator[TaskSupervisor]:
+    async with TaskSupervisor() as tasks:
         yield tasks
 
 
-def impatient(services: Services, embedder: ScriptedEmbedder, background: Background) -> Pipeline:
+def impatient(services: Services, embedder: ScriptedEmbedder, background: TaskSupervisor) -> Pipeline:
     """A pipeline whose stages count as stalled after FLOOR_S."""
     watched = replace(pipeline(services, embedder, lease_s=2.0), stalls=Stalls(floor_s=FLOOR_S, factor=1.0))
-    background.for_ever("stalls", watched.stalls.run)
+    background.run_forever("stalls", watched.stalls.run)
     return watched
 
 
 async def test_a_model_that_hangs_ends_the_attempt_and_the_next_one_goes_on_after_the_checkpoint(
-    services: Services, tmp_path: Path, background: Background
+    services: Services, tmp_path: Path, background: TaskSupervisor
 ) -> None:
     document = await submitted(services, tmp_path / "a.pdf", pages=7)
     embedder = ScriptedEmbedder()
@@ -64,7 +64,7 @@ async def test_a_model_that_hangs_ends_the_attempt_and_the_next_one_goes_on_afte
 
 
 async def test_a_neighbour_is_not_held_up_by_one_that_hangs(
-    services: Services, tmp_path: Path, background: Background
+    services: Services, tmp_path: Path, background: TaskSupervisor
 ) -> None:
     hanging = await submitted(services, tmp_path / "a.pdf", pages=7)
     neighbour = await submitted(services, tmp_path / "b.pdf", pages=3, word="other")

@@ -1,4 +1,4 @@
-"""`ahead`, `in_order` and `side_by_side`."""
+"""`prefetch`, `map_ordered` and `gather_or_cancel`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import aclosing
 
 import pytest
 
-from ingestion.concurrency.tasks import ahead, in_order, side_by_side
+from ingestion.concurrency.tasks import gather_or_cancel, map_ordered, prefetch
 
 
 async def test_items_come_in_order_and_the_generator_runs_ahead() -> None:
@@ -20,7 +20,7 @@ async def test_items_come_in_order_and_the_generator_runs_ahead() -> None:
             yield number
 
     seen = []
-    async with ahead(numbers()) as items:
+    async with prefetch(numbers()) as items:
         async for item in items:
             await asyncio.sleep(0)
             assert len(made) <= item + 4, "it runs ahead, but not without bound"
@@ -35,7 +35,7 @@ async def test_an_error_comes_after_the_items_before_it() -> None:
 
     seen = []
     with pytest.raises(RuntimeError, match="broken"):
-        async with ahead(failing()) as items:
+        async with prefetch(failing()) as items:
             async for item in items:
                 seen += [item]
     assert seen == [1]
@@ -52,7 +52,7 @@ async def test_leaving_early_stops_the_generator() -> None:
             stopped.set()
 
     with pytest.raises(KeyError):
-        async with ahead(endless()) as items:
+        async with prefetch(endless()) as items:
             async for _ in items:
                 raise KeyError
     assert stopped.is_set()
@@ -73,7 +73,7 @@ async def test_side_by_side_raises_the_first_error_bare_and_cancels_the_rest() -
         raise ValueError("first")
 
     with pytest.raises(ValueError, match="first"):
-        await side_by_side(slow(), broken())
+        await gather_or_cancel(slow(), broken())
     assert cancelled.is_set()
 
 
@@ -83,7 +83,7 @@ async def test_side_by_side_keeps_the_order() -> None:
             await asyncio.sleep(0)
         return turns
 
-    assert await side_by_side(after(3), after(1), after(2)) == [3, 1, 2]
+    assert await gather_or_cancel(after(3), after(1), after(2)) == [3, 1, 2]
 
 
 async def counted(count: int, error: Exception | None = None) -> AsyncGenerator[int, None]:
@@ -105,7 +105,7 @@ async def test_calls_overlap_up_to_the_width_and_results_keep_their_order() -> N
         under_way -= 1
         return number * number
 
-    assert [one async for one in in_order(slow_at_first, counted(8), width=3)] == [n * n for n in range(8)]
+    assert [one async for one in map_ordered(slow_at_first, counted(8), width=3)] == [n * n for n in range(8)]
     assert most == 3
 
 
@@ -120,7 +120,7 @@ async def test_an_error_of_a_call_or_of_the_items_comes_after_the_results_before
     items = counted(9) if where == "call" else counted(4, RuntimeError("broken"))
     seen = []
     with pytest.raises(RuntimeError, match="broken"):
-        async for one in in_order(same, items, width=3):
+        async for one in map_ordered(same, items, width=3):
             seen += [one]
     assert seen == [0, 1, 2, 3]
 
@@ -138,7 +138,7 @@ async def test_closing_early_cancels_the_calls_that_are_under_way() -> None:
             raise
         return number
 
-    async with aclosing(in_order(endless, counted(9), width=3)) as results:
+    async with aclosing(map_ordered(endless, counted(9), width=3)) as results:
         assert await anext(results) == 0
         await asyncio.sleep(0)
     assert cancelled == [1, 2]
@@ -156,7 +156,7 @@ async def test_a_result_does_not_wait_for_the_next_item() -> None:
         return number
 
     seen = []
-    async with asyncio.timeout(5), aclosing(in_order(same, one_and_later_another(), width=3)) as results:
+    async with asyncio.timeout(5), aclosing(map_ordered(same, one_and_later_another(), width=3)) as results:
         async for one in results:
             seen.append(one)
             more.set()
@@ -170,6 +170,6 @@ async def test_a_generator_that_a_library_cancels_does_not_leave_its_consumer_wa
 
     async with asyncio.timeout(10):
         with pytest.raises(RuntimeError, match="cancelled from within"):
-            async with ahead(cancelled()) as items:
+            async with prefetch(cancelled()) as items:
                 async for _ in items:
                     pass

@@ -11,16 +11,16 @@ import pytest
 from structlog.testing import capture_logs
 
 from ingestion import metrics
-from ingestion.concurrency.supervision import Background
+from ingestion.concurrency.supervision import TaskSupervisor
 from tests.support.waiting import wait_for
 
 _STARTS = re.compile(r"\b(?:create_task|ensure_future|create_task_group)\(")
 
 
 @pytest.fixture
-async def background(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Background]:
+async def background(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[TaskSupervisor]:
     monkeypatch.setattr("ingestion.concurrency.supervision._FIRST_PAUSE_S", 0.001)
-    async with Background() as tasks:
+    async with TaskSupervisor() as tasks:
         yield tasks
 
 
@@ -61,11 +61,11 @@ def restarts(name: str) -> float:
     ],
 )
 async def test_what_ends_before_its_time_is_logged_counted_and_begun_again(
-    background: Background, ending: Callable[[], object], said: str
+    background: TaskSupervisor, ending: Callable[[], object], said: str
 ) -> None:
     work, before = Work(ending), restarts("work")
     with capture_logs() as logs:
-        background.for_ever("work", work)
+        background.run_forever("work", work)
         await wait_for(lambda: work.runs == 3)
     assert [(line["event"], line["task"]) for line in logs] == [(said, "work")] * 2
     assert restarts("work") == before + 2
@@ -74,34 +74,34 @@ async def test_what_ends_before_its_time_is_logged_counted_and_begun_again(
     assert all(line["exc_info"] for line in logs), "with its traceback"
 
 
-async def test_what_is_done_is_not_begun_again_and_what_fails_is(background: Background) -> None:
+async def test_what_is_done_is_not_begun_again_and_what_fails_is(background: TaskSupervisor) -> None:
     work = Work(fail, times=1)
     ended = asyncio.Event()
 
-    async def until_done() -> None:
+    async def fail_once_then_end() -> None:
         if work.runs == 1:
             ended.set()
             work.runs += 1
             return
         await work()
 
-    background.until_done("work", until_done)
+    background.run_until_done("work", fail_once_then_end)
     await wait_for(ended.is_set)
     await asyncio.sleep(0.02)
     assert work.runs == 2
 
 
 async def test_stop_ends_all_of_them() -> None:
-    tasks, work = Background(), Work(fail, times=0)
-    tasks.for_ever("one", work)
-    tasks.for_ever("two", work)
+    tasks, work = TaskSupervisor(), Work(fail, times=0)
+    tasks.run_forever("one", work)
+    tasks.run_forever("two", work)
     await wait_for(lambda: work.runs == 2)
     async with asyncio.timeout(10):
         await tasks.stop()
 
 
 _AWAITED = {
-    "ingestion/concurrency/shared_calls.py",
+    "ingestion/concurrency/request_batching.py",
     "ingestion/concurrency/tasks.py",
     "ingestion/http/disconnect.py",
     "ingestion/http/server.py",
@@ -126,5 +126,5 @@ def test_no_task_lives_in_the_background_unsupervised() -> None:
     paths = [path for package in ("ingestion", "workers") for path in (root / package).rglob("*.py")]
     found = {str(path.relative_to(root)) for path in paths if _STARTS.search(path.read_text())}
     assert found <= _AWAITED, (
-        "start it with ingestion.concurrency.supervision.Background, or list the file if its end is noticed"
+        "start it with ingestion.concurrency.supervision.TaskSupervisor, or list the file if its end is noticed"
     )

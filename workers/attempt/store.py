@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Final
 
 from ingestion.catalogue.generations import PageSize, index_of
-from ingestion.concurrency.tasks import side_by_side
+from ingestion.concurrency.tasks import gather_or_cancel
 from ingestion.errors import EmbedderMismatch, EmbedderNotCurrent
 from ingestion.model import Document, PageRecord, PageVectors, image_key, pages_prefix, vectors_key
 from ingestion.ports import BlobStore, DocumentStore, Embedder, VectorStore
@@ -99,7 +99,7 @@ class PageStore:
     async def write(self, document: Document, window: Sequence[PageVectors]) -> None:
         """Store `window` completely or raise; what was written before an error is overwritten by the next attempt."""
         packed = await self._packed(window)
-        await side_by_side(
+        await gather_or_cancel(
             self._put_rows(document, document.generation, packed),
             *(self._put_image(document, entry) for entry in window),
             *(self._put_blob(document, document.generation, entry) for entry in window),
@@ -113,7 +113,7 @@ class PageStore:
         Raises DependencyUnavailable, WorkerFault; doing it again is the same as once.
         """
         packed = await self._packed(window)
-        await side_by_side(
+        await gather_or_cancel(
             self._put_rows(document, generation, packed),
             *(self._put_blob(document, generation, entry) for entry in window),
         )

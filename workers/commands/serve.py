@@ -130,7 +130,7 @@ async def _api(settings: Settings) -> None:
 
 
 async def _embedder(settings: Settings, lane: Lane) -> None:
-    from ingestion.concurrency.supervision import Background
+    from ingestion.concurrency.supervision import TaskSupervisor
     from ingestion.http.server import HttpServer
     from ingestion.ports import WatchableEmbedder
     from workers.embedding.factory import open_embedder
@@ -154,10 +154,10 @@ async def _embedder(settings: Settings, lane: Lane) -> None:
             max_patches=settings.embedder.colqwen_max_tokens,
             cache=await _cache(settings, stack),
         )
-        tasks = await stack.enter_async_context(Background())
+        tasks = await stack.enter_async_context(TaskSupervisor())
         if isinstance(embedder, WatchableEmbedder):
             watch = hang_watch(settings.worker, embedder.steps, service.model)
-            tasks.for_ever("watch of the device", watch.run)
+            tasks.run_forever("watch of the device", watch.run)
         server = HttpServer(
             create_service(service),
             settings.http,

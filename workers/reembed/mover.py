@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ingestion.catalogue.generations import index_of
-from ingestion.concurrency.tasks import ahead, in_order, side_by_side
+from ingestion.concurrency.tasks import gather_or_cancel, map_ordered, prefetch
 from ingestion.errors import Conflict, NotFound, WorkerFault
 from ingestion.model import Document, DocumentState, Page, PageRecord, PageVectors
 from ingestion.ports import BlobStore, DocumentStore, Embedder, VectorStore
@@ -56,8 +56,8 @@ class Mover:
         """
         moved: set[str] = set()
         async with (
-            ahead(self._read(_windows(pending, generation, self.window_pages))) as read,
-            ahead(self._embedded(read)) as embedded,
+            prefetch(self._read(_windows(pending, generation, self.window_pages))) as read,
+            prefetch(self._embedded(read)) as embedded,
         ):
             async for window in embedded:
                 for document, pages in groupby(window, key=lambda entry: entry[0]):
@@ -70,7 +70,7 @@ class Mover:
         async for places in windows:
             keys = [document.page_key(number) for document, number in places]
             records = await retrying(self.documents.pages_by_key, keys, with_text=True)
-            pages = await side_by_side(
+            pages = await gather_or_cancel(
                 *(
                     self._page(document, number, records.get(key))
                     for (document, number), key in zip(places, keys, strict=True)
@@ -114,7 +114,7 @@ class Mover:
                 for (document, page), found in zip(window, vectors, strict=True)
             ]
 
-        async with aclosing(in_order(embed, windows, width=self.windows_in_embedder)) as ordered:
+        async with aclosing(map_ordered(embed, windows, width=self.windows_in_embedder)) as ordered:
             async for window in ordered:
                 yield window
 

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
-from ingestion.concurrency.fair_turns import Turns
+from ingestion.concurrency.fair_limiter import FairLimiter
 from ingestion.sandbox import Sandbox
 from ingestion.settings import RenderSettings
 from workers.rendering.dpi import PagePlan
@@ -46,8 +46,8 @@ class Lanes:
         if engine == "poppler":  # a child that waits for poppler, and poppler itself
             first_bytes //= 2
         self._first = Sandbox(processes=settings.render_processes, memory_bytes=first_bytes)
-        self._first_turns = Turns(settings.render_processes)
-        self._long_turns = Turns(1)
+        self._first_turns = FairLimiter(settings.render_processes)
+        self._long_turns = FairLimiter(1)
         self._long: dict[Engine, Sandbox] = {
             "pdfium": Sandbox(processes=1, memory_bytes=page_bytes),
             "poppler": Sandbox(processes=1, memory_bytes=page_bytes // 2),
@@ -61,11 +61,11 @@ class Lanes:
     @asynccontextmanager
     async def first_try(self, document: str) -> AsyncIterator[Sandbox]:
         """Waits for the turn of `document`, which ends with the block."""
-        async with self._first_turns.turn(document):
+        async with self._first_turns.slot(document):
             yield self._first
 
     @asynccontextmanager
     async def long_try(self, document: str, engine: Engine) -> AsyncIterator[Sandbox]:
         """As `first_try`. Calls must not keep their child: it may hold as much memory as the next one needs."""
-        async with self._long_turns.turn(document):
+        async with self._long_turns.slot(document):
             yield self._long[engine]

@@ -23,7 +23,7 @@ import numpy as np
 import structlog
 
 from ingestion import metrics
-from ingestion.concurrency.tasks import in_order
+from ingestion.concurrency.tasks import map_ordered
 from ingestion.errors import PageRenderFailed, RendererMissing, RenderTimeout
 from ingestion.model import Page
 from ingestion.pdf import PdfTooSlow, measure_pdf
@@ -120,7 +120,7 @@ class PdfPageSource:
         return self._dpi
 
     async def windows(self, first_page: int) -> AsyncIterator[list[Page]]:
-        async with aclosing(in_order(self._window, self._plans(first_page), width=_WINDOWS_AHEAD)) as windows:
+        async with aclosing(map_ordered(self._window, self._plans(first_page), width=_WINDOWS_AHEAD)) as windows:
             async for window in windows:
                 yield window
 

@@ -20,7 +20,7 @@ from typing import Final
 import structlog
 
 from ingestion import metrics
-from ingestion.concurrency.supervision import Background
+from ingestion.concurrency.supervision import TaskSupervisor
 from ingestion.errors import DependencyUnavailable, IngestError
 
 log = structlog.get_logger(__name__)
@@ -65,7 +65,7 @@ class Breakers:
         self._open: dict[str, Outage] = {}
         self._pause_s: dict[str, float] = {}
         self._closed_at: dict[str, float] = {}
-        self._probes = Background()
+        self._probes = TaskSupervisor()
         self._passable = asyncio.Event()
         self._passable.set()
 
@@ -90,7 +90,7 @@ class Breakers:
         is_relapse = time.monotonic() - self._closed_at.get(name, -_RELAPSE_S) < _RELAPSE_S
         self._pause_s[name] = min(2 * self._pause_s[name], _LONGEST_PAUSE_S) if is_relapse else _FIRST_PAUSE_S
         self._enter(Outage(name, datetime.now(UTC), error.message))
-        self._probes.until_done(f"probe {name}", lambda: self._probe(name))
+        self._probes.run_until_done(f"probe {name}", lambda: self._probe(name))
 
     def halt(self, cause: str) -> None:
         """Let no job pass any more, until a person has looked and restarted this process."""

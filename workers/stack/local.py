@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Final, NoReturn
 
-from ingestion.concurrency.tasks import side_by_side
+from ingestion.concurrency.tasks import gather_or_cancel
 from ingestion.prepare import prepare
 from ingestion.settings import Settings
 from workers.stack import app_specs, server_specs
@@ -57,12 +57,12 @@ class LocalStack:
         await self._servers.reserve()
         os.environ |= self._plan()
         # The embedder needs no server: its model is read while they start.
-        await side_by_side(start_all(self._embedder), self._start_around_servers())
+        await gather_or_cancel(start_all(self._embedder), self._start_around_servers())
         self._write_stack()
 
     async def watch(self) -> NoReturn:
         """Restart what may be restarted. Raises StackError as soon as a server ends: nothing goes on without it."""
-        await side_by_side(
+        await gather_or_cancel(
             *(self._guard(server) for server in self._servers.processes),
             *(self._keep(process) for process in (*self._embedder, *self._api, *self._workers, *self._janitor)),
         )

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
-from ingestion.concurrency.tasks import side_by_side
+from ingestion.concurrency.tasks import gather_or_cancel
 from workers.stack import server_specs
 from workers.stack.datadir import DataDir
 from workers.stack.server_specs import MilvusKind
@@ -84,7 +84,7 @@ async def start_all(processes: Iterable[Supervised]) -> None:
     processes = list(processes)
     for process in processes:
         await process.start()
-    await side_by_side(*(process.wait_ready() for process in processes))
+    await gather_or_cancel(*(process.wait_ready() for process in processes))
 
 
 async def stop_all(processes: Iterable[Supervised]) -> None:

@@ -26,7 +26,7 @@ from ingestion.adapters.embedding.wire import (
     request_body,
     small_input,
 )
-from ingestion.concurrency.tasks import side_by_side
+from ingestion.concurrency.tasks import gather_or_cancel
 from ingestion.errors import DependencyUnavailable, EmbeddingFailed, IngestError, WorkerFault
 from ingestion.model import Page, Vectors
 from ingestion.settings import EmbedderSettings
@@ -132,7 +132,7 @@ class RemoteEmbedder:
         """
         model = await self._bound()
         if model.wants_pixels:
-            uris = await side_by_side(*(asyncio.to_thread(data_uri, page) for page in pages))
+            uris = await gather_or_cancel(*(asyncio.to_thread(data_uri, page) for page in pages))
             return await self._embed_named(model, uris, pages, "image")
         worded = [page for page in pages if page.text.strip()]
         found = iter(await self._embed_named(model, [page.text for page in worded], worded, "text"))
@@ -189,7 +189,7 @@ class RemoteEmbedder:
         most = model.max_inputs if is_query else min(_PAGES_PER_REQUEST, model.max_inputs)
         embed = self._embed_batch if is_query else self._embed_or_isolate
         parts = batches(inputs, max_inputs=most, max_chars=self._max_request_bytes)
-        answers = await side_by_side(*(embed(model, part, modality, input_type) for part in parts))
+        answers = await gather_or_cancel(*(embed(model, part, modality, input_type) for part in parts))
         return [vectors for answer in answers for vectors in answer]
 
     async def _embed_or_isolate(

@@ -72,15 +72,13 @@ class EmbeddingRequests:
     """
 
     def __init__(self, settings: EmbedderSettings) -> None:
-        side_by_side = settings.embedder_concurrency
+        concurrency = settings.embedder_concurrency
         self._client = httpx.AsyncClient(
             base_url=settings.embedder_url,
             timeout=httpx.Timeout(settings.embedder_timeout_s, connect=min(_CONNECT_S, settings.embedder_timeout_s)),
-            limits=httpx.Limits(
-                max_connections=None, max_keepalive_connections=side_by_side, keepalive_expiry=_IDLE_S
-            ),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=concurrency, keepalive_expiry=_IDLE_S),
         )
-        self._places = asyncio.Semaphore(side_by_side)
+        self._places = asyncio.Semaphore(concurrency)
         self._patience_s = settings.embedder_patience_s
         self._timeout_s = settings.embedder_timeout_s
 

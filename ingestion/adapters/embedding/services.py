@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from ingestion.adapters.embedding.http import RemoteEmbedder
-from ingestion.concurrency.tasks import side_by_side
+from ingestion.concurrency.tasks import gather_or_cancel
 from ingestion.errors import DependencyUnavailable, EmbedderMismatch
 from ingestion.ports import Embedder
 from ingestion.settings import EmbedderSettings
@@ -37,7 +37,7 @@ class EmbeddersByFingerprint:
         known = self._known(fingerprint)
         if known is not None:
             return known
-        outages = [outage for outage in await side_by_side(*map(_asked, self._services)) if outage is not None]
+        outages = [outage for outage in await gather_or_cancel(*map(_asked, self._services)) if outage is not None]
         found = self._known(fingerprint)
         if found is not None:
             return found

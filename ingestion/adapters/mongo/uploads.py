@@ -15,7 +15,7 @@ from pymongo.errors import BulkWriteError
 from ingestion.adapters.mongo.collections import require_active
 from ingestion.adapters.mongo.inventory import PAGE_KEYS
 from ingestion.adapters.mongo.records import DEPENDENCY, document_of, record_of, translated
-from ingestion.concurrency.shared_calls import Batches
+from ingestion.concurrency.request_batching import RequestBatcher
 from ingestion.errors import BadRequest, CollectionArchived, WorkerFault
 from ingestion.model import Document, DocumentState
 
@@ -30,11 +30,11 @@ class MongoArrivals:
     _counters: AsyncIOMotorCollection[dict[str, Any]]
 
     def __init__(self) -> None:
-        self._inserts: Batches[Document, bool] = Batches(self._insert_all, dependency=DEPENDENCY)
-        self._reservations: Batches[int, int] = Batches(self._reserve_all, dependency=DEPENDENCY)
-        self._reads: Batches[str, Document | None] = Batches(self._get_all, dependency=DEPENDENCY)
-        self._publications: Batches[Document, None] = Batches(self._mark_all, dependency=DEPENDENCY)
-        self._checks: Batches[str, None] = Batches(self._check_all, dependency=DEPENDENCY)
+        self._inserts: RequestBatcher[Document, bool] = RequestBatcher(self._insert_all, dependency=DEPENDENCY)
+        self._reservations: RequestBatcher[int, int] = RequestBatcher(self._reserve_all, dependency=DEPENDENCY)
+        self._reads: RequestBatcher[str, Document | None] = RequestBatcher(self._get_all, dependency=DEPENDENCY)
+        self._publications: RequestBatcher[Document, None] = RequestBatcher(self._mark_all, dependency=DEPENDENCY)
+        self._checks: RequestBatcher[str, None] = RequestBatcher(self._check_all, dependency=DEPENDENCY)
 
     async def insert(self, document: Document) -> bool:
         return await self._inserts.call(document)

@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 
 from ingestion import metrics
 from ingestion.adapters.redis.progress import DEPENDENCY, open_client, translate
-from ingestion.concurrency.supervision import Background
+from ingestion.concurrency.supervision import TaskSupervisor
 from ingestion.errors import DependencyUnavailable
 from ingestion.settings import RedisSettings
 from workers.runtime.breaker import Breakers
@@ -54,9 +54,9 @@ async def open_cache(settings: RedisSettings, ttl_s: int) -> AsyncIterator[Vecto
     cache = VectorCache(client, ttl_s)
     await cache.try_redis()
     try:
-        async with Background() as tasks:
-            tasks.for_ever("cache reader", cache.read_for_ever)
-            tasks.for_ever("cache writer", cache.write_for_ever)
+        async with TaskSupervisor() as tasks:
+            tasks.run_forever("cache reader", cache.read_for_ever)
+            tasks.run_forever("cache writer", cache.write_for_ever)
             yield cache
     finally:
         await cache.stop()

@@ -9,7 +9,7 @@ from typing import Final, ParamSpec, TypeVar
 
 import numpy as np
 
-from ingestion.concurrency.tasks import side_by_side
+from ingestion.concurrency.tasks import gather_or_cancel
 from ingestion.errors import BadRequest, WorkerFault
 from ingestion.model import ROWS_PER_PAGE, Page, Vectors
 from ingestion.ports import Embedder
@@ -212,7 +212,7 @@ class EmbeddingService:
     async def _compute(self, request: EmbeddingRequest, missing: Sequence[Input]) -> list[Vectors]:
         if request.modality == "image":
             images = [one.content for one in missing if isinstance(one.content, ImageFile)]
-            embedded = await side_by_side(*(self._embed_images(group) for group in self._decoder.groups(images)))
+            embedded = await gather_or_cancel(*(self._embed_images(group) for group in self._decoder.groups(images)))
             return [vectors for group in embedded for vectors in group]
         texts = [str(one.content) for one in missing]
         if request.pooling == "mean" and self.model.sentence_tokens:

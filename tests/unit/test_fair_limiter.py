@@ -1,18 +1,18 @@
-"""Turns are fair between callers, and none is lost."""
+"""`FairLimiter` is fair between callers and loses no slot."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
 
-from ingestion.concurrency.fair_turns import Turns
+from ingestion.concurrency.fair_limiter import FairLimiter
 
 
 class Desk:
     """Callers that keep their turn until they are let go; `served` is the order in which they got it."""
 
     def __init__(self, slots: int) -> None:
-        self.turns = Turns(slots)
+        self.limiter = FairLimiter(slots)
         self.served: list[str] = []
         self._leave: dict[str, asyncio.Event] = {}
         self.tasks: dict[str, asyncio.Task[None]] = {}
@@ -28,7 +28,7 @@ class Desk:
         await settled()
 
     async def _stay(self, caller: str, request: str) -> None:
-        async with self.turns.turn(caller):
+        async with self.limiter.slot(caller):
             self.served.append(request)
             await self._leave[request].wait()
 

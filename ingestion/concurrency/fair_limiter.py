@@ -1,4 +1,4 @@
-"""Turns at something scarce, fair between callers."""
+"""A limiter that is fair between its callers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 
-class Turns:
+class FairLimiter:
     """At most `slots` turns at a time. Callers that wait get them in rotation, whatever each of them has asked for.
 
     With the first come first served, ten requests of one caller would keep all others waiting for all ten.
@@ -19,7 +19,7 @@ class Turns:
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
 
     @asynccontextmanager
-    async def turn(self, caller: str) -> AsyncIterator[None]:
+    async def slot(self, caller: str) -> AsyncIterator[None]:
         """Waits for a slot, which is free again after the block."""
         await self._take(caller)
         try:

@@ -17,7 +17,7 @@ V = TypeVar("V")
 MAX_BATCH: Final = 100
 
 
-class Batches(Generic[K, V]):
+class RequestBatcher(Generic[K, V]):
     """At most one call is under way; what is asked for meanwhile is asked for together in the next one.
 
     `run` returns, for each item and in order, its result or the exception that is raised to its caller alone.

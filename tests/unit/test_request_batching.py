@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestion.concurrency.deadline import budget, remaining_s
-from ingestion.concurrency.shared_calls import MAX_BATCH, Batches
+from ingestion.concurrency.request_batching import MAX_BATCH, RequestBatcher
 from ingestion.errors import BadRequest, DependencyUnavailable, PermanentError
 
 
@@ -42,7 +42,7 @@ class Server:
 async def test_what_comes_while_a_call_is_under_way_shares_the_next() -> None:
     server = Server()
     server.may_go.clear()
-    batches: Batches[int, int] = Batches(server.double, dependency="server")
+    batches: RequestBatcher[int, int] = RequestBatcher(server.double, dependency="server")
     first = asyncio.create_task(batches.call(0))
     while not server.calls:
         await asyncio.sleep(0)
@@ -55,14 +55,14 @@ async def test_what_comes_while_a_call_is_under_way_shares_the_next() -> None:
 
 async def test_a_call_alone_is_made_at_once() -> None:
     server = Server()
-    batches: Batches[int, int] = Batches(server.double, dependency="server")
+    batches: RequestBatcher[int, int] = RequestBatcher(server.double, dependency="server")
     assert [await batches.call(number) for number in range(3)] == [0, 2, 4]
     assert server.calls == [[0], [1], [2]]
 
 
 async def test_an_item_at_fault_does_not_cost_the_others() -> None:
     server = Server()
-    batches: Batches[int, int] = Batches(server.double, dependency="server")
+    batches: RequestBatcher[int, int] = RequestBatcher(server.double, dependency="server")
     results = await asyncio.gather(*(batches.call(number) for number in (1, -1, 2, 3)), return_exceptions=True)
     assert [result for result in results if isinstance(result, int)] == [2, 4, 6]
     assert isinstance(results[1], PermanentError)
@@ -71,7 +71,7 @@ async def test_an_item_at_fault_does_not_cost_the_others() -> None:
 async def test_a_server_that_is_down_is_an_error_of_all_and_the_next_call_is_made() -> None:
     server = Server()
     server.failure = DependencyUnavailable("a server", "down")
-    batches: Batches[int, int] = Batches(server.double, dependency="server")
+    batches: RequestBatcher[int, int] = RequestBatcher(server.double, dependency="server")
     results = await asyncio.gather(*(batches.call(number) for number in range(5)), return_exceptions=True)
     assert [type(result) for result in results] == [DependencyUnavailable] * 5
     assert len(server.calls) == 1, "it is not asked for each of them again"
@@ -82,7 +82,7 @@ async def test_a_server_that_is_down_is_an_error_of_all_and_the_next_call_is_mad
 async def test_a_caller_that_gives_up_costs_the_others_nothing() -> None:
     server = Server()
     server.may_go.clear()
-    batches: Batches[int, int] = Batches(server.double, dependency="server")
+    batches: RequestBatcher[int, int] = RequestBatcher(server.double, dependency="server")
     under_way = [asyncio.create_task(batches.call(number)) for number in (1, 2)]
     while not server.calls:
         await asyncio.sleep(0)
@@ -101,7 +101,7 @@ async def test_a_caller_that_gives_up_costs_the_others_nothing() -> None:
 async def test_the_budget_of_a_caller_is_not_that_of_the_others() -> None:
     server = Server()
     server.may_go.clear()
-    batches: Batches[int, int] = Batches(server.double, dependency="server")
+    batches: RequestBatcher[int, int] = RequestBatcher(server.double, dependency="server")
 
     async def hurried() -> int:
         with budget(0.1):
@@ -121,7 +121,7 @@ async def test_the_budget_of_a_caller_is_not_that_of_the_others() -> None:
 @given(st.lists(st.integers(-3, 50), max_size=40))
 def test_each_caller_has_the_result_of_its_own_item(items: list[int]) -> None:
     async def ask() -> list[int | BaseException]:
-        batches: Batches[int, int] = Batches(Server().double, dependency="server")
+        batches: RequestBatcher[int, int] = RequestBatcher(Server().double, dependency="server")
         return await asyncio.gather(*(batches.call(item) for item in items), return_exceptions=True)
 
     for item, result in zip(items, asyncio.run(ask()), strict=True):
