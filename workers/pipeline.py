@@ -236,7 +236,7 @@ class Pipeline:
     ) -> AsyncGenerator[list[Page], None]:
         windows = source.windows(first_page=first_page)
         while True:
-            with stages.at("render", lambda: source.drawings):
+            with stages.at("render", lambda: source.render_calls):
                 window = await anext(windows, None)
             if window is None:
                 return

@@ -83,7 +83,7 @@ class PageSource(Protocol):
         """What the policy chose; single pages may be drawn at less because of the pixel cap."""
 
     @property
-    def drawings(self) -> int:
+    def render_calls(self) -> int:
         """Grows with each drawing that has ended, well or not: a sign that rendering gets on."""
 
     def windows(self, first_page: int) -> AsyncIterator[list[Page]]:

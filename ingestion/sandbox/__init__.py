@@ -24,12 +24,12 @@ import structlog
 from anyio import CapacityLimiter
 
 from ingestion.errors import ChildStalled, WorkerFault
-from ingestion.sandbox.client import Launcher
+from ingestion.sandbox.client import LauncherClient
 from ingestion.sandbox.confine import Protections
 from ingestion.sandbox.failures import ChildCrashed, ChildFailed, ChildOutOfMemory, ChildTimeout, clean, error_of
-from ingestion.sandbox.functions import main_file, name_of
-from ingestion.sandbox.plain import NotPlain, argument_kinds, decode, encode, signature
-from ingestion.sandbox.process import Budget, Child, Program, Subject
+from ingestion.sandbox.functions import function_path, main_module_file
+from ingestion.sandbox.plain import NotPlain, argument_kinds, from_plain, signature, to_plain
+from ingestion.sandbox.process import CallLimits, Child, InputFile, Program
 
 __all__ = [
     "ChildCrashed", "ChildFailed", "ChildOutOfMemory", "ChildStalled", "ChildTimeout", "Program", "Protections",
@@ -65,7 +65,7 @@ class Sandbox:
         self._busy = 0
         self._idle: list[Child] = []
         self._ending: set[asyncio.Task[Any]] = set()
-        self._launcher: Launcher | None = None
+        self._launcher: LauncherClient | None = None
         self._close: Callable[[], Any] = _nothing
         self._is_told = not log_protections
 
@@ -89,17 +89,17 @@ class Sandbox:
         Raises what the function raises of `failures.CROSSING`; ChildTimeout; ChildStalled, where the machine is too
         busy; ChildCrashed; NotPlain for arguments; WorkerFault where no child can be started.
         """
-        budget = Budget(timeout_s, wall_s or WALL_FACTOR * timeout_s, answer_bytes, programs or {})
-        subject = Subject.at(file)
+        limits = CallLimits(timeout_s, wall_s or WALL_FACTOR * timeout_s, answer_bytes, programs or {})
+        input_file = InputFile.at(file)
         blobs: list[bytes] = []
         request = _request(function, args, blobs)
         async with self._limiter:
             self._busy += 1
             try:
-                child = await self._child(function, subject, timeout_s)
+                child = await self._child(function, input_file, timeout_s)
                 is_sound = False
                 try:
-                    message, answer = await child.call(request, blobs, budget, function.__name__)
+                    message, answer = await child.call(request, blobs, limits, function.__name__)
                     result = _result(function, message, answer)
                     is_sound = True
                 finally:
@@ -131,7 +131,7 @@ class Sandbox:
         self._idle.clear()
         self._launcher = None
 
-    def _launcher_here(self) -> Launcher:
+    def _launcher_here(self) -> LauncherClient:
         """The launcher that belongs to the running loop."""
         launcher = self._launcher
         if launcher is not None and launcher.loop is asyncio.get_running_loop() and launcher.is_alive():
@@ -139,30 +139,30 @@ class Sandbox:
         self._close()
         self._idle.clear()
         try:
-            self._launcher = Launcher()
+            self._launcher = LauncherClient()
         except OSError as error:
             raise WorkerFault(f"no child process could be started: {error}") from error
         self._close = weakref.finalize(self, self._launcher.close)
         return self._launcher
 
-    async def _child(self, function: Callable[..., Any], subject: Subject, cpu_s: float) -> Child:
+    async def _child(self, function: Callable[..., Any], file: InputFile, cpu_s: float) -> Child:
         """Raises WorkerFault."""
         try:
             async with asyncio.timeout(_START_TIMEOUT_S):
                 launcher = self._launcher_here()
-                if (kept := await self._take_idle(subject, cpu_s)) is not None:
+                if (kept := await self._take_idle(file, cpu_s)) is not None:
                     return kept
                 while self._idle and len(self._idle) + self._busy > self._processes:
                     await self._idle.pop(0).end()
-                module, _ = name_of(function)
-                self._tell(await launcher.prepare(module, main_file(module)))
+                module, _ = function_path(function)
+                self._tell(await launcher.prepare(module, main_module_file(module)))
                 life_s = _CALLS_OF_A_CHILD * ceil(cpu_s)
-                return await Child.start(launcher, subject, memory_bytes=self._memory_bytes, cpu_s=life_s)
+                return await Child.start(launcher, file, memory_bytes=self._memory_bytes, cpu_s=life_s)
         except TimeoutError as error:
             raise WorkerFault(f"no child process could be started within {_START_TIMEOUT_S:g} s") from error
 
-    async def _take_idle(self, subject: Subject, cpu_s: float) -> Child | None:
-        for child in [one for one in reversed(self._idle) if one.subject == subject]:
+    async def _take_idle(self, file: InputFile, cpu_s: float) -> Child | None:
+        for child in [one for one in reversed(self._idle) if one.file == file]:
             self._idle.remove(child)
             if child.is_silent() and await child.cpu_s() + cpu_s <= child.limits.cpu_s:
                 return child
@@ -198,9 +198,9 @@ class _Raised:
 
 
 def _request(function: Callable[..., Any], args: tuple[Any, ...], blobs: list[bytes]) -> dict[str, Any]:
-    module, name = name_of(function)
+    module, name = function_path(function)
     kinds = argument_kinds(function, len(args))
-    arguments = [encode(value, kind, blobs) for value, kind in zip(args, kinds, strict=True)]
+    arguments = [to_plain(value, kind, blobs) for value, kind in zip(args, kinds, strict=True)]
     return {"module": module, "name": name, "arguments": arguments}
 
 
@@ -209,7 +209,7 @@ def _result(function: Callable[..., Any], message: dict[str, Any], blobs: list[b
     name = function.__name__
     try:
         if message.keys() == {"kind", "value"} and message["kind"] == "answer":
-            return decode(message["value"], signature(function)[1], blobs)
+            return from_plain(message["value"], signature(function)[1], blobs)
         if message.keys() == {"kind", "code", "message"} and message["kind"] == "error" and not blobs:
             error = error_of(str(message["code"]), clean(str(message["message"])), name)
             if isinstance(error, ChildCrashed):

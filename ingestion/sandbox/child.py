@@ -11,8 +11,8 @@ from typing import Any, Final, NoReturn
 from ingestion.sandbox.channel import Closed, receive, send
 from ingestion.sandbox.failures import NOT_PLAIN, clean, code_of
 from ingestion.sandbox.frames import BadFrame
-from ingestion.sandbox.functions import find
-from ingestion.sandbox.plain import NotPlain, argument_kinds, decode_all, encode, signature
+from ingestion.sandbox.functions import import_function
+from ingestion.sandbox.plain import NotPlain, all_from_plain, argument_kinds, signature, to_plain
 
 _MAX_REQUEST_BYTES: Final = 64 * 1024**2
 _READ_BYTES: Final = 1024**2
@@ -84,10 +84,10 @@ def _read_all(descriptors: list[int]) -> list[bytes]:
 def _answer(request: dict[str, Any], blobs: list[bytes]) -> tuple[dict[str, Any], list[bytes]]:
     answer_blobs: list[bytes] = []
     try:
-        function = find(request["module"], request["name"])
+        function = import_function(request["module"], request["name"])
         kinds = argument_kinds(function, len(request["arguments"]))
-        result = function(*decode_all(request["arguments"], kinds, blobs))
-        value = encode(result, signature(function)[1], answer_blobs)
+        result = function(*all_from_plain(request["arguments"], kinds, blobs))
+        value = to_plain(result, signature(function)[1], answer_blobs)
         return {"kind": "answer", "value": value}, answer_blobs
     except NotPlain as error:
         return {"kind": "error", "code": NOT_PLAIN, "message": clean(f"not plain data: {error}")}, []

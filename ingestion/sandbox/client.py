@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ingestion.errors import WorkerFault
-from ingestion.sandbox.confine import Limits, Protections
+from ingestion.sandbox.confine import ProcessLimits, Protections
 from ingestion.sandbox.frames import PREFIX_BYTES, BadFrame, frame, lengths, parse
 
 _ENVIRONMENT: Final = {
@@ -36,7 +36,7 @@ class LauncherGone(WorkerFault):
     """The launcher died; the next call starts another."""
 
 
-async def send(
+async def send_async(
     sock: socket.socket, message: dict[str, Any], blobs: Sequence[bytes] = (), fds: Sequence[int] = ()
 ) -> None:
     """Raises OSError, BadFrame."""
@@ -50,7 +50,7 @@ async def send(
             await loop.sock_sendall(sock, part)
 
 
-async def receive(sock: socket.socket, *, max_body_bytes: int) -> tuple[dict[str, Any], list[bytes]]:
+async def receive_async(sock: socket.socket, *, max_body_bytes: int) -> tuple[dict[str, Any], list[bytes]]:
     """Raises BadFrame, OSError, EOFError where the peer has closed. Descriptors that a peer sends are dropped."""
     sizes = lengths(bytes(await _exactly(sock, PREFIX_BYTES)), max_body_bytes=max_body_bytes)
     return parse(bytes(await _exactly(sock, sizes.header)), await _exactly(sock, sizes.body))
@@ -68,7 +68,7 @@ async def _exactly(sock: socket.socket, count: int) -> bytearray:
     return data
 
 
-class Launcher:
+class LauncherClient:
     """One launcher process. Requests take turns."""
 
     def __init__(self) -> None:
@@ -129,11 +129,13 @@ class Launcher:
             self._prepared[module, main] = Protections(**answer["protections"])
         return self._prepared[module, main]
 
-    async def start_child(self, limits: Limits, calls: int, stderr: int) -> int:
+    async def start_child(self, limits: ProcessLimits, calls: int, stderr: int) -> int:
         """The process id. Raises WorkerFault."""
         return await self._start({"do": "child", "limits": asdict(limits)}, [calls, stderr])
 
-    async def start_program(self, path: str, arguments: list[str], limits: Limits, stdout: int, stderr: int) -> int:
+    async def start_program(
+        self, path: str, arguments: list[str], limits: ProcessLimits, stdout: int, stderr: int
+    ) -> int:
         request = {"do": "program", "path": path, "arguments": arguments, "limits": asdict(limits)}
         return await self._start(request, [stdout, stderr])
 
@@ -177,8 +179,8 @@ class Launcher:
     async def _exchange(self, request: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
         try:
             async with self._turn:
-                await send(self._control, request, fds=descriptors)
-                answer, _ = await receive(self._control, max_body_bytes=0)
+                await send_async(self._control, request, fds=descriptors)
+                answer, _ = await receive_async(self._control, max_body_bytes=0)
         except (EOFError, OSError, BadFrame) as error:
             raise LauncherGone(f"the process that starts children died: {error!r}") from error
         finally:

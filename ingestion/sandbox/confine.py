@@ -35,7 +35,7 @@ _SYSTEM_FILES: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ProcessLimits:
     """`cpu_s` is for the life of the process. `file` is the one it may read, "" for none."""
 
     memory_bytes: int
@@ -70,23 +70,23 @@ def isolate() -> Protections:
     return Protections(in_namespaces, landlock.version(), seccomp.is_available())
 
 
-def ruleset(limits: Limits, protections: Protections, *, program: str | None) -> int | None:
+def ruleset(limits: ProcessLimits, protections: Protections, *, program: str | None) -> int | None:
     """In the launcher: what a child will confine itself by, an open descriptor. None without Landlock. Raises OSError.
 
     `program` is the one file that it may execute, if any.
     """
     if not protections.landlock:
         return None
-    own = [place for path in (limits.file,) if path and (place := landlock.place(path)) is not None]
+    own = [rule for path in (limits.file,) if path and (rule := landlock.path_rule(path)) is not None]
     try:
-        return landlock.ruleset(protections.landlock, [*_common_places(), *_executable_places(program), *own])
+        return landlock.ruleset(protections.landlock, [*_common_rules(), *_executable_rules(program), *own])
     finally:
-        for place in own:
-            os.close(place.descriptor)
+        for rule in own:
+            os.close(rule.descriptor)
 
 
 def confine(
-    limits: Limits, protections: Protections, parent: int, *, ruleset: int | None, may_execute: bool = False
+    limits: ProcessLimits, protections: Protections, parent: int, *, ruleset: int | None, may_execute: bool = False
 ) -> None:
     """Confine this process, a child of `parent` with one thread, by limits and by what `ruleset` has returned.
 
@@ -106,7 +106,7 @@ def confine(
         seccomp.apply(os.getpid(), may_execute=may_execute)
 
 
-def _limit(limits: Limits) -> None:
+def _limit(limits: ProcessLimits) -> None:
     values = {
         "RLIMIT_CORE": 0,
         "RLIMIT_FSIZE": 0,
@@ -130,18 +130,18 @@ def _limit(limits: Limits) -> None:
 
 
 @lru_cache(maxsize=1)
-def _common_places() -> tuple[landlock.Place, ...]:
+def _common_rules() -> tuple[landlock.PathRule, ...]:
     """Libraries, fonts, and installed Python packages: a function may import when it runs. Open until the end."""
     paths = sysconfig.get_paths()
     python = {paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     packages = {path for path in sys.path if path.endswith(("site-packages", "dist-packages"))}
     libraries = {path for path in os.environ.get("LD_LIBRARY_PATH", "").split(":") if path}
-    found = (landlock.place(path) for path in (*_SYSTEM_FILES, *sorted(python | packages | libraries)))
-    return tuple(place for place in found if place is not None)
+    found = (landlock.path_rule(path) for path in (*_SYSTEM_FILES, *sorted(python | packages | libraries)))
+    return tuple(rule for rule in found if rule is not None)
 
 
 @lru_cache(maxsize=4)
-def _executable_places(program: str | None) -> tuple[landlock.Place, ...]:
+def _executable_rules(program: str | None) -> tuple[landlock.PathRule, ...]:
     """The program, what loads it, and its libraries where it is not the system's. The kernel asks for the right to
     execute the first two."""
     if program is None:
@@ -150,8 +150,8 @@ def _executable_places(program: str | None) -> tuple[landlock.Place, ...]:
     loaders = [one for pattern in ("lib*/ld-*.so*", "lib*/*/ld-*.so*") for one in Path("/").glob(pattern)]
     executables = sorted({str(one.resolve()) for one in (path, *loaders)})
     libraries = [str(path.parent.parent / name) for name in ("lib", "lib64", "share")]
-    found = [*(landlock.place(one, execute=True) for one in executables), *map(landlock.place, libraries)]
-    return tuple(place for place in found if place is not None)
+    found = [*(landlock.path_rule(one, execute=True) for one in executables), *map(landlock.path_rule, libraries)]
+    return tuple(rule for rule in found if rule is not None)
 
 
 def _write_oom_score() -> None:

@@ -13,7 +13,7 @@ _MAIN: Final = "__pagemill_main__"
 """What the program's main file is called in the launcher, so that it does not run as one."""
 
 
-def name_of(function: Callable[..., Any]) -> tuple[str, str]:
+def function_path(function: Callable[..., Any]) -> tuple[str, str]:
     """Module and name. Raises NotPlain for a method, a closure, or what is not a function."""
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
     if not module or not name.isidentifier():
@@ -21,7 +21,7 @@ def name_of(function: Callable[..., Any]) -> tuple[str, str]:
     return module, name
 
 
-def main_file(module: str) -> str:
+def main_module_file(module: str) -> str:
     """The file to load where `module` is the program itself, else ""."""
     if module != "__main__":
         return ""
@@ -31,7 +31,7 @@ def main_file(module: str) -> str:
     return str(path)
 
 
-def load_main(path: str) -> None:
+def load_main_module(path: str) -> None:
     """In the launcher. Raises OSError, ImportError."""
     if _MAIN in sys.modules:
         return
@@ -43,7 +43,7 @@ def load_main(path: str) -> None:
     spec.loader.exec_module(module)
 
 
-def find(module: str, name: str) -> Callable[..., Any]:
+def import_function(module: str, name: str) -> Callable[..., Any]:
     """In a child. Raises ImportError, AttributeError."""
     found: Callable[..., Any] = getattr(importlib.import_module(_MAIN if module == "__main__" else module), name)
     return found

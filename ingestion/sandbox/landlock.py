@@ -33,7 +33,7 @@ _SCOPES: Final = 0b11  # abstract sockets, signals; from version 6
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PathRule:
     """An open path, and what is allowed beneath it."""
 
     descriptor: int
@@ -50,24 +50,24 @@ def version() -> int:
         return 0
 
 
-def place(path: str, *, execute: bool = False) -> Place | None:
+def path_rule(path: str, *, execute: bool = False) -> PathRule | None:
     """A file to read, and to execute perhaps, or a folder to read all of. None where there is none."""
     try:
         descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
         return None
     is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
-    return Place(descriptor, _READ_FILE | (_READ_DIR if is_folder else 0) | (_EXECUTE if execute else 0))
+    return PathRule(descriptor, _READ_FILE | (_READ_DIR if is_folder else 0) | (_EXECUTE if execute else 0))
 
 
-def ruleset(abi: int, places: Iterable[Place]) -> int:
-    """A descriptor for `restrict`: nothing is allowed but to read `places`. Raises OSError."""
+def ruleset(abi: int, rules: Iterable[PathRule]) -> int:
+    """A descriptor for `restrict`: nothing is allowed but to read `rules`. Raises OSError."""
     rights = (1 << _RIGHTS_OF_VERSION[min(abi, max(_RIGHTS_OF_VERSION))]) - 1
     attributes = struct.pack("=QQQ", rights, _TCP if abi >= 4 else 0, _SCOPES if abi >= 6 else 0)
     size = 24 if abi >= 6 else 16 if abi >= 4 else 8
     descriptor = call(_CREATE_RULESET, ctypes.c_char_p(attributes), size, 0)
     try:
-        for one in places:
+        for one in rules:
             rule = struct.pack("=Qi", one.rights, one.descriptor)
             call(_ADD_RULE, descriptor, _PATH_BENEATH, ctypes.c_char_p(rule), 0)
     except OSError:

@@ -33,8 +33,8 @@ from typing import Any, Final, NoReturn
 
 from ingestion.sandbox import child
 from ingestion.sandbox.channel import Closed, receive, send
-from ingestion.sandbox.confine import Limits, Protections, confine, isolate, ruleset
-from ingestion.sandbox.functions import load_main
+from ingestion.sandbox.confine import ProcessLimits, Protections, confine, isolate, ruleset
+from ingestion.sandbox.functions import load_main_module
 
 _CALLS: Final = 3
 _RULES: Final = 4
@@ -91,14 +91,14 @@ class Launcher:
 
     def _prepare(self, request: dict[str, Any], _: list[int]) -> dict[str, Any]:
         if request["main"]:
-            load_main(request["main"])
+            load_main_module(request["main"])
         importlib.import_module(request["module"])
         gc.collect()
         gc.freeze()  # children then share the memory of what is imported
         return {"protections": dataclasses.asdict(self._protections)}
 
     def _start_child(self, request: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
-        limits = Limits(**request["limits"])
+        limits = ProcessLimits(**request["limits"])
 
         def run() -> NoReturn:
             calls = socket.socket(fileno=_CALLS)
@@ -109,7 +109,7 @@ class Launcher:
         return self._fork(run, {2: descriptors[1], _CALLS: descriptors[0]}, rules)
 
     def _start_program(self, request: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
-        limits, path = Limits(**request["limits"]), request["path"]
+        limits, path = ProcessLimits(**request["limits"]), request["path"]
 
         def run() -> NoReturn:
             held = None if rules is None else _RULES

@@ -27,18 +27,18 @@ class NotPlain(ValueError):
     """The value is not of the type that was agreed on, or the type is not plain data."""
 
 
-def encode(value: Any, kind: Any, blobs: list[bytes]) -> Any:
+def to_plain(value: Any, kind: Any, blobs: list[bytes]) -> Any:
     """`value`, of type `kind`, as JSON types; its bytes are appended to `blobs`. Raises NotPlain."""
     return _encode(value, kind, blobs, 0)
 
 
-def decode(data: Any, kind: Any, blobs: list[bytes]) -> Any:
-    """The value of type `kind` that `encode` made `data` and `blobs` of. Raises NotPlain for everything else."""
-    return decode_all([data], [kind], blobs)[0]
+def from_plain(data: Any, kind: Any, blobs: list[bytes]) -> Any:
+    """The value of type `kind` that `to_plain` made `data` and `blobs` of. Raises NotPlain for everything else."""
+    return all_from_plain([data], [kind], blobs)[0]
 
 
-def decode_all(data: Any, kinds: Sequence[Any], blobs: list[bytes]) -> list[Any]:
-    """As `decode`, a value for each of `kinds`."""
+def all_from_plain(data: Any, kinds: Sequence[Any], blobs: list[bytes]) -> list[Any]:
+    """As `from_plain`, a value for each of `kinds`."""
     _check_type(data, list)
     if len(data) != len(kinds):
         raise NotPlain(f"{len(data)} values in place of {len(kinds)}")

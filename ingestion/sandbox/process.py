@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from ingestion.errors import ChildStalled, WorkerFault
-from ingestion.sandbox.client import Launcher, read_stderr, receive, send
-from ingestion.sandbox.confine import Limits
+from ingestion.sandbox.client import LauncherClient, read_stderr, receive_async, send_async
+from ingestion.sandbox.confine import ProcessLimits
 from ingestion.sandbox.failures import ChildCrashed, ChildTimeout, clean
 from ingestion.sandbox.frames import BadFrame
 
@@ -26,14 +26,14 @@ _MOST_PROGRAMS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class InputFile:
     """The file that a child is for, as it was when the child was made: another one of its name is another file."""
 
     path: str
     identity: tuple[int, ...] = ()
 
     @classmethod
-    def at(cls, path: str | Path | None) -> Subject:
+    def at(cls, path: str | Path | None) -> InputFile:
         """For None, no file."""
         if path is None:
             return cls("")
@@ -54,7 +54,7 @@ class Program:
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
+class CallLimits:
     """Limits of one call. CPU time is that of the child and of the programs that run for it."""
 
     cpu_s: float
@@ -67,9 +67,15 @@ class Child:
     """A process for one file. After any error of `call` it is of no more use."""
 
     def __init__(
-        self, launcher: Launcher, subject: Subject, limits: Limits, pid: int, calls: socket.socket, stderr: _Descriptor
+        self,
+        launcher: LauncherClient,
+        file: InputFile,
+        limits: ProcessLimits,
+        pid: int,
+        calls: socket.socket,
+        stderr: _Descriptor,
     ) -> None:
-        self.subject = subject
+        self.file = file
         self.limits = limits
         self.pid = pid
         self._launcher = launcher
@@ -83,9 +89,9 @@ class Child:
         self._is_buried = False
 
     @classmethod
-    async def start(cls, launcher: Launcher, subject: Subject, *, memory_bytes: int, cpu_s: int) -> Child:
+    async def start(cls, launcher: LauncherClient, file: InputFile, *, memory_bytes: int, cpu_s: int) -> Child:
         """`cpu_s` is for its life. Raises WorkerFault."""
-        limits = Limits(memory_bytes, cpu_s, subject.path)
+        limits = ProcessLimits(memory_bytes, cpu_s, file.path)
         calls, theirs = socket.socketpair()
         read, write = os.pipe()
         os.set_blocking(read, False)
@@ -103,9 +109,9 @@ class Child:
         finally:
             os.close(write)
         calls.setblocking(False)
-        child = cls(launcher, subject, limits, pid, calls, stderr)
+        child = cls(launcher, file, limits, pid, calls, stderr)
         try:
-            await receive(calls, max_body_bytes=0)
+            await receive_async(calls, max_body_bytes=0)
         except (EOFError, OSError, BadFrame) as error:
             said = clean(child._said())
             await child.end()
@@ -130,7 +136,7 @@ class Child:
             return False
         return False
 
-    async def call(self, request: dict[str, Any], blobs: list[bytes], budget: Budget, name: str) -> Any:
+    async def call(self, request: dict[str, Any], blobs: list[bytes], budget: CallLimits, name: str) -> Any:
         """The answer's message and blobs. `name` is what the function is called in errors.
 
         Raises ChildTimeout, ChildStalled, ChildCrashed.
@@ -163,7 +169,7 @@ class Child:
             if not self._is_buried:
                 await self._launcher.drop(self.pid)
 
-    async def _watch(self, talk: asyncio.Task[Any], budget: Budget, began_s: float, name: str) -> None:
+    async def _watch(self, talk: asyncio.Task[Any], budget: CallLimits, began_s: float, name: str) -> None:
         """Until `talk` is done. One thread uses no more CPU time than has gone by, so there is little to look at."""
         loop = asyncio.get_running_loop()
         end, left_s = loop.time() + budget.wall_s, budget.cpu_s
@@ -181,10 +187,10 @@ class Child:
                     f"{budget.cpu_s - left_s:.1f} s of CPU time: this machine has too much to do"
                 )
 
-    async def _talk(self, request: dict[str, Any], blobs: list[bytes], budget: Budget) -> tuple[Any, list[bytes]]:
-        await send(self._calls, request | {"call": self._number}, blobs)
+    async def _talk(self, request: dict[str, Any], blobs: list[bytes], budget: CallLimits) -> tuple[Any, list[bytes]]:
+        await send_async(self._calls, request | {"call": self._number}, blobs)
         while True:
-            message, answer = await receive(self._calls, max_body_bytes=budget.answer_bytes)
+            message, answer = await receive_async(self._calls, max_body_bytes=budget.answer_bytes)
             kind = message.pop("kind", None)
             if kind == "program" and message.keys() == {"name", "arguments"}:
                 await self._start_program(message["name"], message["arguments"], budget)
@@ -195,7 +201,7 @@ class Child:
             else:
                 raise BadFrame("a message of no known kind, or the answer to another call")
 
-    async def _start_program(self, name: Any, arguments: Any, budget: Budget) -> None:
+    async def _start_program(self, name: Any, arguments: Any, budget: CallLimits) -> None:
         if type(arguments) is not list or not all(type(one) is str and "\0" not in one for one in arguments):
             raise BadFrame("arguments that are not text")
         program = budget.programs.get(name) if type(name) is str else None
@@ -203,14 +209,14 @@ class Child:
         if self._program is not None or self._programs > _MOST_PROGRAMS:
             raise BadFrame("too many programs")
         if program is None or not program.allows(arguments):
-            await send(self._calls, {"kind": "refused"})
+            await send_async(self._calls, {"kind": "refused"})
             return
-        limits = Limits(self.limits.memory_bytes, ceil(budget.cpu_s) + 1, self.limits.file)
+        limits = ProcessLimits(self.limits.memory_bytes, ceil(budget.cpu_s) + 1, self.limits.file)
         pipes = [os.pipe(), os.pipe()]
         try:
             writes = [write for _, write in pipes]
             self._program = await self._launcher.start_program(program.path, arguments, limits, *writes)
-            await send(self._calls, {"kind": "started"}, fds=[read for read, _ in pipes])
+            await send_async(self._calls, {"kind": "started"}, fds=[read for read, _ in pipes])
         finally:
             for descriptor in (one for pipe in pipes for one in pipe):
                 os.close(descriptor)
@@ -221,9 +227,9 @@ class Child:
         program, self._program = self._program, None
         cpu_s, _ = await self._launcher.end(program)
         self._programs_cpu_s += cpu_s
-        await send(self._calls, {"kind": "ended", "cpu_s": cpu_s})
+        await send_async(self._calls, {"kind": "ended", "cpu_s": cpu_s})
 
-    async def _explain(self, began_s: float, budget: Budget, name: str, cause: BaseException) -> NoReturn:
+    async def _explain(self, began_s: float, budget: CallLimits, name: str, cause: BaseException) -> NoReturn:
         said = clean(self._said())
         used_s = await self.cpu_s() - began_s
         self._is_buried = True  # its number may be that of another process from now on

@@ -12,7 +12,7 @@ import pytest
 from ingestion.model import Page, Vectors
 from ingestion.settings import RenderSettings
 from tests.support.embedders import WordEmbedder
-from workers.rendering.render_child import Drawing, DrawingOrder
+from workers.rendering.render_child import RenderRequest, RenderResult
 from workers.rendering.renderer import PdfRenderer
 from workers.rendering.selftest import SelfTestFailed, self_test
 
@@ -37,11 +37,11 @@ async def test_an_embedder_of_another_shape_is_refused() -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="PATH is looked up in another way")
 async def test_a_renderer_that_draws_nothing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workers.rendering.renderer.draw", broken)
+    monkeypatch.setattr("workers.rendering.renderer.render_pages", broken)
     with pytest.raises(SelfTestFailed, match="cannot draw a page"):
         await self_test(renderer(), WordEmbedder())
 
 
-def broken(order: DrawingOrder) -> Drawing:
+def broken(request: RenderRequest) -> RenderResult:
     """Runs in the render child."""
     os._exit(1)

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from tests.support import pdfs
-from workers.rendering.image_encoding import encode, grey_of
-from workers.rendering.pdf_cache import opened
+from workers.rendering.image_encoding import encode_image, to_greyscale
+from workers.rendering.pdf_cache import open_cached
 
 
 def page(mode: str = "RGB", ink: tuple[int, int, int] = (0, 0, 0)) -> Image.Image:
@@ -21,18 +21,18 @@ def page(mode: str = "RGB", ink: tuple[int, int, int] = (0, 0, 0)) -> Image.Imag
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBX"])
 def test_a_picture_is_grey_only_where_no_pixel_has_a_colour(mode: str) -> None:
-    grey = grey_of(page(mode))
+    grey = to_greyscale(page(mode))
     assert grey is not None
     assert grey.tobytes() == page().convert("L").tobytes()
     coloured = page(mode)
     coloured.putpixel((299, 199), (255, 255, 254) if mode == "RGB" else (255, 255, 254, 255))
-    assert grey_of(coloured) is None
+    assert to_greyscale(coloured) is None
 
 
 def test_grey_text_is_kept_bit_by_bit() -> None:
-    grey = grey_of(page())
+    grey = to_greyscale(page())
     assert grey is not None
-    content, image_format = encode(grey, "auto", quality=85)
+    content, image_format = encode_image(grey, "auto", quality=85)
     assert image_format == "png"
     assert Image.open(io.BytesIO(content)).convert("L").tobytes() == grey.tobytes()
 
@@ -41,7 +41,7 @@ def test_grey_text_is_kept_bit_by_bit() -> None:
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBX"])
 def test_any_picture_goes_into_any_format_that_is_asked_for(mode: str, wanted: str) -> None:
     picture = page(mode) if mode != "L" else page().convert("L")
-    content, image_format = encode(picture, wanted, quality=85)  # type: ignore[arg-type]
+    content, image_format = encode_image(picture, wanted, quality=85)  # type: ignore[arg-type]
     assert image_format == wanted
     assert Image.open(io.BytesIO(content)).format == wanted.upper()
 
@@ -49,8 +49,8 @@ def test_any_picture_goes_into_any_format_that_is_asked_for(mode: str, wanted: s
 def test_a_file_that_was_replaced_is_opened_again(tmp_path: Path) -> None:
     path = tmp_path / "source.pdf"
     path.write_bytes(pdfs.numbered_pdf(2))
-    first = opened(str(path), with_forms=True)
+    first = open_cached(str(path), with_forms=True)
     assert len(first) == 2
-    assert opened(str(path), with_forms=True) is first
+    assert open_cached(str(path), with_forms=True) is first
     path.write_bytes(pdfs.numbered_pdf(5))
-    assert len(opened(str(path), with_forms=True)) == 5
+    assert len(open_cached(str(path), with_forms=True)) == 5

@@ -14,7 +14,7 @@ from ingestion.pdf import MAGIC, PdfInfo, PdfTooSlow, inspect_pdf, measure_pdf, 
 from ingestion.sandbox import ChildCrashed, ChildTimeout, Sandbox
 from tests.support.pdfs import form_cycle_pdf
 from tests.support.uploads import make_upload
-from tests.unit.test_fair_turns import settled
+from tests.unit.test_fair_limiter import settled
 
 MIB = 1024**2
 

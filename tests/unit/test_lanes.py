@@ -13,11 +13,11 @@ from ingestion.errors import PageRenderFailed, RenderTimeout
 from ingestion.model import Page
 from ingestion.sandbox import ChildCrashed, ChildTimeout
 from ingestion.settings import RenderSettings
-from tests.unit.test_fair_turns import settled
+from tests.unit.test_fair_limiter import settled
 from workers.rendering import lanes as lanes_module
 from workers.rendering.dpi import plan_page
 from workers.rendering.lanes import Lanes, first_try_s
-from workers.rendering.render_child import Drawing, DrawingOrder, DrawnPage, Engine
+from workers.rendering.render_child import Engine, RenderedPage, RenderRequest, RenderResult
 from workers.rendering.renderer import PdfPageSource
 
 GIB = 1024**3
@@ -45,12 +45,14 @@ class Bench:
         self.sandboxes.append((processes, memory_bytes))
         return self
 
-    async def run(self, function: Any, order: DrawingOrder, *, timeout_s: float, keep: bool, **limits: Any) -> Drawing:
-        numbers = [plan.number for plan in order.pages]
-        self.calls.append((order.engine, numbers, keep))
+    async def run(
+        self, function: Any, request: RenderRequest, *, timeout_s: float, keep: bool, **limits: Any
+    ) -> RenderResult:
+        numbers = [plan.number for plan in request.pages]
+        self.calls.append((request.engine, numbers, keep))
         self.cpu_s.append(timeout_s)
         for number in numbers:
-            if (error := self.bad.get((order.engine, number))) is not None:
+            if (error := self.bad.get((request.engine, number))) is not None:
                 raise error
         if not keep:
             self.long_tries += 1
@@ -60,11 +62,11 @@ class Bench:
                     await self.let_go.wait()
             finally:
                 self.long_tries -= 1
-        return Drawing(pages={plan.number: drawn(plan.width_px, plan.height_px) for plan in order.pages})
+        return RenderResult(pages={plan.number: rendered(plan.width_px, plan.height_px) for plan in request.pages})
 
 
-def drawn(width_px: int, height_px: int) -> DrawnPage:
-    return DrawnPage(width_px, height_px, b"\x89PNG\r\n\x1a\n....IHDR", "png", "", None)
+def rendered(width_px: int, height_px: int) -> RenderedPage:
+    return RenderedPage(width_px, height_px, b"\x89PNG\r\n\x1a\n....IHDR", "png", "", None)
 
 
 @pytest.fixture
@@ -93,7 +95,7 @@ async def windows_of(pdf: PdfPageSource) -> list[list[Page]]:
 
 async def test_a_page_out_of_cpu_time_is_not_given_to_the_other_engine(bench: Bench) -> None:
     bench.bad = {("pdfium", 1): ChildTimeout("slow")}
-    with pytest.raises(RenderTimeout, match=r"^page 1 cannot be drawn: pdfium: not done within 60 s of CPU time$"):
+    with pytest.raises(RenderTimeout, match=r"^page 1 cannot be rendered: pdfium: not done within 60 s of CPU time$"):
         await windows_of(source("bomb", Lanes(settings(), "pdfium"), pages(1)))
     assert bench.calls == [("pdfium", [1], True), ("pdfium", [1], False)]
     assert bench.cpu_s[0] < 2

@@ -32,7 +32,7 @@ from tests.support.waiting import wait_until
 from workers.rendering import poppler
 from workers.rendering.dpi import plan_page
 from workers.rendering.lanes import Lanes
-from workers.rendering.render_child import DrawingOrder, draw
+from workers.rendering.render_child import RenderRequest, render_pages
 from workers.rendering.renderer import PdfRenderer, engines
 
 needs_poppler = pytest.mark.skipif(not poppler.is_installed(), reason="poppler is not installed")
@@ -140,11 +140,11 @@ async def test_pages_are_drawn_in_the_size_that_was_planned(engine: str, stored:
         (pdfs.text_page("mile", size_pt=(1e9, 1)), (16_382, 1)),
     ]
     path = stored(pdfs.make_pdf([page for page, _ in plans]))
-    drawn = await pages_of(renderer(engine, fixed_dpi=144, max_page_px=2_100_000), path)
-    for page, (_, size_px) in zip(drawn, plans, strict=True):
+    rendered = await pages_of(renderer(engine, fixed_dpi=144, max_page_px=2_100_000), path)
+    for page, (_, size_px) in zip(rendered, plans, strict=True):
         assert (page.width_px, page.height_px) == pytest.approx(size_px, abs=1)
         assert picture_of(page).size == (page.width_px, page.height_px)
-    assert [page.text for page in drawn[:4]] == ["plain", "rotated", "cropped", "user unit"]
+    assert [page.text for page in rendered[:4]] == ["plain", "rotated", "cropped", "user unit"]
 
 
 async def test_the_policy_decides_by_the_number_of_pages(stored: Store) -> None:
@@ -235,14 +235,14 @@ async def test_a_page_is_not_blamed_where_its_child_gets_no_cpu_time(
 @needs_poppler
 async def test_poppler_dies_with_the_child_that_runs_it(stored: Store) -> None:
     path = stored(pdfs.make_pdf([pdfs.slow_page()]))
-    order = DrawingOrder(str(path), (plan_page(1, *pdfs.A4_PT, 200, 10**7),), "poppler", "webp", 85, 1000, False)
+    request = RenderRequest(str(path), (plan_page(1, *pdfs.A4_PT, 200, 10**7),), "poppler", "webp", 85, 1000, False)
     sandbox = Sandbox(processes=1, memory_bytes=2 * 1024**3)
-    call = sandbox.run(draw, order, timeout_s=60, file=path, programs=poppler.programs(str(path)))
-    drawing = asyncio.create_task(call)
+    call = sandbox.run(render_pages, request, timeout_s=60, file=path, programs=poppler.programs(str(path)))
+    result = asyncio.create_task(call)
     await asyncio.to_thread(wait_until, lambda: [p for p in processes_on(path) if p.name() == "pdftoppm"], 20)
-    drawing.cancel()
+    result.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await drawing
+        await result
     await asyncio.to_thread(wait_until, lambda: not processes_on(path), 10)
 
 

@@ -9,13 +9,13 @@ import pytest
 
 from ingestion.sandbox import ChildCrashed
 from workers.rendering import poppler
-from workers.rendering.answers import check, most_bytes
+from workers.rendering.answers import check_answer, max_answer_bytes
 from workers.rendering.dpi import PagePlan
-from workers.rendering.render_child import STAGES, Drawing, DrawingOrder, DrawnPage
+from workers.rendering.render_child import STAGES, RenderedPage, RenderRequest, RenderResult
 
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(20)
 JPEG = b"\xff\xd8\xff\xe0" + bytes(20)
-ORDER = DrawingOrder(
+REQUEST = RenderRequest(
     path="/a.pdf",
     pages=(PagePlan(1, 72, 4, 3), PagePlan(2, 72, 4, 3)),
     engine="pdfium",
@@ -24,20 +24,20 @@ ORDER = DrawingOrder(
     max_text_chars=10,
     with_pixels=True,
 )
-PAGE = DrawnPage(4, 3, PNG, "png", "text", bytes(36))
+PAGE = RenderedPage(4, 3, PNG, "png", "text", bytes(36))
 
 
-def drawing(**changes: Any) -> Drawing:
-    return replace(Drawing({1: PAGE}, {2: "damaged"}, dict.fromkeys(STAGES, 0.1)), **changes)
+def result(**changes: Any) -> RenderResult:
+    return replace(RenderResult({1: PAGE}, {2: "damaged"}, dict.fromkeys(STAGES, 0.1)), **changes)
 
 
 def test_what_was_ordered_is_taken() -> None:
-    assert check(drawing(), ORDER) == drawing()
+    assert check_answer(result(), REQUEST) == result()
     for pixels in (bytes(12), bytes(36)):  # with colour, and without
-        assert check(drawing(pages={1: replace(PAGE, pixels=pixels)}), ORDER)
+        assert check_answer(result(pages={1: replace(PAGE, pixels=pixels)}), REQUEST)
     wider = replace(PAGE, image=JPEG, image_format="jpeg", width_px=5, pixels=bytes(15))  # engines do not round alike
-    assert check(drawing(pages={1: wider}), ORDER)
-    assert most_bytes(ORDER) > 2 * (len(PNG) + 36)
+    assert check_answer(result(pages={1: wider}), REQUEST)
+    assert max_answer_bytes(REQUEST) > 2 * (len(PNG) + 36)
 
 
 @pytest.mark.parametrize(
@@ -68,15 +68,15 @@ def test_what_was_ordered_is_taken() -> None:
 )
 def test_what_was_not_ordered_is_a_crash(changes: dict[str, Any]) -> None:
     with pytest.raises(ChildCrashed):
-        check(drawing(**changes), ORDER)
+        check_answer(result(**changes), REQUEST)
 
 
 def test_the_format_of_the_settings_is_held() -> None:
-    assert check(drawing(), replace(ORDER, image_format="png"))
+    assert check_answer(result(), replace(REQUEST, image_format="png"))
     with pytest.raises(ChildCrashed):
-        check(drawing(), replace(ORDER, image_format="webp"))
+        check_answer(result(), replace(REQUEST, image_format="webp"))
     with pytest.raises(ChildCrashed):
-        check(drawing(), replace(ORDER, with_pixels=False))
+        check_answer(result(), replace(REQUEST, with_pixels=False))
 
 
 @pytest.mark.skipif(not poppler.is_installed(), reason="poppler is not installed")

@@ -17,9 +17,9 @@ from ingestion.errors import CorruptPdf
 from ingestion.sandbox import ChildCrashed, ChildFailed, Sandbox
 from ingestion.sandbox.failures import CROSSING, clean, code_of, error_of
 from ingestion.sandbox.frames import MAX_HEADER_BYTES, PREFIX_BYTES, BadFrame, frame, lengths, parse
-from ingestion.sandbox.functions import name_of
-from ingestion.sandbox.plain import NotPlain, decode, encode
-from workers.rendering.render_child import STAGES, Drawing, DrawnPage
+from ingestion.sandbox.functions import function_path
+from ingestion.sandbox.plain import NotPlain, from_plain, to_plain
+from workers.rendering.render_child import STAGES, RenderedPage, RenderResult
 
 TIMEOUT_S = 30
 
@@ -54,7 +54,7 @@ json_values = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=4)
         | st.dictionaries(
-            st.sampled_from(["$bytes", "$text", "number", "pages", *(f.name for f in fields(Drawing))]), inner
+            st.sampled_from(["$bytes", "$text", "number", "pages", *(f.name for f in fields(RenderResult))]), inner
         )
     ),
     max_leaves=20,
@@ -63,12 +63,12 @@ json_values = st.recursive(
 
 def over_the_wire(value: Any, kind: Any) -> Any:
     blobs: list[bytes] = []
-    message = {"value": encode(value, kind, blobs)}
+    message = {"value": to_plain(value, kind, blobs)}
     parts = frame(message, blobs)
     sizes = lengths(parts[0][:PREFIX_BYTES], max_body_bytes=10**6)
     data = b"".join(parts)[PREFIX_BYTES:]
     message, received = parse(data[: sizes.header], data[sizes.header :])
-    return decode(message["value"], kind, received)
+    return from_plain(message["value"], kind, received)
 
 
 @given(samples)
@@ -88,12 +88,12 @@ def test_what_has_no_type_arrives_as_json_types(value: Any) -> None:
 
 @given(json_values, st.lists(st.binary(max_size=5), max_size=3))
 def test_any_structure_is_a_drawing_or_refused(data: Any, blobs: list[bytes]) -> None:
-    for kind in (Drawing, Sample, list[tuple[float, float]], dict[int, DrawnPage]):
+    for kind in (RenderResult, Sample, list[tuple[float, float]], dict[int, RenderedPage]):
         try:
-            value = decode(data, kind, blobs)
+            value = from_plain(data, kind, blobs)
         except NotPlain:
             continue
-        assert encode(value, kind, []) is not None
+        assert to_plain(value, kind, []) is not None
 
 
 @given(st.binary(max_size=200), st.binary(max_size=20))
@@ -135,9 +135,9 @@ VALID = {
     ],
 )
 def test_what_is_not_as_agreed_is_refused(change: dict[str, Any], blobs: list[bytes]) -> None:
-    assert decode(VALID, Drawing, []).refused == {1: "damaged"}
+    assert from_plain(VALID, RenderResult, []).refused == {1: "damaged"}
     with pytest.raises(NotPlain):
-        decode(VALID | change, Drawing, blobs)
+        from_plain(VALID | change, RenderResult, blobs)
 
 
 def test_depth_has_a_limit() -> None:
@@ -145,9 +145,9 @@ def test_depth_has_a_limit() -> None:
     for _ in range(100):
         deep = [deep]
     with pytest.raises(NotPlain):
-        encode(deep, Any, [])
+        to_plain(deep, Any, [])
     with pytest.raises(NotPlain):
-        decode(deep, Any, [])
+        from_plain(deep, Any, [])
     with pytest.raises(BadFrame):
         parse(b'{"message": {"x": ' + b"[" * 100_000 + b"]" * 100_000 + b'}, "blobs": []}', b"")
 
@@ -261,4 +261,4 @@ async def test_messages_of_errors_are_one_short_line() -> None:
 def test_a_function_that_a_child_cannot_find_is_refused() -> None:
     for function in (lambda: 1, Sandbox.run, "x".upper):
         with pytest.raises(NotPlain):
-            name_of(function)
+            function_path(function)

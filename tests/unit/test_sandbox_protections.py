@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestion.sandbox import Protections, landlock, seccomp
-from workers.commands.doctor.checks import Verdict
-from workers.commands.doctor.confinement import check_confinement, findings_of
+from workers.commands.doctor.checks import CheckStatus
+from workers.commands.doctor.confinement import check_confinement, protection_results
 
 PID = 4711
 
@@ -61,16 +61,16 @@ def test_what_the_system_does_not_have_is_said_and_children_run(denied: list[int
 
 
 def test_doctor_names_each_protection_that_is_missing() -> None:
-    verdicts = [finding.verdict for finding in findings_of(Protections(False, 0, False))]
-    assert verdicts == [Verdict.OK, Verdict.WARN, Verdict.WARN, Verdict.WARN]
-    assert {finding.verdict for finding in findings_of(Protections(True, 7, True))} == {Verdict.OK}
+    statuses = [result.status for result in protection_results(Protections(False, 0, False))]
+    assert statuses == [CheckStatus.OK, CheckStatus.WARN, CheckStatus.WARN, CheckStatus.WARN]
+    assert {result.status for result in protection_results(Protections(True, 7, True))} == {CheckStatus.OK}
     assert Protections(False, 0, False).missing() == ["user and network namespaces", "Landlock", "seccomp"]
     assert Protections(True, 1, True).missing() == []
 
 
 async def test_doctor_starts_a_child_in_order_to_see() -> None:
-    findings = await check_confinement()
-    assert [finding.name for finding in findings][1:] == [
+    results = await check_confinement()
+    assert [result.name for result in results][1:] == [
         "PDF children: Landlock",
         "PDF children: seccomp",
         "PDF children: namespaces",
@@ -84,7 +84,7 @@ ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 NOT_THERE, NOT_PERMITTED, DENIED = (0x50000 | number for number in (errno.ENOSYS, errno.EPERM, errno.EACCES))
 
 
-def verdict(machine: str, number: int, *arguments: int, architecture: int | None = None, execute: bool = False) -> int:
+def action(machine: str, number: int, *arguments: int, architecture: int | None = None, execute: bool = False) -> int:
     data = {0: number, 4: ARCHITECTURES[machine] if architecture is None else architecture}
     for index, value in enumerate((*arguments, 0, 0, 0, 0, 0, 0)[:6]):
         data[16 + 8 * index] = value & 0xFFFFFFFF
@@ -131,53 +131,53 @@ def number(machine: str, name: str) -> int:
 @machines
 def test_only_files_are_opened_and_only_to_read(machine: str) -> None:
     openat = number(machine, "openat")
-    assert verdict(machine, openat, 2**64 - 100, 0x1000, os.O_RDONLY | os.O_CLOEXEC) == ALLOWED
+    assert action(machine, openat, 2**64 - 100, 0x1000, os.O_RDONLY | os.O_CLOEXEC) == ALLOWED
     for flags in (os.O_WRONLY, os.O_RDWR, os.O_CREAT, os.O_TRUNC, os.O_WRONLY | os.O_RDWR, 0o20200000):
-        assert verdict(machine, openat, 2**64 - 100, 0x1000, flags) == DENIED
-        assert verdict(machine, openat, 2**64 - 100, 0x1000, flags | 1 << 32) == DENIED
+        assert action(machine, openat, 2**64 - 100, 0x1000, flags) == DENIED
+        assert action(machine, openat, 2**64 - 100, 0x1000, flags | 1 << 32) == DENIED
 
 
 @machines
 def test_only_the_process_itself_is_signalled_and_no_limit_is_set(machine: str) -> None:
     for name in ("kill", "tgkill"):
-        assert verdict(machine, number(machine, name), PID, PID, 6) == ALLOWED
+        assert action(machine, number(machine, name), PID, PID, 6) == ALLOWED
         for pid in (0, 1, PID + 1, 2**32 - 1, 2**64 - 1, 2**64 - PID):
-            assert verdict(machine, number(machine, name), pid, PID, 9) == NOT_PERMITTED
+            assert action(machine, number(machine, name), pid, PID, 9) == NOT_PERMITTED
     prlimit = number(machine, "prlimit64")
-    assert verdict(machine, prlimit, 0, 7, 0, 0x1000) == verdict(machine, prlimit, PID, 7, 0, 0x1000) == ALLOWED
+    assert action(machine, prlimit, 0, 7, 0, 0x1000) == action(machine, prlimit, PID, 7, 0, 0x1000) == ALLOWED
     for pid, new in ((0, 0x1000), (0, 1 << 40), (PID, 1), (PID + 1, 0), (1, 0)):
-        assert verdict(machine, prlimit, pid, 7, new, 0) == NOT_PERMITTED
+        assert action(machine, prlimit, pid, 7, new, 0) == NOT_PERMITTED
 
 
 @machines
 def test_of_some_calls_only_what_is_harmless_is_allowed(machine: str) -> None:
-    assert verdict(machine, number(machine, "fcntl"), 3, 3) == ALLOWED
-    assert verdict(machine, number(machine, "fcntl"), 3, 8) == NOT_PERMITTED  # F_SETOWN
-    assert verdict(machine, number(machine, "ioctl"), 3, 0x5401) == ALLOWED
-    assert verdict(machine, number(machine, "ioctl"), 3, 0x5412) == NOT_PERMITTED  # TIOCSTI
-    assert verdict(machine, number(machine, "prctl"), 15) == ALLOWED
+    assert action(machine, number(machine, "fcntl"), 3, 3) == ALLOWED
+    assert action(machine, number(machine, "fcntl"), 3, 8) == NOT_PERMITTED  # F_SETOWN
+    assert action(machine, number(machine, "ioctl"), 3, 0x5401) == ALLOWED
+    assert action(machine, number(machine, "ioctl"), 3, 0x5412) == NOT_PERMITTED  # TIOCSTI
+    assert action(machine, number(machine, "prctl"), 15) == ALLOWED
     for option in (1, 4, 22, 24, 38, 0x59616D61):
-        assert verdict(machine, number(machine, "prctl"), option) == NOT_PERMITTED
+        assert action(machine, number(machine, "prctl"), option) == NOT_PERMITTED
 
 
 @machines
 def test_a_program_may_execute_and_a_child_not(machine: str) -> None:
     execve = number(machine, "execve")
-    assert verdict(machine, execve) == NOT_THERE
-    assert verdict(machine, execve, execute=True) == ALLOWED
+    assert action(machine, execve) == NOT_THERE
+    assert action(machine, execve, execute=True) == ALLOWED
     for name in ("clone", "clone3", "socket", "connect", "ptrace"):
         for execute in (False, True):
-            assert verdict(machine, number(machine, name), execute=execute) == NOT_THERE
+            assert action(machine, number(machine, name), execute=execute) == NOT_THERE
 
 
 @machines
 @given(st.integers(0, 2**32 - 1))
 def test_calls_of_another_architecture_end_the_process(machine: str, architecture: int) -> None:
     expected = ALLOWED if architecture == ARCHITECTURES[machine] else KILLED
-    assert verdict(machine, number(machine, "read"), architecture=architecture) == expected
+    assert action(machine, number(machine, "read"), architecture=architecture) == expected
 
 
 @machines
 @given(st.integers(600, 2**32 - 1))
 def test_a_call_of_a_later_kernel_or_of_another_table_is_not_there(machine: str, unknown: int) -> None:
-    assert verdict(machine, unknown) == NOT_THERE
+    assert action(machine, unknown) == NOT_THERE

@@ -7,7 +7,7 @@ from typing import Final
 from ingestion.sandbox import ChildCrashed
 from workers.rendering.dpi import PagePlan
 from workers.rendering.image_encoding import ImageFormat
-from workers.rendering.render_child import STAGES, UNWANTED, Drawing, DrawingOrder, DrawnPage
+from workers.rendering.render_child import STAGES, UNWANTED, RenderedPage, RenderRequest, RenderResult
 
 _BYTES_PER_PX: Final = 4
 _SLACK_BYTES: Final = 64 * 1024
@@ -19,37 +19,37 @@ _BEGINNINGS: Final[dict[ImageFormat, tuple[bytes, int, bytes]]] = {
 }
 
 
-def most_bytes(order: DrawingOrder) -> int:
-    """More than the answer to `order` takes: pictures, raw and encoded, and texts."""
-    pixels = sum(plan.pixels + plan.width_px + plan.height_px + 1 for plan in order.pages)
-    texts = len(order.pages) * (4 * order.max_text_chars + _SLACK_BYTES)
-    return pixels * _BYTES_PER_PX * (2 if order.with_pixels else 1) + texts
+def max_answer_bytes(request: RenderRequest) -> int:
+    """More than the answer to `request` takes: pictures, raw and encoded, and texts."""
+    pixels = sum(plan.pixels + plan.width_px + plan.height_px + 1 for plan in request.pages)
+    texts = len(request.pages) * (4 * request.max_text_chars + _SLACK_BYTES)
+    return pixels * _BYTES_PER_PX * (2 if request.with_pixels else 1) + texts
 
 
-def check(drawing: Drawing, order: DrawingOrder) -> Drawing:
-    """`drawing` itself. Raises ChildCrashed where it cannot have come of `order`."""
-    plans = {plan.number: plan for plan in order.pages}
-    if drawing.pages.keys() | drawing.refused.keys() != plans.keys():
+def check_answer(result: RenderResult, request: RenderRequest) -> RenderResult:
+    """`result` itself. Raises ChildCrashed where it cannot have come of `request`."""
+    plans = {plan.number: plan for plan in request.pages}
+    if result.pages.keys() | result.refused.keys() != plans.keys():
         raise ChildCrashed("the child answered for other pages than were ordered")
-    if drawing.cpu_s.keys() != set(STAGES) or not all(0 <= used < float("inf") for used in drawing.cpu_s.values()):
+    if result.cpu_s.keys() != set(STAGES) or not all(0 <= used < float("inf") for used in result.cpu_s.values()):
         raise ChildCrashed("the child reports CPU time of no known stage")
-    for number, page in drawing.pages.items():
-        if (fault := _fault(page, plans[number], order)) is not None:
+    for number, page in result.pages.items():
+        if (fault := _fault(page, plans[number], request)) is not None:
             raise ChildCrashed(f"the child answered for page {number} with {fault}")
-    return drawing
+    return result
 
 
-def _fault(page: DrawnPage, plan: PagePlan, order: DrawingOrder) -> str | None:
+def _fault(page: RenderedPage, plan: PagePlan, request: RenderRequest) -> str | None:
     if abs(page.width_px - plan.width_px) > 1 or abs(page.height_px - plan.height_px) > 1:
         return f"{page.width_px} x {page.height_px} px"
-    if len(page.text) > order.max_text_chars or UNWANTED.search(page.text):
+    if len(page.text) > request.max_text_chars or UNWANTED.search(page.text):
         return "text that cannot be stored"
-    if order.image_format not in ("auto", page.image_format):
+    if request.image_format not in ("auto", page.image_format):
         return f"a picture in {page.image_format}"
     beginning, offset, mark = _BEGINNINGS[page.image_format]
     if not page.image.startswith(beginning) or not page.image.startswith(mark, offset):
         return f"bytes that are not {page.image_format}"
-    if (page.pixels is not None) is not order.with_pixels:
+    if (page.pixels is not None) is not request.with_pixels:
         return "pixels that were not ordered, or none"
     area_px = page.width_px * page.height_px
     if area_px <= 0 or (page.pixels is not None and len(page.pixels) not in (area_px, 3 * area_px)):

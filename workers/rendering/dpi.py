@@ -22,7 +22,7 @@ _TIERS: Final[dict[str, tuple[tuple[float, int], ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class PagePlan:
-    """How page `number` (from 1) is to be drawn, and the picture that must come of it."""
+    """How page `number` (from 1) is to be rendered, and the picture that must come of it."""
 
     number: int
     dpi: float

@@ -28,7 +28,7 @@ _SAMPLED: Final = 8
 """One pixel in so many, each way, is looked at first: a colour is mostly found there, in 0.4 ms in place of 5."""
 
 
-def grey_of(picture: Image.Image) -> Image.Image | None:
+def to_greyscale(picture: Image.Image) -> Image.Image | None:
     """The picture, RGB or RGBX, in one channel where no pixel has a colour, else None."""
     sample = picture.resize((picture.width // _SAMPLED + 1, picture.height // _SAMPLED + 1), Image.Resampling.NEAREST)
     return None if _one_channel(sample) is None else _one_channel(picture)
@@ -42,7 +42,9 @@ def _one_channel(picture: Image.Image) -> Image.Image | None:
     return red
 
 
-def encode(picture: Image.Image, wanted: ImageFormat | Literal["auto"], quality: int) -> tuple[bytes, ImageFormat]:
+def encode_image(
+    picture: Image.Image, wanted: ImageFormat | Literal["auto"], quality: int
+) -> tuple[bytes, ImageFormat]:
     """An L, RGB or RGBX picture as a file, and the format of it. `quality`, 1 to 100, is that of WebP and JPEG.
 
     "auto" keeps text without colour as it is, in PNG, and all else in JPEG.

@@ -19,7 +19,7 @@ from ingestion.concurrency.fair_limiter import FairLimiter
 from ingestion.sandbox import Sandbox
 from ingestion.settings import RenderSettings
 from workers.rendering.dpi import PagePlan
-from workers.rendering.render_child import Engine, draw
+from workers.rendering.render_child import Engine, render_pages
 
 OPENING_S: Final = 1.0
 """CPU time of a first try at the sizes of all pages: 10,000 of them take 0.05 s."""
@@ -54,9 +54,9 @@ class Lanes:
         }
 
     async def start(self) -> None:
-        """Have first tries import what they draw with, before a child that only measures is kept for drawing, which
+        """Have first tries import what they draw with, before a child that only measures is kept for rendering, which
         can import nothing any more. Raises WorkerFault."""
-        await self._first.start(draw.__module__)
+        await self._first.start(render_pages.__module__)
 
     @asynccontextmanager
     async def first_try(self, document: str) -> AsyncIterator[Sandbox]:

@@ -25,7 +25,7 @@ _kept: list[_Opened] = []
 """One at most."""
 
 
-def opened(path: str, *, with_forms: bool) -> pypdfium2.PdfDocument:
+def open_cached(path: str, *, with_forms: bool) -> pypdfium2.PdfDocument:
     """The document at `path`, which stays open until another one is asked for. Raises PdfiumError.
 
     `with_forms`: what was filled into forms is drawn as well.

@@ -23,7 +23,7 @@ _DPI: Final = re.compile(r"[0-9]{1,6}(\.[0-9]{1,20})?(e-[0-9]{1,3})?")
 _PAGE: Final = re.compile(r"[0-9]{1,9}")
 
 
-class PageRefused(Exception):
+class PageNotRendered(Exception):
     """The engine does not draw what was ordered."""
 
 
@@ -39,14 +39,14 @@ def programs(path: str) -> Mapping[str, Program]:
         return {}
     return {
         _PDFINFO: Program(pdfinfo, lambda arguments: list(arguments) == [path]),
-        _PDFTOPPM: Program(pdftoppm, lambda arguments: list(arguments) == _VERSION or _draws(arguments, path)),
+        _PDFTOPPM: Program(pdftoppm, lambda arguments: list(arguments) == _VERSION or _is_allowed(arguments, path)),
     }
 
 
-def draw_range(path: str, first_page: int, last_page: int, dpi: float) -> list[Image.Image]:
+def render_range(path: str, first_page: int, last_page: int, dpi: float) -> list[Image.Image]:
     """RGB pictures of the crop boxes of pages `first_page` to `last_page` (from 1), in order.
 
-    Raises PageRefused where a picture is missing: with one too few, it is not known which page has none.
+    Raises PageNotRendered where a picture is missing: with one too few, it is not known which page has none.
     """
     pictures = _convert(path, first_page, last_page, dpi)
     # Where pdftoppm cannot draw a page it hands over the page before once more and does not say so. By itself, such a
@@ -70,17 +70,17 @@ def _convert(path: str, first_page: int, last_page: int, dpi: float) -> list[Ima
             use_cropbox=True,
         )
     except (PDFPageCountError, PDFInfoNotInstalledError) as error:
-        raise PageRefused(f"pdfinfo cannot read the file: {error}") from error
+        raise PageNotRendered(f"pdfinfo cannot read the file: {error}") from error
     except (ValueError, IndexError, UnidentifiedImageError) as error:
-        raise PageRefused(f"what pdftoppm wrote is not a picture: {error}") from error
+        raise PageNotRendered(f"what pdftoppm wrote is not a picture: {error}") from error
     due = last_page - first_page + 1
     if len(pictures) != due:
-        raise PageRefused(f"pdftoppm drew {len(pictures)} of {due} pages")
+        raise PageNotRendered(f"pdftoppm drew {len(pictures)} of {due} pages")
     try:
         for picture in pictures:
             picture.load()
     except OSError as error:
-        raise PageRefused(f"pdftoppm broke off in the middle of a picture: {error}") from error
+        raise PageNotRendered(f"pdftoppm broke off in the middle of a picture: {error}") from error
     return pictures
 
 
@@ -94,7 +94,7 @@ class _RunByParent:
         return self._written
 
 
-def _draws(arguments: Sequence[str], path: str) -> bool:
+def _is_allowed(arguments: Sequence[str], path: str) -> bool:
     """-r DPI PATH -cropbox -f PAGE -l PAGE, as pdf2image puts it."""
     if len(arguments) != 8:
         return False

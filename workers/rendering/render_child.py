@@ -18,9 +18,9 @@ from PIL import Image
 
 from ingestion.sandbox.child import programs_cpu_s
 from workers.rendering.dpi import POINTS_PER_INCH, PagePlan
-from workers.rendering.image_encoding import ImageFormat, encode, grey_of
-from workers.rendering.pdf_cache import opened
-from workers.rendering.poppler import PageRefused, draw_range
+from workers.rendering.image_encoding import ImageFormat, encode_image, to_greyscale
+from workers.rendering.pdf_cache import open_cached
+from workers.rendering.poppler import PageNotRendered, render_range
 
 Engine = Literal["poppler", "pdfium"]
 
@@ -35,7 +35,7 @@ UNWANTED: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f\ufffe\uffff]")
 
 
 @dataclass(frozen=True, slots=True)
-class DrawingOrder:
+class RenderRequest:
     """Consecutive pages of the PDF at `path`, to be drawn by `engine`."""
 
     path: str
@@ -48,7 +48,7 @@ class DrawingOrder:
 
 
 @dataclass(frozen=True, slots=True)
-class DrawnPage:
+class RenderedPage:
     """`image` is the encoded picture, `pixels` the raw one where the order asked for it: (height, width, 3) bytes of
     RGB, or (height, width) bytes where the page has no colour."""
 
@@ -61,10 +61,10 @@ class DrawnPage:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawing:
-    """What became of an order: each page number is in `pages`, or in `refused` with the cause."""
+class RenderResult:
+    """What became of a request: each page number is in `pages`, or in `refused` with the cause."""
 
-    pages: dict[int, DrawnPage] = field(default_factory=dict)
+    pages: dict[int, RenderedPage] = field(default_factory=dict)
     refused: dict[int, str] = field(default_factory=dict)
     cpu_s: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
     """CPU seconds by stage, those of poppler's processes included."""
@@ -78,31 +78,31 @@ class Drawing:
             self.cpu_s[stage] += _cpu_s() - before_s
 
 
-def draw(order: DrawingOrder) -> Drawing:
-    """Carry out `order`. What cannot be drawn is refused, and the rest is drawn all the same.
+def render_pages(request: RenderRequest) -> RenderResult:
+    """Carry out `request`. What cannot be drawn is refused, and the rest is drawn all the same.
 
     Raises PdfiumError where the file does not open.
     """
     Image.MAX_IMAGE_PIXELS = None  # The plan says how large a picture may be, and `_check_size` holds it to that.
-    drawing = Drawing()
-    with drawing.timed("render"):
-        pdf = opened(order.path, with_forms=order.engine == "pdfium")
-    for batch in _batches(order):
+    result = RenderResult()
+    with result.timed("render"):
+        pdf = open_cached(request.path, with_forms=request.engine == "pdfium")
+    for batch in _batches(request):
         try:
-            if order.engine == "pdfium":
-                _draw_with_pdfium(pdf, order, batch[0], drawing)
+            if request.engine == "pdfium":
+                _render_with_pdfium(pdf, request, batch[0], result)
             else:
-                _draw_with_poppler(pdf, order, batch, drawing)
-        except (PageRefused, pypdfium2.PdfiumError) as error:
-            drawing.refused.update({plan.number: str(error) for plan in batch if plan.number not in drawing.pages})
-    return drawing
+                _render_with_poppler(pdf, request, batch, result)
+        except (PageNotRendered, pypdfium2.PdfiumError) as error:
+            result.refused.update({plan.number: str(error) for plan in batch if plan.number not in result.pages})
+    return result
 
 
-def _batches(order: DrawingOrder) -> Iterator[list[PagePlan]]:
+def _batches(request: RenderRequest) -> Iterator[list[PagePlan]]:
     """What is drawn in one call: by PDFium a page, by poppler neighbours of one DPI, up to _BATCH_PX together."""
     batch: list[PagePlan] = []
-    for plan in order.pages:
-        fits = order.engine == "poppler" and sum(p.pixels for p in batch) + plan.pixels <= _BATCH_PX
+    for plan in request.pages:
+        fits = request.engine == "poppler" and sum(p.pixels for p in batch) + plan.pixels <= _BATCH_PX
         if batch and (plan.dpi != batch[0].dpi or not fits):
             yield batch
             batch = []
@@ -111,47 +111,49 @@ def _batches(order: DrawingOrder) -> Iterator[list[PagePlan]]:
         yield batch
 
 
-def _draw_with_pdfium(pdf: pypdfium2.PdfDocument, order: DrawingOrder, plan: PagePlan, drawing: Drawing) -> None:
-    with drawing.timed("render"):
+def _render_with_pdfium(
+    pdf: pypdfium2.PdfDocument, request: RenderRequest, plan: PagePlan, result: RenderResult
+) -> None:
+    with result.timed("render"):
         _check_loads(pdf, [plan])
         page = pdf[plan.number - 1]
     with closing(page):
-        with drawing.timed("render"):
+        with result.timed("render"):
             # Four bytes a pixel, of which the last is not used: Pillow takes over such a picture without a copy.
             bitmap = page.render(scale=plan.dpi / POINTS_PER_INCH, rev_byteorder=True, prefer_bgrx=True)
             picture = bitmap.to_pil()
             _check_size(picture, plan)
-        with drawing.timed("text"):
-            text = _text_layer(page, order.max_text_chars)
-    _keep(picture, plan.number, text, order, drawing)
+        with result.timed("text"):
+            text = _text_layer(page, request.max_text_chars)
+    _keep(picture, plan.number, text, request, result)
 
 
-def _draw_with_poppler(
-    pdf: pypdfium2.PdfDocument, order: DrawingOrder, batch: Sequence[PagePlan], drawing: Drawing
+def _render_with_poppler(
+    pdf: pypdfium2.PdfDocument, request: RenderRequest, batch: Sequence[PagePlan], result: RenderResult
 ) -> None:
-    with drawing.timed("render"):
+    with result.timed("render"):
         _check_loads(pdf, batch)
-        pictures = draw_range(order.path, batch[0].number, batch[-1].number, batch[0].dpi)
+        pictures = render_range(request.path, batch[0].number, batch[-1].number, batch[0].dpi)
         for picture, plan in zip(pictures, batch, strict=True):
             _check_size(picture, plan)
     for picture, plan in zip(pictures, batch, strict=True):
-        with drawing.timed("text"):
-            text = _text_of(pdf, plan.number, order.max_text_chars)
-        _keep(picture, plan.number, text, order, drawing)
+        with result.timed("text"):
+            text = _text_of(pdf, plan.number, request.max_text_chars)
+        _keep(picture, plan.number, text, request, result)
 
 
-def _keep(picture: Image.Image, number: int, text: str, order: DrawingOrder, drawing: Drawing) -> None:
-    with drawing.timed("encode"):
-        plain = grey_of(picture) or picture
-        image, image_format = encode(plain, order.image_format, order.image_quality)
+def _keep(picture: Image.Image, number: int, text: str, request: RenderRequest, result: RenderResult) -> None:
+    with result.timed("encode"):
+        plain = to_greyscale(picture) or picture
+        image, image_format = encode_image(plain, request.image_format, request.image_quality)
         pixels = None
-        if order.with_pixels:
+        if request.with_pixels:
             pixels = (plain if plain.mode == "L" else plain.convert("RGB")).tobytes()
-    drawing.pages[number] = DrawnPage(picture.width, picture.height, image, image_format, text, pixels)
+    result.pages[number] = RenderedPage(picture.width, picture.height, image, image_format, text, pixels)
 
 
 def _check_loads(pdf: pypdfium2.PdfDocument, batch: Sequence[PagePlan]) -> None:
-    """Raises PageRefused for a page that is missing from the page tree.
+    """Raises PageNotRendered for a page that is missing from the page tree.
 
     Poppler would leave it out and draw the next one under its number.
     """
@@ -159,13 +161,13 @@ def _check_loads(pdf: pypdfium2.PdfDocument, batch: Sequence[PagePlan]) -> None:
         try:
             pdf.get_page_size(plan.number - 1)
         except pypdfium2.PdfiumError as error:
-            raise PageRefused(f"page {plan.number} is missing or damaged") from error
+            raise PageNotRendered(f"page {plan.number} is missing or damaged") from error
 
 
 def _check_size(picture: Image.Image, plan: PagePlan) -> None:
     """Success may be reported over a picture of 1 x 1 px. Engines do not round alike, so one pixel is nothing."""
     if abs(picture.width - plan.width_px) > 1 or abs(picture.height - plan.height_px) > 1:
-        raise PageRefused(
+        raise PageNotRendered(
             f"the picture has {picture.width} x {picture.height} px instead of {plan.width_px} x {plan.height_px} px"
         )
 

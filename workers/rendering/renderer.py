@@ -30,10 +30,10 @@ from ingestion.pdf import PdfTooSlow, measure_pdf
 from ingestion.sandbox import WALL_FACTOR, ChildCrashed, ChildTimeout, Sandbox
 from ingestion.settings import RenderSettings
 from workers.rendering import poppler
-from workers.rendering.answers import check, most_bytes
+from workers.rendering.answers import check_answer, max_answer_bytes
 from workers.rendering.dpi import PagePlan, document_dpi, plan_page
 from workers.rendering.lanes import OPENING_S, Lanes, first_try_s
-from workers.rendering.render_child import Drawing, DrawingOrder, DrawnPage, Engine, draw
+from workers.rendering.render_child import Engine, RenderedPage, RenderRequest, RenderResult, render_pages
 
 log = structlog.get_logger(__name__)
 
@@ -109,7 +109,7 @@ class PdfPageSource:
         self._with_pixels = with_pixels
         self._needs_long_tries = False
         self._dpi = document_dpi(settings.dpi_policy, len(sizes_pt), settings.fixed_dpi)
-        self.drawings = 0
+        self.render_calls = 0
 
     @property
     def pages(self) -> int:
@@ -139,7 +139,9 @@ class PdfPageSource:
     def _plan(self, number: int) -> PagePlan:
         width_pt, height_pt = self._sizes_pt[number - 1]
         if not (0 < width_pt < inf and 0 < height_pt < inf):
-            raise PageRenderFailed(f"page {number} cannot be drawn: its size is {width_pt:g} x {height_pt:g} points")
+            raise PageRenderFailed(
+                f"page {number} cannot be rendered: its size is {width_pt:g} x {height_pt:g} points"
+            )
         return plan_page(number, width_pt, height_pt, self._dpi, self._settings.max_page_px)
 
     async def _window(self, plans: Sequence[PagePlan]) -> list[Page]:
@@ -147,10 +149,10 @@ class PdfPageSource:
             return await self._pages(plans)
 
     async def _pages(self, plans: Sequence[PagePlan]) -> list[Page]:
-        drawn = await self._first_try(plans)
-        return [_page(plan.number, drawn.get(plan.number) or await self._draw_alone(plan)) for plan in plans]
+        rendered = await self._first_try(plans)
+        return [_page(plan.number, rendered.get(plan.number) or await self._render_alone(plan)) for plan in plans]
 
-    async def _first_try(self, plans: Sequence[PagePlan]) -> dict[int, DrawnPage]:
+    async def _first_try(self, plans: Sequence[PagePlan]) -> dict[int, RenderedPage]:
         """The pages that the first engine draws quickly. Where the whole window comes to nothing, drawing its pages
         one by one shows which of them is to blame."""
         document = str(self._path)
@@ -159,16 +161,16 @@ class PdfPageSource:
             if self._needs_long_tries:
                 return {}
             try:
-                drawing = await self._draw(
+                result = await self._render(
                     sandbox, plans, self._engines[0], cpu_s=min(first_try_s(plans), limit_s), keep=True
                 )
             except (ChildTimeout, ChildCrashed) as error:
                 self._needs_long_tries = True
                 log.info("pages need long tries", path=document, first_page=plans[0].number, cause=str(error))
                 return {}
-        return drawing.pages
+        return result.pages
 
-    async def _draw_alone(self, plan: PagePlan) -> DrawnPage:
+    async def _render_alone(self, plan: PagePlan) -> RenderedPage:
         """Raises PageRenderFailed or RenderTimeout once every engine has failed on the page, or nothing is left of its
         CPU time, and ChildStalled where the machine is too busy to tell."""
         left_s = self._settings.render_timeout_s
@@ -178,7 +180,7 @@ class PdfPageSource:
             try:
                 async with self._lanes.long_try(str(self._path), engine) as sandbox:
                     began_s = time.monotonic()
-                    drawing = await self._draw(sandbox, [plan], engine, cpu_s=left_s, keep=False)
+                    result = await self._render(sandbox, [plan], engine, cpu_s=left_s, keep=False)
             except ChildTimeout:
                 causes.append(f"{engine}: not done within {left_s:.3g} s of CPU time")
                 timeouts += 1
@@ -188,21 +190,21 @@ class PdfPageSource:
                 left_s -= time.monotonic() - began_s
                 causes.append(f"{engine}: {error}")
             else:
-                left_s -= sum(drawing.cpu_s.values())
-                if plan.number in drawing.pages:
-                    return drawing.pages[plan.number]
-                causes.append(f"{engine}: {drawing.refused[plan.number]}")
+                left_s -= sum(result.cpu_s.values())
+                if plan.number in result.pages:
+                    return result.pages[plan.number]
+                causes.append(f"{engine}: {result.refused[plan.number]}")
             log.warning("page not drawn", path=str(self._path), page_number=plan.number, cause=causes[-1])
             if left_s <= 0:
                 break
         kind = RenderTimeout if timeouts == len(causes) else PageRenderFailed
-        raise kind(f"page {plan.number} cannot be drawn: {'; '.join(causes)}")
+        raise kind(f"page {plan.number} cannot be rendered: {'; '.join(causes)}")
 
-    async def _draw(
+    async def _render(
         self, sandbox: Sandbox, plans: Sequence[PagePlan], engine: Engine, *, cpu_s: float, keep: bool
-    ) -> Drawing:
+    ) -> RenderResult:
         settings = self._settings
-        order = DrawingOrder(
+        request = RenderRequest(
             path=str(self._path.absolute()),
             pages=tuple(plans),
             engine=engine,
@@ -213,29 +215,31 @@ class PdfPageSource:
         )
         try:
             answer = await sandbox.run(
-                draw,
-                order,
+                render_pages,
+                request,
                 timeout_s=cpu_s,
                 # By the clock, a short try waits for a busy machine as long as any other.
                 wall_s=WALL_FACTOR * settings.render_timeout_s,
-                file=order.path,
-                answer_bytes=most_bytes(order),
-                programs=poppler.programs(order.path) if engine == "poppler" else None,
+                file=request.path,
+                answer_bytes=max_answer_bytes(request),
+                programs=poppler.programs(request.path) if engine == "poppler" else None,
                 keep=keep,
             )
         finally:
-            self.drawings += 1
-        drawing = check(answer, order)
-        for stage, used_s in drawing.cpu_s.items():
+            self.render_calls += 1
+        result = check_answer(answer, request)
+        for stage, used_s in result.cpu_s.items():
             metrics.STAGE_CPU.labels(stage).inc(used_s)
-        return drawing
+        return result
 
 
-def _page(number: int, drawn: DrawnPage) -> Page:
+def _page(number: int, rendered: RenderedPage) -> Page:
     pixels = None
-    if drawn.pixels is not None:
+    if rendered.pixels is not None:
         # Without colour there is one channel, which is read three times.
-        shape = (drawn.height_px, drawn.width_px)
-        channels = np.frombuffer(drawn.pixels, dtype=np.uint8).reshape(*shape, -1)
+        shape = (rendered.height_px, rendered.width_px)
+        channels = np.frombuffer(rendered.pixels, dtype=np.uint8).reshape(*shape, -1)
         pixels = np.broadcast_to(channels, (*shape, 3))
-    return Page(number, drawn.width_px, drawn.height_px, drawn.image, drawn.text, pixels, drawn.image_format)
+    return Page(
+        number, rendered.width_px, rendered.height_px, rendered.image, rendered.text, pixels, rendered.image_format
+    )

@@ -28,23 +28,23 @@ _COLQWEN_MODULES: Final = {
 }
 
 
-class Verdict(StrEnum):
+class CheckStatus(StrEnum):
     OK = "ok"
     WARN = "warn"
     MISSING = "missing"
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """One line of the report. `remedy` is what to type, or empty."""
 
     name: str
-    verdict: Verdict
+    status: CheckStatus
     detail: str
     remedy: str = ""
 
 
-def check_machine(data_root: Path, embedder: str, *, needs_servers: bool) -> list[Finding]:
+def check_machine(data_root: Path, embedder: str, *, needs_servers: bool) -> list[CheckResult]:
     """Everything but the network. `needs_servers`: there are no others to use than those of the local stack."""
     return [
         _python(),
@@ -55,54 +55,54 @@ def check_machine(data_root: Path, embedder: str, *, needs_servers: bool) -> lis
     ]
 
 
-def _python() -> Finding:
+def _python() -> CheckResult:
     found = f"Python {platform.python_version()}"
     if sys.version_info >= _OLDEST_PYTHON:
-        return Finding("python", Verdict.OK, found)
-    return Finding("python", Verdict.MISSING, found, "install Python 3.11 or later")
+        return CheckResult("python", CheckStatus.OK, found)
+    return CheckResult("python", CheckStatus.MISSING, found, "install Python 3.11 or later")
 
 
-def _poppler() -> Finding:
+def _poppler() -> CheckResult:
     if path := shutil.which("pdftoppm"):
-        return Finding("poppler", Verdict.OK, path)
+        return CheckResult("poppler", CheckStatus.OK, path)
     command = "brew install poppler" if sys.platform == "darwin" else "apt-get install poppler-utils"
-    return Finding("poppler", Verdict.WARN, "no pdftoppm; pages are drawn with pdfium instead", command)
+    return CheckResult("poppler", CheckStatus.WARN, "no pdftoppm; pages are drawn with pdfium instead", command)
 
 
-def _server(name: str, *, needed: bool) -> Finding:
+def _server(name: str, *, needed: bool) -> CheckResult:
     try:
-        return Finding(f"{name} server", Verdict.OK, str(binaries.find(name)))
+        return CheckResult(f"{name} server", CheckStatus.OK, str(binaries.find(name)))
     except StackError as error:
-        verdict = Verdict.MISSING if needed else Verdict.WARN
-        return Finding(f"{name} server", verdict, error.message.split(":")[0], binaries.INSTALL)
+        status = CheckStatus.MISSING if needed else CheckStatus.WARN
+        return CheckResult(f"{name} server", status, error.message.split(":")[0], binaries.INSTALL)
 
 
-def _embedder(kind: str) -> list[Finding]:
+def _embedder(kind: str) -> list[CheckResult]:
     if kind == "remote":
-        return [Finding("embedder", Verdict.OK, "workers use the embedding service")]
+        return [CheckResult("embedder", CheckStatus.OK, "workers use the embedding service")]
     modules = _COLQWEN_MODULES if kind == "colqwen" else _LOCAL_MODULES
-    findings = [_module(name, module, extra=kind) for name, module in modules.items()]
-    return [*findings, _gpu()] if kind == "colqwen" else findings
+    results = [_module(name, module, extra=kind) for name, module in modules.items()]
+    return [*results, _gpu()] if kind == "colqwen" else results
 
 
-def _module(name: str, module: str, *, extra: str) -> Finding:
+def _module(name: str, module: str, *, extra: str) -> CheckResult:
     if importlib.util.find_spec(module):
-        return Finding(name, Verdict.OK, f"for the {extra} embedder")
-    return Finding(name, Verdict.MISSING, f"the {extra} embedder needs it", f"pip install 'pagemill[{extra}]'")
+        return CheckResult(name, CheckStatus.OK, f"for the {extra} embedder")
+    return CheckResult(name, CheckStatus.MISSING, f"the {extra} embedder needs it", f"pip install 'pagemill[{extra}]'")
 
 
-def _gpu() -> Finding:
+def _gpu() -> CheckResult:
     if path := shutil.which("nvidia-smi"):
-        return Finding("gpu", Verdict.OK, f"NVIDIA driver, {path}")
-    return Finding("gpu", Verdict.WARN, "no NVIDIA driver; colqwen takes minutes a page without", "")
+        return CheckResult("gpu", CheckStatus.OK, f"NVIDIA driver, {path}")
+    return CheckResult("gpu", CheckStatus.WARN, "no NVIDIA driver; colqwen takes minutes a page without", "")
 
 
-def _disk(data_root: Path) -> Finding:
+def _disk(data_root: Path) -> CheckResult:
     existing = next(path for path in (data_root, *data_root.parents) if path.exists())
     free_bytes = shutil.disk_usage(existing).free
     detail = f"{free_bytes / _GIB:.1f} GiB free in {existing}"
     if free_bytes < _LEAST_DISK_BYTES:
-        return Finding("disk", Verdict.MISSING, detail, "choose another --data-dir")
+        return CheckResult("disk", CheckStatus.MISSING, detail, "choose another --data-dir")
     if free_bytes < _LITTLE_DISK_BYTES:
-        return Finding("disk", Verdict.WARN, detail, "choose another --data-dir")
-    return Finding("disk", Verdict.OK, detail)
+        return CheckResult("disk", CheckStatus.WARN, detail, "choose another --data-dir")
+    return CheckResult("disk", CheckStatus.OK, detail)

@@ -11,11 +11,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from workers.commands.doctor.checks import Finding, Verdict, check_machine
+from workers.commands.doctor.checks import CheckResult, CheckStatus, check_machine
 from workers.stack import datadir
 from workers.stack.stack_file import environment_of
 
-_STYLES = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.MISSING: "red"}
+_STYLES = {CheckStatus.OK: "green", CheckStatus.WARN: "yellow", CheckStatus.MISSING: "red"}
 
 
 def doctor(
@@ -31,22 +31,22 @@ def doctor(
         os.environ |= environment_of(stack)
     settings = Settings()
     is_configured = any(name in os.environ for name in ("PAGEMILL_KAFKA_BOOTSTRAP", "PAGEMILL_MONGO_URI"))
-    findings = check_machine(directory.root, settings.embedder.embedder, needs_servers=not is_configured)
-    findings += asyncio.run(check_confinement())
+    results = check_machine(directory.root, settings.embedder.embedder, needs_servers=not is_configured)
+    results += asyncio.run(check_confinement())
     if is_configured:
-        findings += asyncio.run(check_services(settings))
+        results += asyncio.run(check_services(settings))
     else:
-        findings.append(Finding("stack", Verdict.WARN, f"none runs on {data_dir}", "pagemill up"))
-    Console(highlight=False).print(_table(findings))
-    if any(finding.verdict is Verdict.MISSING for finding in findings):
+        results.append(CheckResult("stack", CheckStatus.WARN, f"none runs on {data_dir}", "pagemill up"))
+    Console(highlight=False).print(_table(results))
+    if any(result.status is CheckStatus.MISSING for result in results):
         raise typer.Exit(1)
 
 
-def _table(findings: list[Finding]) -> Table:
+def _table(results: list[CheckResult]) -> Table:
     table = Table(box=None, pad_edge=False)
     for column in ("what", "", "found", "to do"):
         table.add_column(column, overflow="fold")
-    for finding in findings:
-        style = _STYLES[finding.verdict]
-        table.add_row(finding.name, f"[{style}]{finding.verdict}[/]", finding.detail, finding.remedy)
+    for result in results:
+        style = _STYLES[result.status]
+        table.add_row(result.name, f"[{style}]{result.status}[/]", result.detail, result.remedy)
     return table

@@ -9,15 +9,15 @@ from typing import Final
 from ingestion.bootstrap import open_services
 from ingestion.errors import IngestError
 from ingestion.settings import Settings
-from workers.commands.doctor.checks import Finding, Verdict
+from workers.commands.doctor.checks import CheckResult, CheckStatus
 from workers.stack import probes
 from workers.stack.supervise import NotReady
 
 _ANSWER_S: Final = 10.0
 
 
-async def check_services(settings: Settings) -> list[Finding]:
-    """A finding for each of the five servers, the embedding service and the API."""
+async def check_services(settings: Settings) -> list[CheckResult]:
+    """A result for each of the five servers, the embedding service and the API."""
     embedder_url, api_url = settings.embedder.embedder_url, settings.api.api_url
     async with open_services(settings) as services:
         return await asyncio.gather(
@@ -31,15 +31,15 @@ async def check_services(settings: Settings) -> list[Finding]:
         )
 
 
-async def _ask(name: str, address: str, ping: Callable[[], Awaitable[None]]) -> Finding:
+async def _ask(name: str, address: str, ping: Callable[[], Awaitable[None]]) -> CheckResult:
     try:
         async with asyncio.timeout(_ANSWER_S):
             await ping()
     except (IngestError, NotReady) as error:
-        return Finding(f"{name} answers", Verdict.MISSING, f"{address}: {error}")
+        return CheckResult(f"{name} answers", CheckStatus.MISSING, f"{address}: {error}")
     except TimeoutError:
-        return Finding(f"{name} answers", Verdict.MISSING, f"{address}: nothing within {_ANSWER_S:g} s")
-    return Finding(f"{name} answers", Verdict.OK, address)
+        return CheckResult(f"{name} answers", CheckStatus.MISSING, f"{address}: nothing within {_ANSWER_S:g} s")
+    return CheckResult(f"{name} answers", CheckStatus.OK, address)
 
 
 def _without_password(uri: str) -> str:
