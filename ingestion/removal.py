@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -10,6 +11,7 @@ import structlog
 
 from ingestion.catalogue.holds import Hold, held
 from ingestion.catalogue.states import CollectionRecord, CollectionState, archives_of
+from ingestion.concurrency.deadline import budget
 from ingestion.errors import CollectionArchived, CollectionBusy, Conflict, NotFound, RetryableError
 from ingestion.model import Document, DocumentState, check_collection, document_prefix
 from ingestion.ports import BlobStore, DocumentStore, JobQueue, Progress, VectorStore
@@ -19,15 +21,25 @@ log = structlog.get_logger(__name__)
 _BATCH: Final = 100
 _OBJECTS_AT_ONCE: Final = 1_000
 """What the object store deletes in one request."""
+_LEAST_PAGES_PER_S: Final = 100
+"""The budget of a document grows by a second for so many pages."""
 
 
 @dataclass(frozen=True, slots=True)
 class Remover:
+    """Deletes documents and collections.
+
+    `budget_s` is the time that the stores may take for one document, or for one other step of deleting a collection;
+    None: the stores' own limits hold. Where a budget ends, DependencyUnavailable is raised and the janitor, or a
+    repeat of the call, finishes the deletion.
+    """
+
     documents: DocumentStore
     vectors: VectorStore
     blobs: BlobStore
     queue: JobQueue
     progress: Progress
+    budget_s: float | None = None
 
     async def delete_document(self, document_id: str) -> None:
         """Remove vectors, objects, pages and the record, in this order; the record is what a repeat starts from.
@@ -36,7 +48,8 @@ class Remover:
         moment, and DependencyUnavailable with the document left as `deleting`.
         """
         # From here on the fence refuses what a worker still holds, and search no longer finds the document.
-        document = await self._begin(document_id)
+        with self._budget():
+            document = await self._begin(document_id)
         await self.finish_delete(document)
 
     async def finish_delete(self, document: Document) -> bool:
@@ -44,6 +57,10 @@ class Remover:
 
         Raises DependencyUnavailable with the document left as `deleting`.
         """
+        with self._budget(document.pages / _LEAST_PAGES_PER_S):
+            return await self._delete_from_stores(document)
+
+    async def _delete_from_stores(self, document: Document) -> bool:
         for index in await self._indexes(document.collection):
             await self.vectors.delete_pages(index, document.first_page_key, document.pages)
         # Unlike page keys, the keys of objects come from the id, and are those of the next upload, too.
@@ -67,11 +84,12 @@ class Remover:
         DependencyUnavailable.
         """
         check_collection(collection)
-        if await self.documents.collection(collection) is None:
+        if not await self._has_record(collection):
             deleted = await self._delete_documents(collection)
-            if await self.documents.collection(collection) is None:
+            if not await self._has_record(collection):
                 if not deleted:  # else one that has just come may be about to get an index
-                    await self.vectors.drop(collection)
+                    with self._budget():
+                        await self.vectors.drop(collection)
                 return
         await self._drop(collection)
 
@@ -84,20 +102,33 @@ class Remover:
         await self._drop(seen.name, seen, only_idle=True)
 
     async def _drop(self, collection: str, seen: CollectionRecord | None = None, *, only_idle: bool = False) -> None:
-        async with held(self.documents, collection, seen=seen) as hold:
-            if only_idle:  # before anything is told that another process would go on with
-                await self._require_idle(hold)
-            await hold.move(CollectionState.DROPPING, hold.record.archive)
-            if only_idle:  # an upload that comes from now on is refused
-                await self._require_idle(hold)
-            await hold.thaw()
+        async with AsyncExitStack() as stack:
+            with self._budget():
+                hold = await stack.enter_async_context(held(self.documents, collection, seen=seen))
+                if only_idle:  # before anything is told that another process would go on with
+                    await self._require_idle(hold)
+                await hold.move(CollectionState.DROPPING, hold.record.archive)
+                if only_idle:  # an upload that comes from now on is refused
+                    await self._require_idle(hold)
+                await hold.thaw()
             await self._delete_documents(collection, hold)
             await self._delete_archived(hold)
-            for index in await self._indexes(collection):
-                await hold.renew(long=True)
-                await self.vectors.drop(index)
-            await self.documents.forget_collection(collection, hold.token)
+            with self._budget():
+                indexes = await self._indexes(collection)
+            for index in indexes:
+                with self._budget():
+                    await hold.renew(long=True)
+                    await self.vectors.drop(index)
+            with self._budget():
+                await self.documents.forget_collection(collection, hold.token)
         log.info("collection deleted", collection=collection)
+
+    def _budget(self, more_s: float = 0.0) -> AbstractContextManager[None]:
+        return nullcontext() if self.budget_s is None else budget(self.budget_s + more_s)
+
+    async def _has_record(self, collection: str) -> bool:
+        with self._budget():
+            return await self.documents.collection(collection) is not None
 
     async def _require_idle(self, hold: Hold) -> None:
         await hold.freeze()
@@ -109,31 +140,44 @@ class Remover:
 
     async def _delete_documents(self, collection: str, hold: Hold | None = None) -> int:
         deleted = 0
-        while batch := await self.documents.list(collection, limit=_BATCH):
+        while batch := await self._listed(collection):
             for document in batch:
                 if hold is not None:
-                    await hold.renew()
+                    with self._budget():
+                        await hold.renew()
                 try:
                     await self.delete_document(document.id)
                 except CollectionArchived:
                     if hold is None:
                         raise
-                    await hold.thaw()  # frozen late, by a process that had stood still
+                    with self._budget():
+                        await hold.thaw()  # frozen late, by a process that had stood still
                 except (NotFound, Conflict):
                     continue  # somebody else deleted it meanwhile; one that came back is listed again
                 deleted += 1
         return deleted
 
+    async def _listed(self, collection: str) -> Sequence[Document]:
+        with self._budget():
+            return await self.documents.list(collection, limit=_BATCH)
+
     async def _delete_archived(self, hold: Hold) -> None:
         """The objects of documents that have no record any more, and the archive, of unfinished attempts too."""
-        while batch := await self.documents.archived_in(hold.name, _BATCH):
+        while batch := await self._archived(hold.name):
             for document_id in batch:
-                await hold.renew()
-                await self.blobs.delete_prefix(document_prefix(document_id))
-            await self.documents.forget_archived_ids(batch)
-        parts = await self.blobs.list_keys(archives_of(hold.name))
-        await hold.renew()
-        await self.blobs.delete(parts)
+                with self._budget():
+                    await hold.renew()
+                    await self.blobs.delete_prefix(document_prefix(document_id))
+            with self._budget():
+                await self.documents.forget_archived_ids(batch)
+        with self._budget():
+            parts = await self.blobs.list_keys(archives_of(hold.name))
+            await hold.renew()
+            await self.blobs.delete(parts)
+
+    async def _archived(self, collection: str) -> Sequence[str]:
+        with self._budget():
+            return await self.documents.archived_in(collection, _BATCH)
 
     async def _indexes(self, collection: str) -> Sequence[str]:
         """Asked for after documents have begun to be deleted: a re-embedding that begins later leaves those out."""

@@ -1,4 +1,4 @@
-"""A document's progress as server-sent events."""
+"""The progress of a document as server-sent events."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from ingestion.api.dependencies import ServicesDep
 from ingestion.api.views import DocumentView
 from ingestion.bootstrap import Services
+from ingestion.concurrency.deadline import budget
 from ingestion.errors import DependencyUnavailable, NotFound
 from ingestion.model import Document, DocumentState
 
@@ -26,8 +27,9 @@ POLL_INTERVAL_S: Final = 0.5
 
 @router.get("/documents/{document_id}/events", response_class=EventSourceResponse)
 async def document_events(document_id: str, services: ServicesDep) -> EventSourceResponse:
-    """An event `document` with the document's JSON and a `message` at every change, until it is settled."""
-    document = await services.documents.get(document_id)
+    """An event `document` at every change, with the document's JSON and a `message`, until the document is settled."""
+    with budget(services.settings.api.store_budget_s):
+        document = await services.documents.get(document_id)
     if document is None:
         raise NotFound(f"no document {document_id}")
     return EventSourceResponse(_events(document, services))
@@ -36,37 +38,40 @@ async def document_events(document_id: str, services: ServicesDep) -> EventSourc
 async def _events(document: Document, services: Services) -> AsyncIterator[ServerSentEvent]:
     shown: dict[str, Any] = {}
     while True:
-        snapshot = await _snapshot(document, services)
+        # Each poll has a budget of its own: `yield` may not stand inside of one.
+        with budget(services.settings.api.store_budget_s):
+            snapshot = await _snapshot(document, services)
         if snapshot != shown:
             shown = snapshot
             yield ServerSentEvent(event="document", data=json.dumps(snapshot, ensure_ascii=False))
         if document.state.is_settled:
             return
         await asyncio.sleep(POLL_INTERVAL_S)
-        document = await _reread(document, services)
+        with budget(services.settings.api.store_budget_s):
+            document = await _reread(document, services)
 
 
 async def _snapshot(document: Document, services: Services) -> dict[str, Any]:
-    """The record, which is right about the state, with the finer progress of a document that is being worked on."""
+    """The JSON of the record, with finer progress from Redis while the document is processed."""
     snapshot = {**DocumentView.of(document).model_dump(mode="json"), "message": ""}
     task = await services.progress.read(document.id)
     if document.state is DocumentState.PROCESSING and task:
-        processed = _whole(task.get("processed"))
+        processed = _non_negative(task.get("processed"))
         snapshot["pages_done"] = min(max(document.pages_done, processed), document.pages)
         snapshot["message"] = task.get("message", "")
     return snapshot
 
 
-def _whole(text: str | None) -> int:
-    """0 for what is no number: progress is for people to watch."""
+def _non_negative(text: str | None) -> int:
+    """0 where `text` is not a number: progress is for display only."""
     return int(text) if text and text.isdecimal() and len(text) < 10 else 0
 
 
 async def _reread(document: Document, services: Services) -> Document:
-    """The document as it is now: `deleted` once its record is gone, unchanged while the records cannot be read."""
+    """The document as it is now: `deleted` where it has no record, unchanged where MongoDB cannot be read."""
     try:
         current = await services.documents.get(document.id)
     except DependencyUnavailable as error:
-        log.warning("progress not readable", document_id=document.id, cause=str(error))
+        log.warning("document not readable for events", document_id=document.id, cause=str(error))
         return document
     return current or replace(document, state=DocumentState.DELETED)

@@ -11,6 +11,7 @@ from typing import Final
 import structlog
 
 from ingestion.catalogue.states import Archive, CollectionRecord, CollectionState
+from ingestion.concurrency.deadline import budget
 from ingestion.errors import CollectionBusy, IngestError
 from ingestion.ports import DocumentStore
 
@@ -20,6 +21,9 @@ LEASE_S: Final = 30.0
 """How long a hold lasts that nobody extends. A killed process keeps others waiting for as long."""
 _LONG: Final = 5
 """Times the lease: for one request that may take minutes and cannot be taken back, as the removal of an index."""
+
+_RELEASE_S: Final = 5.0
+"""Time for releasing a hold. After it, the hold ends with its lease."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,8 @@ async def held(
 
 async def _release(documents: DocumentStore, collection: str, token: str) -> None:
     try:
-        await documents.release_collection(collection, token)
+        with budget(_RELEASE_S):
+            await documents.release_collection(collection, token)
     except IngestError as error:  # It ends by itself, and must not hide the error that may have led here.
         log.warning("hold not released", collection=collection, cause=error.message)
 

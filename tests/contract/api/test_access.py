@@ -52,6 +52,7 @@ async def test_unknown_addresses_and_methods_are_problems(bare_client: httpx.Asy
 async def test_a_server_that_is_down_is_named_and_the_cause_is_not(
     settings: Settings, services: Services, searcher: Searcher
 ) -> None:
+    services.settings.api = services.settings.api.model_copy(update={"store_budget_s": 0.5})
     secret_address = settings.mongo.model_copy(
         update={"mongo_uri": "mongodb://user:secret@127.0.0.1:1/?serverSelectionTimeoutMS=200"}
     )
@@ -87,11 +88,11 @@ async def test_health_readiness_metrics_docs_and_the_page_need_no_key(app: FastA
         }
         assert "ingestion_refused_total" in (await anybody.get("http://api/metrics")).text
         assert "/api/v1/documents" in (await anybody.get("http://api/openapi.json")).json()["paths"]
-        for page_from_elsewhere in ("docs", "redoc"):
-            assert_problem(await anybody.get(f"http://api/{page_from_elsewhere}"), 404, "not_found")
-        page = await anybody.get("http://api/")
-        assert page.headers["content-type"].startswith("text/html")
-        assert "<title>Pagemill</title>" in page.text
+        assert_problem(await anybody.get("http://api/redoc"), 404, "not_found")
+        for path, title in (("", "Pagemill"), ("docs", "Pagemill API")):
+            page = await anybody.get(f"http://api/{path}")
+            assert page.headers["content-type"].startswith("text/html")
+            assert f"<title>{title}</title>" in page.text
 
 
 async def test_readiness_names_what_is_down_and_since_when(
