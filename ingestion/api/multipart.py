@@ -1,36 +1,32 @@
-"""A push parser for uploads: chunks of a multipart/form-data body in, the files that it holds out.
+"""A push parser for uploads: it takes chunks of a multipart/form-data body and returns file events.
 
-Starlette's own form reader keeps no limit per file and stores every file whole before the handler sees one.
+Starlette's form reader has no limit per file, and stores all files before the handler sees the first.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import unquote
 
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser
+from python_multipart.multipart import MultipartParser, parse_options_header
 
 from ingestion.errors import BadRequest
 
-FILE_FIELDS: Final = ("files", "file")
+FILE_FIELDS: Final = (b"files", b"file")
 _MAX_HEADER_BYTES: Final = 16 * 1024
-"""Enough for a filename of a few thousand bytes, percent-encoded."""
+"""Enough for a filename of several thousand bytes."""
+_MAX_SEMICOLONS: Final = 1000
+"""In a Content-Disposition. `parse_options_header` takes 1 µs for each, on the event loop."""
 
 MAX_OTHER_BYTES: Final = 1024 * 1024
-"""Data of parts that are no files, and what comes before the first part and after the last one."""
-
-_PARAMETER: Final = re.compile(r';\s*([^\s=;"]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;]*))', re.DOTALL)
-_ESCAPED: Final = re.compile(r'\\(["\\])')
+"""Limit for the bytes outside of files: other fields, bytes before the first part and after the last part."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileStart:
     filename: str
-    """As the sender wrote it, and not to be trusted."""
+    """As the sender wrote it: not safe to use as a path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +41,20 @@ class FileEnd:
 
 @dataclass(frozen=True, slots=True)
 class FormLimitExceeded:
-    """The form has more parts, or more bytes outside of files, than are read. It is the last event."""
+    """The form exceeds the limit of parts, or of bytes outside of files. It is the last event."""
 
-    what: str
+    message: str
 
 
 FileEvent = FileStart | FileData | FileEnd | FormLimitExceeded
 
 
 class _LimitReached(Exception):
-    """Leaves the parser from within a callback."""
+    """Stops the parser from within a callback."""
 
 
 class FileParser:
-    """Feed it the body in any chunks; parts that are no files, or belong to other fields, are passed over."""
+    """Parses a body that comes in chunks. Parts that are not files, or have another field name, are skipped."""
 
     def __init__(self, content_type: str, max_parts: int) -> None:
         """Raises BadRequest where `content_type` is not multipart/form-data with a boundary."""
@@ -90,9 +86,9 @@ class FileParser:
             raise BadRequest(f"the multipart boundary is not usable: {error}") from error
 
     def feed(self, chunk: bytes) -> list[FileEvent]:
-        """What `chunk` adds, in order. Raises BadRequest where the body is malformed.
+        """The events of `chunk`, in order. Raises BadRequest where the body is malformed.
 
-        After a FormLimitExceeded nothing more may be fed.
+        Do not call again after FormLimitExceeded.
         """
         if self._ended or not self._parts:
             self._other_bytes += len(chunk)
@@ -108,7 +104,7 @@ class FileParser:
         return events
 
     def close(self) -> None:
-        """The body is over. Raises BadRequest where it broke off before its closing boundary."""
+        """The body is complete. Raises BadRequest where the closing boundary is missing."""
         if not self._ended:
             raise BadRequest("the multipart body is malformed: it ends without its closing boundary")
 
@@ -131,11 +127,14 @@ class FileParser:
         self._header_value.clear()
 
     def _on_headers_finished(self) -> None:
-        parameters = _parameters(_decode(self._disposition))
-        filename = _filename(parameters)
-        self._in_file = filename is not None and parameters.get("name") in FILE_FIELDS
-        if self._in_file:
-            self._events.append(FileStart(filename or ""))
+        if self._disposition.count(b";") > _MAX_SEMICOLONS:
+            raise BadRequest(f"the Content-Disposition of a part has more than {_MAX_SEMICOLONS} parameters")
+        # The library ignores `filename*`, which RFC 7578, section 4.2, forbids in forms.
+        _, parameters = parse_options_header(self._disposition)
+        filename = parameters.get(b"filename")
+        if filename is not None and parameters.get(b"name") in FILE_FIELDS:
+            self._in_file = True
+            self._events.append(FileStart(_decode(filename)))
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._in_file:
@@ -153,41 +152,22 @@ class FileParser:
 
 
 def _boundary(content_type: str) -> bytes:
-    kind = content_type.partition(";")[0].strip().lower()
-    if kind != "multipart/form-data":
-        raise BadRequest(f"content type {kind or 'unknown'!r} is not multipart/form-data")
-    boundary = _parameters(content_type).get("boundary", "")
+    kind, parameters = parse_options_header(content_type)
+    if kind != b"multipart/form-data":
+        raise BadRequest(f"content type {kind.decode('latin-1') or 'unknown'!r} is not multipart/form-data")
+    boundary = parameters.get(b"boundary", b"")
     if not boundary:
         raise BadRequest("the content type names no multipart boundary")
-    return boundary.encode("utf-8", "surrogateescape")
+    return boundary
 
 
-def _decode(header: bytes) -> str:
-    """Browsers and libraries send UTF-8 (RFC 7578, section 5.1.1); anything else is read so that nothing is lost."""
+def _decode(filename: bytes) -> str:
+    """Browsers and libraries send UTF-8 (RFC 7578, section 5.1.1). Other bytes are read as Latin-1.
+
+    The HTML standard escapes quotes and line breaks as %22, %0D and %0A.
+    """
     try:
-        return header.decode("utf-8")
+        text = filename.decode("utf-8")
     except UnicodeDecodeError:
-        return header.decode("latin-1")
-
-
-def _parameters(header: str) -> dict[str, str]:
-    """The parameters of a header by lower-case name, unquoted; the first one of a name counts."""
-    found: dict[str, str] = {}
-    for name, quoted, token in _PARAMETER.findall(header):
-        value = _ESCAPED.sub(r"\1", quoted) if quoted else token.strip()
-        found.setdefault(name.lower(), value)
-    return found
-
-
-def _filename(parameters: Mapping[str, str]) -> str | None:
-    """None where the part is not a file. `filename*` is not allowed here (RFC 7578, section 4.2) but is sent."""
-    charset, _, encoded = parameters.get("filename*", "").partition("'")
-    _, quote, value = encoded.partition("'")
-    if quote:
-        try:
-            return unquote(value, encoding=charset or "utf-8", errors="replace")
-        except (LookupError, ValueError):  # no character set for this; there may be a plain filename as well
-            pass
-    plain = parameters.get("filename")
-    # What the HTML standard escapes in a filename; senders that escape with a backslash were undone before.
-    return plain and plain.replace("%22", '"').replace("%0D", "\r").replace("%0A", "\n")
+        text = filename.decode("latin-1")
+    return text.replace("%22", '"').replace("%0D", "\r").replace("%0A", "\n")

@@ -1,6 +1,6 @@
-"""Uploaded files on their way through: each rests in a temporary file while it is measured, hashed and looked at.
+"""Spooling of uploaded files: each file is written to a temporary file and hashed while it arrives.
 
-Memory holds WRITE_BYTES of a file at most, whatever its size.
+At most WRITE_BYTES of a file are in memory.
 """
 
 from __future__ import annotations
@@ -21,15 +21,14 @@ from ingestion.pdf import MAGIC_WITHIN_BYTES, check_magic
 from ingestion.submit import Upload
 
 WRITE_BYTES: Final = 1024 * 1024
-"""Data is written and hashed in pieces of about this size, off the event loop."""
-_OTHER_FIELDS: Final = 16
+"""Data is written and hashed in pieces of about this size, in a thread."""
+_MAX_OTHER_FIELDS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
 class UploadLimits:
-    """More than `max_files` are refused by name; a form of more than `max_parts` is not read to its end.
-
-    Nor is one of which more than `max_dropped_bytes` belong to refused files.
+    """Files after the first `max_files` are refused. Reading stops after `max_parts` parts of the form, or after
+    `max_dropped_bytes` of refused files.
     """
 
     max_file_bytes: int
@@ -37,7 +36,7 @@ class UploadLimits:
 
     @property
     def max_parts(self) -> int:
-        return 2 * self.max_files + _OTHER_FIELDS
+        return 2 * self.max_files + _MAX_OTHER_FIELDS
 
     @property
     def max_dropped_bytes(self) -> int:
@@ -46,7 +45,7 @@ class UploadLimits:
 
 @dataclass(frozen=True, slots=True)
 class RefusedFile:
-    """A file that is not accepted, and why."""
+    """A file that is not accepted."""
 
     filename: str
     error: PermanentError
@@ -55,10 +54,10 @@ class RefusedFile:
 async def spool_files(
     body: AsyncIterator[bytes], parser: FileParser, directory: Path | None, limits: UploadLimits
 ) -> AsyncGenerator[Upload | RefusedFile, None]:
-    """Each file of the body as soon as its last byte has come. An Upload's file is gone when the next is asked for.
+    """Yield each file of the body when its last byte has arrived. The next step deletes the file of an Upload.
 
-    Raises BadRequest where the body is malformed, FormTooLarge where it is not read to its end, DependencyUnavailable
-    where the directory cannot be written.
+    Raises BadRequest where the body is malformed, FormTooLarge where a limit of the form is reached,
+    DependencyUnavailable where the directory cannot be written.
     """
     files = 0
     dropped_bytes = 0
@@ -83,8 +82,8 @@ async def spool_files(
                     case FileEnd() if spool:
                         yield await spool.finish()
                         spool.discard()
-                    case FormLimitExceeded(what):
-                        raise FormTooLarge(what)
+                    case FormLimitExceeded(message):
+                        raise FormTooLarge(message)
         parser.close()
     finally:
         if spool:
@@ -92,7 +91,7 @@ async def spool_files(
 
 
 class _SpooledFile:
-    """One file. Once it is refused, the rest of it is taken and dropped."""
+    """One file. After `refuse`, the rest of its data is dropped."""
 
     def __init__(self, filename: str, directory: Path | None, max_bytes: int) -> None:
         self._filename = filename
@@ -107,7 +106,7 @@ class _SpooledFile:
         self._is_discarded = False
 
     async def write(self, data: bytes) -> bool:
-        """False where the file is refused, and `data` dropped."""
+        """False where the file is refused and `data` is dropped."""
         self._size_bytes += len(data)
         if not self._error and self._size_bytes > self._max_bytes:
             self.refuse(FileTooLarge(f"the file is larger than {self._max_bytes} bytes"))
@@ -121,7 +120,7 @@ class _SpooledFile:
         return True
 
     async def finish(self) -> Upload | RefusedFile:
-        """The file is complete."""
+        """The result. Call it after the last `write`."""
         if not self._is_checked:
             self._check_magic()
         await self._flush()
@@ -135,10 +134,10 @@ class _SpooledFile:
         self.discard()
 
     def discard(self) -> None:
-        """Remove the temporary file. Not in a thread: it must happen in a cancelled request too."""
+        """Remove the temporary file. Not in a thread, so that it also works in a cancelled request."""
         self._is_discarded = True
         if self._file is not None:
-            with suppress(OSError):  # what a full disk refused before, it refuses again
+            with suppress(OSError):  # close flushes: on a full disk it fails again
                 self._file.close()
 
     def _check_magic(self) -> None:
@@ -153,10 +152,10 @@ class _SpooledFile:
     async def _flush(self) -> None:
         if self._buffer:
             piece, self._buffer = self._buffer, bytearray()
-            await asyncio.to_thread(self._store, piece)
+            await asyncio.to_thread(self._write_piece, piece)
 
-    def _store(self, piece: bytearray) -> None:
-        """In a thread. Most files are one piece: opened, written and hashed in one go."""
+    def _write_piece(self, piece: bytearray) -> None:
+        """Runs in a thread. Most files are one piece, for which this is one call."""
         try:
             if self._file is None:
                 # Closed and removed by `discard`.
@@ -168,7 +167,7 @@ class _SpooledFile:
         except OSError as error:
             raise _cannot_write(error) from error
         self._sha256.update(piece)
-        if self._is_discarded:  # meanwhile, by a request that was cut off
+        if self._is_discarded:  # meanwhile: the request was cancelled
             self.discard()
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from itertools import pairwise, repeat
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import httpx
 import pytest
@@ -19,6 +18,7 @@ from hypothesis import strategies as st
 from ingestion.api.multipart import MAX_OTHER_BYTES, FileData, FileEnd, FileParser, FileStart, FormLimitExceeded
 from ingestion.api.spool import WRITE_BYTES, RefusedFile, UploadLimits, spool_files
 from ingestion.errors import BadRequest, DependencyUnavailable, FormTooLarge
+from ingestion.model import clean_filename
 from ingestion.submit import Upload
 
 BOUNDARY = "a-boundary-of-ours"
@@ -96,18 +96,13 @@ def test_names_sent_as_the_html_standard_says_come_through(name: str) -> None:
 
 
 @settings(deadline=None)
-@given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=300))
-def test_names_sent_percent_encoded_come_through(name: str) -> None:
-    assert parse_name(f"form-data; name=files; filename*=UTF-8''{quote(name, safe='')}") == name
-
-
-@settings(deadline=None)
 @given(
     st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=300).filter(lambda n: "%" not in n)
 )
 def test_names_escaped_with_backslashes_come_through(name: str) -> None:
     escaped = name.replace("\\", "\\\\").replace('"', '\\"')
-    assert parse_name(f'form-data; name="files"; filename="{escaped}"') == name
+    parsed = parse_name(f'form-data; name="files"; filename="{escaped}"')
+    assert clean_filename(parsed) == clean_filename(name), "the parser may cut off the path in front of a name"
 
 
 @pytest.mark.parametrize(
@@ -116,11 +111,10 @@ def test_names_escaped_with_backslashes_come_through(name: str) -> None:
         ('form-data; name="files"; filename="a; b=c.pdf"', "a; b=c.pdf"),
         ("form-data; name=files; filename=plain.pdf", "plain.pdf"),
         ("FORM-DATA; Name=files; FileName=plain.pdf", "plain.pdf"),
-        ('form-data; name="files"; filename="C:\\dir\\a.pdf"', "C:\\dir\\a.pdf"),
-        ('form-data; name="files"; filename="fallback"; filename*=utf-8\'en\'%E2%82%AC.pdf', "€.pdf"),
-        ('form-data; name="files"; filename="fallback"; filename*=klingon\'\'%20x.pdf', "fallback"),
-        ('form-data; name="files"; filename="fallback"; filename*=idna\'\'%e4.pdf', "fallback"),
-        ('form-data; name="files"; filename="fallback"; filename*=without-quotes', "fallback"),
+        ('form-data; name="files"; filename="C:\\dir\\a.pdf"', "a.pdf"),
+        ('form-data; name="files"; filename="plain"; filename*=utf-8\'en\'%E2%82%AC.pdf', "plain"),
+        ('form-data; name="files"; filename*=utf-8\'\'other; filename="plain"', "plain"),
+        ('form-data; name="files"; filename="plain"; filename*0="oth"; filename*1="er"', "plain"),
         (b'form-data; name="files"; filename="caf\xe9.pdf"', "café.pdf"),
         ('form-data; name="files"; filename=""', ""),
     ],
@@ -130,7 +124,12 @@ def test_ways_to_write_a_filename(disposition: str | bytes, name: str) -> None:
 
 
 def test_parts_that_are_no_files_are_passed_over() -> None:
-    body = closed(part(b"value", 'form-data; name="files"'), part(b"kept"), part(b"v", 'form-data; name="other"'))
+    body = closed(
+        part(b"value", 'form-data; name="files"'),
+        part(b"kept"),
+        part(b"v", 'form-data; name="other"'),
+        part(b"v", "form-data; name=\"files\"; filename*=UTF-8''a.pdf"),
+    )
     assert parse(body, []) == [("a.pdf", b"kept")]
 
 
@@ -151,6 +150,7 @@ def test_another_content_type_is_a_bad_request(content_type: str) -> None:
         closed(part(b"x"))[:-6],
         b"--" + BOUNDARY.encode() + b"\r\nbad header\x00: x\r\n\r\n",
         part(b"x", 'form-data; name="files"; filename="' + "n" * 20_000 + '"'),
+        part(b"x", 'form-data; name="files"; filename="a.pdf"' + ";" * 1000),
     ],
 )
 def test_a_malformed_body_is_a_bad_request(body: bytes) -> None:
