@@ -1,4 +1,4 @@
-"""The API key: one secret that every caller of `/api/v1` sends as a bearer token."""
+"""The API key: one secret that clients of `/api/v1` send as a bearer token."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _SCHEME = "bearer"
 
 
 class ApiKeyMiddleware:
-    """Answers a request below `prefix` that lacks `key` before any of its body is read.
+    """Answers 401 to a request below `prefix` without `key`, before its body is read.
 
-    FastAPI reads a body before it calls a dependency.
+    FastAPI reads the body before it calls dependencies, so `require_key` is too late for that.
     """
 
     def __init__(self, app: ASGIApp, prefix: str, key: SecretStr) -> None:
@@ -43,7 +43,10 @@ class ApiKeyMiddleware:
 
 
 def require_key(key: SecretStr) -> Callable[[HTTPAuthorizationCredentials | None], Awaitable[None]]:
-    """A dependency that lets a request through only with `key`. Raises ValueError where there is no key to ask for."""
+    """A dependency that raises Unauthorized for a request without `key`. Raises ValueError where `key` is empty.
+
+    It also puts the security scheme into the OpenAPI document.
+    """
     expected = _secret(key)
 
     async def check(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
@@ -55,7 +58,7 @@ def require_key(key: SecretStr) -> Callable[[HTTPAuthorizationCredentials | None
 def _secret(key: SecretStr) -> bytes:
     secret = key.get_secret_value().encode()
     if not secret.strip():
-        raise ValueError("the API needs a key: set PAGEMILL_API_KEY to a secret that its callers send")
+        raise ValueError("the API needs a key: set PAGEMILL_API_KEY to a secret that its clients send")
     return secret
 
 
@@ -63,6 +66,6 @@ def _check(sent: str | None, expected: bytes) -> None:
     """Raises Unauthorized."""
     if not sent:
         raise Unauthorized("send the API key as 'Authorization: Bearer KEY'")
-    # Header bytes arrive decoded as Latin-1; this gives back the ones that were sent.
+    # Starlette decodes headers as Latin-1; this restores the bytes that were sent.
     if not hmac.compare_digest(sent.encode("latin-1"), expected):
-        raise Unauthorized("the API key is not the right one")
+        raise Unauthorized("the API key is wrong")

@@ -1,6 +1,6 @@
-"""What routes work with, taken from the application they belong to.
+"""FastAPI dependencies that return the objects in the application's state.
 
-Coroutines, because FastAPI calls a plain function in a thread.
+They are coroutines because FastAPI calls plain functions in a thread.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Documents: look at one, list them, delete them."""
+"""Routes that show, list and delete documents."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def list_documents(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     after: str | None = None,
 ) -> DocumentListView:
-    """Documents in the order of their ids, of one collection or of all that are not archived."""
+    """Documents of one collection, or of all collections that are not archived, sorted by id."""
     with budget(services.settings.api.store_budget_s):
         if collection is not None:
             await services.documents.require_active(check_collection(collection))
@@ -47,11 +47,17 @@ async def list_documents(
 
 @router.delete("/documents/{document_id}", status_code=204)
 async def delete_document(document_id: str, remover: RemoverDep) -> None:
-    """Remove the document from every store. Safe to repeat until it answers 204 or 404."""
+    """Remove the document from every store.
+
+    After 503 it stays `deleting`: repeat the request, or wait for the janitor.
+    """
     await remover.delete_document(document_id)
 
 
 @router.delete("/collections/{collection}", status_code=204)
 async def delete_collection(collection: str, remover: RemoverDep) -> None:
-    """Remove every document of a collection, the collection, and its archive. Answers 204 where there was none."""
+    """Remove the documents of a collection, the collection, and its archive. 204 also where there is none.
+
+    After 503, repeat the request, or wait for the janitor.
+    """
     await remover.delete_collection(collection)

@@ -1,4 +1,4 @@
-"""How many rows each collection has in the ANN index, counted when somebody asks for the metrics."""
+"""The metric `milvus_collection_entities`: rows of each collection in Milvus, counted when metrics are scraped."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from ingestion.ports import DocumentStore, VectorStore
 log = structlog.get_logger(__name__)
 
 TIMEOUT_S: Final = 2.0
-EVERY_S: Final = 30.0
-LARGEST_SHARE: Final = 0.01
-"""Of the time, spent on counting: a small server goes through all its rows, and answers nobody else meanwhile."""
+INTERVAL_S: Final = 30.0
+MAX_TIME_SHARE: Final = 0.01
+"""Share of the time that counting may take. Milvus Lite reads all rows, and answers nothing else meanwhile."""
 
 
 class EntityCounts:
-    """Keeps `milvus_collection_entities`. The rows of documents that are not ready yet count as well."""
+    """Updates the metric. The rows of documents that are not ready yet are included."""
 
     def __init__(self, documents: DocumentStore, vectors: VectorStore) -> None:
         self._documents = documents
@@ -32,11 +32,14 @@ class EntityCounts:
         self._due_at = -inf
 
     async def refresh(self) -> None:
-        """Count, where it is due again. Best effort: what is not counted in TIMEOUT_S keeps its old figure."""
+        """Count the rows if the interval has passed. A collection not counted within TIMEOUT_S keeps its old value.
+
+        Raises nothing where a store does not answer.
+        """
         began = time.monotonic()
         if began < self._due_at:
             return
-        self._due_at = inf  # Nobody else begins meanwhile.
+        self._due_at = inf  # so that no other scrape starts a count meanwhile
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 await self._count_all()
@@ -44,7 +47,7 @@ class EntityCounts:
             log.warning("rows not counted", cause=str(error) or "no answer in time")
         finally:
             ended = time.monotonic()
-            self._due_at = ended + max(EVERY_S, (ended - began) / LARGEST_SHARE)
+            self._due_at = ended + max(INTERVAL_S, (ended - began) / MAX_TIME_SHARE)
 
     async def _count_all(self) -> None:
         collections = await self._documents.collections()

@@ -1,4 +1,4 @@
-"""For whoever runs the process: is it alive, can it work, what has it counted. Without a key."""
+"""Routes for operators: liveness, readiness, metrics. They need no API key."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PING_TIMEOUT_S: Final = 2.0
 
 
 class Readiness:
-    """Asks every server side by side, and remembers since when one has not answered."""
+    """Pings every dependency concurrently, and remembers since when a dependency has been down."""
 
     def __init__(self, services: Services) -> None:
         self._pings: dict[str, Callable[[], Awaitable[None]]] = {
@@ -38,10 +38,10 @@ class Readiness:
 
     async def check(self) -> dict[str, dict[str, Any]]:
         """By dependency `{"up": true}`, or `{"up": false, "since": ...}` with the time of the first failed check."""
-        await asyncio.gather(*(self._ask(name) for name in self._pings))
-        return {name: self._shown(name) for name in self._pings}
+        await asyncio.gather(*(self._ping(name) for name in self._pings))
+        return {name: self._status(name) for name in self._pings}
 
-    async def _ask(self, name: str) -> None:
+    async def _ping(self, name: str) -> None:
         try:
             async with asyncio.timeout(PING_TIMEOUT_S):
                 await self._pings[name]()
@@ -53,23 +53,23 @@ class Readiness:
             if self._down_since.pop(name, None):
                 log.info("dependency up again", dependency=name)
 
-    def _shown(self, name: str) -> dict[str, Any]:
+    def _status(self, name: str) -> dict[str, Any]:
         since = self._down_since.get(name)
         return {"up": False, "since": since.isoformat(timespec="seconds")} if since else {"up": True}
 
 
 @router.get("/health")
 async def health() -> dict[str, str]:
-    """This process answers."""
+    """200 while this process answers."""
     return {"status": "alive"}
 
 
 @router.get("/ready")
 async def ready(request: Request) -> Response:
-    """Every server that this process needs answers; otherwise 503 and which one does not, since when."""
+    """200 while all dependencies answer; otherwise 503 with the dependencies that are down, and since when."""
     readiness: Readiness = request.app.state.readiness
     dependencies = await readiness.check()
-    down = [name for name, shown in dependencies.items() if not shown["up"]]
+    down = [name for name, status in dependencies.items() if not status["up"]]
     if down:
         headers = {"Retry-After": str(RETRY_AFTER_S)}
         return problem(503, "not_ready", f"down: {', '.join(down)}", headers=headers, dependencies=dependencies)
@@ -78,7 +78,7 @@ async def ready(request: Request) -> Response:
 
 @router.get("/metrics")
 async def prometheus_metrics(request: Request) -> Response:
-    """All metrics in Prometheus' text format."""
+    """All metrics in the text format of Prometheus."""
     entity_counts: EntityCounts = request.app.state.entity_counts
     await entity_counts.refresh()
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

@@ -52,16 +52,16 @@ _STATUS: Final[list[tuple[type[IngestError], int]]] = [
 
 
 def status_of(error: IngestError) -> int:
-    """The HTTP status of an error, 500 where the caller has no part in it."""
+    """The HTTP status of an error; 500 for an error that the request did not cause."""
     return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
 
 
 def problem(
     status: int, code: str, detail: str, *, headers: Mapping[str, str] | None = None, **members: Any
 ) -> JSONResponse:
-    """A problem document; `members` are put beside its standard ones.
+    """A problem document with extra `members`.
 
-    What a caller sent may be quoted in it. Where that is no text, its escapes are.
+    `detail` may quote the request. Characters that are not valid Unicode are escaped.
     """
     body = {
         "type": f"urn:pagemill:problem:{code}",
@@ -114,7 +114,7 @@ async def _on_invalid_request(request: Request, error: Exception) -> Response:
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
-    """What the router itself says: unknown address, wrong method."""
+    """Errors of the router: an unknown address, a wrong method."""
     assert isinstance(error, HTTPException)
     code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
     return problem(
@@ -123,10 +123,10 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 
 async def _on_disconnect(request: Request, error: Exception) -> Response:
-    log.debug("caller left before its request was read", path=request.url.path)
-    return problem(400, BadRequest.code, "the request was cut off")
+    log.debug("client disconnected", path=request.url.path)
+    return problem(400, BadRequest.code, "the client disconnected before the request was complete")
 
 
 async def _on_unhandled(request: Request, error: Exception) -> Response:
     log.error("unhandled error", method=request.method, path=request.url.path, exc_info=error)
-    return problem(500, IngestError.code, "an error that is not the request's fault; the server's log has the cause")
+    return problem(500, IngestError.code, "an internal error, not caused by the request; see the server's log")

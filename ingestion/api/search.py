@@ -1,4 +1,4 @@
-"""Searching a collection."""
+"""The search route."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ingestion.api.views import HitView, SearchRequest, SearchView
 from ingestion.http.disconnect import cancel_on_disconnect
 
 _MAX_BODY_BYTES: Final = 64 * 1024
-"""Some times the longest query. The body is read before the key is looked at."""
+"""Several times the longest query."""
 
 router = APIRouter(tags=["search"])
 
@@ -21,9 +21,9 @@ router = APIRouter(tags=["search"])
 async def search(
     collection: str, wanted: SearchRequest, request: Request, searcher: SearcherDep, usage: UsageDep
 ) -> SearchView:
-    """The pages of ready documents that answer the query best, best first. An unknown collection has no hits.
+    """The pages of ready documents that match the query best, best first. An unknown collection has no hits.
 
-    429 with Retry-After where too many searches are in flight. A caller that leaves frees its place.
+    429 with Retry-After where too many searches are in flight. A search is cancelled when its client disconnects.
     """
     hits = await cancel_on_disconnect(request.receive, searcher.search(collection, wanted.query, wanted.top_k))
     await usage.note(collection)

@@ -1,4 +1,4 @@
-"""Searches that are refused before they cost anything."""
+"""Early rejection of searches while search is at its limit."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _SEARCH: Final = "/search"
 
 
 class SearchAdmissionMiddleware:
-    """Answers searches with 429 while there is room for none: a tenth of the time that the route takes to say so.
+    """Answers searches with 429 while no search is admitted. The route would take ten times as long to answer that.
 
-    Looks at the address alone: the key has been looked at before.
+    It reads only the address: the API key has been checked before.
     """
 
     def __init__(self, app: ASGIApp, *, check: Callable[[], None]) -> None:
-        """`check` raises Overloaded."""
+        """`check` raises Overloaded while no search is admitted."""
         self._app = app
         self._check = check
 

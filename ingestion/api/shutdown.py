@@ -1,4 +1,4 @@
-"""What becomes of requests that are still being worked on when this process has to stop."""
+"""Answers for requests that are in progress when the process stops."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ingestion.api.problems import RETRY_AFTER_S, problem
 
 
 class ShutdownMiddleware:
-    """Answers a request that the HTTP server gives up on with 503; the server itself would say 500, in plain text."""
+    """Answers 503 to a request that uvicorn cancels at shutdown. Its own answer would be 500 in plain text."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -19,17 +19,17 @@ class ShutdownMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        has_begun = False
+        has_started = False
 
-        async def watched(message: Message) -> None:
-            nonlocal has_begun
-            has_begun = True
+        async def note_start(message: Message) -> None:
+            nonlocal has_started
+            has_started = True
             await send(message)
 
         try:
-            await self._app(scope, receive, watched)
+            await self._app(scope, receive, note_start)
         except asyncio.CancelledError:
-            if not has_begun:
+            if not has_started:
                 headers = {"Retry-After": str(RETRY_AFTER_S)}
                 answer = problem(503, "not_ready", "this process is stopping; try again later", headers=headers)
                 await answer(scope, receive, send)

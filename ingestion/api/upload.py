@@ -1,4 +1,4 @@
-"""Uploading: many files in one request, each accepted or refused on its own."""
+"""Upload routes: one request may hold many files; each file is accepted or refused on its own."""
 
 from __future__ import annotations
 
@@ -51,7 +51,10 @@ async def upload_documents(
     submitter: SubmitterDep,
     usage: UsageDep,
 ) -> Response:
-    """Upload one PDF or many, in fields `files`. The same file under the same name is the same document."""
+    """Upload one or more PDF files in form fields named `files`.
+
+    The same file with the same name is the same document: a repeated upload returns it.
+    """
     return await _upload(check_collection(collection), request, services, submitter, usage)
 
 
@@ -64,7 +67,7 @@ async def upload_to_conversation(
     submitter: SubmitterDep,
     usage: UsageDep,
 ) -> Response:
-    """The same under LAYRA's address: the conversation is the collection, and the user is logged."""
+    """The same route under LAYRA's address: the conversation is the collection, and the user is logged."""
     log.info("upload", user=user, collection=conversation)
     return await _upload(check_collection(conversation), request, services, submitter, usage)
 
@@ -72,9 +75,9 @@ async def upload_to_conversation(
 async def _upload(
     collection: str, request: Request, services: Services, submitter: Submitter, usage: Usage
 ) -> Response:
-    """Files are submitted while the request is still being read, so a request that breaks off has stored some of them.
+    """Files are submitted while the request is being read. A request that breaks off may have stored some files.
 
-    Repeating it is safe: what was stored is then found.
+    Repeating the request is safe: a stored file is found again.
     """
     api = services.settings.api
     with budget(api.store_budget_s):
@@ -100,17 +103,17 @@ async def _upload(
 
 @dataclass(slots=True)
 class UploadResult:
-    """What has become of the files of one request."""
+    """The accepted and refused files of one request."""
 
     collection: str
     accepted: list[Document] = field(default_factory=list)
     refused: list[RefusedFile] = field(default_factory=list)
     form_error: FormTooLarge | None = None
-    """The rest of the request was not read."""
+    """Set where the rest of the request was not read."""
 
     def count(self) -> None:
-        """Refusals are no transitions of a document: they are counted by code, and logged in one line."""
-        codes = Counter(one.error.code for one in self.refused)
+        """Count refused files by code, and log one line for all of them."""
+        codes = Counter(file.error.code for file in self.refused)
         for code, number in codes.items():
             metrics.REFUSED.labels(code).inc(number)
         if self.refused:
@@ -127,7 +130,8 @@ class UploadResult:
         return UploadView(
             documents=[AcceptedView.of(document) for document in self.accepted],
             refused=[
-                RefusedView(filename=r.filename, code=r.error.code, detail=r.error.message) for r in self.refused
+                RefusedView(filename=file.filename, code=file.error.code, detail=file.error.message)
+                for file in self.refused
             ],
         )
 
@@ -136,12 +140,12 @@ def _answer(result: UploadResult) -> Response:
     result.count()
     view = result.view().model_dump(mode="json")
     if error := result.form_error:
-        detail = f"{error.message}; the rest was not read. What had come before is in `documents` and `refused`"
+        detail = f"{error.message}; the rest was not read. Earlier files are in `documents` and `refused`"
         return problem(status_of(error), error.code, detail, **view)
     if result.accepted:
         return JSONResponse(view, status_code=202)
     if not result.refused:
-        raise BadRequest("the upload holds no file in the field 'files'")
+        raise BadRequest("the form has no file in a field named 'files'")
     first = result.refused[0]
     detail = f"{first.filename}: {first.error.message}"
     return problem(status_of(first.error), first.error.code, detail, refused=view["refused"])

@@ -1,4 +1,4 @@
-"""The JSON of requests and answers, exactly as other programs rely on it."""
+"""The JSON of requests and answers. Clients depend on these names."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class DocumentView(BaseModel):
     @classmethod
     def of(cls, document: Document) -> DocumentView:
         failure = document.error
-        if document.damage:  # it has no verdict, and will not get one from this release
+        if document.damage:  # this release cannot read the record, and so cannot process the document
             failure = Failure(BadRecord.code, "", document.damage)
         return cls(
             document_id=document.id,
@@ -45,7 +45,7 @@ class DocumentView(BaseModel):
 
 class DocumentListView(BaseModel):
     documents: list[DocumentView]
-    next: str | None = Field(description="what to send as `after` for the rest; null at the end")
+    next: str | None = Field(description="the value of `after` for the next page; null on the last page")
 
 
 class AcceptedView(BaseModel):

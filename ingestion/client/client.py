@@ -1,4 +1,4 @@
-"""Pagemill's HTTP API as a Python object: httpx's exceptions and problem documents become ours here."""
+"""A client of the HTTP API. It translates httpx exceptions and problem documents into Pagemill's errors."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from ingestion.model import check_text
 _V = TypeVar("_V", bound=BaseModel)
 
 _CONNECT_S: Final = 5.0
-# An upload is answered once the server has opened and stored the file, which takes a while for a gigabyte.
+# The server answers an upload when it has opened and stored the file, which takes long for a gigabyte.
 _READ_S: Final = 300.0
-# The event stream says something more often than this, or it is broken.
+# An event stream that is silent for longer is broken: the server sends pings.
 _EVENT_S: Final = 20.0
 _RETRY_FOR_S: Final = 60.0
 _MAX_RETRY_AFTER_S: Final = 30.0
@@ -33,7 +33,7 @@ _LIST_LIMIT: Final = 100
 
 
 class ApiError(PermanentError):
-    """The API refused a request; `code` is the problem document's."""
+    """The API answered with a problem document; `code` is its code."""
 
     fault = Fault.CALLER
 
@@ -43,7 +43,7 @@ class ApiError(PermanentError):
 
 
 class ApiUnavailable(DependencyUnavailable):
-    """The API does not answer, or says that it cannot serve now; `retry_after_s` is what it asks for."""
+    """The API does not answer, or is temporarily unable to. `retry_after_s` is its Retry-After."""
 
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
         super().__init__("the API", message)
@@ -51,11 +51,11 @@ class ApiUnavailable(DependencyUnavailable):
 
 
 class ApiClient:
-    """Requests to one API.
+    """Requests to one API. All methods may be repeated.
 
-    A request is repeated while the connection breaks or the server cannot serve (429, 502 to 504), until none has
-    succeeded for `_RETRY_FOR_S`; a server that has never answered is not waited for. Then, and from `events` at once,
-    comes ApiUnavailable. Every other problem is ApiError. All methods may be called twice.
+    A request is retried after a broken connection and after 429, 502, 503 and 504, until no request has succeeded for
+    `_RETRY_FOR_S`. Then ApiUnavailable is raised. It is raised at once by `events`, and where the API has never
+    answered. Any other problem document is raised as ApiError.
     """
 
     def __init__(self, target: Target, http: httpx.AsyncClient) -> None:
@@ -68,11 +68,11 @@ class ApiClient:
         )
 
     async def check(self) -> None:
-        """Raise unless the API answers and accepts the key."""
+        """Raises ApiUnavailable, or ApiError where the API does not accept the key."""
         await self._request("GET", "documents", params={"limit": 1})
 
     async def upload(self, collection: str, path: Path) -> DocumentView:
-        """Stream one file from disk. Raises ApiError with the file's own code, BadRequest where it cannot be read."""
+        """Upload one file. Raises ApiError with the code of a refused file, BadRequest for an unreadable file."""
         try:
             answer = await self._retry(self._upload, _collection_url(collection, "documents"), path)
         except OSError as error:
@@ -83,7 +83,7 @@ class ApiClient:
         return _parse(DocumentView, await self._request("GET", _document_url(document_id)))
 
     async def documents(self, collection: str | None = None) -> AsyncIterator[DocumentView]:
-        """Every document, or those of one collection, fetched as they are consumed."""
+        """All documents, or those of one collection. Pages of the listing are requested as needed."""
         query: dict[str, str | int] = {"limit": _LIST_LIMIT}
         if collection is not None:
             query["collection"] = collection
@@ -96,7 +96,7 @@ class ApiClient:
             query["after"] = listed.next
 
     async def events(self, document_id: str) -> AsyncGenerator[DocumentView]:
-        """The document as the server reports its changes, until the server or a broken connection ends the stream."""
+        """The document at each change. The stream ends when the document is settled, or the connection breaks."""
         timeout = httpx.Timeout(_EVENT_S, connect=_CONNECT_S)
         with self._translate_errors():
             async with self._http.stream("GET", f"{_document_url(document_id)}/events", timeout=timeout) as response:
@@ -112,11 +112,11 @@ class ApiClient:
         return _parse(Found, await self._request("POST", _collection_url(collection, "search"), json=body)).hits
 
     async def delete(self, document_id: str) -> None:
-        """Returns once no store holds anything of the document."""
+        """Returns when no store holds data of the document."""
         await self._request("DELETE", _document_url(document_id))
 
     async def _upload(self, url: str, path: Path) -> bytes:
-        # A name that is not UTF-8 on disk cannot be sent as it is.
+        # A form cannot hold a file name that is not UTF-8.
         name = os.fsencode(path.name).decode("utf-8", "replace")
         with path.open("rb") as file:
             return await self._send("POST", url, files={"files": (name, file, "application/pdf")})
@@ -135,7 +135,7 @@ class ApiClient:
         return response.content
 
     def _backoff(self, error: Exception) -> bool | float:
-        """stamina's hook: False to give up, True for its own pause, or the pause in seconds."""
+        """For stamina: False stops the retries, True waits with its own backoff, a number is the wait in seconds."""
         if not isinstance(error, ApiUnavailable) or not self._has_answered:
             return False
         now_s = time.monotonic()
@@ -158,8 +158,8 @@ class ApiClient:
 
 @asynccontextmanager
 async def connect(target: Target) -> AsyncIterator[ApiClient]:
-    """A client for one API. Makes no request."""
-    stamina.instrumentation.set_on_retry_hooks(())  # Its log lines would run into progress bars and JSON.
+    """A client of one API. Makes no request."""
+    stamina.instrumentation.set_on_retry_hooks(())  # Its log lines would mix with progress bars and JSON.
     try:
         http = httpx.AsyncClient(
             base_url=f"{target.api_url.rstrip('/')}/api/v1/",
@@ -168,7 +168,7 @@ async def connect(target: Target) -> AsyncIterator[ApiClient]:
             trust_env=not target.is_local,
         )
     except (httpx.InvalidURL, UnicodeEncodeError) as error:
-        raise BadRequest(f"the API's address or key cannot be used: {error}") from error
+        raise BadRequest(f"the API's address or key is not valid: {error}") from error
     async with http:
         yield ApiClient(target, http)
 
@@ -185,11 +185,11 @@ def _parse(view: type[_V], content: bytes | str) -> _V:
     try:
         return view.model_validate_json(content)
     except ValidationError as error:
-        raise ApiUnavailable(f"its answer is not what Pagemill's API says ({error.errors()[0]['msg']})") from error
+        raise ApiUnavailable(f"the answer is not one of Pagemill's API ({error.errors()[0]['msg']})") from error
 
 
 def _problem(response: httpx.Response) -> ApiError | ApiUnavailable:
-    """The RFC 9457 problem document of an answer; a proxy in between may have sent something else."""
+    """The error of a problem document (RFC 9457). A proxy may have sent another kind of answer."""
     try:
         problem = response.json()
     except ValueError:
@@ -197,7 +197,7 @@ def _problem(response: httpx.Response) -> ApiError | ApiUnavailable:
     if not isinstance(problem, dict):
         problem = {}
     detail = str(problem.get("detail") or problem.get("title") or f"{response.status_code} {response.reason_phrase}")
-    # A server that is stopping, or a proxy before it, answers 5xx without a problem document.
+    # A proxy answers 5xx without a problem document while its server is down.
     if response.status_code in _RETRYABLE_STATUS or (response.is_server_error and not problem):
         return ApiUnavailable(detail, retry_after_s=_retry_after_s(response))
     return ApiError(str(problem.get("code") or f"http_{response.status_code}"), detail)

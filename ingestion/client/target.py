@@ -1,4 +1,4 @@
-"""An API to talk to."""
+"""The address of an API."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An API and how to bring it up, `remedy`, should it not answer."""
+    """An API. `remedy` is part of the error where it does not answer: what the user can do."""
 
     api_url: str
     api_key: str

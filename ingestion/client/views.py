@@ -1,4 +1,4 @@
-"""The API's answers as the client reads them. Fields that a newer server adds are ignored."""
+"""The answers of the API. Fields that a newer server adds are ignored."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class DocumentError(BaseModel):
 
 
 class DocumentView(BaseModel):
-    """A document as the API shows it. An upload's answer has fewer fields than `GET /documents/{id}`."""
+    """A document. The answer of an upload has fewer fields than `GET /documents/{id}`."""
 
     document_id: str
     filename: str
@@ -40,7 +40,7 @@ class UploadResult(BaseModel):
 
 
 class DocumentList(BaseModel):
-    """One page of a listing; `next` is the `after` of the following one."""
+    """One page of a listing. `next` is the value of `after` for the next page."""
 
     documents: list[DocumentView]
     next: str | None = None

@@ -94,7 +94,7 @@ def _app(api: ContractApi) -> FastAPI:
     async def key(request: Request, call_next: Any) -> Response:
         api.requests.append((request.method, request.url.path, time.monotonic()))
         if request.headers.get("authorization") != f"Bearer {API_KEY}":
-            return _problem(401, "unauthorized", "the API key is not the right one")
+            return _problem(401, "unauthorized", "the API key is wrong")
         response: Response = await call_next(request)
         return response
 

@@ -136,7 +136,7 @@ def test_a_wrong_key_is_one_line_and_not_one_for_each_file(api: ContractApi, mon
     monkeypatch.setenv("PAGEMILL_API_KEY", "wrong")
     result = pagemill("ingest", ".", "--json")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "error: the API key is not the right one\n"
+    assert result.stderr == "error: the API key is wrong\n"
 
 
 @pytest.mark.parametrize("name", ['it\'s "q".pdf', "📄.pdf", "x" * 251 + ".pdf"])

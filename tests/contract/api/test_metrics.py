@@ -1,4 +1,4 @@
-"""What an operator reads at /metrics."""
+"""The metrics of the API at /metrics."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ async def shown_rows(client: httpx.AsyncClient, collection: str) -> float | None
 async def test_the_rows_of_a_collection_are_shown_until_it_is_deleted(
     client: httpx.AsyncClient, services: Services, collection: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(entity_counts, "EVERY_S", 0.0)
-    monkeypatch.setattr(entity_counts, "LARGEST_SHARE", inf)
+    monkeypatch.setattr(entity_counts, "INTERVAL_S", 0.0)
+    monkeypatch.setattr(entity_counts, "MAX_TIME_SHARE", inf)
     assert await shown_rows(client, collection) is None
     await make_ready(services, await uploaded(client, collection), "a lazy dog", "the quick brown fox")
     assert await shown_rows(client, collection) == await services.vectors.count(collection) > 0
