@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from importlib.metadata import version
 from typing import Final
 
 import structlog
@@ -38,6 +39,7 @@ def create_app(services: Services, searcher: Searcher) -> FastAPI:
     app = FastAPI(
         title="Pagemill",
         summary="PDFs in, the right page out",
+        version=version("pagemill"),
         docs_url=None,  # FastAPI's own pages load scripts from other hosts; `add_pages` has one that does not.
         redoc_url=None,
         lifespan=partial(_lifespan, sandbox),
