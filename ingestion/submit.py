@@ -24,7 +24,7 @@ from ingestion.model import (
 from ingestion.ports import BlobStore, DocumentStore, JobQueue, Progress
 from ingestion.retrying import retrying
 from ingestion.sandbox import Sandbox
-from ingestion.server_rest import Rest
+from ingestion.server_cooldown import ServerCooldown
 
 log = structlog.get_logger(__name__)
 
@@ -67,7 +67,7 @@ class Submitter:
         self._queue = queue
         self._progress = progress
         self._store_budget_s = store_budget_s
-        self._broker = Rest()
+        self._broker = ServerCooldown()
         self._inspector = Inspector(
             sandbox, processes=inspect_processes, max_pages=max_pages, timeout_s=inspect_timeout_s
         )
@@ -141,11 +141,11 @@ class Submitter:
 
         A broker that has kept one upload waiting is not asked again for a while, by this upload's other files neither.
         """
-        if self._broker.rests:
+        if self._broker.is_cooling_down:
             log.info("publish postponed", document_id=document.id, cause="the broker did not answer lately")
             return document
         try:
-            with self._broker.asked(), budget(_PUBLISH_S):
+            with self._broker.request(), budget(_PUBLISH_S):
                 await self._queue.publish(IngestJob.of(document))
             with budget(self._store_budget_s):
                 await self._documents.mark_queued(document)

@@ -16,7 +16,7 @@ EVERY_S: Final = 60.0
 """A use is noted at most so often by each process: what it is needed for is days."""
 
 
-class Usage:
+class UsageRecorder:
     """Told of each upload and each search, of which it writes down next to nothing."""
 
     def __init__(self, documents: DocumentStore, every_s: float = EVERY_S) -> None:
@@ -24,7 +24,7 @@ class Usage:
         self._every_s = every_s
         self._noted_at: dict[str, float] = {}
 
-    async def note(self, collection: str) -> None:
+    async def record(self, collection: str) -> None:
         """The collection is in use now. Best effort: what cannot be noted is logged."""
         now = time.monotonic()
         if now - self._noted_at.get(collection, -self._every_s) < self._every_s:

@@ -49,11 +49,11 @@ from ingestion.model import OUTAGES_FORGIVEN, Document, IngestJob, Page, PageVec
 from ingestion.ports import BlobStore, DocumentStore, Embedder, PageSource, Progress, Renderer
 from ingestion.retrying import retrying
 from workers.attempt.claims import Claims, named
-from workers.attempt.isolation import Room
+from workers.attempt.isolation import SharedExclusiveLock
 from workers.attempt.lease import Lease
-from workers.attempt.outage_evidence import EMBEDDER, Suspicion
-from workers.attempt.outcomes import Verdicts
-from workers.attempt.stall import Attempt, Stalls, bytes_in
+from workers.attempt.outage_evidence import EMBEDDER, OutageEvidence
+from workers.attempt.outcomes import OutcomePublisher
+from workers.attempt.stall import StallDetector, WatchedAttempt, bytes_in
 from workers.attempt.store import PageStore
 
 log = structlog.get_logger(__name__)
@@ -73,14 +73,14 @@ class Pipeline:
     renderer: Renderer
     embedder: Embedder
     progress: Progress
-    verdicts: Verdicts
+    outcomes: OutcomePublisher
     claims: Claims
     max_attempts: int
     windows_in_embedder: int = 3
     windows_in_store: int = 2
-    room: Room = field(default_factory=Room)
-    stalls: Stalls = field(default_factory=Stalls)
-    suspicion: Suspicion = field(default_factory=Suspicion)
+    document_lock: SharedExclusiveLock = field(default_factory=SharedExclusiveLock)
+    stalls: StallDetector = field(default_factory=StallDetector)
+    evidence: OutageEvidence = field(default_factory=OutageEvidence)
 
     async def run(self, record: Record) -> None:
         """Bring the record's document to a verdict, or to its next attempt, and have that recorded and published.
@@ -92,13 +92,13 @@ class Pipeline:
         try:
             job = decode_job(record.value)
         except BadMessage as error:
-            await self.verdicts.refuse(record, error)
+            await self.outcomes.reject(record, error)
             return
         try:
-            await self.store.admit(job.collection, self.embedder)
+            await self.store.require_not_closed(job.collection, self.embedder)
             await self._work(job, record)
         except EmbedderNotCurrent as not_now:
-            await self.verdicts.put_off(job, record, not_now)
+            await self.outcomes.defer(job, record, not_now)
 
     async def _work(self, job: IngestJob, record: Record) -> None:
         async with AsyncExitStack() as place:
@@ -107,7 +107,7 @@ class Pipeline:
                 document = await self._claim(job)
             except (Conflict, NotFound) as nothing_to_do:
                 log.info("skipped", document_id=job.document_id, cause=nothing_to_do.message)
-                await self.verdicts.tell_again(job, record)
+                await self.outcomes.republish(job, record)
                 return
             await self._attempt(document, record)
 
@@ -118,14 +118,14 @@ class Pipeline:
 
         Nobody is sent out of the room for a document that cannot be claimed yet.
         """
-        await self.claims.take_back(job.document_id)
+        await self.claims.clean_up(job.document_id)
         document = await self.documents.get(job.document_id)
         if document is not None:
             document.require_readable()
         if document is None or not self._is_suspect(document):
-            return self.room.shared()
+            return self.document_lock.shared()
         await self.documents.require_claimable(job.document_id)
-        return self.room.alone()
+        return self.document_lock.exclusive()
 
     def _is_suspect(self, document: Document) -> bool:
         return document.attempts + 1 == self.max_attempts or document.outages >= _ALONE_AFTER_OUTAGES
@@ -141,16 +141,16 @@ class Pipeline:
         lease = self.claims.lease(document)
         try:
             try:
-                with self.stalls.attempt(lease.give_up) as stages:
+                with self.stalls.watch(lease.abort) as stages:
                     settled, error = await self._under_lease(document, lease, stages)
             except Stalled as stalled:  # the lease is no longer extended; the verdict is guarded by the fence
                 error = stalled
-                settled = await self.verdicts.decide(document, error)
+                settled = await self.outcomes.record_failure(document, error)
         except LeaseLost as lost:
-            await self.claims.leave(lease.document, lost)
+            await self.claims.after_loss(lease.document, lost)
             return
         except DependencyUnavailable as outage:
-            counts = self.suspicion.met_outage(outage.dependency, document.id)
+            counts = self.evidence.add_outage(outage.dependency, document.id)
             await self.claims.release(lease.document, outage=counts)
             raise
         except BaseException:
@@ -159,10 +159,10 @@ class Pipeline:
         seconds = time.monotonic() - started
         metrics.DURATION.labels(settled.state).observe(seconds)
         log.info("settled", **named(settled), outcome=settled.state, seconds=round(seconds, 3), **_why(settled))
-        await self.verdicts.tell(settled, record, error)
+        await self.outcomes.publish(settled, record, error)
 
     async def _under_lease(
-        self, document: Document, lease: Lease, stages: Attempt
+        self, document: Document, lease: Lease, stages: WatchedAttempt
     ) -> tuple[Document, IngestError | None]:
         """The document with its verdict, and the error that led to it. Raises Stalled where it has to be told yet."""
         async with lease:
@@ -175,56 +175,56 @@ class Pipeline:
                 if isinstance(error, DependencyUnavailable):
                     error = self._fails_alone(lease.document, error)
                 await lease.end()
-                return await self.verdicts.decide(document, error), error
+                return await self.outcomes.record_failure(document, error), error
         raise AssertionError("a lease raises or lets its block return")
 
     def _fails_alone(self, document: Document, outage: DependencyUnavailable) -> FailsAlone:
         """What an outage is called that the document has to answer for. Raises `outage` while it has not."""
-        if document.outages < OUTAGES_FORGIVEN or not self.suspicion.is_suspect(outage.dependency, document.id):
+        if document.outages < OUTAGES_FORGIVEN or not self.evidence.is_suspect(outage.dependency, document.id):
             raise outage
-        self.suspicion.met_outage(outage.dependency, document.id)
+        self.evidence.add_outage(outage.dependency, document.id)
         return FailsAlone(
             f"{outage.dependency} has failed at this document {document.outages + 1} times or more, and worked for "
             f"others in between: {outage.message}",
             stage=outage.stage,
         )
 
-    async def _ingest(self, document: Document, lease: Lease, stages: Attempt) -> Document:
+    async def _ingest(self, document: Document, lease: Lease, stages: WatchedAttempt) -> Document:
         if document.attempts > self.max_attempts:
             raise AttemptsExhausted(
                 f"given up after {document.attempts - 1} attempts without a verdict", stage="claim"
             )
         async with self._source(document, stages) as path:
-            with stages.at("render"):
+            with stages.stage("render"):
                 source = await self.renderer.open(path, pixels=self.embedder.wants_pixels)
                 if source.pages != document.pages:  # its page keys were reserved for so many
                     raise CorruptPdf(
                         f"the file has {source.pages} pages by this worker's count and had {document.pages} when it "
                         "was uploaded; delete the document and upload it again"
                     )
-            with stages.at("store"):
+            with stages.stage("store"):
                 generation = await self.store.prepare(document, self.embedder, lease.check)
                 document = lease.document = await self.documents.plan(
                     document.id, document.fence, dpi=source.dpi, stage="processing", generation=generation
                 )
-                await self.store.confirm(document, self.embedder)
+                await self.store.confirm_generation(document, self.embedder)
             async with (
                 prefetch(self._rendered(source, document.pages_done + 1, stages)) as rendered,
                 prefetch(self._embedded(document, rendered, stages)) as embedded,
                 aclosing(self._written(document, lease, embedded, stages)) as written,
             ):
                 async for window in written:
-                    with stages.at("store"):
+                    with stages.stage("store"):
                         await self._checkpoint(document, window)
                     lease.document = replace(lease.document, outages=0)
         await lease.end()
         return await retrying(self.documents.finish, document.id, document.fence)
 
     @asynccontextmanager
-    async def _source(self, document: Document, stages: Attempt) -> AsyncIterator[Path]:
+    async def _source(self, document: Document, stages: WatchedAttempt) -> AsyncIterator[Path]:
         with tempfile.TemporaryDirectory(prefix="pagemill-") as folder:
             path = Path(folder) / "source.pdf"
-            with stages.at("fetch", lambda: bytes_in(Path(folder))):
+            with stages.stage("fetch", lambda: bytes_in(Path(folder))):
                 try:
                     await retrying(self.blobs.fetch_file, document.object_key, path)
                 except NotFound as error:
@@ -232,21 +232,21 @@ class Pipeline:
             yield path
 
     async def _rendered(
-        self, source: PageSource, first_page: int, stages: Attempt
+        self, source: PageSource, first_page: int, stages: WatchedAttempt
     ) -> AsyncGenerator[list[Page], None]:
         windows = source.windows(first_page=first_page)
         while True:
-            with stages.at("render", lambda: source.render_calls):
+            with stages.stage("render", lambda: source.render_calls):
                 window = await anext(windows, None)
             if window is None:
                 return
             yield window
 
     async def _embedded(
-        self, document: Document, windows: AsyncIterator[list[Page]], stages: Attempt
+        self, document: Document, windows: AsyncIterator[list[Page]], stages: WatchedAttempt
     ) -> AsyncGenerator[list[PageVectors], None]:
         async def embedded(pages: list[Page]) -> list[PageVectors]:
-            with stages.at("embed"), metrics.EMBEDDING.time():
+            with stages.stage("embed"), metrics.EMBEDDING.time():
                 vectors = await retrying(self.embedder.embed_pages, pages)
             self._worked(document, EMBEDDER)
             return [
@@ -261,11 +261,11 @@ class Pipeline:
                 yield window
 
     async def _written(
-        self, document: Document, lease: Lease, windows: AsyncIterator[list[PageVectors]], stages: Attempt
+        self, document: Document, lease: Lease, windows: AsyncIterator[list[PageVectors]], stages: WatchedAttempt
     ) -> AsyncGenerator[list[PageVectors], None]:
         async def write(window: list[PageVectors]) -> list[PageVectors]:
             lease.check()
-            with stages.at("store"), metrics.STORING.time():
+            with stages.stage("store"), metrics.STORING.time():
                 await self.store.write(document, window)
             self._worked(document, *_STORES)
             return window
@@ -277,7 +277,7 @@ class Pipeline:
 
     def _worked(self, document: Document, *dependencies: str) -> None:
         for dependency in dependencies:
-            self.suspicion.worked(dependency, document.id)
+            self.evidence.add_success(dependency, document.id)
 
     async def _checkpoint(self, document: Document, window: list[PageVectors]) -> None:
         """Of the last window the verdict tells."""

@@ -18,22 +18,22 @@ from ingestion.concurrency.supervision import TaskSupervisor
 from ingestion.ports import Embedder, EmbeddingServer
 from ingestion.retrying import retrying
 from ingestion.settings import Settings
-from ingestion.vector_packing import Packing
+from ingestion.vector_encoding import VectorEncoding
 from workers.attempt.claims import Claims
-from workers.attempt.outage_evidence import EMBEDDER, Suspicion
-from workers.attempt.outcomes import Verdicts
+from workers.attempt.outage_evidence import EMBEDDER, OutageEvidence
+from workers.attempt.outcomes import OutcomePublisher
 from workers.attempt.retry_policy import FailureRun
 from workers.attempt.store import PageStore
+from workers.consumer.hang import HangShutdown, stall_detector_of
 from workers.consumer.loop import JobLoop
-from workers.consumer.record_errors import Records
-from workers.consumer.standstill import Standstill, stalls_of
+from workers.consumer.record_runner import RecordRunner
 from workers.embedding.factory import open_embedder
 from workers.pipeline import Pipeline
 from workers.rendering.renderer import PdfRenderer
 from workers.rendering.selftest import SelfTestFailed, self_test
 from workers.runtime.breaker import Breakers
 from workers.runtime.health import Health, HealthServer
-from workers.runtime.watchdog import end_within, watch
+from workers.runtime.watchdog import exit_within, watch
 
 log = structlog.get_logger(__name__)
 
@@ -48,20 +48,20 @@ async def run_worker(settings: Settings) -> None:
     name = settings.worker.worker_id or f"{socket.gethostname()}-{os.getpid()}"
     structlog.contextvars.bind_contextvars(worker=name)
     async with open_services(settings) as services, open_embedder(settings.embedder, settings.render) as embedder:
-        suspicion = Suspicion()
-        breakers = _breakers(services, embedder, suspicion)
-        standstill = Standstill(breakers)
-        pipeline = _pipeline(name, services, embedder, breakers, standstill, suspicion)
+        evidence = OutageEvidence()
+        breakers = _breakers(services, embedder, evidence)
+        hang_shutdown = HangShutdown(breakers)
+        pipeline = _pipeline(name, services, embedder, breakers, hang_shutdown, evidence)
         await _test_itself(pipeline, settings.render.render_window_pages)
         loop = JobLoop(
             JobConsumer(settings.kafka, name),
-            Records(pipeline.run, services.documents, services.queue, pipeline.verdicts).run,
+            RecordRunner(pipeline.run, services.documents, services.queue, pipeline.outcomes).run,
             breakers,
             jobs_in_flight=settings.worker.jobs_in_flight,
             max_ahead=settings.worker.max_ahead,
             drain_s=settings.worker.drain_s,
         )
-        standstill.ends(loop)
+        hang_shutdown.attach(loop)
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, loop.stop)
         health = HealthServer(
@@ -75,13 +75,13 @@ async def run_worker(settings: Settings) -> None:
                 watching.run_forever("watch of attempts", pipeline.stalls.run)
                 await loop.run()
         finally:
-            if standstill.cause is not None:
-                end_within(_END_S)
+            if hang_shutdown.cause is not None:
+                exit_within(_END_S)
             await breakers.stop()
             health.close()
 
 
-def _breakers(services: Services, embedder: Embedder, suspicion: Suspicion) -> Breakers:
+def _breakers(services: Services, embedder: Embedder, evidence: OutageEvidence) -> Breakers:
     pings = {
         "mongodb": services.documents.ping,
         "s3": services.blobs.ping,
@@ -92,14 +92,14 @@ def _breakers(services: Services, embedder: Embedder, suspicion: Suspicion) -> B
     # Progress is for people to watch; documents get ready without it.
     proofs = {"s3": services.blobs.prove}
     if isinstance(embedder, EmbeddingServer):
-        proofs[EMBEDDER] = partial(_prove, embedder, suspicion)
+        proofs[EMBEDDER] = partial(_prove, embedder, evidence)
     return Breakers(pings, proofs=proofs, optional={"redis"})
 
 
-async def _prove(embedder: EmbeddingServer, suspicion: Suspicion) -> None:
+async def _prove(embedder: EmbeddingServer, evidence: OutageEvidence) -> None:
     """A proof of the embedder is work as for any page; one of the object store is far smaller than what pages need."""
     await embedder.prove()
-    suspicion.worked(EMBEDDER)
+    evidence.add_success(EMBEDDER)
 
 
 async def _test_itself(pipeline: Pipeline, window_pages: int) -> None:
@@ -113,9 +113,9 @@ async def _test_itself(pipeline: Pipeline, window_pages: int) -> None:
             began_s = time.monotonic()
             await retrying(self_test, pipeline.renderer, pipeline.embedder)
     except TimeoutError as error:
-        end_within(_END_S)  # the thread that hangs would keep this process from ending
+        exit_within(_END_S)  # the thread that hangs would keep this process from ending
         raise SelfTestFailed(f"this worker has not drawn and embedded a page within {_SELF_TEST_S:g} s") from error
-    pipeline.stalls.expect("embed", window_pages * (time.monotonic() - began_s))
+    pipeline.stalls.add_gap("embed", window_pages * (time.monotonic() - began_s))
 
 
 def _pipeline(
@@ -123,12 +123,12 @@ def _pipeline(
     services: Services,
     embedder: Embedder,
     breakers: Breakers,
-    standstill: Standstill,
-    suspicion: Suspicion,
+    hang_shutdown: HangShutdown,
+    evidence: OutageEvidence,
 ) -> Pipeline:
     settings = services.settings
-    packing = Packing(settings.vectors.index_pooling, settings.vectors.blob_precision)
-    store = PageStore(services.documents, services.blobs, services.vectors, packing)
+    encoding = VectorEncoding(settings.vectors.index_pooling, settings.vectors.blob_precision)
+    store = PageStore(services.documents, services.blobs, services.vectors, encoding)
     return Pipeline(
         documents=services.documents,
         blobs=services.blobs,
@@ -136,7 +136,7 @@ def _pipeline(
         renderer=PdfRenderer(settings.render, max_pages=settings.api.max_pages),
         embedder=embedder,
         progress=services.progress,
-        verdicts=Verdicts(
+        outcomes=OutcomePublisher(
             documents=services.documents,
             queue=services.queue,
             progress=services.progress,
@@ -147,11 +147,11 @@ def _pipeline(
         ),
         claims=Claims(services.documents, store, name, settings.worker.lease_s),
         max_attempts=settings.worker.max_attempts,
-        stalls=stalls_of(settings, embedder, store, standstill.stuck),
-        suspicion=suspicion,
+        stalls=stall_detector_of(settings, embedder, store, hang_shutdown.shut_down),
+        evidence=evidence,
     )
 
 
 def _health(loop: JobLoop, breakers: Breakers) -> Health:
     polls = loop.is_member and time.monotonic() - loop.polled_at < _POLL_SILENCE_S
-    return Health(polls and not breakers.is_barred, breakers.outages)
+    return Health(polls and not breakers.is_blocking, breakers.outages)

@@ -25,7 +25,7 @@ from ingestion.removal import Remover
 from ingestion.sandbox import Sandbox
 from ingestion.search import Searcher
 from ingestion.submit import Submitter
-from ingestion.usage import Usage
+from ingestion.usage import UsageRecorder
 
 log = structlog.get_logger(__name__)
 
@@ -55,7 +55,7 @@ def create_app(services: Services, searcher: Searcher) -> FastAPI:
         services.progress,
         budget_s=services.settings.api.store_budget_s,
     )
-    app.state.usage = Usage(services.documents)
+    app.state.usage = UsageRecorder(services.documents)
     app.state.readiness = health.Readiness(services)
     app.state.entity_counts = EntityCounts(services.documents, services.vectors)
     problems.install(app)

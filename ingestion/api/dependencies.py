@@ -13,7 +13,7 @@ from ingestion.bootstrap import Services
 from ingestion.removal import Remover
 from ingestion.search import Searcher
 from ingestion.submit import Submitter
-from ingestion.usage import Usage
+from ingestion.usage import UsageRecorder
 
 
 async def _services(request: Request) -> Services:
@@ -36,8 +36,8 @@ async def _remover(request: Request) -> Remover:
     return remover
 
 
-async def _usage(request: Request) -> Usage:
-    usage: Usage = request.app.state.usage
+async def _usage(request: Request) -> UsageRecorder:
+    usage: UsageRecorder = request.app.state.usage
     return usage
 
 
@@ -45,4 +45,4 @@ ServicesDep = Annotated[Services, Depends(_services)]
 SubmitterDep = Annotated[Submitter, Depends(_submitter)]
 SearcherDep = Annotated[Searcher, Depends(_searcher)]
 RemoverDep = Annotated[Remover, Depends(_remover)]
-UsageDep = Annotated[Usage, Depends(_usage)]
+UsageDep = Annotated[UsageRecorder, Depends(_usage)]

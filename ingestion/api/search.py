@@ -26,5 +26,5 @@ async def search(
     429 with Retry-After where too many searches are in flight. A search is cancelled when its client disconnects.
     """
     hits = await cancel_on_disconnect(request.receive, searcher.search(collection, wanted.query, wanted.top_k))
-    await usage.note(collection)
+    await usage.record(collection)
     return SearchView(hits=[HitView(**asdict(hit)) for hit in hits])

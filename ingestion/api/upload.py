@@ -22,7 +22,7 @@ from ingestion.concurrency.deadline import budget
 from ingestion.errors import BadRequest, FormTooLarge, PermanentError
 from ingestion.model import Document, check_collection
 from ingestion.submit import Submitter
-from ingestion.usage import Usage
+from ingestion.usage import UsageRecorder
 
 log = structlog.get_logger(__name__)
 router = APIRouter(tags=["upload"])
@@ -73,7 +73,7 @@ async def upload_to_conversation(
 
 
 async def _upload(
-    collection: str, request: Request, services: Services, submitter: Submitter, usage: Usage
+    collection: str, request: Request, services: Services, submitter: Submitter, usage: UsageRecorder
 ) -> Response:
     """Files are submitted while the request is being read. A request that breaks off may have stored some files.
 
@@ -82,7 +82,7 @@ async def _upload(
     api = services.settings.api
     with budget(api.store_budget_s):
         await services.documents.require_active(collection)
-        await usage.note(collection)
+        await usage.record(collection)
     limits = UploadLimits(max_file_bytes=api.max_file_bytes, max_files=api.max_files_per_upload)
     parser = FileParser(request.headers.get("content-type", ""), limits.max_parts)
     result = UploadResult(collection)

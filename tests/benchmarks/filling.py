@@ -21,7 +21,7 @@ from ingestion.concurrency.tasks import gather_or_cancel
 from ingestion.model import Document, Page, PageVectors, Vectors, source_key
 from ingestion.ports import Embedder
 from ingestion.settings import Settings
-from ingestion.vector_packing import Packing
+from ingestion.vector_encoding import VectorEncoding
 from tests.benchmarks.manuals import DIM, FINGERPRINT, ManualPage, Question, load_pages
 from tests.support.documents import LEASE_MS, document
 from workers.attempt.store import PageStore
@@ -61,7 +61,7 @@ class Filler:
     def __init__(self, services: Services, collection: str, index_pooling: int) -> None:
         self._services = services
         self._collection = collection
-        self._store = PageStore(services.documents, services.blobs, services.vectors, Packing(index_pooling))
+        self._store = PageStore(services.documents, services.blobs, services.vectors, VectorEncoding(index_pooling))
 
     async def fill(self, pages: Sequence[ManualPage], width: int = 2) -> dict[int, ManualPage]:
         """All of `pages`, `width` documents at a time. The pages by page key."""

@@ -25,10 +25,10 @@ from ingestion.concurrency.tasks import map_ordered
 from ingestion.model import Page
 from ingestion.ports import Embedder
 from ingestion.settings import RenderSettings
-from ingestion.vector_packing import Packing
+from ingestion.vector_encoding import VectorEncoding
 from tests.support.pdfs import make_pdf, text_page
 from workers.rendering.renderer import PdfRenderer
-from workers.runtime.malloc import share_arenas
+from workers.runtime.malloc import configure_malloc
 
 _WORDS: Final = 300
 _WINDOWS_IN_EMBEDDER: Final = 3
@@ -59,8 +59,8 @@ async def _embedder(name: str) -> AsyncIterator[Embedder | None]:
 
 
 async def grow(pages: int, embedder: str, dpi: int) -> None:
-    share_arenas()
-    packing = Packing()
+    configure_malloc()
+    encoding = VectorEncoding()
     process = psutil.Process()
     settings = RenderSettings(dpi_policy="fixed", fixed_dpi=dpi)
     with tempfile.TemporaryDirectory() as folder:
@@ -72,7 +72,7 @@ async def grow(pages: int, embedder: str, dpi: int) -> None:
             async def embedded(window: list[Page]) -> int:
                 if embeds is not None:
                     for vectors in await embeds.embed_pages(window):
-                        packing.blob(vectors)
+                        encoding.blob(vectors)
                 return window[-1].page_number
 
             source = await renderer.open(path, pixels=embeds is not None and embeds.wants_pixels)

@@ -29,7 +29,7 @@ from ingestion.model import ROWS_PER_PAGE, BlobPrecision, Page, PageVectors, Vec
 from ingestion.ports import Neighbours
 from ingestion.search import approximate_scores
 from ingestion.settings import MilvusSettings, SearchSettings
-from ingestion.vector_packing import Packing
+from ingestion.vector_encoding import VectorEncoding
 from ingestion.vector_pooling import pool
 from ingestion.vectors import decode_blob, encode_blob
 from tests.benchmarks.manuals import DIM, ManualPage, Question, load_pages, load_questions
@@ -127,7 +127,7 @@ def candidates(scratch: ScratchIndex, question: Vectors, settings: SearchSetting
 def rows_of(pages: Sequence[Vectors], factor: int) -> Iterator[PageVectors]:
     nothing = Page(page_number=1, width_px=1, height_px=1, image=b"", text="")
     for key, vectors in enumerate(pages):
-        yield Packing(factor).rows(PageVectors(nothing, key, vectors))
+        yield VectorEncoding(factor).rows(PageVectors(nothing, key, vectors))
 
 
 def line(way: Way, corpus: Corpus, found: Sequence[Sequence[int]], exact_ndcg: float) -> str:

@@ -11,7 +11,7 @@ import pytest
 from ingestion.bootstrap import Services
 from ingestion.model import Document, DocumentState, source_key, vectors_key
 from ingestion.removal import Remover
-from ingestion.vector_packing import Packing
+from ingestion.vector_encoding import VectorEncoding
 from ingestion.vectors import decode_blob
 from tests.support.documents import LEASE_MS, document
 from tests.support.embedders import WordEmbedder
@@ -19,7 +19,7 @@ from tests.support.shelf import PATCHES, Shelf, open_shelf, page_of
 from workers.attempt.store import PageStore
 
 PAGES = 4
-POOLED = Packing(index_pooling=4, blob_precision="int8")
+POOLED = VectorEncoding(index_pooling=4, blob_precision="int8")
 ROWS = 2
 """Of PATCHES vectors, pooled by 4."""
 
@@ -40,10 +40,10 @@ async def uploaded(shelf: Shelf, id_: str = "d3") -> Document:
     return fresh
 
 
-async def attempt(shelf: Shelf, found: Document, packing: Packing, numbers: Iterable[int]) -> Document:
-    """Claim the document and write these pages, as a worker with that packing does."""
+async def attempt(shelf: Shelf, found: Document, encoding: VectorEncoding, numbers: Iterable[int]) -> Document:
+    """Claim the document and write these pages, as a worker with that encoding does."""
     stores = shelf.services
-    store = PageStore(stores.documents, stores.blobs, stores.vectors, packing=packing)
+    store = PageStore(stores.documents, stores.blobs, stores.vectors, encoding=encoding)
     claimed = await stores.documents.claim(found.id, "w", LEASE_MS)
     await store.prepare(claimed, WordEmbedder())
     await store.write(claimed, [page_of(number, claimed.page_key(number)) for number in numbers])
@@ -66,7 +66,7 @@ async def test_pages_have_fewer_rows_than_their_blobs_have_vectors(shelf: Shelf)
 
 
 async def test_a_second_attempt_with_fewer_rows_leaves_none_of_the_first(shelf: Shelf) -> None:
-    first = await attempt(shelf, await uploaded(shelf), Packing(), range(1, PAGES + 1))
+    first = await attempt(shelf, await uploaded(shelf), VectorEncoding(), range(1, PAGES + 1))
     await shelf.services.documents.release(first.id, first.fence)
     second = await attempt(shelf, first, POOLED, range(1, PAGES + 1))
     await shelf.services.documents.finish(second.id, second.fence)
@@ -75,7 +75,7 @@ async def test_a_second_attempt_with_fewer_rows_leaves_none_of_the_first(shelf: 
 
 
 async def test_a_second_attempt_keeps_the_rows_up_to_the_checkpoint(shelf: Shelf) -> None:
-    first = await attempt(shelf, await uploaded(shelf), Packing(), range(1, 4))
+    first = await attempt(shelf, await uploaded(shelf), VectorEncoding(), range(1, 4))
     await shelf.services.documents.checkpoint(first.id, first.fence, 2)
     await shelf.services.documents.release(first.id, first.fence)
     second = await attempt(shelf, first, POOLED, range(3, PAGES + 1))

@@ -26,7 +26,7 @@ from ingestion.model import document_id, document_prefix, pages_prefix, source_k
 from ingestion.ports import DocumentStore
 from ingestion.sandbox import Sandbox
 from ingestion.submit import Submitter, Upload
-from ingestion.usage import Usage
+from ingestion.usage import UsageRecorder
 from tests.support.archives import archivist, everything
 from tests.support.desk import GONE
 from tests.support.documents import S
@@ -225,7 +225,7 @@ async def test_the_audit_takes_no_object_of_an_archived_document_and_every_folde
 async def test_a_worker_that_stood_still_takes_nothing_from_an_archived_document(shelf: Shelf) -> None:
     stale = await shelf.document("d1")
     await archivist(shelf.services).archive(shelf.collection)
-    await pipeline(shelf.services, ScriptedEmbedder()).claims.leave(stale, LeaseLost("stood still"))
+    await pipeline(shelf.services, ScriptedEmbedder()).claims.after_loss(stale, LeaseLost("stood still"))
     assert len(await shelf.services.blobs.list_keys(pages_prefix("d1"))) == 2 * PAGES
 
 
@@ -267,16 +267,16 @@ async def with_dead_letter(shelf: Shelf, id_: str) -> DeadLetter:
 
 
 async def test_uses_are_noted_once_a_while(shelf: Shelf) -> None:
-    usage, hasty = Usage(shelf.services.documents), Usage(shelf.services.documents, every_s=0.0)
+    usage, hasty = UsageRecorder(shelf.services.documents), UsageRecorder(shelf.services.documents, every_s=0.0)
     await used(shelf, LONG_AGO)
-    await usage.note(shelf.collection)
+    await usage.record(shelf.collection)
     assert (noted := await last_use(shelf)) and datetime.now(UTC) - noted < timedelta(minutes=1)
     await used(shelf, LONG_AGO)
-    await usage.note(shelf.collection)
+    await usage.record(shelf.collection)
     assert await last_use(shelf) == LONG_AGO
-    await hasty.note(shelf.collection)
+    await hasty.record(shelf.collection)
     assert await last_use(shelf) != LONG_AGO
-    await hasty.note("unknown")
+    await hasty.record("unknown")
     assert await shelf.records["collections"].count_documents({}) == 1
 
 

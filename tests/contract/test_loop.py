@@ -20,11 +20,11 @@ from ingestion.errors import DependencyUnavailable, LeaseHeld, WorkerFault
 from ingestion.messages import Record, decode_job, encode_job
 from ingestion.model import IngestJob
 from ingestion.settings import KafkaSettings, Settings
-from workers.attempt.outcomes import Verdicts
+from workers.attempt.outcomes import OutcomePublisher
 from workers.attempt.retry_policy import FailureRun
-from workers.consumer.capacity import Places
+from workers.consumer.capacity import WeightedLimiter
 from workers.consumer.loop import JobLoop
-from workers.consumer.record_errors import Records
+from workers.consumer.record_runner import RecordRunner
 from workers.runtime.breaker import Breakers
 
 DEADLINE_S = 40.0
@@ -130,7 +130,7 @@ async def test_more_jobs_run_side_by_side_where_their_documents_are_short(
     jobs = Jobs()
     async with working(kafka, jobs.run, jobs_in_flight=1):
         await until(lambda: sum(jobs.finished.values()) == 20)
-    assert jobs.most_running == Places(1).most_documents == 4
+    assert jobs.most_running == WeightedLimiter(1).max_documents == 4
 
 
 async def test_a_job_that_does_not_end_holds_back_the_commit_and_nobody_else(
@@ -382,8 +382,10 @@ async def test_a_job_that_raises_what_nobody_foresaw_is_a_dead_letter_and_the_wo
     jobs.errors["poison"] = [KeyError("state")] * 10
     async with KafkaJobQueue(soon) as queue, RedisProgress(settings.redis) as progress:
         await publish(queue, "poison", "a", "b")
-        verdicts = Verdicts(document_store, queue, progress, FailureRun(10, lambda cause: None), "group", 3, (1,))
-        records = Records(jobs.run, document_store, queue, verdicts)
+        outcomes = OutcomePublisher(
+            document_store, queue, progress, FailureRun(10, lambda cause: None), "group", 3, (1,)
+        )
+        records = RecordRunner(jobs.run, document_store, queue, outcomes)
         letters: list[DeadLetter] = []
         async with working(soon, records.run) as loop:
             await until(lambda: jobs.started["poison"] == 3 and loop.is_idle)

@@ -215,7 +215,7 @@ async def test_the_last_attempt_is_made_alone(services: Services, tmp_path: Path
         beside = asyncio.create_task(worker.run(job(neighbour)))
         await embedder.holding.wait()
         last = asyncio.create_task(worker.run(job(suspect)))
-        while not worker.room.is_taken:
+        while not worker.document_lock.is_exclusive_wanted:
             await asyncio.sleep(0.01)
         assert (await read(services, suspect)).attempts == 4, "not begun while somebody is there"
         embedder.go_on.set()
@@ -297,7 +297,7 @@ async def test_a_last_attempt_that_has_to_wait_keeps_nobody_out(services: Servic
         await claim_and_die(services, suspect)
     await services.documents.claim(suspect.id, "another", lease_ms=60_000)
     worker = pipeline(services, ScriptedEmbedder())
-    async with asyncio.timeout(DEADLINE_S), worker.room.shared():
+    async with asyncio.timeout(DEADLINE_S), worker.document_lock.shared():
         with pytest.raises(LeaseHeld):
             await worker.run(job(suspect))
 

@@ -88,7 +88,7 @@ async def test_a_worker_that_takes_back_what_it_wrote_late_leaves_the_next_uploa
 
     vectors = cast(VectorStore, Interrupted(services.vectors, upload_again))
     store = PageStore(services.documents, services.blobs, vectors)
-    await Claims(services.documents, store, "late", 60.0).leave(claimed, LeaseLost("deleted"))
+    await Claims(services.documents, store, "late", 60.0).after_loss(claimed, LeaseLost("deleted"))
     await assert_is_whole(services, first)
 
 

@@ -21,7 +21,7 @@ from tests.support.pipelines import (
     submitted,
 )
 from tests.support.waiting import wait_for
-from workers.attempt.stall import Stalls
+from workers.attempt.stall import StallDetector
 from workers.pipeline import Pipeline
 
 S = DocumentState
@@ -37,7 +37,7 @@ async def background() -> AsyncIterator[TaskSupervisor]:
 
 def impatient(services: Services, embedder: ScriptedEmbedder, background: TaskSupervisor) -> Pipeline:
     """A pipeline whose stages count as stalled after FLOOR_S."""
-    watched = replace(pipeline(services, embedder, lease_s=2.0), stalls=Stalls(floor_s=FLOOR_S, factor=1.0))
+    watched = replace(pipeline(services, embedder, lease_s=2.0), stalls=StallDetector(floor_s=FLOOR_S, factor=1.0))
     background.run_forever("stalls", watched.stalls.run)
     return watched
 

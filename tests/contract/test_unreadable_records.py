@@ -20,7 +20,7 @@ from tests.contract.test_janitor import janitor
 from tests.support.documents import LEASE_MS, S, document, page
 from tests.support.pipelines import ScriptedEmbedder, job, pipeline, read, submitted
 from tests.support.shelf import PAGES, Shelf, open_shelf, whole
-from workers.consumer.record_errors import Records
+from workers.consumer.record_runner import RecordRunner
 
 DAMAGE: dict[str, dict[str, Any]] = {
     "newer state": {"$set": {"state": "quarantined", "quarantine": {"until": 3}}},
@@ -113,7 +113,7 @@ async def test_a_worker_leaves_the_document_alone_and_its_job_is_a_letter_at_las
     fresh = await submitted(services, tmp_path / "a.pdf", 2)
     record = await damage(shelf, fresh.id, change)
     flow = pipeline(services, ScriptedEmbedder())
-    records, delivered = Records(flow.run, services.documents, services.queue, flow.verdicts), job(fresh)
+    records, delivered = RecordRunner(flow.run, services.documents, services.queue, flow.outcomes), job(fresh)
     for _ in range(5):
         await records.run(delivered)
         delivered = delivered.failed_again()

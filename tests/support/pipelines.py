@@ -20,7 +20,7 @@ from ingestion.submit import Submitter, Upload
 from ingestion.vectors import decode_blob
 from tests.support.embedders import WordEmbedder
 from workers.attempt.claims import Claims
-from workers.attempt.outcomes import Verdicts
+from workers.attempt.outcomes import OutcomePublisher
 from workers.attempt.retry_policy import FailureRun
 from workers.attempt.store import PageStore
 from workers.pipeline import Pipeline
@@ -91,7 +91,7 @@ def pipeline(
         renderer=PdfRenderer(render.model_copy(update={"dpi_policy": "fixed"}), max_pages=1000),
         embedder=embedder,
         progress=services.progress,
-        verdicts=Verdicts(
+        outcomes=OutcomePublisher(
             documents=documents,
             queue=queue or services.queue,
             progress=services.progress,

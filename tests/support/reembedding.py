@@ -71,7 +71,7 @@ class Library:
         claimed = await stores.documents.claim(id_, "w", LEASE_MS)
         generation = await self.store.prepare(claimed, embedder)
         planned = await stores.documents.plan(id_, claimed.fence, dpi=40, stage="processing", generation=generation)
-        await self.store.confirm(planned, embedder)
+        await self.store.confirm_generation(planned, embedder)
         return planned
 
     async def write(self, begun: Document, embedder: Embedder = OLD) -> None:

@@ -50,7 +50,7 @@ async def breakers(milvus: Server, redis: Server, monkeypatch: pytest.MonkeyPatc
 async def test_while_a_server_is_down_everybody_waits_and_then_nobody(breakers: Breakers, milvus: Server) -> None:
     milvus.is_up = False
     breakers.trip(milvus.error())
-    waiting = [asyncio.create_task(breakers.passable()) for _ in range(3)]
+    waiting = [asyncio.create_task(breakers.until_closed()) for _ in range(3)]
     async with asyncio.timeout(DEADLINE_S):
         while milvus.pings < 3:
             await asyncio.sleep(0.01)
@@ -75,8 +75,8 @@ async def test_a_server_that_nothing_depends_on_is_reported_and_not_waited_for(
     redis.is_up = False
     breakers.trip(redis.error())
     async with asyncio.timeout(DEADLINE_S):
-        await breakers.passable()
-    assert not breakers.is_barred
+        await breakers.until_closed()
+    assert not breakers.is_blocking
     assert [outage.dependency for outage in breakers.outages] == ["redis"]
 
 
@@ -88,16 +88,16 @@ async def test_a_server_that_answers_pings_and_refuses_work_is_asked_less_and_le
         for _ in range(4):
             began = asyncio.get_running_loop().time()
             breakers.trip(milvus.error())
-            await breakers.passable()
+            await breakers.until_closed()
             pauses_s.append(asyncio.get_running_loop().time() - began)
     assert pauses_s[3] >= 8 * 0.02
 
 
 async def test_a_server_without_a_ping_is_tried_again_after_the_pause(breakers: Breakers) -> None:
     breakers.trip(DependencyUnavailable("embedder", "no answer"))
-    assert breakers.is_barred
+    assert breakers.is_blocking
     async with asyncio.timeout(DEADLINE_S):
-        await breakers.passable()
+        await breakers.until_closed()
 
 
 async def test_a_halt_is_for_good(breakers: Breakers, milvus: Server) -> None:
@@ -108,7 +108,7 @@ async def test_a_halt_is_for_good(breakers: Breakers, milvus: Server) -> None:
     async with asyncio.timeout(DEADLINE_S):
         while len(breakers.outages) > 1:
             await asyncio.sleep(0.01)
-    assert breakers.is_barred
+    assert breakers.is_blocking
     assert breakers.outages[0].cause == "10 documents in a row have failed"
 
 
@@ -122,10 +122,10 @@ async def test_an_idle_worker_notices_an_outage_and_a_busy_one_leaves_that_to_it
         await asyncio.sleep(0.2)
         assert milvus.pings == 0
         idle = True
-        while not breakers.is_barred:
+        while not breakers.is_blocking:
             await asyncio.sleep(0.01)
         milvus.is_up = True
-        await breakers.passable()
+        await breakers.until_closed()
     watching.cancel()
 
 
@@ -140,9 +140,9 @@ async def test_an_outage_is_over_when_the_server_works_not_when_it_answers(
     async with asyncio.timeout(DEADLINE_S):
         while work.pings < 3:
             await asyncio.sleep(0.01)
-        assert breakers.is_barred
+        assert breakers.is_blocking
         work.is_up = True
-        await breakers.passable()
+        await breakers.until_closed()
     assert milvus.pings == 0
     await breakers.stop()
 
@@ -167,6 +167,6 @@ async def test_a_check_that_goes_wrong_does_not_leave_the_breaker_open_for_ever(
     breakers = Breakers({"milvus": ping})
     breakers.trip(DependencyUnavailable("milvus", "no answer"))
     async with asyncio.timeout(DEADLINE_S):
-        await breakers.passable()
+        await breakers.until_closed()
     assert checks == 2
     await breakers.stop()

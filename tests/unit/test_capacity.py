@@ -8,14 +8,14 @@ from contextlib import suppress
 
 import pytest
 
-from workers.consumer.capacity import Places
+from workers.consumer.capacity import WeightedLimiter
 
 
 class Guests:
     """Documents that have a place until they are let go, by name."""
 
-    def __init__(self, places: Places) -> None:
-        self._places = places
+    def __init__(self, limiter: WeightedLimiter) -> None:
+        self._limiter = limiter
         self._leave: dict[str, asyncio.Event] = {}
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self.inside: list[str] = []
@@ -30,7 +30,7 @@ class Guests:
         await settled()
 
     async def _stay(self, name: str, pages: int) -> None:
-        async with self._places.place(pages):
+        async with self._limiter.acquire(pages):
             self.inside.append(name)
             await self._leave[name].wait()
             self.inside.remove(name)
@@ -43,16 +43,16 @@ async def settled() -> None:
 
 @pytest.mark.parametrize(("pages", "together"), [(0, 4), (2000, 4), (16, 4), (8, 8), (4, 16), (2, 16), (1, 16)])
 async def test_the_shorter_documents_are_the_more_are_worked_on_together(pages: int, together: int) -> None:
-    places = Places(4)
-    guests = Guests(places)
+    limiter = WeightedLimiter(4)
+    guests = Guests(limiter)
     for number in range(20):
         await guests.come(str(number), pages)
     assert len(guests.inside) == together
-    assert places.most_documents == 16
+    assert limiter.max_documents == 16
 
 
 async def test_who_comes_first_goes_first_and_a_long_document_is_not_passed_by() -> None:
-    guests = Guests(Places(1))
+    guests = Guests(WeightedLimiter(1))
     await guests.come("short", 8)
     await guests.come("long", 100)
     await guests.come("late", 8)
@@ -64,7 +64,7 @@ async def test_who_comes_first_goes_first_and_a_long_document_is_not_passed_by()
 
 
 async def test_who_leaves_while_waiting_holds_nobody_up() -> None:
-    guests = Guests(Places(1))
+    guests = Guests(WeightedLimiter(1))
     await guests.come("first", 8)
     await guests.come("gone", 100)
     await guests.come("next", 8)
@@ -74,7 +74,7 @@ async def test_who_leaves_while_waiting_holds_nobody_up() -> None:
 
 
 async def test_a_place_given_to_somebody_who_leaves_at_that_moment_is_not_lost() -> None:
-    guests = Guests(Places(1))
+    guests = Guests(WeightedLimiter(1))
     await guests.come("first", 100)
     await guests.come("gone", 100)
     await guests.come("next", 100)
@@ -88,10 +88,10 @@ async def test_a_place_given_to_somebody_who_leaves_at_that_moment_is_not_lost()
 
 async def test_however_they_come_and_go_all_places_are_free_in_the_end() -> None:
     chance = random.Random(7)
-    places = Places(2)
+    limiter = WeightedLimiter(2)
 
     async def visit(pages: int) -> None:
-        async with places.place(pages):
+        async with limiter.acquire(pages):
             for _ in range(chance.randrange(4)):
                 await asyncio.sleep(0)
 
@@ -104,7 +104,7 @@ async def test_however_they_come_and_go_all_places_are_free_in_the_end() -> None
     for task in tasks:
         with suppress(asyncio.CancelledError):
             await task
-    guests = Guests(places)
+    guests = Guests(limiter)
     for number in range(9):
         await guests.come(str(number), 2)
     assert len(guests.inside) == 8, "no place is lost, and none given twice"

@@ -16,7 +16,7 @@ from ingestion.concurrency import deadline
 from ingestion.concurrency.deadline import budget, limit_s, remaining_s
 from ingestion.errors import DependencyUnavailable
 from ingestion.retrying import ATTEMPTS, BUDGET_S, retrying
-from ingestion.server_rest import Rest
+from ingestion.server_cooldown import ServerCooldown
 
 
 @pytest.fixture(autouse=True)
@@ -155,34 +155,34 @@ async def test_retries_within_a_callers_budget_get_no_more_than_that(clock: Cloc
         left.clear()
 
 
-def refused(rest: Rest, clock: Clock, seconds: float) -> None:
-    with pytest.raises(DependencyUnavailable), rest.asked():
+def refused(cooldown: ServerCooldown, clock: Clock, seconds: float) -> None:
+    with pytest.raises(DependencyUnavailable), cooldown.request():
         clock.now_s += seconds
         raise DependencyUnavailable("kafka", "down")
 
 
 def test_a_server_rests_ten_times_as_long_as_it_kept_its_caller_waiting() -> None:
     clock = Clock()
-    rest = Rest(clock.monotonic)
-    refused(rest, clock, 0.0)
-    assert not rest.rests, "one that refuses at once costs nothing"
-    refused(rest, clock, 2.0)
+    cooldown = ServerCooldown(clock.monotonic)
+    refused(cooldown, clock, 0.0)
+    assert not cooldown.is_cooling_down, "one that refuses at once costs nothing"
+    refused(cooldown, clock, 2.0)
     clock.now_s += 19.9
-    assert rest.rests
+    assert cooldown.is_cooling_down
     clock.now_s += 0.2
-    assert not rest.rests
-    with rest.asked():
-        assert rest.rests, "for others, while one finds out"
-    assert not rest.rests
-    refused(rest, clock, 10.0)
+    assert not cooldown.is_cooling_down
+    with cooldown.request():
+        assert cooldown.is_cooling_down, "for others, while one finds out"
+    assert not cooldown.is_cooling_down
+    refused(cooldown, clock, 10.0)
     clock.now_s += 30.1
-    assert not rest.rests, "30 s at most"
+    assert not cooldown.is_cooling_down, "30 s at most"
 
 
 def test_a_caller_that_leaves_says_nothing_of_the_server() -> None:
     clock = Clock()
-    rest = Rest(clock.monotonic)
-    with pytest.raises(asyncio.CancelledError), rest.asked():
+    cooldown = ServerCooldown(clock.monotonic)
+    with pytest.raises(asyncio.CancelledError), cooldown.request():
         clock.now_s += 10
         raise asyncio.CancelledError
-    assert not rest.rests
+    assert not cooldown.is_cooling_down

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AbstractAsyncContextManager
 
-from workers.attempt.isolation import Room
+from workers.attempt.isolation import SharedExclusiveLock
 
 DEADLINE_S = 10.0
 
@@ -33,13 +33,13 @@ async def settled() -> None:
 
 
 async def test_many_share_the_room_and_one_alone_waits_for_all_and_keeps_others_out() -> None:
-    room = Room()
+    lock = SharedExclusiveLock()
     async with asyncio.timeout(DEADLINE_S):
-        first, second = Somebody(room.shared()), Somebody(room.shared())
+        first, second = Somebody(lock.shared()), Somebody(lock.shared())
         await asyncio.gather(first.inside.wait(), second.inside.wait())
-        alone = Somebody(room.alone())
+        alone = Somebody(lock.exclusive())
         await settled()
-        late = Somebody(room.shared())
+        late = Somebody(lock.shared())
         await first.leave()
         await settled()
         assert not alone.inside.is_set()
@@ -54,9 +54,9 @@ async def test_many_share_the_room_and_one_alone_waits_for_all_and_keeps_others_
 
 
 async def test_two_who_want_to_be_alone_take_turns() -> None:
-    room = Room()
+    lock = SharedExclusiveLock()
     async with asyncio.timeout(DEADLINE_S):
-        one, two = Somebody(room.alone()), Somebody(room.alone())
+        one, two = Somebody(lock.exclusive()), Somebody(lock.exclusive())
         await one.inside.wait()
         await settled()
         assert not two.inside.is_set()
@@ -66,14 +66,14 @@ async def test_two_who_want_to_be_alone_take_turns() -> None:
 
 
 async def test_one_who_is_cancelled_while_waiting_to_be_alone_lets_others_in() -> None:
-    room = Room()
+    lock = SharedExclusiveLock()
     async with asyncio.timeout(DEADLINE_S):
-        first = Somebody(room.shared())
+        first = Somebody(lock.shared())
         await first.inside.wait()
-        alone = Somebody(room.alone())
+        alone = Somebody(lock.exclusive())
         await settled()
         alone.task.cancel()
         await asyncio.gather(alone.task, return_exceptions=True)
-        late = Somebody(room.shared())
+        late = Somebody(lock.shared())
         await late.inside.wait()
         await asyncio.gather(first.leave(), late.leave())

@@ -21,9 +21,9 @@ from ingestion.errors import (
 )
 from ingestion.messages import Record, encode_job, retry_headers
 from ingestion.model import Document, DocumentState, Failure, IngestJob
-from workers.attempt.outcomes import Verdicts
+from workers.attempt.outcomes import OutcomePublisher
 from workers.attempt.retry_policy import FailureRun
-from workers.consumer.record_errors import Records
+from workers.consumer.record_runner import RecordRunner
 
 DELAYS_S = (10, 60)
 MAX_ATTEMPTS = 4
@@ -106,7 +106,7 @@ class Setting:
     limit: int = 3
 
     def __post_init__(self) -> None:
-        verdicts = Verdicts(
+        outcomes = OutcomePublisher(
             documents=cast(Any, self.ledger),
             queue=cast(Any, self.queue),
             progress=cast(Any, Progress()),
@@ -115,7 +115,7 @@ class Setting:
             max_attempts=MAX_ATTEMPTS,
             retry_delays_s=DELAYS_S,
         )
-        self.records = Records(self._run, cast(Any, self.ledger), cast(Any, self.queue), verdicts)
+        self.records = RecordRunner(self._run, cast(Any, self.ledger), cast(Any, self.queue), outcomes)
 
     async def _run(self, record: Record) -> None:
         raise self.error

@@ -96,7 +96,7 @@ async def test_giving_up_ends_the_work_and_the_heartbeats() -> None:
     with pytest.raises(Stalled):
         async with asyncio.timeout(DEADLINE_S), lease_of(store) as lease:
             await wait_for(lambda: store.beats >= 1)
-            lease.give_up(Stalled("no progress", stage="embed"))
+            lease.abort(Stalled("no progress", stage="embed"))
             await asyncio.Event().wait()
     beats = store.beats
     await asyncio.sleep(LEASE_S)
@@ -106,5 +106,5 @@ async def test_giving_up_ends_the_work_and_the_heartbeats() -> None:
 async def test_after_the_end_giving_up_comes_too_late_for_the_verdict() -> None:
     async with lease_of(Store()) as lease:
         await lease.end()
-        lease.give_up(Stalled("no progress", stage="embed"))
+        lease.abort(Stalled("no progress", stage="embed"))
         await asyncio.sleep(0.01)

@@ -10,10 +10,10 @@ import pytest
 
 _COUNT_ARENAS = """
 import ctypes, os, sys, tempfile, threading
-from workers.runtime.malloc import share_arenas
+from workers.runtime.malloc import configure_malloc
 
 if sys.argv[1] == "shared":
-    share_arenas()
+    configure_malloc()
 libc = ctypes.CDLL(None)
 libc.malloc.restype = libc.fdopen.restype = ctypes.c_void_p
 everybody = threading.Barrier(12)

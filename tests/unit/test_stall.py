@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ingestion.errors import RetryableError, Stalled, WorkerFault
-from workers.attempt.stall import Attempt, Stalls, bytes_in
+from workers.attempt.stall import StallDetector, WatchedAttempt, bytes_in
 from workers.runtime.awake_clock import TICK_S, AwakeClock
 
 FLOOR_S = 90.0
@@ -18,24 +18,24 @@ GRACE_S = FLOOR_S / 3
 
 
 class Worker:
-    """Stalls on a clock that only `pass_s` moves."""
+    """StallDetector on a clock that only `pass_s` moves."""
 
     def __init__(self) -> None:
         self.now_s = 1000.0
         self.causes: list[str] = []
         self.given_up: list[Stalled] = []
-        self.stalls = Stalls(
-            floor_s=FLOOR_S, factor=20, on_stuck=self.causes.append, clock=AwakeClock(lambda: self.now_s)
+        self.stalls = StallDetector(
+            floor_s=FLOOR_S, factor=20, on_hang=self.causes.append, clock=AwakeClock(lambda: self.now_s)
         )
 
     def pass_s(self, seconds: float) -> None:
         for _ in range(round(seconds / TICK_S)):
             self.now_s += TICK_S
-            self.stalls.look()
+            self.stalls.check()
 
     @contextmanager
-    def attempt(self) -> Iterator[Attempt]:
-        with self.stalls.attempt(self.given_up.append) as attempt:
+    def attempt(self) -> Iterator[WatchedAttempt]:
+        with self.stalls.watch(self.given_up.append) as attempt:
             yield attempt
 
 
@@ -46,7 +46,7 @@ def worker() -> Worker:
 
 @pytest.mark.parametrize("stage", ["fetch", "render", "embed", "store"])
 def test_a_stage_without_progress_ends_its_attempt_once_and_says_which(worker: Worker, stage: str) -> None:
-    with worker.attempt() as attempt, attempt.at(stage):
+    with worker.attempt() as attempt, attempt.stage(stage):
         worker.pass_s(FLOOR_S - 1)
         assert worker.given_up == []
         worker.pass_s(10)
@@ -57,7 +57,7 @@ def test_a_stage_without_progress_ends_its_attempt_once_and_says_which(worker: W
 
 def test_an_attempt_that_is_at_nothing_at_all_stalls_as_well(worker: Worker) -> None:
     with worker.attempt() as attempt:
-        with attempt.at("render"):
+        with attempt.stage("render"):
             worker.pass_s(1)
         worker.pass_s(FLOOR_S - 1)
         assert worker.given_up == []
@@ -66,33 +66,33 @@ def test_an_attempt_that_is_at_nothing_at_all_stalls_as_well(worker: Worker) -> 
 
 
 def test_waiting_while_others_of_the_stage_get_on_is_no_standstill(worker: Worker) -> None:
-    with worker.attempt() as waiting, waiting.at("embed"), worker.attempt() as other:
+    with worker.attempt() as waiting, waiting.stage("embed"), worker.attempt() as other:
         for _ in range(8):
-            with other.at("embed"):
+            with other.stage("embed"):
                 worker.pass_s(FLOOR_S / 2)
         assert worker.given_up == []
 
 
 def test_waiting_for_ever_while_others_get_on_is_one(worker: Worker) -> None:
-    with worker.attempt() as waiting, waiting.at("embed"), worker.attempt() as other:
+    with worker.attempt() as waiting, waiting.stage("embed"), worker.attempt() as other:
         for _ in range(3 * 10 * int(FLOOR_S)):
-            with other.at("embed"):
+            with other.stage("embed"):
                 worker.pass_s(TICK_S)
         assert [stalled.stage for stalled in worker.given_up] == ["embed"]
 
 
 def test_progress_in_another_stage_does_not_count(worker: Worker) -> None:
-    with worker.attempt() as hanging, hanging.at("embed"), worker.attempt() as other:
+    with worker.attempt() as hanging, hanging.stage("embed"), worker.attempt() as other:
         for _ in range(3):
-            with other.at("store"):
+            with other.stage("store"):
                 worker.pass_s(FLOOR_S / 2)
         assert [stalled.stage for stalled in worker.given_up] == ["embed"]
 
 
 def test_batches_of_the_device_count_for_all_that_wait_for_it(worker: Worker) -> None:
     batches = [0]
-    worker.stalls.share("embed", lambda: batches[0])
-    with worker.attempt() as attempt, attempt.at("embed"):
+    worker.stalls.share_progress("embed", lambda: batches[0])
+    with worker.attempt() as attempt, attempt.stage("embed"):
         for _ in range(6):
             worker.pass_s(FLOOR_S / 2)
             batches[0] += 1
@@ -103,7 +103,7 @@ def test_batches_of_the_device_count_for_all_that_wait_for_it(worker: Worker) ->
 
 def test_a_file_that_grows_is_being_fetched(worker: Worker) -> None:
     size = [0]
-    with worker.attempt() as attempt, attempt.at("fetch", lambda: size[0]):
+    with worker.attempt() as attempt, attempt.stage("fetch", lambda: size[0]):
         for _ in range(40):
             worker.pass_s(FLOOR_S / 2)
             size[0] += 1
@@ -115,11 +115,11 @@ def test_a_file_that_grows_is_being_fetched(worker: Worker) -> None:
 def test_a_slow_machine_is_given_more_time(worker: Worker) -> None:
     with worker.attempt() as attempt:
         for _ in range(5):
-            with attempt.at("embed"):
+            with attempt.stage("embed"):
                 worker.pass_s(30)
         assert worker.stalls.limit_s("embed") == pytest.approx(20 * 30)
         assert worker.stalls.limit_s("render") == FLOOR_S
-        with attempt.at("embed"):
+        with attempt.stage("embed"):
             worker.pass_s(20 * 30 - 1)
             assert worker.given_up == []
             worker.pass_s(2)
@@ -127,20 +127,20 @@ def test_a_slow_machine_is_given_more_time(worker: Worker) -> None:
 
 
 def test_what_the_self_test_measured_counts_for_the_first_document(worker: Worker) -> None:
-    worker.stalls.expect("embed", 40)
+    worker.stalls.add_gap("embed", 40)
     assert worker.stalls.limit_s("embed") == pytest.approx(20 * 40)
 
 
 def test_one_long_gap_among_many_does_not_raise_the_limit(worker: Worker) -> None:
     with worker.attempt() as attempt:
         for seconds in [1] * 40 + [80]:
-            with attempt.at("store"):
+            with attempt.stage("store"):
                 worker.pass_s(seconds)
     assert worker.stalls.limit_s("store") == FLOOR_S
 
 
 def test_a_process_that_was_stopped_does_not_count_the_time(worker: Worker) -> None:
-    with worker.attempt() as attempt, attempt.at("embed"):
+    with worker.attempt() as attempt, attempt.stage("embed"):
         worker.pass_s(1)
         worker.now_s += 100 * FLOOR_S  # SIGSTOP, or a suspended machine
         worker.pass_s(FLOOR_S - 10)
@@ -150,7 +150,7 @@ def test_a_process_that_was_stopped_does_not_count_the_time(worker: Worker) -> N
 
 
 def test_what_cannot_be_ended_ends_the_worker(worker: Worker) -> None:
-    with worker.attempt() as attempt, attempt.at("store"):
+    with worker.attempt() as attempt, attempt.stage("store"):
         worker.pass_s(FLOOR_S + GRACE_S - 1)
         assert (len(worker.given_up), worker.causes) == (1, [])
         worker.pass_s(10 * GRACE_S)
@@ -159,7 +159,7 @@ def test_what_cannot_be_ended_ends_the_worker(worker: Worker) -> None:
 
 
 def test_what_ends_when_told_leaves_the_worker_alone(worker: Worker) -> None:
-    with worker.attempt() as attempt, attempt.at("store"):
+    with worker.attempt() as attempt, attempt.stage("store"):
         worker.pass_s(FLOOR_S + 1)
     worker.pass_s(10 * GRACE_S)
     assert worker.causes == []
@@ -168,7 +168,7 @@ def test_what_ends_when_told_leaves_the_worker_alone(worker: Worker) -> None:
 def test_a_device_that_hangs_ends_the_worker_after_the_attempts_that_wait_for_it(worker: Worker) -> None:
     step: list[object] = [object()]
     worker.stalls.watch_device(lambda: step[0])
-    with worker.attempt() as attempt, attempt.at("embed"):
+    with worker.attempt() as attempt, attempt.stage("embed"):
         worker.pass_s(FLOOR_S + 1)
     assert (len(worker.given_up), worker.causes) == (1, [])
     worker.pass_s(GRACE_S + 1)
@@ -189,7 +189,7 @@ def test_a_device_that_goes_from_step_to_step_or_rests_is_left_alone(worker: Wor
 
 @pytest.mark.parametrize("error", [KeyError("x"), asyncio.CancelledError()], ids=lambda error: type(error).__name__)
 async def test_what_nobody_foresaw_is_a_fault_of_the_stage(worker: Worker, error: BaseException) -> None:
-    with worker.attempt() as attempt, pytest.raises(WorkerFault) as fault, attempt.at("embed"):
+    with worker.attempt() as attempt, pytest.raises(WorkerFault) as fault, attempt.stage("embed"):
         raise error
     assert fault.value.stage == "embed"
 

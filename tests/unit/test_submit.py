@@ -22,7 +22,7 @@ from ingestion.model import Document, DocumentState, Failure, IngestJob, documen
 from ingestion.ports import DocumentStore
 from ingestion.prepare import prepare
 from ingestion.sandbox import Sandbox
-from ingestion.server_rest import Rest
+from ingestion.server_cooldown import ServerCooldown
 from ingestion.settings import Settings
 from ingestion.submit import Submitter, Upload
 from tests.support.silent import fake_server, says_nothing
@@ -235,7 +235,7 @@ async def test_a_silent_broker_holds_up_one_file_of_an_upload_and_not_each(
 ) -> None:
     broker = SilentBroker()
     submit = submitter(replace(services, queue=broker))  # type: ignore[arg-type]
-    submit._broker = Rest(lambda: broker.now_s)
+    submit._broker = ServerCooldown(lambda: broker.now_s)
     content = make_upload(1)
     for number in range(20):
         document = await submit.submit(COLLECTION, uploaded(content, f"{number}.pdf"))

@@ -7,7 +7,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
 
-from workers.consumer.watermark import Ticket, Watermarks
+from workers.consumer.watermark import TrackedOffset, Watermarks
 
 PARTITIONS = [("jobs", 0), ("jobs", 1), ("jobs", 2)]
 
@@ -15,14 +15,14 @@ PARTITIONS = [("jobs", 0), ("jobs", 1), ("jobs", 2)]
 class WatermarkMachine(RuleBasedStateMachine):
     """The model keeps, per assignment, what was begun and what was finished, and never forgets."""
 
-    tickets = Bundle("tickets")
+    tracked_offsets = Bundle("tracked_offsets")
 
     def __init__(self) -> None:
         super().__init__()
         self.watermarks = Watermarks()
         self.held: dict[tuple[str, int], int] = {}
         self.begun: dict[int, dict[tuple[str, int], list[int]]] = {}
-        self.finished: set[Ticket] = set()
+        self.finished: set[TrackedOffset] = set()
         self.committed: dict[tuple[str, int], int] = {}
         self.epoch = 0
 
@@ -41,21 +41,21 @@ class WatermarkMachine(RuleBasedStateMachine):
             self.held.pop(partition, None)
 
     @precondition(lambda self: self.held)
-    @rule(target=tickets, data=st.data(), gap=st.integers(0, 3))
-    def begin(self, data: st.DataObject, gap: int) -> Ticket:
+    @rule(target=tracked_offsets, data=st.data(), gap=st.integers(0, 3))
+    def begin(self, data: st.DataObject, gap: int) -> TrackedOffset:
         partition = data.draw(st.sampled_from(sorted(self.held)))
         offsets = self.begun.setdefault(self.held[partition], {}).setdefault(partition, [])
         offset = (offsets[-1] + 1 if offsets else 10) + gap
         offsets.append(offset)
         return self.watermarks.begin(partition, offset)
 
-    @rule(ticket=consumes(tickets))
-    def finish(self, ticket: Ticket) -> None:
-        current = self.held.get(ticket.partition) == ticket.epoch
-        assert self.watermarks.finish(ticket) is current
+    @rule(tracked=consumes(tracked_offsets))
+    def finish(self, tracked: TrackedOffset) -> None:
+        current = self.held.get(tracked.partition) == tracked.epoch
+        assert self.watermarks.finish(tracked) is current
         if current:
-            self.finished.add(ticket)
-            assert self.watermarks.finish(ticket) is False
+            self.finished.add(tracked)
+            assert self.watermarks.finish(tracked) is False
 
     @rule()
     def commit(self) -> None:
@@ -72,7 +72,7 @@ class WatermarkMachine(RuleBasedStateMachine):
             epoch = self.held[partition]
             begun = self.begun[epoch][partition]
             done = {
-                ticket.offset for ticket in self.finished if (ticket.partition, ticket.epoch) == (partition, epoch)
+                tracked.offset for tracked in self.finished if (tracked.partition, tracked.epoch) == (partition, epoch)
             }
             before = [one for one in begun if one < offset]
             assert before, "nothing is committable before something was finished"

@@ -36,7 +36,7 @@ class Claims:
         self._in_doubt: dict[str, str] = {}
         """The tokens of claims that the database may have granted without being able to say so, by document id."""
 
-    async def take_back(self, document_id: str) -> None:
+    async def clean_up(self, document_id: str) -> None:
         """What an outage has left of earlier claims of the document. Raises DependencyUnavailable."""
         for key, (document, outage) in [*self._unfinished.items()]:
             if document.id == document_id:
@@ -60,7 +60,7 @@ class Claims:
         except IngestError as error:
             log.warning("lease not released", **named(document), cause=error.message)
 
-    async def leave(self, document: Document, lost: LeaseLost) -> None:
+    async def after_loss(self, document: Document, lost: LeaseLost) -> None:
         """Somebody else owns the document now. If that was a delete, what this worker wrote late is taken back.
 
         Raises LeaseHeld where nobody has taken the document: this worker stood still and has to claim it again, or
@@ -82,10 +82,10 @@ class Claims:
         uploaded_again = current is not None and current.first_page_key != document.first_page_key
         if current is None or current.state is DocumentState.DELETING or uploaded_again:
             log.warning("lease lost to a delete", **named(document), cause=lost.message)
-            await self._store.sweep(document)
+            await self._store.delete_late_writes(document)
         else:
             log.warning("lease lost", **named(document), cause=lost.message)
-            await self._store.take_back(document)
+            await self._store.delete_late_vectors(document)
 
     async def _let_go(self, document: Document, *, outage: bool) -> None:
         with self._remembered(document, outage=outage):
@@ -93,7 +93,7 @@ class Claims:
                 await self._documents.release(document.id, document.fence, outage=outage)
             except LeaseLost as lost:
                 with suppress(LeaseHeld):  # a verdict, or a release, was recorded without an answer
-                    await self.leave(document, lost)
+                    await self.after_loss(document, lost)
 
     @contextmanager
     def _remembered(self, document: Document, *, outage: bool = False) -> Iterator[None]:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 
-class Room:
+class SharedExclusiveLock:
     """Jobs work side by side; one that has ended without a verdict too often works alone.
 
     If it takes the worker down with it, no other document loses an attempt, and if it ends well, it had been the
@@ -17,13 +17,13 @@ class Room:
     def __init__(self) -> None:
         self._changed = asyncio.Condition()
         self._inside = 0
-        self.is_taken = False
+        self.is_exclusive_wanted = False
         """Whether somebody is alone here, or waits to be."""
 
     @asynccontextmanager
     async def shared(self) -> AsyncIterator[None]:
         async with self._changed:
-            await self._changed.wait_for(lambda: not self.is_taken)
+            await self._changed.wait_for(lambda: not self.is_exclusive_wanted)
             self._inside += 1
         try:
             yield
@@ -32,20 +32,20 @@ class Room:
             await self._tell()
 
     @asynccontextmanager
-    async def alone(self) -> AsyncIterator[None]:
+    async def exclusive(self) -> AsyncIterator[None]:
         async with self._changed:
-            await self._changed.wait_for(lambda: not self.is_taken)
-            self.is_taken = True
+            await self._changed.wait_for(lambda: not self.is_exclusive_wanted)
+            self.is_exclusive_wanted = True
             try:
                 await self._changed.wait_for(lambda: self._inside == 0)
             except BaseException:
-                self.is_taken = False
+                self.is_exclusive_wanted = False
                 self._changed.notify_all()
                 raise
         try:
             yield
         finally:
-            self.is_taken = False
+            self.is_exclusive_wanted = False
             await self._tell()
 
     async def _tell(self) -> None:

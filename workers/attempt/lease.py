@@ -28,7 +28,7 @@ class Lease:
 
     A heartbeat that fails, for whatever reason, is sent again soon, until the lease ends. Then, or once the fence has
     moved, the block is cancelled and an error raised in its place: DependencyUnavailable where the database could not
-    be told, otherwise LeaseLost. Another worker may own the document by then. `give_up` does the same at any time.
+    be told, otherwise LeaseLost. Another worker may own the document by then. `abort` does the same at any time.
     `document` is the record as the holder of the lease has last changed it.
     """
 
@@ -58,7 +58,7 @@ class Lease:
                 f"the lease of document {self.document.id} may have ended; it has not been extended in time"
             )
 
-    def give_up(self, error: _Loss) -> None:
+    def abort(self, error: _Loss) -> None:
         """No more heartbeats: cancel the block and raise `error` in its place. No effect after a loss or `end`."""
         if self._lost is None and not self._has_ended:
             self._lost = error
@@ -91,7 +91,7 @@ class Lease:
         """The last resort: whatever ended the heartbeats, the owner learns at once that there are none."""
         if not beats.cancelled() and (error := beats.exception()) is not None:
             log.error("heartbeats ended", document_id=self.document.id, exc_info=error)
-            self.give_up(self._not_extended(error))
+            self.abort(self._not_extended(error))
 
     async def _beat(self) -> None:
         pause_s = self._lease_s / _BEATS_PER_LEASE
@@ -100,11 +100,11 @@ class Lease:
             try:
                 failure = await self._extend()
             except LeaseLost as lost:
-                self.give_up(lost)
+                self.abort(lost)
                 return
             pause_s = self._lease_s / (_BEATS_PER_LEASE if failure is None else _BEATS_AGAIN_PER_LEASE)
             if failure is not None and time.monotonic() >= self._expires:
-                self.give_up(failure)
+                self.abort(failure)
 
     async def _extend(self) -> LeaseLost | DependencyUnavailable | None:
         """None, or why the lease could not be extended. Raises LeaseLost where the fence has moved."""

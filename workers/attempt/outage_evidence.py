@@ -37,7 +37,7 @@ class _Works:
 
 
 @dataclass(slots=True)
-class Suspicion:
+class OutageEvidence:
     """What one worker has seen its servers do. Nothing is measured in time: what counts is what came in between."""
 
     _number: int = 0
@@ -45,7 +45,7 @@ class Suspicion:
     _outages: OrderedDict[tuple[str, str], int] = field(default_factory=OrderedDict)
     """The number of each document's latest outage, by document id and server."""
 
-    def worked(self, dependency: str, document_id: str = PROOF) -> None:
+    def add_success(self, dependency: str, document_id: str = PROOF) -> None:
         """The server has done its work for the document, or for a proof."""
         self._number += 1
         self._works.setdefault(dependency, _Works()).add(self._number, document_id)
@@ -58,7 +58,7 @@ class Suspicion:
         works, before = self._works.get(dependency), self._outages.get((document_id, dependency))
         return before is not None and works is not None and works.latest_for_others_than(document_id) > before
 
-    def met_outage(self, dependency: str, document_id: str) -> bool:
+    def add_outage(self, dependency: str, document_id: str) -> bool:
         """Take note of one more outage; whether the document was suspect before it."""
         was_suspect = self.is_suspect(dependency, document_id)
         self._number += 1

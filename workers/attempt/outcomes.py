@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Verdicts:
+class OutcomePublisher:
     """Records and publishes the outcomes of attempts. `group` is this consumer group's name, for dead letters."""
 
     documents: DocumentStore
@@ -35,7 +35,7 @@ class Verdicts:
     max_attempts: int
     retry_delays_s: Sequence[int]
 
-    async def decide(self, document: Document, error: IngestError) -> Document:
+    async def record_failure(self, document: Document, error: IngestError) -> Document:
         """Record in the ledger what becomes of a document whose attempt ended in `error`. Raises LeaseLost."""
         self.failures.failed(document.collection, document.id, error)
         failure = Failure(error.code, error.stage or "ingest", error.message)
@@ -46,7 +46,7 @@ class Verdicts:
             case GiveUp():
                 return await retrying(self.documents.fail, document.id, document.fence, failure)
 
-    async def tell(self, document: Document, record: Record, error: IngestError | None) -> None:
+    async def publish(self, document: Document, record: Record, error: IngestError | None) -> None:
         """Publish what `decide`, or the end of the work, has recorded. On return the broker has acknowledged it."""
         if error is not None and document.state is DocumentState.QUEUED:
             await self._postpone(document, record, error)
@@ -57,20 +57,20 @@ class Verdicts:
         await self._report(document)
         await self._follow_up(document, record, error)
 
-    async def tell_again(self, job: IngestJob, record: Record) -> None:
+    async def republish(self, job: IngestJob, record: Record) -> None:
         """The document may be settled without anybody knowing, if a crash came between its verdict and the broker."""
         document = await self.documents.get(job.document_id)
         if document is not None and document.state.is_settled:
             await self._follow_up(document, record, None)
 
-    async def put_off(self, job: IngestJob, record: Record, error: EmbedderNotCurrent) -> None:
+    async def defer(self, job: IngestJob, record: Record, error: EmbedderNotCurrent) -> None:
         """Nothing is wrong with the document, and it is nobody's: a worker with the right embedder will take it up.
 
         It costs no attempt, however often it happens.
         """
         document = await self.documents.get(job.document_id)
         if document is None or document.state not in sources_of(DocumentState.PROCESSING):
-            await self.tell_again(job, record)
+            await self.republish(job, record)
             return
         delay_s = self.retry_delays_s[0]
         log.info("put off", document_id=job.document_id, collection=job.collection, cause=error.message)
@@ -79,7 +79,7 @@ class Verdicts:
         )
         await retrying(self.queue.retry, record, delay_s)
 
-    async def refuse(self, record: Record, error: BadMessage) -> None:
+    async def reject(self, record: Record, error: BadMessage) -> None:
         """A record that is no job: there is no document to tell it of."""
         await self._publish_dead_letter(dead_letters.of_record(record, self.group, error))
 

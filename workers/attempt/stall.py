@@ -34,7 +34,7 @@ _LONGEST_S: Final = 3600.0
 _OWN_LIMIT: Final = 10.0
 """How many limits an operation may take itself while others of its stage get on: it waits for more than its turn."""
 
-Mark = Callable[[], object]
+ProgressMark = Callable[[], object]
 """Something that changes with each sign of progress: a counter, a size."""
 
 
@@ -42,23 +42,23 @@ Mark = Callable[[], object]
 class _Operation:
     stage: str
     began_s: float
-    mark: Mark | None
+    mark: ProgressMark | None
     seen: object
     moved_s: float
 
 
 @dataclass(slots=True, eq=False)
-class Attempt:
-    """One attempt, as `Stalls` sees it."""
+class WatchedAttempt:
+    """One attempt, as `StallDetector` sees it."""
 
-    stalls: Stalls
-    give_up: Callable[[Stalled], None]
+    stalls: StallDetector
+    abort: Callable[[Stalled], None]
     idle_since_s: float
     operations: set[_Operation] = field(default_factory=set)
-    given_up_s: float | None = None
+    aborted_s: float | None = None
 
     @contextmanager
-    def at(self, stage: str, mark: Mark | None = None) -> Iterator[None]:
+    def stage(self, stage: str, mark: ProgressMark | None = None) -> Iterator[None]:
         """The block is an operation of the stage: its end is progress, and so is each change of `mark()`.
 
         Every error gets the stage it arose in; one that nobody foresaw becomes a WorkerFault.
@@ -70,7 +70,7 @@ class Attempt:
         try:
             with _errors_named(stage):
                 yield
-            if self.given_up_s is None:  # what was too late is no measure
+            if self.aborted_s is None:  # what was too late is no measure
                 self.stalls.progressed(stage)
         finally:
             self.operations.discard(operation)
@@ -78,10 +78,10 @@ class Attempt:
             self.stalls.ended(stage)
 
 
-class Stalls:
+class StallDetector:
     """The attempts of one worker. `run` looks at them; nothing happens without it.
 
-    `on_stuck` is told once of a standstill that only the end of this process can end.
+    `on_hang` is told once of a standstill that only the end of this process can end.
     """
 
     def __init__(
@@ -89,30 +89,30 @@ class Stalls:
         *,
         floor_s: float = 180.0,
         factor: float = 20.0,
-        on_stuck: Callable[[str], None] = lambda cause: None,
+        on_hang: Callable[[str], None] = lambda cause: None,
         clock: AwakeClock | None = None,
     ) -> None:
         self._floor_s = floor_s
         self._factor = factor
         self._floors_s: dict[str, float] = {}
-        self._marks: dict[str, Mark] = {}
-        self._device: Mark | None = None
-        self._on_stuck = on_stuck
+        self._marks: dict[str, ProgressMark] = {}
+        self._device: ProgressMark | None = None
+        self._on_hang = on_hang
         self.clock = clock or AwakeClock()
-        self._attempts: set[Attempt] = set()
+        self._attempts: set[WatchedAttempt] = set()
         self._gaps_s: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_GAPS_KEPT))
         self._at_work: defaultdict[str, int] = defaultdict(int)
         self._progressed_s: dict[str, float] = {}
         self._seen: dict[str, object] = {}
         self._step: object = None
         self._step_s = 0.0
-        self._is_stuck = False
+        self._is_hung = False
 
-    def share(self, stage: str, mark: Mark) -> None:
+    def share_progress(self, stage: str, mark: ProgressMark) -> None:
         """Each change of `mark()` is progress of all that are in the stage."""
         self._marks[stage], self._seen[stage] = mark, mark()
 
-    def watch_device(self, step: Mark) -> None:
+    def watch_device(self, step: ProgressMark) -> None:
         """`step()` stays the same while the embedder's device is at one and the same step; None while it is idle."""
         self._device = step
 
@@ -122,18 +122,18 @@ class Stalls:
         usual_s = gaps_s[math.ceil(_USUAL * len(gaps_s)) - 1]
         return max(self._floors_s.get(stage, self._floor_s), min(self._factor * usual_s, _LONGEST_S))
 
-    def at_least(self, stage: str, seconds: float) -> None:
+    def set_floor(self, stage: str, seconds: float) -> None:
         """The stage's limit is never less."""
         self._floors_s[stage] = max(seconds, self._floor_s)
 
-    def expect(self, stage: str, seconds: float) -> None:
+    def add_gap(self, stage: str, seconds: float) -> None:
         """Count `seconds` as a measured gap, so that the limit fits a slow device from the first document on."""
         self._gaps_s[stage].append(seconds)
 
     @contextmanager
-    def attempt(self, give_up: Callable[[Stalled], None]) -> Iterator[Attempt]:
-        """Watch what the block reports. `give_up` is called at most once, and has to end the block soon."""
-        attempt = Attempt(self, give_up, self.clock.now_s())
+    def watch(self, abort: Callable[[Stalled], None]) -> Iterator[WatchedAttempt]:
+        """Watch what the block reports. `abort` is called at most once, and has to end the block soon."""
+        attempt = WatchedAttempt(self, abort, self.clock.now_s())
         self._attempts.add(attempt)
         try:
             yield attempt
@@ -144,19 +144,19 @@ class Stalls:
         """Look at all attempts now and then. Ends when cancelled."""
         while True:
             await asyncio.sleep(TICK_S)
-            self.look()
+            self.check()
 
-    def look(self) -> None:
+    def check(self) -> None:
         """End what stands still."""
         self.clock.tick()
         self._read_marks()
         for attempt in list(self._attempts):
-            if attempt.given_up_s is not None:
+            if attempt.aborted_s is not None:
                 self._look_at_remains(attempt)
             elif (stalled := self._stalled(attempt)) is not None:
-                attempt.given_up_s = self.clock.now_s()
+                attempt.aborted_s = self.clock.now_s()
                 metrics.STALLS.labels(stalled.stage).inc()
-                attempt.give_up(stalled)
+                attempt.abort(stalled)
         self._look_at_device()
 
     def began(self, stage: str) -> None:
@@ -184,7 +184,7 @@ class Stalls:
                 if operation.mark is not None and (current := operation.mark()) != operation.seen:
                     operation.seen, operation.moved_s = current, self.clock.now_s()
 
-    def _stalled(self, attempt: Attempt) -> Stalled | None:
+    def _stalled(self, attempt: WatchedAttempt) -> Stalled | None:
         now_s = self.clock.now_s()
         if not attempt.operations and now_s - attempt.idle_since_s > self._floor_s:
             return Stalled(f"nothing was done for {now_s - attempt.idle_since_s:.0f} s", stage="ingest")
@@ -198,28 +198,28 @@ class Stalls:
                 )
         return None
 
-    def _look_at_remains(self, attempt: Attempt) -> None:
-        assert attempt.given_up_s is not None
-        if self.clock.now_s() - attempt.given_up_s > self._grace_s:
-            self._stuck("an attempt that has stalled cannot be ended: a thread of this process hangs")
+    def _look_at_remains(self, attempt: WatchedAttempt) -> None:
+        assert attempt.aborted_s is not None
+        if self.clock.now_s() - attempt.aborted_s > self._grace_s:
+            self._hung("an attempt that has stalled cannot be ended: a thread of this process hangs")
 
     def _look_at_device(self) -> None:
         now_s, step = self.clock.now_s(), self._device() if self._device else None
         if step is None or step != self._step:
             self._step, self._step_s = step, now_s
         elif now_s - self._step_s > self.limit_s("embed") + self._grace_s:
-            self._stuck(f"the embedder's device has been at one step for {now_s - self._step_s:.0f} s")
+            self._hung(f"the embedder's device has been at one step for {now_s - self._step_s:.0f} s")
 
     @property
     def _grace_s(self) -> float:
         """For what has been given up to end, and for the attempts that wait for a device to be given up first."""
         return self._floor_s / 3
 
-    def _stuck(self, cause: str) -> None:
-        if not self._is_stuck:
-            self._is_stuck = True
+    def _hung(self, cause: str) -> None:
+        if not self._is_hung:
+            self._is_hung = True
             log.error("stuck", cause=cause)
-            self._on_stuck(cause)
+            self._on_hang(cause)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from ingestion.errors import EmbedderMismatch, EmbedderNotCurrent
 from ingestion.model import Document, PageRecord, PageVectors, image_key, pages_prefix, vectors_key
 from ingestion.ports import BlobStore, DocumentStore, Embedder, VectorStore
 from ingestion.retrying import retrying
-from ingestion.vector_packing import Packing
+from ingestion.vector_encoding import VectorEncoding
 
 _CONTENT_TYPES: Final = {"webp": "image/webp", "png": "image/png", "jpeg": "image/jpeg"}
 
@@ -30,16 +30,16 @@ class PageStore:
         documents: DocumentStore,
         blobs: BlobStore,
         vectors: VectorStore,
-        packing: Packing | None = None,
+        encoding: VectorEncoding | None = None,
     ) -> None:
         self._documents = documents
         self._blobs = blobs
         self._vectors = vectors
-        self._packing = packing or Packing()
+        self._encoding = encoding or VectorEncoding()
         self.writes = 0
         """Grows with each write of a page that a store has taken: a sign that storing gets on."""
 
-    async def admit(self, collection: str, embedder: Embedder) -> None:
+    async def require_not_closed(self, collection: str, embedder: Embedder) -> None:
         """Raises EmbedderNotCurrent where a re-embedding keeps this embedder from filling the collection.
 
         Any other reason comes up when the document is being worked on.
@@ -74,7 +74,7 @@ class PageStore:
             await retrying(self._blobs.delete, pictures)
         return generation
 
-    async def confirm(self, document: Document, embedder: Embedder) -> None:
+    async def confirm_generation(self, document: Document, embedder: Embedder) -> None:
         """Asked once the document's record names the generation that it is written to, and before it is.
 
         Raises EmbedderNotCurrent where the collection has been closed, or has moved on, before the record said so: a
@@ -84,7 +84,7 @@ class PageStore:
         if bound.current.number != document.generation:
             raise EmbedderNotCurrent(f"collection {document.collection} has moved on from {document.generation}")
 
-    async def take_back(self, document: Document) -> None:
+    async def delete_late_vectors(self, document: Document) -> None:
         """The lease is lost: remove what was written to a generation that nobody will look at any more."""
         bound = await self._documents.binding(document.collection)
         if bound is not None and bound.current.number != document.generation:
@@ -123,7 +123,7 @@ class PageStore:
         ]
         await retrying(self._documents.put_page_sizes, generation, sizes)
 
-    async def sweep(self, document: Document) -> None:
+    async def delete_late_writes(self, document: Document) -> None:
         """Take back what was written after `document` had been deleted under its worker's hands.
 
         Rows and page records are found by the range of page keys, which no other document ever gets. The objects'
@@ -145,12 +145,12 @@ class PageStore:
 
     async def _put_blob(self, document: Document, generation: int, entry: PageVectors) -> None:
         key = vectors_key(document.id, entry.page.page_number, generation)
-        await retrying(self._blobs.put, key, self._packing.blob(entry.vectors), "application/octet-stream")
+        await retrying(self._blobs.put, key, self._encoding.blob(entry.vectors), "application/octet-stream")
         self.writes += 1
 
     async def _packed(self, window: Sequence[PageVectors]) -> Sequence[PageVectors]:
         """The pages as the index gets them."""
-        return await asyncio.to_thread(lambda: [self._packing.rows(entry) for entry in window])
+        return await asyncio.to_thread(lambda: [self._encoding.rows(entry) for entry in window])
 
     async def _put_rows(self, document: Document, generation: int, packed: Sequence[PageVectors]) -> None:
         await retrying(self._vectors.upsert, index_of(document.collection, generation), packed)

@@ -10,7 +10,7 @@ from ingestion.catalogue.generations import FIRST
 from ingestion.errors import BadRequest
 from ingestion.model import Document, DocumentState, Page, PageVectors, Vectors, vectors_key
 from ingestion.ports import BlobStore, DocumentStore
-from ingestion.vector_packing import Packing
+from ingestion.vector_encoding import VectorEncoding
 from ingestion.vectors import decode_blob
 
 TOKENS_PER_QUERY: Final = 16
@@ -71,10 +71,10 @@ def hold_out(pages: Sequence[Vectors], most_queries: int) -> tuple[list[Vectors]
     return kept, [queries[place] for place in _spread(len(queries), most_queries)]
 
 
-def sample_of(pages: Sequence[Vectors], queries: Sequence[Vectors], packing: Packing) -> Sample:
+def sample_of(pages: Sequence[Vectors], queries: Sequence[Vectors], encoding: VectorEncoding) -> Sample:
     """The pages as the index would hold them."""
     nothing = Page(page_number=1, width_px=1, height_px=1, image=b"", text="")
-    return Sample([packing.rows(PageVectors(nothing, key, page)) for key, page in enumerate(pages)], queries)
+    return Sample([encoding.rows(PageVectors(nothing, key, page)) for key, page in enumerate(pages)], queries)
 
 
 def _spread(count: int, most: int) -> list[int]:

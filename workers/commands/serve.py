@@ -16,8 +16,8 @@ from ingestion.errors import EmbedderMissing
 from ingestion.logs import configure
 from ingestion.scratch import own_scratch
 from ingestion.settings import Settings
-from workers.runtime.blas import one_core_a_product
-from workers.runtime.malloc import share_arenas
+from workers.runtime.blas import limit_blas_threads
+from workers.runtime.malloc import configure_malloc
 
 if TYPE_CHECKING:
     from workers.embedding.serving.cache import VectorCache
@@ -54,7 +54,7 @@ def api() -> None:
     """The upload and search API."""
     import uvloop
 
-    one_core_a_product()
+    limit_blas_threads()
     sys.setswitchinterval(_API_SWITCH_S)
     settings = _settings()
     with own_scratch(settings.api.spool_dir) as folder:
@@ -83,9 +83,9 @@ def embedder(
 @app.command()
 def worker() -> None:
     """A worker that ingests documents. Start as many as there are GPUs, at most one per partition."""
-    one_core_a_product()
+    limit_blas_threads()
     settings = _settings()
-    share_arenas()
+    configure_malloc()
     with own_scratch():
         asyncio.run(_worker(settings))
 

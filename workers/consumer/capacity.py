@@ -14,7 +14,7 @@ _LEAST_PAGES: Final = 4
 """What a document costs besides its pages: a lease, requests, files."""
 
 
-class Places:
+class WeightedLimiter:
     """Room for so many documents of 16 pages or more, or for up to four times as many shorter ones.
 
     Four documents of two pages leave a device idle while the next ones are on their way, sixteen hardly do, and they
@@ -24,11 +24,11 @@ class Places:
 
     def __init__(self, long_documents: int) -> None:
         self._free = long_documents * _FULL_PAGES
-        self.most_documents = self._free // _LEAST_PAGES
+        self.max_documents = self._free // _LEAST_PAGES
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     @asynccontextmanager
-    async def place(self, pages: int) -> AsyncIterator[None]:
+    async def acquire(self, pages: int) -> AsyncIterator[None]:
         """For a document of so many pages, 0 where that is not known. Waits until there is one."""
         taken = min(max(pages, _LEAST_PAGES), _FULL_PAGES) if pages else _FULL_PAGES
         await self._take(taken)

@@ -1,9 +1,10 @@
 """A worker's main loop: poll, dispatch, pause, commit, drain.
 
-Jobs run side by side as far as there are `Places`, and as many more stand in line, so that a free place is taken at
-once and not at the next poll. What may not run yet, a retry before its time, a job whose document is leased, or any
-job while a server is down, waits without taking a place. While the line is full the partitions are paused and polling
-goes on, so that a long job never costs the membership of the group. Offsets are committed only up to the watermark.
+Jobs run side by side while the `WeightedLimiter` has capacity. As many more wait in its queue, so that freed capacity
+is used at once and not at the next poll. A job that may not run yet waits without using capacity: a retry before its
+time, a job whose document is leased, or any job while a server is down. While the queue is full the partitions are
+paused and polling goes on, so that a long job never costs the membership of the group. Offsets are committed only up
+to the watermark.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ import structlog
 from ingestion import metrics
 from ingestion.errors import DependencyUnavailable, IngestError, LeaseHeld, WorkerFault
 from ingestion.messages import Partition, Record, decode_job
-from workers.consumer.capacity import Places
-from workers.consumer.watermark import Ticket, Watermarks
+from workers.consumer.capacity import WeightedLimiter
+from workers.consumer.watermark import TrackedOffset, Watermarks
 from workers.runtime.breaker import Breakers
 
 log = structlog.get_logger(__name__)
@@ -63,7 +64,7 @@ class JobLoop:
         self._consumer = consumer
         self._run_job = run_job
         self._breakers = breakers
-        self._places = Places(jobs_in_flight)
+        self._limiter = WeightedLimiter(jobs_in_flight)
         self._max_ahead = max_ahead
         self._drain_s = drain_s
         self._watermarks = Watermarks()
@@ -97,7 +98,7 @@ class JobLoop:
     async def run(self) -> None:
         """Work until `stop`. Raises DependencyUnavailable where the broker cannot be reached at the start.
 
-        `run_job` settles what a job raises (`workers.consumer.record_errors`). What `run_job` itself raises concerns
+        `run_job` settles what a job raises (`workers.consumer.record_runner`). What `run_job` itself raises concerns
         this worker: it ends the loop and is raised here. The offset is not finished, so the job comes again later.
         """
         await self._consumer.start(self._on_assigned, self._on_revoked)
@@ -112,7 +113,7 @@ class JobLoop:
 
     async def _turn(self) -> None:
         self.polled_at = time.monotonic()
-        wanted = 2 * self._places.most_documents - len(self._running()) - len(self._in_line)
+        wanted = 2 * self._limiter.max_documents - len(self._running()) - len(self._in_line)
         self._consumer.pause_only(self._paused() if wanted > 0 else self._consumer.assignment())
         try:
             for record in await self._consumer.poll(max(1, min(wanted, self._max_ahead)), _POLL_MS):
@@ -129,7 +130,7 @@ class JobLoop:
     def _paused(self) -> set[Partition]:
         """The partitions of which nothing more should be read now, although there are places."""
         assigned = self._consumer.assignment()
-        if self._breakers.is_barred:
+        if self._breakers.is_blocking:
             return assigned
         now = time.monotonic()
         return {
@@ -148,8 +149,8 @@ class JobLoop:
         if record.due_in_s > 0:
             # All retries of a topic wait equally long, so what comes after this record is due later still.
             self._not_before[record.partition] = time.monotonic() + record.due_in_s
-        ticket = self._watermarks.begin(record.partition, record.offset)
-        task = asyncio.create_task(self._work(record, ticket))
+        tracked = self._watermarks.begin(record.partition, record.offset)
+        task = asyncio.create_task(self._work(record, tracked))
         self._jobs.add(task)
         task.add_done_callback(self._done)
         metrics.IN_FLIGHT.set(len(self._running()))
@@ -163,15 +164,15 @@ class JobLoop:
         elif (error := task.exception()) is not None:
             self.fail(error)
 
-    async def _work(self, record: Record, ticket: Ticket) -> None:
+    async def _work(self, record: Record, tracked: TrackedOffset) -> None:
         """Run the job again for as long as its way is barred by something that is not its fault."""
         if record.due_in_s > 0:
             await self._wait(asyncio.sleep(record.due_in_s))
-        while self._is_ours(ticket):  # else others will do it
-            await self._wait(self._breakers.passable())
+        while self._is_ours(tracked):  # else others will do it
+            await self._wait(self._breakers.until_closed())
             try:
                 async with self._place(record):
-                    if self._breakers.is_barred or not self._is_ours(ticket):
+                    if self._breakers.is_blocking or not self._is_ours(tracked):
                         continue  # much may have happened while it stood in line
                     await self._run_job(record)
             except LeaseHeld as held:
@@ -180,17 +181,17 @@ class JobLoop:
             except DependencyUnavailable as error:
                 self._breakers.trip(error)
             else:
-                self._watermarks.finish(ticket)
+                self._watermarks.finish(tracked)
                 return
 
-    def _is_ours(self, ticket: Ticket) -> bool:
-        return self._watermarks.is_current(ticket) and not self._stopping.is_set()
+    def _is_ours(self, tracked: TrackedOffset) -> bool:
+        return self._watermarks.is_current(tracked) and not self._stopping.is_set()
 
     @asynccontextmanager
     async def _place(self, record: Record) -> AsyncIterator[None]:
         async with AsyncExitStack() as place:
             with _counted(self._in_line):
-                await place.enter_async_context(self._places.place(_pages_of(record)))
+                await place.enter_async_context(self._limiter.acquire(_pages_of(record)))
             metrics.IN_FLIGHT.set(len(self._running()))
             yield
 

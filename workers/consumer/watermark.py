@@ -14,7 +14,7 @@ from ingestion.messages import Partition
 
 
 @dataclass(frozen=True, slots=True)
-class Ticket:
+class TrackedOffset:
     """One record that is being worked on, in one assignment of its partition."""
 
     partition: Partition
@@ -49,11 +49,11 @@ class Watermarks:
             self._held[partition] = _Assignment(self._epoch)
 
     def revoke(self, partitions: Iterable[Partition]) -> None:
-        """Forget `partitions`; completions of their tickets are dropped from now on."""
+        """Forget `partitions`; completions of their records are dropped from now on."""
         for partition in partitions:
             self._held.pop(partition, None)
 
-    def begin(self, partition: Partition, offset: int) -> Ticket:
+    def begin(self, partition: Partition, offset: int) -> TrackedOffset:
         """Note a fetched record as unfinished.
 
         Offsets of a partition come in ascending order, not necessarily without gaps. Raises KeyError for a
@@ -66,14 +66,14 @@ class Watermarks:
             held.committed = offset
         held.unfinished.add(offset)
         held.next_offset = offset + 1
-        return Ticket(partition, offset, held.epoch)
+        return TrackedOffset(partition, offset, held.epoch)
 
-    def finish(self, ticket: Ticket) -> bool:
+    def finish(self, tracked: TrackedOffset) -> bool:
         """The record needs no more work. False, and no effect, where its assignment is over."""
-        held = self._held.get(ticket.partition)
-        if held is None or held.epoch != ticket.epoch or ticket.offset not in held.unfinished:
+        held = self._held.get(tracked.partition)
+        if held is None or held.epoch != tracked.epoch or tracked.offset not in held.unfinished:
             return False
-        held.unfinished.remove(ticket.offset)
+        held.unfinished.remove(tracked.offset)
         return True
 
     def committable(self) -> dict[Partition, int]:
@@ -105,7 +105,7 @@ class Watermarks:
     def holds(self, partition: Partition) -> bool:
         return partition in self._held
 
-    def is_current(self, ticket: Ticket) -> bool:
-        """Whether the assignment in which the ticket was given is still this consumer's."""
-        held = self._held.get(ticket.partition)
-        return held is not None and held.epoch == ticket.epoch
+    def is_current(self, tracked: TrackedOffset) -> bool:
+        """Whether the assignment in which the offset was tracked is still this consumer's."""
+        held = self._held.get(tracked.partition)
+        return held is not None and held.epoch == tracked.epoch

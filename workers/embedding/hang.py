@@ -13,7 +13,7 @@ from ingestion.ports.pages import Steps
 from ingestion.settings import WorkerSettings
 from workers.embedding.serving.model import Model
 from workers.runtime.awake_clock import AwakeClock
-from workers.runtime.watchdog import end_within
+from workers.runtime.watchdog import exit_within
 
 log = structlog.get_logger(__name__)
 
@@ -89,6 +89,6 @@ def hang_watch(settings: WorkerSettings, steps: Steps, model: Model) -> HangWatc
 
     def end(cause: str) -> None:
         model.give_up(cause)
-        end_within(_END_S)
+        exit_within(_END_S)
 
     return HangWatch(steps, floor_s=settings.stall_s, factor=settings.stall_factor, on_hang=end)

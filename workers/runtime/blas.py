@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 
-def one_core_a_product() -> None:
+def limit_blas_threads() -> None:
     """In this process and its children numpy's OpenBLAS computes each product by one thread.
 
     Workers and the API multiply many small matrices side by side. With a thread for each core every product wakes them

@@ -66,21 +66,21 @@ class Breakers:
         self._pause_s: dict[str, float] = {}
         self._closed_at: dict[str, float] = {}
         self._probes = TaskSupervisor()
-        self._passable = asyncio.Event()
-        self._passable.set()
+        self._closed = asyncio.Event()
+        self._closed.set()
 
     @property
     def outages(self) -> list[Outage]:
         return sorted(self._open.values(), key=lambda outage: outage.since)
 
     @property
-    def is_barred(self) -> bool:
+    def is_blocking(self) -> bool:
         """Whether a server that jobs need is known to be down."""
-        return not self._passable.is_set()
+        return not self._closed.is_set()
 
-    async def passable(self) -> None:
+    async def until_closed(self) -> None:
         """Return once no server that jobs need is known to be down."""
-        await self._passable.wait()
+        await self._closed.wait()
 
     def trip(self, error: DependencyUnavailable) -> None:
         """Open the breaker of the server that could not be reached. No effect while it is open."""
@@ -154,6 +154,6 @@ class Breakers:
 
     def _settle(self) -> None:
         if self._open.keys() - set(self._optional):
-            self._passable.clear()
+            self._closed.clear()
         else:
-            self._passable.set()
+            self._closed.set()

@@ -11,7 +11,7 @@ _M_ARENA_MAX: Final = -8
 _ARENAS: Final = 2
 
 
-def share_arenas() -> None:
+def configure_malloc() -> None:
     """Let all threads of this process share two arenas. No effect where the C library is not glibc.
 
     By default glibc gives a thread that finds the others busy an arena of its own, up to eight a core, and each keeps

@@ -33,7 +33,7 @@ async def watch(polled_at: Callable[[], float], limit_s: float) -> None:
         faulthandler.cancel_dump_traceback_later()
 
 
-def end_within(limit_s: float) -> None:
+def exit_within(limit_s: float) -> None:
     """Have this process exit as `watch` does, unless it has ended in an orderly way by then. Nothing puts it off.
 
     For a process in which a thread hangs: Python waits for its threads before it exits.

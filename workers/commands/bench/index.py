@@ -20,7 +20,7 @@ from ingestion.bootstrap import Services
 from ingestion.errors import BadRequest
 from ingestion.model import Vectors, check_collection
 from ingestion.settings import Settings
-from ingestion.vector_packing import Packing
+from ingestion.vector_encoding import VectorEncoding
 from workers.bench.grid import Built, Grid, Searched, measure
 from workers.bench.memory import milvus_rss_bytes
 from workers.bench.plot import require_matplotlib, save_plot
@@ -82,7 +82,7 @@ async def _read(request: Request, questions: Sequence[str]) -> Sample:
         else:
             queries = await _embedded(services, request.collection, questions)
         chosen = services.settings.vectors
-        return sample_of(pages, queries, Packing(chosen.index_pooling, chosen.blob_precision))
+        return sample_of(pages, queries, VectorEncoding(chosen.index_pooling, chosen.blob_precision))
 
 
 async def _embedded(services: Services, collection: str, questions: Sequence[str]) -> list[Vectors]:

@@ -17,7 +17,7 @@ from ingestion.errors import CollectionHeld, NotFound
 from ingestion.model import check_collection
 from ingestion.retrying import retrying
 from ingestion.settings import EmbedderSettings
-from ingestion.vector_packing import Packing
+from ingestion.vector_encoding import VectorEncoding
 from workers.attempt.store import PageStore
 from workers.commands.installation import open_installation
 from workers.commands.terminal import say, write_json_line
@@ -114,7 +114,7 @@ def _store(services: Services) -> PageStore:
         services.documents,
         services.blobs,
         services.vectors,
-        Packing(vectors.index_pooling, vectors.blob_precision),
+        VectorEncoding(vectors.index_pooling, vectors.blob_precision),
     )
 
 

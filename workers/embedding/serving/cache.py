@@ -79,11 +79,11 @@ class VectorCache:
 
     @property
     def status(self) -> Literal["ok", "down"]:
-        return "down" if self._breakers.is_barred else "ok"
+        return "down" if self._breakers.is_blocking else "ok"
 
     async def look_up(self, keys: Sequence[str]) -> Values:
         """The value of each key, None where there is none; None for all of them while Redis is down."""
-        if self._breakers.is_barred:
+        if self._breakers.is_blocking:
             return [None] * len(keys)
         found: asyncio.Future[Values] = asyncio.get_running_loop().create_future()
         self._lookups.append((keys, found))
@@ -139,7 +139,7 @@ class VectorCache:
     async def _read(self, batch: list[tuple[Sequence[str], asyncio.Future[Values]]]) -> None:
         values: Values | None = None
         try:
-            if not self._breakers.is_barred:
+            if not self._breakers.is_blocking:
                 keys = [key for wanted, _ in batch for key in wanted]
                 values = await self._read_script(keys=keys, args=[self._ttl_s])
         except Exception as error:  # noqa: BLE001 - recorded by the breaker; the service does without
@@ -148,7 +148,7 @@ class VectorCache:
             _settle(batch, values)
 
     def _write_later(self, key: str, value: bytes | None) -> None:
-        if self._breakers.is_barred:
+        if self._breakers.is_blocking:
             return
         size = len(value or b"")
         if self._writes_bytes + size > _LINE_BYTES:
@@ -167,7 +167,7 @@ class VectorCache:
 
     async def _write(self, batch: list[tuple[str, bytes | None]]) -> None:
         """What Redis refuses, being full perhaps, is not cached; that is no reason to stop reading."""
-        if self._breakers.is_barred:
+        if self._breakers.is_blocking:
             return
         try:
             async with self._client.pipeline(transaction=False) as pipeline:

@@ -16,7 +16,7 @@ are most alike, are in the same block."""
 
 
 @dataclass(frozen=True, slots=True)
-class Packing:
+class VectorEncoding:
     """`index_pooling` vectors become one row of the index. The blob, from which pages are reranked, keeps them all."""
 
     index_pooling: int = 1

@@ -13,7 +13,7 @@ _TIMES: Final = 10
 _LONGEST_S: Final = 30.0
 
 
-class Rest:
+class ServerCooldown:
     """After a failure a server is not asked for ten times as long as that took, 30 s at most.
 
     So one that refuses at once is asked again at once, and one that is silent costs its callers a tenth of their time
@@ -26,11 +26,11 @@ class Rest:
         self._is_doubtful = False
 
     @property
-    def rests(self) -> bool:
+    def is_cooling_down(self) -> bool:
         return self._clock() < self._until_s
 
     @contextmanager
-    def asked(self) -> Iterator[None]:
+    def request(self) -> Iterator[None]:
         """The server is asked in the block. A RetryableError out of it begins a rest, its end ends all doubt."""
         began_s = self._clock()
         if self._is_doubtful:

@@ -8,8 +8,8 @@ from ingestion.errors import Stalled
 from ingestion.settings import Settings
 from tests.support.embedders import WordEmbedder
 from workers.attempt.store import PageStore
+from workers.consumer.hang import HangShutdown, stall_detector_of
 from workers.consumer.loop import JobLoop
-from workers.consumer.standstill import Standstill, stalls_of
 from workers.runtime.breaker import Breakers
 
 
@@ -22,13 +22,13 @@ class Loop:
 
 def test_a_worker_that_is_stuck_goes_not_ready_and_ends_its_loop_with_an_error() -> None:
     breakers, loop = Breakers({}), Loop()
-    standstill = Standstill(breakers)
-    standstill.ends(cast(JobLoop, loop))
-    standstill.stuck("the device hangs")
+    shutdown = HangShutdown(breakers)
+    shutdown.attach(cast(JobLoop, loop))
+    shutdown.shut_down("the device hangs")
     assert breakers.is_barred
     assert [outage.cause for outage in breakers.outages] == ["the device hangs"]
     assert isinstance(loop.fault, Stalled)
-    assert standstill.cause == "the device hangs"
+    assert shutdown.cause == "the device hangs"
 
 
 class Watchable(WordEmbedder):
@@ -45,7 +45,7 @@ def test_what_runs_into_a_timeout_of_its_own_does_not_stall_before() -> None:
     settings = Settings()
     settings.worker = settings.worker.model_copy(update={"stall_s": 1.0})
     store = PageStore(*cast(Any, (None, None, None)))
-    stalls = stalls_of(settings, Watchable(), store, lambda cause: None)
+    stalls = stall_detector_of(settings, Watchable(), store, lambda cause: None)
     assert stalls.limit_s("embed") > settings.embedder.embedder_timeout_s
     assert stalls.limit_s("store") > settings.milvus.milvus_timeout_s
     assert stalls.limit_s("render") > settings.render.render_timeout_s

@@ -18,7 +18,7 @@ from ingestion.messages import Record, decode_job
 from ingestion.model import Document, Failure, IngestJob
 from ingestion.ports import DocumentStore, JobQueue
 from ingestion.retrying import retrying
-from workers.attempt.outcomes import Verdicts
+from workers.attempt.outcomes import OutcomePublisher
 from workers.attempt.retry_policy import GiveUp, Retry, decide
 
 log = structlog.get_logger(__name__)
@@ -29,13 +29,13 @@ _DEAD_LETTERS = "dead letters"
 
 
 @dataclass(frozen=True, slots=True)
-class Records:
+class RecordRunner:
     """Runs jobs by `run_job`, and settles what they raise."""
 
     run_job: Callable[[Record], Awaitable[None]]
     documents: DocumentStore
     queue: JobQueue
-    verdicts: Verdicts
+    outcomes: OutcomePublisher
 
     async def run(self, record: Record) -> None:
         """On return the record needs no more work. Raises LeaseHeld and DependencyUnavailable as `run_job` does.
@@ -51,9 +51,9 @@ class Records:
 
     async def _settle(self, record: Record, error: Exception) -> None:
         cause, delivery, job = as_ingest_error(error), record.deliveries_failed + 1, _job_of(record)
-        self.verdicts.failures.failed(job.collection if job else "", job.document_id if job else "", cause)
+        self.outcomes.failures.failed(job.collection if job else "", job.document_id if job else "", cause)
         decision = decide(
-            cause, delivery, delays_s=self.verdicts.retry_delays_s, max_attempts=self.verdicts.max_attempts
+            cause, delivery, delays_s=self.outcomes.retry_delays_s, max_attempts=self.outcomes.max_attempts
         )
         facts = {"document_id": job.document_id if job else "", "delivery": delivery, "code": cause.code}
         match decision:
@@ -71,9 +71,9 @@ class Records:
         """The document fails with its record, where the ledger can say so: else the record alone is a dead letter."""
         failed = await self._failed(job, cause) if job else None
         if failed is not None:
-            await self.verdicts.tell(failed, record, cause)
+            await self.outcomes.publish(failed, record, cause)
             return
-        letter = dead_letters.of_record(record, self.verdicts.group, cause, delivery_count=delivery)
+        letter = dead_letters.of_record(record, self.outcomes.group, cause, delivery_count=delivery)
         await retrying(self.queue.publish_dead_letter, letter)
         metrics.DEAD_LETTERS.inc()
         log.warning("dead letter", letter=letter.id, document_id=job.document_id if job else "", code=cause.code)
