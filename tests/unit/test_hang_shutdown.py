@@ -25,7 +25,7 @@ def test_a_worker_that_is_stuck_goes_not_ready_and_ends_its_loop_with_an_error()
     shutdown = HangShutdown(breakers)
     shutdown.attach(cast(JobLoop, loop))
     shutdown.shut_down("the device hangs")
-    assert breakers.is_barred
+    assert breakers.is_blocking
     assert [outage.cause for outage in breakers.outages] == ["the device hangs"]
     assert isinstance(loop.fault, Stalled)
     assert shutdown.cause == "the device hangs"
