@@ -1,7 +1,8 @@
-"""Dead letters: jobs that came to nothing, with their key and value byte for byte and the cause in text headers.
+"""Dead letters: failed jobs, with their key and value byte for byte and the cause in text headers.
 
-The headers are named as in KIP-1191, `__dlq.errors.*`, and go behind those that the record already had. A letter's id
-is made from what it reports, so that one written twice, because a crash came before its acknowledgement, is still one.
+The headers are named as in KIP-1191, `__dlq.errors.*`, and follow those that the record already had. The id of a
+dead letter is made from its content, so one that is published twice, because a crash came before the acknowledgement,
+keeps its id.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _UNKNOWN: Final = "unknown"
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One letter. `document_id` is empty where the record was no job, `headers` are those the record came with."""
+    """One dead letter. `document_id` is empty where the record was no job. `headers` are the record's own."""
 
     id: str
     key: bytes | None
@@ -48,12 +49,12 @@ class DeadLetter:
 
 
 def letter_id(document: Document) -> str:
-    """A document may die more than once. After a replay, or deleted and uploaded again, its fence has moved on."""
+    """A document may fail more than once. Its fence has grown after a replay, or after a delete and a new upload."""
     return f"{document.id}-{document.first_page_key}-{document.fence}"
 
 
 def of_document(document: Document, record: Record, group: str, error: BaseException | None) -> DeadLetter:
-    """The letter of a document that has failed. `error` is what it failed with, where that is still known."""
+    """The dead letter of a failed document. `error` is the exception that it failed with, None where it is unknown."""
     assert document.error is not None
     return DeadLetter(
         id=letter_id(document),
@@ -73,9 +74,9 @@ def of_document(document: Document, record: Record, group: str, error: BaseExcep
 
 
 def of_record(record: Record, group: str, error: IngestError, *, delivery_count: int = 1) -> DeadLetter:
-    """The letter of a record that is no job, or of whose document the ledger can say nothing.
+    """The dead letter of a record that is no job, or whose document the ledger cannot read.
 
-    A replay publishes the record again, whatever has become of the document.
+    A replay publishes the record again, in any state of the document.
     """
     origin = record.origin
     return DeadLetter(
@@ -94,7 +95,7 @@ def of_record(record: Record, group: str, error: IngestError, *, delivery_count:
 
 
 def of_recovered(document: Document, group: str) -> DeadLetter:
-    """The letter of a failed document whose worker did not live to write it; the record is no longer at hand."""
+    """The dead letter of a failed document whose worker ended before it was published. The record is lost."""
     job = IngestJob.of(document)
     key, value, headers = encode_job(job)
     record = Record((_UNKNOWN, -1), -1, key, value, tuple(headers))
@@ -102,7 +103,7 @@ def of_recovered(document: Document, group: str) -> DeadLetter:
 
 
 def encode(letter: DeadLetter) -> tuple[bytes | None, bytes | None, Headers]:
-    """A letter as (key, value, headers)."""
+    """The dead letter as (key, value, headers)."""
     report = {
         "letter.id": letter.id,
         "topic": letter.origin.topic,
@@ -129,9 +130,9 @@ def encode(letter: DeadLetter) -> tuple[bytes | None, bytes | None, Headers]:
 
 
 def decode(record: Record) -> DeadLetter:
-    """Raises BadMessage where none of the headers is that of a letter.
+    """Raises BadMessage where the record has no header of a dead letter.
 
-    What another release leaves out, or writes in another form, is empty or unknown: a letter is shown all the same.
+    A header that another release left out, or wrote in another form, is empty or unknown in the result.
     """
     report = {
         name.removeprefix(_PREFIX): (text or b"").decode("utf-8", "replace")
@@ -159,7 +160,7 @@ def decode(record: Record) -> DeadLetter:
 
 
 def _number(text: str | None) -> int:
-    """-1 where it is none."""
+    """-1 where `text` is no number."""
     try:
         return int(text or "")
     except ValueError:
@@ -167,7 +168,7 @@ def _number(text: str | None) -> int:
 
 
 def _moment(text: str | None) -> datetime:
-    """The beginning of time where it is none; in UTC where it says no zone."""
+    """The earliest time where `text` is none. In UTC where it names no zone."""
     try:
         found = datetime.fromisoformat(text or "")
     except ValueError:
@@ -180,5 +181,5 @@ def _class_name(error: BaseException | None) -> str:
 
 
 def _stacktrace(error: BaseException | None) -> str:
-    """The end is kept, which names the cause."""
+    """The end of the traceback, which names the cause."""
     return "" if error is None else "".join(traceback.format_exception(error))[-_STACKTRACE_CHARS:]

@@ -1,7 +1,7 @@
-"""The wire format of jobs and events: UTF-8 JSON objects that carry their version.
+"""The wire format of jobs and events: UTF-8 JSON objects with a version.
 
-A reader accepts every version it knows and ignores fields it does not, so that a newer writer may add some. A job that
-is to be tried again keeps its key and value byte for byte; when, and where it was first read, stands in the headers.
+A reader accepts every version that it knows and ignores unknown fields, so a newer writer may add fields. A retried
+job keeps its key and value byte for byte. Headers say when it is due and where it was first read.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ HEADER_ORIGIN: Final = "pagemill.retry.origin"
 HEADER_FAILED: Final = "pagemill.retry.failed"
 """How many deliveries of the record have failed without the ledger counting them."""
 HEADER_UNREADABLE: Final = "pagemill.unreadable"
-"""On a record whose bytes could not be read, the reason."""
+"""On a record whose bytes could not be read: the reason."""
 _OF_RETRIES: Final = (HEADER_DUE_MS, HEADER_ORIGIN)
 _LONGEST_WAIT_S: Final = 7 * 86_400.0
-"""A record that says it is due later than that is due then."""
+"""The longest wait: a record that says it is due later is due then."""
 _UNREADABLE = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError)
-"""What comes of a header that is missing, of another form, or null."""
+"""The exceptions of a header that is missing, of another form, or null."""
 
 Headers = list[tuple[str, bytes]]
 
@@ -41,7 +41,7 @@ Partition: TypeAlias = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The record in which the broker first gave a job out."""
+    """The record in which a job was first read."""
 
     topic: str
     partition: int
@@ -60,7 +60,7 @@ class Record:
 
     @property
     def origin(self) -> Origin:
-        """This record itself, unless it is a retry and says of which."""
+        """The first record of this job: this record itself, unless it is a retry that names another."""
         try:
             topic, partition, offset = dict(self.headers)[HEADER_ORIGIN].decode().rsplit(":", 2)
             return Origin(topic, int(partition), int(offset))
@@ -69,7 +69,7 @@ class Record:
 
     @property
     def due_in_s(self) -> float:
-        """How long to wait before this job may be tried again, by the clocks of its writer and of this machine."""
+        """How long this job has to wait still, by the clocks of its writer and of this machine."""
         try:
             wait_s = int(dict(self.headers)[HEADER_DUE_MS]) / 1000 - time.time()
         except _UNREADABLE:
@@ -78,25 +78,25 @@ class Record:
 
     @property
     def deliveries_failed(self) -> int:
-        """How many deliveries have failed that the ledger knows nothing of, by the record's own word."""
+        """The number of failed deliveries that the ledger has not counted, from the record's header."""
         try:
             return max(0, int(dict(self.headers)[HEADER_FAILED]))
         except _UNREADABLE:
             return 0
 
     def failed_again(self) -> Record:
-        """The record with one such delivery more."""
+        """The record with one more failed delivery."""
         others = tuple(header for header in self.headers if header[0] != HEADER_FAILED)
         return replace(self, headers=(*others, (HEADER_FAILED, str(self.deliveries_failed + 1).encode())))
 
 
 def first_headers(headers: Iterable[tuple[str, bytes]]) -> Headers:
-    """`headers` as the record had them before its first retry."""
+    """`headers` without those that retries add."""
     return [header for header in headers if header[0] not in (*_OF_RETRIES, HEADER_FAILED)]
 
 
 def retry_headers(record: Record, delay_ms: int) -> Headers:
-    """The headers of `record` published again, due in `delay_ms`. Its own are kept."""
+    """The headers for publishing `record` again, due in `delay_ms`. Its own headers are kept."""
     origin = record.origin
     return [
         *(header for header in record.headers if header[0] not in _OF_RETRIES),
@@ -106,7 +106,7 @@ def retry_headers(record: Record, delay_ms: int) -> Headers:
 
 
 def encode_job(job: IngestJob) -> tuple[bytes, bytes, Headers]:
-    """A job as (key, value, headers); the key is the document id, so a document's jobs share a partition."""
+    """A job as (key, value, headers). The key is the document id, so a document's jobs share a partition."""
     body = {
         "version": JOB_VERSION,
         "document_id": job.document_id,
@@ -118,7 +118,7 @@ def encode_job(job: IngestJob) -> tuple[bytes, bytes, Headers]:
 
 
 def decode_job(value: bytes | None) -> IngestJob:
-    """Raises BadMessage, with the reason, for anything that is no job, and NewerRecord for one of a later version."""
+    """Raises BadMessage, with the reason, where `value` is no job, and NewerRecord for a job of a later version."""
     body = _load(value)
     version = body.get("version")
     if type(version) is int and version > JOB_VERSION:
@@ -129,17 +129,17 @@ def decode_job(value: bytes | None) -> IngestJob:
     for name, content in fields.items():
         if not isinstance(content, str) or not content or not _is_text(content):
             raise BadMessage(f"job field {name!r} is missing or not a string", stage="decode")
-    pages = body.get("pages")  # older writers did not say
+    pages = body.get("pages")  # older writers left it out
     return IngestJob(**fields, pages=pages if type(pages) is int and pages > 0 else 0)  # type: ignore[arg-type]
 
 
 def _is_text(content: str) -> bool:
-    """False for half a character, which JSON can spell and no store can hold."""
+    """False for half of a surrogate pair, which JSON can spell and no store can hold."""
     return not any("\ud800" <= character <= "\udfff" for character in content)
 
 
 def encode_event(document: Document) -> tuple[bytes, bytes, Headers]:
-    """A document's terminal change as (key, value, headers)."""
+    """The event of a document's terminal change, as (key, value, headers)."""
     error = document.error
     body = {
         "version": EVENT_VERSION,

@@ -1,4 +1,4 @@
-"""The one place where a request to a server is tried again. The client libraries below try once."""
+"""Retries a request to a server. Client libraries retry nothing, so that retries never multiply."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ R = TypeVar("R")
 
 ATTEMPTS: Final = 4
 RETRY_FOR_S: Final = 20.0
-"""After which no further try is begun. A server that was silent for so long is left to the breaker."""
+"""No further try begins after this time. The breaker waits for a server that was silent for so long."""
 BUDGET_S: Final = 1800.0
-"""Of all tries together, where the caller has no budget. A file of gigabytes that makes progress takes longer than
-RETRY_FOR_S; a silent server runs into the limit of its one request long before."""
-
+"""For all tries together, where the caller has no budget. A file of gigabytes takes longer than RETRY_FOR_S. A silent
+server runs into the limit of one request long before."""
 
 _is_within: ContextVar[bool] = ContextVar("is_within", default=False)
 
@@ -40,10 +39,10 @@ def _may_work_soon(error: Exception) -> bool:
 
 
 async def retrying(call: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R:
-    """`await call(...)`, again after a RetryableError, with jitter, for some seconds; then the error is raised.
+    """Await `call(...)`. After a RetryableError, try again for some seconds, with jitter; then raise the error.
 
-    All tries together take no longer than the caller's budget, or BUDGET_S where there is none. Within a call that is
-    tried again already this tries once: layers never multiply.
+    All tries together take no longer than the caller's budget, or BUDGET_S where there is none. Inside another
+    `retrying` it tries once, so that retries of layers never multiply.
     """
     if _is_within.get():
         return await call(*args, **kwargs)

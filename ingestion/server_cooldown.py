@@ -1,4 +1,4 @@
-"""Leaving a server alone that keeps its callers waiting."""
+"""Sends no request, for a while, to a server that keeps its callers waiting."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Final
 
 from ingestion.errors import RetryableError
 
-_TIMES: Final = 10
+_FACTOR: Final = 10
 _LONGEST_S: Final = 30.0
 
 
 class ServerCooldown:
-    """After a failure a server is not asked for ten times as long as that took, 30 s at most.
+    """After a failed request, cools down for ten times as long as the request took, at most 30 s.
 
-    So one that refuses at once is asked again at once, and one that is silent costs its callers a tenth of their time
-    together. While one caller finds out whether it is back, the others take it as resting.
+    So a server that refuses at once is asked again at once, and a silent server costs all its callers together a tenth
+    of their time. While one caller tests whether the server is back, it cools down for the others.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._until_s = 0.0
-        self._is_doubtful = False
+        self._has_failed = False
 
     @property
     def is_cooling_down(self) -> bool:
@@ -31,18 +31,18 @@ class ServerCooldown:
 
     @contextmanager
     def request(self) -> Iterator[None]:
-        """The server is asked in the block. A RetryableError out of it begins a rest, its end ends all doubt."""
+        """The block sends a request. A RetryableError from it begins a cooldown, success ends it."""
         began_s = self._clock()
-        if self._is_doubtful:
+        if self._has_failed:
             self._until_s = began_s + _LONGEST_S
         try:
             yield
         except RetryableError:
             ended_s = self._clock()
-            self._is_doubtful = True
-            self._until_s = ended_s + min(_LONGEST_S, _TIMES * (ended_s - began_s))
+            self._has_failed = True
+            self._until_s = ended_s + min(_LONGEST_S, _FACTOR * (ended_s - began_s))
             raise
         except BaseException:
-            self._until_s = began_s  # the caller left, or was wrong: nothing is known of the server
+            self._until_s = began_s  # the caller left, or its request was wrong: that says nothing about the server
             raise
-        self._is_doubtful, self._until_s = False, 0.0
+        self._has_failed, self._until_s = False, 0.0

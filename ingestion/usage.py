@@ -1,4 +1,4 @@
-"""When a collection was last used."""
+"""Records when a collection was last used."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from ingestion.ports import DocumentStore
 log = structlog.get_logger(__name__)
 
 EVERY_S: Final = 60.0
-"""A use is noted at most so often by each process: what it is needed for is days."""
+"""Each process records the use of a collection at most this often. Expiry counts in days."""
 
 
 class UsageRecorder:
-    """Told of each upload and each search, of which it writes down next to nothing."""
+    """Takes every upload and every search, and writes at most one of them in `every_s` for each collection."""
 
     def __init__(self, documents: DocumentStore, every_s: float = EVERY_S) -> None:
         self._documents = documents
         self._every_s = every_s
-        self._noted_at: dict[str, float] = {}
+        self._recorded_at: dict[str, float] = {}
 
     async def record(self, collection: str) -> None:
-        """The collection is in use now. Best effort: what cannot be noted is logged."""
+        """The collection is in use now. Best effort: an error is logged, never raised."""
         now = time.monotonic()
-        if now - self._noted_at.get(collection, -self._every_s) < self._every_s:
+        if now - self._recorded_at.get(collection, -self._every_s) < self._every_s:
             return
-        # Those that are due again are forgotten, so that names do not pile up.
-        self._noted_at = {name: at for name, at in self._noted_at.items() if now - at < self._every_s}
-        self._noted_at[collection] = now
+        # Forget the collections that are due again, so that names do not pile up.
+        self._recorded_at = {name: at for name, at in self._recorded_at.items() if now - at < self._every_s}
+        self._recorded_at[collection] = now
         try:
             await self._documents.touch_collections([collection])
         except IngestError as error:
-            log.warning("use not noted", collection=collection, cause=error.message)
+            log.warning("use not recorded", collection=collection, cause=error.message)

@@ -1,4 +1,4 @@
-"""How a page's vectors are kept: which of them the ANN index holds, and how precise the blob is."""
+"""How a page's vectors are stored: which of them the ANN index gets, and the precision of the blob."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from ingestion.model import BlobPrecision, PageVectors, Vectors
 from ingestion.vectors import encode_blob
 
 _BLOCK_VECTORS: Final = 256
-"""Vectors that are pooled together. The work grows with the square of their number, and neighbours on the page, which
-are most alike, are in the same block."""
+"""So many vectors are pooled together. The work grows with the square of their number. Neighbours on the page are the
+most alike, and they are in the same block."""
 
 
 @dataclass(frozen=True, slots=True)
 class VectorEncoding:
-    """`index_pooling` vectors become one row of the index. The blob, from which pages are reranked, keeps them all."""
+    """`index_pooling` vectors become one row of the index. The blob keeps all vectors, for reranking."""
 
     index_pooling: int = 1
     blob_precision: BlobPrecision = "bf16"
 
     def rows(self, entry: PageVectors) -> PageVectors:
-        """The page as the index gets it. Pooling takes some milliseconds of CPU, too long for the event loop."""
+        """The page with the vectors of the index. Pooling takes milliseconds of CPU, too long for the event loop."""
         if self.index_pooling == 1 or not len(entry.vectors):
             return entry
         from ingestion.vector_pooling import pool  # SciPy behind it takes a third of a second to import

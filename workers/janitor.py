@@ -1,4 +1,4 @@
-"""A janitor process: what it is made of, and how it starts, tells its health and stops."""
+"""The janitor process: its parts, its start, its health and its stop."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def auditor_of(services: Services) -> Auditor:
 
 
 async def run_janitor(settings: Settings) -> None:
-    """Keep the stores in order until SIGTERM or SIGINT, which may come at any time: nothing is only half safe."""
+    """Run rounds, lifecycle rounds and audits until SIGTERM or SIGINT. Each step is safe to interrupt."""
     structlog.contextvars.bind_contextvars(worker=f"janitor-{socket.gethostname()}-{os.getpid()}")
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -61,7 +61,7 @@ async def run_janitor(settings: Settings) -> None:
         janitor, auditor = janitor_of(services), auditor_of(services)
         every_s, audit_every_s = settings.janitor.janitor_every_s, settings.janitor.janitor_audit_every_s
         rounds = Repeated(janitor.round, every_s=every_s, again_s=every_s)
-        # Apart from the rounds, for archiving may take long.
+        # In a task of its own, because archiving may take long.
         keeping = Repeated(keeper_of(services).round, every_s=every_s, again_s=every_s)
         audits = Repeated(lambda: audit(auditor), every_s=audit_every_s, again_s=min(every_s, audit_every_s))
         health = HealthServer(
@@ -74,7 +74,7 @@ async def run_janitor(settings: Settings) -> None:
             async with TaskSupervisor() as tasks:
                 tasks.run_forever("janitor rounds", rounds.run)
                 tasks.run_forever("keeper rounds", keeping.run)
-                # An audit reads all stores; a janitor that is started again and again should not begin with one.
+                # An audit reads all stores, so a janitor that is restarted again and again should not begin with one.
                 tasks.run_forever("audits", lambda: audits.run(first_after_s=audit_every_s))
                 await stopping.wait()
         finally:
@@ -83,9 +83,9 @@ async def run_janitor(settings: Settings) -> None:
 
 
 class Repeated:
-    """Does its work, rests `every_s`, or `again_s` where it failed, and does it again.
+    """Calls `work` again and again, with a pause of `every_s`, or `again_s` after an error.
 
-    An outage is logged when it begins and when it ends.
+    The begin and the end of an outage are logged.
     """
 
     def __init__(self, work: Callable[[], Awaitable[object]], *, every_s: float, again_s: float) -> None:
@@ -122,7 +122,7 @@ class Repeated:
 
 
 async def audit(auditor: Auditor) -> None:
-    """Compare the stores, delete what is superfluous, and report what is missing."""
+    """Compare the stores, delete orphans, and report what is missing."""
     left = {(store, kind): 0 for store in STORES for kind in Kind}
     too_young = TooYoung()
     async for finding in auditor.findings(repair=True, too_young=too_young):
@@ -138,7 +138,7 @@ def _report(finding: Finding) -> None:
     facts = {"store": finding.store, "document_id": finding.document_id, "collection": finding.collection}
     if finding.is_repaired:
         metrics.REPAIRS.labels(finding.kind).inc()
-        log.warning("deleted what no document refers to", **facts, what=finding.what, count=finding.count)
+        log.warning("orphans deleted", **facts, what=finding.what, count=finding.count)
     else:
         log.error("stores differ", **facts, kind=finding.kind, what=finding.what, count=finding.count, remedy=REMEDY)
 

@@ -48,7 +48,7 @@ from ingestion.messages import Record, decode_job
 from ingestion.model import OUTAGES_FORGIVEN, Document, IngestJob, Page, PageVectors
 from ingestion.ports import BlobStore, DocumentStore, Embedder, PageSource, Progress, Renderer
 from ingestion.retrying import retrying
-from workers.attempt.claims import Claims, named
+from workers.attempt.claims import Claims, log_fields
 from workers.attempt.isolation import SharedExclusiveLock
 from workers.attempt.lease import Lease
 from workers.attempt.outage_evidence import EMBEDDER, OutageEvidence
@@ -132,7 +132,7 @@ class Pipeline:
 
     async def _claim(self, job: IngestJob) -> Document:
         document = await self.claims.claim(job.document_id)
-        log.info("claimed", **named(document), resume_after_page=document.pages_done)
+        log.info("claimed", **log_fields(document), resume_after_page=document.pages_done)
         return document
 
     async def _attempt(self, document: Document, record: Record) -> None:
@@ -158,7 +158,7 @@ class Pipeline:
             raise
         seconds = time.monotonic() - started
         metrics.DURATION.labels(settled.state).observe(seconds)
-        log.info("settled", **named(settled), outcome=settled.state, seconds=round(seconds, 3), **_why(settled))
+        log.info("settled", **log_fields(settled), outcome=settled.state, seconds=round(seconds, 3), **_why(settled))
         await self.outcomes.publish(settled, record, error)
 
     async def _under_lease(

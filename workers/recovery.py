@@ -1,13 +1,13 @@
-"""What a crash or an outage leaves half done, and who finishes it.
+"""The janitor's round: it finishes what a crash or an outage has left half done.
 
-    received or queued, the job not yet published     -> published
+    received or queued, the job not published yet     -> published
     processing, and the lease has run out             -> queued, and published
-    queued and published, for hours                   -> published again, should the broker have lost it
-    failed, the dead letter not yet written           -> dead letter, event
+    queued and published, for hours                   -> published again, in case the broker has lost the job
+    failed, the dead letter not published yet         -> dead letter, event
     deleting                                          -> deleted
 
-Every step is by compare-and-set, or may be repeated. So janitors may run side by side, and may meet the worker or the
-upload that was only slow: what then happens twice has the effect of once.
+Every step is a compare-and-set, or safe to repeat. So janitors may run side by side, and beside a worker or an upload
+that was only slow.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ log = structlog.get_logger(__name__)
 _DOCUMENTS_AT_ONCE: Final = 100
 
 Repair = Callable[[Document], Awaitable[bool]]
-"""Finishes what was begun with a document; False where somebody else has done so."""
+"""Repairs one document. Returns False where another process has done so."""
 
 
 @dataclass(slots=True)
-class Round:
-    """What one round has put right, the documents it failed on, and how many it left alone by state."""
+class RoundResult:
+    """The result of one round: repairs by kind, documents that failed, and unreadable documents by state."""
 
     repaired: Counter[StaleKind] = field(default_factory=Counter)
     failed: list[str] = field(default_factory=list)
     unreadable: dict[str, int] = field(default_factory=dict)
-    """Documents in states that only a newer release knows. They are left as they are, and are no failure."""
+    """Documents in states that only a newer release knows. The round leaves them as they are."""
 
 
 @dataclass(frozen=True, slots=True)
 class Janitor:
-    """`group` is the consumer group of the workers, for the dead letters that they did not live to write."""
+    """`group` is the consumer group of the workers, for the dead letters that a crash kept them from publishing."""
 
     documents: DocumentStore
     queue: JobQueue
@@ -54,15 +54,15 @@ class Janitor:
     grace_s: float
     lost_after_s: float
 
-    async def round(self, collection: str | None = None) -> Round:
-        """Finish whatever has been left behind, in one collection or in all.
+    async def round(self, collection: str | None = None) -> RoundResult:
+        """Repair the documents of one collection, or of all.
 
-        A document that cannot be repaired is logged and stops nothing. Raises DependencyUnavailable where a server is
-        down; the next round goes on from there.
+        A document that cannot be repaired is logged, and the round goes on. Raises DependencyUnavailable where a
+        server is down. The next round repairs the rest.
         """
-        done = Round()
+        done = RoundResult()
         await self._repair_all(StaleKind.UNPUBLISHED, self.grace_s, self._publish, done, collection)
-        await self._repair_all(StaleKind.ABANDONED, self.grace_s, self._free, done, collection)
+        await self._repair_all(StaleKind.ABANDONED, self.grace_s, self._requeue, done, collection)
         await self._repair_all(StaleKind.LOST, self.lost_after_s, self._publish, done, collection)
         await self._repair_all(
             StaleKind.DEAD_LETTER_PENDING, self.grace_s, self._publish_dead_letter, done, collection
@@ -75,26 +75,26 @@ class Janitor:
         return done
 
     async def _repair_all(
-        self, kind: StaleKind, age_s: float, repair: Repair, done: Round, collection: str | None
+        self, kind: StaleKind, age_s: float, repair: Repair, done: RoundResult, collection: str | None
     ) -> None:
-        """Until no document is left that this round has not met: one that fails must not hide those behind it."""
-        met: set[str] = set()
+        """Repair each stale document once. Documents that failed must not hide those behind them."""
+        seen: set[str] = set()
         while True:
-            found = await self.documents.stale(kind, age_s, _DOCUMENTS_AT_ONCE + len(met), collection=collection)
-            unmet = [document for document in found if document.id not in met]
-            if not unmet:
+            found = await self.documents.stale(kind, age_s, _DOCUMENTS_AT_ONCE + len(seen), collection=collection)
+            fresh = [document for document in found if document.id not in seen]
+            if not fresh:
                 return
-            for document in unmet:
-                met.add(document.id)
+            for document in fresh:
+                seen.add(document.id)
                 await self._repair(kind, document, repair, done)
 
-    async def _repair(self, kind: StaleKind, document: Document, repair: Repair, done: Round) -> None:
+    async def _repair(self, kind: StaleKind, document: Document, repair: Repair, done: RoundResult) -> None:
         try:
             document.require_readable()
             is_repaired = await repair(document)
         except DependencyUnavailable:
             raise
-        except Exception as error:  # noqa: BLE001 - what is raised about one document is that document's
+        except Exception as error:  # noqa: BLE001 - any error belongs to this one document
             done.failed.append(document.id)
             cause = as_ingest_error(error)
             log.error("not repaired", document_id=document.id, kind=kind, code=cause.code, cause=cause.message)
@@ -109,8 +109,8 @@ class Janitor:
         await self.documents.mark_queued(document)
         return True
 
-    async def _free(self, document: Document) -> bool:
-        """The message that its worker had not committed comes again as well, unless the broker has lost it."""
+    async def _requeue(self, document: Document) -> bool:
+        """Unless the broker has lost it, the record that the worker had not committed is read again as well."""
         return await self.documents.expire(document.id, document.fence) and await self._publish(document)
 
     async def _publish_dead_letter(self, document: Document) -> bool:

@@ -1,4 +1,4 @@
-"""How the work on collections is put together from ports and settings."""
+"""Builds the parts that work on whole collections from services and settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker process: what it is made of, and how it starts, tells its health and stops."""
+"""The worker process: its parts, its start, its health and its stop."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ log = structlog.get_logger(__name__)
 _POLL_SILENCE_S: Final = 15.0
 _SELF_TEST_S: Final = 900.0
 """A model on a slow CPU may take minutes for its first page."""
-_END_S: Final = 30.0
+_EXIT_S: Final = 30.0
 
 
 async def run_worker(settings: Settings) -> None:
@@ -76,7 +76,7 @@ async def run_worker(settings: Settings) -> None:
                 await loop.run()
         finally:
             if hang_shutdown.cause is not None:
-                exit_within(_END_S)
+                exit_within(_EXIT_S)
             await breakers.stop()
             health.close()
 
@@ -89,23 +89,22 @@ def _breakers(services: Services, embedder: Embedder, evidence: OutageEvidence) 
         "kafka": services.queue.ping,
         "redis": services.progress.ping,
     }
-    # Progress is for people to watch; documents get ready without it.
     proofs = {"s3": services.blobs.prove}
     if isinstance(embedder, EmbeddingServer):
         proofs[EMBEDDER] = partial(_prove, embedder, evidence)
-    return Breakers(pings, proofs=proofs, optional={"redis"})
+    return Breakers(pings, proofs=proofs, optional={"redis"})  # Redis shows progress: no document needs it
 
 
 async def _prove(embedder: EmbeddingServer, evidence: OutageEvidence) -> None:
-    """A proof of the embedder is work as for any page; one of the object store is far smaller than what pages need."""
+    """A proof of the embedder counts as a success, like a page. The object store's proof is too small for that."""
     await embedder.prove()
     evidence.add_success(EMBEDDER)
 
 
 async def _test_itself(pipeline: Pipeline, window_pages: int) -> None:
-    """Raises SelfTestFailed, DependencyUnavailable.
+    """Render and embed a page. Raises SelfTestFailed, DependencyUnavailable.
 
-    The second time is measured, for the first warms the device up: so the limits of stages fit this machine.
+    The first run warms the device up. The second is measured, so that the stall limits fit this machine.
     """
     try:
         async with asyncio.timeout(_SELF_TEST_S):
@@ -113,8 +112,8 @@ async def _test_itself(pipeline: Pipeline, window_pages: int) -> None:
             began_s = time.monotonic()
             await retrying(self_test, pipeline.renderer, pipeline.embedder)
     except TimeoutError as error:
-        exit_within(_END_S)  # the thread that hangs would keep this process from ending
-        raise SelfTestFailed(f"this worker has not drawn and embedded a page within {_SELF_TEST_S:g} s") from error
+        exit_within(_EXIT_S)  # Python would wait for the thread that hangs
+        raise SelfTestFailed(f"this worker has not rendered and embedded a page within {_SELF_TEST_S:g} s") from error
     pipeline.stalls.add_gap("embed", window_pages * (time.monotonic() - began_s))
 
 

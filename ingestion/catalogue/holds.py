@@ -1,4 +1,4 @@
-"""A collection in the hands of one process, for work of many steps: archiving, restoring, dropping."""
+"""A lease on a collection, for work of many steps: archiving, restoring, dropping."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from ingestion.ports import DocumentStore
 log = structlog.get_logger(__name__)
 
 LEASE_S: Final = 30.0
-"""How long a hold lasts that nobody extends. A killed process keeps others waiting for as long."""
-_LONG: Final = 5
-"""Times the lease: for one request that may take minutes and cannot be taken back, as the removal of an index."""
+"""A hold that is not renewed ends after this time. A killed process makes others wait for it."""
+_LONG_LEASES: Final = 5
+"""The factor for a single request that may take minutes and cannot be undone, like the deletion of an index."""
 
 _RELEASE_S: Final = 5.0
 """Time for releasing a hold. After it, the hold ends with its lease."""
@@ -28,10 +28,10 @@ _RELEASE_S: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """`record` is the collection's as it was when the hold was taken; `token` is new with every hold.
+    """`record` is the collection's record when the hold was taken. `token` is new for every hold.
 
-    All methods raise LeaseLost where somebody else has taken the collection since. They are asked before each step, so
-    that a process that stood still does no more than the request it was in the middle of.
+    All methods raise LeaseLost where another process has taken the collection since. Call one before each step: a
+    process that was stopped for a while then does no more than the request that it was in.
     """
 
     documents: DocumentStore
@@ -44,17 +44,17 @@ class Hold:
         return self.record.name
 
     async def renew(self, *, long: bool = False) -> None:
-        """Extend the hold to its lease from now, or, before a single request that may be slow, to much longer."""
-        lease_s = self.lease_s * (_LONG if long else 1)
+        """Extend the hold to its lease from now. `long`: much longer, before a single request that may be slow."""
+        lease_s = self.lease_s * (_LONG_LEASES if long else 1)
         await self.documents.renew_collection_hold(self.name, self.token, _ms(lease_s))
 
     async def freeze(self) -> None:
-        """Documents at rest become frozen for `token`, in place of an archive's id, and so do those frozen before."""
+        """Freeze settled documents for `token`, which takes the place of an archive's id, also those frozen before."""
         await self.renew()
         await self.documents.freeze(self.name, self.token)
 
     async def thaw(self) -> None:
-        """Frozen documents become what they were, whatever they were frozen for."""
+        """Give frozen documents their former state back, whatever archive they were frozen for."""
         await self.freeze()
         await self.renew()
         await self.documents.thaw(self.name, self.token)
@@ -70,13 +70,13 @@ async def held(
 ) -> AsyncIterator[Hold]:
     """Raises NotFound, CollectionHeld while another process has the collection.
 
-    Whoever acts upon a record that it read a while ago passes that as `seen`: CollectionBusy is raised where the
-    collection has been moved, or used, since.
+    A caller that acts upon a record that it read a while ago passes it as `seen`. Raises CollectionBusy where the
+    collection has changed its state, or was used, since.
     """
     token = secrets.token_hex(8)
     record = await documents.hold_collection(collection, token, _ms(lease_s))
     try:
-        if seen is not None and _standing(record) != _standing(seen):
+        if seen is not None and _comparable(record) != _comparable(seen):
             raise CollectionBusy(f"collection {collection!r} is no longer as it was found: {record.state.shown}")
         yield Hold(documents, record, token, lease_s)
     finally:
@@ -87,11 +87,11 @@ async def _release(documents: DocumentStore, collection: str, token: str) -> Non
     try:
         with budget(_RELEASE_S):
             await documents.release_collection(collection, token)
-    except IngestError as error:  # It ends by itself, and must not hide the error that may have led here.
+    except IngestError as error:  # The hold ends by itself, and this error must not hide one that led here.
         log.warning("hold not released", collection=collection, cause=error.message)
 
 
-def _standing(record: CollectionRecord) -> tuple[object, ...]:
+def _comparable(record: CollectionRecord) -> tuple[object, ...]:
     archive_id = record.archive.id if record.archive else ""
     return record.state, archive_id, record.generation, record.last_used_at
 

@@ -155,7 +155,7 @@ def test_what_cannot_be_ended_ends_the_worker(worker: Worker) -> None:
         assert (len(worker.given_up), worker.causes) == (1, [])
         worker.pass_s(10 * GRACE_S)
     assert len(worker.causes) == 1
-    assert "cannot be ended" in worker.causes[0]
+    assert "does not end" in worker.causes[0]
 
 
 def test_what_ends_when_told_leaves_the_worker_alone(worker: Worker) -> None:

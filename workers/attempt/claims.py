@@ -1,8 +1,8 @@
-"""Claiming a document and letting go of it, also where the database goes silent in the middle of either.
+"""Claims a document and releases it, also where the database stops answering in between.
 
-A claim counts as an attempt. One whose answer was lost did not begin an attempt, and neither did one that an outage
-ended and that could not be given back: both are taken back before the document is claimed again. So is what was
-written after a lease had been lost, where the stores could not be reached at once.
+A claim counts as an attempt. Two kinds of claims began no attempt, or none that counts: a claim whose answer was lost,
+and a claim that an outage ended and that could not be released. Both are released before the document is claimed
+again. Pages that were written after the lease had been lost, and that could not be deleted at once, are deleted then.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 
 
 class Claims:
-    """The claims of one worker, which goes by the name `worker` in records and logs."""
+    """The claims of one worker. `worker` is its name in records and logs."""
 
     def __init__(self, documents: DocumentStore, store: PageStore, worker: str, lease_s: float) -> None:
         self._documents = documents
@@ -31,18 +31,18 @@ class Claims:
         self._worker = worker
         self._lease_s = lease_s
         self._unfinished: dict[tuple[str, int], tuple[Document, bool]] = {}
-        """What a server that was down has kept this worker from letting go of, by document id and fence, and whether
-        an outage had ended the attempt."""
+        """Claims that could not be released because a server was down, by document id and fence, each with whether an
+        outage had ended the attempt."""
         self._in_doubt: dict[str, str] = {}
-        """The tokens of claims that the database may have granted without being able to say so, by document id."""
+        """The tokens of claims that the database may have granted although its answer was lost, by document id."""
 
     async def clean_up(self, document_id: str) -> None:
-        """What an outage has left of earlier claims of the document. Raises DependencyUnavailable."""
+        """Release what an outage has left of earlier claims of the document. Raises DependencyUnavailable."""
         for key, (document, outage) in [*self._unfinished.items()]:
             if document.id == document_id:
-                await self._let_go(document, outage=outage)
+                await self._release(document, outage=outage)
                 self._unfinished.pop(key, None)
-        await self._withdraw(document_id)
+        await self._release_in_doubt(document_id)
 
     async def claim(self, document_id: str) -> Document:
         """Begin an attempt. Raises Conflict, NotFound, LeaseHeld, DependencyUnavailable."""
@@ -50,62 +50,62 @@ class Claims:
         return await self._claim_with(token, document_id)
 
     def lease(self, document: Document) -> Lease:
-        """What keeps the claimed document with this worker while it works on it."""
+        """The lease of the claimed document, to be held while this worker processes it."""
         return Lease(self._documents, document, self._lease_s)
 
     async def release(self, document: Document, *, outage: bool = False) -> None:
-        """On shutdown or an `outage`: let go of the document at once, as well as that is possible."""
+        """Release the document at once, on shutdown or after an `outage`. Logs an error instead of raising it."""
         try:
-            await self._let_go(document, outage=outage)
+            await self._release(document, outage=outage)
         except IngestError as error:
-            log.warning("lease not released", **named(document), cause=error.message)
+            log.warning("lease not released", **log_fields(document), cause=error.message)
 
     async def after_loss(self, document: Document, lost: LeaseLost) -> None:
-        """Somebody else owns the document now. If that was a delete, what this worker wrote late is taken back.
+        """Clean up after a lost lease. Where a delete took the document, this worker's late writes are deleted.
 
-        Raises LeaseHeld where nobody has taken the document: this worker stood still and has to claim it again, or
-        its verdict is recorded although the database could not say so, and has to be told. Raises
+        Raises LeaseHeld where no worker has taken the document since. Then this worker was stopped for a while and has
+        to claim it again, or the outcome was recorded without an answer and has to be published. Raises
         DependencyUnavailable.
         """
-        with self._remembered(document):
+        with self._clean_up_later_on_error(document):
             current = await self._documents.get(document.id)
             if current is None or current.fence != document.fence:
-                await self._take_back_pages(document, current, lost)
+                await self._delete_late_writes(document, current, lost)
                 return
-        log.warning("lease ran out", **named(document), cause=lost.message)
+        log.warning("lease ran out", **log_fields(document), cause=lost.message)
         raise LeaseHeld(document.id, retry_in_s=0.0)
 
-    async def _take_back_pages(self, document: Document, current: Document | None, lost: LeaseLost) -> None:
+    async def _delete_late_writes(self, document: Document, current: Document | None, lost: LeaseLost) -> None:
         if current is None and await self._documents.archived_ids([document.id]):
-            log.warning("lease lost, and the document archived", **named(document), cause=lost.message)
+            log.warning("lease lost, and the document archived", **log_fields(document), cause=lost.message)
             return
         uploaded_again = current is not None and current.first_page_key != document.first_page_key
         if current is None or current.state is DocumentState.DELETING or uploaded_again:
-            log.warning("lease lost to a delete", **named(document), cause=lost.message)
+            log.warning("lease lost to a delete", **log_fields(document), cause=lost.message)
             await self._store.delete_late_writes(document)
         else:
-            log.warning("lease lost", **named(document), cause=lost.message)
+            log.warning("lease lost", **log_fields(document), cause=lost.message)
             await self._store.delete_late_vectors(document)
 
-    async def _let_go(self, document: Document, *, outage: bool) -> None:
-        with self._remembered(document, outage=outage):
+    async def _release(self, document: Document, *, outage: bool) -> None:
+        with self._clean_up_later_on_error(document, outage=outage):
             try:
                 await self._documents.release(document.id, document.fence, outage=outage)
             except LeaseLost as lost:
-                with suppress(LeaseHeld):  # a verdict, or a release, was recorded without an answer
+                with suppress(LeaseHeld):  # an outcome, or a release, was recorded without an answer
                     await self.after_loss(document, lost)
 
     @contextmanager
-    def _remembered(self, document: Document, *, outage: bool = False) -> Iterator[None]:
-        """What an error keeps from being taken back now is taken back later."""
+    def _clean_up_later_on_error(self, document: Document, *, outage: bool = False) -> Iterator[None]:
+        """Where the block raises an IngestError, `clean_up` releases the document later."""
         try:
             yield
         except IngestError:
             self._unfinished[document.id, document.fence] = document, outage
             raise
 
-    async def _withdraw(self, document_id: str) -> None:
-        """The token is kept for the next claim: the lost request may be on its way still."""
+    async def _release_in_doubt(self, document_id: str) -> None:
+        """The token is kept for the next claim, because the lost request may still reach the database."""
         token = self._in_doubt.pop(document_id, None)
         if token is None:
             return
@@ -124,6 +124,6 @@ class Claims:
             raise
 
 
-def named(document: Document) -> dict[str, object]:
-    """What every line of the log about an attempt says of its document."""
+def log_fields(document: Document) -> dict[str, object]:
+    """The fields of every log line about an attempt."""
     return {"document_id": document.id, "attempt": document.attempts, "collection": document.collection}

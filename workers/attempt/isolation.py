@@ -1,4 +1,4 @@
-"""Who may work beside whom in one worker."""
+"""Which jobs of one worker may run beside each other."""
 
 from __future__ import annotations
 
@@ -8,28 +8,29 @@ from contextlib import asynccontextmanager
 
 
 class SharedExclusiveLock:
-    """Jobs work side by side; one that has ended without a verdict too often works alone.
+    """Jobs hold it shared and run side by side. A suspect job holds it alone.
 
-    If it takes the worker down with it, no other document loses an attempt, and if it ends well, it had been the
-    victim of a neighbour. Those who come while somebody is alone, or waits to be, wait as well.
+    A job is suspect when its attempts ended too often without an outcome. If it ends the worker, no other document
+    loses an attempt. If it succeeds, another job had caused its failures. An exclusive holder, also one that still
+    waits, makes all later callers wait.
     """
 
     def __init__(self) -> None:
         self._changed = asyncio.Condition()
-        self._inside = 0
+        self._shared_holders = 0
         self.is_exclusive_wanted = False
-        """Whether somebody is alone here, or waits to be."""
+        """Whether a job holds the lock alone, or waits to."""
 
     @asynccontextmanager
     async def shared(self) -> AsyncIterator[None]:
         async with self._changed:
             await self._changed.wait_for(lambda: not self.is_exclusive_wanted)
-            self._inside += 1
+            self._shared_holders += 1
         try:
             yield
         finally:
-            self._inside -= 1
-            await self._tell()
+            self._shared_holders -= 1
+            await self._notify()
 
     @asynccontextmanager
     async def exclusive(self) -> AsyncIterator[None]:
@@ -37,7 +38,7 @@ class SharedExclusiveLock:
             await self._changed.wait_for(lambda: not self.is_exclusive_wanted)
             self.is_exclusive_wanted = True
             try:
-                await self._changed.wait_for(lambda: self._inside == 0)
+                await self._changed.wait_for(lambda: self._shared_holders == 0)
             except BaseException:
                 self.is_exclusive_wanted = False
                 self._changed.notify_all()
@@ -46,8 +47,8 @@ class SharedExclusiveLock:
             yield
         finally:
             self.is_exclusive_wanted = False
-            await self._tell()
+            await self._notify()
 
-    async def _tell(self) -> None:
+    async def _notify(self) -> None:
         async with self._changed:
             self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""Heartbeats: what keeps a claimed document with its worker while the worker gets on with it."""
+"""Heartbeats: they keep a claimed document with its worker while the worker processes it."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ log = structlog.get_logger(__name__)
 
 _BEATS_PER_LEASE: Final = 3
 _BEATS_AGAIN_PER_LEASE: Final = 20
-"""After a heartbeat that failed: the lease still lasts for some tries."""
+"""After a heartbeat has failed. The lease lasts for some tries more."""
 
 _Loss = LeaseLost | DependencyUnavailable | Stalled
 
 
 class Lease:
-    """Extends a document's lease from a task of its own for as long as the block runs.
+    """Extends a document's lease from a task of its own while the block runs.
 
-    A heartbeat that fails, for whatever reason, is sent again soon, until the lease ends. Then, or once the fence has
-    moved, the block is cancelled and an error raised in its place: DependencyUnavailable where the database could not
-    be told, otherwise LeaseLost. Another worker may own the document by then. `abort` does the same at any time.
-    `document` is the record as the holder of the lease has last changed it.
+    A heartbeat that fails is sent again soon, until the lease ends. When the lease has ended, or the fence has moved,
+    the block is cancelled and an error raised in its place: DependencyUnavailable where the database did not answer,
+    otherwise LeaseLost. Another worker may have the document by then. `abort` does the same at any time.
+    `document` is the record as the holder of the lease last changed it.
     """
 
     def __init__(self, documents: DocumentStore, document: Document, lease_s: float) -> None:
@@ -49,9 +49,9 @@ class Lease:
         return self
 
     def check(self) -> None:
-        """Raise LeaseLost where the lease may have ended, as after a standstill of this process.
+        """Raise LeaseLost where the lease may have ended, for example because this process was stopped for a while.
 
-        Asked before writes to stores that know nothing of fences. It looks at this machine's clock alone.
+        Call it before writes to stores that know no fences. It uses this machine's clock alone.
         """
         if time.monotonic() >= self._expires:
             raise LeaseLost(
@@ -59,16 +59,16 @@ class Lease:
             )
 
     def abort(self, error: _Loss) -> None:
-        """No more heartbeats: cancel the block and raise `error` in its place. No effect after a loss or `end`."""
+        """Stop the heartbeats, cancel the block and raise `error` in its place. No effect after a loss or `end`."""
         if self._lost is None and not self._has_ended:
             self._lost = error
             self._task.cancel()
             self._owner.cancel()
 
     async def end(self) -> None:
-        """No more heartbeats, before a verdict is recorded: one that meets it would take it for a lost lease.
+        """Stop the heartbeats before an outcome is recorded: a heartbeat after it would report a lost lease.
 
-        The verdict itself is guarded by the fence.
+        The fence guards the outcome itself.
         """
         self._has_ended = True
         self._task.cancel()
@@ -88,7 +88,7 @@ class Lease:
             raise self._lost
 
     def _beats_ended(self, beats: asyncio.Task[None]) -> None:
-        """The last resort: whatever ended the heartbeats, the owner learns at once that there are none."""
+        """Abort the block at once where an unforeseen error has ended the heartbeats."""
         if not beats.cancelled() and (error := beats.exception()) is not None:
             log.error("heartbeats ended", document_id=self.document.id, exc_info=error)
             self.abort(self._not_extended(error))
@@ -107,7 +107,7 @@ class Lease:
                 self.abort(failure)
 
     async def _extend(self) -> LeaseLost | DependencyUnavailable | None:
-        """None, or why the lease could not be extended. Raises LeaseLost where the fence has moved."""
+        """Returns why the lease could not be extended, or None. Raises LeaseLost where the fence has moved."""
         sent = time.monotonic()
         limit_s = max(self._expires - sent, self._lease_s / _BEATS_AGAIN_PER_LEASE)
         try:

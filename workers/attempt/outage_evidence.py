@@ -1,9 +1,9 @@
-"""Whether an outage is the server's, or one document's.
+"""Tells a server that is down from a document that makes a server fail.
 
-A server that is down is down for all documents. A document that makes a server fail, or that a server alone does not
-take, meets an outage at each attempt, while the same server works for others in between. Only such outages count
-against the document: an outage that lasts, also of a server that answers pings and refuses work, costs no document
-anything, however long it lasts.
+A server that is down fails for all documents. A document that makes a server fail, or that a server refuses, meets an
+outage at each attempt, while the server works for other documents in between. Only such outages count against the
+document. An outage of the server costs no document an attempt, however long it lasts, also where the server answers
+pings and refuses work.
 """
 
 from __future__ import annotations
@@ -14,52 +14,54 @@ from typing import Final
 
 EMBEDDER: Final = "embedder"
 PROOF: Final = ""
-"""In place of a document's id: the server has done a piece of work that was asked of it as a proof."""
+"""In place of a document's id: the server did work that a breaker asked for as a proof."""
 
 _DOCUMENTS_REMEMBERED: Final = 10_000
 
 
 @dataclass(slots=True)
-class _Works:
-    """The latest works of a server for two different documents, in an order that is the same for all servers."""
+class _Successes:
+    """A server's latest success, and its latest for another document. One sequence numbers those of all servers."""
 
-    latest: tuple[int, str] = (0, PROOF)
-    latest_of_another: int = 0
+    number: int = 0
+    document_id: str = PROOF
+    number_for_another: int = 0
 
     def add(self, number: int, document_id: str) -> None:
-        if document_id != self.latest[1]:
-            self.latest_of_another = self.latest[0]
-        self.latest = (number, document_id)
+        if document_id != self.document_id:
+            self.number_for_another = self.number
+        self.number, self.document_id = number, document_id
 
     def latest_for_others_than(self, document_id: str) -> int:
-        number, worked_for = self.latest
-        return self.latest_of_another if worked_for == document_id else number
+        return self.number_for_another if self.document_id == document_id else self.number
 
 
 @dataclass(slots=True)
 class OutageEvidence:
-    """What one worker has seen its servers do. Nothing is measured in time: what counts is what came in between."""
+    """What one worker has seen its servers do. Only the order of events counts, never their times."""
 
     _number: int = 0
-    _works: dict[str, _Works] = field(default_factory=dict)
+    _successes: dict[str, _Successes] = field(default_factory=dict)
     _outages: OrderedDict[tuple[str, str], int] = field(default_factory=OrderedDict)
     """The number of each document's latest outage, by document id and server."""
 
     def add_success(self, dependency: str, document_id: str = PROOF) -> None:
-        """The server has done its work for the document, or for a proof."""
+        """The server has worked for the document, or for a proof."""
         self._number += 1
-        self._works.setdefault(dependency, _Works()).add(self._number, document_id)
+        self._successes.setdefault(dependency, _Successes()).add(self._number, document_id)
 
     def is_suspect(self, dependency: str, document_id: str) -> bool:
-        """Whether the server has worked for others since this document met its latest outage there.
+        """Whether the server has worked for others since its latest outage for this document.
 
-        The first outage of a document makes no suspect, nor do several that share one cause.
+        The first outage of a document makes it no suspect. Neither do several outages with one cause.
         """
-        works, before = self._works.get(dependency), self._outages.get((document_id, dependency))
-        return before is not None and works is not None and works.latest_for_others_than(document_id) > before
+        successes, before = self._successes.get(dependency), self._outages.get((document_id, dependency))
+        if before is None or successes is None:
+            return False
+        return successes.latest_for_others_than(document_id) > before
 
     def add_outage(self, dependency: str, document_id: str) -> bool:
-        """Take note of one more outage; whether the document was suspect before it."""
+        """Add an outage. Returns whether the document was suspect before it."""
         was_suspect = self.is_suspect(dependency, document_id)
         self._number += 1
         self._outages[document_id, dependency] = self._number

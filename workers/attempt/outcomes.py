@@ -1,7 +1,7 @@
-"""What follows from an attempt: ready, another attempt, or a dead letter.
+"""Publishes the outcome of an attempt: ready, another attempt, or a dead letter.
 
-The ledger is told first and the broker after it, so that whatever cuts the two apart leaves a record of what is still
-to be said. Whoever meets the document next, a redelivered job or the janitor, says it.
+The outcome is recorded in the ledger first and published to the broker after that. A crash in between leaves a record
+of what is still to be published. A redelivered job or the janitor publishes it then.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class OutcomePublisher:
-    """Records and publishes the outcomes of attempts. `group` is this consumer group's name, for dead letters."""
+    """Records and publishes the outcomes of attempts. `group` is the consumer group's name, for dead letters."""
 
     documents: DocumentStore
     queue: JobQueue
@@ -36,7 +36,7 @@ class OutcomePublisher:
     retry_delays_s: Sequence[int]
 
     async def record_failure(self, document: Document, error: IngestError) -> Document:
-        """Record in the ledger what becomes of a document whose attempt ended in `error`. Raises LeaseLost."""
+        """Record a failed attempt: the document is postponed, or fails. Returns its record. Raises LeaseLost."""
         self.failures.failed(document.collection, document.id, error)
         failure = Failure(error.code, error.stage or "ingest", error.message)
         match self._decision(document, error):
@@ -47,7 +47,7 @@ class OutcomePublisher:
                 return await retrying(self.documents.fail, document.id, document.fence, failure)
 
     async def publish(self, document: Document, record: Record, error: IngestError | None) -> None:
-        """Publish what `decide`, or the end of the work, has recorded. On return the broker has acknowledged it."""
+        """Publish the outcome that the ledger has. On return the broker has acknowledged it."""
         if error is not None and document.state is DocumentState.QUEUED:
             await self._postpone(document, record, error)
             return
@@ -58,29 +58,29 @@ class OutcomePublisher:
         await self._follow_up(document, record, error)
 
     async def republish(self, job: IngestJob, record: Record) -> None:
-        """The document may be settled without anybody knowing, if a crash came between its verdict and the broker."""
+        """Publish the outcome of a settled document again: a crash may have come before the broker had it."""
         document = await self.documents.get(job.document_id)
         if document is not None and document.state.is_settled:
             await self._follow_up(document, record, None)
 
     async def defer(self, job: IngestJob, record: Record, error: EmbedderNotCurrent) -> None:
-        """Nothing is wrong with the document, and it is nobody's: a worker with the right embedder will take it up.
+        """Leave the job to a worker with the right embedder: publish it on the first retry topic.
 
-        It costs no attempt, however often it happens.
+        It costs the document no attempt, however often it happens.
         """
         document = await self.documents.get(job.document_id)
         if document is None or document.state not in sources_of(DocumentState.PROCESSING):
             await self.republish(job, record)
             return
         delay_s = self.retry_delays_s[0]
-        log.info("put off", document_id=job.document_id, collection=job.collection, cause=error.message)
+        log.info("deferred", document_id=job.document_id, collection=job.collection, cause=error.message)
         await self.progress.report(
             job.document_id, status="queued", message=f"waiting: {error.message}", processed=0, total=document.pages
         )
         await retrying(self.queue.retry, record, delay_s)
 
     async def reject(self, record: Record, error: BadMessage) -> None:
-        """A record that is no job: there is no document to tell it of."""
+        """Publish a dead letter for a record that is no job, so that it belongs to no document."""
         await self._publish_dead_letter(dead_letters.of_record(record, self.group, error))
 
     def _decision(self, document: Document, error: IngestError) -> Retry | GiveUp:
@@ -88,7 +88,7 @@ class OutcomePublisher:
 
     async def _postpone(self, document: Document, record: Record, error: IngestError) -> None:
         decision = self._decision(document, error)
-        if isinstance(decision, GiveUp):  # it failed, and was uploaded again before the answer came
+        if isinstance(decision, GiveUp):  # the document failed, and was uploaded again before the answer came
             return
         message = f"attempt {document.attempts} failed ({error.message}); the next one is in {decision.delay_s} s"
         await self.progress.report(

@@ -1,4 +1,4 @@
-"""What becomes of a document whose attempt has failed, and when failures say more about us than about documents."""
+"""Decides what follows a failed attempt, and when failures show that this worker is broken."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Final
 
 from ingestion.errors import Fault, IngestError, PermanentError
 
-_ALONE: Final = 3
-"""How many times more documents it takes to halt a worker where all are of one collection."""
+_ONE_COLLECTION_FACTOR: Final = 3
+"""So many times more documents must fail to halt a worker where all are of one collection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +21,13 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """Write a dead letter, and let a person decide."""
+    """Publish a dead letter. A person decides what to do."""
 
 
 def decide(error: IngestError, attempt: int, *, delays_s: Sequence[int], max_attempts: int) -> Retry | GiveUp:
-    """After attempt number `attempt` (from 1) has ended in `error`.
+    """The decision after attempt number `attempt` (from 1) has ended in `error`.
 
-    A permanent error would come again at every attempt. Of the delays the last one holds for all further attempts.
+    A permanent error would come again at every attempt. The last delay holds for all further attempts.
     """
     if isinstance(error, PermanentError) or attempt >= max_attempts:
         return GiveUp()
@@ -35,22 +35,23 @@ def decide(error: IngestError, attempt: int, *, delays_s: Sequence[int], max_att
 
 
 class FailureRun:
-    """Notices when documents fail one after another for reasons that lie in this worker.
+    """Notices that documents fail one after another because of this worker.
 
-    One such document may be unlucky. When `limit` different ones of several collections fail and none gets ready in
-    between, it is this worker, its configuration or its release: to go on would only carry the whole topic over to the
-    dead letters. `on_limit` is then told the cause, once.
+    One failed document may be unlucky. When `limit` different documents of several collections fail, and none becomes
+    ready in between, the cause is this worker, its configuration or its release: going on would only move the whole
+    topic to the dead letters. `on_limit` is then called once, with the cause.
 
-    What lies in a file, a request, a record or a server does not count. What lies in a collection counts once for
-    each: a collection that is bound to another embedder is no fault of this worker, and many of them are. Documents of
-    one collection alone may have more in common than this worker: it takes _ALONE times as many of them.
+    Errors of a file, a request, a record or a server do not count. An error of a collection counts once for each
+    collection: one collection that is bound to another embedder is no fault of this worker, but many of them are.
+    Documents of one collection may share a cause other than this worker, so they have to be _ONE_COLLECTION_FACTOR
+    times as many.
     """
 
     def __init__(self, limit: int, on_limit: Callable[[str], None]) -> None:
         self._limit: Final = limit
         self._on_limit = on_limit
         self._failed: set[tuple[str, str]] = set()
-        """(collection, document), or (collection, "") for what lies in the collection."""
+        """(collection, document), or (collection, "") for an error of the collection."""
         self._is_over = False
 
     def failed(self, collection: str, document_id: str, error: IngestError) -> None:
@@ -62,7 +63,7 @@ class FailureRun:
             case _:
                 return
         are_of_one = len({failed for failed, _ in self._failed}) == 1
-        if self._is_over or len(self._failed) < self._limit * (_ALONE if are_of_one else 1):
+        if self._is_over or len(self._failed) < self._limit * (_ONE_COLLECTION_FACTOR if are_of_one else 1):
             return
         self._is_over = True
         self._on_limit(

@@ -1,10 +1,10 @@
-"""Progress, not mere life, keeps a document with its worker.
+"""Ends attempts that make no progress, although their heartbeats go on.
 
-Each attempt says what it is at, stage by stage. A stage that makes no progress for longer than its limit ends the
-attempt. What one attempt finishes in a stage counts for all that are in that stage, for they share what does the work,
-and so do batches of the device that embeds: to wait for a turn is no standstill.
+An attempt reports the stage that it is in. It is ended when that stage makes no progress for longer than its limit.
+Progress of one attempt in a stage counts for all attempts in that stage, because they share the device or the server
+that does the work. So do batches of the embedder: an attempt that only waits for its turn does not stall.
 
-    limit = a usual gap between two signs of progress in that stage, of late, x a factor; or a floor
+    limit = factor x the usual gap between two signs of progress in that stage lately, but at least a floor
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ log = structlog.get_logger(__name__)
 
 _GAPS_KEPT: Final = 64
 _USUAL: Final = 0.9
-"""The part of them that is no longer than a usual one: an outage or a burst of work should not count for long."""
+"""The quantile of the gaps that is taken as usual: an outage or a burst of work should not count for long."""
 _LONGEST_S: Final = 3600.0
-_OWN_LIMIT: Final = 10.0
-"""How many limits an operation may take itself while others of its stage get on: it waits for more than its turn."""
+_MAX_OWN_LIMITS: Final = 10.0
+"""After so many limits an operation has stalled, even where others of its stage make progress."""
 
 ProgressMark = Callable[[], object]
-"""Something that changes with each sign of progress: a counter, a size."""
+"""Returns a value that changes with each sign of progress: a counter, a size."""
 
 
 @dataclass(slots=True, eq=False)
@@ -49,7 +49,7 @@ class _Operation:
 
 @dataclass(slots=True, eq=False)
 class WatchedAttempt:
-    """One attempt, as `StallDetector` sees it."""
+    """One attempt, with the operations that it is in now."""
 
     stalls: StallDetector
     abort: Callable[[Stalled], None]
@@ -59,9 +59,9 @@ class WatchedAttempt:
 
     @contextmanager
     def stage(self, stage: str, mark: ProgressMark | None = None) -> Iterator[None]:
-        """The block is an operation of the stage: its end is progress, and so is each change of `mark()`.
+        """The block is an operation of the stage. Its end is progress, and so is each change of `mark()`.
 
-        Every error gets the stage it arose in; one that nobody foresaw becomes a WorkerFault.
+        An IngestError without a stage gets this one. Any other exception becomes a WorkerFault.
         """
         now_s = self.stalls.clock.now_s()
         operation = _Operation(stage, now_s, mark, mark() if mark else None, now_s)
@@ -70,7 +70,7 @@ class WatchedAttempt:
         try:
             with _errors_named(stage):
                 yield
-            if self.aborted_s is None:  # what was too late is no measure
+            if self.aborted_s is None:  # an operation that ended too late is no measure
                 self.stalls.progressed(stage)
         finally:
             self.operations.discard(operation)
@@ -79,9 +79,9 @@ class WatchedAttempt:
 
 
 class StallDetector:
-    """The attempts of one worker. `run` looks at them; nothing happens without it.
+    """Watches the attempts of one worker. Only `run` and `check` end attempts.
 
-    `on_hang` is told once of a standstill that only the end of this process can end.
+    `on_hang` is called once, with the cause, where a thread hangs and only the end of this process helps.
     """
 
     def __init__(
@@ -109,21 +109,21 @@ class StallDetector:
         self._is_hung = False
 
     def share_progress(self, stage: str, mark: ProgressMark) -> None:
-        """Each change of `mark()` is progress of all that are in the stage."""
+        """Each change of `mark()` is progress of all attempts in the stage."""
         self._marks[stage], self._seen[stage] = mark, mark()
 
     def watch_device(self, step: ProgressMark) -> None:
-        """`step()` stays the same while the embedder's device is at one and the same step; None while it is idle."""
+        """`step()` returns the same object while the embedder's device is at the same step, None while it is idle."""
         self._device = step
 
     def limit_s(self, stage: str) -> float:
-        """How long the stage may go without progress now."""
+        """How long the stage may make no progress, as measured so far."""
         gaps_s = sorted(self._gaps_s[stage]) or [0.0]
         usual_s = gaps_s[math.ceil(_USUAL * len(gaps_s)) - 1]
         return max(self._floors_s.get(stage, self._floor_s), min(self._factor * usual_s, _LONGEST_S))
 
     def set_floor(self, stage: str, seconds: float) -> None:
-        """The stage's limit is never less."""
+        """Let the stage's limit never be less than `seconds`."""
         self._floors_s[stage] = max(seconds, self._floor_s)
 
     def add_gap(self, stage: str, seconds: float) -> None:
@@ -132,7 +132,7 @@ class StallDetector:
 
     @contextmanager
     def watch(self, abort: Callable[[Stalled], None]) -> Iterator[WatchedAttempt]:
-        """Watch what the block reports. `abort` is called at most once, and has to end the block soon."""
+        """Watch the operations of the block. `abort` is called at most once, and has to end the block soon."""
         attempt = WatchedAttempt(self, abort, self.clock.now_s())
         self._attempts.add(attempt)
         try:
@@ -141,26 +141,26 @@ class StallDetector:
             self._attempts.discard(attempt)
 
     async def run(self) -> None:
-        """Look at all attempts now and then. Ends when cancelled."""
+        """Check all attempts every `TICK_S`. Ends when cancelled."""
         while True:
             await asyncio.sleep(TICK_S)
             self.check()
 
     def check(self) -> None:
-        """End what stands still."""
+        """Abort attempts that have stalled, and report a thread that hangs."""
         self.clock.tick()
         self._read_marks()
         for attempt in list(self._attempts):
             if attempt.aborted_s is not None:
-                self._look_at_remains(attempt)
+                self._check_aborted(attempt)
             elif (stalled := self._stalled(attempt)) is not None:
                 attempt.aborted_s = self.clock.now_s()
                 metrics.STALLS.labels(stalled.stage).inc()
                 attempt.abort(stalled)
-        self._look_at_device()
+        self._check_device()
 
     def began(self, stage: str) -> None:
-        if not self._at_work[stage]:  # there was nothing to get on with before
+        if not self._at_work[stage]:  # while a stage has no work it makes no progress
             self._progressed_s[stage] = self.clock.now_s()
         self._at_work[stage] += 1
 
@@ -187,23 +187,23 @@ class StallDetector:
     def _stalled(self, attempt: WatchedAttempt) -> Stalled | None:
         now_s = self.clock.now_s()
         if not attempt.operations and now_s - attempt.idle_since_s > self._floor_s:
-            return Stalled(f"nothing was done for {now_s - attempt.idle_since_s:.0f} s", stage="ingest")
+            return Stalled(f"the attempt did nothing for {now_s - attempt.idle_since_s:.0f} s", stage="ingest")
         for operation in attempt.operations:
             limit_s = self.limit_s(operation.stage)
             own_s = now_s - operation.moved_s
             stage_s = min(own_s, now_s - self._progressed_s[operation.stage])
-            if stage_s > limit_s or own_s > _OWN_LIMIT * limit_s:
+            if stage_s > limit_s or own_s > _MAX_OWN_LIMITS * limit_s:
                 return Stalled(
                     f"no progress for {own_s:.0f} s, with a limit of {limit_s:.0f} s", stage=operation.stage
                 )
         return None
 
-    def _look_at_remains(self, attempt: WatchedAttempt) -> None:
+    def _check_aborted(self, attempt: WatchedAttempt) -> None:
         assert attempt.aborted_s is not None
         if self.clock.now_s() - attempt.aborted_s > self._grace_s:
-            self._hung("an attempt that has stalled cannot be ended: a thread of this process hangs")
+            self._hung("an attempt that has stalled does not end: a thread of this process hangs")
 
-    def _look_at_device(self) -> None:
+    def _check_device(self) -> None:
         now_s, step = self.clock.now_s(), self._device() if self._device else None
         if step is None or step != self._step:
             self._step, self._step_s = step, now_s
@@ -212,13 +212,13 @@ class StallDetector:
 
     @property
     def _grace_s(self) -> float:
-        """For what has been given up to end, and for the attempts that wait for a device to be given up first."""
+        """The time that an aborted attempt has to end. A device gets it too: its attempts are aborted first."""
         return self._floor_s / 3
 
     def _hung(self, cause: str) -> None:
         if not self._is_hung:
             self._is_hung = True
-            log.error("stuck", cause=cause)
+            log.error("worker hangs", cause=cause)
             self._on_hang(cause)
 
 
@@ -232,13 +232,13 @@ def _errors_named(stage: str) -> Iterator[None]:
     except asyncio.CancelledError as error:
         if not is_stray_cancellation():
             raise
-        raise WorkerFault("a library cancelled what it had been asked for", stage=stage) from error
+        raise WorkerFault("a library cancelled its own operation", stage=stage) from error
     except Exception as error:
         raise WorkerFault(f"{type(error).__name__}: {error}", stage=stage) from error
 
 
 def bytes_in(folder: Path) -> int:
-    """The size of the files in `folder`, for the mark of a file that is being fetched under whichever name."""
-    with suppress(FileNotFoundError):  # one was renamed, or the folder removed, at this moment
+    """The size of all files in `folder`. A client fetches a file under a name of its own and renames it at the end."""
+    with suppress(FileNotFoundError):  # a file was renamed, or the folder removed, at this moment
         return sum(path.stat().st_size for path in folder.iterdir())
     return 0

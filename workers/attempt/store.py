@@ -1,4 +1,4 @@
-"""Writes a window of pages to the three stores. Every write is by a deterministic id: twice is the same as once."""
+"""Writes a window of pages to the three stores. All ids are deterministic: writing twice is the same as once."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _CONTENT_TYPES: Final = {"webp": "image/webp", "png": "image/png", "jpeg": "imag
 
 
 class PageStore:
-    """Puts pages where search finds them: pictures and vectors as objects, vectors as rows, and their records.
+    """Writes pages: images and vectors as objects, vectors as rows of the index, and page records.
 
-    The order is fixed: objects, then rows, then records. A row whose objects are missing would break a search; an
-    object without a row is found by nobody. Nothing of it is visible until the document is `ready`.
+    Objects and rows are written side by side, and the records last. No search shows any of them until the document is
+    `ready`.
     """
 
     def __init__(
@@ -37,12 +37,12 @@ class PageStore:
         self._vectors = vectors
         self._encoding = encoding or VectorEncoding()
         self.writes = 0
-        """Grows with each write of a page that a store has taken: a sign that storing gets on."""
+        """Grows with each acknowledged write: the sign of progress of the stage `store`."""
 
     async def require_not_closed(self, collection: str, embedder: Embedder) -> None:
         """Raises EmbedderNotCurrent where a re-embedding keeps this embedder from filling the collection.
 
-        Any other reason comes up when the document is being worked on.
+        `prepare` raises for any other reason.
         """
         bound = await self._documents.binding(collection)
         if bound is not None:
@@ -50,13 +50,13 @@ class PageStore:
                 bound.require_current(embedder.fingerprint, embedder.dim)
 
     async def prepare(self, document: Document, embedder: Embedder, check: Callable[[], None] = lambda: None) -> int:
-        """Make sure that the collection has an index for vectors of this embedder; the number of their generation.
+        """Create the collection's index where it is missing. Returns the generation that this embedder writes to.
 
         Raises EmbedderMismatch, and EmbedderNotCurrent where the collection is moving to another embedder.
 
-        Rows and pictures that an earlier attempt wrote behind its last checkpoint are removed: it may have made more
-        rows of a page than this one will, or a picture in another format, and what this one does not overwrite would
-        stay. `check` raises where the document may have been given to another worker; it is asked before each removal.
+        Deletes rows and images that an earlier attempt wrote after its last checkpoint. That attempt may have written
+        more rows for a page, or an image in another format, and this attempt would not overwrite those. `check` is
+        called before each deletion; it raises where another worker may have the document.
         """
         bound = await self._documents.bind_collection(document.collection, embedder.fingerprint, embedder.dim)
         generation = bound.current.number
@@ -75,59 +75,59 @@ class PageStore:
         return generation
 
     async def confirm_generation(self, document: Document, embedder: Embedder) -> None:
-        """Asked once the document's record names the generation that it is written to, and before it is.
+        """Check the generation again, after the document's record names it and before pages are written to it.
 
-        Raises EmbedderNotCurrent where the collection has been closed, or has moved on, before the record said so: a
-        re-embedding that closes it later finds the document by its record.
+        Raises EmbedderNotCurrent where a re-embedding closed the collection before that. A re-embedding that closes it
+        later finds the document by its record.
         """
         bound = await self._documents.bind_collection(document.collection, embedder.fingerprint, embedder.dim)
         if bound.current.number != document.generation:
             raise EmbedderNotCurrent(f"collection {document.collection} has moved on from {document.generation}")
 
     async def delete_late_vectors(self, document: Document) -> None:
-        """The lease is lost: remove what was written to a generation that nobody will look at any more."""
+        """After a lost lease: delete the document's vectors, where their generation is no longer the current one."""
         bound = await self._documents.binding(document.collection)
         if bound is not None and bound.current.number != document.generation:
             await self.remove_blobs(document, document.generation)
 
     async def remove_blobs(self, document: Document, generation: int) -> None:
-        """Remove the vectors of a generation, where there are any."""
+        """Delete the vectors that the document has in a generation."""
         numbers = range(1, document.pages + 1)
         keys = [vectors_key(document.id, number, generation) for number in numbers]
         await retrying(self._blobs.delete, keys)
 
     async def write(self, document: Document, window: Sequence[PageVectors]) -> None:
-        """Store `window` completely or raise; what was written before an error is overwritten by the next attempt."""
-        packed = await self._packed(window)
+        """Write all of `window`, or raise. The next attempt overwrites what was written before an error."""
+        encoded = await self._encoded(window)
         await gather_or_cancel(
-            self._put_rows(document, document.generation, packed),
+            self._put_rows(document, document.generation, encoded),
             *(self._put_image(document, entry) for entry in window),
             *(self._put_blob(document, document.generation, entry) for entry in window),
         )
-        records = [self._record(document, *pair) for pair in zip(window, packed, strict=True)]
+        records = [self._record(document, *pair) for pair in zip(window, encoded, strict=True)]
         await retrying(self._documents.put_pages, records)
 
     async def write_vectors(self, document: Document, generation: int, window: Sequence[PageVectors]) -> None:
-        """Store the vectors of pages whose pictures and records are there, in the same order, in a coming generation.
+        """Write the vectors of pages to a coming generation. Their images and records are stored already.
 
-        Raises DependencyUnavailable, WorkerFault; doing it again is the same as once.
+        Raises DependencyUnavailable, WorkerFault. Safe to repeat.
         """
-        packed = await self._packed(window)
+        encoded = await self._encoded(window)
         await gather_or_cancel(
-            self._put_rows(document, generation, packed),
+            self._put_rows(document, generation, encoded),
             *(self._put_blob(document, generation, entry) for entry in window),
         )
         sizes = [
             PageSize(entry.page_key, len(entry.vectors), len(rows.vectors))
-            for entry, rows in zip(window, packed, strict=True)
+            for entry, rows in zip(window, encoded, strict=True)
         ]
         await retrying(self._documents.put_page_sizes, generation, sizes)
 
     async def delete_late_writes(self, document: Document) -> None:
-        """Take back what was written after `document` had been deleted under its worker's hands.
+        """Delete what was written after `document` had been deleted while its worker processed it.
 
-        Rows and page records are found by the range of page keys, which no other document ever gets. The objects'
-        keys come from the id: they stay where the same file has been uploaded again.
+        Rows and page records are found by the document's page keys, which no other document ever gets. The keys of
+        objects contain the document's id, so the objects stay where the same file has been uploaded again.
         """
         index = index_of(document.collection, document.generation)
         await retrying(self._vectors.delete_pages, index, document.first_page_key, document.pages)
@@ -148,15 +148,15 @@ class PageStore:
         await retrying(self._blobs.put, key, self._encoding.blob(entry.vectors), "application/octet-stream")
         self.writes += 1
 
-    async def _packed(self, window: Sequence[PageVectors]) -> Sequence[PageVectors]:
-        """The pages as the index gets them."""
+    async def _encoded(self, window: Sequence[PageVectors]) -> Sequence[PageVectors]:
+        """The pages with the vectors that the index gets."""
         return await asyncio.to_thread(lambda: [self._encoding.rows(entry) for entry in window])
 
-    async def _put_rows(self, document: Document, generation: int, packed: Sequence[PageVectors]) -> None:
-        await retrying(self._vectors.upsert, index_of(document.collection, generation), packed)
+    async def _put_rows(self, document: Document, generation: int, encoded: Sequence[PageVectors]) -> None:
+        await retrying(self._vectors.upsert, index_of(document.collection, generation), encoded)
         self.writes += 1
 
-    def _record(self, document: Document, entry: PageVectors, packed: PageVectors) -> PageRecord:
+    def _record(self, document: Document, entry: PageVectors, encoded: PageVectors) -> PageRecord:
         page = entry.page
         return PageRecord(
             page_key=entry.page_key,
@@ -167,5 +167,5 @@ class PageStore:
             patches=len(entry.vectors),
             image_key=image_key(document.id, page.page_number, page.image_format),
             text=page.text,
-            rows=len(packed.vectors),
+            rows=len(encoded.vectors),
         )

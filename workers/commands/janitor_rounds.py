@@ -16,7 +16,7 @@ from workers.commands.installation import open_installation
 from workers.commands.terminal import cell, say, stdout, write_json_line
 from workers.janitor import REMEDY, auditor_of, janitor_of
 from workers.lifecycle.housekeeping import Kept
-from workers.recovery import Round
+from workers.recovery import RoundResult
 from workers.wiring import keeper_of
 
 
@@ -29,7 +29,7 @@ def do_round(*, check: bool, collection: str | None, as_json: bool, data_dir: Pa
 
 async def _do_round(check: bool, collection: str | None, as_json: bool, data_dir: Path | None) -> bool:
     async with open_installation(data_dir) as services:
-        done = Round() if check else await janitor_of(services).round(collection)
+        done = RoundResult() if check else await janitor_of(services).round(collection)
         kept = Kept() if check else await keeper_of(services).round(collection)
         _show_round(done, as_json)
         _show_kept(kept, as_json)
@@ -45,7 +45,7 @@ async def _do_round(check: bool, collection: str | None, as_json: bool, data_dir
     return not done.failed and not kept.failed and all(finding.is_repaired for finding in findings)
 
 
-def _show_round(done: Round, as_json: bool) -> None:
+def _show_round(done: RoundResult, as_json: bool) -> None:
     for kind, count in done.repaired.items():
         if as_json:
             write_json_line({"repaired": kind.value, "documents": count})

@@ -1,4 +1,4 @@
-"""The end of a worker that cannot get on by itself: a thread of it hangs, in a device perhaps."""
+"""Detects stalled attempts of a worker, and ends a worker of which a thread hangs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from workers.consumer.loop import JobLoop
 from workers.runtime.breaker import Breakers
 
 _REQUESTS: Final = 2.0
-"""What runs into a timeout of its own must not count as stalled before."""
+"""A request that runs into its own timeout must not count as stalled before."""
 
 
 class HangShutdown:
-    """Takes the worker out of service: not ready, no job any more, what is in flight given back, exit status 1."""
+    """Ends a worker that hangs: it is not ready, begins no job, gives back its claims and exits with status 1."""
 
     def __init__(self, breakers: Breakers) -> None:
         self._breakers = breakers
@@ -27,11 +27,11 @@ class HangShutdown:
         self.cause: str | None = None
 
     def attach(self, loop: JobLoop) -> None:
-        """From now on a standstill ends `loop`, which drains first: what can be finished is."""
+        """`shut_down` ends this loop, which drains first: jobs that can still finish do so."""
         self._loop = loop
 
     def shut_down(self, cause: str) -> None:
-        """Say so, and begin to end. Returns at once."""
+        """Halt the breakers and begin to end the loop. Returns at once."""
         self.cause = cause
         self._breakers.halt(cause)
         if self._loop is not None:
@@ -41,7 +41,7 @@ class HangShutdown:
 def stall_detector_of(
     settings: Settings, embedder: Embedder, store: PageStore, on_hang: Callable[[str], None]
 ) -> StallDetector:
-    """What watches the attempts of a worker with that embedder and that store."""
+    """The stall detector of a worker, with limits that fit its embedder, its stores and its settings."""
     stalls = StallDetector(floor_s=settings.worker.stall_s, factor=settings.worker.stall_factor, on_hang=on_hang)
     stalls.share_progress("store", lambda: store.writes)
     if isinstance(embedder, WatchableEmbedder):
@@ -50,6 +50,6 @@ def stall_detector_of(
         stalls.watch_device(lambda: steps.oldest)
     stalls.set_floor("embed", _REQUESTS * settings.embedder.embedder_timeout_s)
     stalls.set_floor("store", _REQUESTS * settings.milvus.milvus_timeout_s)
-    # A drawing has a limit by the clock of its own, which says more of the page.
+    # Rendering has a time limit of its own, and its error says more about the page.
     stalls.set_floor("render", WALL_FACTOR * settings.render.render_timeout_s + settings.worker.stall_s)
     return stalls

@@ -33,7 +33,7 @@ _LEASE_RECHECK_S: Final = 2.0
 
 
 class Consumer(Protocol):
-    """What the loop needs of `ingestion.adapters.kafka.producer.JobConsumer`, which describes each method."""
+    """What the loop needs of `ingestion.adapters.kafka.consumer.JobConsumer`, which documents the methods."""
 
     async def start(
         self,
@@ -49,7 +49,7 @@ class Consumer(Protocol):
 
 
 class JobLoop:
-    """Feeds records to `run_job`, which returns once a record needs no more work."""
+    """Passes records to `run_job`, which returns once a record needs no more work."""
 
     def __init__(
         self,
@@ -71,35 +71,36 @@ class JobLoop:
         self._measured: set[Partition] = set()
         self._jobs: set[asyncio.Task[None]] = set()
         self._waiting: set[asyncio.Task[None]] = set()
-        self._in_line: set[asyncio.Task[None]] = set()
+        self._queued: set[asyncio.Task[None]] = set()
         self._not_before: dict[Partition, float] = {}
         self._stopping = asyncio.Event()
         self._fault: BaseException | None = None
         self._committed_at = 0.0
         self.polled_at = time.monotonic()
-        """When the loop last came round, on the monotonic clock."""
+        """The monotonic time of the last turn of the loop."""
         self.is_member = False
-        """Whether the group has told this worker its partitions, which may be none."""
+        """Whether the group has assigned partitions to this worker, possibly none."""
 
     @property
     def is_idle(self) -> bool:
-        """Whether no job is at work; some may be waiting."""
+        """Whether no job runs; jobs may wait."""
         return not self._running()
 
     def stop(self) -> None:
-        """Fetch nothing more, finish what is in flight within `drain_s`, and let `run` return."""
+        """Fetch no more records, let jobs in flight finish within `drain_s`, and let `run` return."""
         self._stopping.set()
 
     def fail(self, fault: BaseException) -> None:
-        """As `stop`, and have `run` raise `fault` in the end."""
+        """Stop, and let `run` raise `fault` at the end."""
         self._fault = self._fault or fault
         self.stop()
 
     async def run(self) -> None:
         """Work until `stop`. Raises DependencyUnavailable where the broker cannot be reached at the start.
 
-        `run_job` settles what a job raises (`workers.consumer.record_runner`). What `run_job` itself raises concerns
-        this worker: it ends the loop and is raised here. The offset is not finished, so the job comes again later.
+        `run_job` settles the errors of a job (`workers.consumer.record_runner`). An error that `run_job` raises
+        concerns this worker: it ends the loop and is raised here. The offset stays unfinished, so the record is read
+        again later.
         """
         await self._consumer.start(self._on_assigned, self._on_revoked)
         try:
@@ -113,7 +114,7 @@ class JobLoop:
 
     async def _turn(self) -> None:
         self.polled_at = time.monotonic()
-        wanted = 2 * self._limiter.max_documents - len(self._running()) - len(self._in_line)
+        wanted = 2 * self._limiter.max_documents - len(self._running()) - len(self._queued)
         self._consumer.pause_only(self._paused() if wanted > 0 else self._consumer.assignment())
         try:
             for record in await self._consumer.poll(max(1, min(wanted, self._max_ahead)), _POLL_MS):
@@ -123,12 +124,12 @@ class JobLoop:
             self._breakers.trip(error)
             await asyncio.sleep(_BACKOFF_S)
         except WorkerFault as fault:
-            # Out of the group for good. What is in flight holds its lease and need not begin again elsewhere.
+            # This worker has left the group. Jobs in flight still hold their leases, so let them finish.
             self._fault = self._fault or fault
             self.stop()
 
     def _paused(self) -> set[Partition]:
-        """The partitions of which nothing more should be read now, although there are places."""
+        """The partitions to read no more from now, although there is capacity."""
         assigned = self._consumer.assignment()
         if self._breakers.is_blocking:
             return assigned
@@ -140,14 +141,14 @@ class JobLoop:
         }
 
     def _running(self) -> set[asyncio.Task[None]]:
-        """Jobs that have a place, or are about to take one."""
-        return self._jobs - self._waiting - self._in_line
+        """Jobs that hold capacity, or are about to acquire it."""
+        return self._jobs - self._waiting - self._queued
 
     def _dispatch(self, record: Record) -> None:
         if not self._watermarks.holds(record.partition):  # revoked between the fetch and now
             return
         if record.due_in_s > 0:
-            # All retries of a topic wait equally long, so what comes after this record is due later still.
+            # All retries of a topic wait equally long, so later records of the partition are due later.
             self._not_before[record.partition] = time.monotonic() + record.due_in_s
         tracked = self._watermarks.begin(record.partition, record.offset)
         task = asyncio.create_task(self._work(record, tracked))
@@ -159,24 +160,24 @@ class JobLoop:
         self._jobs.discard(task)
         metrics.IN_FLIGHT.set(len(self._running()))
         if task.cancelled():
-            if not self._stopping.is_set():  # by a library: nobody would do the job, and nothing be committed after it
+            if not self._stopping.is_set():  # by a library: the job would be lost, and no later offset committed
                 self.fail(WorkerFault("a job was cancelled from within"))
         elif (error := task.exception()) is not None:
             self.fail(error)
 
     async def _work(self, record: Record, tracked: TrackedOffset) -> None:
-        """Run the job again for as long as its way is barred by something that is not its fault."""
+        """Run the job, and again while an outage or another owner's lease keeps it from running."""
         if record.due_in_s > 0:
             await self._wait(asyncio.sleep(record.due_in_s))
-        while self._is_ours(tracked):  # else others will do it
+        while self._is_ours(tracked):  # otherwise another worker reads the record
             await self._wait(self._breakers.until_closed())
             try:
-                async with self._place(record):
+                async with self._capacity(record):
                     if self._breakers.is_blocking or not self._is_ours(tracked):
-                        continue  # much may have happened while it stood in line
+                        continue  # that may have changed while the job waited for capacity
                     await self._run_job(record)
             except LeaseHeld as held:
-                # Most often the lease of a worker that died; it ends by itself.
+                # Most often the lease of a worker that died. It ends by itself.
                 await self._wait(asyncio.sleep(min(held.retry_in_s + 0.1, _LEASE_RECHECK_S)))
             except DependencyUnavailable as error:
                 self._breakers.trip(error)
@@ -188,15 +189,15 @@ class JobLoop:
         return self._watermarks.is_current(tracked) and not self._stopping.is_set()
 
     @asynccontextmanager
-    async def _place(self, record: Record) -> AsyncIterator[None]:
-        async with AsyncExitStack() as place:
-            with _counted(self._in_line):
-                await place.enter_async_context(self._limiter.acquire(_pages_of(record)))
+    async def _capacity(self, record: Record) -> AsyncIterator[None]:
+        async with AsyncExitStack() as capacity:
+            with _counted(self._queued):
+                await capacity.enter_async_context(self._limiter.acquire(_pages_of(record)))
             metrics.IN_FLIGHT.set(len(self._running()))
             yield
 
     async def _wait(self, event: Awaitable[object]) -> None:
-        """Wait without taking a place."""
+        """Wait without using capacity."""
         with _counted(self._waiting):
             await event
 
@@ -222,9 +223,9 @@ class JobLoop:
         log.info("partitions assigned", partitions=sorted(number for _, number in partitions))
 
     async def _on_revoked(self, partitions: set[Partition]) -> None:
-        """Commit what is finished while these partitions are still ours; the rest is read again by their next owner.
+        """Commit finished offsets before other workers get these partitions. They read the remaining records again.
 
-        Jobs in flight go on: their leases keep the next owner waiting, and it finds them ready.
+        Jobs in flight go on. Their leases make the next owner wait, and it then finds the documents ready.
         """
         try:
             await self._commit(force=True)
@@ -234,11 +235,11 @@ class JobLoop:
         for partition in partitions:
             self._not_before.pop(partition, None)
         for topic, number in partitions & self._measured:
-            metrics.LAG.remove(topic, str(number))  # its next owner measures it
+            metrics.LAG.remove(topic, str(number))  # the next owner measures it
         self._measured -= partitions
 
     async def _drain(self) -> None:
-        """Go on polling, with everything paused, so that the group does not take the partitions away meanwhile."""
+        """Let jobs finish. Polling goes on, with all partitions paused, so that the group does not revoke them."""
         log.info("draining", jobs=len(self._running()), deadline_s=self._drain_s)
         deadline = time.monotonic() + self._drain_s
         while self._running() and time.monotonic() < deadline:
@@ -276,7 +277,7 @@ def _counted(among: set[asyncio.Task[None]]) -> Iterator[None]:
 
 
 def _pages_of(record: Record) -> int:
-    """0 where the record does not say; whether it is a job at all is for others to find out."""
+    """0 where the record does not say, or is no job."""
     try:
         return decode_job(record.value).pages
     except IngestError:

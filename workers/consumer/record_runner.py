@@ -1,14 +1,16 @@
-"""What an error is about: one record, or the worker.
+"""Runs the job of a record, and settles the errors that it raises.
 
-Whatever a job raises is its record's, foreseen or not: the record is tried again through the retry topics, and is a
-dead letter after so many deliveries. They are counted in its headers, for the ledger may be what cannot be read. Only
-what is raised while that is being arranged ends the worker; a worker that is broken itself shows in the failure run.
+Any error of a job belongs to its record, also an unforeseen one. The record is published on a retry topic, and as a
+dead letter after the last delivery. Its headers count the deliveries, because the ledger may be unreadable. Only an
+error that is raised while an error is settled ends the worker. A worker that is broken itself shows in the failure
+run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Final
 
 import structlog
 
@@ -23,14 +25,14 @@ from workers.attempt.retry_policy import GiveUp, Retry, decide
 
 log = structlog.get_logger(__name__)
 
-_CLAIM_MS = 30_000
-_DEAD_LETTERS = "dead letters"
-"""The owner in the ledger of a document that is only claimed in order to fail."""
+_CLAIM_MS: Final = 30_000
+_OWNER: Final = "dead letters"
+"""The owner, in the ledger, of a document that is claimed only to record its failure."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordRunner:
-    """Runs jobs by `run_job`, and settles what they raise."""
+    """Runs jobs by `run_job`, and settles the errors that they raise."""
 
     run_job: Callable[[Record], Awaitable[None]]
     documents: DocumentStore
@@ -40,13 +42,13 @@ class RecordRunner:
     async def run(self, record: Record) -> None:
         """On return the record needs no more work. Raises LeaseHeld and DependencyUnavailable as `run_job` does.
 
-        Anything else that is raised here ends the worker.
+        Any other exception from here ends the worker.
         """
         try:
             await self.run_job(record)
         except (LeaseHeld, DependencyUnavailable):
             raise
-        except Exception as error:  # noqa: BLE001 - what is raised about one record is that record's
+        except Exception as error:  # noqa: BLE001 - any error of a job belongs to its record
             await self._settle(record, error)
 
     async def _settle(self, record: Record, error: Exception) -> None:
@@ -58,7 +60,7 @@ class RecordRunner:
         facts = {"document_id": job.document_id if job else "", "delivery": delivery, "code": cause.code}
         match decision:
             case Retry(delay_s):
-                log.error("record put off", **facts, cause=cause.message, exc_info=error)
+                log.error("record retried", **facts, cause=cause.message, exc_info=error)
                 await retrying(self.queue.retry, record.failed_again(), delay_s)
                 metrics.RETRIES.labels(cause.code).inc()
             case GiveUp():
@@ -68,7 +70,7 @@ class RecordRunner:
     async def _publish_dead_letter(
         self, record: Record, job: IngestJob | None, cause: IngestError, delivery: int
     ) -> None:
-        """The document fails with its record, where the ledger can say so: else the record alone is a dead letter."""
+        """Let the document fail with its record. Where the ledger cannot record that, publish a dead letter alone."""
         failed = await self._failed(job, cause) if job else None
         if failed is not None:
             await self.outcomes.publish(failed, record, cause)
@@ -79,12 +81,12 @@ class RecordRunner:
         log.warning("dead letter", letter=letter.id, document_id=job.document_id if job else "", code=cause.code)
 
     async def _failed(self, job: IngestJob, cause: IngestError) -> Document | None:
-        """The document as failed. None where it is settled, held, unknown, or cannot be read."""
+        """Returns the failed document. None where it is settled, held, unknown, or cannot be read."""
         try:
             document = await self.documents.get(job.document_id)
             if document is None or not document.is_readable:
                 return None
-            claimed = await self.documents.claim(job.document_id, _DEAD_LETTERS, _CLAIM_MS)
+            claimed = await self.documents.claim(job.document_id, _OWNER, _CLAIM_MS)
             failure = Failure(cause.code, cause.stage or "ingest", cause.message)
             return await retrying(self.documents.fail, claimed.id, claimed.fence, failure)
         except DependencyUnavailable:

@@ -1,8 +1,8 @@
 """Which offsets may be committed: for each partition, everything before the oldest unfinished record.
 
-Jobs of a partition finish in any order, yet a commit says "all before this offset is done". A partition that was
-taken away and came back is a new assignment with a new epoch: what finishes late from the old one says nothing
-about the new one and is dropped.
+Jobs of a partition finish in any order, but a commit says "everything before this offset is done". A partition that is
+revoked and assigned again begins a new epoch. A record of the old epoch that finishes late says nothing about the new
+one, so it is dropped.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ingestion.messages import Partition
 
 @dataclass(frozen=True, slots=True)
 class TrackedOffset:
-    """One record that is being worked on, in one assignment of its partition."""
+    """The offset of an unfinished record, in one assignment of its partition."""
 
     partition: Partition
     offset: int
@@ -28,7 +28,7 @@ class _Assignment:
     unfinished: set[int] = field(default_factory=set)
     next_offset: int | None = None
     committed: int | None = None
-    """The watermark that the broker has; before the first commit, the offset that reading began at."""
+    """The watermark that the broker has; before the first commit, the first offset that was read."""
 
     @property
     def watermark(self) -> int | None:
@@ -36,7 +36,7 @@ class _Assignment:
 
 
 class Watermarks:
-    """Low watermarks of the partitions that this consumer holds. Not thread-safe."""
+    """The low watermarks of the partitions that are assigned to this consumer. Not thread-safe."""
 
     def __init__(self) -> None:
         self._held: dict[Partition, _Assignment] = {}
@@ -49,19 +49,19 @@ class Watermarks:
             self._held[partition] = _Assignment(self._epoch)
 
     def revoke(self, partitions: Iterable[Partition]) -> None:
-        """Forget `partitions`; completions of their records are dropped from now on."""
+        """Forget `partitions`; a record of theirs that finishes later is ignored."""
         for partition in partitions:
             self._held.pop(partition, None)
 
     def begin(self, partition: Partition, offset: int) -> TrackedOffset:
-        """Note a fetched record as unfinished.
+        """Track a fetched record as unfinished.
 
-        Offsets of a partition come in ascending order, not necessarily without gaps. Raises KeyError for a
-        partition that is not held, ValueError for an offset that does not ascend.
+        The offsets of a partition have to ascend; gaps are allowed. Raises KeyError for a partition that is not
+        assigned, ValueError for an offset that does not ascend.
         """
         held = self._held[partition]
         if held.next_offset is not None and offset < held.next_offset:
-            raise ValueError(f"offset {offset} of {partition} comes after {held.next_offset - 1}")
+            raise ValueError(f"offset {offset} of {partition} was read after {held.next_offset - 1}")
         if held.committed is None:
             held.committed = offset
         held.unfinished.add(offset)
@@ -69,7 +69,7 @@ class Watermarks:
         return TrackedOffset(partition, offset, held.epoch)
 
     def finish(self, tracked: TrackedOffset) -> bool:
-        """The record needs no more work. False, and no effect, where its assignment is over."""
+        """The record needs no more work. Returns False, with no effect, where its assignment has ended."""
         held = self._held.get(tracked.partition)
         if held is None or held.epoch != tracked.epoch or tracked.offset not in held.unfinished:
             return False
@@ -77,7 +77,7 @@ class Watermarks:
         return True
 
     def committable(self) -> dict[Partition, int]:
-        """The offsets that have moved since the last `committed`."""
+        """The watermarks that have moved since the last `committed`."""
         return {
             partition: held.watermark
             for partition, held in self._held.items()
@@ -85,7 +85,7 @@ class Watermarks:
         }
 
     def committed(self, offsets: dict[Partition, int]) -> None:
-        """The broker has acknowledged these."""
+        """The broker has acknowledged these offsets."""
         for partition, offset in offsets.items():
             if partition in self._held:
                 self._held[partition].committed = offset
@@ -96,7 +96,7 @@ class Watermarks:
         return held.watermark if held else None
 
     def ahead(self, partition: Partition) -> int:
-        """How far reading has got beyond the low watermark, 0 for a partition that is not held."""
+        """How many offsets have been read beyond the low watermark; 0 for a partition that is not assigned."""
         held = self._held.get(partition)
         if held is None or held.next_offset is None or held.watermark is None:
             return 0
@@ -106,6 +106,6 @@ class Watermarks:
         return partition in self._held
 
     def is_current(self, tracked: TrackedOffset) -> bool:
-        """Whether the assignment in which the offset was tracked is still this consumer's."""
+        """Whether the assignment in which the offset was tracked still lasts."""
         held = self._held.get(tracked.partition)
         return held is not None and held.epoch == tracked.epoch

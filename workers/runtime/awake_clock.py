@@ -1,4 +1,4 @@
-"""Time that a process has been running."""
+"""A clock of the time in which a process ran."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ TICK_S: Final = 0.5
 
 
 class AwakeClock:
-    """Seconds in which this process ran. SIGSTOP, a suspended machine or a blocked event loop do not count."""
+    """Counts the seconds in which this process ran: not those of SIGSTOP, a suspended machine or a blocked loop."""
 
     def __init__(self, monotonic_s: Callable[[], float] = time.monotonic) -> None:
         self._monotonic_s = monotonic_s
@@ -18,7 +18,7 @@ class AwakeClock:
         self._awake_s = 0.0
 
     def tick(self) -> None:
-        """To be called every `TICK_S`: what lies between two calls counts for twice that at most."""
+        """Call this every `TICK_S`. The time between two calls counts for at most twice that."""
         self._awake_s = self.now_s()
         self._seen_s = self._monotonic_s()
 

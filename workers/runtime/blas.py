@@ -1,4 +1,4 @@
-"""How many cores one product of matrices takes."""
+"""How many threads one matrix product uses."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import os
 
 
 def limit_blas_threads() -> None:
-    """In this process and its children numpy's OpenBLAS computes each product by one thread.
+    """In this process and its children numpy's OpenBLAS computes each matrix product in one thread.
 
-    Workers and the API multiply many small matrices side by side. With a thread for each core every product wakes them
-    all, and they spin while they wait for each other: measured, that doubles what packing a page costs, and two
-    searches at a time score their pages in 54 ms instead of 32. Has to be called before
-    numpy is imported; a number that is set in the environment stays.
+    Workers and the API multiply many small matrices side by side. With one thread for each core, every product wakes
+    all threads, and they spin while they wait for each other. Measured: packing a page then costs twice the CPU time,
+    and two searches at a time score their pages in 54 ms instead of 32. Call this before numpy is imported. A number
+    that the environment sets stays.
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

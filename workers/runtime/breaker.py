@@ -1,9 +1,9 @@
-"""Waiting out the outage of a server that documents cannot do without.
+"""Pauses jobs during the outage of a server that they need.
 
     closed --an operation could not reach the server--> open --the server answers a ping--> closed
 
-While a breaker is open no job is begun. A server that answers pings and still refuses work, one whose disk is full
-perhaps, opens it again and again; each time it then stays open for longer.
+While a breaker is open no job begins. A server that answers pings and refuses work, for example because its disk is
+full, opens its breaker again and again. Each time the breaker stays open for longer.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ log = structlog.get_logger(__name__)
 _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 15.0
 _RELAPSE_S: Final = 60.0
-"""An outage that begins so soon after another one is taken for the same."""
+"""An outage that begins so soon after another one counts as the same."""
 _WATCH_EVERY_S: Final = 5.0
 _PING_S: Final = 20.0
-"""A ping that has not come back by then has failed."""
+"""A ping that takes longer has failed."""
 _MISSES: Final = 2
 Check = Callable[[], Awaitable[None]]
 _THIS_WORKER: Final = "this worker"
@@ -45,11 +45,11 @@ class Outage:
 
 
 class Breakers:
-    """One breaker per server. `pings` raise while the server of that name does not answer.
+    """One breaker for each server. A ping in `pings` raises while its server does not answer.
 
-    `proofs` raise while it does not do its work either: a server that answers may still have a full disk, or a model
-    that hangs. They cost more than a ping, and say when an outage is over. Those in `optional` are watched and
-    reported, and nobody waits for them. A server without either is tried again after the pause alone.
+    A proof in `proofs` raises while its server does not do its work: a server that answers may have a full disk, or a
+    model that hangs. A proof costs more than a ping and decides when an outage is over. Servers in `optional` are
+    watched and reported, but no job waits for them. A server without a ping or a proof is tried again after the pause.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Breakers:
         return not self._closed.is_set()
 
     async def until_closed(self) -> None:
-        """Return once no server that jobs need is known to be down."""
+        """Wait until no server that jobs need is known to be down."""
         await self._closed.wait()
 
     def trip(self, error: DependencyUnavailable) -> None:
@@ -93,14 +93,14 @@ class Breakers:
         self._probes.run_until_done(f"probe {name}", lambda: self._probe(name))
 
     def halt(self, cause: str) -> None:
-        """Let no job pass any more, until a person has looked and restarted this process."""
+        """Begin no job any more, until a person restarts this process."""
         self._enter(Outage(_THIS_WORKER, datetime.now(UTC), cause))
 
     async def watch(self, is_idle: Callable[[], bool]) -> None:
-        """While there is no work, ping every server now and then, so that an outage shows before a job runs into it.
+        """While the worker is idle, ping every server now and then, so that an outage shows before a job meets it.
 
-        At work, jobs notice by themselves, and a server that is slow to answer a ping may only be busy with what they
-        ask of it. Ends when cancelled.
+        While jobs run, they notice an outage themselves, and a server that answers a ping slowly may only be busy with
+        their requests. Ends when cancelled.
         """
         misses: Counter[str] = Counter()
         while True:
@@ -120,7 +120,7 @@ class Breakers:
                     log.warning("ping failed", dependency=name, cause=error.message)
 
     async def stop(self) -> None:
-        """End the probing of servers that are down."""
+        """End the probes of servers that are down."""
         await self._probes.stop()
 
     async def _in_time(self, name: str, check: Check) -> None:

@@ -1,4 +1,4 @@
-"""A worker's /health, /ready and /metrics, served from a thread: they answer even when the event loop does not."""
+"""A worker's /health, /ready and /metrics, served from a thread: they answer while the event loop is blocked."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from workers.runtime.breaker import Outage
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Whether a worker takes jobs, and what it waits for, or does without, since when."""
+    """Whether a worker takes jobs, and the servers that are down, with their times and causes."""
 
     is_ready: bool
     outages: Sequence[Outage]
@@ -32,7 +32,7 @@ class Health:
 
 
 class HealthServer:
-    """Serves on 127.0.0.1 or another address until closed. `health` is called from the server's threads."""
+    """Serves on `host` and `port` until closed. `health` is called from the server's threads."""
 
     def __init__(self, host: str, port: int, health: Callable[[], Health]) -> None:
         metrics: Any = make_wsgi_app()
@@ -67,7 +67,7 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 class _Handler(WSGIRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
-        """Probes come every few seconds; their requests are not worth a line each."""
+        """Log nothing: probes come every few seconds."""
 
 
 def _answer(respond: StartResponse, status: str, body: bytes) -> Iterable[bytes]:

@@ -1,12 +1,14 @@
-"""How the C library hands out a worker's memory."""
+"""glibc's malloc, set for a worker: windows of pages that move from thread to thread."""
 
 from __future__ import annotations
 
 import ctypes
 from typing import Final
 
+_M_TRIM_THRESHOLD: Final = -1
+_M_MMAP_THRESHOLD: Final = -3
 _M_ARENA_MAX: Final = -8
-"""mallopt(3), <malloc.h> of glibc."""
+"""Parameters of mallopt(3), from glibc's <malloc.h>."""
 
 _ARENAS: Final = 2
 
@@ -14,9 +16,9 @@ _ARENAS: Final = 2
 def configure_malloc() -> None:
     """Let all threads of this process share two arenas. No effect where the C library is not glibc.
 
-    By default glibc gives a thread that finds the others busy an arena of its own, up to eight a core, and each keeps
-    tens of megabytes of what was freed in it. As windows of pages wander from thread to thread, a worker of thirty
-    threads would grow for hundreds of pages. To be called before threads are started.
+    By default glibc gives a thread that finds the other arenas busy a new one, up to eight for each core, and each
+    keeps tens of megabytes of freed memory. Windows of pages move from thread to thread, so a worker of thirty threads
+    would grow for hundreds of pages. Call this before threads are started.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
