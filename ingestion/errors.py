@@ -12,7 +12,7 @@ from typing import ClassVar
 
 
 class Fault(StrEnum):
-    """Where the cause of an error lies. Each class of errors says it, or is of a branch that does."""
+    """Where the cause of an error lies. Each error class sets it, or inherits it."""
 
     FILE = "file"
     """In the bytes of one file."""
@@ -21,13 +21,13 @@ class Fault(StrEnum):
     RECORD = "record"
     """In one record of MongoDB, Kafka or the object store, that this release cannot read."""
     COLLECTION = "collection"
-    """In one collection, with which this worker does not go together."""
+    """In one collection, which this worker cannot fill."""
     SERVER = "server"
     """In a server that this process talks to."""
     TURN = "turn"
-    """Nowhere: another process is at the same thing at this moment."""
+    """Nowhere: another process works on the same thing at this moment."""
     WORKER = "worker"
-    """In this process, its configuration, its machine or its release, as far as is known."""
+    """In this process, its configuration, its machine or its release, as far as Pagemill knows."""
 
 
 class IngestError(Exception):
@@ -51,7 +51,7 @@ class RetryableError(IngestError):
 
     code = "retryable"
     may_work_soon: ClassVar[bool] = True
-    """Whether it is worth a try within the same attempt."""
+    """Whether a repetition within the same attempt may help."""
 
 
 class DependencyUnavailable(RetryableError):
@@ -66,7 +66,7 @@ class DependencyUnavailable(RetryableError):
 
 
 class Overloaded(RetryableError):
-    """More is being worked on than is let in at a time; the same call may be made again when it says."""
+    """Too much work is in flight. Repeat the same call after the time that the answer names."""
 
     code = "overloaded"
     fault = Fault.TURN
@@ -77,7 +77,7 @@ class Overloaded(RetryableError):
 
 
 class LeaseHeld(RetryableError):
-    """Another worker holds the document; `retry_in_s` is what is left of its lease."""
+    """Another worker holds the document; `retry_in_s` is the rest of its lease."""
 
     code = "lease_held"
     fault = Fault.TURN
@@ -95,21 +95,21 @@ class LeaseLost(IngestError):
 
 
 class EmbedderNotCurrent(RetryableError):
-    """The collection is moving, or has moved, from one embedder to another, and this one may not fill it now."""
+    """The collection changes, or has changed, its embedder, and this embedder may not fill it now."""
 
     code = "embedder_not_current"
     fault = Fault.TURN
 
 
 class WorkerFault(RetryableError):
-    """A step failed for a reason that is neither the file's nor a known server's."""
+    """A step failed, and the cause is neither the file nor a known server."""
 
     code = "internal"
     fault = Fault.WORKER
 
 
 class ChildStalled(RetryableError):
-    """A process that reads PDFs ran out of time before its CPU time: the machine has too much to do, or hangs."""
+    """A process that reads PDFs reached its time limit before its CPU limit: the machine is overloaded, or hangs."""
 
     code = "child_stalled"
     fault = Fault.WORKER
@@ -123,7 +123,7 @@ class Stalled(WorkerFault):
 
 
 class EmbeddingFailed(RetryableError):
-    """The embedding service fails at this page, or does not answer, and meanwhile embeds other input."""
+    """The embedding service fails at this page, or does not answer for it, while it embeds other input."""
 
     code = "embedding_failed"
     may_work_soon = False
@@ -131,14 +131,14 @@ class EmbeddingFailed(RetryableError):
 
 
 class FailsAlone(RetryableError):
-    """A server fails at this document again and again, and works for others in between."""
+    """A server fails at this document again and again, and works for other documents in between."""
 
     code = "fails_alone"
     fault = Fault.FILE
 
 
 class DeviceMemoryExhausted(RetryableError):
-    """The device's memory does not hold even one page alone; later or elsewhere there may be more of it."""
+    """The device's memory does not hold one page alone. Later, or on another device, there may be more memory."""
 
     code = "device_memory_exhausted"
     fault = Fault.WORKER
@@ -151,14 +151,14 @@ class PermanentError(IngestError):
 
 
 class FileError(PermanentError):
-    """The file itself is at fault, not whoever handles it."""
+    """The file itself is the cause."""
 
     code = "file"
     fault = Fault.FILE
 
 
 class NotAPdf(FileError):
-    """The file has no PDF header where one has to be."""
+    """The file has no PDF header in its first 1,024 bytes."""
 
     code = "not_a_pdf"
 
@@ -170,83 +170,83 @@ class EmptyFile(FileError):
 
 
 class CorruptPdf(FileError):
-    """The file is damaged: no reader opens it, it crashes or holds up its reader, or readers disagree on its pages."""
+    """The file is damaged: no reader opens it, it crashes or blocks a reader, or readers count different pages."""
 
     code = "corrupt_pdf"
 
 
 class EncryptedPdf(FileError):
-    """The PDF opens only with a password, or is encrypted in a way that cannot be read."""
+    """The PDF opens only with a password, or its encryption is not supported."""
 
     code = "encrypted_pdf"
 
 
 class NoPages(FileError):
-    """The PDF opens, and has no pages."""
+    """The PDF has no pages."""
 
     code = "no_pages"
 
 
 class FileTooLarge(FileError):
-    """The file is larger than is accepted."""
+    """The file is larger than `PAGEMILL_MAX_FILE_BYTES`."""
 
     code = "file_too_large"
 
 
 class TooManyPages(FileError):
-    """The PDF has more pages than are accepted."""
+    """The PDF has more pages than `PAGEMILL_MAX_PAGES`."""
 
     code = "too_many_pages"
 
 
 class TooManyFiles(PermanentError):
-    """More files in one upload than are accepted together."""
+    """The upload has more files than `PAGEMILL_MAX_FILES_PER_UPLOAD`."""
 
     code = "too_many_files"
     fault = Fault.CALLER
 
 
 class FormTooLarge(PermanentError):
-    """The form of an upload has more parts, or more bytes that belong to no accepted file, than are read."""
+    """The form of an upload has too many parts, or too many bytes that belong to no accepted file."""
 
     code = "form_too_large"
     fault = Fault.CALLER
 
 
 class PageRenderFailed(FileError):
-    """A page that no renderer can draw."""
+    """No renderer can draw a page of the file."""
 
     code = "page_render_failed"
 
 
 class RenderTimeout(FileError):
-    """A page that takes longer than the render time limit in every renderer."""
+    """A page of the file takes longer than `PAGEMILL_RENDER_TIMEOUT_S` in every renderer."""
 
     code = "render_timeout"
 
 
 class AttemptsExhausted(FileError):
-    """Every attempt so far ended without a verdict, most likely with the death of its worker."""
+    """Every attempt ended without an outcome, most likely with the death of its worker."""
 
     code = "attempts_exhausted"
 
 
 class RendererMissing(IngestError):
-    """The renderer that was asked for is not installed here."""
+    """The chosen renderer is not installed."""
 
     code = "renderer_missing"
     fault = Fault.WORKER
 
 
 class EmbedderMissing(IngestError):
-    """The embedder that was asked for cannot run here: a library or a device is missing."""
+    """The chosen embedder cannot run: a library or a device is missing."""
 
     code = "embedder_missing"
     fault = Fault.WORKER
 
 
 class ModelNotFound(IngestError):
-    """The weights that were asked for do not exist, or are not those of a model that can be used."""
+    """The weights do not exist, or are not those of a supported model."""
 
     code = "model_not_found"
     fault = Fault.WORKER
@@ -260,7 +260,7 @@ class NotEnoughMemory(IngestError):
 
 
 class IndexUnsupported(RetryableError):
-    """The Milvus server does not make the index that the settings ask for."""
+    """The Milvus server does not have the index type of `PAGEMILL_INDEX_TYPE`."""
 
     code = "index_unsupported"
     fault = Fault.WORKER
@@ -274,42 +274,42 @@ class SourceMissing(PermanentError):
 
 
 class EmbedderMismatch(PermanentError):
-    """Vectors of one embedder were offered to a collection that holds those of another."""
+    """The collection holds vectors of another embedder."""
 
     code = "embedder_mismatch"
     fault = Fault.COLLECTION
 
 
 class BadRequest(PermanentError):
-    """What a caller sent cannot be used as it is."""
+    """The request is not valid."""
 
     code = "bad_request"
     fault = Fault.CALLER
 
 
 class Unauthorized(PermanentError):
-    """The caller did not show the API key."""
+    """The request has no API key, or a wrong one."""
 
     code = "unauthorized"
     fault = Fault.CALLER
 
 
 class NotFound(PermanentError):
-    """There is no such document, object or address."""
+    """The document, object or address does not exist."""
 
     code = "not_found"
     fault = Fault.CALLER
 
 
 class Conflict(PermanentError):
-    """The document's state does not allow what was asked."""
+    """The state of the document or collection does not allow the request."""
 
     code = "conflict"
     fault = Fault.CALLER
 
 
 class CollectionArchived(Conflict):
-    """The collection is archived, on the way there or back, or being dropped: it takes and finds nothing."""
+    """The collection is archived, or is being archived, restored or dropped. It accepts no uploads and no searches."""
 
     code = "collection_archived"
 
@@ -321,7 +321,7 @@ class CollectionBusy(Conflict):
 
 
 class CollectionHeld(RetryableError):
-    """Another process archives, restores or drops the collection; `retry_in_s` is what is left of its hold."""
+    """Another process archives, restores or drops the collection; `retry_in_s` is the rest of its hold."""
 
     code = "collection_held"
     fault = Fault.TURN
@@ -332,28 +332,28 @@ class CollectionHeld(RetryableError):
 
 
 class NewerRecord(RetryableError):
-    """A record in a state or format that this release does not know: a newer one wrote it, and can go on with it."""
+    """A newer release wrote the record, in a state or format that this release does not know."""
 
     code = "newer_record"
     fault = Fault.RECORD
 
 
 class BadRecord(PermanentError):
-    """A record of a store lacks a field that it has to have, or holds it in another type."""
+    """A record of a store lacks a required field, or has it in another type."""
 
     code = "bad_record"
     fault = Fault.RECORD
 
 
 class BadMessage(PermanentError):
-    """A Kafka record that is not a message of ours."""
+    """The Kafka record is not a message of Pagemill."""
 
     code = "bad_message"
     fault = Fault.RECORD
 
 
 def not_text(error: UnicodeEncodeError) -> str:
-    """What is wrong with a text that cannot be encoded."""
+    """Say why a text cannot be encoded."""
     at = error.start
     return f"U+{ord(error.object[at]):04X} at position {at} is half of a surrogate pair, or a byte that was not UTF-8"
 
