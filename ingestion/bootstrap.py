@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 from ingestion.adapters.embedding.services import EmbeddersByFingerprint
 from ingestion.adapters.kafka.producer import KafkaJobQueue
@@ -18,16 +19,57 @@ from ingestion.adapters.mongo.store import MongoDocumentStore
 from ingestion.adapters.redis.progress import RedisProgress
 from ingestion.adapters.redis.query_cache import RedisQueryCache
 from ingestion.ports import (
+    ArchivedDocuments,
+    Archiving,
+    Bindings,
     BlobStore,
+    CollectionCatalogue,
+    CollectionVersions,
+    DeadLetterNotes,
     DeadLetters,
-    DocumentStore,
+    Deletions,
+    DocumentReader,
     EmbedderChoice,
+    Generations,
+    Holds,
     JobQueue,
+    Ledger,
+    Outbox,
+    PageRecords,
+    Pingable,
     Progress,
     QueryCache,
+    RecordInventory,
+    Recovery,
+    ReembeddingRecords,
+    Uploads,
     VectorStore,
 )
 from ingestion.settings import Settings
+
+
+class DocumentStore(
+    Uploads,
+    DocumentReader,
+    Deletions,
+    PageRecords,
+    Ledger,
+    Outbox,
+    Recovery,
+    DeadLetterNotes,
+    CollectionCatalogue,
+    CollectionVersions,
+    Holds,
+    Bindings,
+    Generations,
+    ReembeddingRecords,
+    Archiving,
+    ArchivedDocuments,
+    RecordInventory,
+    Pingable,
+    Protocol,
+):
+    """Every port of MongoDB. Only the wiring names this type: its users name the ports that they use."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
@@ -14,7 +14,18 @@ from ingestion.catalogue.states import CollectionRecord, CollectionState, archiv
 from ingestion.concurrency.deadline import budget
 from ingestion.errors import CollectionArchived, CollectionBusy, Conflict, NotFound, RetryableError
 from ingestion.model import Document, DocumentState, check_collection, document_prefix
-from ingestion.ports import BlobStore, DocumentStore, JobQueue, Progress, VectorStore
+from ingestion.ports import (
+    ArchivedDocuments,
+    Bindings,
+    BlobStore,
+    CollectionCatalogue,
+    Deletions,
+    DocumentReader,
+    Holds,
+    JobQueue,
+    Progress,
+    VectorStore,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -23,6 +34,10 @@ _OBJECTS_AT_ONCE: Final = 1_000
 """What the object store deletes in one request."""
 _LEAST_PAGES_PER_S: Final = 100
 """The budget of a document grows by a second for so many pages."""
+
+
+class RemovalRecords(DocumentReader, Deletions, CollectionCatalogue, Holds, Bindings, ArchivedDocuments, Protocol):
+    """What a removal reads and writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +49,7 @@ class Remover:
     repeat of the call, finishes the deletion.
     """
 
-    documents: DocumentStore
+    documents: RemovalRecords
     vectors: VectorStore
     blobs: BlobStore
     queue: JobQueue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
@@ -21,7 +21,17 @@ from ingestion.model import (
     first_fence,
     source_key,
 )
-from ingestion.ports import BlobStore, DocumentStore, JobQueue, Progress
+from ingestion.ports import (
+    ArchivedDocuments,
+    BlobStore,
+    CollectionCatalogue,
+    Deletions,
+    DocumentReader,
+    JobQueue,
+    Outbox,
+    Progress,
+    Uploads,
+)
 from ingestion.retrying import retrying
 from ingestion.sandbox import Sandbox
 from ingestion.server_cooldown import ServerCooldown
@@ -45,13 +55,17 @@ class Upload:
     size_bytes: int
 
 
+class UploadRecords(Uploads, DocumentReader, Deletions, Outbox, CollectionCatalogue, ArchivedDocuments, Protocol):
+    """What an upload reads and writes."""
+
+
 class Submitter:
     """Turns uploads into documents. The caller keeps the local file until `submit` is through with it."""
 
     def __init__(
         self,
         *,
-        documents: DocumentStore,
+        documents: UploadRecords,
         blobs: BlobStore,
         queue: JobQueue,
         progress: Progress,

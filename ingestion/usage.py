@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 
 from ingestion.errors import IngestError
-from ingestion.ports import DocumentStore
+from ingestion.ports import CollectionCatalogue
 
 log = structlog.get_logger(__name__)
 
@@ -19,7 +19,7 @@ EVERY_S: Final = 60.0
 class UsageRecorder:
     """Takes every upload and every search, and writes at most one of them in `every_s` for each collection."""
 
-    def __init__(self, documents: DocumentStore, every_s: float = EVERY_S) -> None:
+    def __init__(self, documents: CollectionCatalogue, every_s: float = EVERY_S) -> None:
         self._documents = documents
         self._every_s = every_s
         self._recorded_at: dict[str, float] = {}

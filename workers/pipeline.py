@@ -23,7 +23,7 @@ from contextlib import (
 )
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
@@ -46,7 +46,7 @@ from ingestion.errors import (
 )
 from ingestion.messages import Record, decode_job
 from ingestion.model import OUTAGES_FORGIVEN, Document, IngestJob, Page, PageVectors
-from ingestion.ports import BlobStore, DocumentStore, Embedder, PageSource, Progress, Renderer
+from ingestion.ports import BlobStore, DocumentReader, Embedder, Ledger, PageSource, Progress, Renderer
 from ingestion.retrying import retrying
 from workers.attempt.claims import Claims, log_fields
 from workers.attempt.isolation import SharedExclusiveLock
@@ -63,11 +63,15 @@ _STORES: Final = ("mongodb", "s3", "milvus")
 """What a window of pages is written to."""
 
 
+class PipelineRecords(DocumentReader, Ledger, Protocol):
+    """What the pipeline itself reads and writes; its parts have ports of their own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pipeline:
     """Everything that a document meets on its way."""
 
-    documents: DocumentStore
+    documents: PipelineRecords
     blobs: BlobStore
     store: PageStore
     renderer: Renderer

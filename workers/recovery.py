@@ -15,14 +15,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
 from ingestion import dead_letters, metrics
 from ingestion.errors import DependencyUnavailable, as_ingest_error
 from ingestion.model import Document, IngestJob, StaleKind
-from ingestion.ports import DocumentStore, JobQueue
+from ingestion.ports import JobQueue, Outbox, Recovery
 from ingestion.removal import Remover
 
 log = structlog.get_logger(__name__)
@@ -43,11 +43,15 @@ class RoundResult:
     """Documents in states that only a newer release knows. The round leaves them as they are."""
 
 
+class JanitorRecords(Outbox, Recovery, Protocol):
+    """What the janitor reads and repairs."""
+
+
 @dataclass(frozen=True, slots=True)
 class Janitor:
     """`group` is the consumer group of the workers, for the dead letters that a crash kept them from publishing."""
 
-    documents: DocumentStore
+    documents: JanitorRecords
     queue: JobQueue
     remover: Remover
     group: str

@@ -20,7 +20,7 @@ from ingestion.adapters.threads import Threads
 from ingestion.concurrency.deadline import limit_s
 from ingestion.concurrency.tasks import gather_or_cancel
 from ingestion.errors import DependencyUnavailable, IngestError, NotFound, WorkerFault
-from ingestion.ports.inventory import BlobEntry
+from ingestion.ports import BlobEntry
 from ingestion.retrying import retrying
 from ingestion.settings import S3Settings
 

@@ -12,7 +12,7 @@ import structlog
 from ingestion import metrics
 from ingestion.concurrency.tasks import gather_or_cancel
 from ingestion.errors import IngestError
-from ingestion.ports import DocumentStore, VectorStore
+from ingestion.ports import CollectionCatalogue, VectorStore
 
 log = structlog.get_logger(__name__)
 
@@ -25,7 +25,7 @@ MAX_TIME_SHARE: Final = 0.01
 class EntityCounts:
     """Updates the metric. The rows of documents that are not ready yet are included."""
 
-    def __init__(self, documents: DocumentStore, vectors: VectorStore) -> None:
+    def __init__(self, documents: CollectionCatalogue, vectors: VectorStore) -> None:
         self._documents = documents
         self._vectors = vectors
         self._shown: set[str] = set()

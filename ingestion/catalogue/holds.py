@@ -13,7 +13,7 @@ import structlog
 from ingestion.catalogue.states import Archive, CollectionRecord, CollectionState
 from ingestion.concurrency.deadline import budget
 from ingestion.errors import CollectionBusy, IngestError
-from ingestion.ports import DocumentStore
+from ingestion.ports import Holds
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +34,7 @@ class Hold:
     process that was stopped for a while then does no more than the request that it was in.
     """
 
-    documents: DocumentStore
+    documents: Holds
     record: CollectionRecord
     token: str
     lease_s: float
@@ -66,7 +66,7 @@ class Hold:
 
 @asynccontextmanager
 async def held(
-    documents: DocumentStore, collection: str, lease_s: float = LEASE_S, *, seen: CollectionRecord | None = None
+    documents: Holds, collection: str, lease_s: float = LEASE_S, *, seen: CollectionRecord | None = None
 ) -> AsyncIterator[Hold]:
     """Raises NotFound, CollectionHeld while another process has the collection.
 
@@ -83,7 +83,7 @@ async def held(
         await _release(documents, collection, token)
 
 
-async def _release(documents: DocumentStore, collection: str, token: str) -> None:
+async def _release(documents: Holds, collection: str, token: str) -> None:
     try:
         with budget(_RELEASE_S):
             await documents.release_collection(collection, token)

@@ -1,35 +1,61 @@
 """What the pipeline, the API and the search ask of the outside world.
 
 Every method may block on its server and raises `DependencyUnavailable` while that server does not answer; each
-docstring says what else it raises and whether calling it twice is safe. Objects behind these protocols are made in
-`bootstrap` and nowhere else.
+docstring says what else it raises and whether calling it twice is safe. `bootstrap` makes the adapters behind these
+protocols. A class that needs several ports of one object names them in a Protocol of its own.
 """
 
+from ingestion.ports.archiving import ArchivedDocuments, Archiving, PackedDocument, PackedPage
 from ingestion.ports.caches import QueryCache
-from ingestion.ports.inventory import BlobEntry, PageTotals
-from ingestion.ports.messaging import DeadLetters, JobQueue, Progress
+from ingestion.ports.catalogue import CollectionCatalogue, Holds
+from ingestion.ports.documents import Deletions, DocumentReader, Pingable, Uploads
+from ingestion.ports.embedding import Embedder, EmbedderChoice, EmbeddingServer, Steps, WatchableEmbedder
+from ingestion.ports.generations import Bindings, Generations, ReembeddingRecords
+from ingestion.ports.inventory import BlobEntry, PageTotals, RecordInventory
+from ingestion.ports.ledger import Ledger, Outbox, Recovery
+from ingestion.ports.messaging import DeadLetterNotes, DeadLetters, JobQueue, Progress
 from ingestion.ports.neighbours import Neighbours
-from ingestion.ports.pages import Embedder, EmbedderChoice, EmbeddingServer, PageSource, Renderer, WatchableEmbedder
-from ingestion.ports.records import DocumentStore
+from ingestion.ports.page_records import PageRecords
+from ingestion.ports.rendering import PageSource, Renderer
 from ingestion.ports.stores import BlobStore, VectorStore
-from ingestion.ports.versions import Searchable
+from ingestion.ports.versions import CollectionVersions, Searchable
 
 __all__ = [
+    "ArchivedDocuments",
+    "Archiving",
+    "Bindings",
     "BlobEntry",
     "BlobStore",
+    "CollectionCatalogue",
+    "CollectionVersions",
+    "DeadLetterNotes",
     "DeadLetters",
-    "DocumentStore",
+    "Deletions",
+    "DocumentReader",
     "Embedder",
     "EmbedderChoice",
     "EmbeddingServer",
+    "Generations",
+    "Holds",
     "JobQueue",
+    "Ledger",
     "Neighbours",
+    "Outbox",
+    "PackedDocument",
+    "PackedPage",
+    "PageRecords",
     "PageSource",
     "PageTotals",
+    "Pingable",
     "Progress",
     "QueryCache",
+    "RecordInventory",
+    "Recovery",
+    "ReembeddingRecords",
     "Renderer",
     "Searchable",
+    "Steps",
+    "Uploads",
     "VectorStore",
     "WatchableEmbedder",
 ]

@@ -1,17 +1,16 @@
-"""What a re-embedding asks of the records. The document store's port includes it."""
+"""The generations of collections' vectors, and the records that a re-embedding keeps."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Protocol
 
-from ingestion.catalogue.generations import Binding, GenerationTotals, PageSize
+from ingestion.catalogue.generations import Binding, GenerationTotals
 from ingestion.model import Document
 
 
-class GenerationRecords(Protocol):
-    """A method that takes a generation's number does nothing and raises Conflict where that is no longer the coming
-    one of the collection, unless it says otherwise."""
+class Bindings(Protocol):
+    """Which embedder fills a collection."""
 
     async def binding(self, collection: str) -> Binding | None:
         """What the collection is bound to now, None before its first page."""
@@ -22,6 +21,11 @@ class GenerationRecords(Protocol):
         Raises EmbedderNotCurrent where this one has filled it before, or will, or where nobody may at the moment, and
         EmbedderMismatch for any other, CollectionArchived where the collection is not active.
         """
+
+
+class Generations(Protocol):
+    """A method that takes a generation's number does nothing and raises Conflict where that is no longer the coming
+    one of the collection, unless it says otherwise."""
 
     async def begin_generation(self, collection: str, fingerprint: str, dim: int) -> Binding:
         """Make room for a generation of that embedder, or find the one that was begun for it, and open.
@@ -50,13 +54,14 @@ class GenerationRecords(Protocol):
     async def forget_leaving(self, collection: str, generation: int) -> None:
         """Nothing of this leaving generation exists any more. Twice is safe."""
 
+
+class ReembeddingRecords(Protocol):
+    """How far the documents of a collection have come into the next generation."""
+
     async def missing_from(self, collection: str, generation: int, *, after: str, limit: int) -> Sequence[Document]:
         """Ready documents that are not completely in the generation, in the order of their ids, from after `after`."""
 
     async def generation_totals(self, collection: str, generation: int) -> GenerationTotals: ...
-
-    async def put_page_sizes(self, generation: int, sizes: Sequence[PageSize]) -> None:
-        """What these pages come to in a coming generation. Pages without a record are left out. Twice is safe."""
 
     async def advance(self, document: Document, generation: int, pages_done: int) -> None:
         """Pages up to `pages_done` of a ready document are in the coming generation, or, with 0, none is.

@@ -1,6 +1,6 @@
-"""What an audit asks of the stores: to tell all that they hold, in an order in which they can be compared.
+"""What an audit reads: everything that a store holds, in an order in which stores can be compared.
 
-The stores' ports include these. Everything is read piece by piece, so that no audit holds a whole store in memory.
+Each method reads a part, so that no audit holds a whole store in memory.
 """
 
 from __future__ import annotations
@@ -36,9 +36,6 @@ class RecordInventory(Protocol):
 
     async def collections_of_documents(self) -> Sequence[str]:
         """The collections that any document names, whether an embedder is bound to them or not."""
-
-    async def known(self, document_ids: Collection[str]) -> dict[str, Document]:
-        """Those of `document_ids` that have a record, in whatever state."""
 
     async def by_page_key(self, collection: str, *, after: int, limit: int) -> Sequence[Document]:
         """Documents of the collection whose first page key is above `after`, in the order of these keys."""

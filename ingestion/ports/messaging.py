@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import Protocol
 
 from ingestion.dead_letters import DeadLetter
 from ingestion.messages import Record
-from ingestion.model import Document, IngestJob
+from ingestion.model import Document, IngestJob, LetterMark
 
 
 class JobQueue(Protocol):
@@ -39,6 +39,16 @@ class DeadLetters(Protocol):
 
         Records that are no letters are skipped and logged.
         """
+
+
+class DeadLetterNotes(Protocol):
+    """What was done about dead letters. The topic itself is never changed."""
+
+    async def mark_letter(self, mark: LetterMark) -> bool:
+        """Record what was done about a dead letter. False, and nothing changed, where it has a mark already."""
+
+    async def letter_marks(self, letter_ids: Collection[str]) -> dict[str, LetterMark]:
+        """The marks that exist, by letter id."""
 
 
 class Progress(Protocol):

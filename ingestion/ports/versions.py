@@ -22,8 +22,8 @@ class Searchable:
 class CollectionVersions(Protocol):
     """The version of a collection: the one thing that says whether a search could find something else than before.
 
-    `DocumentStore.finish` changes it twice: before the document becomes ready, and after. In between the collection
-    has no version. If the process dies there, it has none until `settle_changes` has seen that the document can no
+    `Ledger.finish` changes it twice: before the document becomes ready, and after. In between the collection has no
+    version. If the process dies there, it has none until `Recovery.settle_changes` has seen that the document can no
     longer become ready under that fence. `begin_delete` changes it before the document is no longer ready. Whatever
     else changes what a search finds must change the version in the same compare-and-set. A version never comes again,
     not even after the collection was dropped and made anew.
@@ -31,6 +31,3 @@ class CollectionVersions(Protocol):
 
     async def searchable(self, collection: str) -> Searchable | None:
         """The collection as it is now, None before its first page. Raises CollectionArchived."""
-
-    async def settle_changes(self) -> int:
-        """Give the collections their versions back whose changes were cut off; how many changes that were."""

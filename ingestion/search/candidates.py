@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from ingestion import metrics
 from ingestion.catalogue.generations import Generation, index_of
 from ingestion.model import Document, Vectors
-from ingestion.ports import DocumentStore
+from ingestion.ports import DocumentReader, PageRecords
 from ingestion.search.admission import Place
 from ingestion.search.coalescing import GatheredSearch
 from ingestion.search.lru_cache import BoundedCache
@@ -17,6 +17,10 @@ from ingestion.search.lru_cache import BoundedCache
 _WIDEN_BY: Final = 4
 _WIDEST_LIMIT: Final = 6400
 _PLACES_KEPT: Final = 200_000
+
+
+class CandidateRecords(DocumentReader, PageRecords, Protocol):
+    """What the search for candidate pages reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,7 @@ class Wanted:
 class Candidates:
     """Finds the pages that are worth an exact look."""
 
-    def __init__(self, index: GatheredSearch, documents: DocumentStore, ann_limit: int) -> None:
+    def __init__(self, index: GatheredSearch, documents: CandidateRecords, ann_limit: int) -> None:
         self._index = index
         self._documents = documents
         self._ann_limit = ann_limit

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 import structlog
 
 from ingestion import metrics
-from ingestion.ports import DocumentStore, QueryCache, Searchable
+from ingestion.ports import DocumentReader, QueryCache, Searchable
 from ingestion.search.hits import Found, decode_found, encode_found
 
 log = structlog.get_logger(__name__)
@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 class Memory:
     """Remembers answers for `ttl_s` seconds at most. Without a cache, or with 0 seconds, it remembers nothing."""
 
-    def __init__(self, cache: QueryCache | None, documents: DocumentStore, ttl_s: int) -> None:
+    def __init__(self, cache: QueryCache | None, documents: DocumentReader, ttl_s: int) -> None:
         self._cache = cache if ttl_s else None
         self._documents = documents
         self._ttl_s = ttl_s

@@ -9,16 +9,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from ingestion import metrics
 from ingestion.catalogue.generations import Generation
 from ingestion.concurrency.tasks import gather_or_cancel
 from ingestion.errors import BadRequest, EmbedderMismatch, IngestError, NotFound, WorkerFault
 from ingestion.model import PageRecord, Vectors, check_collection, check_text
-from ingestion.ports import BlobStore, DocumentStore, EmbedderChoice, QueryCache, Searchable, VectorStore
+from ingestion.ports import (
+    Bindings,
+    BlobStore,
+    CollectionVersions,
+    EmbedderChoice,
+    QueryCache,
+    Searchable,
+    VectorStore,
+)
 from ingestion.search.admission import Admission, Place, estimated_tokens, rows_of
-from ingestion.search.candidates import Candidate, Candidates, Wanted
+from ingestion.search.candidates import Candidate, CandidateRecords, Candidates, Wanted
 from ingestion.search.coalescing import GatheredSearch
 from ingestion.search.cpu_threads import Computing
 from ingestion.search.hits import Found, Hit
@@ -32,6 +40,10 @@ _TRIES: Final = 3
 _MAX_QUERY_CHARS: Final = 4000
 
 
+class SearchRecords(CandidateRecords, CollectionVersions, Bindings, Protocol):
+    """What a search reads."""
+
+
 class Searcher:
     """Finds pages of ready documents. Safe to use from many tasks at once."""
 
@@ -40,7 +52,7 @@ class Searcher:
         *,
         embedder: EmbedderChoice,
         vectors: VectorStore,
-        documents: DocumentStore,
+        documents: SearchRecords,
         blobs: BlobStore,
         settings: SearchSettings,
         cache: QueryCache | None = None,

@@ -17,13 +17,12 @@ from structlog.testing import capture_logs
 from typer.testing import CliRunner, Result
 
 from ingestion import dead_letters, metrics
-from ingestion.bootstrap import Services
+from ingestion.bootstrap import DocumentStore, Services
 from ingestion.catalogue.holds import held
 from ingestion.catalogue.states import Archive, CollectionRecord, CollectionState, archives_of
 from ingestion.dead_letters import DeadLetter
 from ingestion.errors import CollectionArchived, LeaseLost
 from ingestion.model import document_id, document_prefix, pages_prefix, source_key
-from ingestion.ports import DocumentStore
 from ingestion.sandbox import Sandbox
 from ingestion.submit import Submitter, Upload
 from ingestion.usage import UsageRecorder

@@ -53,7 +53,7 @@ async def test_a_claim_asked_for_twice_is_granted_once(store: MongoDocumentStore
     claimed = await store.claim("d1", "w", LEASE_MS, token="$t")
     again = await store.claim("d1", "w", LEASE_MS, token="$t")
     assert (again.attempts, again.fence) == (claimed.attempts, claimed.fence) == (1, 1)
-    assert [event.event for event in await store.story("d1")] == ["claimed"]
+    assert [event.event for event in await store.history("d1")] == ["claimed"]
     for token in ("other", ""):
         with pytest.raises(LeaseHeld):
             await store.claim("d1", "w", LEASE_MS, token=token)

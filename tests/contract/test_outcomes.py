@@ -12,12 +12,11 @@ from typing import Any, cast
 import pytest
 
 from ingestion.adapters.kafka.consumer import JobConsumer
-from ingestion.bootstrap import Services
+from ingestion.bootstrap import DocumentStore, Services
 from ingestion.dead_letters import DeadLetter
 from ingestion.errors import CorruptPdf, DependencyUnavailable, IngestError, LeaseHeld, WorkerFault
 from ingestion.messages import Record
 from ingestion.model import Document, DocumentState, Failure, Page, Vectors
-from ingestion.ports import DocumentStore
 from tests.support.pipelines import (
     DEADLINE_S,
     ScriptedEmbedder,
@@ -111,7 +110,7 @@ async def test_after_the_last_attempt_there_is_one_letter_that_says_everything(
     assert (letter.failure.code, letter.failure.stage, letter.failure.message) == ("internal", "embed", "the fifth")
     assert letter.exception_class == "ingestion.errors.WorkerFault"
     assert "embed_pages" in letter.stacktrace
-    events = [event.event for event in await services.documents.story(document.id)]
+    events = [event.event for event in await services.documents.history(document.id)]
     assert events == ["claimed"] * 5 + ["failed"]
 
 

@@ -9,10 +9,9 @@ from typing import cast
 
 import pytest
 
-from ingestion.bootstrap import Services
+from ingestion.bootstrap import DocumentStore, Services
 from ingestion.errors import DependencyUnavailable, LeaseHeld
 from ingestion.model import Document, DocumentState, document_prefix, image_key
-from ingestion.ports import DocumentStore
 from ingestion.search import Searcher
 from tests.support.pipelines import (
     COLLECTION,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from ingestion.bootstrap import DocumentStore
 from ingestion.model import Document, DocumentState, Failure, PageRecord
-from ingestion.ports import DocumentStore
 
 S = DocumentState
 LEASE_MS: Final = 60_000

@@ -10,11 +10,11 @@ from typing import Any
 
 from fpdf import FPDF
 
-from ingestion.bootstrap import Services
+from ingestion.bootstrap import DocumentStore, Services
 from ingestion.errors import DependencyUnavailable, IngestError, LeaseHeld, WorkerFault
 from ingestion.messages import Record, encode_job
 from ingestion.model import Document, IngestJob, Page, Vectors, document_prefix, vectors_key
-from ingestion.ports import DocumentStore, Embedder
+from ingestion.ports import Embedder
 from ingestion.sandbox import Sandbox
 from ingestion.submit import Submitter, Upload
 from ingestion.vectors import decode_blob

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from ingestion.errors import DependencyUnavailable, LeaseLost, Stalled, WorkerFault
 from ingestion.model import Document, DocumentState
-from ingestion.ports import DocumentStore
+from ingestion.ports import Ledger
 from tests.support.waiting import wait_for
 from workers.attempt.lease import Lease
 
@@ -37,7 +37,7 @@ class Store:
 
 def lease_of(store: Store) -> Lease:
     document = Document("d", "c", "f.pdf", "o", "s", 1, 1, 1, state=DocumentState.PROCESSING, fence=7)
-    return Lease(cast(DocumentStore, store), document, LEASE_S)
+    return Lease(cast(Ledger, store), document, LEASE_S)
 
 
 @pytest.mark.parametrize(

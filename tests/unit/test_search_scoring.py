@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from ingestion.catalogue.generations import Generation
 from ingestion.model import Document, DocumentState, PageRecord, Vectors
-from ingestion.ports import DocumentStore, Neighbours, VectorStore
+from ingestion.ports import Neighbours, VectorStore
 from ingestion.search.admission import Admission
-from ingestion.search.candidates import Candidates, Wanted
+from ingestion.search.candidates import CandidateRecords, Candidates, Wanted
 from ingestion.search.coalescing import GatheredSearch
 from ingestion.search.cpu_threads import Computing
 from ingestion.search.scoring import approximate_scores, combined, page_scores
@@ -130,7 +130,7 @@ class Records:
 
 async def found_among(rows: Rows, needed: int = 1) -> int:
     index = GatheredSearch(cast(VectorStore, rows), 4, Computing())
-    candidates = Candidates(index, cast(DocumentStore, Records()), ann_limit=200)
+    candidates = Candidates(index, cast(CandidateRecords, Records()), ann_limit=200)
     query, wanted = np.ones((5, 4), np.float32), Wanted(128, needed=needed)
     with Admission(1_000_000).admit(0) as place:
         return len(await candidates.find("c", Generation(1, "f", 4), query, wanted, place))

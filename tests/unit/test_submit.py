@@ -19,12 +19,11 @@ from ingestion.concurrency.deadline import budget
 from ingestion.errors import BadRequest, Conflict, CorruptPdf, DependencyUnavailable, TooManyPages
 from ingestion.messages import decode_job
 from ingestion.model import Document, DocumentState, Failure, IngestJob, document_id, document_prefix, source_key
-from ingestion.ports import DocumentStore
 from ingestion.prepare import prepare
 from ingestion.sandbox import Sandbox
 from ingestion.server_cooldown import ServerCooldown
 from ingestion.settings import Settings
-from ingestion.submit import Submitter, Upload
+from ingestion.submit import Submitter, Upload, UploadRecords
 from tests.support.silent import fake_server, says_nothing
 from tests.support.uploads import make_upload
 
@@ -47,7 +46,7 @@ async def services_without_broker(settings: Settings, services: Services) -> Asy
 
 
 def submitter(
-    services: Services, documents: DocumentStore | None = None, *, store_budget_s: float = 15.0
+    services: Services, documents: UploadRecords | None = None, *, store_budget_s: float = 15.0
 ) -> Submitter:
     return Submitter(
         documents=documents or services.documents,
@@ -191,7 +190,7 @@ async def test_a_collection_that_cannot_be_named_so_is_refused(services: Service
 class Interrupted:
     """The real records, cut off at the insert: before it happens, or after it has happened unheard."""
 
-    def __init__(self, documents: DocumentStore, *, after: bool) -> None:
+    def __init__(self, documents: UploadRecords, *, after: bool) -> None:
         self._documents = documents
         self._after = after
 

@@ -10,22 +10,27 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Protocol
 
 import structlog
 
 from ingestion.errors import Conflict, DependencyUnavailable, IngestError, LeaseHeld, LeaseLost, NotFound
 from ingestion.model import Document, DocumentState
-from ingestion.ports import DocumentStore
+from ingestion.ports import ArchivedDocuments, DocumentReader, Ledger
 from workers.attempt.lease import Lease
 from workers.attempt.store import PageStore
 
 log = structlog.get_logger(__name__)
 
 
+class ClaimRecords(DocumentReader, Ledger, ArchivedDocuments, Protocol):
+    """What claiming a document and letting go of it needs."""
+
+
 class Claims:
     """The claims of one worker. `worker` is its name in records and logs."""
 
-    def __init__(self, documents: DocumentStore, store: PageStore, worker: str, lease_s: float) -> None:
+    def __init__(self, documents: ClaimRecords, store: PageStore, worker: str, lease_s: float) -> None:
         self._documents = documents
         self._store = store
         self._worker = worker

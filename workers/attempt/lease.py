@@ -12,7 +12,7 @@ import structlog
 from ingestion.concurrency.supervision import is_stray_cancellation
 from ingestion.errors import DependencyUnavailable, LeaseLost, RetryableError, Stalled
 from ingestion.model import Document
-from ingestion.ports import DocumentStore
+from ingestion.ports import Ledger
 
 log = structlog.get_logger(__name__)
 
@@ -32,7 +32,7 @@ class Lease:
     `document` is the record as the holder of the lease last changed it.
     """
 
-    def __init__(self, documents: DocumentStore, document: Document, lease_s: float) -> None:
+    def __init__(self, documents: Ledger, document: Document, lease_s: float) -> None:
         self._documents = documents
         self.document = document
         self._lease_s = lease_s

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import structlog
 
@@ -16,18 +17,22 @@ from ingestion.dead_letters import DeadLetter
 from ingestion.errors import BadMessage, EmbedderNotCurrent, IngestError
 from ingestion.messages import Record
 from ingestion.model import Document, DocumentState, Failure, IngestJob, sources_of
-from ingestion.ports import DocumentStore, JobQueue, Progress
+from ingestion.ports import DocumentReader, JobQueue, Ledger, Outbox, Progress
 from ingestion.retrying import retrying
 from workers.attempt.retry_policy import FailureRun, GiveUp, Retry, decide
 
 log = structlog.get_logger(__name__)
 
 
+class OutcomeRecords(DocumentReader, Ledger, Outbox, Protocol):
+    """Where outcomes are recorded."""
+
+
 @dataclass(frozen=True, slots=True)
 class OutcomePublisher:
     """Records and publishes the outcomes of attempts. `group` is the consumer group's name, for dead letters."""
 
-    documents: DocumentStore
+    documents: OutcomeRecords
     queue: JobQueue
     progress: Progress
     failures: FailureRun

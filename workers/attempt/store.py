@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Final, Protocol
 
 from ingestion.catalogue.generations import PageSize, index_of
 from ingestion.concurrency.tasks import gather_or_cancel
 from ingestion.errors import EmbedderMismatch, EmbedderNotCurrent
 from ingestion.model import Document, PageRecord, PageVectors, image_key, pages_prefix, vectors_key
-from ingestion.ports import BlobStore, DocumentStore, Embedder, VectorStore
+from ingestion.ports import Bindings, BlobStore, DocumentReader, Embedder, PageRecords, VectorStore
 from ingestion.retrying import retrying
 from ingestion.vector_encoding import VectorEncoding
 
 _CONTENT_TYPES: Final = {"webp": "image/webp", "png": "image/png", "jpeg": "image/jpeg"}
+
+
+class StoreRecords(DocumentReader, PageRecords, Bindings, Protocol):
+    """The records of pages, and what decides where their vectors go."""
 
 
 class PageStore:
@@ -27,7 +31,7 @@ class PageStore:
 
     def __init__(
         self,
-        documents: DocumentStore,
+        documents: StoreRecords,
         blobs: BlobStore,
         vectors: VectorStore,
         encoding: VectorEncoding | None = None,

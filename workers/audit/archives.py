@@ -13,8 +13,7 @@ import structlog
 
 from ingestion.catalogue.states import ARCHIVES_PREFIX, CollectionRecord, CollectionState, archive_prefix, archives_of
 from ingestion.errors import BadRecord, NewerRecord, WorkerFault
-from ingestion.ports import BlobStore, DocumentStore
-from ingestion.ports.inventory import BlobEntry
+from ingestion.ports import BlobEntry, BlobStore, CollectionCatalogue
 from workers.audit.finding import Finding, Kind, SecondLook, TooYoung
 from workers.lifecycle.manifest import read_manifest
 
@@ -28,7 +27,7 @@ class ArchivesAudit:
     """An archiving stores parts before its collection's record speaks of them as complete, and one that is killed
     leaves them: a folder that no record names is an orphan once it is old enough."""
 
-    documents: DocumentStore
+    documents: CollectionCatalogue
     blobs: BlobStore
     orphan_grace: timedelta
     repair: bool

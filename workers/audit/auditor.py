@@ -10,29 +10,33 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
 from ingestion.catalogue.generations import FIRST
 from ingestion.errors import BadRecord, DependencyUnavailable, as_ingest_error
-from ingestion.ports import BlobStore, DocumentStore, VectorStore
+from ingestion.ports import BlobStore, CollectionCatalogue, VectorStore
 from workers.audit.archives import ArchivesAudit
-from workers.audit.contents import ContentsAudit
+from workers.audit.contents import ContentsAudit, ContentsRecords
 from workers.audit.finding import Finding, SecondLook, TooYoung
-from workers.audit.orphans import StrayPagesAudit
-from workers.audit.rows import RowsAudit
+from workers.audit.orphans import PageOwners, StrayPagesAudit
+from workers.audit.rows import RowRecords, RowsAudit
 
 log = structlog.get_logger(__name__)
 
 _SUSPECTS_AT_ONCE: Final = 500
 
 
+class AuditRecords(ContentsRecords, PageOwners, RowRecords, CollectionCatalogue, Protocol):
+    """What an audit reads."""
+
+
 @dataclass(frozen=True, slots=True)
 class Auditor:
     """`settle_s` is the pause before the second look: what a worker writes late, it takes back within that time."""
 
-    documents: DocumentStore
+    documents: AuditRecords
     blobs: BlobStore
     vectors: VectorStore
     orphan_grace_s: float

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 from ingestion.catalogue.generations import Binding
 from ingestion.model import (
@@ -18,12 +18,15 @@ from ingestion.model import (
     pages_prefix,
     vectors_key,
 )
-from ingestion.ports import BlobStore, DocumentStore
-from ingestion.ports.inventory import BlobEntry
+from ingestion.ports import ArchivedDocuments, Bindings, BlobEntry, BlobStore, DocumentReader, PageRecords
 from workers.audit.finding import Finding, Kind, SecondLook, TooYoung
 
 _DOCUMENTS_AT_ONCE: Final = 100
 _PAGES_AT_ONCE: Final = 500
+
+
+class ContentsRecords(DocumentReader, PageRecords, Bindings, ArchivedDocuments, Protocol):
+    """What says which objects there should be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,7 @@ class ContentsAudit:
     An upload stores its file before its record: an object without a record is an orphan once it is old enough.
     """
 
-    documents: DocumentStore
+    documents: ContentsRecords
     blobs: BlobStore
     orphan_grace: timedelta
     repair: bool

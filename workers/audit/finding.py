@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final, TypeAlias
 
-from ingestion.ports.inventory import BlobEntry
+from ingestion.ports import BlobEntry
 
 STORES: Final = ("mongodb", "s3", "milvus")
 

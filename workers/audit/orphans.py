@@ -6,20 +6,24 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 from ingestion.model import Document, PageRecord
-from ingestion.ports import DocumentStore
+from ingestion.ports import DocumentReader, PageRecords, RecordInventory
 from workers.audit.finding import Finding, Kind, SecondLook
 
 _PAGES_AT_ONCE: Final = 1000
+
+
+class PageOwners(DocumentReader, PageRecords, RecordInventory, Protocol):
+    """Page records and the documents that they name."""
 
 
 @dataclass(frozen=True, slots=True)
 class StrayPagesAudit:
     """A page record is a stray where its document is unknown or has other page keys."""
 
-    documents: DocumentStore
+    documents: PageOwners
     repair: bool
 
     async def suspects(self) -> AsyncIterator[SecondLook]:

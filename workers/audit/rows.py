@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 from ingestion.catalogue.generations import FIRST, index_of
 from ingestion.model import Document, DocumentState
-from ingestion.ports import DocumentStore, VectorStore
+from ingestion.ports import DocumentReader, RecordInventory, VectorStore
 from workers.audit.finding import Finding, Kind, SecondLook
 
 _DOCUMENTS_AT_ONCE: Final = 32
@@ -21,6 +21,10 @@ _DELETE_PAGES: Final = 256
 _PAGES_AT_ONCE: Final = 1000
 
 
+class RowRecords(DocumentReader, RecordInventory, Protocol):
+    """What says how many rows there should be."""
+
+
 @dataclass(frozen=True, slots=True)
 class RowsAudit:
     """One generation of a collection: counts the rows of many documents at once, and closer and closer where the sum
@@ -29,7 +33,7 @@ class RowsAudit:
     Page keys from `end` on are not judged: they may belong to documents that have been uploaded since.
     """
 
-    documents: DocumentStore
+    documents: RowRecords
     vectors: VectorStore
     end: int
     repair: bool

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from ingestion.catalogue.generations import FIRST
 from ingestion.errors import BadRequest
 from ingestion.model import Document, DocumentState, Page, PageVectors, Vectors, vectors_key
-from ingestion.ports import BlobStore, DocumentStore
+from ingestion.ports import Bindings, BlobStore, DocumentReader
 from ingestion.vector_encoding import VectorEncoding
 from ingestion.vectors import decode_blob
 
@@ -19,6 +19,10 @@ TOKENS_PER_QUERY: Final = 16
 _HELD_OUT_EVERY: Final = 20
 _DOCUMENTS_AT_ONCE: Final = 100
 _BLOBS_AT_ONCE: Final = 32
+
+
+class SampleRecords(DocumentReader, Bindings, Protocol):
+    """What finds the stored vectors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,7 @@ class Sample:
         return int(self.pages[0].vectors.shape[1])
 
 
-async def read_pages(documents: DocumentStore, blobs: BlobStore, collection: str, most: int) -> list[Vectors]:
+async def read_pages(documents: SampleRecords, blobs: BlobStore, collection: str, most: int) -> list[Vectors]:
     """The stored vectors of at most `most` pages of ready documents, evenly spaced over the collection.
 
     Raises BadRequest where there are fewer than two, DependencyUnavailable.
@@ -88,7 +92,7 @@ def _runs(page: Vectors) -> Iterator[Vectors]:
         yield page[start : start + TOKENS_PER_QUERY]
 
 
-async def _ready(documents: DocumentStore, collection: str) -> AsyncIterator[Document]:
+async def _ready(documents: SampleRecords, collection: str) -> AsyncIterator[Document]:
     after: str | None = None
     while batch := await documents.list(collection, limit=_DOCUMENTS_AT_ONCE, after=after):
         for document in batch:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
@@ -18,7 +18,7 @@ from ingestion import dead_letters, metrics
 from ingestion.errors import DependencyUnavailable, IngestError, LeaseHeld, as_ingest_error
 from ingestion.messages import Record, decode_job
 from ingestion.model import Document, Failure, IngestJob
-from ingestion.ports import DocumentStore, JobQueue
+from ingestion.ports import DocumentReader, JobQueue, Ledger
 from ingestion.retrying import retrying
 from workers.attempt.outcomes import OutcomePublisher
 from workers.attempt.retry_policy import GiveUp, Retry, decide
@@ -30,12 +30,16 @@ _OWNER: Final = "dead letters"
 """The owner, in the ledger, of a document that is claimed only to record its failure."""
 
 
+class FailureRecords(DocumentReader, Ledger, Protocol):
+    """What a failed record needs of its document."""
+
+
 @dataclass(frozen=True, slots=True)
 class RecordRunner:
     """Runs jobs by `run_job`, and settles the errors that they raise."""
 
     run_job: Callable[[Record], Awaitable[None]]
-    documents: DocumentStore
+    documents: FailureRecords
     queue: JobQueue
     outcomes: OutcomePublisher
 

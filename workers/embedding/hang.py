@@ -9,7 +9,7 @@ from typing import Final
 
 import structlog
 
-from ingestion.ports.pages import Steps
+from ingestion.ports import Steps
 from ingestion.settings import WorkerSettings
 from workers.embedding.serving.model import Model
 from workers.runtime.awake_clock import AwakeClock

@@ -13,7 +13,7 @@ Each attempt at packing has a folder of its own, so two of them never mix; each 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
@@ -27,7 +27,7 @@ from ingestion.errors import (
     IngestError,
     LeaseLost,
 )
-from ingestion.ports import BlobStore, DocumentStore, VectorStore
+from ingestion.ports import ArchivedDocuments, Archiving, BlobStore, CollectionCatalogue, Holds, VectorStore
 from workers.lifecycle.packer import Packer
 from workers.lifecycle.unpacker import Unpacker
 
@@ -39,6 +39,10 @@ _NAMED: Final = 5
 _S = CollectionState
 
 
+class ArchiveRecords(CollectionCatalogue, Holds, Archiving, ArchivedDocuments, Protocol):
+    """What archiving and restoring read and write."""
+
+
 @dataclass(frozen=True, slots=True)
 class Archivist:
     """Archives and restores. Both methods raise CollectionHeld while another process has the collection, NotFound,
@@ -46,7 +50,7 @@ class Archivist:
     unless the collection still is as that shows it.
     """
 
-    documents: DocumentStore
+    documents: ArchiveRecords
     blobs: BlobStore
     vectors: VectorStore
     packer: Packer

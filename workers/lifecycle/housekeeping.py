@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 import structlog
 
@@ -14,7 +14,7 @@ from ingestion import metrics
 from ingestion.catalogue.holds import held
 from ingestion.catalogue.states import CollectionRecord, CollectionState
 from ingestion.errors import CollectionBusy, CollectionHeld, DependencyUnavailable, NotFound, as_ingest_error
-from ingestion.ports import DocumentStore
+from ingestion.ports import Archiving, CollectionCatalogue, Holds
 from ingestion.removal import Remover
 from workers.lifecycle.archive import Archivist
 
@@ -47,13 +47,17 @@ class Kept:
     failed: list[str] = field(default_factory=list)
 
 
+class LifecycleRecords(CollectionCatalogue, Holds, Archiving, Protocol):
+    """What the upkeep of collections reads and writes."""
+
+
 @dataclass(frozen=True, slots=True)
 class CollectionKeeper:
     """Keepers may run side by side: only one of them gets the hold on a collection, and only while that is as it was
     when they looked: a round may take long, and others archive, drop and fill collections meanwhile.
     """
 
-    documents: DocumentStore
+    documents: LifecycleRecords
     archivist: Archivist
     remover: Remover
     expiry: Expiry

@@ -12,8 +12,7 @@ from typing import Final
 from ingestion.catalogue.holds import Hold
 from ingestion.catalogue.states import archive_prefix
 from ingestion.errors import CollectionBusy, NotFound, WorkerFault
-from ingestion.ports import BlobStore, DocumentStore, VectorStore
-from ingestion.ports.collections import PackedDocument, PackedPage
+from ingestion.ports import Archiving, BlobStore, PackedDocument, PackedPage, VectorStore
 from workers.lifecycle.manifest import FORMAT, Manifest, PartKind, read_manifest, write_manifest
 from workers.lifecycle.parts import PartWriter, count_in, documents_batch, fetch_part, pages_batch, rows_batch
 
@@ -39,7 +38,7 @@ class _Group:
 
 @dataclass(frozen=True, slots=True)
 class Packer:
-    documents: DocumentStore
+    documents: Archiving
     blobs: BlobStore
     vectors: VectorStore
     part_bytes: int = PART_BYTES

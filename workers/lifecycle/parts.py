@@ -22,8 +22,7 @@ import pyarrow.parquet as pq
 
 from ingestion.errors import WorkerFault
 from ingestion.model import ROWS_PER_PAGE, Vectors
-from ingestion.ports import BlobStore
-from ingestion.ports.collections import PackedDocument, PackedPage
+from ingestion.ports import BlobStore, PackedDocument, PackedPage
 from ingestion.retrying import retrying
 from workers.lifecycle.manifest import Part, PartKind
 

@@ -14,7 +14,7 @@ from ingestion.catalogue.holds import Hold
 from ingestion.catalogue.states import Archive
 from ingestion.errors import NotFound, WorkerFault
 from ingestion.model import Page, PageVectors
-from ingestion.ports import BlobStore, DocumentStore, VectorStore
+from ingestion.ports import Archiving, BlobStore, VectorStore
 from workers.lifecycle.manifest import Manifest, PartKind, read_manifest
 from workers.lifecycle.parts import fetch_part, groups_in, pages_of_rows
 
@@ -24,7 +24,7 @@ _NO_PAGE = Page(page_number=0, width_px=0, height_px=0, image=b"", text="")
 
 @dataclass(frozen=True, slots=True)
 class Unpacker:
-    documents: DocumentStore
+    documents: Archiving
     blobs: BlobStore
     vectors: VectorStore
 

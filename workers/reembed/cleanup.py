@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
 from ingestion.catalogue.generations import FIRST, Binding, Generation, index_of
 from ingestion.model import Document
-from ingestion.ports import DocumentStore, VectorStore
+from ingestion.ports import Bindings, DocumentReader, Generations, ReembeddingRecords, VectorStore
 from ingestion.retrying import retrying
 from workers.attempt.store import PageStore
 
@@ -20,11 +20,15 @@ log = structlog.get_logger(__name__)
 _DOCUMENTS_AT_ONCE: Final = 100
 
 
+class CleanupRecords(DocumentReader, Bindings, Generations, ReembeddingRecords, Protocol):
+    """What the removal of a generation reads and writes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Clearing:
     """Index and blobs go, and the records of documents and pages come to speak of the current generation alone."""
 
-    documents: DocumentStore
+    documents: CleanupRecords
     vectors: VectorStore
     store: PageStore
 

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import structlog
@@ -24,7 +24,7 @@ from ingestion.catalogue.generations import index_of
 from ingestion.concurrency.tasks import gather_or_cancel, map_ordered, prefetch
 from ingestion.errors import Conflict, NotFound, WorkerFault
 from ingestion.model import Document, DocumentState, Page, PageRecord, PageVectors
-from ingestion.ports import BlobStore, DocumentStore, Embedder, VectorStore
+from ingestion.ports import BlobStore, DocumentReader, Embedder, PageRecords, ReembeddingRecords, VectorStore
 from ingestion.retrying import retrying
 from workers.attempt.store import PageStore
 
@@ -36,11 +36,15 @@ Read: TypeAlias = list[tuple[Document, Page]]
 Embedded: TypeAlias = list[tuple[Document, PageVectors]]
 
 
+class MoverRecords(DocumentReader, PageRecords, ReembeddingRecords, Protocol):
+    """What moving pages reads and writes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Mover:
     """`window_pages` are read, embedded and stored together."""
 
-    documents: DocumentStore
+    documents: MoverRecords
     blobs: BlobStore
     vectors: VectorStore
     store: PageStore

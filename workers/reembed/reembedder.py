@@ -27,7 +27,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
@@ -35,7 +35,18 @@ from ingestion.catalogue.generations import Binding, index_of
 from ingestion.catalogue.holds import LEASE_S, held
 from ingestion.errors import Conflict, IngestError, NotFound, WorkerFault
 from ingestion.model import Document, IngestJob, check_collection
-from ingestion.ports import DocumentStore, JobQueue, VectorStore
+from ingestion.ports import (
+    Bindings,
+    CollectionCatalogue,
+    DocumentReader,
+    Generations,
+    Holds,
+    JobQueue,
+    Outbox,
+    RecordInventory,
+    ReembeddingRecords,
+    VectorStore,
+)
 from ingestion.retrying import retrying
 from workers.audit.rows import RowsAudit
 from workers.reembed.cleanup import Clearing
@@ -50,11 +61,25 @@ _OPEN_PASSES: Final = 5
 _CHECKS: Final = 3
 
 
+class ReembedderRecords(
+    DocumentReader,
+    CollectionCatalogue,
+    Holds,
+    Bindings,
+    Generations,
+    ReembeddingRecords,
+    RecordInventory,
+    Outbox,
+    Protocol,
+):
+    """What a re-embedding reads and writes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reembedder:
     """`rest_s` is how long workers may take to notice that their leases have been cut off: the time of a lease."""
 
-    documents: DocumentStore
+    documents: ReembedderRecords
     vectors: VectorStore
     queue: JobQueue
     mover: Mover
@@ -160,7 +185,7 @@ class Reembedder:
 
 
 async def abort_reembedding(
-    documents: DocumentStore, clearing: Clearing, collection: str, hold_s: float = LEASE_S
+    documents: ReembedderRecords, clearing: Clearing, collection: str, hold_s: float = LEASE_S
 ) -> Binding:
     """Give up the generation that was begun, if one was, and remove it; what the collection is bound to.
 
@@ -177,7 +202,7 @@ async def abort_reembedding(
         return await while_kept(hold, abort())
 
 
-async def _bound(documents: DocumentStore, collection: str) -> Binding:
+async def _bound(documents: ReembedderRecords, collection: str) -> Binding:
     bound = await documents.binding(collection)
     if bound is None:
         raise NotFound(f"there is no collection {collection!r} with pages in it")

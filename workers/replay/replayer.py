@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import anyio
 
@@ -19,7 +19,7 @@ from ingestion.dead_letters import DeadLetter, letter_id
 from ingestion.errors import NotFound
 from ingestion.model import Document, DocumentState, LetterMark
 from ingestion.open_enum import OpenStrEnum
-from ingestion.ports import DeadLetters, DocumentStore, JobQueue, Progress
+from ingestion.ports import ArchivedDocuments, DeadLetterNotes, DeadLetters, DocumentReader, JobQueue, Outbox, Progress
 
 T = TypeVar("T")
 
@@ -97,10 +97,14 @@ def ids_of(letter: DeadLetter) -> set[str]:
     return {letter.id, letter.document_id, job.document_id if job else ""} - {""}
 
 
+class ReplayRecords(DocumentReader, Outbox, DeadLetterNotes, ArchivedDocuments, Protocol):
+    """What a replay reads and writes."""
+
+
 class DeadLetterOffice:
     """Where dead letters are looked through, sent again or laid aside. All methods raise DependencyUnavailable."""
 
-    def __init__(self, letters: DeadLetters, documents: DocumentStore, queue: JobQueue, progress: Progress) -> None:
+    def __init__(self, letters: DeadLetters, documents: ReplayRecords, queue: JobQueue, progress: Progress) -> None:
         self._letters = letters
         self._documents = documents
         self._queue = queue

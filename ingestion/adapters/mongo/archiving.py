@@ -15,7 +15,7 @@ from pymongo import ReplaceOne
 
 from ingestion.adapters.mongo.records import Record, document_of, translated
 from ingestion.model import Document, DocumentState
-from ingestion.ports.collections import PackedDocument, PackedPage
+from ingestion.ports import PackedDocument, PackedPage
 
 _FROZEN: Final = DocumentState.ARCHIVED.value
 _FREEZABLE: Final = (DocumentState.READY.value, DocumentState.FAILED.value)

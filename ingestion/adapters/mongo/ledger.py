@@ -187,7 +187,7 @@ class MongoLedger:
         return fenced
 
     @translated
-    async def story(self, document_id: str) -> list[Event]:
+    async def history(self, document_id: str) -> list[Event]:
         record = await self._documents.find_one({"_id": document_id}, {"story": 1})
         story = (record or {}).get("story")
         return [event for line in (story if isinstance(story, list) else ()) if (event := _event_of(line))]

@@ -58,7 +58,7 @@ async def _show(selection: Selection, as_json: bool, data_dir: Path | None) -> N
         documents = await services.documents.known({case.letter.document_id for case in cases})
         for case in cases:
             document = documents.get(case.letter.document_id)
-            story = await services.documents.story(case.letter.document_id)
+            story = await services.documents.history(case.letter.document_id)
             if as_json:
                 write_json_line(report_json(case, document, story))
             else:

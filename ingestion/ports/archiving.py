@@ -1,0 +1,74 @@
+"""Records on their way into an archive and back, and the documents that are in one."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class PackedDocument:
+    """A document's record in full, as JSON. `is_ready` tells whether it was, before it was frozen."""
+
+    id: str
+    page_keys: range
+    is_ready: bool
+    record: str
+
+
+@dataclass(frozen=True, slots=True)
+class PackedPage:
+    """A page's record in full, as JSON. `rows` is how many rows the vector store should hold of it."""
+
+    page_key: int
+    rows: int
+    record: str
+
+
+class Archiving(Protocol):
+    async def begin_archive(self, collection: str, token: str, archive_id: str) -> None:
+        """An active collection, or one whose archiving has begun, becomes ARCHIVING, under the hold.
+
+        Raises CollectionBusy while it is being re-embedded, LeaseLost.
+        """
+
+    async def collections_with_frozen(self) -> Sequence[str]:
+        """The collections of frozen documents."""
+
+    async def pack_documents(self, collection: str, *, after: int, limit: int) -> Sequence[PackedDocument]:
+        """Frozen documents whose first page key is above `after`, in the order of these keys."""
+
+    async def pack_pages(self, page_keys: range, generation: int) -> Sequence[PackedPage]:
+        """The page records that exist, in the order of their keys, with the rows they have in that generation."""
+
+    async def unpack_documents(self, collection: str, archive_id: str, documents: Iterable[str]) -> None:
+        """Insert or replace packed records, as documents that are frozen for this archive."""
+
+    async def unpack_pages(self, pages: Iterable[str]) -> None:
+        """Insert or replace packed records."""
+
+    async def free_documents(self, collection: str, archive_id: str, limit: int) -> int:
+        """Delete pages and records of up to `limit` documents that are frozen for this archive; returns how many.
+
+        Their ids are first recorded as archived, so that no audit takes the objects of these documents for orphans.
+        """
+
+    async def count_frozen(self, collection: str, archive_id: str) -> tuple[int, int]:
+        """The numbers of documents that are frozen for this archive, and of their pages."""
+
+
+class ArchivedDocuments(Protocol):
+    """The ids of documents whose records are in an archive."""
+
+    async def archived_ids(self, document_ids: Collection[str]) -> set[str]:
+        """Those of `document_ids` that are in any archive."""
+
+    async def archived_in(self, collection: str, limit: int) -> Sequence[str]:
+        """Ids of documents that are in the collection's archive."""
+
+    async def forget_archived(self, collection: str, archive_id: str) -> None:
+        """No document is in this archive any more."""
+
+    async def forget_archived_ids(self, document_ids: Collection[str]) -> None:
+        """These documents are in no archive any more."""
