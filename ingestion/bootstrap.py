@@ -15,7 +15,7 @@ from ingestion.adapters.kafka.producer import KafkaJobQueue
 from ingestion.adapters.kafka.topics import KafkaDeadLetters
 from ingestion.adapters.milvus.store import MilvusVectorStore
 from ingestion.adapters.minio import MinioBlobStore
-from ingestion.adapters.mongo.store import MongoDocumentStore
+from ingestion.adapters.mongo.document_store import MongoDocumentStore
 from ingestion.adapters.redis.progress import RedisProgress
 from ingestion.adapters.redis.query_cache import RedisQueryCache
 from ingestion.ports import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ingestion.adapters.kafka.topics import ensure_topics
 from ingestion.adapters.minio import MinioBlobStore
-from ingestion.adapters.mongo.store import MongoDocumentStore
+from ingestion.adapters.mongo.document_store import MongoDocumentStore
 from ingestion.concurrency.tasks import gather_or_cancel
 from ingestion.settings import Settings
 

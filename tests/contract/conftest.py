@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 from motor.motor_asyncio import AsyncIOMotorClient
 
-from ingestion.adapters.mongo.store import MongoDocumentStore
+from ingestion.adapters.mongo.document_store import MongoDocumentStore
 from ingestion.bootstrap import Services, open_services
 from ingestion.prepare import prepare
 from ingestion.settings import Settings

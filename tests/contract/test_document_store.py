@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from motor.motor_asyncio import AsyncIOMotorClient
 
-from ingestion.adapters.mongo.store import MongoDocumentStore
+from ingestion.adapters.mongo.document_store import MongoDocumentStore
 from ingestion.catalogue.generations import Binding
 from ingestion.errors import BadRequest, DependencyUnavailable, EmbedderMismatch, WorkerFault
 from ingestion.settings import MongoSettings, Settings
@@ -183,7 +183,7 @@ async def test_uploads_that_arrive_together_share_requests(
 
         monkeypatch.setattr(batches, "_run", call)
 
-    for name in ("_inserts", "_reservations", "_reads", "_publications", "_checks"):
+    for name in ("_inserts", "_reservations", "_reads", "_queued", "_checks"):
         counted(getattr(store, name), name)
 
     async def arrive(number: int) -> tuple[int, int]:

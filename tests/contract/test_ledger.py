@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ingestion.adapters.mongo.store import MongoDocumentStore
+from ingestion.adapters.mongo.document_store import MongoDocumentStore
 from ingestion.errors import Conflict, LeaseHeld, LeaseLost, NotFound
 from ingestion.model import Document, DocumentState
 from tests.support.documents import FAILURE, LEASE_MS, S, document, expired, in_state, page

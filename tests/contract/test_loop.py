@@ -13,7 +13,7 @@ import pytest
 from ingestion.adapters.kafka.consumer import JobConsumer
 from ingestion.adapters.kafka.producer import KafkaJobQueue
 from ingestion.adapters.kafka.topics import KafkaDeadLetters, ensure_topics
-from ingestion.adapters.mongo.store import MongoDocumentStore
+from ingestion.adapters.mongo.document_store import MongoDocumentStore
 from ingestion.adapters.redis.progress import RedisProgress
 from ingestion.dead_letters import DeadLetter
 from ingestion.errors import DependencyUnavailable, LeaseHeld, WorkerFault

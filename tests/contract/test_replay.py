@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 
 from ingestion.adapters.kafka.producer import KafkaJobQueue
 from ingestion.adapters.kafka.topics import KafkaDeadLetters, ensure_topics
-from ingestion.adapters.mongo.store import MongoDocumentStore
+from ingestion.adapters.mongo.document_store import MongoDocumentStore
 from ingestion.adapters.redis.progress import RedisProgress
 from ingestion.errors import DependencyUnavailable, NotFound
 from ingestion.model import DocumentState, Failure, StaleKind

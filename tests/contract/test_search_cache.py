@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ingestion import metrics
-from ingestion.adapters.mongo.store import MongoDocumentStore
+from ingestion.adapters.mongo.document_store import MongoDocumentStore
 from ingestion.adapters.redis.query_cache import RedisQueryCache
 from ingestion.bootstrap import Services
 from ingestion.errors import LeaseLost

@@ -9,7 +9,7 @@ import pytest
 from fastapi import FastAPI
 from pydantic import SecretStr
 
-from ingestion.adapters.mongo.store import MongoDocumentStore
+from ingestion.adapters.mongo.document_store import MongoDocumentStore
 from ingestion.api.app import create_app
 from ingestion.bootstrap import Services
 from ingestion.errors import BadRecord, NewerRecord

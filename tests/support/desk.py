@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from aiokafka import AIOKafkaConsumer
 
 from ingestion.adapters.kafka.producer import KafkaJobQueue
-from ingestion.adapters.mongo.store import MongoDocumentStore
+from ingestion.adapters.mongo.document_store import MongoDocumentStore
 from ingestion.adapters.redis.progress import RedisProgress
 from ingestion.dead_letters import DeadLetter, of_document, of_record
 from ingestion.errors import BadMessage

@@ -22,7 +22,7 @@ from pymilvus.grpc_gen.milvus_pb2 import MutationResult
 from ingestion.adapters import minio as minio_adapter
 from ingestion.adapters.embedding import requests
 from ingestion.adapters.milvus import errors, rows
-from ingestion.adapters.mongo import records
+from ingestion.adapters.mongo import errors as mongo_errors
 from ingestion.adapters.redis import progress as redis_adapter
 from ingestion.errors import (
     BadRequest,
@@ -86,7 +86,7 @@ class RpcFailure(grpc.RpcError):
 def test_every_mongodb_exception_is_translated(kind: type[Exception]) -> None:
     by_constructor = kind not in MADE_WITH and issubclass(kind, pymongo.errors.PyMongoError)
     error = kind("cause") if by_constructor else instance(kind)
-    assert isinstance(records.translate(error), IngestError)
+    assert isinstance(mongo_errors.translate(error), IngestError)
 
 
 @pytest.mark.parametrize("kind", family(minio.error.MinioException, urllib3.exceptions.HTTPError))
@@ -152,10 +152,10 @@ def test_the_embedding_services_refusals_are_told_apart(status: int, expected: t
 
 def test_a_server_that_does_not_answer_is_unavailable() -> None:
     silent = [
-        records.translate(pymongo.errors.ServerSelectionTimeoutError("no server")),
-        records.translate(pymongo.errors.NetworkTimeout("slow")),
-        records.translate(pymongo.errors.ExecutionTimeout("slow", 50)),
-        records.translate(pymongo.errors.NotPrimaryError("election")),
+        mongo_errors.translate(pymongo.errors.ServerSelectionTimeoutError("no server")),
+        mongo_errors.translate(pymongo.errors.NetworkTimeout("slow")),
+        mongo_errors.translate(pymongo.errors.ExecutionTimeout("slow", 50)),
+        mongo_errors.translate(pymongo.errors.NotPrimaryError("election")),
         minio_adapter.translate(urllib3.exceptions.ReadTimeoutError(None, "/", "slow")),  # type: ignore[arg-type]
         minio_adapter.translate(urllib3.exceptions.IncompleteRead(1, 2)),
         minio_adapter.translate(s3_error("SlowDown")),
@@ -187,7 +187,7 @@ def test_what_an_index_that_is_starting_refuses_may_be_repeated(
 
 def test_a_login_that_is_refused_is_not_the_documents_fault() -> None:
     refused = [
-        records.translate(pymongo.errors.OperationFailure("no", 18)),
+        mongo_errors.translate(pymongo.errors.OperationFailure("no", 18)),
         minio_adapter.translate(s3_error("SignatureDoesNotMatch")),
         errors.translate(RpcFailure(grpc.StatusCode.UNAUTHENTICATED)),
         redis_adapter.translate(redis.exceptions.AuthenticationError("no")),
@@ -202,25 +202,25 @@ def test_a_missing_object_is_not_found() -> None:
 def test_a_record_that_cannot_be_held_is_permanent() -> None:
     in_bulk = {"writeErrors": [{"index": 0, "code": 17420, "errmsg": "larger than 16777216", "op": {}}]}
     for error in (pymongo.errors.DocumentTooLarge("17 MB"), pymongo.errors.BulkWriteError(in_bulk)):
-        translated = records.translate(error)
+        translated = mongo_errors.translate(error)
         assert isinstance(translated, BadRequest)
         assert isinstance(translated, PermanentError)
 
 
 def test_a_write_that_too_few_servers_have_is_an_outage() -> None:
     error = pymongo.errors.BulkWriteError({"writeErrors": [], "writeConcernErrors": [{"code": 64}]})
-    assert isinstance(records.translate(error), DependencyUnavailable)
+    assert isinstance(mongo_errors.translate(error), DependencyUnavailable)
 
 
 def test_a_failed_write_does_not_put_its_record_into_the_message() -> None:
-    message = records.translate(pymongo.errors.BulkWriteError(BULK_FAILURE)).message
+    message = mongo_errors.translate(pymongo.errors.BulkWriteError(BULK_FAILURE)).message
     assert "cause" in message
     assert "page text" not in message
 
 
 def test_what_nobody_foresaw_keeps_its_cause_in_the_message() -> None:
     for error in (
-        records.translate(pymongo.errors.OperationFailure("bad $expr", 2)),
+        mongo_errors.translate(pymongo.errors.OperationFailure("bad $expr", 2)),
         minio_adapter.translate(s3_error("InvalidRequest")),
         errors.translate(pymilvus.exceptions.ParamError(message="bad topk")),
         redis_adapter.translate(redis.exceptions.ResponseError("WRONGTYPE")),

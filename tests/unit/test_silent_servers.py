@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from ingestion.adapters.milvus.connection import Budgeted, try_once
 from ingestion.adapters.minio import MinioBlobStore
-from ingestion.adapters.mongo.store import MongoDocumentStore
+from ingestion.adapters.mongo.document_store import MongoDocumentStore
 from ingestion.adapters.redis import progress as redis_adapter
 from ingestion.adapters.redis.progress import RedisProgress
 from ingestion.concurrency.deadline import budget

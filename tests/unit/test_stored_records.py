@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from ingestion import dead_letters
 from ingestion.adapters.mongo.archiving import _packed_document, _packed_page
 from ingestion.adapters.mongo.bindings import binding_of
-from ingestion.adapters.mongo.collections import collection_of, require_active
-from ingestion.adapters.mongo.ledger import _event_of
+from ingestion.adapters.mongo.catalogue import collection_of, require_active
+from ingestion.adapters.mongo.changes import event_of
 from ingestion.adapters.mongo.records import document_of, page_of, page_record_of, record_of
 from ingestion.adapters.mongo.version_changes import parsed_change
 from ingestion.api.views import DocumentView
@@ -68,7 +68,7 @@ READERS: list[tuple[dict[str, Any], Callable[[Any], Any]]] = [
     (COLLECTION, collection_of),
     (COLLECTION, binding_of),
     (record_of(WHOLE) | {"frozen_from": "ready", "archive": "a"}, _packed_document),
-    (EVENT, _event_of),
+    (EVENT, event_of),
 ]
 
 

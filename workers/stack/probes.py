@@ -43,16 +43,14 @@ async def kafka(bootstrap: str) -> None:
 
 async def mongo(uri: str) -> None:
     """The server answers `ping`."""
-    from motor.motor_asyncio import AsyncIOMotorClient
     from pymongo.errors import PyMongoError
 
-    client: AsyncIOMotorClient[dict[str, object]] = AsyncIOMotorClient(uri, serverSelectionTimeoutMS=1000)
+    from ingestion.adapters.mongo.database import ping
+
     try:
-        await client.admin.command("ping")
+        await ping(uri, timeout_ms=1000)
     except PyMongoError as error:
         raise NotReady(f"no ping: {error}") from error
-    finally:
-        client.close()
 
 
 async def redis(url: str) -> None:

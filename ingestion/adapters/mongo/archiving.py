@@ -1,66 +1,53 @@
-"""Documents and pages of a collection on their way into an archive and back. Records travel as extended JSON, whole.
+"""Records of a collection on their way into an archive and back. They travel as extended JSON, whole.
 
 A document is frozen before it is packed: its state is ARCHIVED, `frozen_from` is the state before, `archive` the id of
-the archive. What removes documents asks for that id, so a process that stood still removes nothing of a later archive.
+the archive. A request that removes documents contains that id: a process that stood still removes nothing of a later
+archive.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, Final
+from dataclasses import asdict
+from typing import Any
 
 from bson import json_util
-from motor.motor_asyncio import AsyncIOMotorCollection
 from pymongo import ReplaceOne
 
-from ingestion.adapters.mongo.records import Record, document_of, translated
-from ingestion.model import Document, DocumentState
+from ingestion.adapters.mongo.database import MongoCollection, MongoPort
+from ingestion.adapters.mongo.errors import translated
+from ingestion.adapters.mongo.holds import FREEZE_FIELDS, FROZEN, CollectionChanges
+from ingestion.adapters.mongo.records import Record, document_of
+from ingestion.adapters.mongo.version_changes import changed_version
+from ingestion.catalogue.states import Archive, CollectionState
+from ingestion.errors import CollectionBusy
+from ingestion.model import DocumentState
 from ingestion.ports import PackedDocument, PackedPage
 
-_FROZEN: Final = DocumentState.ARCHIVED.value
-_FREEZABLE: Final = (DocumentState.READY.value, DocumentState.FAILED.value)
-_MARKS: Final = ("frozen_from", "archive")
 
-
-class MongoPacking:
-    """A part of the document store. Its collections are set on opening."""
-
-    _documents: AsyncIOMotorCollection[dict[str, Any]]
-    _pages: AsyncIOMotorCollection[dict[str, Any]]
-    _archived: AsyncIOMotorCollection[dict[str, Any]]
+class MongoArchiving(CollectionChanges):
+    """Archiving."""
 
     @translated
-    async def freeze(self, collection: str, archive_id: str) -> None:
-        for state in _FREEZABLE:
-            await self._documents.update_many(
-                {"collection": collection, "state": state},
-                {"$set": {"state": _FROZEN, "frozen_from": state, "archive": archive_id}},
-            )
-        await self._documents.update_many(
-            {"collection": collection, "state": _FROZEN}, {"$set": {"archive": archive_id}}
-        )
-
-    @translated
-    async def thaw(self, collection: str, archive_id: str) -> None:
-        for state in _FREEZABLE:
-            await self._documents.update_many(
-                {"collection": collection, "state": _FROZEN, "archive": archive_id, "frozen_from": state},
-                {"$set": {"state": state}, "$unset": dict.fromkeys(_MARKS, "")},
-            )
+    async def begin_archive(self, collection: str, token: str, archive_id: str) -> None:
+        archive = asdict(Archive(archive_id))
+        begun = {
+            "state": CollectionState.ARCHIVING.value,
+            "archive": {"$literal": archive},
+            "version": changed_version(),
+        }
+        whole: dict[str, Any] = {"_id": collection, "hold": token, "next": None, "leaving": {"$in": [None, []]}}
+        if await self._change_collection(whole, begun) is None:
+            await self._change_held_collection(collection, token, {"hold": token})
+            raise CollectionBusy(f"collection {collection!r} is being re-embedded; archive it once that is done")
 
     @translated
     async def collections_with_frozen(self) -> list[str]:
-        return sorted(await self._documents.distinct("collection", {"state": _FROZEN}))
-
-    @translated
-    async def unfrozen(self, collection: str, limit: int) -> list[Document]:
-        wanted = {"collection": collection, "state": {"$ne": _FROZEN}}
-        found = await self._documents.find(wanted).sort("_id", 1).limit(limit).to_list(None)
-        return [document_of(record) for record in found]
+        return sorted(await self._documents.distinct("collection", {"state": FROZEN}))
 
     @translated
     async def pack_documents(self, collection: str, *, after: int, limit: int) -> list[PackedDocument]:
-        wanted = {"collection": collection, "state": _FROZEN, "first_page_key": {"$gt": after}}
+        wanted = {"collection": collection, "state": FROZEN, "first_page_key": {"$gt": after}}
         found = await self._documents.find(wanted).sort("first_page_key", 1).limit(limit).to_list(None)
         return [_packed_document(record) for record in found]
 
@@ -75,7 +62,7 @@ class MongoPacking:
         records = [_loaded(text) for text in documents]
         for record in records:
             document_of(record).require_readable()
-            record |= {"frozen_from": record["state"], "state": _FROZEN, "archive": archive_id}
+            record |= {"frozen_from": record["state"], "state": FROZEN, "archive": archive_id}
         await _put(self._documents, records)
 
     @translated
@@ -84,7 +71,7 @@ class MongoPacking:
 
     @translated
     async def free_documents(self, collection: str, archive_id: str, limit: int) -> int:
-        frozen = {"collection": collection, "state": _FROZEN, "archive": archive_id}
+        frozen = {"collection": collection, "state": FROZEN, "archive": archive_id}
         found = await self._documents.find(frozen, {"collection": 1, "archive": 1}).limit(limit).to_list(None)
         ids = [record["_id"] for record in found]
         await _put(self._archived, found)
@@ -95,12 +82,16 @@ class MongoPacking:
     @translated
     async def count_frozen(self, collection: str, archive_id: str) -> tuple[int, int]:
         documents = pages = 0
-        frozen = {"collection": collection, "state": _FROZEN, "archive": archive_id}
+        frozen = {"collection": collection, "state": FROZEN, "archive": archive_id}
         async for record in self._documents.find(frozen, {"first_page_key": 1, "pages": 1}):
             documents += 1
             first = record["first_page_key"]
             pages += await self._pages.count_documents({"_id": {"$gte": first, "$lt": first + record["pages"]}})
         return documents, pages
+
+
+class MongoArchivedDocuments(MongoPort):
+    """ArchivedDocuments."""
 
     @translated
     async def archived_ids(self, document_ids: Collection[str]) -> set[str]:
@@ -128,7 +119,7 @@ def _loaded(record: str) -> dict[str, Any]:
 
 def _packed_document(record: Record) -> PackedDocument:
     """The record as it was before it was frozen, with fields that this release does not know. Raises BadRecord."""
-    thawed = {name: value for name, value in record.items() if name not in _MARKS}
+    thawed = {name: value for name, value in record.items() if name not in FREEZE_FIELDS}
     thawed["state"] = record.get("frozen_from")
     document = document_of(thawed)
     document.require_readable()
@@ -151,7 +142,7 @@ def _packed_page(record: Record, generation: int) -> PackedPage:
     )
 
 
-async def _put(collection: AsyncIOMotorCollection[dict[str, Any]], records: Sequence[dict[str, Any]]) -> None:
+async def _put(collection: MongoCollection, records: Sequence[dict[str, Any]]) -> None:
     """Insert or replace by id."""
     if records:
         await collection.bulk_write(

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any, Final
+from typing import Final
 
-from motor.motor_asyncio import AsyncIOMotorCollection
-
-from ingestion.adapters.mongo.records import Record, document_of, pages_of, translated
+from ingestion.adapters.mongo.database import MongoPort, aggregated
+from ingestion.adapters.mongo.errors import translated
+from ingestion.adapters.mongo.records import Record, document_of, pages_of
 from ingestion.catalogue.generations import FIRST
 from ingestion.model import Document, PageRecord
-from ingestion.ports.inventory import PageTotals
+from ingestion.ports import PageTotals
 
 PAGE_KEYS: Final = "page_keys"
 """The counter that page keys are reserved from."""
 _ROWS: Final = {"$ifNull": ["$rows", "$patches"]}
 
 
-class MongoInventory:
-    """A part of the document store. Its collections are set on opening."""
-
-    _documents: AsyncIOMotorCollection[dict[str, Any]]
-    _pages: AsyncIOMotorCollection[dict[str, Any]]
-    _counters: AsyncIOMotorCollection[dict[str, Any]]
+class MongoRecordInventory(MongoPort):
+    """RecordInventory."""
 
     @translated
     async def next_page_key(self) -> int:
@@ -32,11 +28,6 @@ class MongoInventory:
     @translated
     async def collections_of_documents(self) -> list[str]:
         return sorted(name for name in await self._documents.distinct("collection") if isinstance(name, str))
-
-    @translated
-    async def known(self, document_ids: Collection[str]) -> dict[str, Document]:
-        found = await self._documents.find({"_id": {"$in": list(document_ids)}}, {"story": 0}).to_list(None)
-        return {record["_id"]: document_of(record) for record in found}
 
     @translated
     async def by_page_key(self, collection: str, *, after: int, limit: int) -> list[Document]:
@@ -60,5 +51,5 @@ class MongoInventory:
             {"$match": {"document_id": {"$in": list(document_ids)}}},
             {"$group": {"_id": "$document_id", "pages": {"$sum": 1}, "rows": {"$sum": rows}}},
         ]
-        found = await self._pages.aggregate(pipeline).to_list(None)
+        found = await aggregated(self._pages, pipeline)
         return {total["_id"]: PageTotals(int(total["pages"]), int(total["rows"])) for total in found}

@@ -10,9 +10,8 @@ import secrets
 from typing import Any, Final
 
 from bson.int64 import Int64
-from motor.motor_asyncio import AsyncIOMotorCollection
 
-Collections = AsyncIOMotorCollection[dict[str, Any]]
+from ingestion.adapters.mongo.database import MongoCollection
 
 _CHANGING: Final = {"$ifNull": ["$changing", []]}
 _FIRST_VERSION_BITS: Final = 52
@@ -24,17 +23,17 @@ def changed_version() -> dict[str, Any]:
     return {"$add": [{"$ifNull": ["$version", anywhere]}, 1]}
 
 
-async def change_version(collections: Collections, collection: str) -> None:
+async def change_version(collections: MongoCollection, collection: str) -> None:
     await collections.update_one({"_id": collection}, [{"$set": {"version": changed_version()}}])
 
 
-async def begin_change(collections: Collections, collection: str, document_id: str, fence: int) -> None:
+async def begin_change(collections: MongoCollection, collection: str, document_id: str, fence: int) -> None:
     """From now on the document may become ready under this fence."""
     changing = {"$setUnion": [_CHANGING, [_change(document_id, fence)]]}
     await collections.update_one({"_id": collection}, [{"$set": {"version": changed_version(), "changing": changing}}])
 
 
-async def end_change(collections: Collections, collection: str, document_id: str, fence: int) -> None:
+async def end_change(collections: MongoCollection, collection: str, document_id: str, fence: int) -> None:
     """The document has become ready, or can no longer do so under this fence. Twice is safe."""
     changing = {"$setDifference": [_CHANGING, [_change(document_id, fence)]]}
     await collections.update_one({"_id": collection}, [{"$set": {"version": changed_version(), "changing": changing}}])

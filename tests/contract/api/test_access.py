@@ -11,7 +11,7 @@ import pytest
 from fastapi import FastAPI
 from pydantic import SecretStr
 
-from ingestion.adapters.mongo.store import MongoDocumentStore
+from ingestion.adapters.mongo.document_store import MongoDocumentStore
 from ingestion.adapters.redis.progress import RedisProgress
 from ingestion.api.app import create_app
 from ingestion.bootstrap import Services

@@ -8,7 +8,7 @@ from math import inf
 import httpx
 import pytest
 
-from ingestion.adapters.mongo.store import MongoDocumentStore
+from ingestion.adapters.mongo.document_store import MongoDocumentStore
 from ingestion.api import entity_counts
 from ingestion.api.app import create_app
 from ingestion.bootstrap import Services

@@ -1,0 +1,142 @@
+"""Records of collections."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+
+import structlog
+
+from ingestion.adapters.mongo.bindings import binding_of
+from ingestion.adapters.mongo.database import Database, MongoPort, aggregated
+from ingestion.adapters.mongo.errors import DEPENDENCY, translated
+from ingestion.adapters.mongo.fields import Reader, moment_of
+from ingestion.adapters.mongo.records import UNREADABLE, Record
+from ingestion.catalogue.generations import FIRST
+from ingestion.catalogue.states import Archive, CollectionRecord, CollectionState, CollectionTotals
+from ingestion.concurrency.request_batching import RequestBatcher
+from ingestion.errors import BadRecord, CollectionArchived, NewerRecord
+from ingestion.model import DocumentState
+
+log = structlog.get_logger(__name__)
+
+
+class MongoCollectionCatalogue(MongoPort):
+    """CollectionCatalogue."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self._checks: RequestBatcher[str, None] = RequestBatcher(self._check_all, dependency=DEPENDENCY)
+
+    @translated
+    async def collection(self, collection: str) -> CollectionRecord | None:
+        record = await self._collections.find_one({"_id": collection})
+        return None if record is None else collection_of(record)
+
+    @translated
+    async def collection_records(self) -> list[CollectionRecord]:
+        found = []
+        for record in await self._collections.find({}).sort("_id", 1).to_list(None):
+            try:
+                found.append(collection_of(record))
+            except BadRecord as error:
+                log.warning("record left out", cause=error.message)
+        return found
+
+    @translated
+    async def collections(self) -> Sequence[str]:
+        bound = await self._collections.find({}, {"_id": 1}).sort("_id", 1).to_list(None)
+        return [str(record["_id"]) for record in bound]
+
+    @translated
+    async def collection_fingerprint(self, collection: str) -> str | None:
+        bound = await self._collections.find_one({"_id": collection})
+        return None if bound is None else binding_of(bound).current.fingerprint
+
+    @translated
+    async def collection_totals(self) -> dict[str, CollectionTotals]:
+        is_ready = {"$eq": ["$state", DocumentState.READY]}
+        pipeline: list[Record] = [
+            {
+                "$group": {
+                    "_id": {"collection": "$collection", "state": "$state"},
+                    "documents": {"$sum": 1},
+                    "pages": {"$sum": {"$cond": [is_ready, "$pages", "$pages_done"]}},
+                    "source_bytes": {"$sum": "$size_bytes"},
+                }
+            }
+        ]
+        totals: dict[str, CollectionTotals] = {}
+        for group in await aggregated(self._documents, pipeline):
+            name, state = (str(group["_id"].get(field, UNREADABLE)) for field in ("collection", "state"))
+            known = totals.setdefault(name, CollectionTotals())
+            known.documents[state] += int(group["documents"])
+            totals[name] = CollectionTotals(
+                known.documents, known.pages + int(group["pages"]), known.source_bytes + int(group["source_bytes"])
+            )
+        return totals
+
+    async def require_active(self, collection: str) -> None:
+        await self._checks.call(collection)
+
+    @translated
+    async def touch_collections(self, collections: Collection[str]) -> None:
+        await self._collections.update_many(
+            {"_id": {"$in": list(collections)}}, {"$set": {"last_used_at": datetime.now(UTC)}}
+        )
+
+    @translated
+    async def _check_all(self, collections: Sequence[str]) -> list[Exception | None]:
+        found = await self._collections.find({"_id": {"$in": list(set(collections))}}, {"state": 1}).to_list(None)
+        archived: dict[str, Exception] = {}
+        for record in found:
+            try:
+                require_active(record)
+            except CollectionArchived as error:
+                archived[record["_id"]] = error
+        return [archived.get(one) for one in collections]
+
+
+def collection_of(record: Record) -> CollectionRecord:
+    """Raises BadRecord."""
+    reader = Reader(record)
+    collection = CollectionRecord(
+        name=reader.text("_id"),
+        embedder=reader.text("embedder"),
+        dim=reader.whole("dim"),
+        generation=reader.whole("generation", optional=True) or FIRST,
+        state=CollectionState(reader.text("state", CollectionState.ACTIVE, optional=True)),
+        archive=_archive_of(record.get("archive")),
+        last_used_at=moment_of(record.get("last_used_at")),
+    )
+    reader.require_whole("collection")
+    return collection
+
+
+def _archive_of(record: object) -> Archive | None:
+    if not record:
+        return None
+    if not isinstance(record, Mapping):
+        raise BadRecord(f"an archive is a {type(record).__name__}")
+    reader = Reader(record)
+    counts = {name: reader.whole(name, optional=True) for name in ("documents", "pages", "rows", "size_bytes")}
+    archive = Archive(reader.text("id"), **counts)
+    reader.require_whole("an archive")
+    return archive
+
+
+def require_active(record: Record) -> None:
+    """Raises CollectionArchived where the record's state allows no use, NewerRecord where it is not known.
+
+    It needs `_id` and `state` only.
+    """
+    state, name = CollectionState(str(record.get("state", CollectionState.ACTIVE))), record["_id"]
+    if state is CollectionState.ACTIVE:
+        return
+    if not state.is_known:
+        raise NewerRecord(f"collection {name!r} is {state.value!r}: use it with the release that put it there")
+    if state is CollectionState.DROPPING:
+        raise CollectionArchived(f"collection {name!r} is being dropped; use it again once that is done")
+    if state in (CollectionState.RESTORING, CollectionState.OPENING):
+        raise CollectionArchived(f"collection {name!r} is being restored; use it again once that is done")
+    raise CollectionArchived(f"collection {name!r} is archived; `pagemill collections restore {name}` brings it back")

@@ -1,0 +1,99 @@
+"""The database and its client. This is the only module of the product that imports motor.
+
+The product uses only what motor and PyMongo's own asynchronous client have in common: the options of the client,
+`find` with cursors that have `sort`, `limit`, `to_list` and `async for`, and the methods of collections that both make
+awaitable: `find_one`, `find_one_and_update`, `insert_one`, `insert_many`, `update_one`, `update_many`, `delete_one`,
+`delete_many`, `bulk_write`, `count_documents`, `distinct`, `create_index`. Two calls differ, `aggregate` and `close`,
+which only PyMongo makes awaitable: they are made in this module alone. So a change of the client changes this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
+from pymongo import ReadPreference
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+
+from ingestion.adapters.mongo.errors import translating
+from ingestion.settings import MongoSettings
+
+MongoCollection: TypeAlias = AsyncIOMotorCollection[dict[str, Any]]
+
+# The driver repeats a read or a write once, as it does by default: a repeated write is the same write by its
+# transaction number, which a repetition by a caller would not be. Within a budget of time it ends with that.
+_SELECTION_TIMEOUT_MS: Final = 3_000
+_SOCKET_TIMEOUT_MS: Final = 20_000
+
+
+class Database:
+    """A client and the collections of one database. Reads and writes count once a majority of the servers has them."""
+
+    def __init__(self, settings: MongoSettings) -> None:
+        """Makes no request. Raises WorkerFault where the address cannot be read."""
+        with translating():
+            self._client = client_of(
+                settings.mongo_uri,
+                selection_timeout_ms=_SELECTION_TIMEOUT_MS,
+                socketTimeoutMS=_SOCKET_TIMEOUT_MS,
+                tz_aware=True,
+                # One record with a damaged text, or a time beyond the year 9999, must not make a whole answer
+                # unreadable.
+                unicode_decode_error_handler="replace",
+                datetime_conversion="DATETIME_AUTO",
+            )
+            database = self._client.get_database(
+                settings.mongo_database,
+                read_preference=ReadPreference.PRIMARY,
+                read_concern=ReadConcern("majority"),
+                write_concern=WriteConcern("majority"),
+            )
+        self.documents: MongoCollection = database["documents"]
+        self.pages: MongoCollection = database["pages"]
+        self.collections: MongoCollection = database["collections"]
+        self.counters: MongoCollection = database["counters"]
+        self.letters: MongoCollection = database["letters"]
+        self.archived: MongoCollection = database["archived"]
+
+    async def ping(self) -> None:
+        await self._client.admin.command("ping")
+
+    async def close(self) -> None:
+        self._client.close()
+
+
+def client_of(uri: str, *, selection_timeout_ms: int, **options: Any) -> AsyncIOMotorClient[dict[str, Any]]:
+    """Connects with the first request. Raises PyMongoError where `uri` cannot be read."""
+    return AsyncIOMotorClient(
+        uri, serverSelectionTimeoutMS=selection_timeout_ms, connectTimeoutMS=selection_timeout_ms, **options
+    )
+
+
+async def aggregated(
+    collection: MongoCollection, pipeline: Sequence[Mapping[str, Any]], *, limit: int | None = None
+) -> list[dict[str, Any]]:
+    """The records that an aggregation pipeline returns, at most `limit`."""
+    return await collection.aggregate(pipeline).to_list(limit)
+
+
+async def ping(uri: str, *, timeout_ms: int) -> None:
+    """Return once the server at `uri` has answered. Raises PyMongoError."""
+    client = client_of(uri, selection_timeout_ms=timeout_ms)
+    try:
+        await client.admin.command("ping")
+    finally:
+        client.close()
+
+
+class MongoPort:
+    """The base of the adapters of the document store's ports: each uses the collections that it needs."""
+
+    def __init__(self, database: Database) -> None:
+        self._documents = database.documents
+        self._pages = database.pages
+        self._collections = database.collections
+        self._counters = database.counters
+        self._letters = database.letters
+        self._archived = database.archived

@@ -1,0 +1,77 @@
+"""The document store: every port of MongoDB, as one object over one client."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from bson.int64 import Int64
+from pymongo.errors import DuplicateKeyError
+
+from ingestion.adapters.mongo.archiving import MongoArchivedDocuments, MongoArchiving
+from ingestion.adapters.mongo.catalogue import MongoCollectionCatalogue
+from ingestion.adapters.mongo.database import Database
+from ingestion.adapters.mongo.dead_letter_notes import MongoDeadLetterNotes
+from ingestion.adapters.mongo.documents import MongoDeletions, MongoDocumentReader, MongoUploads
+from ingestion.adapters.mongo.errors import translated
+from ingestion.adapters.mongo.generations import MongoBindings, MongoGenerations
+from ingestion.adapters.mongo.holds import MongoHolds
+from ingestion.adapters.mongo.inventory import PAGE_KEYS, MongoRecordInventory
+from ingestion.adapters.mongo.ledger import MongoLedger
+from ingestion.adapters.mongo.outbox import MongoOutbox
+from ingestion.adapters.mongo.page_records import MongoPageRecords
+from ingestion.adapters.mongo.recovery import MongoRecovery
+from ingestion.adapters.mongo.reembedding import MongoReembeddingRecords
+from ingestion.adapters.mongo.versions import MongoCollectionVersions
+from ingestion.settings import MongoSettings
+
+
+class MongoDocumentStore(
+    MongoUploads,
+    MongoDocumentReader,
+    MongoDeletions,
+    MongoPageRecords,
+    MongoLedger,
+    MongoOutbox,
+    MongoRecovery,
+    MongoDeadLetterNotes,
+    MongoCollectionCatalogue,
+    MongoCollectionVersions,
+    MongoHolds,
+    MongoBindings,
+    MongoGenerations,
+    MongoReembeddingRecords,
+    MongoArchiving,
+    MongoArchivedDocuments,
+    MongoRecordInventory,
+):
+    """Each base is the adapter of one port. Together they share a client, which the context manager closes."""
+
+    def __init__(self, settings: MongoSettings) -> None:
+        self._database = Database(settings)
+        super().__init__(self._database)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._database.close()
+
+    @translated
+    async def prepare(self) -> None:
+        """Create the indexes and the counter of page keys where they are missing. Safe to repeat and to race."""
+        await self._documents.create_index([("collection", 1), ("_id", 1)])
+        await self._documents.create_index([("collection", 1), ("first_page_key", 1)])
+        await self._documents.create_index([("state", 1), ("updated_at", 1)])
+        await self._pages.create_index("document_id")
+        await self._archived.create_index("collection")
+        try:
+            await self._counters.insert_one({"_id": PAGE_KEYS, "next": Int64(1)})
+        except DuplicateKeyError:
+            return
+
+    @translated
+    async def ping(self) -> None:
+        await self._database.ping()

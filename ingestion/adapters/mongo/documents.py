@@ -1,0 +1,148 @@
+"""Records of documents: taken in, read and deleted. Uploads that arrive together share a request for each step."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import accumulate
+from typing import Any, Final
+
+from pymongo import ReturnDocument
+from pymongo.errors import BulkWriteError
+
+from ingestion.adapters.mongo.changes import NO_LEASE, DocumentChanges
+from ingestion.adapters.mongo.database import Database, MongoPort
+from ingestion.adapters.mongo.errors import DEPENDENCY, translated
+from ingestion.adapters.mongo.inventory import PAGE_KEYS
+from ingestion.adapters.mongo.records import document_of, record_of
+from ingestion.adapters.mongo.version_changes import change_version
+from ingestion.concurrency.request_batching import RequestBatcher
+from ingestion.errors import BadRequest, CollectionArchived, Conflict, NotFound, WorkerFault
+from ingestion.model import Document, DocumentState, sources_of
+
+_DUPLICATE: Final = 11_000
+
+
+class MongoUploads(MongoPort):
+    """Uploads."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self._inserts: RequestBatcher[Document, bool] = RequestBatcher(self._insert_all, dependency=DEPENDENCY)
+        self._reservations: RequestBatcher[int, int] = RequestBatcher(self._reserve_all, dependency=DEPENDENCY)
+
+    async def insert(self, document: Document) -> bool:
+        return await self._inserts.call(document)
+
+    async def reserve_page_keys(self, count: int) -> int:
+        if count < 1:
+            raise BadRequest(f"cannot reserve {count} page keys")
+        return await self._reservations.call(count)
+
+    @translated
+    async def _insert_all(self, documents: Sequence[Document]) -> list[bool]:
+        now = datetime.now(UTC)
+        records = [
+            record_of(replace(one, state=DocumentState.RECEIVED, outbox="pending", created_at=now, updated_at=now))
+            for one in documents
+        ]
+        inserted = [True] * len(documents)
+        try:
+            await self._documents.insert_many(records, ordered=False)
+        except BulkWriteError as error:
+            failed = (error.details or {}).get("writeErrors", [])
+            if not failed or any(one["code"] != _DUPLICATE for one in failed):
+                raise
+            for one in failed:
+                inserted[one["index"]] = False
+        return inserted
+
+    @translated
+    async def _reserve_all(self, counts: Sequence[int]) -> list[int]:
+        total = sum(counts)
+        counter = await self._counters.find_one_and_update(
+            {"_id": PAGE_KEYS},
+            {"$inc": {"next": total}},
+            # The record before the change was seen stale under concurrency, on a server that is exact after it.
+            return_document=ReturnDocument.AFTER,
+        )
+        if counter is None:
+            raise WorkerFault("the counter of page keys is missing: the database has not been prepared")
+        ends = accumulate(counts, initial=int(counter["next"]) - total)
+        return list(ends)[:-1]
+
+
+class MongoDocumentReader(MongoPort):
+    """DocumentReader."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self._reads: RequestBatcher[str, Document | None] = RequestBatcher(self._get_all, dependency=DEPENDENCY)
+
+    async def get(self, document_id: str) -> Document | None:
+        return await self._reads.call(document_id)
+
+    @translated
+    async def _get_all(self, ids: Sequence[str]) -> list[Document | None]:
+        found = await self._documents.find({"_id": {"$in": list(ids)}}).to_list(None)
+        documents = {record["_id"]: document_of(record) for record in found}
+        return [documents.get(id_) for id_ in ids]
+
+    @translated
+    async def list(
+        self, collection: str | None = None, *, limit: int = 100, after: str | None = None
+    ) -> list[Document]:
+        wanted: dict[str, Any] = {"state": {"$ne": DocumentState.DELETED}}
+        if collection is not None:
+            wanted["collection"] = collection
+        if after is not None:
+            wanted["_id"] = {"$gt": after}
+        found = await self._documents.find(wanted).sort("_id", 1).limit(limit).to_list(None)
+        return [document_of(record) for record in found]
+
+    @translated
+    async def known(self, document_ids: Collection[str]) -> dict[str, Document]:
+        found = await self._documents.find({"_id": {"$in": list(document_ids)}}, {"story": 0}).to_list(None)
+        return {record["_id"]: document_of(record) for record in found}
+
+    @translated
+    async def ready_documents(self, document_ids: Collection[str]) -> dict[str, Document]:
+        wanted = {"_id": {"$in": list(document_ids)}, "state": DocumentState.READY}
+        found = await self._documents.find(wanted, {"story": 0}).to_list(None)
+        documents = [document_of(record) for record in found]
+        return {document.id: document for document in documents if document.is_readable}
+
+
+class MongoDeletions(DocumentChanges):
+    """Deletions."""
+
+    @translated
+    async def begin_delete(self, document_id: str) -> Document:
+        deletable = {"_id": document_id, "state": {"$in": sources_of(DocumentState.DELETING)}}
+        await change_version(self._collections, await self._collection_of(document_id))
+        await self._change(deletable, {"state": DocumentState.DELETING, "fence": {"$add": ["$fence", 1]}, **NO_LEASE})
+        record = await self._documents.find_one({"_id": document_id})
+        if record is None:
+            raise NotFound(f"there is no document {document_id}")
+        document = document_of(record)
+        if not document.state.is_known:
+            document.require_readable()
+        if document.state is DocumentState.ARCHIVED:
+            raise CollectionArchived(f"document {document_id} is in a collection that is being archived or restored")
+        if document.state is not DocumentState.DELETING:
+            raise Conflict(f"document {document_id} was restored, or uploaded again, at this moment; delete it again")
+        return document
+
+    @translated
+    async def remove(self, document: Document) -> None:
+        removable = sources_of(DocumentState.DELETED)
+        record = await self._documents.find_one({"_id": document.id}, {"state": 1, "first_page_key": 1})
+        # A record whose page keys cannot be read is removed as it is; the audit finds its pages and rows.
+        same_upload = {} if document.damage else {"first_page_key": document.first_page_key}
+        is_same = record is None or same_upload.items() <= record.items()
+        if record is not None and not (is_same and record.get("state") in removable):
+            raise Conflict(f"document {document.id} is {record.get('state')}: its deletion has not begun")
+        end = document.first_page_key + document.pages
+        await self._pages.delete_many({"_id": {"$gte": document.first_page_key, "$lt": end}})
+        await self._documents.delete_one({"_id": document.id, **same_upload, "state": {"$in": removable}})

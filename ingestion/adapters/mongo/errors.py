@@ -1,0 +1,81 @@
+"""MongoDB's exceptions as ours."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Final, ParamSpec, TypeVar
+
+import pymongo
+from bson.errors import BSONError
+from pymongo.errors import BulkWriteError, ConnectionFailure, DocumentTooLarge, OperationFailure, PyMongoError
+
+from ingestion.concurrency.deadline import limit_s, remaining_s
+from ingestion.errors import BadRequest, DependencyUnavailable, IngestError, WorkerFault
+
+DEPENDENCY: Final = "mongodb"
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# Error codes of the server: no right to do this, no login, a full disk. An operator has to mend these.
+_UNABLE: Final = frozenset({13, 18, 33, 14031})
+_TOO_LARGE: Final = frozenset({10334, 17419, 17420})
+_CLIENT_ERRORS = (PyMongoError, BSONError, UnicodeError)
+_UNFORESEEN = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
+"""Raised by a record, or an answer, that is not as this release writes it."""
+
+
+def translate(error: Exception) -> IngestError:
+    """The error of ours for an exception of pymongo, motor or bson."""
+    if isinstance(error, BulkWriteError):
+        return _translate_bulk(error)
+    message = f"{type(error).__name__}: {error}"
+    if isinstance(error, DocumentTooLarge | BSONError | UnicodeError):
+        return BadRequest(f"{DEPENDENCY} cannot hold this record: {message}")
+    if isinstance(error, ConnectionFailure) or (isinstance(error, PyMongoError) and error.timeout):
+        return DependencyUnavailable(DEPENDENCY, message)
+    if isinstance(error, OperationFailure) and error.code in _UNABLE:
+        return DependencyUnavailable(DEPENDENCY, message)
+    return WorkerFault(f"{DEPENDENCY}: {message}")
+
+
+def _translate_bulk(error: BulkWriteError) -> IngestError:
+    """By the first write that failed. The exception's own text would carry whole records."""
+    details = error.details or {}
+    if not details.get("writeErrors"):  # Only the write concern was not met: too few servers have it so far.
+        return DependencyUnavailable(DEPENDENCY, f"write concern: {details.get('writeConcernErrors')}")
+    first = details["writeErrors"][0]
+    message = f"{len(details['writeErrors'])} writes failed, the first with {first['code']}: {first['errmsg']}"
+    if first["code"] in _TOO_LARGE:
+        return BadRequest(f"{DEPENDENCY} cannot hold this record: {message}")
+    return WorkerFault(f"{DEPENDENCY}: {message}")
+
+
+def translated(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Decorate a coroutine function so that no exception of the client library leaves it."""
+
+    @functools.wraps(method)
+    async def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        with translating(), _in_time():
+            return await method(*args, **kwargs)
+
+    return call
+
+
+@contextmanager
+def translating() -> Iterator[None]:
+    """As `translated`, for a block."""
+    try:
+        yield
+    except _CLIENT_ERRORS as error:
+        raise translate(error) from error
+    except _UNFORESEEN as error:
+        raise WorkerFault(f"{DEPENDENCY}: {type(error).__name__}: {error}") from error
+
+
+def _in_time() -> AbstractContextManager[Any]:
+    """Requests end with the caller's budget, and so do the driver's waiting for a server and its one retry."""
+    left_s = remaining_s()
+    return nullcontext() if left_s is None else pymongo.timeout(limit_s(DEPENDENCY, left_s))

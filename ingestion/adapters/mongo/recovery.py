@@ -1,0 +1,85 @@
+"""What a crash or an outage has left half done."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, Final
+
+from ingestion.adapters.mongo.changes import NO_LEASE, NOW_MS, DocumentChanges, event
+from ingestion.adapters.mongo.database import aggregated
+from ingestion.adapters.mongo.errors import translated
+from ingestion.adapters.mongo.records import UNREADABLE, Record, document_of
+from ingestion.adapters.mongo.version_changes import end_change, parsed_change
+from ingestion.model import Document, DocumentState, StaleKind
+
+_STALE: Final[dict[StaleKind, Record]] = {
+    StaleKind.UNPUBLISHED: {
+        "state": {"$in": [DocumentState.RECEIVED, DocumentState.QUEUED]},
+        "outbox": "pending",
+    },
+    StaleKind.DEAD_LETTER_PENDING: {"state": DocumentState.FAILED, "letter": "pending"},
+    StaleKind.ABANDONED: {"state": DocumentState.PROCESSING},
+    StaleKind.LOST: {"state": DocumentState.QUEUED, "outbox": "sent"},
+    StaleKind.HALF_DELETED: {"state": DocumentState.DELETING},
+}
+
+
+class MongoRecovery(DocumentChanges):
+    """Recovery."""
+
+    @translated
+    async def stale(
+        self, kind: StaleKind, age_s: float, limit: int, *, collection: str | None = None
+    ) -> list[Document]:
+        # A record without a readable time is never stale.
+        is_time = {"$eq": [{"$type": "$updated_at"}, "date"]}
+        updated_ms = {"$cond": [is_time, {"$toLong": "$updated_at"}, {"$toLong": "$$NOW"}]}
+        since = {"$max": ["$lease_until", updated_ms]}
+        old = {"$lte": [since, {"$subtract": [{"$toLong": "$$NOW"}, round(age_s * 1000)]}]}
+        wanted: dict[str, Any] = {**_STALE[kind], "$expr": old}
+        if collection is not None:
+            wanted["collection"] = collection
+        found = await self._documents.find(wanted).sort("updated_at", 1).limit(limit).to_list(None)
+        return [document_of(record) for record in found]
+
+    @translated
+    async def expire(self, document_id: str, fence: int) -> bool:
+        """The condition contains the end of the lease: a heartbeat may have extended it meanwhile."""
+        ended = {
+            "_id": document_id,
+            "fence": fence,
+            "state": DocumentState.PROCESSING,
+            "$expr": {"$lte": ["$lease_until", NOW_MS]},
+        }
+        freed = {"state": DocumentState.QUEUED, "outbox": "pending", **NO_LEASE, **event("lease expired")}
+        return await self._change(ended, freed)
+
+    @translated
+    async def unreadable(self, collection: str | None = None) -> dict[str, int]:
+        known = [state.value for state in DocumentState]
+        wanted: dict[str, Any] = {"state": {"$nin": known}}
+        if collection is not None:
+            wanted["collection"] = collection
+        pipeline: list[Record] = [{"$match": wanted}, {"$group": {"_id": "$state", "documents": {"$sum": 1}}}]
+        found = await aggregated(self._documents, pipeline)
+        counts: Counter[str] = Counter()
+        for group in found:
+            counts[group["_id"] if isinstance(group["_id"], str) else UNREADABLE] += int(group["documents"])
+        return dict(counts)
+
+    @translated
+    async def settle_changes(self) -> int:
+        settled = 0
+        for record in await self._collections.find({"changing.0": {"$exists": True}}).to_list(None):
+            for document_id, fence in filter(None, map(parsed_change, record["changing"])):
+                if not await self._may_become_ready(document_id, fence):
+                    await end_change(self._collections, record["_id"], document_id, fence)
+                    settled += 1
+        return settled
+
+    async def _may_become_ready(self, document_id: str, fence: int) -> bool:
+        """A fence is given to one claim only: a document that was once seen not to be held under it never will be."""
+        held = {"_id": document_id, "fence": fence, "state": DocumentState.PROCESSING}
+        found: Mapping[str, Any] | None = await self._documents.find_one(held, {"_id": 1})
+        return found is not None
