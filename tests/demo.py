@@ -21,7 +21,7 @@ from typing import Any, Final, NoReturn
 
 from rich.console import Console
 
-from ingestion.client.views import Hit
+from ingestion.hits import Hit
 from tests.samples.generate import generate
 from workers.commands.documents.search import hit_table
 

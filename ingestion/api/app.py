@@ -62,7 +62,7 @@ def create_app(services: Services, searcher: Searcher) -> FastAPI:
     key = services.settings.api.api_key
     api = APIRouter(prefix=API_PREFIX, dependencies=[Depends(require_key(key))])
     # The middleware that is added last sees a request first.
-    app.add_middleware(SearchAdmissionMiddleware, check=searcher.check_room)
+    app.add_middleware(SearchAdmissionMiddleware, check=searcher.check_capacity)
     app.add_middleware(ApiKeyMiddleware, prefix=API_PREFIX, key=key)
     app.add_middleware(ShutdownMiddleware)
     for routes in (upload, documents, events, search):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Final
 
 from fastapi import APIRouter, Request
 
 from ingestion.api.dependencies import SearcherDep, UsageDep
-from ingestion.api.views import HitView, SearchRequest, SearchView
+from ingestion.api.views import SearchRequest
+from ingestion.hits import SearchResult
 from ingestion.http.disconnect import cancel_on_disconnect
 
 _MAX_BODY_BYTES: Final = 64 * 1024
@@ -20,11 +20,11 @@ router = APIRouter(tags=["search"])
 @router.post("/collections/{collection}/search", max_body_size=_MAX_BODY_BYTES)
 async def search(
     collection: str, wanted: SearchRequest, request: Request, searcher: SearcherDep, usage: UsageDep
-) -> SearchView:
+) -> SearchResult:
     """The pages of ready documents that match the query best, best first. An unknown collection has no hits.
 
     429 with Retry-After where too many searches are in flight. A search is cancelled when its client disconnects.
     """
     hits = await cancel_on_disconnect(request.receive, searcher.search(collection, wanted.query, wanted.top_k))
     await usage.record(collection)
-    return SearchView(hits=[HitView(**asdict(hit)) for hit in hits])
+    return SearchResult(hits=hits)

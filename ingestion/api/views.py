@@ -78,16 +78,3 @@ class UploadView(BaseModel):
 class SearchRequest(BaseModel):
     query: str
     top_k: int = 10
-
-
-class HitView(BaseModel):
-    document_id: str
-    filename: str
-    page: int
-    score: float
-    image_url: str
-    snippet: str
-
-
-class SearchView(BaseModel):
-    hits: list[HitView]

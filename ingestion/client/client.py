@@ -15,8 +15,9 @@ import stamina
 from pydantic import BaseModel, ValidationError
 
 from ingestion.client.target import Target
-from ingestion.client.views import DocumentList, DocumentView, Found, Hit, UploadResult
+from ingestion.client.views import DocumentList, DocumentView, UploadResult
 from ingestion.errors import BadRequest, DependencyUnavailable, Fault, PermanentError, not_text
+from ingestion.hits import Hit, SearchResult
 from ingestion.model import check_text
 
 _V = TypeVar("_V", bound=BaseModel)
@@ -109,7 +110,7 @@ class ApiClient:
 
     async def search(self, collection: str, query: str, top_k: int) -> list[Hit]:
         body = {"query": check_text(query, "the query"), "top_k": top_k}
-        return _parse(Found, await self._request("POST", _collection_url(collection, "search"), json=body)).hits
+        return _parse(SearchResult, await self._request("POST", _collection_url(collection, "search"), json=body)).hits
 
     async def delete(self, document_id: str) -> None:
         """Returns when no store holds data of the document."""

@@ -26,15 +26,6 @@ class DocumentView(BaseModel):
     error: DocumentError | None = None
 
 
-class Hit(BaseModel):
-    document_id: str
-    filename: str
-    page: int
-    score: float
-    image_url: str | None = None
-    snippet: str = ""
-
-
 class UploadResult(BaseModel):
     documents: list[DocumentView]
 
@@ -44,7 +35,3 @@ class DocumentList(BaseModel):
 
     documents: list[DocumentView]
     next: str | None = None
-
-
-class Found(BaseModel):
-    hits: list[Hit]

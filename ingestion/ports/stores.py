@@ -57,10 +57,10 @@ class VectorStore(RowInventory, Protocol):
     async def upsert(self, collection: str, pages: Sequence[PageVectors]) -> None:
         """Write the rows of `pages`, row `patch` of a page under `page_key * ROWS_PER_PAGE + patch`."""
 
-    async def search(self, collection: str, query: Vectors, limit: int, *, unchanged_s: float = 0.0) -> Neighbours:
+    async def search(self, collection: str, query: Vectors, limit: int, *, stable_for_s: float = 0.0) -> Neighbours:
         """For each query token the `limit` nearest rows, in one request.
 
-        Rows that were written less than `unchanged_s` seconds ago may be missed; no others are. An unknown collection
+        Rows that were written less than `stable_for_s` seconds ago may be missed; no others are. An unknown collection
         gives no rows.
         """
 

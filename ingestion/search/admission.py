@@ -28,20 +28,20 @@ def estimated_tokens(query: str) -> int:
 
 
 @dataclass(slots=True)
-class Place:
+class ReservedRows:
     """A search that has been let in, and the rows that it costs now."""
 
     _admission: Admission
     rows: int
 
-    def costs(self, tokens: int, limit: int) -> None:
+    def resize(self, tokens: int, limit: int) -> None:
         """It asks for `limit` rows for each of `tokens`, as has turned out. It stays, whatever that is."""
-        rows = rows_of(tokens, limit)
+        rows = cost_in_rows(tokens, limit)
         self._admission.occupy(0, rows - self.rows)
         self.rows = rows
 
 
-def rows_of(tokens: int, limit: int) -> int:
+def cost_in_rows(tokens: int, limit: int) -> int:
     """The cost of a search whose query has so many tokens, with `limit` rows of the ANN index for each."""
     return (tokens + _TOKENS_OF_ANY) * limit
 
@@ -57,7 +57,7 @@ class Admission:
         self.searches = 0
         self.rows = 0
 
-    def check_room(self, rows: int) -> None:
+    def check_capacity(self, rows: int) -> None:
         """Raises Overloaded where there is no room for a search that costs `rows`.
 
         There is for one that is larger than all the room, while there is no other.
@@ -67,19 +67,19 @@ class Admission:
             raise Overloaded("search", self._retry_after_s(rows))
 
     @contextmanager
-    def admit(self, rows: int) -> Iterator[Place]:
-        """Hold room for a search that costs `rows`. Raises Overloaded as `check_room` does."""
-        self.check_room(rows)
+    def admit(self, rows: int) -> Iterator[ReservedRows]:
+        """Hold room for a search that costs `rows`. Raises Overloaded as `check_capacity` does."""
+        self.check_capacity(rows)
         if not self.searches:
             self._busy_since_s = self._clock_s()
         metrics.SEARCHES_ADMITTED.inc()
-        place = Place(self, rows)
+        reserved = ReservedRows(self, rows)
         self.occupy(1, rows)
         try:
-            yield place
-            self._served.append((self._clock_s(), place.rows))
+            yield reserved
+            self._served.append((self._clock_s(), reserved.rows))
         finally:
-            self.occupy(-1, -place.rows)
+            self.occupy(-1, -reserved.rows)
 
     def occupy(self, searches: int, rows: int) -> None:
         self.searches += searches

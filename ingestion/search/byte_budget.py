@@ -1,4 +1,4 @@
-"""Bytes that may be held in memory at a time."""
+"""Bytes that may be reserved in memory at a time."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from dataclasses import dataclass
 
 
 @dataclass(slots=True)
-class Held:
+class ReservedBytes:
     """Bytes of a budget that one task has taken."""
 
     _budget: ByteBudget
-    held_bytes: int
+    reserved_bytes: int
 
-    def holds(self, held_bytes: int) -> None:
+    def resize(self, reserved_bytes: int) -> None:
         """It holds so many, as has turned out, whatever is left."""
-        self._budget.take(held_bytes - self.held_bytes)
-        self.held_bytes = held_bytes
+        self._budget.take(reserved_bytes - self.reserved_bytes)
+        self.reserved_bytes = reserved_bytes
 
 
 class ByteBudget:
@@ -28,10 +28,10 @@ class ByteBudget:
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
-        self.held_bytes = 0
+        self.reserved_bytes = 0
 
     @asynccontextmanager
-    async def hold(self, expected_bytes: int) -> AsyncIterator[Held]:
+    async def reserve(self, expected_bytes: int) -> AsyncIterator[ReservedBytes]:
         """Wait for room for so many bytes, and hold them for the length of the block."""
         if self._waiting or not self._has_room(expected_bytes):
             turn = asyncio.get_running_loop().create_future()
@@ -45,19 +45,19 @@ class ByteBudget:
                 raise
         else:
             self.take(expected_bytes)
-        held = Held(self, expected_bytes)
+        reserved = ReservedBytes(self, expected_bytes)
         try:
-            yield held
+            yield reserved
         finally:
-            self.take(-held.held_bytes)
+            self.take(-reserved.reserved_bytes)
 
     def take(self, more_bytes: int) -> None:
-        self.held_bytes += more_bytes
+        self.reserved_bytes += more_bytes
         if more_bytes < 0:
             self._admit()
 
     def _has_room(self, expected_bytes: int) -> bool:
-        return not self.held_bytes or self.held_bytes + expected_bytes <= self._limit_bytes
+        return not self.reserved_bytes or self.reserved_bytes + expected_bytes <= self._limit_bytes
 
     def _admit(self) -> None:
         while self._waiting:
@@ -66,7 +66,7 @@ class ByteBudget:
                 self._waiting.popleft()
             elif self._has_room(expected_bytes):
                 self._waiting.popleft()
-                self.held_bytes += expected_bytes
+                self.reserved_bytes += expected_bytes
                 turn.set_result(None)
             else:
                 return

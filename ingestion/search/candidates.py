@@ -10,8 +10,8 @@ from ingestion import metrics
 from ingestion.catalogue.generations import Generation, index_of
 from ingestion.model import Document, Vectors
 from ingestion.ports import DocumentReader, PageRecords
-from ingestion.search.admission import Place
-from ingestion.search.coalescing import GatheredSearch
+from ingestion.search.admission import ReservedRows
+from ingestion.search.coalescing import SearchCoalescer
 from ingestion.search.lru_cache import BoundedCache
 
 _WIDEN_BY: Final = 4
@@ -33,19 +33,19 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class CandidateQuery:
     """What a search asks of the index: `pages` at most, `needed` of them at least where they are there."""
 
     pages: int
     needed: int = 1
-    unchanged_s: float = 0.0
-    """See `Standing`."""
+    stable_for_s: float = 0.0
+    """See `VersionAge`."""
 
 
 class Candidates:
     """Finds the pages that are worth an exact look."""
 
-    def __init__(self, index: GatheredSearch, documents: CandidateRecords, ann_limit: int) -> None:
+    def __init__(self, index: SearchCoalescer, documents: CandidateRecords, ann_limit: int) -> None:
         self._index = index
         self._documents = documents
         self._ann_limit = ann_limit
@@ -53,9 +53,9 @@ class Candidates:
         self._document_of: BoundedCache[int, str] = BoundedCache(_PLACES_KEPT)
 
     async def find(
-        self, collection: str, generation: Generation, query: Vectors, wanted: Wanted, place: Place
+        self, collection: str, generation: Generation, query: Vectors, wanted: CandidateQuery, reserved: ReservedRows
     ) -> list[Candidate]:
-        """The pages of ready documents that the ANN rates best. `place` is told of what each request costs.
+        """The pages of ready documents that the ANN rates best. `reserved` is told of what each request costs.
 
         Rows of documents that are not ready take up places in the answer, and so do the many rows of a page. Where
         pages were left out as not ready, or fewer than are needed were reached, while the index has more to give, it
@@ -63,9 +63,9 @@ class Candidates:
         """
         index, limit, reached = index_of(collection, generation.number), self._ann_limit, 0
         while True:
-            place.costs(len(query), limit)
+            reserved.resize(len(query), limit)
             with metrics.SEARCH.labels("ann").time():
-                scores = await self._index.search(index, query, limit, wanted.unchanged_s)
+                scores = await self._index.search(index, query, limit, wanted.stable_for_s)
             best: list[int] = scores.page_keys.tolist()
             candidates = await self._ready(best, generation, wanted.pages)
             is_enough = len(candidates) >= wanted.pages or len(candidates) == len(best) >= wanted.needed

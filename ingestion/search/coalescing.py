@@ -18,10 +18,10 @@ from ingestion import metrics
 from ingestion.concurrency.tasks import gather_or_cancel
 from ingestion.model import Vectors
 from ingestion.ports import Neighbours, VectorStore
-from ingestion.search.cpu_threads import Computing
+from ingestion.search.cpu_threads import CpuThreads
 from ingestion.search.scoring import PageScores, combined, page_scores
 
-MOST_ROWS: Final = 51_200
+MAX_REQUEST_ROWS: Final = 51_200
 """Asked for in one request: 256 tokens with 200 rows each. A row takes 12 bytes of an answer."""
 
 
@@ -30,7 +30,7 @@ class _Asked:
     index: str
     query: Vectors
     limit: int
-    unchanged_s: float
+    stable_for_s: float
     answer: asyncio.Future[PageScores] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     @property
@@ -38,28 +38,28 @@ class _Asked:
         return len(self.query) * self.limit
 
 
-class GatheredSearch:
+class SearchCoalescer:
     """The index, asked by at most `requests` requests at a time. Who came first is answered first."""
 
-    def __init__(self, vectors: VectorStore, requests: int, computing: Computing) -> None:
+    def __init__(self, vectors: VectorStore, requests: int, cpu_threads: CpuThreads) -> None:
         self._vectors = vectors
         self._free = requests
-        self._computing = computing
+        self._cpu_threads = cpu_threads
         self._waiting: list[_Asked] = []
         self._running: set[asyncio.Task[None]] = set()
 
-    async def search(self, index: str, query: Vectors, limit: int, unchanged_s: float = 0.0) -> PageScores:
+    async def search(self, index: str, query: Vectors, limit: int, stable_for_s: float = 0.0) -> PageScores:
         """The pages of the `limit` rows nearest to each token. `query` is (query_tokens, dim).
 
         Raises what `VectorStore.search` raises.
         """
-        tokens = max(1, MOST_ROWS // limit)
+        tokens = max(1, MAX_REQUEST_ROWS // limit)
         starts = range(0, max(len(query), 1), tokens)
-        parts = [_Asked(index, query[start : start + tokens], limit, unchanged_s) for start in starts]
+        parts = [_Asked(index, query[start : start + tokens], limit, stable_for_s) for start in starts]
         self._waiting += parts
         self._start()
         found = await gather_or_cancel(*(_answer(part) for part in parts))
-        return found[0] if len(found) == 1 else await self._computing.run(combined, found)
+        return found[0] if len(found) == 1 else await self._cpu_threads.run(combined, found)
 
     def _start(self) -> None:
         while self._free and (together := self._take()):
@@ -81,7 +81,7 @@ class GatheredSearch:
                 continue
             first = taken[0] if taken else asked
             is_alike = (asked.index, asked.limit) == (first.index, first.limit)
-            if not taken or (is_alike and rows + asked.rows <= MOST_ROWS):
+            if not taken or (is_alike and rows + asked.rows <= MAX_REQUEST_ROWS):
                 taken.append(asked)
                 rows += asked.rows
             else:
@@ -94,9 +94,9 @@ class GatheredSearch:
         first = together[0]
         try:
             vectors = np.concatenate([asked.query for asked in together])  # (tokens of all, dim)
-            unchanged_s = min(asked.unchanged_s for asked in together)
-            rows = await self._vectors.search(first.index, vectors, first.limit, unchanged_s=unchanged_s)
-            found = await self._computing.run(_scored, rows, [len(asked.query) for asked in together], first.limit)
+            stable_for_s = min(asked.stable_for_s for asked in together)
+            rows = await self._vectors.search(first.index, vectors, first.limit, stable_for_s=stable_for_s)
+            found = await self._cpu_threads.run(_scored, rows, [len(asked.query) for asked in together], first.limit)
         except BaseException as error:
             for asked in together:
                 if not asked.answer.done():

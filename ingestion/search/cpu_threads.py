@@ -20,7 +20,7 @@ def _spare_cores() -> int:
     return min(_MOST, max(1, len(os.sched_getaffinity(0)) - 1))
 
 
-class Computing:
+class CpuThreads:
     """Runs functions in threads, so many at a time. A caller that came first has its turn first."""
 
     def __init__(self, at_once: int | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Answers remembered in Redis, and why none of them is ever out of date.
+"""Answers cached in Redis, and why none of them is ever out of date.
 
 An answer is kept under the version that the collection had *before* it was searched for, and asked for under the
 version that the collection has now. Between two reads of the same version no document became ready, because a document
@@ -20,13 +20,13 @@ from collections.abc import Sequence
 import structlog
 
 from ingestion import metrics
+from ingestion.hits import Hit, decode_hits, encode_hits
 from ingestion.ports import DocumentReader, QueryCache, Searchable
-from ingestion.search.hits import Found, decode_found, encode_found
 
 log = structlog.get_logger(__name__)
 
 
-class Memory:
+class VersionedQueryCache:
     """Remembers answers for `ttl_s` seconds at most. Without a cache, or with 0 seconds, it remembers nothing."""
 
     def __init__(self, cache: QueryCache | None, documents: DocumentReader, ttl_s: int) -> None:
@@ -34,35 +34,35 @@ class Memory:
         self._documents = documents
         self._ttl_s = ttl_s
 
-    async def recall(self, key: str | None) -> list[Found] | None:
-        """The answer kept under `key`, where it is still right; None where there is none."""
+    async def get(self, key: str | None) -> list[Hit] | None:
+        """The answer kept under `key`, where it is still right; None where there is nhit."""
         if self._cache is None:
             return None
-        found, outcome = await self._recall(self._cache, key)
+        hits, outcome = await self._lookup(self._cache, key)
         metrics.SEARCH_CACHE.labels(outcome).inc()
-        return found
+        return hits
 
-    async def keep(self, key: str | None, found: Sequence[Found]) -> None:
+    async def put(self, key: str | None, hits: Sequence[Hit]) -> None:
         if self._cache is not None and key is not None:
-            await self._cache.put(key, encode_found(found), self._ttl_s)
+            await self._cache.put(key, encode_hits(hits), self._ttl_s)
 
-    async def _recall(self, cache: QueryCache, key: str | None) -> tuple[list[Found] | None, str]:
+    async def _lookup(self, cache: QueryCache, key: str | None) -> tuple[list[Hit] | None, str]:
         if key is None:
             return None, "changing"
         if (kept := await cache.get(key)) is None:
             return None, "miss"
         try:
-            found = decode_found(kept)
+            hits = decode_hits(kept)
         except (TypeError, ValueError):
-            log.warning("a remembered answer cannot be read", key=key)
+            log.warning("a cached answer cannot be read", key=key)
             return None, "miss"
-        return (found, "hit") if await self._are_ready(found) else (None, "deleted")
+        return (hits, "hit") if await self._are_ready(hits) else (None, "deleted")
 
-    async def _are_ready(self, found: Sequence[Found]) -> bool:
-        ids = {one.document_id for one in found}
+    async def _are_ready(self, hits: Sequence[Hit]) -> bool:
+        ids = {hit.document_id for hit in hits}
         documents = await self._documents.ready_documents(ids) if ids else {}
         return all(
-            one.document_id in documents and one.page_key in documents[one.document_id].page_keys for one in found
+            hit.document_id in documents and hit.page_key in documents[hit.document_id].page_keys for hit in hits
         )
 
 

@@ -16,7 +16,7 @@ from ingestion.model import Vectors, vectors_key
 from ingestion.ports import BlobStore
 from ingestion.search.byte_budget import ByteBudget
 from ingestion.search.candidates import Candidate
-from ingestion.search.cpu_threads import Computing
+from ingestion.search.cpu_threads import CpuThreads
 from ingestion.search.lru_cache import BoundedCache
 
 _FIRST_GUESS_BYTES: Final = 256 * 1024
@@ -34,9 +34,9 @@ class Reranker:
     most `limit_bytes` besides; a rerank that would exceed them waits. Reading holds no place among those that compute.
     """
 
-    def __init__(self, blobs: BlobStore, computing: Computing, *, cache_bytes: int, limit_bytes: int) -> None:
+    def __init__(self, blobs: BlobStore, cpu_threads: CpuThreads, *, cache_bytes: int, limit_bytes: int) -> None:
         self._blobs = blobs
-        self._computing = computing
+        self._cpu_threads = cpu_threads
         self._budget = ByteBudget(limit_bytes)
         self._mean_bytes = 0.0
         # The page key is another one after every upload, and within one generation a page of a ready document stays
@@ -53,14 +53,14 @@ class Reranker:
         keys = [
             (page.page_key, vectors_key(page.document.id, page.page_number, generation.number)) for page in candidates
         ]
-        async with self._budget.hold(self._expected_bytes(keys)) as held:
+        async with self._budget.reserve(self._expected_bytes(keys)) as reserved:
             with metrics.SEARCH.labels("blobs").time():
                 blobs = await self._fetch(keys)
-            held.holds(sum(map(len, blobs)))
-            metrics.SEARCH_BLOB_BYTES.set(self._budget.held_bytes)
+            reserved.resize(sum(map(len, blobs)))
+            metrics.SEARCH_BLOB_BYTES.set(self._budget.reserved_bytes)
             with metrics.SEARCH.labels("maxsim").time():
-                scores = await self._computing.run(_scores, query, blobs)
-        metrics.SEARCH_BLOB_BYTES.set(self._budget.held_bytes)
+                scores = await self._cpu_threads.run(_scores, query, blobs)
+        metrics.SEARCH_BLOB_BYTES.set(self._budget.reserved_bytes)
         order = np.argsort(-scores, kind="stable")
         return [(candidates[i], float(scores[i])) for i in order if np.isfinite(scores[i])]
 

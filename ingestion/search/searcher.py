@@ -15,6 +15,7 @@ from ingestion import metrics
 from ingestion.catalogue.generations import Generation
 from ingestion.concurrency.tasks import gather_or_cancel
 from ingestion.errors import BadRequest, EmbedderMismatch, IngestError, NotFound, WorkerFault
+from ingestion.hits import Hit
 from ingestion.model import PageRecord, Vectors, check_collection, check_text
 from ingestion.ports import (
     Bindings,
@@ -25,15 +26,14 @@ from ingestion.ports import (
     Searchable,
     VectorStore,
 )
-from ingestion.search.admission import Admission, Place, estimated_tokens, rows_of
-from ingestion.search.candidates import Candidate, CandidateRecords, Candidates, Wanted
-from ingestion.search.coalescing import GatheredSearch
-from ingestion.search.cpu_threads import Computing
-from ingestion.search.hits import Found, Hit
-from ingestion.search.query_cache import Memory, key_of
+from ingestion.search.admission import Admission, ReservedRows, cost_in_rows, estimated_tokens
+from ingestion.search.candidates import Candidate, CandidateQuery, CandidateRecords, Candidates
+from ingestion.search.coalescing import SearchCoalescer
+from ingestion.search.cpu_threads import CpuThreads
+from ingestion.search.query_cache import VersionedQueryCache, key_of
 from ingestion.search.reranking import Reranker
 from ingestion.search.snippets import snippet
-from ingestion.search.version_age import Standing
+from ingestion.search.version_age import VersionAge
 from ingestion.settings import SearchSettings
 
 _TRIES: Final = 3
@@ -61,22 +61,22 @@ class Searcher:
         self._documents = documents
         self._blobs = blobs
         self._settings = settings
-        self._standing = Standing()
-        self._memory = Memory(cache, documents, settings.search_cache_ttl_s)
+        self._version_age = VersionAge()
+        self._query_cache = VersionedQueryCache(cache, documents, settings.search_cache_ttl_s)
         self._admission = Admission(settings.search_limit_rows)
-        self._computing = Computing()
-        index = GatheredSearch(vectors, settings.search_ann_requests, self._computing)
+        self._cpu_threads = CpuThreads()
+        index = SearchCoalescer(vectors, settings.search_ann_requests, self._cpu_threads)
         self._candidates = Candidates(index, documents, settings.search_ann_limit)
         self._reranker = Reranker(
             blobs,
-            self._computing,
+            self._cpu_threads,
             cache_bytes=settings.search_page_cache_bytes,
             limit_bytes=settings.search_limit_bytes,
         )
 
-    def check_room(self) -> None:
+    def check_capacity(self) -> None:
         """Raises Overloaded where not even the smallest search would be let in."""
-        self._admission.check_room(rows_of(0, self._settings.search_ann_limit))
+        self._admission.check_capacity(cost_in_rows(0, self._settings.search_ann_limit))
 
     async def search(self, collection: str, query: str, top_k: int) -> list[Hit]:
         """The `top_k` best pages of `collection`, best first; an unknown collection has none.
@@ -87,19 +87,19 @@ class Searcher:
         """
         check_collection(collection)
         self._check(query, top_k)
-        with self._admission.admit(rows_of(estimated_tokens(query), self._settings.search_ann_limit)) as place:
-            return await self._search(collection, query, top_k, place)
+        with self._admission.admit(cost_in_rows(estimated_tokens(query), self._settings.search_ann_limit)) as reserved:
+            return await self._search(collection, query, top_k, reserved)
 
-    async def _search(self, collection: str, query: str, top_k: int, place: Place) -> list[Hit]:
+    async def _search(self, collection: str, query: str, top_k: int, reserved: ReservedRows) -> list[Hit]:
         while (view := await self._view(collection)) is not None:
             try:
-                found = await self._answer(view, query, top_k, place)
+                hits = await self._answer(view, query, top_k, reserved)
             except IngestError:
                 if await self._is_current(view):
                     raise
                 continue  # what it was looking at has been removed since
-            if found is not None:
-                return await self._hits(found)
+            if hits is not None:
+                return await self._with_image_urls(hits)
         return []
 
     async def _view(self, collection: str) -> Searchable | None:
@@ -112,26 +112,26 @@ class Searcher:
         bound = await self._documents.binding(view.binding.collection)
         return bound is None or bound.current == view.binding.current
 
-    async def _answer(self, view: Searchable, query: str, top_k: int, place: Place) -> list[Found] | None:
+    async def _answer(self, view: Searchable, query: str, top_k: int, reserved: ReservedRows) -> list[Hit] | None:
         """None where the vectors that were searched may not have been whole to the end."""
         wanted = max(top_k, self._settings.search_candidates)
         key = key_of(view, query, (top_k, wanted, self._settings.search_ann_limit))
-        with metrics.SEARCH.labels("recall").time():
-            remembered = await self._memory.recall(key)
-        if remembered is not None:
-            return remembered
+        with metrics.SEARCH.labels("query_cache").time():
+            cached = await self._query_cache.get(key)
+        if cached is not None:
+            return cached
         collection, generation = view.binding.collection, view.binding.current
-        unchanged_s = self._standing.unchanged_s(view)
+        stable_for_s = self._version_age.stable_for_s(view)
         vectors = await self._embed(collection, generation, query)
         ranked = await self._best(
-            collection, generation, vectors, Wanted(wanted, needed=top_k, unchanged_s=unchanged_s), place
+            collection, generation, vectors, CandidateQuery(wanted, needed=top_k, stable_for_s=stable_for_s), reserved
         )
-        found, is_current = await asyncio.gather(self._found(query, ranked[:top_k]), self._is_current(view))
+        hits, is_current = await asyncio.gather(self._described(query, ranked[:top_k]), self._is_current(view))
         if not is_current:
             return None
-        if len(found) == len(ranked[:top_k]):  # else a document of it is just being deleted
-            await self._memory.keep(key, found)
-        return found
+        if len(hits) == len(ranked[:top_k]):  # else a document of it is just being deleted
+            await self._query_cache.put(key, hits)
+        return hits
 
     async def _embed(self, collection: str, generation: Generation, query: str) -> Vectors:
         with metrics.SEARCH.labels("embed").time():
@@ -145,10 +145,10 @@ class Searcher:
         return vectors
 
     async def _best(
-        self, collection: str, generation: Generation, query: Vectors, wanted: Wanted, place: Place
+        self, collection: str, generation: Generation, query: Vectors, wanted: CandidateQuery, reserved: ReservedRows
     ) -> list[tuple[Candidate, float]]:
         for _ in range(_TRIES):
-            candidates = await self._candidates.find(collection, generation, query, wanted, place)
+            candidates = await self._candidates.find(collection, generation, query, wanted, reserved)
             try:
                 return await self._reranker.rank(query, candidates, generation)
             except NotFound:
@@ -164,25 +164,22 @@ class Searcher:
         if not 1 <= top_k <= self._settings.search_max_top_k:
             raise BadRequest(f"top_k is {top_k}, it must be 1 to {self._settings.search_max_top_k}")
 
-    async def _found(self, query: str, ranked: Sequence[tuple[Candidate, float]]) -> list[Found]:
+    async def _described(self, query: str, ranked: Sequence[tuple[Candidate, float]]) -> list[Hit]:
         """Pages whose records are gone belong to a document that is being deleted."""
         with metrics.SEARCH.labels("texts").time():
             records = await self._documents.pages_by_key([page.page_key for page, _ in ranked], with_text=True)
-            return await self._computing.run(_shown, query, ranked, records)
+            return await self._cpu_threads.run(_hits_of, query, ranked, records)
 
-    async def _hits(self, found: Sequence[Found]) -> list[Hit]:
+    async def _with_image_urls(self, hits: Sequence[Hit]) -> list[Hit]:
         expires_s = self._settings.image_url_expires_s
-        addresses = await gather_or_cancel(*(self._blobs.presign(one.image_key, expires_s) for one in found))
-        return [
-            Hit(one.document_id, one.filename, one.page, one.score, address, one.snippet)
-            for one, address in zip(found, addresses, strict=True)
-        ]
+        urls = await gather_or_cancel(*(self._blobs.presign(hit.image_key, expires_s) for hit in hits))
+        return [hit.model_copy(update={"image_url": url}) for hit, url in zip(hits, urls, strict=True)]
 
 
-def _shown(query: str, ranked: Sequence[tuple[Candidate, float]], records: Mapping[int, PageRecord]) -> list[Found]:
+def _hits_of(query: str, ranked: Sequence[tuple[Candidate, float]], records: Mapping[int, PageRecord]) -> list[Hit]:
     """Looks through the whole text of each page, which may be 100,000 characters."""
     return [
-        Found(
+        Hit(
             document_id=page.document.id,
             page_key=page.page_key,
             page=page.page_number,

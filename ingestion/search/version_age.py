@@ -18,7 +18,7 @@ class _Seen:
     since_s: float
 
 
-class Standing:
+class VersionAge:
     """Remembers when each collection was first seen at the version that it has.
 
     Between two reads of one version no document of the collection became ready, see `CollectionVersions`. So every row
@@ -29,7 +29,7 @@ class Standing:
         self._clock_s = clock_s
         self._seen: dict[str, _Seen] = {}
 
-    def unchanged_s(self, view: Searchable) -> float:
+    def stable_for_s(self, view: Searchable) -> float:
         """For how many seconds the collection of `view` has been seen to be as it is there; 0 while it is changing."""
         name, now_s = view.binding.collection, self._clock_s()
         if view.version is None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from minio import Minio
 from pymilvus import MilvusClient
 
-from ingestion.adapters.milvus.store import index_name
+from ingestion.adapters.milvus.names import index_name
 from ingestion.model import ROWS_PER_PAGE
 from ingestion.settings import MilvusSettings, S3Settings
 from tests.chaos.rig import Rig

@@ -47,7 +47,7 @@ def bench(tmp_path: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def scratch_names(milvus: MilvusClient) -> set[str]:
-    return {name for name in milvus.list_collections() if name.startswith("pagemill_scratch_")}
+    return {name for name in milvus.list_collections() if name.startswith("pagemillscratch_")}
 
 
 async def test_each_index_is_measured_and_none_is_left(shelf: Shelf, milvus: MilvusClient, tmp_path: Path) -> None:

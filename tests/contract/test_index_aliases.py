@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import closing
 
 import pytest
+from pymilvus import MilvusClient
 
+from ingestion.adapters.milvus import names
+from ingestion.adapters.milvus.names import index_name, old_index_name
 from ingestion.adapters.milvus.store import MilvusVectorStore
 from ingestion.catalogue.generations import index_of
 from ingestion.settings import MilvusSettings, Settings
@@ -38,6 +42,27 @@ async def test_a_name_leads_to_one_index_after_another(store: MilvusVectorStore,
         await store.ensure(collection, _DIMS[generation])  # raises where the dimension is another
     await store.drop(index_of(collection, 2))
     await store.ensure(collection, _DIMS[3])
+
+
+async def test_the_names_of_an_old_release_give_way_to_new_ones(
+    store: MilvusVectorStore, milvus: MilvusSettings, collection: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as old_release:
+        old_release.setattr(names, "_PREFIX", "colqwen")
+        async with MilvusVectorStore(milvus) as old:
+            await old.ensure(index_of(collection, 2), _DIMS[2])
+            await old.point(collection, index_of(collection, 2))
+    await store.ensure(index_of(collection, 2), _DIMS[2])  # raises where it would be made anew with another dimension
+    with closing(MilvusClient(uri=milvus.milvus_uri, timeout=30)) as client:
+        assert not client.has_collection(index_name(index_of(collection, 2)))
+        await store.ensure(index_of(collection, 3), _DIMS[3])
+        await store.point(collection, index_of(collection, 3))
+        await store.drop(index_of(collection, 2))
+        assert client.describe_collection(index_name(collection))["collection_name"] == index_name(
+            index_of(collection, 3)
+        )
+        old_names = [old_index_name(collection), old_index_name(index_of(collection, 2))]
+        assert not any(client.has_collection(name) for name in old_names)
 
 
 async def test_an_index_goes_with_its_name_and_a_name_without_its_index(

@@ -1,4 +1,4 @@
-"""Answers that are remembered, and never out of date: every interleaving with a document that comes or goes."""
+"""Answers in the query cache are never out of date: every interleaving with a document that comes or goes."""
 
 from __future__ import annotations
 
@@ -95,12 +95,12 @@ async def halting(services: Services) -> AsyncIterator[HaltingStore]:
         yield store
 
 
-def remembered(outcome: str) -> float:
+def lookups(outcome: str) -> float:
     return metrics.SEARCH_CACHE.labels(outcome)._value.get()
 
 
 def search_in_steps(library: Library) -> list[Step]:
-    """A search that reads the version, then looks, then keeps its answer."""
+    """A search that reads the version, then searches, then puts its answer into the cache."""
     looking, keeping = Gate(), Gate()
     searcher = library.searcher(
         vectors=Through(library.services.vectors, "search", looking),
@@ -188,13 +188,13 @@ async def test_no_interleaving_with_a_delete_makes_an_answer_show_a_deleted_docu
         await run_in_order(order, search_in_steps(library), steps, check)
 
 
-async def test_an_answer_is_remembered_until_a_document_comes(library: Library) -> None:
+async def test_an_answer_is_cached_until_a_document_comes(library: Library) -> None:
     asks_index = Gate()
     without_index = library.searcher(vectors=Through(library.services.vectors, "search", asks_index))
     assert await library.found() == {"a"}
-    hits = remembered("hit")
+    hits = lookups("hit")
     assert await library.found(without_index) == {"a"}
-    assert remembered("hit") == hits + 1
+    assert lookups("hit") == hits + 1
     await library.add("b")
     assert await library.found() == {"a", "b"}
 

@@ -11,9 +11,10 @@ from contextlib import closing
 
 import numpy as np
 import pytest
-from pymilvus import MilvusClient
+from pymilvus import DataType, MilvusClient
 
-from ingestion.adapters.milvus.store import MilvusVectorStore, index_name
+from ingestion.adapters.milvus.names import both_names, index_name, old_index_name
+from ingestion.adapters.milvus.store import MilvusVectorStore
 from ingestion.errors import DependencyUnavailable, EmbedderMismatch, IndexUnsupported, IngestError, WorkerFault
 from ingestion.model import ROWS_PER_PAGE, Page, PageVectors, Vectors
 from ingestion.settings import MilvusSettings, Settings
@@ -99,7 +100,7 @@ async def test_a_search_that_may_miss_what_is_new_finds_it_once_it_is_not(
     await store.upsert(SHARED, [page_of(first_key, vectors)])
     async with asyncio.timeout(DEADLINE_S):
         while [
-            [key for key, _ in hits] for hits in rows_of(await store.search(SHARED, vectors, 1, unchanged_s=3600.0))
+            [key for key, _ in hits] for hits in rows_of(await store.search(SHARED, vectors, 1, stable_for_s=3600.0))
         ] != [[first_key]] * 10:
             await asyncio.sleep(0.1)
 
@@ -317,8 +318,63 @@ async def test_a_collection_dropped_by_another_process_is_noticed_and_made_again
 def test_different_collections_have_different_indexes() -> None:
     names = ["a-b", "a_b", "a--b", "a-_b", "a_-b", "x_a_b", "A-b"]
     assert len({index_name(name) for name in names}) == len(names)
-    assert all(re.fullmatch(r"colqwenx?_[A-Za-z0-9_]+", index_name(name)) for name in names)
-    assert index_name("a_b") == "colqwen_a_b"
+    assert all(re.fullmatch(r"pagemillx?_[A-Za-z0-9_]+", index_name(name)) for name in names)
+    assert both_names("a_b") == ("pagemill_a_b", "colqwen_a_b")
+
+
+def made_by_an_old_release(client: MilvusClient, collection: str, first_key: int, vectors: Vectors) -> None:
+    """An index under its old name, with one page."""
+    schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
+    schema.add_field("pk", DataType.INT64, is_primary=True)
+    schema.add_field("page_key", DataType.INT64)
+    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=vectors.shape[1])
+    index = client.prepare_index_params()
+    graph = {"M": 16, "efConstruction": 64}
+    index.add_index("vector", index_type="HNSW", metric_type="IP", params={**graph, "params": graph})
+    client.create_collection(old_index_name(collection), schema=schema, index_params=index)
+    rows = [
+        {"pk": first_key * ROWS_PER_PAGE + patch, "page_key": first_key, "vector": vector}
+        for patch, vector in enumerate(vectors)
+    ]
+    client.insert(old_index_name(collection), rows)
+
+
+async def test_an_index_of_an_old_release_is_used_under_its_old_name_until_it_is_dropped(
+    milvus: MilvusSettings, store: MilvusVectorStore, own_collection: str, behind_its_back: MilvusClient
+) -> None:
+    vectors = unit_rows(20, seed=3)
+    made_by_an_old_release(behind_its_back, own_collection, 1, vectors[:10])
+
+    # Each is the first request of a process.
+    async with MilvusVectorStore(milvus) as api:
+        assert await found_pages(api, own_collection, vectors[:10]) == [[1]] * 10
+    async with MilvusVectorStore(milvus) as auditor:
+        assert await auditor.count(own_collection) == 10
+        assert await auditor.count_rows(own_collection, 1, 1) == 10
+    async with MilvusVectorStore(milvus) as archiver:
+        np.testing.assert_allclose((await archiver.read_pages(own_collection, range(1, 2)))[1], vectors[:10], 1e-6)
+    async with MilvusVectorStore(milvus) as late:
+        await late.upsert(own_collection, [page_of(2, vectors[10:15])])
+
+    await store.ensure(own_collection, DIM)
+    await store.upsert(own_collection, [page_of(3, vectors[15:])])
+    assert not behind_its_back.has_collection(index_name(own_collection))
+    assert await found_pages(store, own_collection, vectors) == [[1]] * 10 + [[2]] * 5 + [[3]] * 5
+    await store.delete_pages(own_collection, 1, 2)
+    assert await store.count(own_collection) == 5
+
+    # Another process drops it; what is made after that has the new name.
+    async with MilvusVectorStore(milvus) as remover:
+        await remover.drop(own_collection)
+    assert not any(behind_its_back.has_collection(name) for name in both_names(own_collection))
+    assert await store.count(own_collection) == 0
+    with pytest.raises(IngestError):
+        await store.upsert(own_collection, [page_of(2, vectors[:1])])
+    await store.ensure(own_collection, DIM)
+    assert behind_its_back.has_collection(index_name(own_collection))
+    assert not behind_its_back.has_collection(old_index_name(own_collection))
+    await store.upsert(own_collection, [page_of(1, vectors)])
+    assert await store.count(own_collection) == 20
 
 
 async def test_ping_answers(store: MilvusVectorStore) -> None:

@@ -16,7 +16,7 @@ async def turns() -> None:
 
 
 async def holding(budget: ByteBudget, size: int, until: asyncio.Event, order: list[int]) -> None:
-    async with budget.hold(size):
+    async with budget.reserve(size):
         order.append(size)
         await until.wait()
 
@@ -33,7 +33,7 @@ async def test_first_come_first_served_even_where_a_smaller_one_would_fit() -> N
     for end in ends:
         end.set()
     await asyncio.gather(*tasks)
-    assert budget.held_bytes == 0
+    assert budget.reserved_bytes == 0
 
 
 async def test_more_than_all_of_it_is_held_alone() -> None:
@@ -48,16 +48,16 @@ async def test_more_than_all_of_it_is_held_alone() -> None:
 
 async def test_what_turns_out_smaller_makes_room() -> None:
     budget, order, end = ByteBudget(10), list[int](), asyncio.Event()
-    async with budget.hold(10) as held:
+    async with budget.reserve(10) as reserved:
         task = asyncio.create_task(holding(budget, 5, end, order))
         await turns()
         assert order == []
-        held.holds(5)
+        reserved.resize(5)
         await turns()
         assert order == [5]
     end.set()
     await task
-    assert budget.held_bytes == 0
+    assert budget.reserved_bytes == 0
 
 
 @given(st.lists(st.tuples(st.integers(0, 12), st.booleans()), max_size=12))
@@ -69,8 +69,8 @@ async def test_nothing_is_lost_when_tasks_are_cancelled_at_any_moment(wanted: li
         await asyncio.sleep(0)
         if is_cancelled:
             tasks[len(order) // 2].cancel()
-        assert budget.held_bytes <= 10 or budget.held_bytes in (11, 12), "more than all of it is one task's"
+        assert budget.reserved_bytes <= 10 or budget.reserved_bytes in (11, 12), "more than all of it is one task's"
     end.set()
     async with asyncio.timeout(30):
         await asyncio.gather(*tasks, return_exceptions=True)
-    assert budget.held_bytes == 0
+    assert budget.reserved_bytes == 0

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from ingestion.client.views import DocumentView, Hit
+from ingestion.client.views import DocumentView
+from ingestion.hits import Hit
 from ingestion.model import DocumentState
 from tests.support.contract_api import API_KEY, PAGES, RETRY_AFTER_S, ContractApi, contract_api
 from workers.cli import app

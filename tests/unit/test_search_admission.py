@@ -16,7 +16,7 @@ from ingestion.errors import BadRequest, DependencyUnavailable, Overloaded
 from ingestion.model import Document, DocumentState, PageRecord, Vectors
 from ingestion.ports import Neighbours, Searchable
 from ingestion.search import Searcher, coalescing, reranking, searcher
-from ingestion.search.admission import Admission, estimated_tokens, rows_of
+from ingestion.search.admission import Admission, cost_in_rows, estimated_tokens
 from ingestion.settings import SearchSettings
 from ingestion.vectors import encode_blob
 from tests.support.documents import document, page
@@ -25,7 +25,7 @@ from tests.support.nearest import neighbours
 DIM = 4
 LIMIT = 10
 """Rows asked for a token."""
-ONE = rows_of(estimated_tokens("one search"), LIMIT)
+ONE = cost_in_rows(estimated_tokens("one search"), LIMIT)
 KEPT = replace(document("kept"), state=DocumentState.READY, pages=5, first_page_key=1)
 
 
@@ -58,7 +58,7 @@ class World:
         await self._pass("embedder")
         return [np.ones((self.tokens, DIM), np.float32) for _ in queries]
 
-    async def search(self, index: str, query: Vectors, limit: int, *, unchanged_s: float) -> Neighbours:
+    async def search(self, index: str, query: Vectors, limit: int, *, stable_for_s: float) -> Neighbours:
         await self._pass("index")
         return neighbours([[(key, 0.5) for key in KEPT.page_keys] for _ in query])
 
@@ -135,11 +135,11 @@ async def test_a_caller_that_leaves_frees_its_place(world: World) -> None:
     waiting = [one(searching) for _ in range(3)]
     await settled(lambda: world.under_way["index"] == 1)
     with pytest.raises(Overloaded):
-        searching.check_room()
+        searching.check_capacity()
     for task in waiting:
         task.cancel()
     await all_of(waiting)
-    searching.check_room()
+    searching.check_capacity()
     world.gates["index"].set()
     assert len(await one(searching)) == 5
 
@@ -194,7 +194,7 @@ async def test_what_is_computed_for_a_search_is_not_computed_on_the_event_loop(
     )
     for module, name in heavy:
         monkeypatch.setattr(module, name, noting(name, getattr(module, name)))
-    monkeypatch.setattr(coalescing, "MOST_ROWS", LIMIT)  # so that a query is asked for in parts
+    monkeypatch.setattr(coalescing, "MAX_REQUEST_ROWS", LIMIT)  # so that a query is asked for in parts
     await one(world.searcher())
     assert set(threads) == {name for _, name in heavy}
     assert all(threading.get_ident() not in used for used in threads.values())
@@ -230,5 +230,5 @@ def test_a_refusal_says_when_there_should_be_room_at_the_pace_of_the_last_second
         with admission.admit(50):
             clock.now_s += 10.0
         with admission.admit(50), pytest.raises(Overloaded) as refused:
-            admission.check_room(30)
+            admission.check_capacity(30)
         assert refused.value.retry_after_s == 6  # 30 rows too many, at 5 a second

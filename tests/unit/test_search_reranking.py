@@ -15,7 +15,7 @@ from ingestion.errors import WorkerFault
 from ingestion.maxsim import maxsim
 from ingestion.model import Vectors, vectors_key
 from ingestion.search.candidates import Candidate
-from ingestion.search.cpu_threads import Computing
+from ingestion.search.cpu_threads import CpuThreads
 from ingestion.search.reranking import Reranker
 from ingestion.vectors import decode_blob, encode_blob
 from tests.support.documents import document
@@ -42,7 +42,7 @@ class Shelves:
 
 
 def reranker(blobs: Any, *, cache_bytes: int = 0, limit_bytes: int = 1 << 30) -> Reranker:
-    return Reranker(blobs, Computing(), cache_bytes=cache_bytes, limit_bytes=limit_bytes)
+    return Reranker(blobs, CpuThreads(), cache_bytes=cache_bytes, limit_bytes=limit_bytes)
 
 
 def pages(*tokens: int) -> list[Vectors]:

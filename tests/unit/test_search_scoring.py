@@ -16,9 +16,9 @@ from ingestion.catalogue.generations import Generation
 from ingestion.model import Document, DocumentState, PageRecord, Vectors
 from ingestion.ports import Neighbours, VectorStore
 from ingestion.search.admission import Admission
-from ingestion.search.candidates import CandidateRecords, Candidates, Wanted
-from ingestion.search.coalescing import GatheredSearch
-from ingestion.search.cpu_threads import Computing
+from ingestion.search.candidates import CandidateQuery, CandidateRecords, Candidates
+from ingestion.search.coalescing import SearchCoalescer
+from ingestion.search.cpu_threads import CpuThreads
 from ingestion.search.scoring import approximate_scores, combined, page_scores
 from ingestion.search.snippets import _densest, snippet
 from tests.support.documents import document, page
@@ -113,7 +113,7 @@ class Rows:
         self._rows = (better + [(key, 0.8) for key in READY.page_keys]) * rows_a_page
         self.asked: list[int] = []
 
-    async def search(self, index: str, query: Vectors, limit: int, *, unchanged_s: float) -> Neighbours:
+    async def search(self, index: str, query: Vectors, limit: int, *, stable_for_s: float) -> Neighbours:
         self.asked.append(limit)
         return neighbours([self._rows[:limit] for _ in query])
 
@@ -129,9 +129,9 @@ class Records:
 
 
 async def found_among(rows: Rows, needed: int = 1) -> int:
-    index = GatheredSearch(cast(VectorStore, rows), 4, Computing())
+    index = SearchCoalescer(cast(VectorStore, rows), 4, CpuThreads())
     candidates = Candidates(index, cast(CandidateRecords, Records()), ann_limit=200)
-    query, wanted = np.ones((5, 4), np.float32), Wanted(128, needed=needed)
+    query, wanted = np.ones((5, 4), np.float32), CandidateQuery(128, needed=needed)
     with Admission(1_000_000).admit(0) as place:
         return len(await candidates.find("c", Generation(1, "f", 4), query, wanted, place))
 

@@ -26,14 +26,22 @@ def point_alias(client: MilvusClient, alias: str, name: str, timeout_s: float) -
 
 
 def drop_with_aliases(client: MilvusClient, name: str, timeout_s: float) -> None:
-    """Drop `name`, be it a collection, with whatever aliases lead to it, or itself an alias."""
+    """Drop the collection `name` and all its aliases, or the alias `name`. No error where there is neither."""
+    try:
+        _drop(client, name, timeout_s)
+    except Exception as error:
+        if milvus_code(error) != NOT_FOUND:
+            raise
+
+
+def _drop(client: MilvusClient, name: str, timeout_s: float) -> None:
     described = client.describe_collection(name, timeout=timeout_s)
     if described["collection_name"] != name:
         client.drop_alias(name, timeout=timeout_s)
         return
     for alias in described.get("aliases") or ():
         client.drop_alias(alias, timeout=timeout_s)
-    # Released first, because a server may otherwise finish building an index that nobody needs.
+    # Released first: otherwise a server may go on building an index that is not needed any more.
     client.release_collection(name, timeout=timeout_s)
     client.drop_collection(name, timeout=timeout_s)
 

@@ -18,18 +18,18 @@ METRIC: Final = "IP"
 _LITE: Final = "milvus_lite"
 
 
-def ensure_collection(
+def ensure_index(
     client: MilvusClient, name: str, dim: int, settings: MilvusSettings, known: set[tuple[str, int]]
 ) -> None:
-    """Collection, index and load, each where it is missing, because another process may be half-way through.
+    """Make the HNSW index of the Milvus collection `name` where it is missing, and load the collection.
 
-    An index that exists stays as it is, whatever the settings say. `known` are the names and server's ids of those
-    that this process has seen whole, which it does not look through again: Milvus Lite counts all rows whenever it is
-    asked for an index. Raises EmbedderMismatch, IndexUnsupported.
+    Another process may have made the collection and not yet its index. An index that exists stays as it is, whatever
+    the settings say. `known` holds names and server ids of collections that this process has found complete. They are
+    not checked again: Milvus Lite counts all rows whenever it is asked for an index.
+
+    Raises EmbedderMismatch, IndexUnsupported.
     """
     timeout_s = settings.milvus_timeout_s
-    if not client.has_collection(name, timeout=timeout_s):
-        create_collection(client, name, dim, settings)
     found = client.describe_collection(name, timeout=timeout_s)
     if (held := _dim_of(found)) != dim:
         raise EmbedderMismatch(f"{name} holds vectors of {held} dimensions, not {dim}")

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_PREFIX: Final = "pagemill_scratch"
+_PREFIX: Final = "pagemillscratch"
+"""No index of a document collection begins like that: see `index_name`."""
 _NAME: Final = re.compile(rf"{_PREFIX}_(\d+)_[0-9a-f]+")
 _FORGOTTEN_S: Final = 86_400
 _BUILD_TIMEOUT_S: Final = 3600.0

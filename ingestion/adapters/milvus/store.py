@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 import threading
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -13,12 +11,14 @@ import stamina
 
 from ingestion.adapters.milvus.aliases import drop_with_aliases, point_alias
 from ingestion.adapters.milvus.connection import Budgeted, connect, open_searcher, open_writer
-from ingestion.adapters.milvus.errors import NOT_FOUND, NOT_LOADED, is_lost, milvus_code, translated
+from ingestion.adapters.milvus.errors import NOT_LOADED, is_lost, milvus_code, translated
+from ingestion.adapters.milvus.names import IndexNames, both_names, index_name
 from ingestion.adapters.milvus.row_reading import read_rows
 from ingestion.adapters.milvus.rows import RowWriter
-from ingestion.adapters.milvus.schema import ensure_collection
+from ingestion.adapters.milvus.schema import create_collection, ensure_index
 from ingestion.adapters.milvus.search import Consistency, RowSearcher
 from ingestion.adapters.threads import Threads
+from ingestion.errors import WorkerFault
 from ingestion.model import ROWS_PER_PAGE, PageVectors, Vectors
 from ingestion.ports import Neighbours
 from ingestion.settings import MilvusSettings
@@ -42,17 +42,6 @@ _LOST_S: Final = 2.0
 caller of the search knows better what to do about an outage."""
 
 
-def index_name(collection: str) -> str:
-    """What the document collection is called in Milvus, which allows letters, digits and '_' only.
-
-    A name with '-' goes under another prefix and carries a hash, so that no two of ours share one of Milvus's.
-    """
-    if re.fullmatch(r"[A-Za-z0-9_]+", collection):
-        return f"colqwen_{collection}"
-    digest = hashlib.sha256(collection.encode()).hexdigest()[:16]
-    return f"colqwenx_{re.sub('[^A-Za-z0-9_]', '_', collection)}_{digest}"
-
-
 class MilvusVectorStore:
     """VectorStore. The client is made at the first use; it is synchronous and runs in threads."""
 
@@ -64,6 +53,7 @@ class MilvusVectorStore:
         self._writer: RowWriter | None = None
         self._searching: RowSearcher | None = None
         self._ensured: set[tuple[str, int]] = set()
+        self._names = IndexNames()
 
     async def __aenter__(self) -> Self:
         return self
@@ -80,21 +70,27 @@ class MilvusVectorStore:
 
     async def ensure(self, collection: str, dim: int) -> None:
         def make() -> None:
-            ensure_collection(self._client(), index_name(collection), dim, self._settings, self._ensured)
+            client = self._client()
+            found = self._names.find(client, collection, self._settings.milvus_timeout_s)
+            if found is None:
+                create_collection(client, index_name(collection), dim, self._settings)
+            ensure_index(client, found or index_name(collection), dim, self._settings, self._ensured)
 
         await self._threads.write(translated(make))
 
     async def upsert(self, collection: str, pages: Sequence[PageVectors]) -> None:
-        def write() -> None:
-            self._rows().write(index_name(collection), pages, self._settings.milvus_timeout_s)
+        def write(_: MilvusClient, name: str) -> bool:
+            self._rows().write(name, pages, self._settings.milvus_timeout_s)
+            return True
 
-        await self._threads.write(translated(write))
+        if not await self._threads.write(translated(lambda: self._on_existing(collection, write, unknown=False))):
+            raise WorkerFault(f"milvus has no index {collection!r}: it was dropped while pages were written to it")
 
-    async def search(self, collection: str, query: Vectors, limit: int, *, unchanged_s: float = 0.0) -> Neighbours:
+    async def search(self, collection: str, query: Vectors, limit: int, *, stable_for_s: float = 0.0) -> Neighbours:
         if not len(query):
             return Neighbours.none(0)
         rows_per_token = min(limit, _MAX_TOP_K)
-        consistency: Consistency = "Bounded" if unchanged_s >= _BOUNDED_FROM_S else "Strong"
+        consistency: Consistency = "Bounded" if stable_for_s >= _BOUNDED_FROM_S else "Strong"
         ef, timeout_s = self._settings.hnsw_ef, self._settings.milvus_timeout_s
 
         @stamina.retry(on=is_lost, attempts=None, timeout=_LOST_S, wait_initial=0.05, wait_max=0.5)
@@ -140,14 +136,19 @@ class MilvusVectorStore:
         return await self._count(collection, "")
 
     async def drop(self, collection: str) -> None:
-        def drop(client: MilvusClient, name: str) -> None:
-            drop_with_aliases(client, name, self._settings.milvus_timeout_s)
+        def drop() -> None:
+            for name in both_names(collection):
+                drop_with_aliases(self._client(), name, self._settings.milvus_timeout_s)
 
-        await self._threads.write(translated(lambda: self._on_existing(collection, drop, unknown=None)))
+        await self._threads.write(translated(drop))
 
     async def point(self, collection: str, index: str) -> None:
-        alias, name, timeout_s = index_name(collection), index_name(index), self._settings.milvus_timeout_s
-        await self._threads.write(translated(lambda: point_alias(self._client(), alias, name, timeout_s)))
+        def point(client: MilvusClient, name: str) -> bool:
+            point_alias(client, index_name(collection), name, self._settings.milvus_timeout_s)
+            return True
+
+        if not await self._threads.write(translated(lambda: self._on_existing(index, point, unknown=False))):
+            raise WorkerFault(f"milvus has no index {index!r} to point {collection!r} to")
 
     async def ping(self) -> None:
         await self._threads.read(translated(lambda: self._client().list_collections(timeout=_PING_TIMEOUT_S)))
@@ -188,12 +189,7 @@ class MilvusVectorStore:
 
     def _on_existing(self, collection: str, request: Callable[[MilvusClient, str], T], unknown: T) -> T:
         """Do `request` on the collection; return `unknown` where there is no such collection."""
-        try:
-            return request(self._client(), index_name(collection))
-        except Exception as error:
-            if milvus_code(error) != NOT_FOUND:
-                raise
-            return unknown
+        return self._names.request(collection, lambda name: request(self._client(), name), unknown)
 
     def _on_loaded(self, collection: str, request: Callable[[MilvusClient, str], T], unknown: T) -> T:
         """As `_on_existing`, and load the collection where the server has let go of it, as after a restart."""

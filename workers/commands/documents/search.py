@@ -11,7 +11,7 @@ from rich import box
 from rich.table import Table
 
 from ingestion.client.client import connect
-from ingestion.client.views import Hit
+from ingestion.hits import Hit
 from workers.commands.documents.target import find_target
 from workers.commands.terminal import cell, plain, say, stdout, write_json_line
 
