@@ -274,8 +274,8 @@ class ApiSettings(_Section):
     max_files_per_upload: PositiveInt = Field(200, description="most files in one upload request")
     store_budget_s: PositiveFloat = Field(
         15.0,
-        description="time that the stores may take to show documents, for one file of an upload (and a second for each "
-        "MiB), or to delete one document (and a second for 100 pages); after that the answer is 503",
+        description="time that the stores may take to show documents, for one file of an upload (and a second for "
+        "each MiB), or to delete one document (and a second for 100 pages); after that the answer is 503",
     )
     spool_dir: Path | None = Field(
         None, description="folder for uploads while they are checked; empty: the system's temporary folder"
