@@ -1,13 +1,13 @@
-"""The life of a document inside a worker, from its claim to its verdict.
+"""The life of a document in a worker, from its claim to its outcome.
 
     claim -> fetch -> render -> embed -> store, checkpoint -> ready
                  | an error
                  v
           retry topic, or failed and a dead letter
 
-Pages flow through in windows. Each stage runs one window ahead of the next, so that rendering, embedding and storing
-overlap, and no stage holds more than a few windows, however long the document is. A second attempt goes on after the
-last checkpoint. A stage that makes no progress ends the attempt (`workers.attempt.stall`).
+Pages pass through in windows. Each stage is one window ahead of the next, so rendering, embedding and storing overlap,
+and no stage holds more than a few windows, however long the document is. The next attempt resumes after the last
+checkpoint. A stage that makes no progress ends the attempt (`workers.attempt.stall`).
 """
 
 from __future__ import annotations
@@ -36,7 +36,6 @@ from ingestion.errors import (
     CorruptPdf,
     DependencyUnavailable,
     EmbedderNotCurrent,
-    FailsAlone,
     IngestError,
     LeaseLost,
     NotFound,
@@ -45,7 +44,7 @@ from ingestion.errors import (
     as_ingest_error,
 )
 from ingestion.messages import Record, decode_job
-from ingestion.model import OUTAGES_FORGIVEN, Document, IngestJob, Page, PageVectors
+from ingestion.model import Document, IngestJob, Page, PageVectors
 from ingestion.ports import BlobStore, DocumentReader, Embedder, Ledger, PageSource, Progress, Renderer
 from ingestion.retrying import retrying
 from workers.attempt.claims import Claims, log_fields
@@ -60,7 +59,7 @@ log = structlog.get_logger(__name__)
 
 _ALONE_AFTER_OUTAGES: Final = 2
 _STORES: Final = ("mongodb", "s3", "milvus")
-"""What a window of pages is written to."""
+"""The servers that a window of pages is written to."""
 
 
 class PipelineRecords(DocumentReader, Ledger, Protocol):
@@ -69,7 +68,7 @@ class PipelineRecords(DocumentReader, Ledger, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Everything that a document meets on its way."""
+    """Ingests documents. One pipeline serves all jobs of a worker."""
 
     documents: PipelineRecords
     blobs: BlobStore
@@ -87,11 +86,10 @@ class Pipeline:
     evidence: OutageEvidence = field(default_factory=OutageEvidence)
 
     async def run(self, record: Record) -> None:
-        """Bring the record's document to a verdict, or to its next attempt, and have that recorded and published.
+        """Make one attempt at the record's document. Record and publish its outcome, or its next attempt.
 
-        On return the record needs no more work. Raises LeaseHeld while another worker has the document,
-        DependencyUnavailable where a server is down: then the job is still to be done, or to be told about. Running a
-        job again is safe at any time.
+        On return the record needs no more work. Raises LeaseHeld while another worker has the document, and
+        DependencyUnavailable where a server is down: then run the record again later. Running it again is always safe.
         """
         try:
             job = decode_job(record.value)
@@ -101,13 +99,13 @@ class Pipeline:
         try:
             await self.store.require_not_closed(job.collection, self.embedder)
             await self._work(job, record)
-        except EmbedderNotCurrent as not_now:
-            await self.outcomes.defer(job, record, not_now)
+        except EmbedderNotCurrent as error:
+            await self.outcomes.defer(job, record, error)
 
     async def _work(self, job: IngestJob, record: Record) -> None:
-        async with AsyncExitStack() as place:
+        async with AsyncExitStack() as held:
             try:
-                await place.enter_async_context(await self._place(job))
+                await held.enter_async_context(await self._lock(job))
                 document = await self._claim(job)
             except (Conflict, NotFound) as nothing_to_do:
                 log.info("skipped", document_id=job.document_id, cause=nothing_to_do.message)
@@ -115,12 +113,10 @@ class Pipeline:
                 return
             await self._attempt(document, record)
 
-    async def _place(self, job: IngestJob) -> AbstractAsyncContextManager[None]:
-        """The last attempt is made alone: whatever ended the ones before may have been a neighbour.
+    async def _lock(self, job: IngestJob) -> AbstractAsyncContextManager[None]:
+        """The lock for the attempt: shared, or exclusive for a suspect document.
 
-        So is one after several outages in a row: the neighbours show by then whether it brings a server down.
-
-        Nobody is sent out of the room for a document that cannot be claimed yet.
+        Check that the document can be claimed before taking the exclusive lock.
         """
         await self.claims.clean_up(job.document_id)
         document = await self.documents.get(job.document_id)
@@ -132,6 +128,8 @@ class Pipeline:
         return self.document_lock.exclusive()
 
     def _is_suspect(self, document: Document) -> bool:
+        # Before its last attempt, other jobs may have ended the earlier ones. After several outages in a row, the
+        # document itself may make the server fail.
         return document.attempts + 1 == self.max_attempts or document.outages >= _ALONE_AFTER_OUTAGES
 
     async def _claim(self, job: IngestJob) -> Document:
@@ -145,9 +143,9 @@ class Pipeline:
         lease = self.claims.lease(document)
         try:
             try:
-                with self.stalls.watch(lease.abort) as stages:
-                    settled, error = await self._under_lease(document, lease, stages)
-            except Stalled as stalled:  # the lease is no longer extended; the verdict is guarded by the fence
+                with self.stalls.watch(lease.abort) as watched:
+                    settled, error = await self._under_lease(document, lease, watched)
+            except Stalled as stalled:  # the lease is no longer extended, but the fence guards the outcome
                 error = stalled
                 settled = await self.outcomes.record_failure(document, error)
         except LeaseLost as lost:
@@ -162,73 +160,56 @@ class Pipeline:
             raise
         seconds = time.monotonic() - started
         metrics.DURATION.labels(settled.state).observe(seconds)
-        log.info("settled", **log_fields(settled), outcome=settled.state, seconds=round(seconds, 3), **_why(settled))
+        log.info("settled", **log_fields(settled), outcome=settled.state, seconds=round(seconds, 3), **_cause(settled))
         await self.outcomes.publish(settled, record, error)
 
     async def _under_lease(
-        self, document: Document, lease: Lease, stages: WatchedAttempt
+        self, document: Document, lease: Lease, watched: WatchedAttempt
     ) -> tuple[Document, IngestError | None]:
-        """The document with its verdict, and the error that led to it. Raises Stalled where it has to be told yet."""
+        """The document with its recorded outcome, and its error. Raises Stalled before an outcome is recorded."""
         async with lease:
             try:
-                return await self._ingest(document, lease, stages), None
+                return await self._ingest(document, lease, watched), None
             except (EmbedderNotCurrent, LeaseLost):
                 raise
-            except Exception as cause:  # noqa: BLE001 - also what nobody foresaw is this attempt's
+            except Exception as cause:  # noqa: BLE001 - an unforeseen error belongs to this attempt, too
                 error = as_ingest_error(cause)
                 if isinstance(error, DependencyUnavailable):
-                    error = self._fails_alone(lease.document, error)
+                    error = self.evidence.require_guilty(lease.document, error)
                 await lease.end()
                 return await self.outcomes.record_failure(document, error), error
         raise AssertionError("a lease raises or lets its block return")
 
-    def _fails_alone(self, document: Document, outage: DependencyUnavailable) -> FailsAlone:
-        """What an outage is called that the document has to answer for. Raises `outage` while it has not."""
-        if document.outages < OUTAGES_FORGIVEN or not self.evidence.is_suspect(outage.dependency, document.id):
-            raise outage
-        self.evidence.add_outage(outage.dependency, document.id)
-        return FailsAlone(
-            f"{outage.dependency} has failed at this document {document.outages + 1} times or more, and worked for "
-            f"others in between: {outage.message}",
-            stage=outage.stage,
-        )
-
-    async def _ingest(self, document: Document, lease: Lease, stages: WatchedAttempt) -> Document:
+    async def _ingest(self, document: Document, lease: Lease, watched: WatchedAttempt) -> Document:
         if document.attempts > self.max_attempts:
-            raise AttemptsExhausted(
-                f"given up after {document.attempts - 1} attempts without a verdict", stage="claim"
-            )
-        async with self._source(document, stages) as path:
-            with stages.stage("render"):
+            raise AttemptsExhausted(f"{document.attempts - 1} attempts ended without an outcome", stage="claim")
+        async with self._source(document, watched) as path:
+            with watched.stage("render"):
                 source = await self.renderer.open(path, pixels=self.embedder.wants_pixels)
-                if source.pages != document.pages:  # its page keys were reserved for so many
-                    raise CorruptPdf(
-                        f"the file has {source.pages} pages by this worker's count and had {document.pages} when it "
-                        "was uploaded; delete the document and upload it again"
-                    )
-            with stages.stage("store"):
+                _require_same_pages(source, document)
+            with watched.stage("store"):
                 generation = await self.store.prepare(document, self.embedder, lease.check)
                 document = lease.document = await self.documents.plan(
                     document.id, document.fence, dpi=source.dpi, stage="processing", generation=generation
                 )
                 await self.store.confirm_generation(document, self.embedder)
             async with (
-                prefetch(self._rendered(source, document.pages_done + 1, stages)) as rendered,
-                prefetch(self._embedded(document, rendered, stages)) as embedded,
-                aclosing(self._written(document, lease, embedded, stages)) as written,
+                prefetch(self._rendered(source, document.pages_done + 1, watched)) as rendered,
+                prefetch(self._embedded(document, rendered, watched)) as embedded,
+                aclosing(self._written(document, lease, embedded, watched)) as written,
             ):
                 async for window in written:
-                    with stages.stage("store"):
+                    with watched.stage("store"):
                         await self._checkpoint(document, window)
                     lease.document = replace(lease.document, outages=0)
         await lease.end()
         return await retrying(self.documents.finish, document.id, document.fence)
 
     @asynccontextmanager
-    async def _source(self, document: Document, stages: WatchedAttempt) -> AsyncIterator[Path]:
+    async def _source(self, document: Document, watched: WatchedAttempt) -> AsyncIterator[Path]:
         with tempfile.TemporaryDirectory(prefix="pagemill-") as folder:
             path = Path(folder) / "source.pdf"
-            with stages.stage("fetch", lambda: bytes_in(Path(folder))):
+            with watched.stage("fetch", lambda: bytes_in(Path(folder))):
                 try:
                     await retrying(self.blobs.fetch_file, document.object_key, path)
                 except NotFound as error:
@@ -236,25 +217,25 @@ class Pipeline:
             yield path
 
     async def _rendered(
-        self, source: PageSource, first_page: int, stages: WatchedAttempt
+        self, source: PageSource, first_page: int, watched: WatchedAttempt
     ) -> AsyncGenerator[list[Page], None]:
         windows = source.windows(first_page=first_page)
         while True:
-            with stages.stage("render", lambda: source.render_calls):
+            with watched.stage("render", lambda: source.render_calls):
                 window = await anext(windows, None)
             if window is None:
                 return
             yield window
 
     async def _embedded(
-        self, document: Document, windows: AsyncIterator[list[Page]], stages: WatchedAttempt
+        self, document: Document, windows: AsyncIterator[list[Page]], watched: WatchedAttempt
     ) -> AsyncGenerator[list[PageVectors], None]:
         async def embedded(pages: list[Page]) -> list[PageVectors]:
-            with stages.stage("embed"), metrics.EMBEDDING.time():
+            with watched.stage("embed"), metrics.EMBEDDING.time():
                 vectors = await retrying(self.embedder.embed_pages, pages)
-            self._worked(document, EMBEDDER)
+            self._add_success(document, EMBEDDER)
             return [
-                # The raw pixels have done their work; what waits to be stored should not hold them.
+                # Drop the raw pixels: pages that wait to be stored should not hold them.
                 PageVectors(replace(page, pixels=None), document.page_key(page.page_number), found)
                 for page, found in zip(pages, vectors, strict=True)
             ]
@@ -265,26 +246,26 @@ class Pipeline:
                 yield window
 
     async def _written(
-        self, document: Document, lease: Lease, windows: AsyncIterator[list[PageVectors]], stages: WatchedAttempt
+        self, document: Document, lease: Lease, windows: AsyncIterator[list[PageVectors]], watched: WatchedAttempt
     ) -> AsyncGenerator[list[PageVectors], None]:
         async def write(window: list[PageVectors]) -> list[PageVectors]:
             lease.check()
-            with stages.stage("store"), metrics.STORING.time():
+            with watched.stage("store"), metrics.STORING.time():
                 await self.store.write(document, window)
-            self._worked(document, *_STORES)
+            self._add_success(document, *_STORES)
             return window
 
-        # The objects of one window are uploaded while the rows of the one before are on their way.
+        # The objects of a window are uploaded while the rows of the previous window are being written.
         async with aclosing(map_ordered(write, windows, width=self.windows_in_store)) as ordered:
             async for window in ordered:
                 yield window
 
-    def _worked(self, document: Document, *dependencies: str) -> None:
+    def _add_success(self, document: Document, *dependencies: str) -> None:
         for dependency in dependencies:
             self.evidence.add_success(dependency, document.id)
 
     async def _checkpoint(self, document: Document, window: list[PageVectors]) -> None:
-        """Of the last window the verdict tells."""
+        """The last window needs no checkpoint: `finish` records it."""
         done = window[-1].page.page_number
         if done < document.pages:
             await retrying(self.documents.checkpoint, document.id, document.fence, done)
@@ -294,6 +275,15 @@ class Pipeline:
         )
 
 
-def _why(document: Document) -> dict[str, str]:
+def _require_same_pages(source: PageSource, document: Document) -> None:
+    """Page keys were reserved for the pages that the upload counted. Raises CorruptPdf for another number."""
+    if source.pages != document.pages:
+        raise CorruptPdf(
+            f"this worker counts {source.pages} pages in the file, and the upload counted {document.pages}: "
+            "delete the document and upload it again"
+        )
+
+
+def _cause(document: Document) -> dict[str, str]:
     error = document.error
     return {"code": error.code, "stage": error.stage, "cause": error.message} if error else {}

@@ -12,6 +12,9 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Final
 
+from ingestion.errors import DependencyUnavailable, FailsAlone
+from ingestion.model import OUTAGES_FORGIVEN, Document
+
 EMBEDDER: Final = "embedder"
 PROOF: Final = ""
 """In place of a document's id: the server did work that a breaker asked for as a proof."""
@@ -59,6 +62,17 @@ class OutageEvidence:
         if before is None or successes is None:
             return False
         return successes.latest_for_others_than(document_id) > before
+
+    def require_guilty(self, document: Document, outage: DependencyUnavailable) -> FailsAlone:
+        """The error of a document that makes a server fail. Raises `outage` while it may still be the server's own."""
+        if document.outages < OUTAGES_FORGIVEN or not self.is_suspect(outage.dependency, document.id):
+            raise outage
+        self.add_outage(outage.dependency, document.id)
+        return FailsAlone(
+            f"{outage.dependency} failed for this document {document.outages + 1} times or more, and worked for "
+            f"others in between: {outage.message}",
+            stage=outage.stage,
+        )
 
     def add_outage(self, dependency: str, document_id: str) -> bool:
         """Add an outage. Returns whether the document was suspect before it."""
