@@ -120,7 +120,7 @@ async def test_a_file_in_which_the_worker_counts_other_pages_than_the_api_fails_
     failed = await read(services, document)
     assert failed.error is not None
     assert (failed.error.code, failed.error.stage) == ("corrupt_pdf", "render")
-    assert "has 3 pages" in failed.error.message and "upload it again" in failed.error.message
+    assert "counts 3 pages" in failed.error.message and "upload it again" in failed.error.message
     assert await services.vectors.count_rows(COLLECTION, longer.first_page_key, 10) == 0
 
 

@@ -1,4 +1,4 @@
-"""Arenas of the C library, counted in a process of their own."""
+"""Arenas and mapped blocks of glibc, counted in a process of their own."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if sys.argv[1] == "shared":
     configure_malloc()
 libc = ctypes.CDLL(None)
 libc.malloc.restype = libc.fdopen.restype = ctypes.c_void_p
-everybody = threading.Barrier(12)
+barrier = threading.Barrier(12)
 
 def allocate():
-    everybody.wait()
+    barrier.wait()
     for _ in range(100):
         libc.malloc(10_000)
 
-threads = [threading.Thread(target=allocate) for _ in range(everybody.parties)]
+threads = [threading.Thread(target=allocate) for _ in range(barrier.parties)]
 for thread in threads:
     thread.start()
 for thread in threads:
@@ -37,11 +37,42 @@ with tempfile.TemporaryFile() as report:
 """
 
 
-def arenas(mode: str) -> int:
-    done = subprocess.run([sys.executable, "-c", _COUNT_ARENAS, mode], capture_output=True, text=True, check=True)
+_COUNT_MAPPED = """
+import ctypes, sys
+from workers.runtime.malloc import configure_malloc
+
+if sys.argv[1] == "configured":
+    configure_malloc()
+
+class Mallinfo2(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in (
+        "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"
+    )]
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.mallinfo2.restype = Mallinfo2
+before = libc.mallinfo2().hblks
+libc.free(ctypes.c_void_p(libc.malloc(16 * 1024**2)))
+blocks = [libc.malloc(2 * 1024**2) for _ in range(4)]
+print(libc.mallinfo2().hblks - before)
+"""
+
+
+def counted(code: str, mode: str) -> int:
+    done = subprocess.run([sys.executable, "-c", code, mode], capture_output=True, text=True, check=True)
     return int(done.stdout)
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="arenas are glibc's")
+glibc_only = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+
+
+@glibc_only
 def test_threads_share_two_arenas() -> None:
-    assert arenas("shared") <= 2 < arenas("as they are")
+    assert counted(_COUNT_ARENAS, "shared") <= 2 < counted(_COUNT_ARENAS, "as they are")
+
+
+@glibc_only
+def test_large_blocks_stay_out_of_the_heap_after_a_larger_one_was_freed() -> None:
+    assert counted(_COUNT_MAPPED, "configured") == 4
+    assert counted(_COUNT_MAPPED, "as they are") == 0
