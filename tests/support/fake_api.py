@@ -1,0 +1,202 @@
+"""The real API over fakes of what stands behind it: no servers, no worker, and faults on demand.
+
+Routing, authentication, form parsing, views, problem documents and event streams are the product's. The fakes are the
+document records, the use cases `submit`, `delete` and `search`, and the progress of documents. A file named `bad…` is
+refused, `fails…` ends as failed, `busy…` gets a 503 first, `broken…` has an event stream that breaks off once.
+Documents stay `queued` until a client reads their events.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+from typing import Any, cast
+
+import uvicorn
+from pydantic import SecretStr
+from starlette.types import ASGIApp, Receive, Scope, Send
+from structlog.testing import capture_logs
+
+from ingestion.api.app import create_app
+from ingestion.bootstrap import Services
+from ingestion.errors import DependencyUnavailable, NotAPdf, NotFound
+from ingestion.hits import Hit
+from ingestion.model import Document, DocumentState, Failure, document_id, source_key
+from ingestion.search import Searcher
+from ingestion.settings import Settings
+from ingestion.submit import Upload
+
+API_KEY = "a key for tests"
+PAGES = 3
+
+
+@dataclass
+class FakeApi:
+    """The state of the fakes, open to the test."""
+
+    url: str
+    documents: dict[str, Document] = field(default_factory=dict)
+    hits: list[Hit] = field(default_factory=list)
+    requests: list[tuple[str, str, float]] = field(default_factory=list)
+    """Method, path and time of each request, by the monotonic clock."""
+    _seen: set[tuple[str, str]] = field(default_factory=set)
+
+    def add(self, filename: str, collection: str = "default", state: str = "queued", sha256: str = "") -> str:
+        id_ = document_id(collection, filename, sha256)
+        self.documents[id_] = Document(
+            id=id_,
+            collection=collection,
+            filename=filename,
+            object_key=source_key(id_),
+            sha256=sha256,
+            size_bytes=1,
+            pages=PAGES,
+            pages_done=PAGES if state == "ready" else 0,
+            first_page_key=0,
+            state=DocumentState(state),
+        )
+        return id_
+
+    def finish(self, document: Document) -> None:
+        """What a worker does in the end."""
+        if document.filename.startswith("fails"):
+            error = Failure("page_render_failed", "render", "page 2 cannot be drawn")
+            self.documents[document.id] = replace(document, state=DocumentState.FAILED, error=error)
+        else:
+            self.documents[document.id] = replace(document, state=DocumentState.READY, pages_done=PAGES)
+
+    def is_first(self, document: Document, kind: str) -> bool:
+        """True for the first call about a document whose name begins with `kind`."""
+        key = (document.id, kind)
+        is_first = document.filename.startswith(kind) and key not in self._seen
+        self._seen.add(key)
+        return is_first
+
+
+class UnusedStore:
+    """A store that no request of these tests reaches."""
+
+    def __getattr__(self, name: str) -> Any:
+        async def fail(*arguments: Any, **options: Any) -> None:
+            raise AssertionError(f"{name} was called")
+
+        return fail
+
+
+@dataclass(frozen=True)
+class FakeDocuments(UnusedStore):
+    """The records that the routes read."""
+
+    api: FakeApi
+
+    async def get(self, id_: str) -> Document | None:
+        return self.api.documents.get(id_)
+
+    async def list(self, collection: str | None, *, limit: int, after: str | None) -> list[Document]:
+        wanted = sorted(id_ for id_, one in self.api.documents.items() if collection in (None, one.collection))
+        return [self.api.documents[id_] for id_ in wanted if id_ > (after or "")][:limit]
+
+    async def archived_ids(self, ids: Sequence[str]) -> list[str]:
+        return []
+
+    async def require_active(self, collection: str) -> None:
+        return None
+
+
+@dataclass(frozen=True)
+class FakeSubmitter:
+    api: FakeApi
+
+    async def submit(self, collection: str, upload: Upload) -> Document:
+        if upload.filename.startswith("bad"):
+            raise NotAPdf("the file does not begin with %PDF-")
+        document = self.api.documents[self.api.add(upload.filename, collection, sha256=upload.sha256)]
+        if self.api.is_first(document, "busy"):
+            raise DependencyUnavailable("kafka", "no answer")
+        return document
+
+
+@dataclass(frozen=True)
+class FakeRemover:
+    api: FakeApi
+
+    async def delete_document(self, id_: str) -> None:
+        if self.api.documents.pop(id_, None) is None:
+            raise NotFound(f"no document {id_}")
+
+
+@dataclass(frozen=True)
+class FakeProgress(UnusedStore):
+    """Only event streams read it: each read takes the document one step further."""
+
+    api: FakeApi
+
+    async def read(self, id_: str) -> dict[str, str]:
+        document = self.api.documents.get(id_)
+        if document is None or document.state.is_settled:
+            return {}
+        if document.state is DocumentState.QUEUED:
+            self.api.documents[id_] = replace(document, state=DocumentState.PROCESSING, pages_done=1)
+        elif self.api.is_first(document, "broken"):
+            raise RuntimeError("this event stream breaks off")
+        else:
+            self.api.finish(document)
+        return {}
+
+
+@dataclass(frozen=True)
+class FakeSearcher:
+    api: FakeApi
+
+    def check_capacity(self) -> None:
+        return None
+
+    async def search(self, collection: str, query: str, top_k: int) -> list[Hit]:
+        return self.api.hits[:top_k]
+
+
+class FakeUsage:
+    async def record(self, collection: str) -> None:
+        return None
+
+
+@contextmanager
+def fake_api() -> Iterator[FakeApi]:
+    """Serve on a free port, in a thread."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        api = FakeApi(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        server = uvicorn.Server(uvicorn.Config(_app(api), log_config=None, access_log=False, lifespan="off"))
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            with capture_logs():  # The command under test writes to the same standard output.
+                yield api
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def _app(api: FakeApi) -> ASGIApp:
+    settings = Settings()
+    settings.api = settings.api.model_copy(update={"api_key": SecretStr(API_KEY)})
+    services = SimpleNamespace(
+        settings=settings,
+        documents=FakeDocuments(api),
+        progress=FakeProgress(api),
+        **dict.fromkeys(("blobs", "vectors", "queue"), UnusedStore()),
+    )
+    app = create_app(cast(Services, services), cast(Searcher, FakeSearcher(api)))
+    app.state.submitter = FakeSubmitter(api)
+    app.state.remover = FakeRemover(api)
+    app.state.usage = FakeUsage()
+
+    async def counted(scope: Scope, receive: Receive, send: Send) -> None:
+        api.requests.append((scope["method"], scope["path"], time.monotonic()))
+        await app(scope, receive, send)
+
+    return counted
