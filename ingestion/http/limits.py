@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import resource
 from dataclasses import dataclass
@@ -20,14 +21,28 @@ LINGER_S: Final = 2.0
 LINGER_BYTES: Final = 8 * 1024 * 1024
 """Time and bytes for which a connection is read after its last answer. Closing a socket with unread data would reset
 the connection, and the client might not see the answer."""
-BACKLOG: Final = 128
-"""Connections in the kernel's accept queue. The event loop accepts all of them before it counts the first."""
 RESERVED_CONNECTIONS: Final = 32
 """Connections above the limit that serve probes and metrics only."""
 _OWN_DESCRIPTORS: Final = 192
 """Descriptors for other uses: connections to stores, pipes of child processes, log files."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptQueue:
+    """New connections that the server has not counted yet."""
+
+    length: int
+    """The kernel's queue. It drops a connection request that does not fit, and the client repeats it after 1 s."""
+    per_turn: int
+    """Connections that the event loop accepts in one turn, before it calls `connection_made` for the first."""
+
+
+def accept_queue(loop: asyncio.AbstractEventLoop) -> AcceptQueue:
+    """uvloop accepts one connection in a turn. asyncio's own loop accepts the whole queue, so its queue is shorter."""
+    is_uvloop = type(loop).__module__.partition(".")[0] == "uvloop"
+    return AcceptQueue(length=1024, per_turn=1) if is_uvloop else AcceptQueue(length=128, per_turn=128)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +70,16 @@ class HttpLimits:
         return str(address)
 
 
-def limits_of(settings: HttpSettings, *, descriptors_each: int) -> HttpLimits:
+def limits_of(settings: HttpSettings, *, descriptors_each: int, accepted_per_turn: int) -> HttpLimits:
     """The limits of `settings`, reduced to what the open-file limit of this process permits.
 
     `descriptors_each` is the number of descriptors per connection, its socket included. Raises the soft limit of open
     files where it is too low, never the hard limit.
     """
-    wanted = _OWN_DESCRIPTORS + BACKLOG + RESERVED_CONNECTIONS + settings.http_max_connections * descriptors_each
-    connections = min(settings.http_max_connections, connections_within(_open_files(wanted), descriptors_each))
+    reserved = _reserved_descriptors(descriptors_each, accepted_per_turn)
+    open_files = _open_files(reserved + settings.http_max_connections * descriptors_each)
+    most = connections_within(open_files, descriptors_each, accepted_per_turn)
+    connections = min(settings.http_max_connections, most)
     per_address = settings.http_max_connections_per_address or max(1, connections // 2)
     return HttpLimits(
         max_connections=connections,
@@ -75,9 +92,13 @@ def limits_of(settings: HttpSettings, *, descriptors_each: int) -> HttpLimits:
     )
 
 
-def connections_within(open_files: int, descriptors_each: int) -> int:
-    """The number of connections that `open_files` descriptors permit, after those for other uses; at least 1."""
-    return max(1, (open_files - _OWN_DESCRIPTORS - BACKLOG - RESERVED_CONNECTIONS) // descriptors_each)
+def connections_within(open_files: int, descriptors_each: int, accepted_per_turn: int) -> int:
+    """The number of connections that `open_files` descriptors permit, after the reserved ones; at least 1."""
+    return max(1, (open_files - _reserved_descriptors(descriptors_each, accepted_per_turn)) // descriptors_each)
+
+
+def _reserved_descriptors(descriptors_each: int, accepted_per_turn: int) -> int:
+    return _OWN_DESCRIPTORS + accepted_per_turn + RESERVED_CONNECTIONS * descriptors_each
 
 
 def _open_files(wanted: int) -> int:

@@ -13,7 +13,7 @@ import uvicorn
 
 from ingestion.http.connections import Connections
 from ingestion.http.error_responses import ErrorBody, problem_body
-from ingestion.http.limits import BACKLOG, limits_of
+from ingestion.http.limits import accept_queue, limits_of
 from ingestion.http.protocol import LimitedProtocol
 from ingestion.settings import HttpSettings
 
@@ -44,8 +44,13 @@ class HttpServer:
         quiet: bool = False,
         error_body: ErrorBody = problem_body,
     ) -> None:
-        """`descriptors_each`: descriptors per connection. `quiet`: log only requests that failed."""
-        self.connections = Connections(limits_of(settings, descriptors_each=descriptors_each))
+        """`descriptors_each`: descriptors per connection. `quiet`: log only requests that failed.
+
+        Make it in the event loop that it will run in.
+        """
+        queue = accept_queue(asyncio.get_running_loop())
+        limits = limits_of(settings, descriptors_each=descriptors_each, accepted_per_turn=queue.per_turn)
+        self.connections = Connections(limits)
         protocol: Any = partial(LimitedProtocol, connections=self.connections, error_body=error_body, quiet=quiet)
         self.server = uvicorn.Server(
             uvicorn.Config(
@@ -56,7 +61,7 @@ class HttpServer:
                 ws="none",
                 log_config=None,
                 access_log=False,
-                backlog=BACKLOG,
+                backlog=queue.length,
                 timeout_graceful_shutdown=grace_s,
             )
         )

@@ -95,7 +95,7 @@ def _answers(url: str) -> bool:
         return False
 
 
-def main() -> None:
+async def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("port", type=int)
     parser.add_argument("name")
@@ -104,8 +104,8 @@ def main() -> None:
     embedder = SleepyEmbedder(wants_pixels=arguments.pixels)
     service = EmbeddingService(embedder, ServingSettings(), model_id=arguments.name)
     front = HttpServer(create_service(service), HttpSettings(), port=arguments.port, quiet=True, error_body=error_body)
-    asyncio.run(front.run())
+    await front.run()
 
 
 if __name__ == "__main__":
-    main()
+    asyncio.run(main())
