@@ -266,6 +266,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """Send all answers, then close. If more of a request may follow, read and drop it for a while first."""
         if self._is_lost or self._transport.is_ending:
             return
+        self._transport.release()
         self._transport.is_ending = True
         self._connections.mark_idle(self)
         transport = self._transport.inner

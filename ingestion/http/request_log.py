@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -63,11 +64,17 @@ class LoggedRequest:
             )
 
     async def _note_status(self, message: Any) -> None:
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            if self._cycle.more_body:
-                # The rest of the body would have to be read before the next request.
-                self._cycle.keep_alive = False
+        if message["type"] != "http.response.start":
+            await self._send(message)
+            self._transport.release()
+            return
+        self.status = message["status"]
+        if self._cycle.more_body:
+            # The rest of the body would have to be read before the next request.
+            self._cycle.keep_alive = False
+        # The head waits for the first part of the body, at most until the next turn of the event loop.
+        self._transport.hold()
+        asyncio.get_running_loop().call_soon(self._transport.release)
         await self._send(message)
 
 

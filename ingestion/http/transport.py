@@ -8,22 +8,41 @@ from typing import Any
 
 
 class MeteredTransport:
-    """Counts written bytes. `close` calls `on_close` instead of closing, so that the protocol can delay it."""
+    """Counts written bytes. `close` calls `on_close` instead of closing, so that the protocol can delay it.
 
-    __slots__ = ("_on_close", "_taken_bytes", "inner", "is_ending", "written_bytes")
+    Writes between `hold` and `release` become one system call. Each call gives up the interpreter lock and may wait
+    for the threads of this process to get it back.
+    """
+
+    __slots__ = ("_held", "_on_close", "_taken_bytes", "inner", "is_ending", "written_bytes")
 
     def __init__(self, inner: asyncio.Transport, on_close: Callable[[], None]) -> None:
         self.inner = inner
         self.written_bytes = 0
         self.is_ending = False
         """The last answer is written. Later writes are dropped."""
+        self._held: list[bytes] | None = None
         self._taken_bytes = 0
         self._on_close = on_close
 
     def write(self, data: bytes) -> None:
-        if not self.is_ending:
-            self.written_bytes += len(data)
+        if self.is_ending:
+            return
+        self.written_bytes += len(data)
+        if self._held is None:
             self.inner.write(data)
+        else:
+            self._held.append(data)
+
+    def hold(self) -> None:
+        """Keep writes back until `release`."""
+        self._held = []
+
+    def release(self) -> None:
+        """Write what is held. Safe to repeat."""
+        held, self._held = self._held, None
+        if held:
+            self.inner.write(b"".join(held))
 
     def close(self) -> None:
         self._on_close()
@@ -41,7 +60,7 @@ class MeteredTransport:
         self.inner.resume_reading()
 
     def unsent_bytes(self) -> int:
-        return self.inner.get_write_buffer_size()
+        return self.inner.get_write_buffer_size() + sum(map(len, self._held or ()))
 
     def taken_bytes(self, unsent_bytes: int) -> int:
         """Bytes that the kernel has taken since the last call, if `unsent_bytes` are still buffered here."""
