@@ -1,4 +1,4 @@
-"""What a connection may take of the HTTP server, before any key is looked at."""
+"""The limits of the HTTP server for each connection."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def test_the_limit_of_a_head_holds_to_the_byte(size: int, status: int) -> 
     head = b"GET /some HTTP/1.1\r\nX-A: "
     head += b"b" * (size - len(head) - 4) + b"\r\n\r\n"
     async with running_server() as server, server.connected() as client:
-        for _ in range(2 if status == 200 else 1):  # the next request of a connection has the whole limit again
+        for _ in range(2 if status == 200 else 1):  # each request of a connection has the whole limit
             await client.send(head)
             assert (await client.answer()).status == status
 
@@ -65,7 +65,7 @@ async def test_many_small_fields_are_refused() -> None:
     assert server.app.calls == []
 
 
-async def test_a_head_that_takes_too_long_is_ended() -> None:
+async def test_a_slow_head_is_408() -> None:
     async with running_server(header_timeout_s=10) as server, server.connected() as client:
         await client.send(b"GET / HTTP/1.1\r\nX-")
         await eventually(server.waiting_heads)
@@ -79,7 +79,7 @@ async def test_a_head_that_takes_too_long_is_ended() -> None:
         assert await client.is_closed()
 
 
-async def test_a_connection_that_says_nothing_is_closed_without_a_word() -> None:
+async def test_a_silent_connection_is_closed_without_an_answer() -> None:
     with capture_logs() as logs:
         async with running_server(header_timeout_s=10) as server, server.connected() as client:
             await eventually(lambda: len(server.server.connections) == 1)
@@ -88,19 +88,19 @@ async def test_a_connection_that_says_nothing_is_closed_without_a_word() -> None
     assert [line for line in logs if line["event"] == "request"] == []
 
 
-async def test_a_connection_between_two_requests_is_closed_after_a_while() -> None:
+async def test_an_idle_keep_alive_connection_is_closed() -> None:
     async with running_server(keep_alive_s=5) as server, server.connected() as client:
         for _ in range(3):
             await client.send(GET)
             assert not (await client.answer()).is_last
             server.pass_time(4)
-        await client.send(b"\r\n")  # is no request
+        await client.send(b"\r\n")  # not the start of a request
         server.pass_time(2)
         assert await client.is_closed()
 
 
 @pytest.mark.parametrize("framing", [b"Content-Length: 60000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n"])
-async def test_a_body_without_progress_is_ended(framing: bytes) -> None:
+async def test_a_stalled_body_is_408(framing: bytes) -> None:
     async with running_server(stall_s=30) as server, server.connected() as client:
         await client.send(POST + framing)
         await eventually(lambda: server.app.calls)
@@ -115,7 +115,7 @@ async def test_a_body_without_progress_is_ended(framing: bytes) -> None:
         await still_serves(server)
 
 
-async def test_a_body_that_is_slow_and_makes_progress_is_read_to_its_end() -> None:
+async def test_a_slow_body_that_makes_progress_is_read() -> None:
     pieces, size = 40, 3000
     async with running_server(stall_s=30, min_bytes_per_s=1024) as server, server.connected() as client:
         await client.send(POST + b"Content-Length: %d\r\n\r\n" % (pieces * size))
@@ -124,11 +124,11 @@ async def test_a_body_that_is_slow_and_makes_progress_is_read_to_its_end() -> No
             await eventually(lambda sent=number * size: server.app.read_bytes == sent)
             server.pass_time(2)
             if number == pieces // 2:
-                server.pass_time(20)  # a standstill that the allowance covers
+                server.pass_time(20)  # a stall within the limit
         assert (await client.answer()).body == b"/echo %d" % (pieces * size)
 
 
-async def test_the_time_of_a_sender_that_may_not_send_does_not_run() -> None:
+async def test_a_paused_sender_does_not_time_out() -> None:
     async with running_server(stall_s=10) as server, server.connected() as client:
         await client.send(b"POST /hold HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 500_000)
         await eventually(lambda: server.app.calls)
@@ -138,7 +138,7 @@ async def test_the_time_of_a_sender_that_may_not_send_does_not_run() -> None:
         assert (await client.answer()).status == 200
 
 
-async def test_an_answer_that_nobody_takes_is_ended() -> None:
+async def test_an_unread_answer_ends_the_connection() -> None:
     async with running_server(stall_s=30) as server, server.connected() as client:
         await client.send(b"GET /flood HTTP/1.1\r\n\r\n")
         await eventually(server.unsent)
@@ -149,7 +149,7 @@ async def test_an_answer_that_nobody_takes_is_ended() -> None:
         await still_serves(server)
 
 
-async def test_an_answer_that_is_taken_slowly_arrives() -> None:
+async def test_a_slowly_read_answer_arrives() -> None:
     async with running_server(stall_s=30) as server, server.connected() as client:
         await client.send(b"GET /flood HTTP/1.1\r\n\r\n")
         taken = 0
@@ -159,7 +159,7 @@ async def test_an_answer_that_is_taken_slowly_arrives() -> None:
             taken += await client.read(min(8 * 1024**2, 65_536_000 - taken))
 
 
-async def test_a_request_that_is_worked_on_has_all_the_time_it_needs() -> None:
+async def test_the_application_has_no_time_limit() -> None:
     async with running_server() as server, server.connected() as client:
         await client.send(b"GET /hold HTTP/1.1\r\n\r\n")
         await eventually(lambda: server.app.calls)
@@ -168,7 +168,7 @@ async def test_a_request_that_is_worked_on_has_all_the_time_it_needs() -> None:
         assert (await client.answer()).status == 200
 
 
-async def test_an_answer_before_the_body_ends_the_connection_and_the_rest_is_not_parsed() -> None:
+async def test_an_answer_before_the_end_of_the_body_closes_the_connection() -> None:
     async with running_server() as server, server.connected() as client:
         await client.send(b"POST /refuse HTTP/1.1\r\nContent-Length: 1000000000\r\n\r\n")
         answer = await client.answer()
@@ -178,7 +178,7 @@ async def test_an_answer_before_the_body_ends_the_connection_and_the_rest_is_not
         assert client.sent_bytes < TAKEN_BYTES
 
 
-async def test_who_sends_a_body_before_reading_the_answer_is_not_cut_off_at_once() -> None:
+async def test_a_client_that_sends_its_body_first_still_reads_an_early_answer() -> None:
     async with running_server() as server, server.connected() as client:
         await client.send(b"POST /refuse HTTP/1.1\r\nContent-Length: 4194304\r\n\r\n")
         await eventually(lambda: server.app.calls)
@@ -187,7 +187,7 @@ async def test_who_sends_a_body_before_reading_the_answer_is_not_cut_off_at_once
         assert await client.is_closed()
 
 
-async def test_a_connection_that_has_had_its_last_answer_goes_even_if_the_other_side_stays() -> None:
+async def test_a_connection_is_closed_after_its_last_answer_even_if_the_client_stays() -> None:
     async with running_server() as server, server.connected() as client:
         await client.send(b"POST /refuse HTTP/1.1\r\nContent-Length: 1000000000\r\n\r\n")
         await client.answer()
@@ -195,7 +195,7 @@ async def test_a_connection_that_has_had_its_last_answer_goes_even_if_the_other_
         await eventually(lambda: not len(server.server.connections))
 
 
-async def test_a_body_is_asked_for_only_when_it_is_read() -> None:
+async def test_100_continue_is_sent_when_the_body_is_read() -> None:
     async with running_server() as server:
         async with server.connected() as client:
             await client.send(b"POST /refuse HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
@@ -207,14 +207,14 @@ async def test_a_body_is_asked_for_only_when_it_is_read() -> None:
             assert (await client.answer()).body == b"/echo 5"
 
 
-async def test_pipelined_requests_are_answered_in_turn() -> None:
+async def test_pipelined_requests_are_answered_in_order() -> None:
     async with running_server() as server, server.connected() as client:
         await client.send(b"".join(b"GET /%d HTTP/1.1\r\n\r\n" % number for number in range(MAX_PIPELINED)))
         bodies = [(await client.answer()).body for _ in range(MAX_PIPELINED)]
     assert bodies == [b"/%d 0" % number for number in range(MAX_PIPELINED)]
 
 
-async def test_pipelining_without_end_is_ended_after_the_requests_that_fit() -> None:
+async def test_too_many_pipelined_requests_end_the_connection() -> None:
     async with running_server() as server, server.connected() as client:
         await client.send(b"GET /hold HTTP/1.1\r\n\r\n" + b"GET /more HTTP/1.1\r\n\r\n" * 5000)
         await eventually(lambda: server.app.calls)
@@ -246,23 +246,23 @@ async def test_a_chunked_body_that_is_mostly_framing_is_refused(begin: bytes, mo
         await still_serves(server)
 
 
-async def test_a_chunked_body_of_ordinary_chunks_is_read() -> None:
+async def test_a_body_of_ordinary_chunks_is_read() -> None:
     async with running_server() as server, server.connected() as client:
         await client.send(POST + b"Transfer-Encoding: chunked\r\n\r\n" + (b"50\r\n" + b"x" * 0x50 + b"\r\n") * 20_000)
         await client.send(b"0\r\ntrailer: v\r\n\r\n")
         assert (await client.answer()).body == b"/echo %d" % (20_000 * 0x50)
 
 
-async def test_silent_connections_make_room_for_others() -> None:
+async def test_silent_connections_are_replaced() -> None:
     limit = 10
     async with running_server(max_connections=limit) as server, contextlib.AsyncExitStack() as stack:
         silent = [await stack.enter_async_context(server.connected()) for _ in range(5 * limit)]
-        await eventually(lambda: len(server.server.connections) == limit // 2)  # all of them are from one address
+        await eventually(lambda: len(server.server.connections) == limit // 2)  # all from one address
         await still_serves(server)
         assert all(await asyncio.gather(*(client.is_closed() for client in silent[:limit])))
 
 
-async def test_where_all_are_busy_a_newcomer_is_told_to_come_back_and_probes_are_answered() -> None:
+async def test_when_all_connections_are_busy_a_new_one_is_503_and_probes_are_answered() -> None:
     async with (
         running_server(max_connections=4, trusted_proxies="127.0.0.0/8") as server,
         contextlib.AsyncExitStack() as stack,
@@ -326,7 +326,7 @@ async def test_every_request_is_one_line_in_the_log() -> None:
         b"GET / HTTP/1.1\r\n\x00: x\r\n\r\n",
     ],
 )
-async def test_what_is_no_http_is_refused_and_disturbs_nothing(said: bytes, caplog: pytest.LogCaptureFixture) -> None:
+async def test_malformed_requests_are_400(said: bytes, caplog: pytest.LogCaptureFixture) -> None:
     async with running_server() as server, server.connected() as client:
         await client.send(said)
         answer = await client.answer()
@@ -337,7 +337,7 @@ async def test_what_is_no_http_is_refused_and_disturbs_nothing(said: bytes, capl
 
 
 @pytest.mark.parametrize("protocol", [b"h2c", b"websocket"])
-async def test_another_protocol_is_offered_in_vain(protocol: bytes) -> None:
+async def test_protocol_upgrades_are_ignored(protocol: bytes) -> None:
     async with running_server() as server, server.connected() as client:
         head = b"GET /some HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: %s\r\n\r\n" % protocol
         await client.send(head + b"something else")
@@ -354,7 +354,7 @@ async def test_a_request_in_single_bytes_is_answered() -> None:
         assert (await client.answer()).body == b"/echo 3"
 
 
-async def test_a_malformed_request_behind_another_leaves_that_ones_answer_whole() -> None:
+async def test_a_malformed_request_does_not_affect_the_answer_before_it() -> None:
     async with running_server() as server, server.connected() as client:
         await client.send(b"GET /hold HTTP/1.1\r\n\r\n" + b"\x00\x01no http\r\n\r\n")
         await eventually(lambda: server.app.calls)
@@ -364,7 +364,7 @@ async def test_a_malformed_request_behind_another_leaves_that_ones_answer_whole(
         assert await client.is_closed()
 
 
-async def test_a_caller_that_leaves_is_noticed_while_its_body_is_awaited() -> None:
+async def test_a_disconnect_in_the_middle_of_a_body_is_noticed() -> None:
     async with running_server() as server:
         async with server.connected() as client:
             await client.send(POST + b"Content-Length: 100\r\n\r\nabc")

@@ -52,8 +52,8 @@ pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
 
 
 @dataclass(frozen=True)
-class Front:
-    """nginx and what is behind it. `http` asks nginx."""
+class NginxFront:
+    """nginx in front of replicas. `http` is a client of nginx."""
 
     http: httpx.AsyncClient
     replicas: list[Replica]
@@ -64,7 +64,7 @@ class Front:
 
     @asynccontextmanager
     async def full(self, one: Replica) -> AsyncIterator[None]:
-        """The lane of one replica is full, because of somebody who asks it past nginx and leaves in the end."""
+        """Fill the lane of one replica with a request that does not go through nginx."""
         async with httpx.AsyncClient(base_url=one.url, timeout=60) as client:
             holder = asyncio.create_task(client.post("/v1/embeddings", json={"input": f"sleep 60 {LONG_TEXT}"}))
             await eventually(lambda: in_flight(one))
@@ -82,10 +82,10 @@ def in_flight(one: Replica) -> int:
 
 
 @pytest_asyncio.fixture
-async def front(replicas: list[Replica], tmp_path: Path) -> AsyncIterator[Front]:
+async def front(replicas: list[Replica], tmp_path: Path) -> AsyncIterator[NginxFront]:
     with nginx(tmp_path, [one.port for one in replicas]) as url:
         async with httpx.AsyncClient(base_url=url, timeout=30) as http:
-            yield Front(http, replicas, tmp_path / "error.log")
+            yield NginxFront(http, replicas, tmp_path / "error.log")
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def replicas() -> Iterator[list[Replica]]:
 
 @contextmanager
 def nginx(folder: Path, ports: list[int]) -> Iterator[str]:
-    """The shipped configuration with these replicas, on a port of its own."""
+    """Run nginx with the shipped configuration and these replicas. Yields its URL."""
     port = free_port()
     servers = "\n".join(f"server 127.0.0.1:{behind} max_fails=0;" for behind in ports)
     rendered = SHIPPED.replace("listen 8092;", f"listen 127.0.0.1:{port};").replace(
@@ -126,31 +126,31 @@ def _listens(url: str) -> bool:
     return True
 
 
-async def test_load_is_spread_over_the_replicas(front: Front) -> None:
+async def test_load_is_spread_over_the_replicas(front: NginxFront) -> None:
     answers = await asyncio.gather(*(front.ask(f"sleep 0.05 {number}") for number in range(16)))
     served = Counter(answer.json()["model"] for answer in answers)
     assert set(served) == {"one", "two"}
     assert min(served.values()) >= 5, served
 
 
-async def test_a_replica_that_is_full_hands_over_to_the_other(front: Front) -> None:
+async def test_requests_to_a_full_replica_go_to_the_other(front: NginxFront) -> None:
     first, second = front.replicas
     async with front.full(first):
         answers = [await front.ask(f"question {number}") for number in range(10)]
     assert {(answer.status_code, answer.json()["model"]) for answer in answers} == {(200, second.name)}
 
 
-async def test_when_all_are_full_the_client_is_told_when_to_come_back(front: Front) -> None:
+async def test_if_all_replicas_are_full_the_answer_is_429_with_retry_after(front: NginxFront) -> None:
     first, second = front.replicas
     async with front.full(first), front.full(second):
         answers = await asyncio.gather(*(front.ask(f"question {number}") for number in range(10)))
     assert {answer.status_code for answer in answers} == {429}
     assert all(int(answer.headers["retry-after"]) >= 1 for answer in answers)
     assert {answer.json()["error"]["code"] for answer in answers} == {"overloaded"}
-    assert (await front.ask("question")).status_code == 200, "being full has put no replica out of use"
+    assert (await front.ask("question")).status_code == 200, "a full replica is used again"
 
 
-async def test_a_replica_that_is_killed_costs_no_request(tmp_path: Path, replicas: list[Replica]) -> None:
+async def test_no_request_fails_when_a_replica_is_killed(tmp_path: Path, replicas: list[Replica]) -> None:
     survivor = replicas[0]
     with replica("doomed") as doomed, nginx(tmp_path, [survivor.port, doomed.port]) as url:
         async with httpx.AsyncClient(base_url=url, timeout=30) as http:
@@ -171,14 +171,14 @@ async def test_a_replica_that_is_killed_costs_no_request(tmp_path: Path, replica
     assert {answer.json()["model"] for answer in answers[-20:]} == {survivor.name}
 
 
-async def test_large_images_pass_through_memory(front: Front) -> None:
+async def test_large_images_are_not_buffered_on_disk(front: NginxFront) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (2200, 2300, 3), np.uint8)
     uri = _uncompressed_png(noise)
     assert len(uri) > 20_000_000
     answer = await front.http.post("/v1/embeddings", json={"input": [uri], "modality": "image"})
     assert answer.status_code == 200, answer.text
     assert answer.json()["data"][0]["shape"] == [1, 32]
-    assert front.log.read_text() == "", "nginx would warn of a temporary file"
+    assert front.log.read_text() == "", "nginx warns where it writes a temporary file"
 
 
 def _uncompressed_png(pixels: NDArray[np.uint8]) -> str:

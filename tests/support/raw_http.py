@@ -1,4 +1,4 @@
-"""A limited server around a small application, and what is said to it byte by byte."""
+"""An HTTP server with limits around a small application, and a client that sends single bytes."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ DEADLINE_S = 20.0
 
 @dataclass
 class FakeApp:
-    """`/echo` answers with the length of its body, `/hold` when told to, `/flood` with more than a socket takes,
-    `/refuse` with 401 before any of its body is read; everything else with what it was asked for.
+    """`/echo` answers with the length of its body, `/hold` when `released` is set, `/flood` with more than a socket
+    buffers, `/refuse` with 401 before it reads the body, any other path with the path.
     """
 
     calls: list[str] = field(default_factory=list)
@@ -72,20 +72,20 @@ class RunningServer:
             yield RawClient(own)
 
     def pass_time(self, seconds: float) -> None:
-        """As if so much time had passed, second by second."""
+        """Advance the clock of the limits in steps of a second."""
         for _ in range(int(seconds)):
             self.server.connections.tick(1.0)
 
     def unsent(self) -> bool:
-        """An answer waits for a peer to take it."""
+        """True while a client has not read all of an answer."""
         return any(one.has_unsent() for one in self._protocols())
 
     def paused(self) -> bool:
-        """A peer is not read from."""
+        """True while the server does not read from a client."""
         return any(one.flow.read_paused for one in self._protocols())
 
     def waiting_heads(self) -> bool:
-        """Part of a head is there."""
+        """True while part of a head has arrived."""
         return any(one._head_bytes for one in self._protocols())
 
     def _protocols(self) -> list[LimitedProtocol]:
@@ -94,14 +94,14 @@ class RunningServer:
 
 @dataclass
 class RawClient:
-    """One connection."""
+    """A connection to the server."""
 
     socket: socket.socket
     sent_bytes: int = 0
     _unread: bytes = b""
 
     async def send(self, data: bytes) -> bool:
-        """Send all of it. False once the server takes no more."""
+        """Send all of `data`. False where the server has closed the connection."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(DEADLINE_S):
@@ -112,7 +112,7 @@ class RawClient:
         return True
 
     async def read(self, size: int) -> int:
-        """Read so much, or what there is before the end."""
+        """Read `size` bytes, or less where the connection ends."""
         taken = 0
         while taken < size and await self._more():
             taken += len(self._unread)
@@ -120,7 +120,7 @@ class RawClient:
         return taken
 
     async def answer(self, *, has_body: bool = True) -> Answer:
-        """The next answer. Raises EOFError where the server closes without one."""
+        """The next answer. Raises EOFError where the connection ends first."""
         head = (await self._until(b"\r\n\r\n")).decode("latin-1")
         first, *lines = head.rstrip().split("\r\n")
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
@@ -136,7 +136,7 @@ class RawClient:
         return Answer(int(first.split()[1]), headers, body)
 
     async def is_closed(self) -> bool:
-        """Wait until the server has closed its side. False where more comes instead."""
+        """Wait until the server closes the connection. False where it sends more."""
         return not self._unread and not await self._more()
 
     async def _until(self, mark: bytes) -> bytes:
@@ -177,7 +177,7 @@ class Answer:
 
 
 async def eventually(condition: Callable[[], object]) -> None:
-    """Return once `condition()` holds."""
+    """Return when `condition()` is true."""
     async with asyncio.timeout(DEADLINE_S):
         while not condition():
             await asyncio.sleep(0.005)
@@ -185,7 +185,7 @@ async def eventually(condition: Callable[[], object]) -> None:
 
 @asynccontextmanager
 async def running_server(app: FakeApp | None = None, **limits: Any) -> AsyncIterator[RunningServer]:
-    """A running server of `app`, whose clock is `pass_time` alone; `limits` are those of HttpSettings."""
+    """A running server of `app`. `limits` are settings without the prefix `http_`. `pass_time` advances its clock."""
     app = app or FakeApp()
     server = HttpServer(app, HttpSettings(**{f"http_{name}": value for name, value in limits.items()}), grace_s=1)
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:

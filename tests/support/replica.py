@@ -2,8 +2,8 @@
 
     python -m tests.support.replica PORT NAME [--pixels]
 
-`NAME` is what it calls its model. A text that begins with "sleep 0.5" takes that many seconds. What it accepts comes
-from the environment, as in production.
+`NAME` is the name of its model. A text that begins with "sleep 0.5" takes 0.5 s. Its settings come from the environment,
+as in production.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _STOP_S = 10.0
 
 
 class SleepyEmbedder(WordEmbedder):
-    """Of a page with pixels it embeds their mean."""
+    """Embeds the mean of a page's pixels."""
 
     def __init__(self, *, wants_pixels: bool) -> None:
         super().__init__()
@@ -70,8 +70,8 @@ class Replica:
 
 @contextmanager
 def replica(name: str, *options: str, port: int | None = None, **settings: object) -> Iterator[Replica]:
-    """A running one; `settings` are those of ServingSettings."""
-    from tests.conftest import clean_environment  # the process itself has no use for it
+    """A running replica. `settings` are those of ServingSettings."""
+    from tests.conftest import clean_environment  # not needed in the process itself
 
     port = port or free_port()
     environment = clean_environment() | {f"PAGEMILL_{key.upper()}": str(value) for key, value in settings.items()}

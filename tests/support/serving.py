@@ -1,4 +1,4 @@
-"""The embedding service around an embedder that a test can hold, break and count on, over real HTTP."""
+"""The embedding service over HTTP, around an embedder that a test can hold and make fail."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _WAIT_S = 10.0
 
 
 class HeldEmbedder(WordEmbedder):
-    """`seen` counts what was asked for. Calls wait while `hold` is set, and fail with `failure` if there is one."""
+    """`seen` counts the inputs. Calls wait after `hold` until `let_go`, and raise `failure` where it is set."""
 
     def __init__(self, *, wants_pixels: bool = False) -> None:
         super().__init__(dim=16)
@@ -116,7 +116,7 @@ class Client:
         return [vectors_of(item) for item in response.json()["data"]]
 
     async def refused(self, input: Any, **fields: Any) -> dict[str, Any]:
-        """The error of a request that is the caller's fault."""
+        """The error of a request that is answered 4xx."""
         response = await self.post(input, **fields)
         assert response.status_code in range(400, 500), response.text
         error: dict[str, Any] = response.json()["error"]
@@ -148,7 +148,7 @@ def data_uri(encoded: bytes, media_type: str = "image/png") -> str:
 
 
 async def eventually(condition: Callable[[], object], timeout_s: float = _WAIT_S) -> None:
-    """Return once `condition()` is true; TimeoutError where it is not in time. Lets the event loop run."""
+    """Return when `condition()` is true, while the event loop runs. Raises TimeoutError after `timeout_s`."""
     async with asyncio.timeout(timeout_s):
         while not condition():
             await asyncio.sleep(0.005)

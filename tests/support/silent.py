@@ -1,4 +1,4 @@
-"""Servers that accept connections and then say nothing, cut them off, or say very little, and count what they get."""
+"""Servers that accept connections and then stay silent, reset them, or answer very slowly."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TRICKLE_EVERY_S: Final = 0.05
 
 @dataclass
 class FakeServer:
-    """`connections` and `requests` count what came; a request is what a client sends after it was silent."""
+    """Counts connections, and connections on which a client has sent something."""
 
     answer: Callable[[socket.socket, threading.Event], None]
     connections: int = 0
@@ -43,7 +43,7 @@ class FakeServer:
 
 
 def says_nothing(client: socket.socket, stopping: threading.Event) -> None:
-    while client.recv(65536):  # until the client has had enough
+    while client.recv(65536):  # until the client closes the connection
         pass
 
 

@@ -11,16 +11,14 @@ from ingestion.errors import ChildStalled, CorruptPdf, DependencyUnavailable, In
 
 
 @pytest.mark.parametrize(
-    ("error", "status", "may_come_again"),
+    ("error", "status", "has_retry_after"),
     [
         (ChildStalled("this machine has too much to do"), 503, True),
         (DependencyUnavailable("s3", "x"), 503, True),
         (CorruptPdf("x"), 422, False),
     ],
 )
-async def test_what_may_work_later_says_when_to_come_again(
-    error: IngestError, status: int, may_come_again: bool
-) -> None:
+async def test_a_temporary_error_has_retry_after(error: IngestError, status: int, has_retry_after: bool) -> None:
     app = FastAPI()
     problems.install(app)
 
@@ -31,4 +29,4 @@ async def test_what_may_work_later_says_when_to_come_again(
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api") as client:
         answer = await client.get("/")
     assert (answer.status_code, answer.json()["code"]) == (status, error.code)
-    assert ("retry-after" in answer.headers) is may_come_again
+    assert ("retry-after" in answer.headers) is has_retry_after

@@ -1,4 +1,4 @@
-"""The multipart parser and the spool: how the body is cut into chunks must never matter."""
+"""The multipart parser and the spool. The result never depends on how the body is cut into chunks."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_body_fed_byte_by_byte_gives_the_same_file(content: bytes) -> None:
 @given(
     st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=300).filter(lambda n: "%" not in n)
 )
-def test_names_sent_as_the_html_standard_says_come_through(name: str) -> None:
+def test_filenames_escaped_as_in_html_are_restored(name: str) -> None:
     request = httpx.Request("POST", "http://x", files={"files": (name, b"content")})
     [(found, content)] = parse(request.read(), [7, 70], request.headers["content-type"])
     assert (found, content) == (name, b"content")
@@ -99,7 +99,7 @@ def test_names_sent_as_the_html_standard_says_come_through(name: str) -> None:
 @given(
     st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=300).filter(lambda n: "%" not in n)
 )
-def test_names_escaped_with_backslashes_come_through(name: str) -> None:
+def test_filenames_escaped_with_backslashes_are_restored(name: str) -> None:
     escaped = name.replace("\\", "\\\\").replace('"', '\\"')
     parsed = parse_name(f'form-data; name="files"; filename="{escaped}"')
     assert clean_filename(parsed) == clean_filename(name), "the parser may cut off the path in front of a name"
@@ -119,11 +119,11 @@ def test_names_escaped_with_backslashes_come_through(name: str) -> None:
         ('form-data; name="files"; filename=""', ""),
     ],
 )
-def test_ways_to_write_a_filename(disposition: str | bytes, name: str) -> None:
+def test_forms_of_the_filename_parameter(disposition: str | bytes, name: str) -> None:
     assert parse_name(disposition) == name
 
 
-def test_parts_that_are_no_files_are_passed_over() -> None:
+def test_parts_that_are_not_files_are_skipped() -> None:
     body = closed(
         part(b"value", 'form-data; name="files"'),
         part(b"kept"),
@@ -177,7 +177,7 @@ def test_nothing_is_parsed_past_the_limit_of_parts(field: str) -> None:
     ],
     ids=["before the first part", "a file", "after the last part", "another field"],
 )
-def test_bytes_that_belong_to_no_file_are_read_up_to_a_limit(before: bytes, filler: bytes) -> None:
+def test_bytes_outside_of_files_are_limited(before: bytes, filler: bytes) -> None:
     parser = FileParser(CONTENT_TYPE, MAX_PARTS)
     events = parser.feed(before)
     fed = 0
@@ -227,7 +227,7 @@ async def test_a_spooled_file_has_its_bytes_and_their_hash(tmp_path: Path) -> No
     assert file == Received("a.pdf", content, hashlib.sha256(content).hexdigest())
 
 
-async def test_bad_files_are_refused_alone(tmp_path: Path) -> None:
+async def test_refused_files_do_not_affect_others(tmp_path: Path) -> None:
     body = closed(
         *(
             part(data, f'form-data; name="files"; filename="{i}.pdf"')
@@ -250,13 +250,13 @@ async def test_the_size_limit_is_inclusive(tmp_path: Path, size: int, accepted: 
     assert isinstance(file, Received) is accepted
 
 
-async def test_files_past_the_number_that_is_accepted_are_refused(tmp_path: Path) -> None:
+async def test_files_above_the_limit_are_refused(tmp_path: Path) -> None:
     first, second, third = await spool(tmp_path, [closed(part(PDF), part(PDF), part(b""))], max_files=1)
     assert first.content == PDF
     assert (second.error.code, third.error.code) == ("too_many_files", "too_many_files")
 
 
-async def test_a_caller_that_leaves_leaves_no_temporary_file(tmp_path: Path) -> None:
+async def test_a_body_that_breaks_off_leaves_no_temporary_file(tmp_path: Path) -> None:
     body = body_of([part(PDF)], error=ConnectionError("the caller left"))
     with pytest.raises(ConnectionError):
         async for _ in spool_files(body, FileParser(CONTENT_TYPE, MAX_PARTS), tmp_path, UploadLimits(10_000, 10)):
@@ -264,7 +264,7 @@ async def test_a_caller_that_leaves_leaves_no_temporary_file(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_spool_directory_that_cannot_be_written_is_no_fault_of_the_file(tmp_path: Path) -> None:
+async def test_an_unwritable_spool_directory_is_dependency_unavailable(tmp_path: Path) -> None:
     with pytest.raises(DependencyUnavailable, match="spool directory"):
         await spool(tmp_path / "missing", [closed(part(PDF))])
 
@@ -282,7 +282,7 @@ async def test_a_form_of_too_many_parts_is_not_read_to_its_end(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_of_files_that_are_refused_a_limited_part_is_read(tmp_path: Path) -> None:
+async def test_the_data_of_refused_files_is_limited(tmp_path: Path) -> None:
     limits = UploadLimits(max_file_bytes=100_000, max_files=3)
     taken: list[int] = []
     body = body_of([part(PDF), part(b"no PDF" * 200)[:-2], *repeat(b"x" * 100_000, 1000)], taken=taken)

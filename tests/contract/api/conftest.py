@@ -1,4 +1,4 @@
-"""The API on real services, called without a socket in between."""
+"""The API over real services, called in process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.embedders import WordEmbedder
 
 @pytest.fixture
 async def services(settings: Settings, tmp_path: Path, collection: str) -> AsyncIterator[Services]:
-    """Connected to nothing yet, and nothing is prepared."""
+    """No connection is open yet. Kafka topics and MongoDB indexes do not exist yet."""
     spool = tmp_path / "spool"
     spool.mkdir()
     limits = {"max_pages": 4, "max_file_bytes": 100_000, "max_files_per_upload": 8}
@@ -50,7 +50,7 @@ def app(services: Services, searcher: Searcher) -> FastAPI:
 
 @pytest.fixture
 async def bare_client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    """For requests that reach no store."""
+    """A client for requests that reach no store."""
     async with client_of(app) as client:
         yield client
 

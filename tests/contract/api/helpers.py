@@ -1,4 +1,4 @@
-"""What the tests of the API do again and again."""
+"""Steps that many tests of the API share."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def uploaded(client: httpx.AsyncClient, collection: str, name: str = "a.pd
 
 
 async def make_ready(services: Services, id_: str, *texts: str) -> None:
-    """What a worker does, without the rendering: `texts` are those of the pages."""
+    """What a worker does, without rendering. `texts` are the texts of the pages."""
     embedder = WordEmbedder()
     store = PageStore(services.documents, services.blobs, services.vectors)
     claimed = await services.documents.claim(id_, "worker", 60_000)
@@ -68,10 +68,10 @@ def assert_problem(answer: httpx.Response, status: int, code: str) -> dict[str, 
 
 
 class StreamedRequest:
-    """A request whose answer is looked at while it comes, which httpx's in-process transport does not allow."""
+    """A request whose answer can be read while it is sent. The in-process transport of httpx cannot do that."""
 
     def __init__(self, method: str, path: str, headers: dict[str, str], body: list[bytes]) -> None:
-        """After the chunks of `body` the caller leaves, unless it has all been said."""
+        """The client sends the chunks of `body`, waits for `left`, and disconnects."""
         headers = {"authorization": f"Bearer {KEY}", **headers}
         self.scope = {
             "type": "http",
@@ -99,7 +99,7 @@ class StreamedRequest:
             self._progress.notify_all()
 
     async def until(self, text: str) -> None:
-        """Return once the answer holds `text`."""
+        """Return when the answer contains `text`."""
         async with asyncio.timeout(DEADLINE_S), self._progress:
             await self._progress.wait_for(lambda: text in self.text)
 

@@ -1,4 +1,4 @@
-"""Who is let in, how errors look, and what the operator sees."""
+"""The API key, problem documents, and the routes for operators."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.uploads import make_upload
 @pytest.mark.parametrize(
     "key", [None, "", "wrong", KEY + "x", "schlüssel"], ids=["none", "empty", "wrong", "longer", "other"]
 )
-async def test_without_the_key_nothing_is_answered(app: FastAPI, collection: str, key: str | None) -> None:
+async def test_a_request_without_the_key_is_401(app: FastAPI, collection: str, key: str | None) -> None:
     async with client_of(app, key) as stranger:
         for answer in (
             await stranger.get("/documents"),
@@ -36,7 +36,7 @@ async def test_without_the_key_nothing_is_answered(app: FastAPI, collection: str
 
 
 @pytest.mark.parametrize("key", ["", "  "])
-async def test_an_api_without_a_key_is_not_created(services: Services, searcher: Searcher, key: str) -> None:
+async def test_create_app_needs_a_key(services: Services, searcher: Searcher, key: str) -> None:
     services.settings.api = services.settings.api.model_copy(update={"api_key": SecretStr(key)})
     with pytest.raises(ValueError, match="PAGEMILL_API_KEY"):
         create_app(services, searcher)
@@ -49,7 +49,7 @@ async def test_unknown_addresses_and_methods_are_problems(bare_client: httpx.Asy
     assert answer.headers["allow"] == "GET"
 
 
-async def test_a_server_that_is_down_is_named_and_the_cause_is_not(
+async def test_a_dependency_that_is_down_is_named_without_its_address(
     settings: Settings, services: Services, searcher: Searcher
 ) -> None:
     services.settings.api = services.settings.api.model_copy(update={"store_budget_s": 0.5})
@@ -66,7 +66,7 @@ async def test_a_server_that_is_down_is_named_and_the_cause_is_not(
     assert "127.0.0.1" not in answer.text
 
 
-async def test_an_unforeseen_error_shows_nothing_of_the_inside(app: FastAPI, bare_client: httpx.AsyncClient) -> None:
+async def test_an_internal_error_does_not_show_its_message(app: FastAPI, bare_client: httpx.AsyncClient) -> None:
     async def broken() -> None:
         raise KeyError("an inner secret")
 
@@ -76,10 +76,10 @@ async def test_an_unforeseen_error_shows_nothing_of_the_inside(app: FastAPI, bar
     assert "secret" not in answer.text
 
 
-async def test_health_readiness_metrics_docs_and_the_page_need_no_key(app: FastAPI, client: httpx.AsyncClient) -> None:
+async def test_operator_routes_and_pages_need_no_key(app: FastAPI, client: httpx.AsyncClient) -> None:
     async with client_of(app, key=None) as anybody:
         assert (await anybody.get("http://api/health")).json() == {"status": "alive"}
-        async with asyncio.timeout(DEADLINE_S):  # loading a client library may take longer than a ping
+        async with asyncio.timeout(DEADLINE_S):  # the first ping may have to load a client library
             while (ready := await anybody.get("http://api/ready")).status_code != 200:
                 assert_problem(ready, 503, "not_ready")
         assert ready.json() == {
@@ -95,7 +95,7 @@ async def test_health_readiness_metrics_docs_and_the_page_need_no_key(app: FastA
             assert f"<title>{title}</title>" in page.text
 
 
-async def test_readiness_names_what_is_down_and_since_when(
+async def test_readiness_names_the_dependency_that_is_down_and_since_when(
     client: httpx.AsyncClient, services: Services, searcher: Searcher
 ) -> None:
     async with (
@@ -115,7 +115,7 @@ async def test_readiness_names_what_is_down_and_since_when(
     [(KEY, 413, 1_000_000), (None, 401, 0), ("wrong", 401, 0)],
     ids=["right", "none", "wrong"],
 )
-async def test_a_body_that_is_not_wanted_is_not_read(
+async def test_an_unwanted_body_is_not_read(
     app: FastAPI, collection: str, key: str | None, status: int, most_bytes: int
 ) -> None:
     sent = 0

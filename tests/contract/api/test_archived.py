@@ -1,4 +1,4 @@
-"""What the API says of a collection that is archived."""
+"""Archived collections in the API."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.archives import archivist
 from tests.support.uploads import make_upload
 
 
-async def test_an_archived_collection_takes_and_finds_nothing_until_it_is_restored_or_deleted(
+async def test_an_archived_collection_rejects_uploads_and_searches_until_restored_or_deleted(
     client: httpx.AsyncClient, services: Services, collection: str
 ) -> None:
     id_ = await uploaded(client, collection)

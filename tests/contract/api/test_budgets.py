@@ -30,7 +30,7 @@ PORTS = ("documents", "vectors", "blobs", "queue", "progress")
 
 @dataclass
 class WatchedStore:
-    """A store that notes, for each of its calls, what was left of the caller's budget."""
+    """A store that records, for each call, the caller's remaining budget."""
 
     inner: Any
     calls: list[tuple[str, float | None]]
@@ -57,7 +57,7 @@ class WatchedServices:
         return create_app(replace(self.services, **stores), searcher)  # type: ignore[arg-type]
 
     def unlimited(self) -> list[str]:
-        """The calls since the last time that had no budget. There was at least one call."""
+        """The calls without a budget, since the last use of this method. There was at least one call."""
         assert self.calls
         found = [name for name, left_s in self.calls if left_s is None]
         self.calls.clear()

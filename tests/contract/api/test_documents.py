@@ -1,4 +1,4 @@
-"""Looking at documents, listing and deleting them."""
+"""Routes that show, list and delete documents."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ingestion.model import document_prefix
 from tests.contract.api.helpers import assert_problem, fail, make_ready, uploaded
 
 
-async def test_a_failed_document_says_why(client: httpx.AsyncClient, services: Services, collection: str) -> None:
+async def test_a_failed_document_has_its_error(client: httpx.AsyncClient, services: Services, collection: str) -> None:
     id_ = await uploaded(client, collection)
     await fail(services, id_)
     found = (await client.get(f"/documents/{id_}")).json()
@@ -20,7 +20,7 @@ async def test_a_failed_document_says_why(client: httpx.AsyncClient, services: S
     assert found["error"] == {"code": "corrupt_pdf", "stage": "render", "message": "page 2 is broken"}
 
 
-async def test_a_listing_in_pages_shows_each_document_once(
+async def test_a_paged_listing_shows_each_document_once(
     client: httpx.AsyncClient, services: Services, collection: str
 ) -> None:
     ids = {await uploaded(client, collection, f"{number}.pdf", pages=1) for number in range(5)}

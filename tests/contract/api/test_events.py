@@ -1,4 +1,4 @@
-"""A document's progress as server-sent events."""
+"""The progress of a document as server-sent events."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def test_events_of_a_deleted_document_end(app: FastAPI, client: httpx.Asyn
     assert seen(streamed)[-1]["state"] == "deleted"
 
 
-async def test_events_of_a_settled_document_are_one(
+async def test_a_settled_document_has_one_event(
     client: httpx.AsyncClient, services: Services, collection: str
 ) -> None:
     id_ = await uploaded(client, collection)

@@ -1,4 +1,4 @@
-"""Searching over HTTP."""
+"""The search route."""
 
 from __future__ import annotations
 
@@ -27,9 +27,7 @@ from tests.contract.api.helpers import (
 from tests.support.embedders import WordEmbedder
 
 
-async def test_search_answers_with_pages_best_first(
-    client: httpx.AsyncClient, services: Services, collection: str
-) -> None:
+async def test_hits_are_sorted_best_first(client: httpx.AsyncClient, services: Services, collection: str) -> None:
     id_ = await uploaded(client, collection, "fox.pdf")
     await make_ready(services, id_, "a lazy dog", "the quick brown fox")
     answer = await client.post(f"/collections/{collection}/search", json={"query": "brown fox", "top_k": 2})
@@ -64,7 +62,7 @@ async def test_an_unknown_collection_has_no_hits(client: httpx.AsyncClient, coll
         (b"\xff", 400),
     ],
 )
-async def test_what_is_not_unicode_is_refused_in_every_collection(
+async def test_a_query_that_is_not_unicode_is_refused_in_every_collection(
     client: httpx.AsyncClient, services: Services, collection: str, body: bytes, status: int
 ) -> None:
     await make_ready(services, await uploaded(client, collection), "a page", "another")
@@ -93,7 +91,7 @@ class Hanging(WordEmbedder):
 
 
 class Asked(StreamedRequest):
-    """The whole body has been sent."""
+    """A request whose body is complete."""
 
     async def receive(self) -> dict[str, Any]:
         return {**await super().receive(), "more_body": False}
@@ -134,7 +132,7 @@ async def test_above_the_limit_every_search_is_answered_429_at_once(
         assert (await full.post(address, json=body)).status_code == 200
 
 
-async def test_an_embedder_that_is_full_is_429_and_says_when_to_come_back(
+async def test_a_full_embedder_is_429_with_retry_after(
     client: httpx.AsyncClient, services: Services, collection: str
 ) -> None:
     await make_ready(services, await uploaded(client, collection), "a page", "another")
@@ -144,7 +142,7 @@ async def test_an_embedder_that_is_full_is_429_and_says_when_to_come_back(
     assert answer.headers["retry-after"] == "7"
 
 
-async def test_a_caller_that_leaves_takes_its_search_along(
+async def test_a_search_is_cancelled_when_its_client_disconnects(
     client: httpx.AsyncClient, services: Services, collection: str
 ) -> None:
     await make_ready(services, await uploaded(client, collection), "a page", "another")
@@ -170,7 +168,7 @@ async def until(condition: Callable[[], bool]) -> None:
 @pytest.mark.parametrize(
     ("body", "status"), [({"query": " "}, 400), ({"query": "x", "top_k": 0}, 400), ({}, 422), ({"query": 7}, 422)]
 )
-async def test_a_search_that_makes_no_sense_is_refused(
+async def test_an_invalid_search_is_refused(
     client: httpx.AsyncClient, collection: str, body: dict[str, Any], status: int
 ) -> None:
     assert_problem(await client.post(f"/collections/{collection}/search", json=body), status, "bad_request")

@@ -1,4 +1,4 @@
-"""Requests that are in flight when the API stops."""
+"""Requests in progress when the API stops."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ingestion.settings import HttpSettings
 from tests.contract.api.helpers import DEADLINE_S, assert_problem
 
 
-async def test_a_request_that_outlasts_the_grace_is_answered_with_a_problem(app: FastAPI) -> None:
-    arrived = asyncio.Event()
+async def test_a_request_longer_than_the_grace_period_is_503(app: FastAPI) -> None:
+    started = asyncio.Event()
 
     async def slow() -> None:
-        arrived.set()
+        started.set()
         await asyncio.Event().wait()
 
     app.add_api_route("/slow", slow)
@@ -28,7 +28,7 @@ async def test_a_request_that_outlasts_the_grace_is_answered_with_a_problem(app:
             await asyncio.sleep(0.01)
         [socket] = server.servers[0].sockets
         asking = group.create_task(client.get(f"http://127.0.0.1:{socket.getsockname()[1]}/slow"))
-        await arrived.wait()
+        await started.wait()
         server.should_exit = True
         answer = await asking
     assert_problem(answer, 503, "not_ready")

@@ -1,4 +1,4 @@
-"""Uploading: what is accepted, what is refused, and how both are said."""
+"""The upload routes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def test_an_uploaded_pdf_is_a_queued_document(client: httpx.AsyncClient, c
     }
 
 
-async def test_bad_files_among_good_ones_are_refused_alone(client: httpx.AsyncClient, collection: str) -> None:
+async def test_refused_files_do_not_affect_others(client: httpx.AsyncClient, collection: str) -> None:
     before = await refused_counts(client)
     answer = await upload(
         client,
@@ -86,7 +86,7 @@ async def refused_counts(client: httpx.AsyncClient) -> dict[str, float]:
     ("content", "status", "code"),
     [(b"text", 422, "not_a_pdf"), (make_upload(1) + b"\0" * 100_000, 413, "file_too_large")],
 )
-async def test_where_all_files_are_refused_the_answer_is_a_problem_that_names_them(
+async def test_if_all_files_are_refused_the_answer_is_a_problem_with_all_of_them(
     client: httpx.AsyncClient, collection: str, content: bytes, status: int, code: str
 ) -> None:
     body = assert_problem(await upload(client, collection, ("1.pdf", content), ("2.pdf", b"")), status, code)
@@ -94,7 +94,7 @@ async def test_where_all_files_are_refused_the_answer_is_a_problem_that_names_th
     assert [(one["filename"], one["code"]) for one in body["refused"]] == [("1.pdf", code), ("2.pdf", "empty_file")]
 
 
-async def test_a_form_of_too_many_parts_is_refused_with_what_came_before_and_one_line_is_logged(
+async def test_a_form_with_too_many_parts_is_413_with_the_earlier_files_and_logs_one_line(
     client: httpx.AsyncClient, collection: str
 ) -> None:
     one = b'--x\r\nContent-Disposition: form-data; name="file"; filename=a\r\n\r\n\r\n'
@@ -119,7 +119,7 @@ async def test_a_form_of_too_many_parts_is_refused_with_what_came_before_and_one
     assert len([line for line in logs if line["event"] == "refused"]) == 1
 
 
-async def test_names_are_kept_for_display(client: httpx.AsyncClient, collection: str) -> None:
+async def test_filenames_are_kept_for_display(client: httpx.AsyncClient, collection: str) -> None:
     shown_of = {
         "with spaces and ümlaut.pdf": "with spaces and ümlaut.pdf",
         'quoted "name\'s".pdf': 'quoted "name\'s".pdf',
@@ -158,30 +158,28 @@ async def test_repeating_an_upload_gives_the_same_document(client: httpx.AsyncCl
         {"json": {}},
     ],
 )
-async def test_a_request_that_is_no_upload_is_a_bad_request(
+async def test_an_invalid_upload_is_a_bad_request(
     bare_client: httpx.AsyncClient, collection: str, request_: dict[str, Any]
 ) -> None:
     assert_problem(await bare_client.post(f"/collections/{collection}/documents", **request_), 400, "bad_request")
 
 
 @pytest.mark.parametrize("name", ["-dash", "with%20space", "%2e%2e", "x" * 101])
-async def test_a_collection_that_cannot_be_named_so_is_a_bad_request(
-    bare_client: httpx.AsyncClient, name: str
-) -> None:
+async def test_an_invalid_collection_name_is_a_bad_request(bare_client: httpx.AsyncClient, name: str) -> None:
     assert_problem(await upload(bare_client, name, ("a.pdf", make_upload(1))), 400, "bad_request")
 
 
-async def test_uploading_what_is_being_deleted_is_a_conflict(
+async def test_uploading_a_document_that_is_being_deleted_is_a_conflict(
     client: httpx.AsyncClient, services: Services, collection: str
 ) -> None:
     await services.documents.begin_delete(await uploaded(client, collection))
     assert_problem(await upload(client, collection, ("a.pdf", make_upload(2))), 409, "conflict")
 
 
-async def test_a_caller_that_leaves_in_the_middle_leaves_nothing(
+async def test_an_upload_whose_client_disconnects_leaves_nothing(
     app: FastAPI, client: httpx.AsyncClient, services: Services, collection: str
 ) -> None:
-    # That the spool directory is empty afterwards is asserted by the fixture.
+    # The fixture asserts that the spool directory is empty afterwards.
     cut_off = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.pdf"\r\n\r\n' + make_upload(1)
     streamed = StreamedRequest(
         "POST", f"/collections/{collection}/documents", {"content-type": "multipart/form-data; boundary=x"}, [cut_off]
