@@ -2,7 +2,7 @@
 
     python -m tests.support.replica PORT NAME [--pixels]
 
-`NAME` is the name of its model. A text that begins with "sleep 0.5" takes 0.5 s. Its settings come from the environment,
+`NAME` is the name of its model. A text that begins with "sleep 0.5" takes 0.5 s. Settings come from the environment,
 as in production.
 """
 
