@@ -9,7 +9,7 @@ from ingestion.ports.archiving import ArchivedDocuments, Archiving, PackedDocume
 from ingestion.ports.caches import QueryCache
 from ingestion.ports.catalogue import CollectionCatalogue, Holds
 from ingestion.ports.documents import Deletions, DocumentReader, Pingable, Uploads
-from ingestion.ports.embedding import Embedder, EmbedderChoice, EmbeddingServer, Steps, WatchableEmbedder
+from ingestion.ports.embedding import Activity, Embedder, EmbedderChoice, EmbeddingServer, WatchableEmbedder
 from ingestion.ports.generations import Bindings, Generations, ReembeddingRecords
 from ingestion.ports.inventory import BlobEntry, PageTotals, RecordInventory
 from ingestion.ports.ledger import Ledger, Outbox, Recovery
@@ -21,6 +21,7 @@ from ingestion.ports.stores import BlobStore, VectorStore
 from ingestion.ports.versions import CollectionVersions, Searchable
 
 __all__ = [
+    "Activity",
     "ArchivedDocuments",
     "Archiving",
     "Bindings",
@@ -54,7 +55,6 @@ __all__ = [
     "ReembeddingRecords",
     "Renderer",
     "Searchable",
-    "Steps",
     "Uploads",
     "VectorStore",
     "WatchableEmbedder",

@@ -30,27 +30,27 @@ class Embedder(Protocol):
         """One (tokens, dim) float32 array per query, in order, rows of unit length."""
 
 
-class Steps(Protocol):
-    """What an embedder is at."""
+class Activity(Protocol):
+    """The operations of an embedder: batches, pages or requests."""
 
     @property
-    def done(self) -> int:
-        """Changes with each batch, page or request that is done with."""
+    def completed(self) -> int:
+        """Changes whenever an operation ends. Compare values for change only."""
 
     @property
     def oldest(self) -> object:
-        """The same object for as long as a thread of this process is at the same step, the oldest under way.
+        """A token of the oldest operation that a thread of this process runs, the same object while it runs.
 
-        None while there is none, and always where the work is done in another process.
+        None while idle, and always where another process does the work.
         """
 
 
 @runtime_checkable
 class WatchableEmbedder(Protocol):
-    """An embedder that can be seen to get on, or to hang."""
+    """An embedder whose progress a watchdog can see."""
 
     @property
-    def steps(self) -> Steps: ...
+    def activity(self) -> Activity: ...
 
 
 @runtime_checkable

@@ -26,7 +26,7 @@ from PIL import Image
 from ingestion.concurrency.tasks import map_ordered
 from ingestion.model import Page, Vectors
 from workers.embedding.batching.batcher import Batcher
-from workers.embedding.batching.stages import ItemT, PreparedT, RawT, StagedModel
+from workers.embedding.batching.stages import BatchedModel, ItemT, PreparedT, RawT
 
 WINDOW_PAGES = 8
 WINDOWS_IN_FLIGHT = 3
@@ -47,7 +47,7 @@ class Sheet:
 
 
 class StandIn:
-    """A StagedModel with the times of a GPU and nothing of its results."""
+    """A BatchedModel with the times of a GPU and nothing of its results."""
 
     def __init__(self) -> None:
         drawn = np.random.default_rng(0).integers(0, 255, (1170, 827, 3), np.uint8)
@@ -70,9 +70,9 @@ class StandIn:
 
 @dataclass
 class Metered(Generic[ItemT, PreparedT, RawT]):
-    """A StagedModel that notes what its device does."""
+    """A BatchedModel that notes what its device does."""
 
-    model: StagedModel[ItemT, PreparedT, RawT]
+    model: BatchedModel[ItemT, PreparedT, RawT]
     busy_s: float = 0.0
     batches: int = 0
     wanted: int = 0
@@ -149,7 +149,7 @@ def one_after_another(embed: Callable[[Sequence[ItemT]], object], documents: Seq
 
 
 async def batched(
-    model: StagedModel[ItemT, PreparedT, RawT], documents: Sequence[Sequence[ItemT]], batch_cost: int
+    model: BatchedModel[ItemT, PreparedT, RawT], documents: Sequence[Sequence[ItemT]], batch_cost: int
 ) -> tuple[float, Metered[ItemT, PreparedT, RawT]]:
     metered = Metered(model)
     batcher = Batcher(metered, batch_cost=batch_cost)
@@ -183,10 +183,10 @@ async def with_colqwen(folder: Path, precision: str, long_pages: int) -> None:
 
     from ingestion.settings import EmbedderSettings
     from tests.support.tiny_colqwen import page_pixels
-    from workers.embedding.visual.loading import load
+    from workers.embedding.visual.loading import load_model
 
     settings = EmbedderSettings(embedder="colqwen", colqwen_model=str(folder), colqwen_precision=precision)
-    model = load(settings).model
+    model = load_model(settings).model
     draw = random.Random(2)
     shapes = [(1170, 827), (1100, 850), (827, 1170)]
     pictures = {shape: page_pixels(*shape) for shape in shapes}

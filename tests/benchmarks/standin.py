@@ -50,7 +50,7 @@ class Waiting:
 
 
 class NoDevice:
-    """A StagedModel whose forward sleeps."""
+    """A BatchedModel whose forward sleeps."""
 
     def __init__(self, gpu_s: float) -> None:
         self._gpu_s = gpu_s

@@ -17,7 +17,7 @@ from ingestion.settings import RedisSettings, ServingSettings, Settings
 from tests.chaos.proxy import REFUSED, SILENT, Fault, Proxies
 from tests.support.serving import Client, HeldEmbedder, data_uri, eventually, picture, serving
 from workers.embedding.serving.cache import VectorCache, open_cache
-from workers.embedding.serving.stored import Keys, to_stored
+from workers.embedding.serving.cache_format import CacheKeys, to_cache_value
 
 TTL_S = 1000
 DIM = 16
@@ -65,9 +65,9 @@ async def test_what_was_embedded_once_comes_from_redis(settings: Settings, redis
     assert len(other) == 1
     assert embedder.seen == {"red pump": 1, "valve": 1}
     assert (lane["cache_hits"], lane["cache_misses"], lane["admitted"]) == (1, 2, 2)
-    assert key.decode() == Keys(embedder.fingerprint).key("text", "query", "none", b"red pump")
+    assert key.decode() == CacheKeys(embedder.fingerprint).key("text", "query", "none", b"red pump")
     assert key.decode().startswith(f"emb:{embedder.fingerprint}:n1:")
-    assert await redis.get(key) == to_stored((await embedder.embed_queries(["red pump"]))[0])
+    assert await redis.get(key) == to_cache_value((await embedder.embed_queries(["red pump"]))[0])
 
 
 async def test_what_is_embedded_differently_is_kept_apart(settings: Settings, redis: Redis) -> None:
@@ -142,7 +142,7 @@ async def test_a_value_that_is_not_ours_is_replaced(settings: Settings, redis: R
     assert np.array_equal(found, good)
     assert embedder.seen["pump"] == 2
     assert (lane["cache_hits"], lane["cache_misses"]) == (0, 2)
-    assert await redis.get(key) == to_stored(good)  # leaving the service has written what was waiting
+    assert await redis.get(key) == to_cache_value(good)  # leaving the service has written what was waiting
 
 
 async def test_a_value_that_is_not_ours_is_deleted_even_if_nothing_replaces_it(
@@ -184,7 +184,7 @@ async def test_large_values_are_checked_and_replaced_like_small_ones(settings: S
 async def test_a_key_that_holds_something_else_is_a_miss(settings: Settings, redis: Redis) -> None:
     embedder = HeldEmbedder()
     async with cached_service(embedder, settings.redis) as client:
-        await redis.rpush(Keys(embedder.fingerprint).key("text", "query", "none", b"pump"), "a", "list")
+        await redis.rpush(CacheKeys(embedder.fingerprint).key("text", "query", "none", b"pump"), "a", "list")
         pump, valve = await client.embed(["pump", "valve"])
         assert (await client.health())["cache"] == "ok"
     assert (len(pump), len(valve)) == (1, 1)

@@ -115,10 +115,10 @@ async def test_a_proof_of_pictures_is_a_picture() -> None:
 
 async def test_each_answer_is_a_sign_of_progress() -> None:
     async with remote(PoisonedEmbedder()) as (adapter, _):
-        done = adapter.steps.done
+        completed = adapter.activity.completed
         with pytest.raises(EmbeddingFailed):
             await adapter.embed_pages(pages("one", POISON))
-        assert adapter.steps.done == done + 3, "both together, and each alone"
+        assert adapter.activity.completed == completed + 3, "both together, and each alone"
 
 
 async def test_an_answer_that_drips_is_not_waited_for_for_ever() -> None:

@@ -48,7 +48,7 @@ class Embedder(WordEmbedder):
     def __init__(self):
         super().__init__()
         self._batcher = Batcher(Model(), batch_cost=1)
-        self.steps = self._batcher.steps
+        self.activity = self._batcher.activity
     async def embed_pages(self, pages):
         return await self._batcher.embed(pages)
 

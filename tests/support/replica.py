@@ -26,8 +26,8 @@ from ingestion.settings import HttpSettings, ServingSettings
 from tests.support.embedders import WordEmbedder
 from tests.support.ports import free_port
 from tests.support.waiting import wait_until
+from workers.embedding.serving.api_errors import error_body
 from workers.embedding.serving.app import create_service
-from workers.embedding.serving.refusals import error_body
 from workers.embedding.serving.service import EmbeddingService
 
 _START_S = 30.0

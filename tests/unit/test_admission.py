@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.embedding.serving.admission import Lane
-from workers.embedding.serving.refusals import Overloaded
+from workers.embedding.serving.admission import AdmissionLane
+from workers.embedding.serving.api_errors import LaneFull
 
 
 class Clock:
@@ -25,14 +25,14 @@ def clock() -> Clock:
     return Clock()
 
 
-def refusal(lane: Lane, cost: int) -> Overloaded:
-    with pytest.raises(Overloaded) as caught, lane.admit(1, cost):
+def refusal(lane: AdmissionLane, cost: int) -> LaneFull:
+    with pytest.raises(LaneFull) as caught, lane.admit(1, cost):
         pass
     return caught.value
 
 
 def test_what_fits_is_let_in_and_the_rest_refused(clock: Clock) -> None:
-    lane = Lane("text", 10, clock)
+    lane = AdmissionLane("text", 10, clock)
     with lane.admit(1, 6):
         with lane.admit(2, 4):
             assert (lane.requests_in_flight, lane.inputs_in_flight, lane.cost_in_flight) == (2, 3, 10)
@@ -44,7 +44,7 @@ def test_what_fits_is_let_in_and_the_rest_refused(clock: Clock) -> None:
 
 
 def test_what_is_larger_than_the_lane_goes_alone(clock: Clock) -> None:
-    lane = Lane("text", 10, clock)
+    lane = AdmissionLane("text", 10, clock)
     with lane.admit(1, 50):
         assert refusal(lane, 1).status == 429
     with lane.admit(1, 1):
@@ -52,7 +52,7 @@ def test_what_is_larger_than_the_lane_goes_alone(clock: Clock) -> None:
 
 
 def test_room_is_given_back_after_an_error(clock: Clock) -> None:
-    lane = Lane("text", 10, clock)
+    lane = AdmissionLane("text", 10, clock)
     with pytest.raises(ZeroDivisionError), lane.admit(1, 10):
         raise ZeroDivisionError
     with lane.admit(1, 10):
@@ -60,13 +60,13 @@ def test_room_is_given_back_after_an_error(clock: Clock) -> None:
 
 
 def test_without_experience_the_caller_is_asked_back_in_a_second(clock: Clock) -> None:
-    lane = Lane("text", 10, clock)
+    lane = AdmissionLane("text", 10, clock)
     with lane.admit(1, 10):
         assert refusal(lane, 5).retry_after_s == 1
 
 
 def test_the_caller_is_asked_back_when_there_should_be_room(clock: Clock) -> None:
-    lane = Lane("text", 100, clock)
+    lane = AdmissionLane("text", 100, clock)
     with lane.admit(1, 60):
         with lane.admit(1, 20):
             clock.now += 2  # 20 in 2 s
@@ -76,7 +76,7 @@ def test_the_caller_is_asked_back_when_there_should_be_room(clock: Clock) -> Non
 
 
 def test_what_was_long_ago_does_not_count(clock: Clock) -> None:
-    lane = Lane("text", 10, clock)
+    lane = AdmissionLane("text", 10, clock)
     with lane.admit(1, 10):
         clock.now += 5
     clock.now += 3600
@@ -86,12 +86,12 @@ def test_what_was_long_ago_does_not_count(clock: Clock) -> None:
 
 @given(st.lists(st.integers(1, 40), max_size=30), st.integers(1, 50))
 def test_a_lane_never_holds_more_than_its_limit_or_one_request(costs: list[int], limit: int) -> None:
-    lane = Lane("text", limit)
+    lane = AdmissionLane("text", limit)
     with ExitStack() as inside:
         for cost in costs:
             try:
                 inside.enter_context(lane.admit(1, cost))
-            except Overloaded as error:
+            except LaneFull as error:
                 assert 1 <= (error.retry_after_s or 0) <= 30
             assert lane.cost_in_flight <= limit or lane.requests_in_flight == 1
         assert lane.admitted + lane.refused == len(costs)
@@ -99,7 +99,7 @@ def test_a_lane_never_holds_more_than_its_limit_or_one_request(costs: list[int],
 
 
 def test_latencies_are_those_of_recent_requests(clock: Clock) -> None:
-    lane = Lane("text", 10, clock)
+    lane = AdmissionLane("text", 10, clock)
     assert lane.status()["latency_ms"] == {"p50": None, "p95": None, "p99": None}
     for number in range(1, 101):
         lane.observe(number / 1000)

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from ingestion.errors import BadRequest, WorkerFault
 from ingestion.model import Vectors
-from tests.support.staged import (
+from tests.support.batched_models import (
     NEVER_MS,
     SOON_S,
+    FakeModel,
     Sheet,
-    StagedFake,
     embedding,
     held,
     names,
@@ -31,7 +31,7 @@ from workers.embedding.batching.grouping import URGENT_IN_A_ROW
 
 
 async def test_callers_share_batches_and_each_gets_its_own_in_order() -> None:
-    model = StagedFake()
+    model = FakeModel()
     async with running(model) as batcher:
         with held(model.forwarding):
             first = embedding(batcher, [Sheet(0)])
@@ -44,7 +44,7 @@ async def test_callers_share_batches_and_each_gets_its_own_in_order() -> None:
 
 
 async def test_nothing_in_nothing_out() -> None:
-    async with running(StagedFake()) as batcher:
+    async with running(FakeModel()) as batcher:
         assert await batcher.embed([]) == []
 
 
@@ -59,7 +59,7 @@ def test_everybody_gets_the_right_vectors_whatever_the_sizes(
     calls: list[list[int]], batch_cost: int, capacity: int, forward_threads: int
 ) -> None:
     async def run() -> None:
-        model = StagedFake(capacity)
+        model = FakeModel(capacity)
         names_left = iter(range(1000))
         handed_in = [[Sheet(next(names_left), cost) for cost in call] for call in calls]
         async with running(model, batch_cost, forward_threads=forward_threads) as batcher:
@@ -73,13 +73,13 @@ def test_everybody_gets_the_right_vectors_whatever_the_sizes(
 
 
 async def test_a_lone_page_does_not_wait_for_company() -> None:
-    async with running(StagedFake(), wait_ms=NEVER_MS) as batcher:
+    async with running(FakeModel(), wait_ms=NEVER_MS) as batcher:
         async with asyncio.timeout(SOON_S):
             await batcher.embed([Sheet(1)])
 
 
 async def test_an_idle_device_waits_a_little_for_what_is_being_prepared() -> None:
-    class SlowAfterTheFirst(StagedFake):
+    class SlowAfterTheFirst(FakeModel):
         def prepare(self, item: Sheet) -> Sheet:
             if item.name:
                 return super().prepare(item)
@@ -97,7 +97,7 @@ async def test_an_idle_device_waits_a_little_for_what_is_being_prepared() -> Non
 
 
 async def test_and_no_longer_than_it_is_told() -> None:
-    model = StagedFake()
+    model = FakeModel()
     async with running(model, wait_ms=20) as batcher:
         early = embedding(batcher, [Sheet(1)])
         await until(lambda: model.prepared)
@@ -108,7 +108,7 @@ async def test_and_no_longer_than_it_is_told() -> None:
 
 
 async def test_the_device_goes_on_while_the_event_loop_is_busy() -> None:
-    model = StagedFake()
+    model = FakeModel()
     async with running(model, batch_cost=200) as batcher:
         model.forwarding.hold()
         task = embedding(batcher, sheets(10))
@@ -120,7 +120,7 @@ async def test_the_device_goes_on_while_the_event_loop_is_busy() -> None:
 
 
 async def test_the_three_steps_overlap() -> None:
-    model = StagedFake()
+    model = FakeModel()
     async with running(model, batch_cost=100) as batcher:
         with held(model.finishing):
             tasks = [embedding(batcher, [sheet]) for sheet in sheets(2)]
@@ -132,7 +132,7 @@ async def test_the_three_steps_overlap() -> None:
 
 
 async def test_no_more_is_prepared_than_a_few_batches() -> None:
-    model = StagedFake()
+    model = FakeModel()
     async with running(model, batch_cost=1000) as batcher:
         with held(model.forwarding):
             task = embedding(batcher, sheets(500))
@@ -143,7 +143,7 @@ async def test_no_more_is_prepared_than_a_few_batches() -> None:
 
 
 async def test_a_page_of_another_caller_does_not_wait_for_a_long_document() -> None:
-    model = StagedFake()
+    model = FakeModel()
     async with running(model, batch_cost=1000) as batcher:
         with held(model.forwarding):
             long = embedding(batcher, sheets(2000))
@@ -156,7 +156,7 @@ async def test_a_page_of_another_caller_does_not_wait_for_a_long_document() -> N
 
 
 async def test_what_is_urgent_goes_before_all_that_waits_and_shares_its_batch_with_nothing_else() -> None:
-    model = StagedFake()
+    model = FakeModel()
     async with running(model) as batcher:
         with held(model.forwarding):
             documents = embedding(batcher, sheets(200))
@@ -171,7 +171,7 @@ async def test_what_is_urgent_goes_before_all_that_waits_and_shares_its_batch_wi
 
 
 async def test_a_steady_stream_of_urgent_items_does_not_starve_the_rest() -> None:
-    model = StagedFake()
+    model = FakeModel()
     async with running(model, batch_cost=100) as batcher:
         with held(model.forwarding):
             document = embedding(batcher, sheets(3))
@@ -185,7 +185,7 @@ async def test_a_steady_stream_of_urgent_items_does_not_starve_the_rest() -> Non
 
 @pytest.mark.parametrize("urgent", [False, True])
 async def test_several_devices_compute_side_by_side(urgent: bool) -> None:
-    model = StagedFake()
+    model = FakeModel()
     async with running(model, batch_cost=100, forward_threads=3) as batcher:
         with held(model.forwarding):
             task = embedding(batcher, sheets(9), urgent=urgent)
@@ -195,7 +195,7 @@ async def test_several_devices_compute_side_by_side(urgent: bool) -> None:
 
 
 async def test_one_device_of_several_that_breaks_leaves_nobody_waiting_and_no_thread() -> None:
-    model = StagedFake()
+    model = FakeModel()
     async with running(model, batch_cost=100, forward_threads=3) as batcher:
         bad = embedding(batcher, [Sheet(1, raises={"forward": SystemExit("driver gone")}), *sheets(40, first=2)])
         others = [embedding(batcher, sheets(40, first=100 * number)) for number in range(1, 4)]
@@ -207,7 +207,7 @@ async def test_one_device_of_several_that_breaks_leaves_nobody_waiting_and_no_th
 
 
 async def test_an_item_that_cannot_be_prepared_fails_its_caller_alone() -> None:
-    model = StagedFake()
+    model = FakeModel()
     async with running(model) as batcher:
         with held(model.preparing):
             good = embedding(batcher, sheets(3))
@@ -221,7 +221,7 @@ async def test_an_item_that_cannot_be_prepared_fails_its_caller_alone() -> None:
 
 
 async def test_an_error_of_ours_comes_as_it_is() -> None:
-    async with running(StagedFake()) as batcher:
+    async with running(FakeModel()) as batcher:
         with pytest.raises(BadRequest, match="blank") as failure:
             await batcher.embed([Sheet(1, raises={"prepare": BadRequest("blank")})])
     assert failure.value.stage == "embed"
@@ -229,7 +229,7 @@ async def test_an_error_of_ours_comes_as_it_is() -> None:
 
 @pytest.mark.parametrize("step", ["forward", "finish"])
 async def test_an_error_of_a_batch_reaches_everybody_in_it_and_nobody_else(step: str) -> None:
-    model = StagedFake()
+    model = FakeModel()
     async with running(model) as batcher:
         with held(model.forwarding):
             before = embedding(batcher, [Sheet(0)])
@@ -245,7 +245,7 @@ async def test_an_error_of_a_batch_reaches_everybody_in_it_and_nobody_else(step:
 
 
 async def test_too_few_vectors_are_an_error_and_not_a_wait_without_end() -> None:
-    class Forgetful(StagedFake):
+    class Forgetful(FakeModel):
         def finish(self, raw: list[Sheet], batch: Sequence[Sheet]) -> list[Vectors]:
             return [vectors_of(sheet) for sheet in raw[1:]]
 
@@ -255,7 +255,7 @@ async def test_too_few_vectors_are_an_error_and_not_a_wait_without_end() -> None
 
 
 async def test_a_cancelled_caller_s_items_do_not_reach_the_device() -> None:
-    model = StagedFake()
+    model = FakeModel()
     async with running(model) as batcher:
         with held(model.forwarding):
             first = embedding(batcher, [Sheet(0)])
@@ -272,7 +272,7 @@ async def test_a_cancelled_caller_s_items_do_not_reach_the_device() -> None:
 
 
 async def test_closing_tells_everybody_who_waits_and_ends_the_threads() -> None:
-    model = StagedFake()
+    model = FakeModel()
     async with running(model) as batcher:
         with held(model.forwarding):
             tasks = [embedding(batcher, sheets(5, first=10 * start)) for start in range(4)]
@@ -288,8 +288,8 @@ async def test_closing_tells_everybody_who_waits_and_ends_the_threads() -> None:
 
 
 async def test_a_thread_that_breaks_leaves_nobody_waiting() -> None:
-    async with running(StagedFake()) as batcher:
+    async with running(FakeModel()) as batcher:
         with pytest.raises(WorkerFault, match="SystemExit: driver gone"):
             await batcher.embed([Sheet(1, raises={"forward": SystemExit("driver gone")})])
-        with pytest.raises(WorkerFault, match="broken down: SystemExit: driver gone"):
+        with pytest.raises(WorkerFault, match="the embedder failed: SystemExit: driver gone"):
             await batcher.embed([Sheet(2)])

@@ -10,13 +10,13 @@ import structlog
 from typer.testing import CliRunner
 
 from ingestion.model import Vectors
-from tests.support.staged import Sheet, StagedFake
+from tests.support.batched_models import FakeModel, Sheet
 from tests.support.tiny_colqwen import make_checkpoint
 from workers.cli import app
-from workers.embedding.calibrate import Measured, advise, calibrate
+from workers.embedding.calibrate import BatchMeasurement, measure_batches, recommend_batch
 
 
-class Timed(StagedFake):
+class Timed(FakeModel):
     """A device that needs a second for a batch and a tenth for each item, on a clock of its own."""
 
     now = 0.0
@@ -29,7 +29,7 @@ class Timed(StagedFake):
 class Probe:
     """The memory of a batch is what the model was last given."""
 
-    def __init__(self, model: StagedFake) -> None:
+    def __init__(self, model: FakeModel) -> None:
         self._model = model
         self.resets = 0
 
@@ -40,9 +40,11 @@ class Probe:
         return 1000 + 10 * len(self._model.batches[-1])
 
 
-def measure(model: Timed, sizes: Sequence[int]) -> list[Measured]:
+def measure(model: Timed, sizes: Sequence[int]) -> list[BatchMeasurement]:
     return list(
-        calibrate(model, Sheet(1, cost=100), sizes=sizes, repeats=3, memory=Probe(model), clock=lambda: model.now)
+        measure_batches(
+            model, Sheet(1, cost=100), sizes=sizes, repeats=3, memory=Probe(model), clock=lambda: model.now
+        )
     )
 
 
@@ -64,13 +66,13 @@ def test_each_size_is_measured_until_one_does_not_fit() -> None:
 def test_the_smallest_batch_that_is_nearly_as_fast_is_advised() -> None:
     measured = measure(Timed(capacity=51_200), [1, 16, 128, 256, 512])
     assert [round(one.items_per_s, 2) for one in measured] == [0.91, 6.15, 9.28, 9.62, 9.81]
-    best = advise(measured)
+    best = recommend_batch(measured)
     assert best is not None
     assert best.items == 256
 
 
 def test_nothing_is_advised_where_nothing_fits() -> None:
-    assert advise([Measured(1, 100, 0, None)]) is None
+    assert recommend_batch([BatchMeasurement(1, 100, 0, None)]) is None
 
 
 def test_the_command_prints_a_table_and_its_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from tests.support.tiny_colqwen import DIM, page_pixels
 from workers.embedding.batching.batcher import Batcher
 from workers.embedding.factory import open_embedder
 from workers.embedding.visual.embedder import ColQwenEmbedder, fingerprint
-from workers.embedding.visual.loading import Loaded, load
+from workers.embedding.visual.loading import LoadedModel, load_model
 from workers.rendering.renderer import PdfRenderer
 from workers.rendering.selftest import self_test
 
@@ -34,12 +34,12 @@ def settings(checkpoint: Path, **changes: Any) -> EmbedderSettings:
 
 
 @pytest.fixture(scope="module")
-def loaded(checkpoint: Path) -> Loaded:
-    return load(settings(checkpoint))
+def loaded(checkpoint: Path) -> LoadedModel:
+    return load_model(settings(checkpoint))
 
 
 @pytest.fixture
-async def embedder(loaded: Loaded) -> AsyncIterator[ColQwenEmbedder]:
+async def embedder(loaded: LoadedModel) -> AsyncIterator[ColQwenEmbedder]:
     batcher = Batcher(loaded.model, batch_cost=1000)
     yield ColQwenEmbedder(batcher, dim=loaded.model.dim, sizing=loaded.model.sizing, fingerprint="test")
     await batcher.close()
@@ -94,7 +94,7 @@ async def test_a_worker_can_draw_a_page_for_it_and_have_it_embedded(embedder: Em
 
 
 async def test_opened_from_settings_it_says_what_it_is_and_the_largest_page_fits_the_rows_of_a_page(
-    checkpoint: Path, loaded: Loaded
+    checkpoint: Path, loaded: LoadedModel
 ) -> None:
     wide, render = settings(checkpoint, colqwen_max_tokens=2000), RenderSettings()
     async with open_embedder(wide, render) as embedder:
@@ -119,7 +119,7 @@ async def test_opened_from_settings_it_says_what_it_is_and_the_largest_page_fits
     ],
 )
 def test_the_fingerprint_changes_with_whatever_changes_vectors(
-    checkpoint: Path, loaded: Loaded, embedding: dict[str, Any], rendering: dict[str, Any]
+    checkpoint: Path, loaded: LoadedModel, embedding: dict[str, Any], rendering: dict[str, Any]
 ) -> None:
     usual = fingerprint(loaded, settings(checkpoint), RenderSettings())
     other = fingerprint(loaded, settings(checkpoint, **embedding), RenderSettings.model_validate(rendering))
@@ -127,17 +127,20 @@ def test_the_fingerprint_changes_with_whatever_changes_vectors(
 
 
 def test_the_fingerprint_names_weights_versions_and_prompts(
-    checkpoint: Path, loaded: Loaded, monkeypatch: pytest.MonkeyPatch
+    checkpoint: Path, loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usual = fingerprint(loaded, settings(checkpoint), RenderSettings())
     assert loaded.version in usual
-    network = Loaded(loaded.model, "another", loaded.prompts), Loaded(loaded.model, loaded.version, "another")
+    network = (
+        LoadedModel(loaded.model, "another", loaded.prompts),
+        LoadedModel(loaded.model, loaded.version, "another"),
+    )
     assert usual not in {fingerprint(other, settings(checkpoint), RenderSettings()) for other in network}
     monkeypatch.setattr("importlib.metadata.version", lambda package: "9.9")
     assert "transformers-9.9" in fingerprint(loaded, settings(checkpoint), RenderSettings())
 
 
-def test_the_fingerprint_does_not_change_with_place_or_speed(checkpoint: Path, loaded: Loaded) -> None:
+def test_the_fingerprint_does_not_change_with_place_or_speed(checkpoint: Path, loaded: LoadedModel) -> None:
     changes = {"colqwen_device": "cpu", "embed_batch_patches": 99, "embed_wait_ms": 1}
     usual = fingerprint(loaded, settings(checkpoint), RenderSettings())
     assert fingerprint(loaded, settings(checkpoint, **changes), RenderSettings(render_processes=7)) == usual

@@ -24,9 +24,9 @@ from ingestion.settings import EmbedderSettings
 from tests.support.tiny_colqwen import HIDDEN
 from workers.embedding.batching.stages import OutOfMemory
 from workers.embedding.visual import loading, weights
-from workers.embedding.visual.loading import load, measure_memory
+from workers.embedding.visual.loading import load_model, measure_memory
 from workers.embedding.visual.model import ColQwenModel
-from workers.embedding.visual.selftest import self_test
+from workers.embedding.visual.selftest import verify_model
 from workers.rendering.selftest import SelfTestFailed
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -64,7 +64,7 @@ def with_processor(network: Any, checkpoint: Path) -> ColQwenModel:
 
 
 def test_nf4_quantises_the_language_model_and_nothing_else(checkpoint: Path) -> None:
-    network = load(settings(checkpoint, "nf4")).model.network
+    network = load_model(settings(checkpoint, "nf4")).model.network
     by_part: dict[str, set[str]] = {}
     for name, module in network.named_modules():
         if isinstance(module, torch.nn.Linear):
@@ -75,7 +75,7 @@ def test_nf4_quantises_the_language_model_and_nothing_else(checkpoint: Path) -> 
 
 def test_nf4_keeps_half_a_byte_a_weight_and_computes_what_the_weights_would(checkpoint: Path) -> None:
     """Of the layer's results and size alone: how bitsandbytes lays the weights out depends on the CPU."""
-    quantised, exact = (load(settings(checkpoint, p)).model.network.vlm.language_model for p in ("nf4", "fp32"))
+    quantised, exact = (load_model(settings(checkpoint, p)).model.network.vlm.language_model for p in ("nf4", "fp32"))
     inputs = torch.from_numpy(np.random.default_rng(0).standard_normal((64, HIDDEN), dtype=np.float32))
     for found, expected in zip(quantised.layers, exact.layers, strict=True):
         original = expected.mlp.up_proj.weight
@@ -94,7 +94,7 @@ def test_nf4_is_asked_for_with_its_scales_quantised_too() -> None:
 
 @pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp32", torch.float32)])
 def test_without_nf4_every_weight_is_of_the_precision(checkpoint: Path, precision: str, dtype: torch.dtype) -> None:
-    network = load(settings(checkpoint, precision)).model.network
+    network = load_model(settings(checkpoint, precision)).model.network
     assert {weight.dtype for weight in network.parameters()} == {dtype}
 
 
@@ -104,20 +104,20 @@ def test_without_nf4_every_weight_is_of_the_precision(checkpoint: Path, precisio
 def test_a_quantised_projection_is_refused(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "NOT_QUANTISED", ("vlm.visual",))
     with pytest.raises(SelfTestFailed, match=r"embedding_proj_layer\.weight is quantised"):
-        load(settings(checkpoint, "nf4"))
+        load_model(settings(checkpoint, "nf4"))
 
 
 def test_a_quantised_vision_tower_is_refused(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "NOT_QUANTISED", ("embedding_proj_layer",))
     with pytest.raises(SelfTestFailed, match=r"vlm\.visual\..*is quantised"):
-        load(settings(checkpoint, "nf4"))
+        load_model(settings(checkpoint, "nf4"))
 
 
 def test_positions_of_a_line_of_text_are_refused(network: Any, checkpoint: Path) -> None:
     published = network.forward
     network.forward = lambda **inputs: published(**{**inputs, "position_ids": None})
     with pytest.raises(SelfTestFailed, match="M-RoPE"):
-        self_test(with_processor(network, checkpoint), "fp32")
+        verify_model(with_processor(network, checkpoint), "fp32")
 
 
 def test_pages_that_leak_into_each_other_are_refused(network: Any, checkpoint: Path) -> None:
@@ -130,7 +130,7 @@ def test_pages_that_leak_into_each_other_are_refused(network: Any, checkpoint: P
 
     network.forward = leaking
     with pytest.raises(SelfTestFailed, match="differs from the page alone"):
-        self_test(with_processor(network, checkpoint), "fp32")
+        verify_model(with_processor(network, checkpoint), "fp32")
 
 
 @pytest.mark.parametrize("scale", [2.0, float("nan"), 0.0])
@@ -144,7 +144,7 @@ def test_vectors_that_are_not_of_unit_length_are_refused(network: Any, checkpoin
 
     network.forward = scaled
     with pytest.raises(SelfTestFailed, match="unit length"):
-        self_test(with_processor(network, checkpoint), "fp32")
+        verify_model(with_processor(network, checkpoint), "fp32")
 
 
 # Errors that say what to do
@@ -152,7 +152,7 @@ def test_vectors_that_are_not_of_unit_length_are_refused(network: Any, checkpoin
 
 def message(values: EmbedderSettings, error: type[IngestError]) -> str:
     with pytest.raises(error) as raised:
-        load(values)
+        load_model(values)
     return raised.value.message
 
 
@@ -247,7 +247,7 @@ def test_nf4_without_its_packages(checkpoint: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("importlib.metadata.version", without)
     found = message(settings(checkpoint, "nf4"), EmbedderMissing)
     assert package in found and "pip install 'pagemill[colqwen]'" in found
-    assert load(settings(checkpoint, "bf16")).model.dim == 32
+    assert load_model(settings(checkpoint, "bf16")).model.dim == 32
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
@@ -268,7 +268,7 @@ def test_memory_that_runs_out_while_loading(checkpoint: Path, monkeypatch: pytes
     def out_of_memory(*_: object) -> None:
         raise OutOfMemory("tried to allocate 20 MiB")
 
-    monkeypatch.setattr(loading, "self_test", out_of_memory)
+    monkeypatch.setattr(loading, "verify_model", out_of_memory)
     assert "tried to allocate 20 MiB" in message(settings(checkpoint), NotEnoughMemory)
 
 

@@ -19,7 +19,7 @@ from ingestion.errors import BadRequest
 from ingestion.model import Page, Vectors
 from ingestion.settings import EmbedderSettings
 from tests.support.tiny_colqwen import DIM, make_checkpoint, page_pixels
-from workers.embedding.visual.loading import load
+from workers.embedding.visual.loading import load_model
 from workers.embedding.visual.model import ColQwenModel
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -44,7 +44,7 @@ GOLDEN_TOLERANCES: Final = {"fp32": 2e-4, "nf4": 3e-2}
 
 
 def model_of(checkpoint: Path, precision: str, **changes: Any) -> ColQwenModel:
-    return load(
+    return load_model(
         EmbedderSettings.model_validate(
             {"colqwen_model": str(checkpoint), "colqwen_precision": precision, "colqwen_device": "cpu", **changes}
         )

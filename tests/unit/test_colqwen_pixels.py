@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.support.tiny_colqwen import make_processor, page_pixels
-from workers.embedding.visual.pixels import PatchCutter, Sizing
+from workers.embedding.visual.pixels import ImageSizing, PatchCutter
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -35,11 +35,11 @@ def processor() -> Any:
 
 
 @pytest.fixture(scope="module")
-def sizing(processor: Any) -> Sizing:
-    return Sizing(processor.image_processor, CAP)
+def sizing(processor: Any) -> ImageSizing:
+    return ImageSizing(processor.image_processor, CAP)
 
 
-def ours(processor: Any, sizing: Sizing, pixels: NDArray[np.uint8]) -> torch.Tensor:
+def ours(processor: Any, sizing: ImageSizing, pixels: NDArray[np.uint8]) -> torch.Tensor:
     return PatchCutter(processor.image_processor, torch.device("cpu")).cut(sizing.resize(pixels))
 
 
@@ -50,7 +50,7 @@ def published(processor: Any, pixels: NDArray[np.uint8]) -> Any:
 
 @pytest.mark.parametrize("size_px", [A4_AT_200_DPI, (1169, 827), (40, 30), (300, 1000)])
 def test_patches_are_those_of_the_published_processor(
-    processor: Any, sizing: Sizing, size_px: tuple[int, int]
+    processor: Any, sizing: ImageSizing, size_px: tuple[int, int]
 ) -> None:
     pixels = page_pixels(*size_px)
     expected = published(processor, pixels)
@@ -62,12 +62,12 @@ def test_patches_are_those_of_the_published_processor(
     assert (differences > EQUAL).float().mean() < 0.01
 
 
-def test_where_nothing_is_resized_patches_are_equal(processor: Any, sizing: Sizing) -> None:
+def test_where_nothing_is_resized_patches_are_equal(processor: Any, sizing: ImageSizing) -> None:
     pixels = page_pixels(28 * 12, 28 * 9)
     assert (ours(processor, sizing, pixels) - published(processor, pixels)["pixel_values"]).abs().max() <= EQUAL
 
 
-def test_an_a4_page_at_200_dpi_has_736_tokens(sizing: Sizing) -> None:
+def test_an_a4_page_at_200_dpi_has_736_tokens(sizing: ImageSizing) -> None:
     picture = sizing.resize(page_pixels(*A4_AT_200_DPI))
     assert sizing.image_tokens(sizing.grid(picture)) == 736
 
@@ -75,17 +75,17 @@ def test_an_a4_page_at_200_dpi_has_736_tokens(sizing: Sizing) -> None:
 @hypothesis_settings(max_examples=40, deadline=None)
 @given(st.integers(1, 1200), st.integers(1, 1200))
 def test_no_page_has_more_tokens_than_the_cap_and_none_has_no_size(
-    sizing: Sizing, height_px: int, width_px: int
+    sizing: ImageSizing, height_px: int, width_px: int
 ) -> None:
     grid = sizing.grid(sizing.resize(np.zeros((height_px, width_px, 3), np.uint8)))
     assert 1 <= sizing.image_tokens(grid) <= CAP
 
 
-def test_a_strip_beyond_the_defined_aspect_is_squeezed_and_not_refused(sizing: Sizing) -> None:
+def test_a_strip_beyond_the_defined_aspect_is_squeezed_and_not_refused(sizing: ImageSizing) -> None:
     assert 1 <= sizing.image_tokens(sizing.grid(sizing.resize(np.zeros((3, 16_000, 3), np.uint8)))) <= CAP
 
 
-def test_a_view_that_is_not_contiguous_is_a_page_like_another(processor: Any, sizing: Sizing) -> None:
+def test_a_view_that_is_not_contiguous_is_a_page_like_another(processor: Any, sizing: ImageSizing) -> None:
     pixels = page_pixels(200, 300)
     flipped = np.ascontiguousarray(pixels[:, ::-1])
     assert torch.equal(sizing.resize(pixels[:, ::-1]), sizing.resize(flipped))
@@ -94,7 +94,7 @@ def test_a_view_that_is_not_contiguous_is_a_page_like_another(processor: Any, si
 @hypothesis_settings(max_examples=100, deadline=None)
 @given(st.integers(1, 16_000), st.integers(1, 16_000))
 def test_the_fitted_size_is_what_the_model_sees_or_the_picture_as_it_is(
-    sizing: Sizing, height_px: int, width_px: int
+    sizing: ImageSizing, height_px: int, width_px: int
 ) -> None:
     fitted = sizing.fitted_size(height_px, width_px)
     assert sizing.size(*fitted) == sizing.size(height_px, width_px)
@@ -103,6 +103,6 @@ def test_the_fitted_size_is_what_the_model_sees_or_the_picture_as_it_is(
         assert fitted == sizing.size(height_px, width_px)
 
 
-def test_a_picture_that_was_scaled_before_is_not_scaled_again(sizing: Sizing) -> None:
+def test_a_picture_that_was_scaled_before_is_not_scaled_again(sizing: ImageSizing) -> None:
     once = sizing.resize(page_pixels(700, 500))
     assert torch.equal(sizing.resize(once.numpy()), once)

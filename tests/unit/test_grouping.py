@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.embedding.batching.grouping import Budget, UrgentFirst, choose, first_come
+from workers.embedding.batching.grouping import AdaptiveBatchLimit, UrgentFirst, choose_least_padding, choose_oldest
 
 COSTS = st.lists(st.integers(1, 1200) | st.sampled_from([24, 400, 736, 752]), min_size=1, max_size=80)
 BUDGETS = st.integers(1, 8000)
@@ -17,7 +17,7 @@ def batches(costs: list[int], budget: int) -> list[list[int]]:
     waiting = list(range(len(costs)))
     left = []
     while waiting:
-        batch = choose([costs[item] for item in waiting], budget)
+        batch = choose_least_padding([costs[item] for item in waiting], budget)
         left.append([waiting[index] for index in batch.indices])
         waiting = [item for item in waiting if item not in left[-1]]
     return left
@@ -30,7 +30,7 @@ def test_every_item_is_in_exactly_one_batch(costs: list[int], budget: int) -> No
 
 @given(costs=COSTS, budget=BUDGETS)
 def test_a_batch_padded_to_its_largest_item_stays_within_the_budget(costs: list[int], budget: int) -> None:
-    batch = choose(costs, budget)
+    batch = choose_least_padding(costs, budget)
     largest = max(costs[index] for index in batch.indices)
     assert batch.cost == largest * len(batch.indices)
     assert batch.cost <= budget or len(batch.indices) == 1
@@ -47,7 +47,7 @@ def test_newcomers_of_a_common_size_do_not_hold_up_an_odd_one(newcomers: list[in
     waiting = [*newcomers[:10], odd]
     arriving = iter(newcomers[10:])
     for _ in range(11):
-        batch = choose(waiting, 3000)
+        batch = choose_least_padding(waiting, 3000)
         if odd in [waiting[index] for index in batch.indices]:
             return
         waiting = [cost for index, cost in enumerate(waiting) if index not in batch.indices]
@@ -59,67 +59,67 @@ def test_newcomers_of_a_common_size_do_not_hold_up_an_odd_one(newcomers: list[in
 def test_sizes_far_apart_are_not_mixed_where_each_fills_a_batch(costs: list[int], budget: int) -> None:
     count = {cost: costs.count(cost) for cost in (400, 736)}
     if min(count.values()) * 400 >= budget:
-        assert len({costs[index] for index in choose(costs, budget).indices}) == 1
+        assert len({costs[index] for index in choose_least_padding(costs, budget).indices}) == 1
 
 
 def test_of_equal_items_older_ones_go_first() -> None:
-    assert choose([100] * 10, 400).indices == (0, 1, 2, 3)
+    assert choose_least_padding([100] * 10, 400).indices == (0, 1, 2, 3)
 
 
 def test_what_is_too_small_for_a_forward_of_its_own_shares_one() -> None:
-    assert sorted(choose([8, 20, 9, 14], 4000).indices) == [0, 1, 2, 3]
+    assert sorted(choose_least_padding([8, 20, 9, 14], 4000).indices) == [0, 1, 2, 3]
 
 
 def test_an_item_above_the_budget_goes_alone() -> None:
-    assert choose([900, 10, 10], 500).indices == (0,)
+    assert choose_least_padding([900, 10, 10], 500).indices == (0,)
 
 
 def test_the_budget_is_halved_and_comes_back_slowly_short_of_what_failed() -> None:
-    budget = Budget(8000, raise_after=3)
-    budget.did_not_fit(8000)
-    assert budget.current == 4000
+    limit = AdaptiveBatchLimit(8000, raise_after=3)
+    limit.on_out_of_memory(8000)
+    assert limit.current == 4000
     history = []
     for _ in range(60):
-        budget.fitted(full=True)
-        history.append(budget.current)
+        limit.on_success(full=True)
+        history.append(limit.current)
     assert history[:4] == [4000, 4000, 4400, 4400]
     assert history[-1] == 7200
 
 
 def test_a_batch_smaller_than_allowed_that_failed_halves_what_it_cost() -> None:
-    budget = Budget(8000)
-    budget.did_not_fit(3000)
-    assert budget.current == 1500
+    limit = AdaptiveBatchLimit(8000)
+    limit.on_out_of_memory(3000)
+    assert limit.current == 1500
 
 
 def test_batches_that_are_not_full_say_nothing_about_a_larger_budget() -> None:
-    budget = Budget(8000, raise_after=3)
-    budget.did_not_fit(8000)
+    limit = AdaptiveBatchLimit(8000, raise_after=3)
+    limit.on_out_of_memory(8000)
     for _ in range(60):
-        budget.fitted(full=False)
-    assert budget.current == 4000
+        limit.on_success(full=False)
+    assert limit.current == 4000
 
 
 def test_an_old_failure_is_forgotten_and_the_limit_never_exceeded() -> None:
-    budget = Budget(8000, raise_after=3, forget_after=100)
-    budget.did_not_fit(8000)
+    limit = AdaptiveBatchLimit(8000, raise_after=3, forget_after=100)
+    limit.on_out_of_memory(8000)
     for _ in range(99):
-        budget.fitted(full=True)
-    assert budget.current == 7200
+        limit.on_success(full=True)
+    assert limit.current == 7200
     for _ in range(20):
-        budget.fitted(full=True)
-    assert budget.current == 8000
+        limit.on_success(full=True)
+    assert limit.current == 8000
 
 
 @given(st.lists(st.none() | st.booleans() | st.integers(1, 9000), max_size=300))
 def test_the_budget_stays_between_one_and_its_limit(events: list[int | bool | None]) -> None:
-    budget = Budget(8000, raise_after=2, forget_after=20)
+    limit = AdaptiveBatchLimit(8000, raise_after=2, forget_after=20)
     for event in events:
         if event is None or isinstance(event, bool):
-            budget.fitted(full=bool(event))
+            limit.on_success(full=bool(event))
         else:
-            budget.did_not_fit(min(event, budget.current))
-        assert 1 <= budget.current <= 8000
+            limit.on_out_of_memory(min(event, limit.current))
+        assert 1 <= limit.current <= 8000
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=100), st.integers(1, 9))
@@ -138,7 +138,7 @@ def test_urgent_goes_first_and_the_rest_gets_a_turn_in_so_many(
 
 @given(st.lists(st.integers(1, 100), min_size=1), st.integers(1, 300))
 def test_where_nothing_is_padded_the_oldest_go_first_as_many_as_fit(costs: list[int], budget: int) -> None:
-    batch = first_come(costs, budget)
+    batch = choose_oldest(costs, budget)
     count = len(batch.indices)
     assert batch.indices == tuple(range(count))
     assert batch.cost == sum(costs[:count])

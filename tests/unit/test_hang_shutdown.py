@@ -32,13 +32,13 @@ def test_a_worker_that_is_stuck_goes_not_ready_and_ends_its_loop_with_an_error()
 
 
 class Watchable(WordEmbedder):
-    class Steps:
-        done = 0
+    class Activity:
+        completed = 0
         oldest: object = None
 
     def __init__(self) -> None:
         super().__init__()
-        self.steps = self.Steps()
+        self.activity = self.Activity()
 
 
 def test_what_runs_into_a_timeout_of_its_own_does_not_stall_before() -> None:

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import pytest
 
 from ingestion.errors import DeviceMemoryExhausted
-from tests.support.staged import NEVER_MS, Sheet, StagedFake, embedding, held, names, running, sheets
+from tests.support.batched_models import NEVER_MS, FakeModel, Sheet, embedding, held, names, running, sheets
 from workers.embedding.batching.stages import OutOfMemory
 
 
 async def test_what_does_not_fit_is_done_in_smaller_batches_from_then_on() -> None:
-    model = StagedFake(capacity=450)
+    model = FakeModel(capacity=450)
     async with running(model, batch_cost=1600, wait_ms=NEVER_MS) as batcher:
         assert names(await batcher.embed(sheets(64))) == list(range(64))
     assert sorted(model.computed) == list(range(64))
@@ -23,7 +23,7 @@ async def test_what_does_not_fit_is_done_in_smaller_batches_from_then_on() -> No
 
 
 async def test_an_item_too_large_for_the_device_fails_alone() -> None:
-    model = StagedFake(capacity=1000)
+    model = FakeModel(capacity=1000)
     async with running(model, batch_cost=8000, wait_ms=NEVER_MS) as batcher:
         with held(model.preparing):
             giant = embedding(batcher, [Sheet(99, cost=1100)])
@@ -34,7 +34,7 @@ async def test_an_item_too_large_for_the_device_fails_alone() -> None:
 
 
 async def test_the_cache_is_emptied_before_a_single_item_is_given_up() -> None:
-    class Fragmented(StagedFake):
+    class Fragmented(FakeModel):
         def on_out_of_memory(self) -> None:
             self.capacity = 100
 
@@ -43,7 +43,7 @@ async def test_the_cache_is_emptied_before_a_single_item_is_given_up() -> None:
 
 
 async def test_the_cache_is_left_alone_while_memory_suffices() -> None:
-    model = StagedFake()
+    model = FakeModel()
     async with running(model, batch_cost=300) as batcher:
         await batcher.embed(sheets(50))
     assert model.emptied == 0
@@ -53,7 +53,7 @@ async def test_nothing_of_a_failed_forward_is_alive_when_the_cache_is_emptied() 
     class Activations:
         """Something that can be referred to weakly."""
 
-    class Leaky(StagedFake):
+    class Leaky(FakeModel):
         def forward(self, batch: Sequence[Sheet]) -> list[Sheet]:
             activations = Activations()
             self.remembered = weakref.ref(activations)

@@ -15,9 +15,9 @@ from PIL import Image
 from ingestion.model import Page, Vectors
 from ingestion.settings import ServingSettings
 from tests.support.serving import MODEL, HeldEmbedder, data_uri, eventually
-from workers.embedding.serving.decoding import Decoder, PixelRoom
+from workers.embedding.serving.api_errors import ApiError
+from workers.embedding.serving.decoding import Decoder, PixelLimiter
 from workers.embedding.serving.images import ImageFile, read_image
-from workers.embedding.serving.refusals import Refusal
 from workers.embedding.serving.requests import EmbeddingRequest
 from workers.embedding.serving.service import EmbeddingService
 
@@ -67,22 +67,22 @@ async def test_no_more_pixels_are_decoded_at_a_time_than_there_is_room_for() -> 
     embedder.hold()
     service = service_of(embedder)
     orders = [await service.look_up(EmbeddingRequest(input=squares(count), modality="image")) for count in (1, 8, 3)]
-    working = asyncio.gather(*(service.complete(order) for order in orders))
+    working = asyncio.gather(*(service.complete(pending) for pending in orders))
     await eventually(lambda: embedder.waiting == 3)
     assert embedder.seen.total() == 3  # of twelve
     assert service._decoder.room.in_use_px == 3 * MAX_PX
     embedder.let_go()
     await working
     assert service._decoder.room.in_use_px == 0
-    assert [len(order.answer) for order in orders] == [1, 8, 3]
+    assert [len(pending.answer) for pending in orders] == [1, 8, 3]
 
 
 async def test_a_model_that_scales_pictures_gets_them_scaled_and_nothing_else_is_kept() -> None:
     embedder = FittingEmbedder()
     embedder.hold()
     service = service_of(embedder)
-    order = await service.look_up(EmbeddingRequest(input=squares(24), modality="image"))
-    working = asyncio.create_task(service.complete(order))
+    pending = await service.look_up(EmbeddingRequest(input=squares(24), modality="image"))
+    working = asyncio.create_task(service.complete(pending))
     await eventually(lambda: embedder.waiting == 3)
     assert set(embedder.held) == {(20, 20, 3)}
     assert service._decoder.room.in_use_px == 24 * 400
@@ -95,10 +95,10 @@ async def test_a_group_that_fails_or_is_cancelled_gives_its_room_back() -> None:
     embedder.hold()
     service = service_of(embedder)
     broken = data_uri(encoded(Image.effect_noise((SIDE_PX, SIDE_PX), 50))[:-4000])
-    with pytest.raises(Refusal, match="input 0"):
+    with pytest.raises(ApiError, match="input 0"):
         await service.complete(await service.look_up(EmbeddingRequest(input=broken, modality="image")))
-    order = await service.look_up(EmbeddingRequest(input=squares(8), modality="image"))
-    working = asyncio.create_task(service.complete(order))
+    pending = await service.look_up(EmbeddingRequest(input=squares(8), modality="image"))
+    working = asyncio.create_task(service.complete(pending))
     await eventually(lambda: embedder.waiting == 3)
     working.cancel()
     await asyncio.wait((working,))
@@ -106,30 +106,30 @@ async def test_a_group_that_fails_or_is_cancelled_gives_its_room_back() -> None:
 
 
 async def test_room_is_given_in_order_and_a_caller_that_leaves_holds_up_nobody() -> None:
-    room = PixelRoom(10)
-    order: list[str] = []
+    room = PixelLimiter(10)
+    admitted: list[str] = []
 
     async def use(name: str, px: int) -> None:
         async with room.hold(px):
-            order.append(name)
+            admitted.append(name)
             await asyncio.sleep(0)
 
     async with room.hold(8) as held:
         tasks = [asyncio.create_task(use(name, px)) for name, px in (("large", 9), ("small", 2), ("whole", 99))]
         await asyncio.sleep(0)
-        assert not order  # the small one would fit, and waits behind the large one
+        assert not admitted  # the small one would fit, and waits behind the large one
         tasks[0].cancel()
         await asyncio.wait(tasks[:1])
         await asyncio.wait(tasks[1:2])
-        assert order == ["small"]
+        assert admitted == ["small"]
         held.shrink_to(0)
         await tasks[2]
-    assert order == ["small", "whole"]
+    assert admitted == ["small", "whole"]
     assert room.in_use_px == 0
 
 
 async def test_a_place_that_was_given_to_a_caller_that_leaves_comes_back() -> None:
-    room = PixelRoom(10)
+    room = PixelLimiter(10)
     async with room.hold(10) as held:
         leaving = asyncio.create_task(room.hold(10).__aenter__())
         await asyncio.sleep(0)
@@ -192,7 +192,7 @@ def test_a_jpeg_is_decoded_at_the_size_that_the_model_wants() -> None:
 def test_a_jpeg_of_very_many_scans_is_refused() -> None:
     jpeg = encoded(Image.new("L", (64, 64)), "JPEG", progressive=True)
     scan = jpeg.index(b"\xff\xda")
-    with pytest.raises(Refusal, match="scans") as refused:
+    with pytest.raises(ApiError, match="scans") as refused:
         read_image(data_uri(jpeg[:scan] + jpeg[scan:-2] * 200 + jpeg[-2:], "image/jpeg"), 0, MAX_PX)
     assert refused.value.code == "unsupported_image"
     assert image(Image.new("L", (64, 64)), "JPEG", progressive=True).pixels().shape == (64, 64, 3)

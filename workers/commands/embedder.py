@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from ingestion.model import Page
     from ingestion.settings import EmbedderSettings
-    from workers.embedding.calibrate import Measured
+    from workers.embedding.calibrate import BatchMeasurement
 
 app = typer.Typer(help="Look into the visual embedder.", no_args_is_help=True)
 
@@ -39,7 +39,7 @@ def calibrate(
     """
     from ingestion.logs import configure
     from ingestion.settings import Settings
-    from workers.embedding.calibrate import advise
+    from workers.embedding.calibrate import recommend_batch
 
     settings = Settings()
     configure(settings.log)
@@ -49,7 +49,7 @@ def calibrate(
     for one in _measure(settings.embedder, largest, repeats):
         measured.append(one)
         typer.echo(json.dumps(dataclasses.asdict(one)) if as_json else _row(one))
-    best = advise(measured)
+    best = recommend_batch(measured)
     if best is None:
         typer.echo("not even one page fits the memory", err=True)
         raise typer.Exit(1)
@@ -57,16 +57,16 @@ def calibrate(
         typer.echo(f"\nPAGEMILL_EMBED_BATCH_PATCHES={best.patches} is as fast as larger batches, within 3 %.")
 
 
-def _measure(settings: EmbedderSettings, largest: int, repeats: int) -> Iterator[Measured]:
-    from workers.embedding.calibrate import GpuMemory, ProcessMemory, calibrate
-    from workers.embedding.visual.loading import load
+def _measure(settings: EmbedderSettings, largest: int, repeats: int) -> Iterator[BatchMeasurement]:
+    from workers.embedding.calibrate import GpuMemory, ProcessMemory, measure_batches
+    from workers.embedding.visual.loading import load_model
 
     # Pooling is the CPU's work and runs beside the next batch.
-    model = load(settings.model_copy(update={"token_pooling": 1})).model
+    model = load_model(settings.model_copy(update={"token_pooling": 1})).model
     device = model.network.device
     memory = GpuMemory(device) if device.type == "cuda" else ProcessMemory()
     sizes = [2**power for power in range(largest.bit_length())]
-    return calibrate(model, _page(), sizes=sizes, repeats=repeats, memory=memory)
+    return measure_batches(model, _page(), sizes=sizes, repeats=repeats, memory=memory)
 
 
 def _page() -> Page:
@@ -79,7 +79,7 @@ def _page() -> Page:
     return Page(1, width_px, height_px, b"", "", np.full((height_px, width_px, 3), 255, np.uint8))
 
 
-def _row(one: Measured) -> str:
+def _row(one: BatchMeasurement) -> str:
     if one.seconds is None:
         return _COLUMNS.format(one.items, one.patches, "too much", "", "")
     return _COLUMNS.format(

@@ -133,10 +133,10 @@ async def _embedder(settings: Settings, lane: Lane) -> None:
     from ingestion.concurrency.supervision import TaskSupervisor
     from ingestion.http.server import HttpServer
     from ingestion.ports import WatchableEmbedder
+    from workers.embedding.device_watchdog import watch_device
     from workers.embedding.factory import open_embedder
-    from workers.embedding.hang import hang_watch
+    from workers.embedding.serving.api_errors import error_body
     from workers.embedding.serving.app import create_service
-    from workers.embedding.serving.refusals import error_body
     from workers.embedding.serving.service import EmbeddingService
 
     if settings.embedder.embedder == "remote":
@@ -156,8 +156,8 @@ async def _embedder(settings: Settings, lane: Lane) -> None:
         )
         tasks = await stack.enter_async_context(TaskSupervisor())
         if isinstance(embedder, WatchableEmbedder):
-            watch = hang_watch(settings.worker, embedder.steps, service.model)
-            tasks.run_forever("watch of the device", watch.run)
+            watchdog = watch_device(settings.worker, embedder.activity, service.model)
+            tasks.run_forever("device watchdog", watchdog.run)
         server = HttpServer(
             create_service(service),
             settings.http,

@@ -45,9 +45,9 @@ def stall_detector_of(
     stalls = StallDetector(floor_s=settings.worker.stall_s, factor=settings.worker.stall_factor, on_hang=on_hang)
     stalls.share_progress("store", lambda: store.writes)
     if isinstance(embedder, WatchableEmbedder):
-        steps = embedder.steps
-        stalls.share_progress("embed", lambda: steps.done)
-        stalls.watch_device(lambda: steps.oldest)
+        activity = embedder.activity
+        stalls.share_progress("embed", lambda: activity.completed)
+        stalls.watch_device(lambda: activity.oldest)
     stalls.set_floor("embed", _REQUESTS * settings.embedder.embedder_timeout_s)
     stalls.set_floor("store", _REQUESTS * settings.milvus.milvus_timeout_s)
     # Rendering has a time limit of its own, and its error says more about the page.

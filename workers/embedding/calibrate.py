@@ -11,7 +11,7 @@ from typing import Final, Protocol
 import psutil
 import torch
 
-from workers.embedding.batching.stages import ItemT, OutOfMemory, PreparedT, RawT, StagedModel
+from workers.embedding.batching.stages import BatchedModel, ItemT, OutOfMemory, PreparedT, RawT
 
 _GOOD_SHARE: Final = 0.97
 """Of the best speed: what larger batches gain beyond it is not worth their memory."""
@@ -50,7 +50,7 @@ class ProcessMemory:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class BatchMeasurement:
     """One batch size. `seconds` is a batch's median; None where it did not fit the memory."""
 
     items: int
@@ -63,15 +63,15 @@ class Measured:
         return self.items / self.seconds if self.seconds else 0.0
 
 
-def calibrate(
-    model: StagedModel[ItemT, PreparedT, RawT],
+def measure_batches(
+    model: BatchedModel[ItemT, PreparedT, RawT],
     item: ItemT,
     *,
     sizes: Sequence[int],
     repeats: int,
     memory: MemoryProbe,
     clock: Callable[[], float] = time.perf_counter,
-) -> Iterator[Measured]:
+) -> Iterator[BatchMeasurement]:
     """Measure batches of `item` of each size in turn, and end with the first that does not fit.
 
     `item` is prepared once, outside the time measured. Raises what the model raises, OutOfMemory excepted.
@@ -85,20 +85,20 @@ def calibrate(
             seconds: float | None = statistics.median(_run(model, batch, clock) for _ in range(repeats))
         except OutOfMemory:
             seconds = None
-        yield Measured(size, size * prepared.cost, memory.peak_bytes(), seconds)
+        yield BatchMeasurement(size, size * prepared.cost, memory.peak_bytes(), seconds)
         if seconds is None:
             model.on_out_of_memory()
             return
 
 
-def advise(measured: Sequence[Measured]) -> Measured | None:
+def recommend_batch(measured: Sequence[BatchMeasurement]) -> BatchMeasurement | None:
     """The smallest batch that is nearly as fast as the fastest; None where none fits."""
     best = max((one.items_per_s for one in measured), default=0.0)
     good = [one for one in measured if one.seconds and one.items_per_s >= _GOOD_SHARE * best]
     return min(good, key=lambda one: one.items, default=None)
 
 
-def _run(model: StagedModel[ItemT, PreparedT, RawT], batch: Sequence[PreparedT], clock: Callable[[], float]) -> float:
+def _run(model: BatchedModel[ItemT, PreparedT, RawT], batch: Sequence[PreparedT], clock: Callable[[], float]) -> float:
     started = clock()
     model.finish(model.forward(batch), batch)
     return clock() - started

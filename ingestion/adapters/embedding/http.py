@@ -55,9 +55,9 @@ class _InputFailed(Exception):
 
 @dataclass(slots=True)
 class _Answers:
-    """Steps of an embedder that works elsewhere: requests that were answered, or given up."""
+    """Implements `ports.Activity` for an embedder in another process: counts the requests that ended."""
 
-    done: int = 0
+    completed: int = 0
     oldest: object = None
 
 
@@ -80,7 +80,7 @@ class RemoteEmbedder:
         self._is_bound = False
         self._proving = asyncio.Lock()
         self._sound_at = -math.inf
-        self.steps = _Answers()
+        self.activity = _Answers()
 
     async def __aenter__(self) -> Self:
         return self
@@ -204,7 +204,7 @@ class RemoteEmbedder:
                 raise _InputFailed(inputs[0], error) from error
             log.warning("embedded one by one", inputs=len(inputs), cause=error.message)
         finally:
-            self.steps.done += 1
+            self.activity.completed += 1
         # One after another: whatever one of them does to the service is then known to be its doing.
         alone = [await self._embed_or_isolate(model, [one], modality, input_type) for one in inputs]
         return [vectors for (vectors,) in alone]

@@ -1,4 +1,4 @@
-"""Where items wait: for preparation first, then for the device. Shared by threads; the `take` methods block."""
+"""The queue of the batcher: items wait for preparation, then for the device. Threads share it; `take_*` blocks."""
 
 from __future__ import annotations
 
@@ -9,71 +9,80 @@ from dataclasses import dataclass
 from typing import Final, Generic
 
 from ingestion.errors import IngestError
-from workers.embedding.batching.backlog import Call, Queue, Ticket
-from workers.embedding.batching.grouping import Batch, Chooser, UrgentFirst
+from workers.embedding.batching.backlog import Backlog, Call, WorkItem
+from workers.embedding.batching.grouping import BatchPlan, Chooser, UrgentFirst
 from workers.embedding.batching.stages import ItemT, PreparedT
 
 
 @dataclass(frozen=True, slots=True)
-class Load(Generic[ItemT, PreparedT]):
-    """A batch that has left the line. `cost` includes padding; `is_full`: one more of its largest would not fit."""
+class Batch(Generic[ItemT, PreparedT]):
+    """Work items taken from the queue together.
 
-    tickets: list[Ticket[ItemT, PreparedT]]
+    `cost` includes padding. `is_full`: one more item as large as the largest would exceed the limit. `waited_s`: for
+    each item, seconds between its preparation and now.
+    """
+
+    work_items: list[WorkItem[ItemT, PreparedT]]
     cost: int
     is_full: bool
     waited_s: list[float]
 
     @property
+    def prepared(self) -> list[PreparedT]:
+        return [work_item.prepared for work_item in self.work_items]
+
+    @property
     def padding(self) -> int:
-        return self.cost - sum(ticket.cost for ticket in self.tickets)
+        return self.cost - sum(work_item.cost for work_item in self.work_items)
 
     def fail(self, error: IngestError) -> None:
-        for call in {ticket.call for ticket in self.tickets}:
+        """Make every call with an item in this batch raise `error`."""
+        for call in {work_item.call for work_item in self.work_items}:
             call.fail(error)
 
 
-class Line(Generic[ItemT, PreparedT]):
-    """Two queues: what is urgent is prepared before the rest, and shares its batches with nothing that is not.
+class BatchQueue(Generic[ItemT, PreparedT]):
+    """Two backlogs: urgent items and the rest. A batch holds items of one backlog only.
 
-    So an urgent item waits for the batch under way and for urgent ones before it. The rest gets on as `UrgentFirst`
-    says. In either queue no more is prepared while what waits for the device costs `room` or more.
+    An urgent item waits for the running batch and for earlier urgent items. `UrgentFirst` keeps the rest moving. Each
+    backlog stops preparing while its prepared items cost `max_prepared_cost` or more.
     """
 
-    def __init__(self, *, room: int, wait_s: float, choose: Chooser) -> None:
+    def __init__(self, *, max_prepared_cost: int, wait_s: float, choose: Chooser) -> None:
         self._wait_s: Final = wait_s
         self._choose = choose
         self._lock = threading.Lock()
         self._may_prepare = threading.Condition(self._lock)
         self._may_batch = threading.Condition(self._lock)
-        self._open: set[Call[ItemT]] = set()
-        self._urgent = Queue[ItemT, PreparedT](room)
-        self._rest = Queue[ItemT, PreparedT](room)
+        self._open_calls: set[Call[ItemT]] = set()
+        self._urgent = Backlog[ItemT, PreparedT](max_prepared_cost)
+        self._rest = Backlog[ItemT, PreparedT](max_prepared_cost)
         self._prepare_order = UrgentFirst()
         self._batch_order = UrgentFirst()
         self._next_number = 0
         self._closed = False
 
-    def enter(self, call: Call[ItemT]) -> bool:
-        """False where the line is closed."""
+    def add_call(self, call: Call[ItemT]) -> bool:
+        """Return False, and add nothing, after `close`."""
         with self._lock:
             if not self._closed:
-                self._open.add(call)
-                self._queue_of(call).enter(call)
+                self._open_calls.add(call)
+                self._backlog_of(call).add_call(call)
                 self._may_prepare.notify_all()
             return not self._closed
 
-    def leave(self, call: Call[ItemT]) -> None:
-        """Forget what is left of the call, if anything."""
+    def drop_call(self, call: Call[ItemT]) -> None:
+        """Drop the remaining items of the call. Safe to repeat."""
         with self._lock:
-            self._open.discard(call)
-            self._queue_of(call).forget(call)
+            self._open_calls.discard(call)
+            self._backlog_of(call).drop_call(call)
             self._may_prepare.notify_all()
             self._may_batch.notify_all()
 
-    def take_item(self) -> tuple[Ticket[ItemT, PreparedT], ItemT] | None:
-        """The next item to prepare, in turn, once there is room; None when the line is closed.
+    def take_item(self) -> tuple[WorkItem[ItemT, PreparedT], ItemT] | None:
+        """Wait for an item to prepare and return it; None after `close`.
 
-        It has to be followed by `put` or `spoiled`.
+        The caller must then call `put` or `failed` for it.
         """
         with self._lock:
             self._may_prepare.wait_for(lambda: self._closed or self._urgent.may_prepare or self._rest.may_prepare)
@@ -85,76 +94,78 @@ class Line(Generic[ItemT, PreparedT]):
             self._next_number += 1
             return (self._urgent if is_urgent else self._rest).next_item(self._next_number)
 
-    def put(self, ticket: Ticket[ItemT, PreparedT], prepared: PreparedT) -> None:
-        """The item waits for the device now, unless its call has left."""
+    def put(self, work_item: WorkItem[ItemT, PreparedT], prepared: PreparedT) -> None:
+        """Queue a prepared item for the device. An item of a dropped call is dropped."""
         with self._lock:
-            self._queue_of(ticket.call).preparing -= 1
-            ticket.prepared, ticket.prepared_at = prepared, time.monotonic()
-            self._insert(ticket)
+            self._backlog_of(work_item.call).preparing -= 1
+            work_item.prepared, work_item.prepared_at_s = prepared, time.monotonic()
+            self._insert(work_item)
 
-    def spoiled(self, ticket: Ticket[ItemT, PreparedT]) -> None:
-        """An item that was taken could not be prepared."""
+    def failed(self, work_item: WorkItem[ItemT, PreparedT]) -> None:
+        """Report that the preparation of a taken item failed."""
         with self._lock:
-            self._queue_of(ticket.call).preparing -= 1
+            self._backlog_of(work_item.call).preparing -= 1
             self._may_batch.notify()
 
-    def take_batch(self, budget: int) -> Load[ItemT, PreparedT] | None:
-        """The next batch, when it is time; None when the line is closed."""
+    def take_batch(self, max_cost: int) -> Batch[ItemT, PreparedT] | None:
+        """Wait for the next batch and return it; None after `close`."""
         with self._lock:
             while not self._closed:
-                queue = self._next_queue()
-                batch = self._choose([ticket.cost for ticket in queue.prepared], budget) if queue.prepared else None
-                rest_s = self._patience_s(queue, batch, budget) if batch else None
-                if batch and not rest_s:
-                    return self._take(queue, batch, budget)
-                self._may_batch.wait(rest_s)
+                backlog = self._next_backlog()
+                costs = [work_item.cost for work_item in backlog.prepared]
+                plan = self._choose(costs, max_cost) if costs else None
+                wait_s = self._wait_for_more_s(backlog, plan, max_cost) if plan else None
+                if plan and not wait_s:
+                    return self._take(backlog, plan, max_cost)
+                self._may_batch.wait(wait_s)
             return None
 
-    def put_back(self, tickets: Sequence[Ticket[ItemT, PreparedT]]) -> None:
-        """What was taken waits again, in its old place."""
+    def put_back(self, work_items: Sequence[WorkItem[ItemT, PreparedT]]) -> None:
+        """Return taken items to their old places in the queue."""
         with self._lock:
-            for ticket in tickets:
-                self._insert(ticket)
+            for work_item in work_items:
+                self._insert(work_item)
 
     def close(self) -> set[Call[ItemT]]:
-        """No item comes in or out any more. Returns the calls that are left without their vectors."""
+        """Refuse calls and items from now on. Returns the calls that still lack vectors."""
         with self._lock:
             self._closed = True
             self._may_prepare.notify_all()
             self._may_batch.notify_all()
-            left, self._open = self._open, set()
+            unfinished, self._open_calls = self._open_calls, set()
             self._urgent.clear()
             self._rest.clear()
-            return left
+            return unfinished
 
-    def _queue_of(self, call: Call[ItemT]) -> Queue[ItemT, PreparedT]:
+    def _backlog_of(self, call: Call[ItemT]) -> Backlog[ItemT, PreparedT]:
         return self._urgent if call.urgent else self._rest
 
-    def _next_queue(self) -> Queue[ItemT, PreparedT]:
-        """The queue that the next batch is made of, possibly an empty one."""
+    def _next_backlog(self) -> Backlog[ItemT, PreparedT]:
+        """The backlog that supplies the next batch. It may have no prepared items."""
         urgent, rest = bool(self._urgent.prepared), bool(self._rest.prepared)
         return self._urgent if self._batch_order.is_urgent_next(urgent=urgent, rest=rest) else self._rest
 
-    def _insert(self, ticket: Ticket[ItemT, PreparedT]) -> None:
-        if ticket.call in self._open:
-            self._queue_of(ticket.call).insert(ticket)
+    def _insert(self, work_item: WorkItem[ItemT, PreparedT]) -> None:
+        if work_item.call in self._open_calls:
+            self._backlog_of(work_item.call).insert(work_item)
         self._may_batch.notify()
 
-    def _take(self, queue: Queue[ItemT, PreparedT], batch: Batch, budget: int) -> Load[ItemT, PreparedT]:
-        now = time.monotonic()
-        tickets = queue.take(batch)
-        self._batch_order.took(urgent=queue is self._urgent, rest_waits=bool(self._rest.prepared))
+    def _take(self, backlog: Backlog[ItemT, PreparedT], plan: BatchPlan, max_cost: int) -> Batch[ItemT, PreparedT]:
+        now_s = time.monotonic()
+        work_items = backlog.take(plan)
+        self._batch_order.took(urgent=backlog is self._urgent, rest_waits=bool(self._rest.prepared))
         self._may_prepare.notify_all()
         if self._urgent.prepared or self._rest.prepared:
-            self._may_batch.notify()  # another idle device may have them
-        return Load(tickets, batch.cost, batch.is_full(budget), [now - ticket.prepared_at for ticket in tickets])
+            self._may_batch.notify()  # another idle forward thread may take them
+        waited_s = [now_s - work_item.prepared_at_s for work_item in work_items]
+        return Batch(work_items, plan.cost, plan.is_full(max_cost), waited_s)
 
-    def _patience_s(self, queue: Queue[ItemT, PreparedT], batch: Batch, budget: int) -> float:
-        """How long the idle device should wait for a better batch; 0: not at all.
+    def _wait_for_more_s(self, backlog: Backlog[ItemT, PreparedT], plan: BatchPlan, max_cost: int) -> float:
+        """Seconds that an idle device should wait for a fuller batch; 0 for none.
 
-        While the device was busy the oldest item has waited long enough, so this is about the first batch after a
-        pause: nothing is gained by waiting unless more is being prepared, and little even then.
+        Waiting helps only while more items are being prepared. After a busy device the oldest item has usually waited
+        `wait_s` already, so this delays only the first batch after a pause.
         """
-        if batch.is_full(budget) or not queue.expects_more:
+        if plan.is_full(max_cost) or not backlog.expects_more:
             return 0.0
-        return max(0.0, queue.prepared[0].prepared_at + self._wait_s - time.monotonic())
+        return max(0.0, backlog.prepared[0].prepared_at_s + self._wait_s - time.monotonic())

@@ -1,10 +1,10 @@
-"""Batches for a device, across callers.
+"""Continuous batching for a device, across callers.
 
-    embed() -> line -> prepare (threads) -> line -> forward (one thread) -> finish (one thread) -> embed() returns
+    embed() -> queue -> prepare (threads) -> queue -> forward (one thread) -> finish (one thread) -> embed() returns
 
-`Line` says whose turn it is and when a batch goes, `choose` what is in it, `Budget` how much. The steps overlap, and
-whenever the device is free the best batch is made of what is prepared by then. Where the device is a CPU, each of
-several forward threads is a device of its own.
+`BatchQueue` orders the items and decides when a batch starts. A `Chooser` decides which items it holds.
+`AdaptiveBatchLimit` decides how large it may be. The stages run in parallel. A free device takes the best batch of
+the items that are prepared by then. On a CPU, each of several forward threads acts as a device.
 """
 
 from __future__ import annotations
@@ -23,88 +23,90 @@ import structlog
 from ingestion import metrics
 from ingestion.errors import DeviceMemoryExhausted, IngestError, WorkerFault
 from ingestion.model import Vectors
+from workers.embedding.batching.activity import ActivityTracker
 from workers.embedding.batching.backlog import Call
-from workers.embedding.batching.batch_queue import Line, Load
-from workers.embedding.batching.grouping import Budget, Chooser, choose
-from workers.embedding.batching.stages import ItemT, OutOfMemory, PreparedT, RawT, StagedModel
-from workers.embedding.batching.steps import Steps
+from workers.embedding.batching.batch_queue import Batch, BatchQueue
+from workers.embedding.batching.grouping import AdaptiveBatchLimit, Chooser, choose_least_padding
+from workers.embedding.batching.stages import BatchedModel, ItemT, OutOfMemory, PreparedT, RawT
 
 log = structlog.get_logger(__name__)
 
-_BATCHES_FORWARDED: Final = 2
-"""One being finished, and one between it and those on a device, should finishing once take longer."""
+_BATCHES_AFTER_FORWARD: Final = 2
+"""One batch in `finish`, and one that waits for it."""
 
-_ROOM_BATCHES: Final = 3
-"""Prepared items that wait, in full batches: the more, the less padding, and the more memory."""
+_PREPARED_BATCHES: Final = 3
+"""Full batches of prepared items that may wait. More reduces padding and uses more memory."""
 
 _PREPARE_THREADS: Final = max(2, min(8, (os.cpu_count() or 2) // 2))
 _CLOSE_S: Final = 30.0
 
 
 class Batcher(Generic[ItemT, PreparedT, RawT]):
-    """Runs a StagedModel for many callers at a time. Its threads start at once; `close` ends them."""
+    """Runs a BatchedModel for many callers. The constructor starts the threads; `close` ends them."""
 
     def __init__(
         self,
-        model: StagedModel[ItemT, PreparedT, RawT],
+        model: BatchedModel[ItemT, PreparedT, RawT],
         *,
         batch_cost: int,
         wait_ms: float = 10.0,
         prepare_threads: int = _PREPARE_THREADS,
         forward_threads: int = 1,
-        choose: Chooser = choose,
+        choose: Chooser = choose_least_padding,
     ) -> None:
-        """`batch_cost`: what a batch may cost, padding included; an item that costs more goes alone.
+        """`batch_cost`: largest cost of a batch in positions, padding included; a larger item goes alone.
 
         `wait_ms`: how long an idle device waits for a fuller batch while more items are being prepared.
-        `forward_threads`: more than one only for a model whose `forward` several threads may call at once.
-        `choose`: which of those that wait make the next batch.
+        `forward_threads`: above 1 only for a model whose `forward` several threads may call in parallel.
+        `choose`: chooses the next batch from the waiting items.
         """
         self._model = model
-        self._budget = Budget(batch_cost)
-        self._line = Line[ItemT, PreparedT](room=_ROOM_BATCHES * batch_cost, wait_s=wait_ms / 1000, choose=choose)
-        self._budget_lock = threading.Lock()
-        self._places = threading.Semaphore(forward_threads + _BATCHES_FORWARDED)
-        self._forwarded = SimpleQueue[tuple[Load[ItemT, PreparedT], RawT] | None]()
-        self._forwards_left = forward_threads
+        self._limit = AdaptiveBatchLimit(batch_cost)
+        self._limit_lock = threading.Lock()
+        self._queue = BatchQueue[ItemT, PreparedT](
+            max_prepared_cost=_PREPARED_BATCHES * batch_cost, wait_s=wait_ms / 1000, choose=choose
+        )
+        self._batch_slots = threading.Semaphore(forward_threads + _BATCHES_AFTER_FORWARD)
+        self._forwarded = SimpleQueue[tuple[Batch[ItemT, PreparedT], RawT] | None]()
+        self._forward_threads_running = forward_threads
         self._why_closed = "the embedder has been closed"
-        self.steps = Steps()
+        self.activity = ActivityTracker()
         metrics.BATCH_BUDGET.set(batch_cost)
-        steps = [(f"prepare-{number}", self._prepare) for number in range(prepare_threads)]
-        steps += [(f"forward-{number}", self._forward) for number in range(forward_threads)]
-        steps += [("finish", self._finish)]
-        # Daemons: a device that hangs must not keep the process from ending.
+        stages = [(f"prepare-{number}", self._prepare) for number in range(prepare_threads)]
+        stages += [(f"forward-{number}", self._forward) for number in range(forward_threads)]
+        stages += [("finish", self._finish)]
+        # Daemon threads: a device that hangs must not keep the process alive.
         self._threads = [
-            threading.Thread(target=self._repeat, args=(step,), name=f"embed-{name}", daemon=True)
-            for name, step in steps
+            threading.Thread(target=self._repeat, args=(stage,), name=f"embed-{name}", daemon=True)
+            for name, stage in stages
         ]
         for thread in self._threads:
             thread.start()
 
     async def embed(self, items: Sequence[ItemT], *, urgent: bool = False) -> list[Vectors]:
-        """The vectors of each item, in order. Waits for its turn, however long that takes; `urgent` goes first.
+        """Return the vectors of each item, in order. Waits without a limit; `urgent` items go first.
 
-        Raises the first error of any of the items, always an IngestError: what the model raised, if it was one,
-        DeviceMemoryExhausted for an item that does not fit the device even alone, otherwise WorkerFault, also when the
-        batcher is closed. After an error or a cancellation, what has not reached the device is dropped.
+        Raises the first error of any item, always an IngestError: the model's own IngestError, DeviceMemoryExhausted
+        for an item that does not fit the device alone, and WorkerFault for anything else, a closed batcher included.
+        An error or a cancellation drops the items that have not reached the device.
         """
         if not items:
             return []
         call = Call(items, urgent=urgent)
-        if not self._line.enter(call):
+        if not self._queue.add_call(call):
             raise WorkerFault(self._why_closed, stage="embed")
         try:
             return await call.result
         finally:
-            self._line.leave(call)
+            self._queue.drop_call(call)
 
     async def close(self) -> None:
-        """Fail whoever still waits, and end the threads once the device is through. Safe to repeat."""
+        """Fail the waiting calls, then wait up to 30 s for the threads to end. Safe to repeat."""
         self._fail_all(WorkerFault(self._why_closed, stage="embed"))
         await asyncio.to_thread(self._join)
 
     def _fail_all(self, error: IngestError) -> None:
-        for call in self._line.close():
+        for call in self._queue.close():
             call.fail(error)
 
     def _join(self) -> None:
@@ -114,114 +116,113 @@ class Batcher(Generic[ItemT, PreparedT, RawT]):
         if hanging := [thread.name for thread in self._threads if thread.is_alive()]:
             log.warning("the device does not answer", threads=hanging)
 
-    def _repeat(self, step: Callable[[], bool]) -> None:
-        """A thread: repeats its step until that returns False."""
+    def _repeat(self, stage: Callable[[], bool]) -> None:
+        """Body of a thread: call the stage until it returns False."""
         try:
-            while step():
+            while stage():
                 pass
-        except BaseException as error:  # a thread that ended unseen would leave everybody waiting
-            log.exception("the batcher is broken")
-            self._why_closed = f"the embedder has broken down: {type(error).__name__}: {error}"
-            self._fail_all(_in_our_terms(error))
-            self._places.release()
+        except BaseException as error:  # the callers of a stage that ended silently would wait forever
+            log.exception("batcher failed")
+            self._why_closed = f"the embedder failed: {type(error).__name__}: {error}"
+            self._fail_all(_as_ingest_error(error))
+            self._batch_slots.release()
             self._forwarded.put(None)
 
     def _prepare(self) -> bool:
-        taken = self._line.take_item()
+        taken = self._queue.take_item()
         if taken is None:
             return False
-        ticket, item = taken
+        work_item, item = taken
         try:
-            with self.steps.step():
+            with self.activity.track():
                 prepared = self._model.prepare(item)
-        except Exception as error:  # noqa: BLE001 - handed to the caller
-            self._line.spoiled(ticket)
-            ticket.call.fail(_in_our_terms(error))
+        except Exception as error:  # noqa: BLE001 - the caller gets it
+            self._queue.failed(work_item)
+            work_item.call.fail(_as_ingest_error(error))
         else:
-            self._line.put(ticket, prepared)
+            self._queue.put(work_item, prepared)
         return True
 
     def _forward(self) -> bool:
-        self._places.acquire()
-        load = self._line.take_batch(self._budget.current)
-        if load is None:
-            self._places.release()  # for another thread of this step, which has to end too
+        self._batch_slots.acquire()
+        batch = self._queue.take_batch(self._limit.current)
+        if batch is None:
+            self._batch_slots.release()  # another forward thread needs the slot to see the closed queue
             self._forwarded.put(None)
             return False
         started = time.monotonic()
         try:
-            with self.steps.step():
-                passed_on = self._run(load)
+            with self.activity.track():
+                passed_on = self._run(batch)
         finally:
             metrics.DEVICE_BUSY.inc(time.monotonic() - started)
         if not passed_on:
-            self._places.release()
+            self._batch_slots.release()
         return True
 
-    def _run(self, load: Load[ItemT, PreparedT]) -> bool:
-        """True where `finish` has it now; otherwise its items have failed, or wait again for smaller batches."""
-        alone = len(load.tickets) == 1
-        for _ in range(2 if alone else 1):  # alone it has another chance, after the cache has been given back
+    def _run(self, batch: Batch[ItemT, PreparedT]) -> bool:
+        """Return True if `finish` has the batch now, False if its items failed or wait again for a smaller batch."""
+        alone = len(batch.work_items) == 1
+        for _ in range(2 if alone else 1):  # a single item gets a second attempt after the cache was freed
             try:
-                raw = self._model.forward([ticket.prepared for ticket in load.tickets])
+                raw = self._model.forward(batch.prepared)
             except OutOfMemory as error:
                 reason = str(error)
-            except Exception as error:  # noqa: BLE001 - handed to the callers
-                load.fail(_in_our_terms(error))
+            except Exception as error:  # noqa: BLE001 - the callers get it
+                batch.fail(_as_ingest_error(error))
                 return False
             else:
-                self._forwarded.put((load, raw))
-                self._fitted(load)
+                self._forwarded.put((batch, raw))
+                self._on_success(batch)
                 return True
-            # Not above, where the exception still holds on to the frames of the forward and what is in them.
+            # Outside the except block, where the exception still references the frames and tensors of the forward.
             metrics.OUT_OF_MEMORY.inc()
             self._model.on_out_of_memory()
         if alone:
-            log.warning("an item does not fit the device", patches=load.cost, cause=reason)
-            load.fail(DeviceMemoryExhausted(f"{load.cost} patches do not fit the device: {reason}", stage="embed"))
+            log.warning("item does not fit the device", patches=batch.cost, cause=reason)
+            batch.fail(DeviceMemoryExhausted(f"{batch.cost} patches do not fit the device: {reason}", stage="embed"))
         else:
-            self._did_not_fit(load, reason)
+            self._on_out_of_memory(batch, reason)
         return False
 
-    def _did_not_fit(self, load: Load[ItemT, PreparedT], reason: str) -> None:
-        with self._budget_lock:
-            self._budget.did_not_fit(load.cost)
-        metrics.BATCH_BUDGET.set(self._budget.current)
-        log.warning("out of memory", patches=load.cost, patches_from_now=self._budget.current, cause=reason)
-        self._line.put_back(load.tickets)
+    def _on_out_of_memory(self, batch: Batch[ItemT, PreparedT], reason: str) -> None:
+        with self._limit_lock:
+            self._limit.on_out_of_memory(batch.cost)
+        metrics.BATCH_BUDGET.set(self._limit.current)
+        log.warning("out of memory", patches=batch.cost, patches_from_now=self._limit.current, cause=reason)
+        self._queue.put_back(batch.work_items)
 
-    def _fitted(self, load: Load[ItemT, PreparedT]) -> None:
-        with self._budget_lock:
-            self._budget.fitted(full=load.is_full)
-        metrics.BATCH_BUDGET.set(self._budget.current)
-        metrics.BATCH_ITEMS.observe(len(load.tickets))
-        metrics.BATCH_COST.observe(load.cost)
-        metrics.PADDING.inc(load.padding)
-        for waited_s in load.waited_s:
+    def _on_success(self, batch: Batch[ItemT, PreparedT]) -> None:
+        with self._limit_lock:
+            self._limit.on_success(full=batch.is_full)
+        metrics.BATCH_BUDGET.set(self._limit.current)
+        metrics.BATCH_ITEMS.observe(len(batch.work_items))
+        metrics.BATCH_COST.observe(batch.cost)
+        metrics.PADDING.inc(batch.padding)
+        for waited_s in batch.waited_s:
             metrics.BATCH_WAIT.observe(waited_s)
 
     def _finish(self) -> bool:
         forwarded = self._forwarded.get()
         if forwarded is None:
-            self._forwards_left -= 1
-            return self._forwards_left > 0
-        load, raw = forwarded
+            self._forward_threads_running -= 1
+            return self._forward_threads_running > 0
+        batch, raw = forwarded
         try:
-            with self.steps.step():
-                found = self._model.finish(raw, [ticket.prepared for ticket in load.tickets])
-            for ticket, vectors in zip(load.tickets, found, strict=True):
-                ticket.call.deliver(ticket.index, vectors)
-        except Exception as error:  # noqa: BLE001 - handed to the callers
-            load.fail(_in_our_terms(error))
-        self._places.release()
+            with self.activity.track():
+                finished = self._model.finish(raw, batch.prepared)
+            for work_item, vectors in zip(batch.work_items, finished, strict=True):
+                work_item.call.deliver(work_item.index, vectors)
+        except Exception as error:  # noqa: BLE001 - the callers get it
+            batch.fail(_as_ingest_error(error))
+        self._batch_slots.release()
         return True
 
 
-def _in_our_terms(error: BaseException) -> IngestError:
-    """An IngestError as it is, anything else as a WorkerFault.
+def _as_ingest_error(error: BaseException) -> IngestError:
+    """Return an IngestError unchanged, and anything else as a WorkerFault.
 
-    The frames of its traceback lose their variables, the model's tensors among them, which an error that somebody
-    keeps would otherwise keep too.
+    Clears the frames of the traceback, so that a caller who keeps the error does not keep the model's tensors.
     """
     link: BaseException | None = error
     while link is not None:

@@ -1,4 +1,4 @@
-"""What makes the next batch, who goes first, and how much a batch may hold. No threads, no clocks."""
+"""Which items form the next batch, which priority goes first, and what a batch may cost. No threads, no clocks."""
 
 from __future__ import annotations
 
@@ -9,119 +9,119 @@ from typing import Final
 import numpy as np
 
 FORWARD_OVERHEAD: Final = 256
-"""What a forward costs however little is in it (launching kernels, unpacking 4-bit weights), in positions."""
+"""Fixed cost of a forward (kernel launches, unpacking of 4-bit weights), in positions (tokens or patches)."""
 
 URGENT_IN_A_ROW: Final = 8
-"""Few enough for documents to get on under a steady stream of queries, many enough for queries not to feel it."""
+"""Urgent turns in a row while other work waits: a steady stream of queries leaves documents one turn in nine."""
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """Indices into the costs it was chosen from; `cost` is what the device computes, padding included.
+class BatchPlan:
+    """The chosen items, as indices into the costs that were given.
 
-    `largest` is the largest cost of an item in it.
+    `largest` is the largest cost among them. `cost` is the cost of the forward in positions, padding included.
     """
 
     indices: tuple[int, ...]
     largest: int
     cost: int
 
-    def is_full(self, budget: int) -> bool:
-        """True where another item as large as the largest would not fit."""
-        return self.cost + self.largest > budget
+    def is_full(self, max_cost: int) -> bool:
+        """True if one more item as large as the largest would exceed `max_cost`."""
+        return self.cost + self.largest > max_cost
 
 
-Chooser = Callable[[Sequence[int], int], Batch]
-"""Costs of the items that wait, at least one, the oldest first, and the budget, to the batch to run next."""
+Chooser = Callable[[Sequence[int], int], BatchPlan]
+"""(costs of the waiting items, oldest first, at least one; largest cost of a batch) -> the next batch."""
 
 
-def choose(costs: Sequence[int], budget: int) -> Batch:
-    """The batch to run next, of one or more items that wait; `costs` are theirs, the oldest item first.
+def choose_least_padding(costs: Sequence[int], max_cost: int) -> BatchPlan:
+    """Choose a batch for a model that pads items to the largest one. `costs`: of the waiting items, oldest first.
 
-    The oldest item is always in it, so that none waits for more batches than there were items before it, whatever its
-    size. Around it are those items, of costs next to each other, with which the device computes the most wanted
-    positions in the least time, taking a forward's time as its padded cost and FORWARD_OVERHEAD. Of equal items older
-    ones go first. The padded cost is at most `budget`, except that an item larger than that goes alone.
+    The batch always contains the oldest item. So an item waits for at most as many batches as there were older items,
+    whatever its size. The other items are neighbours of the oldest one in the order of cost. Among those batches, take
+    the one with the highest rate:
+
+        rate = sum of item costs / (largest cost x items + FORWARD_OVERHEAD)
+
+    Older items go first among equal costs. The padded cost is at most `max_cost`; an item above it goes alone.
     """
     by_cost = sorted(range(len(costs)), key=lambda index: (-costs[index], index))
-    largest_first = np.array([costs[index] for index in by_cost], np.int64)
-    wanted = np.concatenate([[0], np.cumsum(largest_first)])  # of the first n
+    largest_first = np.array([costs[index] for index in by_cost], np.int64)  # (items,)
+    useful = np.concatenate([[0], np.cumsum(largest_first)])  # (items + 1,): cost of the first n items
     oldest = by_cost.index(0)
-    best, best_rate = Batch((0,), costs[0], costs[0]), 0.0
+    best, best_rate = BatchPlan((0,), costs[0], costs[0]), 0.0
     for start in range(oldest + 1):
         largest = int(largest_first[start])
         if start and largest == largest_first[start - 1]:
-            continue  # of equal costs it has to begin with the first
-        sizes = np.arange(oldest - start + 1, min(budget // largest, len(costs) - start) + 1)
+            continue  # among equal costs a batch begins with the oldest
+        sizes = np.arange(oldest - start + 1, min(max_cost // largest, len(costs) - start) + 1)
         if len(sizes):
-            rates = (wanted[start + sizes] - wanted[start]) / (largest * sizes + FORWARD_OVERHEAD)
+            rates = (useful[start + sizes] - useful[start]) / (largest * sizes + FORWARD_OVERHEAD)
             at = int(np.argmax(rates))
             if rates[at] > best_rate:
                 indices = tuple(by_cost[start : start + int(sizes[at])])
-                best = Batch(indices, largest, largest * len(indices))
+                best = BatchPlan(indices, largest, largest * len(indices))
                 best_rate = float(rates[at])
     return best
 
 
-def first_come(costs: Sequence[int], budget: int) -> Batch:
-    """As `choose`, for a model that pads nothing: the items that have waited longest, as many as fit.
+def choose_oldest(costs: Sequence[int], max_cost: int) -> BatchPlan:
+    """Choose a batch for a model that packs items without padding: the oldest items, as many as fit.
 
-    What is beside an item does not matter to such a model, and whoever came first need not wait for a better fit.
+    An item above `max_cost` goes alone.
     """
     count, cost = 1, costs[0]
-    while count < len(costs) and cost + costs[count] <= budget:
+    while count < len(costs) and cost + costs[count] <= max_cost:
         cost += costs[count]
         count += 1
-    return Batch(tuple(range(count)), max(costs[:count]), cost)
+    return BatchPlan(tuple(range(count)), max(costs[:count]), cost)
 
 
 class UrgentFirst:
-    """Who goes next: the urgent, except that after `in_a_row` of them one of the rest goes that has waited for them.
-
-    So the rest gets one turn in `in_a_row + 1` at least, however much is urgent.
-    """
+    """Urgent work goes first. After `in_a_row` urgent turns, waiting work of the other priority gets one turn."""
 
     def __init__(self, in_a_row: int = URGENT_IN_A_ROW) -> None:
         self._limit: Final = in_a_row
         self._in_a_row = 0
 
     def is_urgent_next(self, *, urgent: bool, rest: bool) -> bool:
-        """`urgent` and `rest` say whether any of them could go."""
+        """`urgent` and `rest` say which priorities have work."""
         return urgent and not (rest and self._in_a_row >= self._limit)
 
     def took(self, *, urgent: bool, rest_waits: bool) -> None:
-        """One has gone; `rest_waits`: and one of the rest could have gone in its place."""
+        """Record a turn. `rest_waits`: non-urgent work could have gone in its place."""
         self._in_a_row = self._in_a_row + 1 if urgent and rest_waits else 0
 
 
-class Budget:
-    """How much a batch may cost: halved when one did not fit the memory, then carefully raised again.
+class AdaptiveBatchLimit:
+    """The largest cost of a batch: halved after an out-of-memory error, then raised in steps.
 
-    After `raise_after` full batches without trouble it grows by a tenth, up to nine tenths of what failed last; after
-    `forget_after` batches without trouble that failure no longer counts, for whoever took the memory may be gone.
-    `limit` is never exceeded.
+    After `raise_after` full batches without an error the limit grows by a tenth, up to nine tenths of the cost that
+    failed last. After `forget_after` batches without an error that failure no longer counts, because another process
+    may have freed memory. The limit never exceeds `max_cost`.
     """
 
-    def __init__(self, limit: int, *, raise_after: int = 16, forget_after: int = 1000) -> None:
-        self._limit: Final = limit
+    def __init__(self, max_cost: int, *, raise_after: int = 16, forget_after: int = 1000) -> None:
+        self._max_cost: Final = max_cost
         self._raise_after: Final = raise_after
         self._forget_after: Final = forget_after
-        self._ceiling = limit
+        self._ceiling = max_cost
         self._full_batches = 0
         self._batches = 0
-        self.current = limit
+        self.current = max_cost
 
-    def did_not_fit(self, cost: int) -> None:
-        """A batch of several items ran out of memory. What it cost counts, which may be less than was allowed."""
+    def on_out_of_memory(self, cost: int) -> None:
+        """A batch of several items, of this cost, ran out of memory. `cost` may be less than `current`."""
         self.current = max(1, cost // 2)
         self._ceiling = max(self.current, cost * 9 // 10)
         self._full_batches = self._batches = 0
 
-    def fitted(self, *, full: bool) -> None:
-        """A batch went well. Only a full one says anything about a larger budget."""
+    def on_success(self, *, full: bool) -> None:
+        """A batch fitted. Only a full batch is evidence for a larger limit."""
         self._batches += 1
         if self._batches == self._forget_after:
-            self._ceiling = self._limit
+            self._ceiling = self._max_cost
         if full and self.current < self._ceiling:
             self._full_batches += 1
             if self._full_batches == self._raise_after:

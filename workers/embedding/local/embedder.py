@@ -17,8 +17,8 @@ from torch import Tensor
 
 from ingestion.model import ROWS_PER_PAGE, Page, Vectors
 from workers.embedding.batching.batcher import Batcher
-from workers.embedding.batching.grouping import first_come
-from workers.embedding.local.model import Chunk, LocalModel, Piece
+from workers.embedding.batching.grouping import choose_oldest
+from workers.embedding.local.model import Chunk, LocalModel, PreparedChunk
 
 _BATCH_TOKENS: Final = 384
 """Three chunks of a page, about 0.1 s of one core: what a query that comes in may have to wait for its turn."""
@@ -32,13 +32,13 @@ class LocalEmbedder:
 
     wants_pixels = False
 
-    def __init__(self, model: LocalModel, batcher: Batcher[Piece, Chunk, Tensor]) -> None:
+    def __init__(self, model: LocalModel, batcher: Batcher[Chunk, PreparedChunk, Tensor]) -> None:
         self._model = model
         self._batcher = batcher
         self.dim = model.dim
         self.fingerprint = model.fingerprint
         self.sentence_tokens = model.sentence_tokens
-        self.steps = batcher.steps
+        self.activity = batcher.activity
 
     async def embed_pages(self, pages: Sequence[Page]) -> list[Vectors]:
         return await self.embed_documents([page.text for page in pages])
@@ -56,7 +56,7 @@ class LocalEmbedder:
         A text is cut to `sentence_tokens`; one without tokens has the vector of [CLS] and [SEP]. `urgent` goes first,
         as queries do.
         """
-        pieces = await asyncio.to_thread(self._model.sentences, texts)
+        pieces = await asyncio.to_thread(self._model.sentence_chunks, texts)
         return await self._batcher.embed(pieces, urgent=urgent)
 
     async def _embed(self, texts: Sequence[str], max_tokens: int, *, urgent: bool) -> list[Vectors]:
@@ -64,8 +64,8 @@ class LocalEmbedder:
         found = iter(await self._batcher.embed([chunk for of_text in chunks for chunk in of_text], urgent=urgent))
         return [self._joined([next(found) for _ in of_text]) for of_text in chunks]
 
-    def _chunks(self, texts: Sequence[str], max_tokens: int) -> list[list[Piece]]:
-        with self.steps.step():
+    def _chunks(self, texts: Sequence[str], max_tokens: int) -> list[list[Chunk]]:
+        with self.activity.track():
             return self._model.chunks(texts, max_tokens)
 
     def _joined(self, parts: Sequence[Vectors]) -> Vectors:
@@ -85,7 +85,7 @@ async def open_local(*, threads: int = 0) -> AsyncIterator[LocalEmbedder]:
     cores = torch.get_num_threads()
     torch.set_num_threads(1)
     batcher = Batcher(
-        model, batch_cost=_BATCH_TOKENS, wait_ms=_WAIT_MS, forward_threads=threads or cores, choose=first_come
+        model, batch_cost=_BATCH_TOKENS, wait_ms=_WAIT_MS, forward_threads=threads or cores, choose=choose_oldest
     )
     try:
         yield LocalEmbedder(model, batcher)

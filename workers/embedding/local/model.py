@@ -28,7 +28,7 @@ _GROUP_CHARS: Final = 200_000
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class Chunk:
     """Token ids of a text or of a part of it, without [CLS] and [SEP].
 
     `is_sentence`: its mean is wanted, in place of a vector for each token.
@@ -39,8 +39,8 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Chunk:
-    """`token_ids`: (tokens,), from [CLS] to [SEP]. `is_sentence` as of Piece."""
+class PreparedChunk:
+    """`token_ids`: (tokens,), from [CLS] to [SEP]. `is_sentence` as of Chunk."""
 
     token_ids: Tensor
     is_sentence: bool
@@ -51,7 +51,7 @@ class Chunk:
 
 
 class LocalModel:
-    """Implements StagedModel for pieces of text. `forward` may run in several threads at once."""
+    """Implements BatchedModel for pieces of text. `forward` may run in several threads at once."""
 
     def __init__(self) -> None:
         """Load the model; takes seconds."""
@@ -66,26 +66,26 @@ class LocalModel:
         self.dim = self._bert.dim
         self.fingerprint = f"local/all-MiniLM-L6-v2/{_digest(path)}/tokens-{CHUNK_TOKENS}"
 
-    def chunks(self, texts: Sequence[str], max_tokens: int) -> list[list[Piece]]:
+    def chunks(self, texts: Sequence[str], max_tokens: int) -> list[list[Chunk]]:
         """Of each text its first `max_tokens` tokens in pieces of CHUNK_TOKENS; none of a text without tokens."""
         return [
-            [Piece(ids[start : start + CHUNK_TOKENS]) for start in range(0, len(ids), CHUNK_TOKENS)]
+            [Chunk(ids[start : start + CHUNK_TOKENS]) for start in range(0, len(ids), CHUNK_TOKENS)]
             for ids in self._token_ids(texts, max_tokens)
         ]
 
-    def sentences(self, texts: Sequence[str]) -> list[Piece]:
+    def sentence_chunks(self, texts: Sequence[str]) -> list[Chunk]:
         """Each text as the published model reads it: in one piece, cut to `sentence_tokens` with [CLS] and [SEP]."""
         own_tokens = self.sentence_tokens - 2
-        return [Piece(ids, is_sentence=True) for ids in self._token_ids(texts, own_tokens)]
+        return [Chunk(ids, is_sentence=True) for ids in self._token_ids(texts, own_tokens)]
 
-    def prepare(self, item: Piece) -> Chunk:
-        return Chunk(torch.tensor([self._first, *item.token_ids, self._last]), item.is_sentence)
+    def prepare(self, item: Chunk) -> PreparedChunk:
+        return PreparedChunk(torch.tensor([self._first, *item.token_ids, self._last]), item.is_sentence)
 
-    def forward(self, batch: Sequence[Chunk]) -> Tensor:
+    def forward(self, batch: Sequence[PreparedChunk]) -> Tensor:
         """Contextual vectors of all tokens of all chunks, one after the other: (tokens, dim)."""
         return self._bert([chunk.token_ids for chunk in batch])
 
-    def finish(self, raw: Tensor, batch: Sequence[Chunk]) -> list[Vectors]:
+    def finish(self, raw: Tensor, batch: Sequence[PreparedChunk]) -> list[Vectors]:
         """Unit vectors of each chunk's own tokens, without those of [CLS] and [SEP]: (tokens, dim).
 
         Of a sentence one unit vector, (1, dim): the mean over all tokens, [CLS] and [SEP] among them, of vectors that

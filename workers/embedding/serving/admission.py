@@ -12,14 +12,14 @@ from typing import Any, Final
 import numpy as np
 
 from ingestion import metrics
-from workers.embedding.serving.refusals import Overloaded
+from workers.embedding.serving.api_errors import LaneFull
 
 _RECENT_S: Final = 10.0
 _RECENT_REQUESTS: Final = 2048
 _LONGEST_RETRY_S: Final = 30
 
 
-class Lane:
+class AdmissionLane:
     """Requests of one modality, limited by what they cost together: estimated tokens of text, patches of images."""
 
     def __init__(self, name: str, limit: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -42,13 +42,13 @@ class Lane:
 
     @contextmanager
     def admit(self, inputs: int, cost: int) -> Iterator[None]:
-        """Hold room for `inputs` that cost `cost` in all. Raises Overloaded where there is none.
+        """Hold room for `inputs` that cost `cost` in all. Raises LaneFull where there is none.
 
         What is larger than the whole lane is let in when the lane is empty.
         """
         if self.requests_in_flight and self.cost_in_flight + cost > self._limit:
             self.refused += 1
-            raise Overloaded(self.name, self._retry_after_s(cost))
+            raise LaneFull(self.name, self._retry_after_s(cost))
         if not self.requests_in_flight:
             self._busy_since = self._clock()
         self.admitted += 1

@@ -13,8 +13,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from workers.embedding.serving.api_errors import JSON, ApiError, ModelLost
 from workers.embedding.serving.endpoint import EmbeddingsEndpoint
-from workers.embedding.serving.refusals import JSON, ModelLost, Refusal
 from workers.embedding.serving.service import EmbeddingService
 
 log = structlog.get_logger(__name__)
@@ -86,14 +86,14 @@ async def _metrics(request: Request) -> Response:
 async def _on_http_exception(request: Request, error: HTTPException) -> Response:
     """What the router itself says: unknown address, wrong method."""
     detail = f"{request.method} {request.url.path}: {error.detail}"
-    return Refusal(
+    return ApiError(
         detail, code="not_found" if error.status_code == 404 else "bad_request", status=error.status_code
     ).response()
 
 
 async def _on_unhandled(request: Request, error: Exception) -> Response:
     log.error("unhandled error", method=request.method, path=request.url.path, exc_info=error)
-    return Refusal(
+    return ApiError(
         "an error that is not the request's fault; the log has the cause", code="internal", status=500
     ).response()
 

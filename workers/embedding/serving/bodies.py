@@ -16,7 +16,7 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
-from workers.embedding.serving.refusals import Refusal
+from workers.embedding.serving.api_errors import ApiError
 
 _SMALL_BYTES: Final = 1024**2
 _SMALL_SHARE: Final = 4
@@ -49,7 +49,7 @@ class BodyBudget:
             self.exchange(reservation.size_bytes, 0)
 
     def exchange(self, old_bytes: int, new_bytes: int) -> None:
-        """Let a body of `old_bytes` have `new_bytes`. Raises Refusal, and changes nothing, where there is no room.
+        """Let a body of `old_bytes` have `new_bytes`. Raises ApiError, and changes nothing, where there is no room.
 
         What is larger than all the room is let in where no other body of its kind is.
         """
@@ -57,7 +57,7 @@ class BodyBudget:
         others_bytes = self._held_bytes[new] - (old_bytes if new == old else 0)
         if new_bytes > old_bytes and others_bytes and others_bytes + new_bytes > self._limits_bytes[new]:
             self.refused += 1
-            raise Refusal(
+            raise ApiError(
                 f"requests in progress take the {self.limit_bytes} bytes that there are for them; "
                 f"try again in {_FULL_RETRY_S} s",
                 code="overloaded",
@@ -80,7 +80,7 @@ class Reservation:
         self.size_bytes = 0
 
     def grow_to(self, size_bytes: int) -> None:
-        """Does nothing where there is room already. Raises Refusal."""
+        """Does nothing where there is room already. Raises ApiError."""
         if size_bytes > self.size_bytes:
             self._budget.exchange(self.size_bytes, size_bytes)
             self.size_bytes = size_bytes
@@ -89,7 +89,7 @@ class Reservation:
 async def read_body(
     scope: Scope, receive: Receive, reservation: Reservation, max_bytes: int, *, silence_s: float = _SILENCE_S
 ) -> bytes | bytearray:
-    """Raises ClientDisconnect, and Refusal: 413 for a body that is too large, 429 for one that there is no room for,
+    """Raises ClientDisconnect, and ApiError: 413 for a body that is too large, 429 for one that there is no room for,
     both before any of it is read if its length is announced; 408 where nothing comes for `silence_s`, or too little.
     """
     announced = Headers(scope=scope).get("content-length", "")
@@ -126,8 +126,8 @@ async def _next(receive: Receive, timeout_s: float) -> Any:
     return message
 
 
-def _stopped() -> Refusal:
-    return Refusal(
+def _stopped() -> ApiError:
+    return ApiError(
         f"the body has come to a halt, or comes at less than {_SLOWEST_BYTES_PER_S} bytes a second",
         code="request_timeout",
         status=HTTPStatus.REQUEST_TIMEOUT,
@@ -137,7 +137,7 @@ def _stopped() -> Refusal:
 
 def _check_size(size_bytes: int, max_bytes: int) -> None:
     if size_bytes > max_bytes:
-        raise Refusal(
+        raise ApiError(
             f"the request has more than the {max_bytes} bytes accepted",
             code="request_too_large",
             status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE,

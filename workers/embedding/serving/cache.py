@@ -26,7 +26,7 @@ from workers.runtime.breaker import Breakers
 
 _TIMEOUT_S: Final = 0.5
 _READ_KEYS: Final = 128
-"""Keys of one read at most, unless a single request has more."""
+"""CacheKeys of one read at most, unless a single request has more."""
 _WRITE_KEYS: Final = 128
 _GATHER_S: Final = 0.01
 """Nobody waits for a write, and the more share a pipeline, the less each costs."""

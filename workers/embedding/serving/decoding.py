@@ -26,7 +26,7 @@ _IMAGES_IN_ROOM: Final = 3
 
 
 @runtime_checkable
-class Fitting(Protocol):
+class ResizingEmbedder(Protocol):
     """What an Embedder implements besides, where it scales pictures before it looks at them."""
 
     def fitted_px(self, width_px: int, height_px: int) -> tuple[int, int]:
@@ -36,7 +36,7 @@ class Fitting(Protocol):
         """(height, width, 3) uint8 in that size. Its vectors are the same. Blocks; threads may share it."""
 
 
-class PixelRoom:
+class PixelLimiter:
     """Pixels that may be in memory at a time. First come, first served."""
 
     def __init__(self, limit_px: int) -> None:
@@ -79,9 +79,9 @@ class PixelRoom:
 
 
 class HeldPixels:
-    """Room that is held. Made by `PixelRoom.hold`."""
+    """Room that is held. Made by `PixelLimiter.hold`."""
 
-    def __init__(self, room: PixelRoom, px: int) -> None:
+    def __init__(self, room: PixelLimiter, px: int) -> None:
         self._room = room
         self.px = px
 
@@ -96,9 +96,9 @@ class Decoder:
     """Decodes for all callers of a process."""
 
     def __init__(self, embedder: Embedder, max_image_px: int) -> None:
-        self._fitting = embedder if isinstance(embedder, Fitting) else None
-        self.room = PixelRoom(_IMAGES_IN_ROOM * max_image_px)
-        self._max_group_px = max_image_px + (_GROUP_IMAGES * max_image_px // 4 if self._fitting else 0)
+        self._resizer = embedder if isinstance(embedder, ResizingEmbedder) else None
+        self.room = PixelLimiter(_IMAGES_IN_ROOM * max_image_px)
+        self._max_group_px = max_image_px + (_GROUP_IMAGES * max_image_px // 4 if self._resizer else 0)
 
     def groups(self, images: Sequence[ImageFile]) -> Iterator[Sequence[ImageFile]]:
         """Consecutive images that are decoded and embedded together, none of them empty."""
@@ -111,7 +111,7 @@ class Decoder:
 
     @asynccontextmanager
     async def decoded(self, group: Sequence[ImageFile]) -> AsyncIterator[list[Page]]:
-        """The pages of a group, in memory until the block is left. Waits for room. Raises Refusal."""
+        """The pages of a group, in memory until the block is left. Waits for room. Raises ApiError."""
         async with self.room.hold(self._cost_px(group)) as held:
             pages = await asyncio.to_thread(self._decode, group)
             held.shrink_to(sum(page.pixels.size // 3 for page in pages if page.pixels is not None))
@@ -119,15 +119,15 @@ class Decoder:
 
     def _cost_px(self, group: Sequence[ImageFile]) -> int:
         """Pixels in memory at a time, at most, while a group is decoded."""
-        if self._fitting is None:
+        if self._resizer is None:
             return sum(image.px for image in group)
-        fitted = (self._fitting.fitted_px(image.width_px, image.height_px) for image in group)
+        fitted = (self._resizer.fitted_px(image.width_px, image.height_px) for image in group)
         return max(image.px for image in group) + sum(width_px * height_px for width_px, height_px in fitted)
 
     def _decode(self, group: Sequence[ImageFile]) -> list[Page]:
         return [Page(1, image.width_px, image.height_px, b"", "", self._pixels(image)) for image in group]
 
     def _pixels(self, image: ImageFile) -> NDArray[np.uint8]:
-        if self._fitting is None:
+        if self._resizer is None:
             return image.pixels()
-        return self._fitting.fit(image.pixels(self._fitting.fitted_px(image.width_px, image.height_px)))
+        return self._resizer.fit(image.pixels(self._resizer.fitted_px(image.width_px, image.height_px)))

@@ -17,10 +17,10 @@ from ingestion.adapters.embedding.wire import FINGERPRINT_HEADER
 from ingestion.errors import IngestError
 from ingestion.http.disconnect import cancel_on_disconnect
 from workers.embedding.serving.answers import encode_answer
+from workers.embedding.serving.api_errors import JSON, ApiError, api_error_from
 from workers.embedding.serving.bodies import Reservation, read_body
-from workers.embedding.serving.refusals import JSON, Refusal, refusal_of
 from workers.embedding.serving.requests import read_request
-from workers.embedding.serving.service import EmbeddingService, Order, off_loop
+from workers.embedding.serving.service import EmbeddingService, PendingRequest, off_loop
 
 _STOPPING_RETRY_S: Final = 1
 
@@ -52,27 +52,27 @@ class EmbeddingsEndpoint:
             request = await off_loop(len(body), read_request, body, self._service.settings)
             del body
             lane = request.modality
-            order = await self._service.look_up(request)
-            if not order.is_complete:
-                await cancel_on_disconnect(receive, self._service.complete(order))
-            response = Response(await self._encode(order), headers=self._headers, media_type=JSON)
-            order.lane.observe(time.perf_counter() - started)
-        except Refusal as refusal:
-            response = refusal.response()
+            pending = await self._service.look_up(request)
+            if not pending.is_complete:
+                await cancel_on_disconnect(receive, self._service.complete(pending))
+            response = Response(await self._encode(pending), headers=self._headers, media_type=JSON)
+            pending.lane.observe(time.perf_counter() - started)
+        except ApiError as error:
+            response = error.response()
         except IngestError as error:
-            response = refusal_of(error).response()
+            response = api_error_from(error).response()
         _answered(lane, response.status_code).inc()
         return response
 
-    async def _encode(self, order: Order) -> bytes:
-        vectors = order.answer
+    async def _encode(self, pending: PendingRequest) -> bytes:
+        vectors = pending.answer
         return await off_loop(
             sum(found.nbytes for found in vectors),
             encode_answer,
             self._service.model_id,
             vectors,
-            as_base64=order.request.encoding_format == "base64",
-            tokens=order.tokens,
+            as_base64=pending.request.encoding_format == "base64",
+            tokens=pending.tokens,
         )
 
 
@@ -82,5 +82,6 @@ def _answered(lane: str, status: int) -> Counter:
     return metrics.EMBED_REQUESTS.labels(lane, str(status))
 
 
-def _stopping() -> Refusal:
-    return Refusal("this process is stopping; try again", code="stopping", status=503, retry_after_s=_STOPPING_RETRY_S)
+def _stopping() -> ApiError:
+    detail = "this process is stopping; try again"
+    return ApiError(detail, code="stopping", status=503, retry_after_s=_STOPPING_RETRY_S)

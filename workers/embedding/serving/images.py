@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from workers.embedding.serving.refusals import Refusal
+from workers.embedding.serving.api_errors import ApiError
 
 _FORMATS: Final = {"image/png": "PNG", "image/jpeg": "JPEG", "image/jpg": "JPEG", "image/webp": "WEBP"}
 _HEAD: Final = re.compile(r"data:([\w.+-]+/[\w.+-]+);base64,", re.IGNORECASE)
@@ -47,7 +47,7 @@ class ImageFile:
         return -(-self.width_px // _PATCH_PX) * -(-self.height_px // _PATCH_PX)
 
     def pixels(self, wanted_px: tuple[int, int] | None = None) -> NDArray[np.uint8]:
-        """(height, width, 3) uint8 RGB; what is transparent lies on white. Blocks. Raises Refusal if damaged.
+        """(height, width, 3) uint8 RGB; what is transparent lies on white. Blocks. Raises ApiError if damaged.
 
         `wanted_px`: the width and height that the model wants. A JPEG that is much larger comes at half its size or
         less, and at _DRAFT_SIDES times what is wanted at least.
@@ -62,7 +62,7 @@ class ImageFile:
 
 
 def read_image(uri: str, index: int, max_px: int) -> ImageFile:
-    """Input number `index`, checked as far as its header goes. Raises Refusal."""
+    """Input number `index`, checked as far as its header goes. Raises ApiError."""
     head = _HEAD.match(uri, 0, _HEAD_CHARS)
     if head is None:
         raise _refusal(index, "is not a base64 data URI (data:image/png;base64,...); addresses are not fetched")
@@ -121,9 +121,9 @@ def _on_white(picture: Image.Image) -> Image.Image:
     return paper
 
 
-def _broken(index: int, error: Exception) -> Refusal:
+def _broken(index: int, error: Exception) -> ApiError:
     return _refusal(index, f"cannot be read as the image it says it is: {type(error).__name__}", "broken_image")
 
 
-def _refusal(index: int, problem: str, code: str = "bad_request") -> Refusal:
-    return Refusal(f"input {index} {problem}", param="input", code=code)
+def _refusal(index: int, problem: str, code: str = "bad_request") -> ApiError:
+    return ApiError(f"input {index} {problem}", param="input", code=code)

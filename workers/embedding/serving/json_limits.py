@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from workers.embedding.serving.refusals import Refusal
+from workers.embedding.serving.api_errors import ApiError
 
 _BACKSLASH: Final = ord("\\")
 _STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 
 
 def check_values(body: bytes | bytearray, max_values: int) -> None:
-    """Raises Refusal where `body` has more than `max_values` JSON values and names. Does not check that it is JSON.
+    """Raises ApiError where `body` has more than `max_values` JSON values and names. Does not check that it is JSON.
 
     Counts what opens or separates values outside strings, so that texts and images cost one search for their end.
     """
@@ -22,7 +22,7 @@ def check_values(body: bytes | bytearray, max_values: int) -> None:
         end = len(body) if quote < 0 else quote
         values += sum(body.count(mark, position, end) for mark in (b",", b"[", b"{")) + 1
         if values > max_values:
-            raise Refusal(
+            raise ApiError(
                 f"the request has more than {max_values} JSON values; `input` takes strings, not arrays of tokens",
                 param="input",
                 code="too_many_inputs",

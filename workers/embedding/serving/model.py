@@ -13,8 +13,8 @@ import structlog
 from ingestion.errors import DeviceMemoryExhausted, IngestError, PermanentError, WorkerFault
 from ingestion.model import Page, Vectors
 from ingestion.ports import Embedder
-from workers.embedding.sentences import SentenceEmbedder
-from workers.embedding.serving.refusals import ModelLost
+from workers.embedding.sentence_embedder import SentenceEmbedder
+from workers.embedding.serving.api_errors import ModelLost
 
 log = structlog.get_logger(__name__)
 
@@ -25,7 +25,7 @@ _RECENT_S: Final = 5.0
 _PROBE: Final = "ready?"
 
 
-class Model:
+class MonitoredModel:
     """An embedder that is watched: after a failure it embeds one word, and where that fails too, it is lost."""
 
     def __init__(self, embedder: Embedder, clock: Callable[[], float] = time.monotonic) -> None:
@@ -35,7 +35,7 @@ class Model:
         self._known_at = -_RECENT_S
         self._calls = 0
         self._probing = asyncio.Lock()
-        self._given_up: str | None = None
+        self._lost_for_good: str | None = None
 
     async def embed_queries(self, texts: Sequence[str]) -> list[Vectors]:
         """Raises IngestError, and ModelLost, at once while the model is known to be lost."""
@@ -45,9 +45,9 @@ class Model:
         """Raises as `embed_queries`."""
         return await self._watched(self.embedder.embed_pages, pages)
 
-    def give_up(self, cause: str) -> None:
+    def mark_lost(self, cause: str) -> None:
         """The model is lost for good: nothing reaches it any more, and every call raises ModelLost at once."""
-        self._given_up = cause
+        self._lost_for_good = cause
         self._know(cause)
 
     async def embed_sentences(self, texts: Sequence[str], *, urgent: bool) -> list[Vectors]:
@@ -62,7 +62,7 @@ class Model:
 
     async def check(self) -> None:
         """Raises ModelLost. Tries the model where neither work in progress nor recent success speaks for it."""
-        self._raise_if_given_up()
+        self._raise_if_lost_for_good()
         now = self._clock()
         if self._lost is not None or not self._calls:
             await self._probe_unless_known_since(now - _RECENT_S)
@@ -71,7 +71,7 @@ class Model:
     async def _watched(
         self, embed: Callable[[Sequence[ItemT]], Awaitable[list[Vectors]]], items: Sequence[ItemT]
     ) -> list[Vectors]:
-        self._raise_if_given_up()
+        self._raise_if_lost_for_good()
         if self._clock() - self._known_at < _RECENT_S:
             self._raise_if_lost()
         self._calls += 1
@@ -113,9 +113,9 @@ class Model:
         self._lost = lost
         self._known_at = self._clock()
 
-    def _raise_if_given_up(self) -> None:
-        if self._given_up is not None:
-            raise ModelLost(self._given_up)
+    def _raise_if_lost_for_good(self) -> None:
+        if self._lost_for_good is not None:
+            raise ModelLost(self._lost_for_good)
 
     def _raise_if_lost(self) -> None:
         if self._lost is not None:

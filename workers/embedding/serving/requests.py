@@ -7,8 +7,8 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ingestion.settings import ServingSettings
+from workers.embedding.serving.api_errors import ApiError
 from workers.embedding.serving.json_limits import check_values
-from workers.embedding.serving.refusals import Refusal
 
 Modality = Literal["text", "image"]
 InputType = Literal["query", "document"]
@@ -60,7 +60,7 @@ class EmbeddingRequest(BaseModel):
 
 
 def read_request(body: bytes | bytearray, limits: ServingSettings) -> EmbeddingRequest:
-    """Raises Refusal with the field that is to blame."""
+    """Raises ApiError with the field that is to blame."""
     check_values(body, _OTHER_VALUES + _VALUES_PER_INPUT * limits.embed_max_inputs)
     try:
         request = EmbeddingRequest.model_validate_json(body)
@@ -68,7 +68,7 @@ def read_request(body: bytes | bytearray, limits: ServingSettings) -> EmbeddingR
         raise _refusal(error) from error
     inputs = request.inputs
     if len(inputs) > limits.embed_max_inputs:
-        raise Refusal(
+        raise ApiError(
             f"{len(inputs)} inputs are more than the {limits.embed_max_inputs} accepted in one request",
             param="input",
             code="too_many_inputs",
@@ -76,29 +76,29 @@ def read_request(body: bytes | bytearray, limits: ServingSettings) -> EmbeddingR
     if request.modality == "text":
         _check_texts(inputs, limits.embed_max_input_chars)
     elif request.kind == "query":
-        raise Refusal("an image is embedded as a document, not as a query", param="input_type")
+        raise ApiError("an image is embedded as a document, not as a query", param="input_type")
     return request
 
 
 def _check_texts(texts: list[str], max_chars: int) -> None:
     for index, text in enumerate(texts):
         if len(text) > max_chars:
-            raise Refusal(
+            raise ApiError(
                 f"input {index} has {len(text)} characters, more than the {max_chars} accepted",
                 param="input",
                 code="input_too_long",
             )
 
 
-def _refusal(error: ValidationError) -> Refusal:
+def _refusal(error: ValidationError) -> ApiError:
     """The first thing that is wrong, in the caller's words."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     param = str(first["loc"][0])[:_SHOWN_CHARS] if first["loc"] else None
     if param == "input" and first["type"] != "missing":
         empty = any(problem["type"] == "too_short" for problem in error.errors(include_url=False))
-        return Refusal("`input` must not be an empty list" if empty else _INPUT_FORMS, param=param)
+        return ApiError("`input` must not be an empty list" if empty else _INPUT_FORMS, param=param)
     if param == "dimensions":
-        return Refusal("this model's vectors cannot be shortened: `dimensions` is not supported", param=param)
+        return ApiError("this model's vectors cannot be shortened: `dimensions` is not supported", param=param)
     if first["type"] == "extra_forbidden":
-        return Refusal(f"there is no field `{param}`", param=param)
-    return Refusal(f"`{param}`: {first['msg']}" if param else first["msg"], param=param)
+        return ApiError(f"there is no field `{param}`", param=param)
+    return ApiError(f"`{param}`: {first['msg']}" if param else first["msg"], param=param)

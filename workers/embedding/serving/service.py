@@ -14,15 +14,15 @@ from ingestion.errors import BadRequest, WorkerFault
 from ingestion.model import ROWS_PER_PAGE, Page, Vectors
 from ingestion.ports import Embedder
 from ingestion.settings import ServingSettings
-from workers.embedding.serving.admission import Lane
+from workers.embedding.serving.admission import AdmissionLane
+from workers.embedding.serving.api_errors import ApiError
 from workers.embedding.serving.bodies import BodyBudget
 from workers.embedding.serving.cache import Values, VectorCache
+from workers.embedding.serving.cache_format import CacheKeys, from_cache_value, to_cache_value
 from workers.embedding.serving.decoding import Decoder
 from workers.embedding.serving.images import ImageFile, read_image
-from workers.embedding.serving.model import Model
-from workers.embedding.serving.refusals import Refusal
+from workers.embedding.serving.model import MonitoredModel
 from workers.embedding.serving.requests import EmbeddingRequest, Modality, Pooling
-from workers.embedding.serving.stored import Keys, from_stored, to_stored
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -39,7 +39,7 @@ _SMALLEST: Final = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True, slots=True)
-class Input:
+class EmbeddingInput:
     """One input under its key in the cache.
 
     `tokens`: estimated tokens of a text, patches of an image that the model sees. `cost`: the same, and for an image
@@ -53,12 +53,12 @@ class Input:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class PendingRequest:
     """A request on its way. `inputs` are in the caller's order, `vectors` are what is known so far, by key."""
 
     request: EmbeddingRequest
-    lane: Lane
-    inputs: Sequence[Input]
+    lane: AdmissionLane
+    inputs: Sequence[EmbeddingInput]
     vectors: dict[str, Vectors]
 
     @property
@@ -66,7 +66,7 @@ class Order:
         return all(one.key in self.vectors for one in self.inputs)
 
     @property
-    def missing(self) -> list[Input]:
+    def missing(self) -> list[EmbeddingInput]:
         """What has to be computed; equal inputs once."""
         return list({one.key: one for one in self.inputs if one.key not in self.vectors}.values())
 
@@ -101,93 +101,93 @@ class EmbeddingService:
         able: tuple[Modality, ...] = ("text", "image") if embedder.wants_pixels else ("text",)
         limits = {"text": settings.embed_text_limit_tokens, "image": settings.embed_image_limit_patches}
         self.modalities = [modality for modality in able if modality in modalities]
-        self.lanes: dict[str, Lane] = {name: Lane(name, limits[name]) for name in self.modalities}
+        self.lanes: dict[str, AdmissionLane] = {name: AdmissionLane(name, limits[name]) for name in self.modalities}
         if "text" in self.modalities and not embedder.wants_pixels:
-            self.lanes[DOCUMENTS] = Lane(DOCUMENTS, settings.embed_document_limit_tokens)
+            self.lanes[DOCUMENTS] = AdmissionLane(DOCUMENTS, settings.embed_document_limit_tokens)
         if not self.modalities:
             raise BadRequest(f"the {model_id} embedder does not embed {' or '.join(modalities)}s")
         self.model_id = model_id
-        self.model = Model(embedder)
+        self.model = MonitoredModel(embedder)
         self.settings = settings
         self.bodies = BodyBudget(settings.embed_bodies_limit_bytes)
         self.cache = cache
         self._dim = embedder.dim
         self._sentence_tokens = self.model.sentence_tokens or _MAX_TEXT_TOKENS
-        self._keys = Keys(embedder.fingerprint)
+        self._keys = CacheKeys(embedder.fingerprint)
         self._max_patches = max_patches
         self._decoder = Decoder(embedder, settings.embed_max_image_px)
 
-    async def look_up(self, request: EmbeddingRequest) -> Order:
-        """What the cache has of it. Touches neither lane nor model. Raises Refusal."""
+    async def look_up(self, request: EmbeddingRequest) -> PendingRequest:
+        """What the cache has of it. Touches neither lane nor model. Raises ApiError."""
         lane = self._lane(request)
         if request.modality == "text":
             inputs = [self._text_input(text, request) for text in request.inputs]
         else:
             inputs = await asyncio.to_thread(self._image_inputs, request)
-        order = Order(request, lane, inputs, {})
+        pending = PendingRequest(request, lane, inputs, {})
         if self.cache is not None:
-            await self._take_hits(self.cache, order)
-        return order
+            await self._take_hits(self.cache, pending)
+        return pending
 
-    async def complete(self, order: Order) -> None:
+    async def complete(self, pending: PendingRequest) -> None:
         """Have the rest computed. Waits for the model; when cancelled, the work is dropped.
 
-        Raises Refusal, Overloaded and ModelLost among them, and IngestError.
+        Raises ApiError, LaneFull and ModelLost among them, and IngestError.
         """
-        missing = order.missing
-        with order.lane.admit(len(missing), sum(one.cost for one in missing)):
-            computed = await self._compute(order.request, missing)
+        missing = pending.missing
+        with pending.lane.admit(len(missing), sum(one.cost for one in missing)):
+            computed = await self._compute(pending.request, missing)
             size = sum(vectors.nbytes for vectors in computed)
-            stored = await off_loop(size, _to_stored, computed, order.request.pooling)
-            rounded = await off_loop(size, self._from_stored, stored)
-        order.vectors.update(zip((one.key for one in missing), rounded, strict=True))
+            stored = await off_loop(size, _to_cache_values, computed, pending.request.pooling)
+            rounded = await off_loop(size, self._from_cache_values, stored)
+        pending.vectors.update(zip((one.key for one in missing), rounded, strict=True))
         if self.cache is not None:
             for one, value in zip(missing, stored, strict=True):
                 if value:
                     self.cache.put(one.key, value)
 
-    def _lane(self, request: EmbeddingRequest) -> Lane:
+    def _lane(self, request: EmbeddingRequest) -> AdmissionLane:
         if request.model not in ("", self.model_id):
-            raise Refusal(
+            raise ApiError(
                 f"there is no model {request.model!r} here, only {self.model_id!r}",
                 param="model",
                 code="model_not_found",
                 status=404,
             )
         if request.modality not in self.modalities:
-            raise Refusal(
+            raise ApiError(
                 f"{request.modality} is not served here, only {', '.join(self.modalities)}",
                 param="modality",
                 code="lane_not_served",
             )
         if self.model.embedder.wants_pixels and request.modality == "text" and request.kind == "document":
-            raise Refusal(f"{self.model_id} embeds documents as images, not as text", param="modality")
+            raise ApiError(f"{self.model_id} embeds documents as images, not as text", param="modality")
         is_document = request.modality == "text" and request.kind == "document"
         return self.lanes[DOCUMENTS if is_document else request.modality]
 
-    def _text_input(self, text: str, request: EmbeddingRequest) -> Input:
+    def _text_input(self, text: str, request: EmbeddingRequest) -> EmbeddingInput:
         tokens = -(-len(text) // _CHARS_PER_TOKEN) + _SPECIAL_TOKENS
         key = self._keys.key("text", request.kind, request.pooling, text.encode())
         most = self._sentence_tokens if request.pooling == "mean" else _MAX_TEXT_TOKENS
-        return Input(key, text, min(tokens, most), min(tokens, most))
+        return EmbeddingInput(key, text, min(tokens, most), min(tokens, most))
 
-    def _image_inputs(self, request: EmbeddingRequest) -> list[Input]:
+    def _image_inputs(self, request: EmbeddingRequest) -> list[EmbeddingInput]:
         """Blocks: base64, headers and digests of megabytes."""
         inputs = []
         for index, uri in enumerate(request.inputs):
             image = read_image(uri, index, self.settings.embed_max_image_px)
             key = self._keys.key("image", request.kind, request.pooling, image.encoded)
             patches = min(image.patches, self._max_patches)
-            inputs.append(Input(key, image, patches, max(patches, image.patches // _PATCHES_DECODED)))
+            inputs.append(EmbeddingInput(key, image, patches, max(patches, image.patches // _PATCHES_DECODED)))
         return inputs
 
-    async def _take_hits(self, cache: VectorCache, order: Order) -> None:
-        """Put what the cache has into the order; a value that is none of ours is deleted."""
-        values = await cache.look_up([one.key for one in order.inputs])
+    async def _take_hits(self, cache: VectorCache, pending: PendingRequest) -> None:
+        """Put what the cache has into the request; a value that is none of ours is deleted."""
+        values = await cache.look_up([one.key for one in pending.inputs])
         size = sum(len(value or b"") for value in values)
         hits = misses = invalid = 0
         for one, value, found in zip(
-            order.inputs, values, await off_loop(size, self._read_stored, values), strict=True
+            pending.inputs, values, await off_loop(size, self._read_stored, values), strict=True
         ):
             if value is None:
                 misses += 1
@@ -195,21 +195,21 @@ class EmbeddingService:
                 cache.delete(one.key)
                 invalid += 1
             else:
-                order.vectors[one.key] = found
+                pending.vectors[one.key] = found
                 hits += 1
-        order.lane.count_lookup(hits, misses, invalid)
+        pending.lane.count_lookup(hits, misses, invalid)
 
     def _read_stored(self, values: Values) -> list[Vectors | None]:
         """None for a value that is missing, or none of ours."""
         vectors: list[Vectors | None] = []
         for value in values:
             try:
-                vectors.append(None if value is None else from_stored(value, self._dim))
+                vectors.append(None if value is None else from_cache_value(value, self._dim))
             except ValueError:
                 vectors.append(None)
         return vectors
 
-    async def _compute(self, request: EmbeddingRequest, missing: Sequence[Input]) -> list[Vectors]:
+    async def _compute(self, request: EmbeddingRequest, missing: Sequence[EmbeddingInput]) -> list[Vectors]:
         if request.modality == "image":
             images = [one.content for one in missing if isinstance(one.content, ImageFile)]
             embedded = await gather_or_cancel(*(self._embed_images(group) for group in self._decoder.groups(images)))
@@ -225,11 +225,12 @@ class EmbeddingService:
         async with self._decoder.decoded(group) as pages:
             return await self.model.embed_pages(pages)
 
-    def _from_stored(self, stored: Sequence[bytes]) -> list[Vectors]:
+    def _from_cache_values(self, stored: Sequence[bytes]) -> list[Vectors]:
         """What the cache will give, so that an answer is the same with it and without it."""
         try:
             return [
-                from_stored(value, self._dim) if value else np.empty((0, self._dim), np.float32) for value in stored
+                from_cache_value(value, self._dim) if value else np.empty((0, self._dim), np.float32)
+                for value in stored
             ]
         except ValueError as error:
             raise WorkerFault(f"the model's vectors cannot be used: {error}", stage="embed") from error
@@ -242,8 +243,8 @@ async def off_loop(size_bytes: int, work: Callable[P, T], *arguments: P.args, **
     return await asyncio.to_thread(work, *arguments, **options)
 
 
-def _to_stored(computed: Sequence[Vectors], pooling: Pooling) -> list[bytes]:
-    return [to_stored(_mean(vectors) if pooling == "mean" else vectors) for vectors in computed]
+def _to_cache_values(computed: Sequence[Vectors], pooling: Pooling) -> list[bytes]:
+    return [to_cache_value(_mean(vectors) if pooling == "mean" else vectors) for vectors in computed]
 
 
 def _mean(vectors: Vectors) -> Vectors:

@@ -17,8 +17,8 @@ from ingestion.model import Page, Vectors
 from ingestion.settings import EmbedderSettings, RenderSettings
 from workers.embedding.batching.batcher import Batcher
 from workers.embedding.visual.inputs import AUGMENTATION_TOKENS, ModelInput
-from workers.embedding.visual.loading import Loaded, load
-from workers.embedding.visual.pixels import Sizing
+from workers.embedding.visual.loading import LoadedModel, load_model
+from workers.embedding.visual.pixels import ImageSizing
 
 
 class ColQwenEmbedder:
@@ -27,13 +27,13 @@ class ColQwenEmbedder:
     wants_pixels = True
 
     def __init__(
-        self, batcher: Batcher[Page | str, ModelInput, Tensor], *, dim: int, sizing: Sizing, fingerprint: str
+        self, batcher: Batcher[Page | str, ModelInput, Tensor], *, dim: int, sizing: ImageSizing, fingerprint: str
     ) -> None:
         self._batcher = batcher
         self._sizing = sizing
         self.dim = dim
         self.fingerprint = fingerprint
-        self.steps = batcher.steps
+        self.activity = batcher.activity
 
     async def embed_pages(self, pages: Sequence[Page]) -> list[Vectors]:
         """Raises BadRequest where a page comes without its pixels."""
@@ -58,8 +58,8 @@ class ColQwenEmbedder:
 
 @asynccontextmanager
 async def open_colqwen(settings: EmbedderSettings, render: RenderSettings) -> AsyncIterator[ColQwenEmbedder]:
-    """Load the model, which takes from seconds to minutes, and serve it until the block is left. Raises as `load`."""
-    loaded = await asyncio.to_thread(load, settings)
+    """Load the model, which takes seconds to minutes, and close it at the end of the block. Raises as `load_model`."""
+    loaded = await asyncio.to_thread(load_model, settings)
     batcher = Batcher(loaded.model, batch_cost=settings.embed_batch_patches, wait_ms=settings.embed_wait_ms)
     try:
         yield ColQwenEmbedder(
@@ -72,7 +72,7 @@ async def open_colqwen(settings: EmbedderSettings, render: RenderSettings) -> As
         await batcher.close()
 
 
-def fingerprint(loaded: Loaded, settings: EmbedderSettings, render: RenderSettings) -> str:
+def fingerprint(loaded: LoadedModel, settings: EmbedderSettings, render: RenderSettings) -> str:
     """Everything that a page's vectors depend on, up to rounding.
 
     A checkpoint on the hub goes by its name and commit, a folder by what is in it.

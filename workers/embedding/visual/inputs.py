@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ingestion.errors import BadRequest
 from ingestion.model import ROWS_PER_PAGE, Page
-from workers.embedding.visual.pixels import Sizing
+from workers.embedding.visual.pixels import ImageSizing
 
 AUGMENTATION_TOKENS: Final = 10
 """Of a query: the model was trained to use them as room for thought."""
@@ -31,7 +31,7 @@ class ModelInput:
     token_ids: Tensor
     positions: Tensor
     kept: slice
-    picture: Tensor | None = None
+    image: Tensor | None = None
     grid: tuple[int, int, int] = (0, 0, 0)
 
     @property
@@ -65,7 +65,7 @@ class Preparer:
         self._query_suffix = _encode(processor.tokenizer, suffix)
         self._plain = _plain_encoder(processor.tokenizer)
         prompt_tokens = len(self._before) + len(self._after)
-        self.sizing = Sizing(processor.image_processor, min(max_tokens, ROWS_PER_PAGE - prompt_tokens))
+        self.sizing = ImageSizing(processor.image_processor, min(max_tokens, ROWS_PER_PAGE - prompt_tokens))
 
     def page(self, page: Page) -> ModelInput:
         """Raises BadRequest where the page comes without its pixels."""

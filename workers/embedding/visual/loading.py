@@ -22,7 +22,7 @@ from ingestion.errors import EmbedderMissing, ModelNotFound, NotEnoughMemory
 from ingestion.settings import EmbedderSettings
 from workers.embedding.batching.stages import OutOfMemory
 from workers.embedding.visual.model import ColQwenModel
-from workers.embedding.visual.selftest import self_test
+from workers.embedding.visual.selftest import verify_model
 from workers.embedding.visual.weights import Weights, find_weights
 
 log = structlog.get_logger(__name__)
@@ -38,7 +38,7 @@ _GIB: Final = 1024**3
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedModel:
     """A model that has passed its self-test. `version` is that of its weights, `prompts` what it is prompted with."""
 
     model: ColQwenModel
@@ -52,7 +52,7 @@ def measure_memory(device: torch.device) -> None:
         metrics.GPU_MEMORY.set_function(partial(torch.cuda.memory_reserved, device))
 
 
-def load(settings: EmbedderSettings) -> Loaded:
+def load_model(settings: EmbedderSettings) -> LoadedModel:
     """Takes seconds to minutes, and fetches the weights where they are not here.
 
     Raises EmbedderMissing, ModelNotFound, DependencyUnavailable, NotEnoughMemory, SelfTestFailed.
@@ -73,7 +73,7 @@ def load(settings: EmbedderSettings) -> Loaded:
             keep_prompt=settings.colqwen_prompt_tokens == "keep",
             pooling=settings.token_pooling,
         )
-        self_test(model, precision)
+        verify_model(model, precision)
     measure_memory(device)
     log.info(
         "model loaded",
@@ -84,7 +84,7 @@ def load(settings: EmbedderSettings) -> Loaded:
         attention=network.config._attn_implementation,
     )
     prompts = "\n".join((processor.visual_prompt_prefix, processor.query_prefix, processor.query_augmentation_token))
-    return Loaded(model, weights.version, prompts)
+    return LoadedModel(model, weights.version, prompts)
 
 
 def _device(name: str) -> torch.device:

@@ -21,7 +21,7 @@ _NO_WORKSPACE: Final = "CUBLAS_STATUS_ALLOC_FAILED"
 
 
 class ColQwenModel:
-    """Implements StagedModel. A batch may hold pages and queries side by side."""
+    """Implements BatchedModel. A batch may hold pages and queries side by side."""
 
     def __init__(
         self, model: Any, processor: Any, *, max_tokens: int, keep_prompt: bool = True, pooling: int = 1
@@ -64,7 +64,7 @@ class ColQwenModel:
         for item, embeddings in zip(batch, raw, strict=True):
             # In BF16 lengths are one to three digits only.
             vectors = functional.normalize(embeddings[item.kept], dim=-1).numpy()  # (tokens, dim)
-            finished.append(vectors if item.picture is None else pool(vectors, self._pooling))
+            finished.append(vectors if item.image is None else pool(vectors, self._pooling))
         return finished
 
     def on_out_of_memory(self) -> None:
@@ -89,7 +89,7 @@ class ColQwenModel:
         # Without them the native class counts the tokens of a page in one line, as if it were text.
         positions = pad_sequence([item.positions.T for item in batch], batch_first=True)  # (batch, tokens, 3)
         inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": positions.permute(2, 0, 1)}
-        pages = [(item.picture, item.grid) for item in batch if item.picture is not None]
+        pages = [(item.image, item.grid) for item in batch if item.image is not None]
         if pages:
             inputs["image_grid_thw"] = torch.tensor([grid for _, grid in pages])  # (pages, 3)
         inputs = {name: tensor.to(self._device, non_blocking=True) for name, tensor in inputs.items()}

@@ -25,7 +25,7 @@ _MAX_ASPECT: Final = 200
 """Beyond it Qwen2-VL defines no size. A more extreme page is squeezed to it, rather than lost."""
 
 
-class Sizing:
+class ImageSizing:
     """How large a page becomes, and how it gets there: size, patch and merge of the published image processor."""
 
     def __init__(self, image_processor: Any, max_tokens: int) -> None:
@@ -62,9 +62,9 @@ class Sizing:
         resized = functional.interpolate(whole.permute(2, 0, 1)[None], size, mode="bicubic", antialias=True)
         return resized[0].permute(1, 2, 0).contiguous()
 
-    def grid(self, picture: Tensor) -> tuple[int, int, int]:
-        """Patches of a resized picture in time, height and width."""
-        return 1, picture.shape[0] // self._patch_px, picture.shape[1] // self._patch_px
+    def grid(self, image: Tensor) -> tuple[int, int, int]:
+        """Patches of a resized image in time, height and width."""
+        return 1, image.shape[0] // self._patch_px, image.shape[1] // self._patch_px
 
     def image_tokens(self, grid: tuple[int, int, int]) -> int:
         return grid[1] * grid[2] // self._merge**2
@@ -82,11 +82,11 @@ class PatchCutter:
         self._mean = (torch.tensor(image_processor.image_mean) * scale).view(3, 1, 1).to(device)
         self._std = (torch.tensor(image_processor.image_std) * scale).view(3, 1, 1).to(device)
 
-    def cut(self, picture: Tensor) -> Tensor:
+    def cut(self, image: Tensor) -> Tensor:
         """(height, width, 3) uint8 on the device -> (patches, 3 * frames * patch * patch) float32."""
         merge, patch_px = self._merge, self._patch_px
-        rows, columns = (side // (merge * patch_px) for side in picture.shape[:2])
-        blocks = picture.view(rows, merge, patch_px, columns, merge, patch_px, 3)
+        rows, columns = (side // (merge * patch_px) for side in image.shape[:2])
+        blocks = image.view(rows, merge, patch_px, columns, merge, patch_px, 3)
         patches = blocks.permute(0, 3, 1, 4, 6, 2, 5)  # (rows, columns, merge, merge, 3, patch, patch)
         normal = patches.float().sub_(self._mean).div_(self._std)
         # A still image is a film of equal frames.

@@ -32,7 +32,7 @@ _PAGE_SIZES_PX: Final = ((280, 196), (168, 364), (84, 84))
 _QUERY: Final = "Which page shows the table of contents?"
 
 
-def self_test(model: ColQwenModel, precision: str) -> None:
+def verify_model(model: ColQwenModel, precision: str) -> None:
     """Raises SelfTestFailed, OutOfMemory."""
     _check_weights(model.network)
     pages = [_page(number, *size_px) for number, size_px in enumerate(_PAGE_SIZES_PX, start=1)]
@@ -54,7 +54,7 @@ def _check_weights(network: Any) -> None:
 
 def _check_positions(item: ModelInput, positions: Tensor | None, image_token: int) -> None:
     """Row and column of each image token, as they reach the attention, count from where the image begins."""
-    if item.picture is None:
+    if item.image is None:
         return
     start = int((item.token_ids == image_token).nonzero()[0])
     rows, columns = item.grid[1] // 2, item.grid[2] // 2

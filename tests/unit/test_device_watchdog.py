@@ -8,10 +8,10 @@ import sys
 import pytest
 
 from tests.support.serving import HeldEmbedder
-from workers.embedding.batching.steps import Steps
-from workers.embedding.hang import HangWatch
-from workers.embedding.serving.model import Model
-from workers.embedding.serving.refusals import ModelLost
+from workers.embedding.batching.activity import ActivityTracker
+from workers.embedding.device_watchdog import DeviceWatchdog
+from workers.embedding.serving.api_errors import ModelLost
+from workers.embedding.serving.model import MonitoredModel
 from workers.runtime.awake_clock import AwakeClock
 
 FLOOR_S = 180.0
@@ -22,18 +22,20 @@ class Device:
 
     def __init__(self) -> None:
         self.now_s = 0.0
-        self.steps = Steps()
+        self.activity = ActivityTracker()
         self.causes: list[str] = []
         clock = AwakeClock(lambda: self.now_s)
-        self.watch = HangWatch(self.steps, floor_s=FLOOR_S, factor=20, on_hang=self.causes.append, clock=clock)
+        self.watchdog = DeviceWatchdog(
+            self.activity, floor_s=FLOOR_S, factor=20, on_hang=self.causes.append, clock=clock
+        )
 
     def spend(self, seconds: float) -> None:
         for _ in range(round(2 * seconds)):
             self.now_s += 0.5
-            self.watch.look()
+            self.watchdog.check()
 
     def work(self, seconds: float) -> None:
-        with self.steps.step():
+        with self.activity.track():
             self.spend(seconds)
         self.spend(0.5)
 
@@ -41,7 +43,7 @@ class Device:
 def test_a_step_that_does_not_end_is_told_once() -> None:
     device = Device()
     device.work(1)
-    with device.steps.step():
+    with device.activity.track():
         device.spend(FLOOR_S - 5)
         assert not device.causes
         device.spend(FLOOR_S)
@@ -72,7 +74,7 @@ def test_a_device_without_work_does_not_hang() -> None:
 def test_time_in_which_the_process_stood_still_does_not_count() -> None:
     device = Device()
     device.work(1)
-    with device.steps.step():
+    with device.activity.track():
         device.spend(10)
         device.now_s += 100_000
         device.spend(10)
@@ -82,9 +84,9 @@ def test_time_in_which_the_process_stood_still_does_not_count() -> None:
 async def test_a_model_that_is_given_up_refuses_at_once_and_is_not_tried_again() -> None:
     embedder = HeldEmbedder()
     now_s = 1000.0
-    model = Model(embedder, lambda: now_s)
+    model = MonitoredModel(embedder, lambda: now_s)
     embedder.hold()
-    model.give_up("the device hangs")
+    model.mark_lost("the device hangs")
     for _ in range(3):
         now_s += 100
         with pytest.raises(ModelLost, match="the device hangs"):
@@ -98,21 +100,21 @@ _PROCESS = """
 import asyncio, threading
 from ingestion.settings import WorkerSettings
 from tests.support.serving import HeldEmbedder
-from workers.embedding import hang
-from workers.embedding.serving.model import Model
-from workers.embedding.serving.refusals import ModelLost
-from workers.embedding.batching.steps import Steps
+from workers.embedding import device_watchdog
+from workers.embedding.serving.model import MonitoredModel
+from workers.embedding.serving.api_errors import ModelLost
+from workers.embedding.batching.activity import ActivityTracker
 
-hang._FIRST_S = hang._END_S = 0.5
+device_watchdog._FIRST_OPERATION_S = device_watchdog._EXIT_S = 0.5
 
 async def main():
-    steps, model = Steps(), Model(HeldEmbedder())
+    activity, model = ActivityTracker(), MonitoredModel(HeldEmbedder())
     def forward():
-        with steps.step():
+        with activity.track():
             threading.Event().wait()
     hanging = asyncio.get_running_loop().run_in_executor(None, forward)
-    watch = hang.hang_watch(WorkerSettings(stall_s=0.5), steps, model)
-    watching = asyncio.create_task(watch.run())
+    watchdog = device_watchdog.watch_device(WorkerSettings(stall_s=0.5), activity, model)
+    watching = asyncio.create_task(watchdog.run())
     while True:
         try:
             await model.check()

@@ -16,7 +16,7 @@ _LATER_S: Final = 5
 """When to come back to a model or a server that does not work at the moment."""
 
 
-class Refusal(Exception):
+class ApiError(Exception):
     """An answer other than embeddings. `param` is the field of the request that is to blame; `closes`: the connection
     is closed after it."""
 
@@ -51,7 +51,7 @@ def error_body(refusal: ErrorResponse) -> tuple[str, bytes]:
     return JSON, orjson.dumps({"error": error})
 
 
-class Overloaded(Refusal):
+class LaneFull(ApiError):
     """A lane is full."""
 
     def __init__(self, lane: str, retry_after_s: int) -> None:
@@ -63,7 +63,7 @@ class Overloaded(Refusal):
         )
 
 
-class ModelLost(Refusal):
+class ModelLost(ApiError):
     """The model has broken down or was closed."""
 
     def __init__(self, cause: str) -> None:
@@ -75,13 +75,13 @@ class ModelLost(Refusal):
         )
 
 
-def refusal_of(error: IngestError) -> Refusal:
+def api_error_from(error: IngestError) -> ApiError:
     """400 where the input is at fault, 503 where the same call may work later, 500 for anything else."""
     if isinstance(error, PermanentError):
-        return Refusal(error.message, code=error.code)
+        return ApiError(error.message, code=error.code)
     if isinstance(error, RetryableError) and not isinstance(error, WorkerFault):
-        return Refusal(error.message, code=error.code, status=HTTPStatus.SERVICE_UNAVAILABLE, retry_after_s=_LATER_S)
-    return Refusal(error.message, code=error.code, status=HTTPStatus.INTERNAL_SERVER_ERROR)
+        return ApiError(error.message, code=error.code, status=HTTPStatus.SERVICE_UNAVAILABLE, retry_after_s=_LATER_S)
+    return ApiError(error.message, code=error.code, status=HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
 def _type_of(status: int) -> str:

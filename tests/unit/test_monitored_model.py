@@ -8,8 +8,8 @@ import pytest
 
 from ingestion.errors import WorkerFault
 from tests.support.serving import HeldEmbedder, eventually
-from workers.embedding.serving.model import Model
-from workers.embedding.serving.refusals import ModelLost
+from workers.embedding.serving.api_errors import ModelLost
+from workers.embedding.serving.model import MonitoredModel
 
 
 class Clock:
@@ -22,7 +22,7 @@ class Clock:
 
 async def test_a_lost_model_is_left_alone_for_a_while_and_then_given_a_chance() -> None:
     embedder, clock = HeldEmbedder(), Clock()
-    model = Model(embedder, clock)
+    model = MonitoredModel(embedder, clock)
     embedder.failure = WorkerFault("device lost")
     with pytest.raises(ModelLost, match="device lost"):
         await model.embed_queries(["pump"])
@@ -38,7 +38,7 @@ async def test_a_lost_model_is_left_alone_for_a_while_and_then_given_a_chance() 
 
 async def test_a_check_finds_a_model_that_broke_unseen_and_one_that_is_back() -> None:
     embedder, clock = HeldEmbedder(), Clock()
-    model = Model(embedder, clock)
+    model = MonitoredModel(embedder, clock)
     await model.check()
     embedder.failure = WorkerFault("closed")
     clock.now += 6
@@ -51,7 +51,7 @@ async def test_a_check_finds_a_model_that_broke_unseen_and_one_that_is_back() ->
 
 async def test_a_model_at_work_or_lately_successful_is_not_tried() -> None:
     embedder, clock = HeldEmbedder(), Clock()
-    model = Model(embedder, clock)
+    model = MonitoredModel(embedder, clock)
     await model.embed_queries(["pump"])
     await model.check()
     clock.now += 6
@@ -66,7 +66,7 @@ async def test_a_model_at_work_or_lately_successful_is_not_tried() -> None:
 
 async def test_calls_that_fail_together_share_one_trial() -> None:
     embedder = HeldEmbedder()
-    model = Model(embedder)
+    model = MonitoredModel(embedder)
     embedder.hold()
     calls = [asyncio.create_task(model.embed_queries([f"pump {number}"])) for number in range(5)]
     await eventually(lambda: embedder.waiting == 5)

@@ -22,8 +22,8 @@ _INFINITY: Final = 0x7F80
 """The magnitude of infinity; a larger one is NaN."""
 
 
-class Keys:
-    """Keys of one embedder's vectors."""
+class CacheKeys:
+    """CacheKeys of one embedder's vectors."""
 
     def __init__(self, fingerprint: str) -> None:
         self._prefix = f"emb:{fingerprint}:{_UNIT}:"
@@ -35,13 +35,13 @@ class Keys:
         return self._prefix + digest.hexdigest()
 
 
-def to_stored(vectors: Vectors) -> bytes:
+def to_cache_value(vectors: Vectors) -> bytes:
     """(rows, dim) float32 -> BF16, two bytes a number."""
     return to_bf16(vectors).astype(">u2").tobytes()
 
 
-def from_stored(value: bytes, dim: int) -> Vectors:
-    """The inverse of `to_stored`, up to BF16 rounding.
+def from_cache_value(value: bytes, dim: int) -> Vectors:
+    """The inverse of `to_cache_value`, up to BF16 rounding.
 
     Raises ValueError where `value` is not one or more rows of `dim` finite numbers.
     """

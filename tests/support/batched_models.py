@@ -1,4 +1,4 @@
-"""A StagedModel for tests: its vectors say which item they belong to, and the test says what happens in each step."""
+"""A BatchedModel for tests: its vectors say which item they belong to, and the test says what happens in each step."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Step:
         assert self._open.wait(_HELD_S), "held for ever"
 
 
-class StagedFake:
+class FakeModel:
     """`capacity`: the padded cost that the device's memory holds."""
 
     def __init__(self, capacity: int = 10**9) -> None:
@@ -105,7 +105,7 @@ Sheets = Batcher[Sheet, Sheet, list[Sheet]]
 
 @asynccontextmanager
 async def running(
-    model: StagedFake, batch_cost: int = 1000, wait_ms: float = 0.0, forward_threads: int = 1
+    model: FakeModel, batch_cost: int = 1000, wait_ms: float = 0.0, forward_threads: int = 1
 ) -> AsyncIterator[Sheets]:
     batcher = Batcher(model, batch_cost=batch_cost, wait_ms=wait_ms, forward_threads=forward_threads)
     try:
