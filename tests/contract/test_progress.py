@@ -45,10 +45,6 @@ async def test_a_report_expires(progress: RedisProgress, redis: Redis, settings:
     assert settings.redis.redis_task_ttl_s - 60 < remaining_s <= settings.redis.redis_task_ttl_s
 
 
-async def test_what_was_never_reported_is_empty(progress: RedisProgress) -> None:
-    assert await progress.read("unknown") == {}
-
-
 async def test_forgetting_removes_the_report(progress: RedisProgress, redis: Redis) -> None:
     await report(progress)
     await progress.forget("d")

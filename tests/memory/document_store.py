@@ -1,0 +1,39 @@
+"""The ports of the document store over one state."""
+
+from __future__ import annotations
+
+from tests.memory.catalogue import (
+    MemoryArchivedDocuments,
+    MemoryBindings,
+    MemoryCollectionCatalogue,
+    MemoryCollectionVersions,
+    MemoryGenerations,
+    MemoryHolds,
+)
+from tests.memory.clock import Clock
+from tests.memory.documents import MemoryDeletions, MemoryDocumentReader, MemoryPageRecords, MemoryUploads
+from tests.memory.ledger import MemoryLedger, MemoryOutbox, MemoryRecovery
+from tests.memory.state import State
+
+
+class MemoryDocumentStore(
+    MemoryUploads,
+    MemoryDocumentReader,
+    MemoryDeletions,
+    MemoryPageRecords,
+    MemoryLedger,
+    MemoryOutbox,
+    MemoryRecovery,
+    MemoryCollectionCatalogue,
+    MemoryCollectionVersions,
+    MemoryHolds,
+    MemoryBindings,
+    MemoryGenerations,
+    MemoryArchivedDocuments,
+):
+    """The ports that uploads, workers, the janitor, deletions and searches use. `state` is open to tests."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        super().__init__(State(clock or Clock()))
+
+    async def ping(self) -> None: ...

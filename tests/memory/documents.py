@@ -1,0 +1,103 @@
+"""Records of documents and pages."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+from ingestion.catalogue.generations import PageSize
+from ingestion.errors import BadRequest, CollectionArchived, Conflict, NotFound
+from ingestion.model import Document, DocumentState, PageRecord, sources_of
+from tests.memory.ledger import NO_LEASE
+from tests.memory.state import MemoryPort, StoredDocument
+
+
+class MemoryUploads(MemoryPort):
+    async def reserve_page_keys(self, count: int) -> int:
+        if count < 1:
+            raise BadRequest(f"cannot reserve {count} page keys")
+        first = self.state.next_page_key
+        self.state.next_page_key += count
+        return first
+
+    async def insert(self, document: Document) -> bool:
+        if document.id in self.state.documents:
+            return False
+        now = self.clock.now
+        fresh = replace(document, state=DocumentState.RECEIVED, outbox="pending", created_at=now, updated_at=now)
+        self.state.documents[document.id] = StoredDocument(fresh)
+        return True
+
+
+class MemoryDocumentReader(MemoryPort):
+    async def get(self, document_id: str) -> Document | None:
+        stored = self.state.documents.get(document_id)
+        return None if stored is None else stored.document
+
+    async def known(self, document_ids: Collection[str]) -> dict[str, Document]:
+        return {document.id: document for document in self._documents(lambda one: one.id in document_ids)}
+
+    async def ready_documents(self, document_ids: Collection[str]) -> dict[str, Document]:
+        known = await self.known(document_ids)
+        return {id_: one for id_, one in known.items() if one.state is DocumentState.READY and one.is_readable}
+
+    async def list(
+        self, collection: str | None = None, *, limit: int = 100, after: str | None = None
+    ) -> list[Document]:
+        def is_wanted(one: Document) -> bool:
+            is_there = one.state is not DocumentState.DELETED and collection in (None, one.collection)
+            return is_there and (after is None or one.id > after)
+
+        return self._documents(is_wanted)[:limit]
+
+
+class MemoryDeletions(MemoryPort):
+    async def begin_delete(self, document_id: str) -> Document:
+        stored = self.state.documents.get(document_id)
+        if stored is None:
+            raise NotFound(f"there is no document {document_id}")
+        document = stored.document
+        if document.state in sources_of(DocumentState.DELETING):
+            self._change_version(document.collection)
+            changes = {"state": DocumentState.DELETING, "fence": document.fence + 1, **NO_LEASE}
+            document = self._change(document_id, changes)
+        if document.state is DocumentState.ARCHIVED:
+            raise CollectionArchived(f"document {document_id} is in a collection that is being archived or restored")
+        return document
+
+    async def remove(self, document: Document) -> None:
+        stored = self.state.documents.get(document.id)
+        if stored is not None:
+            found = stored.document
+            is_same = found.first_page_key == document.first_page_key
+            is_removable = is_same and found.state in sources_of(DocumentState.DELETED)
+            if not is_removable:
+                raise Conflict(f"document {document.id} is {found.state}: its deletion has not begun")
+            del self.state.documents[document.id]
+        for key in document.page_keys:
+            self.state.pages.pop(key, None)
+
+
+class MemoryPageRecords(MemoryPort):
+    async def put_pages(self, pages: Sequence[PageRecord]) -> None:
+        for page in pages:
+            try:
+                page.text.encode()
+            except UnicodeEncodeError as error:
+                raise BadRequest(f"no store can hold this record: {error}") from error
+        for page in pages:
+            self.state.pages[page.page_key] = page
+            self.state.page_sizes.pop(page.page_key, None)
+
+    async def pages_by_key(self, page_keys: Collection[int], *, with_text: bool = False) -> dict[int, PageRecord]:
+        found = {key: self.state.pages[key] for key in page_keys if key in self.state.pages}
+        return found if with_text else {key: replace(page, text="") for key, page in found.items()}
+
+    async def remove_pages(self, first_page_key: int, count: int) -> None:
+        for key in range(first_page_key, first_page_key + count):
+            self.state.pages.pop(key, None)
+
+    async def put_page_sizes(self, generation: int, sizes: Sequence[PageSize]) -> None:
+        for size in sizes:
+            if size.page_key in self.state.pages:
+                self.state.page_sizes[size.page_key] = generation, size

@@ -1,0 +1,84 @@
+"""The records that the in-memory ports of the document store share."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from ingestion.catalogue.generations import Binding, PageSize
+from ingestion.catalogue.states import Archive, CollectionState
+from ingestion.model import Document, DocumentState, Event, Failure, PageRecord
+from tests.memory.clock import Clock
+
+
+@dataclass(slots=True)
+class StoredDocument:
+    """A document's record. `claim` is the token of its latest claim."""
+
+    document: Document
+    claim: str = ""
+    history: list[Event] = field(default_factory=list)
+    frozen_from: DocumentState | None = None
+    archive: str = ""
+
+
+@dataclass(slots=True)
+class StoredCollection:
+    """A collection's record. `closing` is the token that `close_generation` gave out, "" where it is open."""
+
+    binding: Binding
+    last_generation: int = 1
+    closing: str = ""
+    state: CollectionState = CollectionState.ACTIVE
+    archive: Archive | None = None
+    last_used_at: datetime | None = None
+    hold: str = ""
+    hold_until_ms: int = 0
+    version: str = ""
+
+
+@dataclass(slots=True)
+class State:
+    clock: Clock = field(default_factory=Clock)
+    documents: dict[str, StoredDocument] = field(default_factory=dict)
+    pages: dict[int, PageRecord] = field(default_factory=dict)
+    page_sizes: dict[int, tuple[int, PageSize]] = field(default_factory=dict)
+    """The generation and the size of a page in the next generation, by page key."""
+    collections: dict[str, StoredCollection] = field(default_factory=dict)
+    archived: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """The collection and the archive of each archived document."""
+    next_page_key: int = 1
+    versions: itertools.count[int] = field(default_factory=itertools.count)
+
+
+class MemoryPort:
+    """The base of the ports: each uses the records that it needs."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.clock = state.clock
+
+    def _change(self, id_: str, changes: dict[str, Any]) -> Document:
+        stored = self.state.documents[id_]
+        stored.document = replace(stored.document, **changes, updated_at=self.clock.now)
+        return stored.document
+
+    def _record_event(self, id_: str, name: str, failure: Failure | None = None, worker: str | None = None) -> None:
+        """To be called after the change: the event names the attempt that the record counts by then."""
+        stored = self.state.documents[id_]
+        detail = f"{failure.code} in {failure.stage}: {failure.message}" if failure else ""
+        owner = stored.document.owner if worker is None else worker
+        stored.history.append(Event(self.clock.now, name, stored.document.attempts, owner, detail))
+
+    def _change_version(self, collection: str) -> None:
+        stored = self.state.collections.get(collection)
+        if stored is not None:
+            stored.version = f"v{next(self.state.versions)}"
+
+    def _documents(self, wanted: Callable[[Document], bool]) -> list[Document]:
+        """Those documents, in the order of their ids."""
+        found = (stored.document for stored in self.state.documents.values())
+        return sorted(filter(wanted, found), key=lambda document: document.id)

@@ -1,0 +1,36 @@
+"""The in-memory ports keep the contracts of the adapters."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.memory import MemoryBlobStore, MemoryDocumentStore, MemoryVectorStore
+from tests.port_contracts.blob_store import BlobStoreContract
+from tests.port_contracts.documents import RecordsContract
+from tests.port_contracts.ledger import LedgerContract
+from tests.port_contracts.vector_store import DIM, SHARED, VectorStoreContract
+from tests.port_contracts.vector_store import first_key as first_key
+
+
+class TestMemoryDocumentStore(LedgerContract, RecordsContract):
+    @pytest.fixture
+    def store(self) -> MemoryDocumentStore:
+        return MemoryDocumentStore()
+
+
+class TestMemoryBlobStore(BlobStoreContract):
+    @pytest.fixture
+    def store(self) -> MemoryBlobStore:
+        return MemoryBlobStore()
+
+
+class TestMemoryVectorStore(VectorStoreContract):
+    @pytest.fixture
+    async def store(self) -> MemoryVectorStore:
+        store = MemoryVectorStore()
+        await store.ensure(SHARED, DIM)
+        return store
+
+    @pytest.fixture
+    def own_collection(self) -> str:
+        return "own"
