@@ -291,8 +291,21 @@ def image_key(document: str, page_number: int, extension: str) -> str:
 
 
 def vectors_key(document: str, page_number: int, generation: int = 1) -> str:
+    return f"{_vectors_stem(document, page_number, generation)}.vec"
+
+
+def old_vectors_key(document: str, page_number: int, generation: int = 1) -> str:
+    """The key that releases before 0.2 used."""
+    return f"{_vectors_stem(document, page_number, generation)}.bf16"
+
+
+def both_vectors_keys(document: str, page_number: int, generation: int = 1) -> tuple[str, str]:
+    return vectors_key(document, page_number, generation), old_vectors_key(document, page_number, generation)
+
+
+def _vectors_stem(document: str, page_number: int, generation: int) -> str:
     mark = "" if generation == 1 else f".g{generation}"
-    return f"{pages_prefix(document)}{page_number:06d}{mark}.bf16"
+    return f"{pages_prefix(document)}{page_number:06d}{mark}"
 
 
 _COLLECTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")

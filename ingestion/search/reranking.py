@@ -12,19 +12,20 @@ from ingestion import metrics
 from ingestion.catalogue.generations import Generation
 from ingestion.errors import WorkerFault
 from ingestion.maxsim import maxsim_of_blobs
-from ingestion.model import Vectors, vectors_key
+from ingestion.model import Vectors
 from ingestion.ports import BlobStore
 from ingestion.search.byte_budget import ByteBudget
 from ingestion.search.candidates import Candidate
 from ingestion.search.cpu_threads import CpuThreads
 from ingestion.search.lru_cache import BoundedCache
+from ingestion.vector_blobs import VectorBlobRef, VectorBlobs
 
 _FIRST_GUESS_BYTES: Final = 256 * 1024
 """Of a page's blob, before any has been read: 700 vectors of 384 bytes."""
 _WEIGHT: Final = 0.05
 """Of the latest blob in the mean."""
 
-_Key = tuple[int, str]
+_Key = tuple[int, VectorBlobRef]
 
 
 class Reranker:
@@ -35,7 +36,7 @@ class Reranker:
     """
 
     def __init__(self, blobs: BlobStore, cpu_threads: CpuThreads, *, cache_bytes: int, limit_bytes: int) -> None:
-        self._blobs = blobs
+        self._vector_blobs = VectorBlobs(blobs)
         self._cpu_threads = cpu_threads
         self._budget = ByteBudget(limit_bytes)
         self._mean_bytes = 0.0
@@ -51,7 +52,8 @@ class Reranker:
         Raises NotFound where a page's vectors are gone, WorkerFault where they cannot be read.
         """
         keys = [
-            (page.page_key, vectors_key(page.document.id, page.page_number, generation.number)) for page in candidates
+            (page.page_key, VectorBlobRef(page.document.id, page.page_number, generation.number))
+            for page in candidates
         ]
         async with self._budget.reserve(self._expected_bytes(keys)) as reserved:
             with metrics.SEARCH.labels("blobs").time():
@@ -74,7 +76,7 @@ class Reranker:
         missing = [key for key in keys if key not in found]
         metrics.PAGE_CACHE.labels("hit").inc(len(found))
         metrics.PAGE_CACHE.labels("miss").inc(len(missing))
-        for key, blob in zip(missing, await self._blobs.get_many([name for _, name in missing]), strict=True):
+        for key, blob in zip(missing, await self._vector_blobs.read([ref for _, ref in missing]), strict=True):
             found[key] = blob
             self._kept.put(key, blob, len(blob))
             self._mean_bytes += (_WEIGHT if self._mean_bytes else 1) * (len(blob) - self._mean_bytes)

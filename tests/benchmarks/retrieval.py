@@ -21,9 +21,11 @@ import pypdfium2
 
 from ingestion.adapters.embedding.http import RemoteEmbedder
 from ingestion.adapters.minio import MinioBlobStore
+from ingestion.catalogue.generations import FIRST
 from ingestion.maxsim import maxsim
-from ingestion.model import Vectors, vectors_key
+from ingestion.model import Vectors
 from ingestion.settings import Settings
+from ingestion.vector_blobs import VectorBlobRef, VectorBlobs
 from ingestion.vectors import decode_blob
 
 TOP = 5
@@ -59,8 +61,8 @@ async def ingest(api: httpx.AsyncClient, collection: str, path: Path) -> str:
 
 async def all_vectors(document_id: str, pages: int) -> list[Vectors]:
     async with MinioBlobStore(Settings().s3) as blobs:
-        keys = [vectors_key(document_id, number) for number in range(1, pages + 1)]
-        return [decode_blob(blob) for blob in await blobs.get_many(keys)]
+        refs = [VectorBlobRef(document_id, number, FIRST) for number in range(1, pages + 1)]
+        return [decode_blob(blob) for blob in await VectorBlobs(blobs).read(refs)]
 
 
 async def measure(stack: dict[str, object], paths: list[Path], every: int) -> None:

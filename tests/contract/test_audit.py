@@ -61,8 +61,8 @@ async def double_rows(shelf: Shelf, found: Document) -> None:
 LOSSES: Final = {
     lose_source: ("s3", Kind.MISSING, "source.pdf", 1),
     lose_image: ("s3", Kind.MISSING, "pages/000002.webp", 1),
-    lose_vectors: ("s3", Kind.MISSING, "pages/000002.bf16", 2),
-    lose_all_objects: ("s3", Kind.MISSING, "pages/000001.bf16", 2 * PAGES + 1),
+    lose_vectors: ("s3", Kind.MISSING, "pages/000002.vec", 2),
+    lose_all_objects: ("s3", Kind.MISSING, "pages/000001.vec", 2 * PAGES + 1),
     lose_page_records: ("mongodb", Kind.MISSING, "record of page 2", 2),
     lose_rows: ("milvus", Kind.MISSING, "15 rows in place of 20", PATCHES),
     double_rows: ("milvus", Kind.EXTRA, "22 rows in place of 20", 2),
@@ -94,7 +94,7 @@ async def add_objects(shelf: Shelf) -> Finding:
 async def add_unrecorded_objects(shelf: Shelf) -> Finding:
     await shelf.services.blobs.put(source_key("d0"), b"%PDF-", "application/pdf")
     await shelf.services.blobs.put(vectors_key("d0", 1), b"", "text/plain")
-    return Finding("s3", Kind.ORPHAN, "pages/000001.bf16", 2, "d0")
+    return Finding("s3", Kind.ORPHAN, "pages/000001.vec", 2, "d0")
 
 
 async def add_page_records_of_nobody(shelf: Shelf) -> Finding:
@@ -165,7 +165,7 @@ async def test_a_lost_record_leaves_orphans_in_every_store(shelf: Shelf) -> None
     what = f"rows of page keys 0 to {lost.page_keys.stop - 1}"
     found = await shelf.findings(repair=True)
     assert found == [
-        Finding("s3", Kind.ORPHAN, "pages/000001.bf16", 2 * PAGES + 1, "d1", is_repaired=True),
+        Finding("s3", Kind.ORPHAN, "pages/000001.vec", 2 * PAGES + 1, "d1", is_repaired=True),
         Finding("mongodb", Kind.ORPHAN, "record of page 1", PAGES, "d1", is_repaired=True),
         Finding("milvus", Kind.ORPHAN, what, PAGES * PATCHES, "", shelf.collection, is_repaired=True),
     ]

@@ -73,7 +73,7 @@ async def test_a_check_reports_what_is_wrong_and_changes_nothing(shelf: Shelf, t
             "kind": "orphan",
             "document_id": "d0",
             "collection": "",
-            "what": "pages/000001.bf16",
+            "what": "pages/000001.vec",
             "count": 2,
             "repaired": False,
         },

@@ -123,7 +123,7 @@ class Library:
 
     async def blob_keys(self, found: Document) -> set[str]:
         keys = await self.services.blobs.list_keys(document_prefix(found.id))
-        return {key for key in keys if key.endswith(".bf16")}
+        return {key for key in keys if key.endswith(".vec")}
 
     async def read(self, name: str) -> Document:
         found = await self.services.documents.get(self.id_of(name))

@@ -11,6 +11,7 @@ from ingestion.model import (
     MAX_FILENAME_BYTES,
     TRANSITIONS,
     DocumentState,
+    both_vectors_keys,
     check_collection,
     clean_filename,
     document_id,
@@ -65,7 +66,9 @@ def test_the_same_file_is_the_same_document_and_any_difference_makes_another() -
 
 def test_object_keys() -> None:
     assert image_key("d", 7, "webp") == "documents/d/pages/000007.webp"
-    assert vectors_key("d", 12345) == "documents/d/pages/012345.bf16"
+    assert vectors_key("d", 12345) == "documents/d/pages/012345.vec"
+    assert vectors_key("d", 7, 2) == "documents/d/pages/000007.g2.vec"
+    assert both_vectors_keys("d", 7, 2) == (vectors_key("d", 7, 2), "documents/d/pages/000007.g2.bf16")
 
 
 def test_every_state_is_reachable_and_only_deleted_is_final() -> None:

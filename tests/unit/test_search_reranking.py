@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ingestion.catalogue.generations import Generation
-from ingestion.errors import WorkerFault
+from ingestion.errors import NotFound, WorkerFault
 from ingestion.maxsim import maxsim
 from ingestion.model import Vectors, vectors_key
 from ingestion.search.candidates import Candidate
@@ -38,6 +38,8 @@ class Shelves:
         self.asked += keys
         if keys:
             await self.open.wait()
+        if lacking := [key for key in keys if key not in self.blobs]:
+            raise NotFound(lacking[0])
         return [self.blobs[key] for key in keys]
 
 

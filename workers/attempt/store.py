@@ -10,7 +10,16 @@ from typing import Final, Protocol
 from ingestion.catalogue.generations import PageSize, index_of
 from ingestion.concurrency.tasks import gather_or_cancel
 from ingestion.errors import EmbedderMismatch, EmbedderNotCurrent
-from ingestion.model import Document, PageRecord, PageVectors, image_key, pages_prefix, vectors_key
+from ingestion.model import (
+    Document,
+    PageRecord,
+    PageVectors,
+    both_vectors_keys,
+    image_key,
+    old_vectors_key,
+    pages_prefix,
+    vectors_key,
+)
 from ingestion.ports import Bindings, BlobStore, DocumentReader, Embedder, PageRecords, VectorStore
 from ingestion.retrying import retrying
 from ingestion.vector_encoding import VectorEncoding
@@ -59,7 +68,8 @@ class PageStore:
         Raises EmbedderMismatch, and EmbedderNotCurrent where the collection is moving to another embedder.
 
         Deletes rows and images that an earlier attempt wrote after its last checkpoint. That attempt may have written
-        more rows for a page, or an image in another format, and this attempt would not overwrite those. `check` is
+        more rows for a page, an image in another format, or vectors under their old name (`old_vectors_key`), and this
+        attempt would not overwrite those. `check` is
         called before each deletion; it raises where another worker may have the document.
         """
         bound = await self._documents.bind_collection(document.collection, embedder.fingerprint, embedder.dim)
@@ -73,9 +83,10 @@ class PageStore:
                 self._vectors.delete_pages, index, document.page_key(pages_done + 1), document.pages - pages_done
             )
             numbers = range(pages_done + 1, document.pages + 1)
-            pictures = [image_key(document.id, number, kind) for number in numbers for kind in _CONTENT_TYPES]
+            stale = [image_key(document.id, number, kind) for number in numbers for kind in _CONTENT_TYPES]
+            stale += [old_vectors_key(document.id, number, generation) for number in numbers]
             check()
-            await retrying(self._blobs.delete, pictures)
+            await retrying(self._blobs.delete, stale)
         return generation
 
     async def confirm_generation(self, document: Document, embedder: Embedder) -> None:
@@ -97,7 +108,7 @@ class PageStore:
     async def remove_blobs(self, document: Document, generation: int) -> None:
         """Delete the vectors that the document has in a generation."""
         numbers = range(1, document.pages + 1)
-        keys = [vectors_key(document.id, number, generation) for number in numbers]
+        keys = [key for number in numbers for key in both_vectors_keys(document.id, number, generation)]
         await retrying(self._blobs.delete, keys)
 
     async def write(self, document: Document, window: Sequence[PageVectors]) -> None:

@@ -14,9 +14,9 @@ from ingestion.model import (
     Document,
     DocumentState,
     PageRecord,
+    both_vectors_keys,
     document_prefix,
     pages_prefix,
-    vectors_key,
 )
 from ingestion.ports import ArchivedDocuments, Bindings, BlobEntry, BlobStore, DocumentReader, PageRecords
 from workers.audit.finding import Finding, Kind, SecondLook, TooYoung
@@ -135,20 +135,29 @@ def _compared(
     wanted = {document.object_key}
     generations = [] if binding is None else [generation.number for generation in binding.generations]
     whole = [generation for generation in generations if document.is_in(generation)] or [document.generation]
-    wanted.update(vectors_key(document.id, number, generation) for generation in whole for number in numbers)
+    wanted.update(
+        _stored_vectors_key(document, number, generation, keys) for generation in whole for number in numbers
+    )
     wanted.update(page.image_key for page in pages.values())
     # What a re-embedding is writing or removing is needed by nobody, and not in anybody's way.
     keys = keys - {
-        vectors_key(document.id, number, generation)
+        key
         for generation in generations
         if generation not in whole
         for number in numbers
+        for key in both_vectors_keys(document.id, number, generation)
     }
     unrecorded = [number for number in numbers if number not in pages]
     # The name of a page's image is in its record; without that, any name will do.
     spared = {f"{pages_prefix(document.id)}{number:06d}" for number in unrecorded}
     extra = sorted(key for key in keys - wanted if key.rpartition(".")[0] not in spared)
     return _Difference(unrecorded, sorted(wanted - keys), extra)
+
+
+def _stored_vectors_key(document: Document, page_number: int, generation: int, keys: set[str]) -> str:
+    """The old key where the vectors exist only under that, as in documents of an earlier release, else the new key."""
+    new, old = both_vectors_keys(document.id, page_number, generation)
+    return old if old in keys and new not in keys else new
 
 
 async def _grouped(entries: AsyncIterator[BlobEntry]) -> AsyncIterator[tuple[str, list[BlobEntry]]]:

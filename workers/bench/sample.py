@@ -8,8 +8,9 @@ from typing import Final, Protocol
 
 from ingestion.catalogue.generations import FIRST
 from ingestion.errors import BadRequest
-from ingestion.model import Document, DocumentState, Page, PageVectors, Vectors, vectors_key
+from ingestion.model import Document, DocumentState, Page, PageVectors, Vectors
 from ingestion.ports import Bindings, BlobStore, DocumentReader
+from ingestion.vector_blobs import VectorBlobRef, VectorBlobs
 from ingestion.vector_encoding import VectorEncoding
 from ingestion.vectors import decode_blob
 
@@ -54,10 +55,11 @@ async def read_pages(documents: SampleRecords, blobs: BlobStore, collection: str
         if document.is_in(generation)
         for number in range(1, document.pages + 1)
     ]
-    keys = [vectors_key(*places[place], generation) for place in _spread(len(places), most)]
+    refs = [VectorBlobRef(*places[place], generation) for place in _spread(len(places), most)]
+    vector_blobs = VectorBlobs(blobs)
     pages: list[Vectors] = []
-    for start in range(0, len(keys), _BLOBS_AT_ONCE):
-        found = await blobs.get_many(keys[start : start + _BLOBS_AT_ONCE])
+    for start in range(0, len(refs), _BLOBS_AT_ONCE):
+        found = await vector_blobs.read(refs[start : start + _BLOBS_AT_ONCE])
         pages += [vectors for vectors in map(decode_blob, found) if len(vectors)]
     if len(pages) < 2:
         raise BadRequest(f"collection {collection!r} has {len(pages)} ready pages with vectors; at least 2 are needed")
