@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Final, TypeAlias
 
 from ingestion.errors import BadMessage, NewerRecord
@@ -48,15 +49,20 @@ class Origin:
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Record:
-    """One consumed record."""
+    """One consumed record. `job` is decoded once, so the class has no slots."""
 
     partition: Partition
     offset: int
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...] = ()
+
+    @cached_property
+    def job(self) -> IngestJob:
+        """Raises BadMessage, NewerRecord as `decode_job` does."""
+        return decode_job(self.value)
 
     @property
     def origin(self) -> Origin:

@@ -8,6 +8,19 @@
 Pages pass through in windows. Each stage is one window ahead of the next, so rendering, embedding and storing overlap,
 and no stage holds more than a few windows, however long the document is. The next attempt resumes after the last
 checkpoint. A stage that makes no progress ends the attempt (`workers.attempt.stall`).
+
+Besides its pages and its heartbeats, a first attempt sends seven commands to MongoDB:
+
+    1  read the document      decides whether the attempt needs the exclusive lock; an unreadable record is not claimed
+    2  claim it               compare-and-set: one worker has it
+    3  read it                shows whether the claim was granted, and where to resume
+    4  read the collection    after the claim, so that a re-embedding that begins later finds the claim and revokes it
+    5  change its version     before the document becomes ready, so that no cached answer stays valid
+    6  make it ready          compare-and-set under the fence
+    7  change its version     after it, so that answers may be cached again
+
+The first document of a collection costs two more, which create the collection's record. A later attempt, and one for
+another generation of the collection's vectors, costs two more for `plan`.
 """
 
 from __future__ import annotations
@@ -43,7 +56,7 @@ from ingestion.errors import (
     Stalled,
     as_ingest_error,
 )
-from ingestion.messages import Record, decode_job
+from ingestion.messages import Record
 from ingestion.model import Document, IngestJob, Page, PageVectors
 from ingestion.ports import BlobStore, DocumentReader, Embedder, Ledger, PageSource, Progress, Renderer
 from ingestion.retrying import retrying
@@ -92,12 +105,12 @@ class Pipeline:
         DependencyUnavailable where a server is down: then run the record again later. Running it again is always safe.
         """
         try:
-            job = decode_job(record.value)
+            job = record.job
         except BadMessage as error:
             await self.outcomes.reject(record, error)
             return
         try:
-            await self.store.require_not_closed(job.collection, self.embedder)
+            await self.store.require_current(job.collection, self.embedder)
             await self._work(job, record)
         except EmbedderNotCurrent as error:
             await self.outcomes.defer(job, record, error)
@@ -189,10 +202,7 @@ class Pipeline:
                 _require_same_pages(source, document)
             with watched.stage("store"):
                 generation = await self.store.prepare(document, self.embedder, lease.check)
-                document = lease.document = await self.documents.plan(
-                    document.id, document.fence, dpi=source.dpi, stage="processing", generation=generation
-                )
-                await self.store.confirm_generation(document, self.embedder)
+                document = lease.document = await self._plan(document, source.dpi, generation)
             async with (
                 prefetch(self._rendered(source, document.pages_done + 1, watched)) as rendered,
                 prefetch(self._embedded(document, rendered, watched)) as embedded,
@@ -203,7 +213,17 @@ class Pipeline:
                         await self._checkpoint(document, window)
                     lease.document = replace(lease.document, outages=0)
         await lease.end()
-        return await retrying(self.documents.finish, document.id, document.fence)
+        return await retrying(self.documents.finish, document)
+
+    async def _plan(self, document: Document, dpi: int, generation: int) -> Document:
+        """The record has to name the generation before pages are written to it. On a first attempt it does already,
+        as a rule; then `finish` records the rest.
+        """
+        if document.generation == generation and not document.is_begun_anew:
+            return replace(document, dpi=dpi)
+        return await self.documents.plan(
+            document.id, document.fence, dpi=dpi, stage="processing", generation=generation
+        )
 
     @asynccontextmanager
     async def _source(self, document: Document, watched: WatchedAttempt) -> AsyncIterator[Path]:

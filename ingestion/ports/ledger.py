@@ -41,8 +41,11 @@ class Ledger(Protocol):
     async def checkpoint(self, document_id: str, fence: int, pages_done: int) -> None:
         """Everything up to page `pages_done` is in all stores. Raises LeaseLost."""
 
-    async def finish(self, document_id: str, fence: int) -> Document:
-        """`processing` becomes `ready`, with all pages done, and visible to search. Raises LeaseLost."""
+    async def finish(self, document: Document) -> Document:
+        """`processing` becomes `ready` under the document's fence, with all pages done and with its DPI.
+
+        From then on search finds it. Returns `document` as it is then, except for its times. Raises LeaseLost.
+        """
 
     async def postpone(self, document_id: str, fence: int, failure: Failure, delay_ms: int) -> Document:
         """`processing` becomes `queued`, not to be claimed for `delay_ms`; the attempt stays counted.

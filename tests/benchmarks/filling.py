@@ -87,7 +87,7 @@ class Filler:
             window = _window(planned, start, pages[start : start + WINDOW])
             await self._store.write(planned, window)
             await documents.checkpoint(id_, claimed.fence, start + len(window))
-        await documents.finish(id_, claimed.fence)
+        await documents.finish(planned)
         return dict(zip(claimed.page_keys, pages, strict=True))
 
 

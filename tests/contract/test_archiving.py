@@ -56,7 +56,7 @@ async def rows_of(shelf: Shelf, found: Document) -> int:
 
 async def test_pages_have_fewer_rows_than_their_blobs_have_vectors(shelf: Shelf) -> None:
     claimed = await attempt(shelf, await uploaded(shelf), POOLED, range(1, PAGES + 1))
-    await shelf.services.documents.finish(claimed.id, claimed.fence)
+    await shelf.services.documents.finish(claimed)
     assert await rows_of(shelf, claimed) == PAGES * ROWS
     kept = decode_blob(await shelf.services.blobs.get(vectors_key(claimed.id, 2)))
     np.testing.assert_array_equal(kept, np.eye(32, dtype=np.float32)[:PATCHES])
@@ -69,7 +69,7 @@ async def test_a_second_attempt_with_fewer_rows_leaves_none_of_the_first(shelf: 
     first = await attempt(shelf, await uploaded(shelf), VectorEncoding(), range(1, PAGES + 1))
     await shelf.services.documents.release(first.id, first.fence)
     second = await attempt(shelf, first, POOLED, range(1, PAGES + 1))
-    await shelf.services.documents.finish(second.id, second.fence)
+    await shelf.services.documents.finish(second)
     assert await rows_of(shelf, second) == PAGES * ROWS
     assert await shelf.findings() == []
 
@@ -79,14 +79,14 @@ async def test_a_second_attempt_keeps_the_rows_up_to_the_checkpoint(shelf: Shelf
     await shelf.services.documents.checkpoint(first.id, first.fence, 2)
     await shelf.services.documents.release(first.id, first.fence)
     second = await attempt(shelf, first, POOLED, range(3, PAGES + 1))
-    await shelf.services.documents.finish(second.id, second.fence)
+    await shelf.services.documents.finish(second)
     assert await rows_of(shelf, second) == 2 * PATCHES + 2 * ROWS
     assert await shelf.findings() == []
 
 
 async def test_a_row_too_few_is_found(shelf: Shelf) -> None:
     claimed = await attempt(shelf, await uploaded(shelf), POOLED, range(1, PAGES + 1))
-    await shelf.services.documents.finish(claimed.id, claimed.fence)
+    await shelf.services.documents.finish(claimed)
     await shelf.services.vectors.delete_pages(shelf.collection, claimed.page_key(2), 1)
     assert [found.what for found in await shelf.findings()] == [
         f"{(PAGES - 1) * ROWS} rows in place of {PAGES * ROWS}"
@@ -96,7 +96,7 @@ async def test_a_row_too_few_is_found(shelf: Shelf) -> None:
 async def test_a_delete_takes_them_all(shelf: Shelf) -> None:
     claimed = await attempt(shelf, await uploaded(shelf), POOLED, range(1, PAGES + 1))
     stores = shelf.services
-    await stores.documents.finish(claimed.id, claimed.fence)
+    await stores.documents.finish(claimed)
     await Remover(stores.documents, stores.vectors, stores.blobs, stores.queue, stores.progress).delete_document(
         claimed.id
     )

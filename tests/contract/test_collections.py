@@ -110,7 +110,7 @@ async def test_a_collection_with_documents_in_progress_is_left_as_it_was(shelf: 
         await archivist(shelf.services).archive(shelf.collection)
     assert await state_of(shelf) is CollectionState.ACTIVE
     assert await everything(shelf) == before
-    await shelf.services.documents.finish(working.id, working.fence)
+    await shelf.services.documents.finish(working)
 
 
 async def test_a_collection_that_lacks_rows_is_not_archived(shelf: Shelf) -> None:

@@ -232,8 +232,8 @@ class AnswersLate:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._documents, name)
 
-    async def finish(self, document_id: str, fence: int) -> Document:
-        finished = await self._documents.finish(document_id, fence)
+    async def finish(self, document: Document) -> Document:
+        finished = await self._documents.finish(document)
         await asyncio.sleep(SHORT_LEASE_S)
         return finished
 

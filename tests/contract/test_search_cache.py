@@ -78,7 +78,7 @@ class Library:
     async def add(self, id_: str) -> Document:
         claimed = await self.written(id_)
         self.ready.add(id_)
-        return await self.services.documents.finish(id_, claimed.fence)
+        return await self.services.documents.finish(claimed)
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def finish_in_steps(library: Library, store: HaltingStore, written: Document) ->
 
     async def announce() -> None:
         nonlocal task
-        task = asyncio.create_task(store.finish(written.id, written.fence))
+        task = asyncio.create_task(store.finish(written))
         await before.reached_by(task)
 
     async def become_ready() -> None:
@@ -230,7 +230,7 @@ async def test_a_finish_that_is_refused_leaves_the_collection_with_a_version(lib
     written = await library.written("b")
     await library.services.documents.begin_delete("b")
     with pytest.raises(LeaseLost):
-        await library.services.documents.finish("b", written.fence)
+        await library.services.documents.finish(written)
     view = await library.services.documents.searchable(library.collection)
     assert view is not None and view.version is not None
 

@@ -127,10 +127,10 @@ async def test_an_unforeseen_error_inside_an_attempt_is_counted_by_the_ledger(
 ) -> None:
     fresh = await submitted(services, tmp_path / "a.pdf", 2)
 
-    async def plan(*args: object, **kwargs: object) -> None:
+    async def bind_collection(*args: object, **kwargs: object) -> None:
         raise KeyError("a field")
 
-    monkeypatch.setattr(services.documents, "plan", plan)
+    monkeypatch.setattr(services.documents, "bind_collection", bind_collection)
     flow = pipeline(services, ScriptedEmbedder())
     await flow.run(job(fresh))
     postponed = await read(services, fresh)
@@ -149,7 +149,7 @@ async def test_updates_keep_fields_that_this_release_does_not_know(
     await document_store._pages.update_one({"_id": 7}, {"$set": {**extra, "next": {"generation": 2, "rows": 1}}})
     claimed = await document_store.claim("d1", "w", LEASE_MS)
     await document_store.put_pages([page(7, text="new")])
-    await document_store.finish("d1", claimed.fence)
+    await document_store.finish(claimed)
     record = await document_store._documents.find_one({"_id": "d1"})
     assert record is not None
     assert (record["priority"], record["state"]) == (extra["priority"], DocumentState.READY)

@@ -62,12 +62,12 @@ class MemoryLedger(MemoryPort):
     async def checkpoint(self, document_id: str, fence: int, pages_done: int) -> None:
         self._change_held(document_id, fence, {"pages_done": pages_done, "outages": 0})
 
-    async def finish(self, document_id: str, fence: int) -> Document:
-        document = self._held(document_id, fence)
+    async def finish(self, document: Document) -> Document:
+        self._held(document.id, document.fence)
         done = {"stage": "", "error": None, "pages_done": document.pages, "ready_at": self.clock.now}
-        self._record_event(document_id, "ready")
+        self._record_event(document.id, "ready")
         self._change_version(document.collection)
-        return self._change(document_id, {"state": _S.READY, **done, **NO_LEASE})
+        return self._change(document.id, {"state": _S.READY, "dpi": document.dpi, **done, **NO_LEASE})
 
     async def postpone(self, document_id: str, fence: int, failure: Failure, delay_ms: int) -> Document:
         self._held(document_id, fence)

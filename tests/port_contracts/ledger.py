@@ -70,7 +70,7 @@ class LedgerContract:
         claimed = await store.claim("d1", "w", LEASE_MS)
         assert (claimed.attempts, claimed.fence) == (2, dead.fence + 1)
         with pytest.raises(LeaseLost):
-            await store.finish("d1", dead.fence)
+            await store.finish(dead)
         assert await store.get("d1") == claimed
 
     async def test_extending_keeps_others_out(self, store: DocumentStore) -> None:
@@ -97,7 +97,7 @@ class LedgerContract:
             store.extend("d1", stale, LEASE_MS),
             store.plan("d1", stale, dpi=200, stage="render"),
             store.checkpoint("d1", stale, 9),
-            store.finish("d1", stale),
+            store.finish(replace(document("d1"), fence=stale)),
             store.fail("d1", stale, FAILURE),
             store.release("d1", stale),
         ):
@@ -113,7 +113,7 @@ class LedgerContract:
         for call in (
             store.extend("d1", before.fence, LEASE_MS),
             store.checkpoint("d1", before.fence, 9),
-            store.finish("d1", before.fence),
+            store.finish(before),
             store.fail("d1", before.fence, FAILURE),
             store.release("d1", before.fence),
         ):
@@ -131,13 +131,16 @@ class LedgerContract:
 
     async def test_finishing_makes_ready_and_ends_the_lease(self, store: DocumentStore) -> None:
         claimed = await in_state(store, S.PROCESSING)
-        finished = await store.finish("d1", claimed.fence)
-        assert finished == await store.get("d1")
+        finished = await store.finish(replace(claimed, dpi=150))
+        found = await store.get("d1")
+        assert found is not None
+        assert replace(finished, ready_at=None, updated_at=None) == replace(found, ready_at=None, updated_at=None)
+        assert finished.dpi == 150
         assert (finished.state, finished.owner, finished.lease_until_ms) == (S.READY, "", 0)
         assert finished.pages_done == finished.pages == 60
-        assert finished.ready_at is not None
+        assert found.ready_at is not None
         assert claimed.created_at is not None
-        assert abs(finished.ready_at - claimed.created_at) < timedelta(minutes=1)
+        assert abs(found.ready_at - claimed.created_at) < timedelta(minutes=1)
 
     async def test_failing_records_the_cause_and_ends_the_lease(self, store: DocumentStore) -> None:
         claimed = await in_state(store, S.PROCESSING)
@@ -198,7 +201,7 @@ class LedgerContract:
         assert (deleting.state, deleting.fence, deleting.owner) == (S.DELETING, before.fence + 1, "")
         assert await store.begin_delete("d1") == deleting
         with pytest.raises(LeaseLost):
-            await store.finish("d1", before.fence)
+            await store.finish(before)
 
     async def test_deleting_an_unknown_document_is_not_found(self, store: DocumentStore) -> None:
         with pytest.raises(NotFound):

@@ -39,7 +39,7 @@ async def in_state(store: DocumentStore, state: DocumentState, document_id: str 
     elif state is not S.RECEIVED:
         claimed = await store.claim(document_id, "w", LEASE_MS)
         if state is S.READY:
-            await store.finish(document_id, claimed.fence)
+            await store.finish(claimed)
         elif state is S.FAILED:
             await store.fail(document_id, claimed.fence, FAILURE)
     found = await store.get(document_id)

@@ -70,9 +70,7 @@ class Library:
         await stores.documents.mark_queued(fresh)
         claimed = await stores.documents.claim(id_, "w", LEASE_MS)
         generation = await self.store.prepare(claimed, embedder)
-        planned = await stores.documents.plan(id_, claimed.fence, dpi=40, stage="processing", generation=generation)
-        await self.store.confirm_generation(planned, embedder)
-        return planned
+        return await stores.documents.plan(id_, claimed.fence, dpi=40, stage="processing", generation=generation)
 
     async def write(self, begun: Document, embedder: Embedder = OLD) -> None:
         pages = [Page(n, 20, 10, _picture(n), f"shared {begun.id} page{n}") for n in range(1, begun.pages + 1)]
@@ -84,7 +82,7 @@ class Library:
         """A document that is ready."""
         begun = await self.begun(name, pages, embedder)
         await self.write(begun, embedder)
-        return await self.services.documents.finish(begun.id, begun.fence)
+        return await self.services.documents.finish(begun)
 
     async def delete(self, name: str) -> None:
         stores = self.services

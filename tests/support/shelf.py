@@ -44,7 +44,7 @@ class Shelf:
         await store.prepare(claimed, WordEmbedder())
         numbers = range(1, (pages if written is None else written) + 1)
         await store.write(claimed, [page_of(number, claimed.page_key(number)) for number in numbers])
-        return claimed if written is not None else await self.services.documents.finish(id_, claimed.fence)
+        return claimed if written is not None else await self.services.documents.finish(claimed)
 
     async def document(self, id_: str) -> Document:
         found = await self.services.documents.get(id_)

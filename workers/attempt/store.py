@@ -49,30 +49,42 @@ class PageStore:
         self._blobs = blobs
         self._vectors = vectors
         self._encoding = encoding or VectorEncoding()
+        self._not_current: set[str] = set()
+        """Collections that `prepare` last found not to be current for its embedder."""
         self.writes = 0
         """Grows with each acknowledged write: the sign of progress of the stage `store`."""
 
-    async def require_not_closed(self, collection: str, embedder: Embedder) -> None:
-        """Raises EmbedderNotCurrent where a re-embedding keeps this embedder from filling the collection.
+    async def require_current(self, collection: str, embedder: Embedder) -> None:
+        """Raises EmbedderNotCurrent where `prepare` did for this collection before, and would again.
 
-        `prepare` raises for any other reason.
+        So only one document of a collection is claimed and released again while a re-embedding keeps this embedder
+        from filling it. For all other collections this makes no request.
         """
+        if collection not in self._not_current:
+            return
         bound = await self._documents.binding(collection)
         if bound is not None:
             with suppress(EmbedderMismatch):
                 bound.require_current(embedder.fingerprint, embedder.dim)
+        self._not_current.discard(collection)
 
     async def prepare(self, document: Document, embedder: Embedder, check: Callable[[], None] = lambda: None) -> int:
         """Create the collection's index where it is missing. Returns the generation that this embedder writes to.
 
-        Raises EmbedderMismatch, and EmbedderNotCurrent where the collection is moving to another embedder.
+        Raises EmbedderMismatch, and EmbedderNotCurrent where the collection is moving to another embedder. Call it
+        after the claim: a re-embedding that closes the collection later revokes all claims, so no document becomes
+        ready in a generation that has been replaced.
 
         Deletes rows and images that an earlier attempt wrote after its last checkpoint. That attempt may have written
         more rows for a page, an image in another format, or vectors under their old name (`old_vectors_key`), and this
         attempt would not overwrite those. `check` is
         called before each deletion; it raises where another worker may have the document.
         """
-        bound = await self._documents.bind_collection(document.collection, embedder.fingerprint, embedder.dim)
+        try:
+            bound = await self._documents.bind_collection(document.collection, embedder.fingerprint, embedder.dim)
+        except EmbedderNotCurrent:
+            self._not_current.add(document.collection)
+            raise
         generation = bound.current.number
         index = index_of(document.collection, generation)
         await retrying(self._vectors.ensure, index, embedder.dim)
@@ -88,16 +100,6 @@ class PageStore:
             check()
             await retrying(self._blobs.delete, stale)
         return generation
-
-    async def confirm_generation(self, document: Document, embedder: Embedder) -> None:
-        """Check the generation again, after the document's record names it and before pages are written to it.
-
-        Raises EmbedderNotCurrent where a re-embedding closed the collection before that. A re-embedding that closes it
-        later finds the document by its record.
-        """
-        bound = await self._documents.bind_collection(document.collection, embedder.fingerprint, embedder.dim)
-        if bound.current.number != document.generation:
-            raise EmbedderNotCurrent(f"collection {document.collection} has moved on from {document.generation}")
 
     async def delete_late_vectors(self, document: Document) -> None:
         """After a lost lease: delete the document's vectors, where their generation is no longer the current one."""

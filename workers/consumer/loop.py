@@ -19,7 +19,7 @@ import structlog
 
 from ingestion import metrics
 from ingestion.errors import DependencyUnavailable, IngestError, LeaseHeld, WorkerFault
-from ingestion.messages import Partition, Record, decode_job
+from ingestion.messages import Partition, Record
 from workers.consumer.capacity import WeightedLimiter
 from workers.consumer.watermark import TrackedOffset, Watermarks
 from workers.runtime.breaker import Breakers
@@ -279,6 +279,6 @@ def _counted(among: set[asyncio.Task[None]]) -> Iterator[None]:
 def _pages_of(record: Record) -> int:
     """0 where the record does not say, or is no job."""
     try:
-        return decode_job(record.value).pages
+        return record.job.pages
     except IngestError:
         return 0

@@ -16,7 +16,7 @@ import structlog
 
 from ingestion import dead_letters, metrics
 from ingestion.errors import DependencyUnavailable, IngestError, LeaseHeld, as_ingest_error
-from ingestion.messages import Record, decode_job
+from ingestion.messages import Record
 from ingestion.model import Document, Failure, IngestJob
 from ingestion.ports import DocumentReader, JobQueue, Ledger
 from ingestion.retrying import retrying
@@ -102,6 +102,6 @@ class RecordRunner:
 
 def _job_of(record: Record) -> IngestJob | None:
     try:
-        return decode_job(record.value)
+        return record.job
     except IngestError:
         return None

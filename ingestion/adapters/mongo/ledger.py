@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 from typing import Any, Final
 
 import structlog
@@ -94,12 +95,12 @@ class MongoLedger(DocumentChanges):
         await self._keep(document_id, fence, {"pages_done": pages_done, "outages": 0})
 
     @translated
-    async def finish(self, document_id: str, fence: int) -> Document:
-        outcome = {"stage": "", "error": None, "pages_done": "$pages", "ready_at": "$$NOW", **event("ready")}
-        collection = await self._collection_of(document_id)
+    async def finish(self, document: Document) -> Document:
+        collection, document_id, fence = document.collection, document.id, document.fence
+        done = {"stage": "", "error": None, "dpi": document.dpi, "pages_done": "$pages", "ready_at": "$$NOW"}
         await begin_change(self._collections, collection, document_id, fence)
         try:
-            ready = await self._leave(document_id, fence, DocumentState.READY, outcome)
+            await self._keep(document_id, fence, {"state": DocumentState.READY, **done, **event("ready"), **NO_LEASE})
         except LeaseLost:
             await end_change(self._collections, collection, document_id, fence)
             raise
@@ -108,7 +109,8 @@ class MongoLedger(DocumentChanges):
             await end_change(self._collections, collection, document_id, fence)
         except PyMongoError as error:
             log.warning("left to be settled", document_id=document_id, collection=collection, cause=str(error))
-        return ready
+        ready = replace(document, state=DocumentState.READY, stage="", error=None, pages_done=document.pages)
+        return replace(ready, owner="", lease_until_ms=0)
 
     @translated
     async def postpone(self, document_id: str, fence: int, failure: Failure, delay_ms: int) -> Document:

@@ -51,7 +51,7 @@ async def make_ready(services: Services, id_: str, *texts: str) -> None:
         [PageVectors(p, claimed.page_key(p.page_number), v) for p, v in zip(pages, vectors, strict=True)],
     )
     await services.documents.checkpoint(id_, claimed.fence, len(pages))
-    await services.documents.finish(id_, claimed.fence)
+    await services.documents.finish(claimed)
 
 
 async def fail(services: Services, id_: str) -> None:

@@ -28,7 +28,7 @@ async def test_events_follow_a_document_until_it_is_settled(
         await services.progress.report(id_, status="processing", message="half way", processed=1, total=2)
         await streamed.until('"half way"')
         await services.documents.checkpoint(id_, claimed.fence, 2)
-        await services.documents.finish(id_, claimed.fence)
+        await services.documents.finish(claimed)
         await task
     events = seen(streamed)
     assert ("processing", 1) in [(one["state"], one["pages_done"]) for one in events]
