@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from ingestion.concurrency.fair_limiter import FairLimiter
-from ingestion.pdf import PdfInfo, PdfTooSlow, inspect_pdf
-from ingestion.sandbox import WALL_FACTOR, Sandbox
+from ingestion.pdf import PdfTooSlow, inspect_pdf
+from ingestion.pdf_reader import PdfInfo
+from ingestion.sandbox.pool import WALL_FACTOR, Sandbox
 
 FIRST_LOOK_S: Final = 0.25
 """CPU time. Ordinary files take milliseconds, 10,000 pages take 50 ms; a large file without a cross-reference table,

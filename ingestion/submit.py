@@ -33,7 +33,7 @@ from ingestion.ports import (
     Uploads,
 )
 from ingestion.retrying import retrying
-from ingestion.sandbox import Sandbox
+from ingestion.sandbox.pool import Sandbox
 from ingestion.server_cooldown import ServerCooldown
 
 log = structlog.get_logger(__name__)

@@ -20,9 +20,9 @@ from ingestion.api.shutdown import ShutdownMiddleware
 from ingestion.api.views import API_PREFIX
 from ingestion.bootstrap import Services
 from ingestion.errors import WorkerFault
-from ingestion.pdf import inspect_pdf
+from ingestion.pdf_reader import read_info
 from ingestion.removal import Remover
-from ingestion.sandbox import Sandbox
+from ingestion.sandbox.pool import Sandbox
 from ingestion.search import Searcher
 from ingestion.submit import Submitter
 from ingestion.usage import UsageRecorder
@@ -77,7 +77,7 @@ def create_app(services: Services, searcher: Searcher) -> FastAPI:
 async def _lifespan(sandbox: Sandbox, app: FastAPI) -> AsyncIterator[None]:
     """Start the sandbox, which logs its protections. If it cannot start, each upload fails with the same error."""
     try:
-        await sandbox.start(inspect_pdf.__module__)
+        await sandbox.start(read_info)
     except WorkerFault as error:
         log.error("sandbox not started; uploads will fail", cause=str(error))
     yield

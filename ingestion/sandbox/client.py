@@ -122,12 +122,20 @@ class LauncherClient:
         self._opened.discard(resource)
         resource.close()
 
-    async def prepare(self, module: str, main: str) -> Protections:
-        """Import what a child will need. Raises WorkerFault."""
-        if (module, main) not in self._prepared:
-            answer = await self._ask({"do": "prepare", "module": module, "main": main})
-            self._prepared[module, main] = Protections(**answer["protections"])
-        return self._prepared[module, main]
+    async def prepare(self, module: str, function: str, main_file: str) -> Protections:
+        """Have the launcher import `module` and look up `function` in it, for the children that are started later.
+
+        `main_file` is the file of the program where `module` is `__main__`, else "". Raises WorkerFault.
+        """
+        key = (module, function)
+        if key not in self._prepared:
+            request = {"do": "prepare", "module": module, "function": function, "main": main_file}
+            self._prepared[key] = Protections(**(await self._ask(request))["protections"])
+        return self._prepared[key]
+
+    def modules(self) -> frozenset[str]:
+        """The modules that a child which is started now has."""
+        return frozenset(module for module, _ in self._prepared)
 
     async def start_child(self, limits: ProcessLimits, calls: int, stderr: int) -> int:
         """The process id. Raises WorkerFault."""

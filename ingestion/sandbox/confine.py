@@ -67,7 +67,10 @@ def isolate() -> Protections:
     if sys.platform == "linux":
         namespaces.drop_capabilities()
         prctl(_PR_SET_NO_NEW_PRIVS, 1)
-    return Protections(in_namespaces, landlock.version(), seccomp.is_available())
+    protections = Protections(in_namespaces, landlock.version(), seccomp.is_available())
+    if protections.seccomp:
+        seccomp.prepare()
+    return protections
 
 
 def ruleset(limits: ProcessLimits, protections: Protections, *, program: str | None) -> int | None:

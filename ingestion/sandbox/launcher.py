@@ -4,7 +4,7 @@ It opens no file of a user and reads nothing from its children. It starts with a
 of its own; each child confines itself further before it is given anything. Its parent asks over a socket, one
 request at a time:
 
-    prepare {module, main}                                  -> {protections}
+    prepare {module, function, main}                        -> {protections}
     child   {limits} + [socket, stderr]                     -> {pid}
     program {path, arguments, limits} + [stdout, stderr]    -> {pid}
     usage   {pid}                                           -> {cpu_s, status}: the status is null while it runs
@@ -19,7 +19,6 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import gc
-import importlib
 import os
 import select
 import signal
@@ -34,7 +33,9 @@ from typing import Any, Final, NoReturn
 from ingestion.sandbox import child
 from ingestion.sandbox.channel import Closed, receive, send
 from ingestion.sandbox.confine import ProcessLimits, Protections, confine, isolate, ruleset
-from ingestion.sandbox.functions import load_main_module
+from ingestion.sandbox.functions import import_function, load_main_module
+from ingestion.sandbox.libc import fork
+from ingestion.sandbox.plain import signature
 
 _CALLS: Final = 3
 _RULES: Final = 4
@@ -92,7 +93,8 @@ class Launcher:
     def _prepare(self, request: dict[str, Any], _: list[int]) -> dict[str, Any]:
         if request["main"]:
             load_main_module(request["main"])
-        importlib.import_module(request["module"])
+        function = import_function(request["module"], request["function"])
+        signature(function)  # is cached, so that no child needs to work it out
         gc.collect()
         gc.freeze()  # children then share the memory of what is imported
         return {"protections": dataclasses.asdict(self._protections)}
@@ -127,7 +129,7 @@ class Launcher:
         if rules is not None:
             descriptors = descriptors | {_RULES: rules}
         try:
-            pid = os.fork()
+            pid = fork()
         except OSError:
             if rules is not None:
                 os.close(rules)

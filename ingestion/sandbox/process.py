@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from math import ceil
@@ -18,6 +18,7 @@ from ingestion.sandbox.client import LauncherClient, read_stderr, receive_async,
 from ingestion.sandbox.confine import ProcessLimits
 from ingestion.sandbox.failures import ChildCrashed, ChildTimeout, clean
 from ingestion.sandbox.frames import BadFrame
+from ingestion.sandbox.programs import Program
 
 _STDERR_BYTES: Final = 4096
 _SHORTEST_LOOK_S: Final = 0.02
@@ -46,14 +47,6 @@ class InputFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
-    """A program at `path` that the parent starts for a child, with arguments that `allows` lets pass."""
-
-    path: str
-    allows: Callable[[Sequence[str]], bool]
-
-
-@dataclass(frozen=True, slots=True)
 class CallLimits:
     """Limits of one call. CPU time is that of the child and of the programs that run for it."""
 
@@ -71,12 +64,14 @@ class Child:
         launcher: LauncherClient,
         file: InputFile,
         limits: ProcessLimits,
+        modules: frozenset[str],
         pid: int,
         calls: socket.socket,
         stderr: _Descriptor,
     ) -> None:
         self.file = file
         self.limits = limits
+        self.modules = modules
         self.pid = pid
         self._launcher = launcher
         self._calls = calls
@@ -91,7 +86,7 @@ class Child:
     @classmethod
     async def start(cls, launcher: LauncherClient, file: InputFile, *, memory_bytes: int, cpu_s: int) -> Child:
         """`cpu_s` is for its life. Raises WorkerFault."""
-        limits = ProcessLimits(memory_bytes, cpu_s, file.path)
+        limits, modules = ProcessLimits(memory_bytes, cpu_s, file.path), launcher.modules()
         calls, theirs = socket.socketpair()
         read, write = os.pipe()
         os.set_blocking(read, False)
@@ -109,7 +104,7 @@ class Child:
         finally:
             os.close(write)
         calls.setblocking(False)
-        child = cls(launcher, file, limits, pid, calls, stderr)
+        child = cls(launcher, file, limits, modules, pid, calls, stderr)
         try:
             await receive_async(calls, max_body_bytes=0)
         except (EOFError, OSError, BadFrame) as error:

@@ -13,6 +13,7 @@ import errno
 import platform
 import struct
 import sys
+from functools import lru_cache
 from typing import Final
 
 from ingestion.sandbox.libc import call
@@ -136,6 +137,11 @@ _ARGUMENTS_AT: Final = 16
 _SET_MODE_FILTER: Final = 1
 _GET_ACTION_AVAIL: Final = 2
 
+_INSTRUCTION: Final = struct.Struct("=HBBI")
+_PID: Final = struct.Struct("=I")
+_ANY_PID: Final = 0xFFFF_FFFE
+"""No constant of the filter, and above every process id."""
+
 Instruction = tuple[int, int, int, int]  # code, jump if true, jump if false, constant
 
 
@@ -152,16 +158,34 @@ def is_available() -> bool:
     return True
 
 
+class _Program(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))  # struct sock_fprog
+
+
+@lru_cache(maxsize=2)
+def _template(*, may_execute: bool) -> tuple[bytes, tuple[int, ...]]:
+    """The filter's code with _ANY_PID in place of the process id, and the offsets at which that stands."""
+    instructions = build(platform.machine(), _ANY_PID, may_execute=may_execute)
+    code = b"".join(_INSTRUCTION.pack(*one) for one in instructions)
+    size, last = _INSTRUCTION.size, _INSTRUCTION.size - _PID.size
+    return code, tuple(size * index + last for index, one in enumerate(instructions) if one[3] == _ANY_PID)
+
+
+def prepare() -> None:
+    """Compile the filters. A launcher does so once, so that its children need not."""
+    for may_execute in (False, True):
+        _template(may_execute=may_execute)
+
+
 def apply(pid: int, *, may_execute: bool) -> None:
     """Filter the calls of this process, whose id is `pid`, for good. Needs no_new_privs. Raises OSError."""
-
-    class Program(ctypes.Structure):
-        _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
-
     column, _ = _ARCHITECTURES[platform.machine()]
-    instructions = build(platform.machine(), pid, may_execute=may_execute)
-    code = b"".join(struct.pack("=HBBI", *one) for one in instructions)
-    call(_SECCOMP[column] or 0, _SET_MODE_FILTER, 0, ctypes.byref(Program(len(instructions), code)))
+    template, offsets = _template(may_execute=may_execute)
+    code = bytearray(template)
+    for offset in offsets:
+        _PID.pack_into(code, offset, pid)
+    program = _Program(len(code) // _INSTRUCTION.size, bytes(code))
+    call(_SECCOMP[column] or 0, _SET_MODE_FILTER, 0, ctypes.byref(program))
 
 
 def build(machine: str, pid: int, *, may_execute: bool) -> list[Instruction]:

@@ -30,7 +30,7 @@ from ingestion.messages import encode_job
 from ingestion.model import DocumentState, IngestJob
 from ingestion.prepare import prepare
 from ingestion.retrying import retrying
-from ingestion.sandbox import Sandbox
+from ingestion.sandbox.pool import Sandbox
 from ingestion.settings import Settings
 from ingestion.submit import Submitter, Upload
 from tests.chaos.rig import settings_of

@@ -25,7 +25,7 @@ from redis import Redis
 from ingestion.bootstrap import Services, open_services
 from ingestion.model import Document, DocumentState, IngestJob
 from ingestion.prepare import prepare
-from ingestion.sandbox import Sandbox
+from ingestion.sandbox.pool import Sandbox
 from ingestion.settings import Settings
 from ingestion.submit import Submitter, Upload
 from tests.chaos.broker import Broker

@@ -23,7 +23,7 @@ from ingestion.catalogue.states import Archive, CollectionRecord, CollectionStat
 from ingestion.dead_letters import DeadLetter
 from ingestion.errors import CollectionArchived, LeaseLost
 from ingestion.model import document_id, document_prefix, pages_prefix, source_key
-from ingestion.sandbox import Sandbox
+from ingestion.sandbox.pool import Sandbox
 from ingestion.submit import Submitter, Upload
 from ingestion.usage import UsageRecorder
 from tests.support.archives import archivist, everything

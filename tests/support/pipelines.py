@@ -15,7 +15,7 @@ from ingestion.errors import DependencyUnavailable, IngestError, LeaseHeld, Work
 from ingestion.messages import Record, encode_job
 from ingestion.model import Document, IngestJob, Page, Vectors, document_prefix, vectors_key
 from ingestion.ports import Embedder
-from ingestion.sandbox import Sandbox
+from ingestion.sandbox.pool import Sandbox
 from ingestion.submit import Submitter, Upload
 from ingestion.vectors import decode_blob
 from tests.support.embedders import WordEmbedder

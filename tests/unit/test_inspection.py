@@ -10,8 +10,10 @@ import pytest
 
 from ingestion.errors import CorruptPdf
 from ingestion.inspection import FIRST_LOOK_S, Inspector
-from ingestion.pdf import MAGIC, PdfInfo, PdfTooSlow, inspect_pdf, measure_pdf, page_sizes, read_info, run_on_pdf
-from ingestion.sandbox import ChildCrashed, ChildTimeout, Sandbox
+from ingestion.pdf import MAGIC, PdfTooSlow, inspect_pdf, measure_pdf, run_on_pdf
+from ingestion.pdf_reader import PdfInfo, page_sizes, read_info
+from ingestion.sandbox.failures import ChildCrashed, ChildTimeout
+from ingestion.sandbox.pool import Sandbox
 from tests.support.pdfs import form_cycle_pdf
 from tests.support.uploads import make_upload
 from tests.unit.test_fair_limiter import settled

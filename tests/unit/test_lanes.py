@@ -11,7 +11,7 @@ import pytest
 
 from ingestion.errors import PageRenderFailed, RenderTimeout
 from ingestion.model import Page
-from ingestion.sandbox import ChildCrashed, ChildTimeout
+from ingestion.sandbox.failures import ChildCrashed, ChildTimeout
 from ingestion.settings import RenderSettings
 from tests.unit.test_fair_limiter import settled
 from workers.rendering import lanes as lanes_module

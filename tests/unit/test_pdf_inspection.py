@@ -21,8 +21,9 @@ from ingestion.errors import (
     PermanentError,
     TooManyPages,
 )
-from ingestion.pdf import A4_POINTS, inspect_pdf, measure_pdf, page_sizes, read_info, run_on_pdf
-from ingestion.sandbox import Sandbox
+from ingestion.pdf import inspect_pdf, measure_pdf, run_on_pdf
+from ingestion.pdf_reader import A4_POINTS, page_sizes, read_info
+from ingestion.sandbox.pool import Sandbox
 from tests.support.pdfs import make_pdf
 from tests.support.uploads import make_upload
 

@@ -25,7 +25,7 @@ from ingestion.errors import (
     TooManyPages,
 )
 from ingestion.model import Page
-from ingestion.sandbox import Sandbox
+from ingestion.sandbox.pool import Sandbox
 from ingestion.settings import RenderSettings
 from tests.support import pdfs
 from tests.support.waiting import wait_until

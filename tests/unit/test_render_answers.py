@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ingestion.sandbox import ChildCrashed
+from ingestion.sandbox.failures import ChildCrashed
 from workers.rendering import poppler
 from workers.rendering.answers import check_answer, max_answer_bytes
 from workers.rendering.dpi import PagePlan

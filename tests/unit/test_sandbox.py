@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import subprocess
 import sys
@@ -13,19 +14,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ingestion import sandbox
 from ingestion.errors import ChildStalled, WorkerFault
-from ingestion.sandbox import (
-    ChildCrashed,
-    ChildFailed,
-    ChildOutOfMemory,
-    ChildTimeout,
-    Program,
-    Sandbox,
-    landlock,
-    seccomp,
-)
+from ingestion.sandbox import landlock, pool, seccomp
 from ingestion.sandbox.child import run_program
+from ingestion.sandbox.failures import ChildCrashed, ChildFailed, ChildOutOfMemory, ChildTimeout
+from ingestion.sandbox.pool import Sandbox
+from ingestion.sandbox.programs import Program
 from tests.support.waiting import wait_until
 
 MIB = 1024**2
@@ -33,7 +27,7 @@ PYTHON = str(Path(sys.executable).resolve())
 
 PARENT = """
 import asyncio, time
-from ingestion.sandbox import Sandbox
+from ingestion.sandbox.pool import Sandbox
 asyncio.run(Sandbox(processes=1, memory_bytes=1 << 30).run(time.sleep, 600, timeout_s=600))
 """
 
@@ -87,7 +81,7 @@ async def test_a_child_that_dies_is_told_with_what_it_died_of() -> None:
 async def test_a_machine_on_which_no_child_starts_is_told_apart_from_a_bad_file(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sandbox, "_START_TIMEOUT_S", 0.0)
+    monkeypatch.setattr(pool, "_START_TIMEOUT_S", 0.0)
     with pytest.raises(WorkerFault, match="no child process"):
         await box().run(abs, -1, timeout_s=30)
 
@@ -163,6 +157,7 @@ async def test_no_process_is_left_where_a_call_is_cancelled() -> None:
 
 async def test_a_child_that_is_stopped_has_had_no_cpu_time() -> None:
     children = box()
+    await children.start(spins)
     child = psutil.Process(await children.run(os.getpid, timeout_s=30))
     child.suspend()
     with pytest.raises(ChildStalled):
@@ -250,3 +245,31 @@ async def test_calls_beyond_the_number_of_processes_wait(tmp_path: Path) -> None
 
 async def until(condition: Callable[[], object]) -> None:
     await asyncio.to_thread(wait_until, condition, 20)
+
+
+LATER = """
+def answer() -> int:
+    return 42
+"""
+
+
+async def test_a_kept_child_is_replaced_where_it_cannot_import_the_function(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "later_module.py").write_text(LATER)
+    monkeypatch.syspath_prepend(tmp_path)
+    later = importlib.import_module("later_module")
+    children, file = box(), tmp_path / "file"
+    file.touch()
+    first = await children.run(os.getpid, timeout_s=30, file=file)
+    assert await children.run(later.answer, timeout_s=30, file=file) == 42, "the launcher has imported it first"
+    second = await children.run(os.getpid, timeout_s=30, file=file)
+    assert second != first
+    assert await children.run(later.answer, timeout_s=30, file=file) == 42
+    assert await children.run(os.getpid, timeout_s=30, file=file) == second, "a child that has the module is kept"
+
+
+def test_the_launcher_imports_little_because_every_fork_copies_its_page_tables() -> None:
+    code = "import sys, ingestion.sandbox.launcher, ingestion.pdf_reader; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"asyncio", "anyio", "structlog", "numpy", "ingestion.settings"} & set(loaded)

@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestion.errors import CorruptPdf
-from ingestion.sandbox import ChildCrashed, ChildFailed, Sandbox
-from ingestion.sandbox.failures import CROSSING, clean, code_of, error_of
+from ingestion.sandbox.failures import CROSSING, ChildCrashed, ChildFailed, clean, code_of, error_of
 from ingestion.sandbox.frames import MAX_HEADER_BYTES, PREFIX_BYTES, BadFrame, frame, lengths, parse
 from ingestion.sandbox.functions import function_path
 from ingestion.sandbox.plain import NotPlain, from_plain, to_plain
+from ingestion.sandbox.pool import Sandbox
 from workers.rendering.render_child import STAGES, RenderedPage, RenderResult
 
 TIMEOUT_S = 30

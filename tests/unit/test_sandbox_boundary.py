@@ -17,7 +17,9 @@ from typing import Any
 
 import pytest
 
-from ingestion.sandbox import ChildCrashed, ChildFailed, Sandbox, landlock, seccomp
+from ingestion.sandbox import landlock, seccomp
+from ingestion.sandbox.failures import ChildCrashed, ChildFailed
+from ingestion.sandbox.pool import Sandbox
 
 LINUX = platform.system() == "Linux"
 needs_landlock = pytest.mark.skipif(landlock.version() < 1, reason="the kernel has no Landlock")

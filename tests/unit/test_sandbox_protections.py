@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestion.sandbox import Protections, landlock, seccomp
+from ingestion.sandbox import landlock, seccomp
+from ingestion.sandbox.confine import Protections
 from workers.commands.doctor.checks import CheckStatus
 from workers.commands.doctor.confinement import check_confinement, protection_results
 
@@ -22,7 +23,7 @@ PID = 4711
 # Run a child in a process whose system answers ENOSYS to some calls, as that of a container may.
 UNDER_DENIAL = """
 import asyncio, ctypes, dataclasses, json, struct, sys
-from ingestion.sandbox import Sandbox
+from ingestion.sandbox.pool import Sandbox
 
 denied = json.loads(sys.argv[1])
 rules = [one for n in denied for one in ((0x15, 0, 1, n), (6, 0, 0, 0x50000 | 38))]

@@ -20,7 +20,7 @@ from ingestion.errors import BadRequest, Conflict, CorruptPdf, DependencyUnavail
 from ingestion.messages import decode_job
 from ingestion.model import Document, DocumentState, Failure, IngestJob, document_id, document_prefix, source_key
 from ingestion.prepare import prepare
-from ingestion.sandbox import Sandbox
+from ingestion.sandbox.pool import Sandbox
 from ingestion.server_cooldown import ServerCooldown
 from ingestion.settings import Settings
 from ingestion.submit import Submitter, Upload, UploadRecords

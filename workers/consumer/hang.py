@@ -7,7 +7,7 @@ from typing import Final
 
 from ingestion.errors import Stalled
 from ingestion.ports import Embedder, WatchableEmbedder
-from ingestion.sandbox import WALL_FACTOR
+from ingestion.sandbox.pool import WALL_FACTOR
 from ingestion.settings import Settings
 from workers.attempt.stall import StallDetector
 from workers.attempt.store import PageStore

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ingestion.sandbox import ChildCrashed
+from ingestion.sandbox.failures import ChildCrashed
 from workers.rendering.dpi import PagePlan
 from workers.rendering.image_encoding import ImageFormat
 from workers.rendering.render_child import STAGES, UNWANTED, RenderedPage, RenderRequest, RenderResult

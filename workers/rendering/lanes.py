@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from ingestion.concurrency.fair_limiter import FairLimiter
-from ingestion.sandbox import Sandbox
+from ingestion.sandbox.pool import Sandbox
 from ingestion.settings import RenderSettings
 from workers.rendering.dpi import PagePlan
 from workers.rendering.render_child import Engine, render_pages
@@ -56,7 +56,7 @@ class Lanes:
     async def start(self) -> None:
         """Have first tries import what they draw with, before a child that only measures is kept for rendering, which
         can import nothing any more. Raises WorkerFault."""
-        await self._first.start(render_pages.__module__)
+        await self._first.start(render_pages)
 
     @asynccontextmanager
     async def first_try(self, document: str) -> AsyncIterator[Sandbox]:

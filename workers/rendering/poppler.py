@@ -14,7 +14,7 @@ from pdf2image.exceptions import PDFInfoNotInstalledError, PDFPageCountError
 from PIL import Image, UnidentifiedImageError
 
 from ingestion.sandbox.child import run_program
-from ingestion.sandbox.process import Program
+from ingestion.sandbox.programs import Program
 
 _PDFINFO: Final = "pdfinfo"
 _PDFTOPPM: Final = "pdftoppm"

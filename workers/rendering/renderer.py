@@ -27,7 +27,8 @@ from ingestion.concurrency.tasks import map_ordered
 from ingestion.errors import PageRenderFailed, RendererMissing, RenderTimeout
 from ingestion.model import Page
 from ingestion.pdf import PdfTooSlow, measure_pdf
-from ingestion.sandbox import WALL_FACTOR, ChildCrashed, ChildTimeout, Sandbox
+from ingestion.sandbox.failures import ChildCrashed, ChildTimeout
+from ingestion.sandbox.pool import WALL_FACTOR, Sandbox
 from ingestion.settings import RenderSettings
 from workers.rendering import poppler
 from workers.rendering.answers import check_answer, max_answer_bytes

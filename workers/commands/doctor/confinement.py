@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from ingestion.errors import IngestError
-from ingestion.sandbox import ChildCrashed, ChildTimeout, Protections, Sandbox
+from ingestion.sandbox.confine import Protections
+from ingestion.sandbox.failures import ChildCrashed, ChildTimeout
+from ingestion.sandbox.pool import Sandbox
 from workers.commands.doctor.checks import CheckResult, CheckStatus
 
 _MEMORY_BYTES: Final = 1024**3
