@@ -332,6 +332,9 @@ class HttpSettings(_Section):
 
 
 class SearchSettings(_Section):
+    search_budget_s: PositiveFloat = Field(
+        30.0, description="time that one search may take, with all its waiting; then the answer is 503"
+    )
     search_ann_limit: PositiveInt = Field(200, description="rows per query token asked of the ANN index")
     search_ann_requests: PositiveInt = Field(
         4,

@@ -7,6 +7,7 @@ from typing import Final
 
 import structlog
 
+from ingestion.concurrency.deadline import budget
 from ingestion.errors import IngestError
 from ingestion.ports import CollectionCatalogue
 
@@ -14,6 +15,9 @@ log = structlog.get_logger(__name__)
 
 EVERY_S: Final = 60.0
 """Each process records the use of a collection at most this often. Expiry counts in days."""
+
+_WRITE_S: Final = 2.0
+"""A MongoDB that does not answer delays an answer by this much, once in EVERY_S."""
 
 
 class UsageRecorder:
@@ -33,6 +37,7 @@ class UsageRecorder:
         self._recorded_at = {name: at for name, at in self._recorded_at.items() if now - at < self._every_s}
         self._recorded_at[collection] = now
         try:
-            await self._documents.touch_collections([collection])
+            with budget(_WRITE_S):
+                await self._documents.touch_collections([collection])
         except IngestError as error:
             log.warning("use not recorded", collection=collection, cause=error.message)

@@ -7,9 +7,10 @@ budget travels with the task, and into the threads that it starts.
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import Final
 
@@ -37,6 +38,28 @@ def remaining_s() -> float | None:
     """What is left of the budget, 0 where it is spent; None outside of any."""
     ends_at = _ends_at.get()
     return None if ends_at is None else max(0.0, ends_at - time.monotonic())
+
+
+def is_spent() -> bool:
+    """Whether too little of the budget is left to ask a server anything."""
+    left_s = remaining_s()
+    return left_s is not None and left_s < LEAST_S
+
+
+@asynccontextmanager
+async def within_budget(dependency: str) -> AsyncIterator[None]:
+    """Cancels the block when the budget ends, and raises DependencyUnavailable then.
+
+    For waiting that has no limit of its own, as for a turn at `dependency`.
+    """
+    timer = asyncio.timeout(remaining_s())
+    try:
+        async with timer:
+            yield
+    except TimeoutError as error:
+        if not timer.expired():
+            raise
+        raise DependencyUnavailable(dependency, "it did not answer within the time for it") from error
 
 
 def limit_s(dependency: str, most_s: float) -> float:

@@ -8,6 +8,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from ingestion.concurrency.deadline import within_budget
+from ingestion.errors import DependencyUnavailable
+
 
 @dataclass(slots=True)
 class ReservedBytes:
@@ -37,8 +40,9 @@ class ByteBudget:
             turn = asyncio.get_running_loop().create_future()
             self._waiting.append((expected_bytes, turn))
             try:
-                await turn
-            except asyncio.CancelledError:
+                async with within_budget("s3"):  # whatever holds bytes is mostly waiting for the object store
+                    await turn
+            except (asyncio.CancelledError, DependencyUnavailable):
                 if turn.done() and not turn.cancelled():  # let in and cancelled at the same moment
                     self.take(-expected_bytes)
                 self._admit()

@@ -8,13 +8,17 @@ the rows that it asks for, and so is its answer: a search that asks for more is 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 
 from ingestion import metrics
+from ingestion.concurrency.deadline import budget, remaining_s, within_budget
 from ingestion.concurrency.tasks import gather_or_cancel
 from ingestion.model import Vectors
 from ingestion.ports import Neighbours, VectorStore
@@ -25,12 +29,19 @@ MAX_REQUEST_ROWS: Final = 51_200
 """Asked for in one request: 256 tokens with 200 rows each. A row takes 12 bytes of an answer."""
 
 
+def _end_of_budget() -> float | None:
+    left_s = remaining_s()
+    return None if left_s is None else time.monotonic() + left_s
+
+
 @dataclass(frozen=True, slots=True)
 class _Asked:
     index: str
     query: Vectors
     limit: int
     stable_for_s: float
+    ends_at: float | None = field(default_factory=_end_of_budget)
+    """When its caller stops waiting; None where the caller has no budget of time."""
     answer: asyncio.Future[PageScores] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     @property
@@ -58,12 +69,14 @@ class SearchCoalescer:
         parts = [_Asked(index, query[start : start + tokens], limit, stable_for_s) for start in starts]
         self._waiting += parts
         self._start()
-        found = await gather_or_cancel(*(_answer(part) for part in parts))
+        async with within_budget("milvus"):
+            found = await gather_or_cancel(*(_answer(part) for part in parts))
         return found[0] if len(found) == 1 else await self._cpu_threads.run(combined, found)
 
     def _start(self) -> None:
         while self._free and (together := self._take()):
-            task = asyncio.create_task(self._request(together))
+            # A context of its own: a shared request has the budget of all its callers, not of the first.
+            task = asyncio.create_task(self._request(together), context=Context())
             self._free -= 1
             self._running.add(task)
             task.add_done_callback(self._ended)
@@ -95,7 +108,8 @@ class SearchCoalescer:
         try:
             vectors = np.concatenate([asked.query for asked in together])  # (tokens of all, dim)
             stable_for_s = min(asked.stable_for_s for asked in together)
-            rows = await self._vectors.search(first.index, vectors, first.limit, stable_for_s=stable_for_s)
+            with _longest_budget(together):
+                rows = await self._vectors.search(first.index, vectors, first.limit, stable_for_s=stable_for_s)
             found = await self._cpu_threads.run(_scored, rows, [len(asked.query) for asked in together], first.limit)
         except BaseException as error:
             for asked in together:
@@ -107,6 +121,12 @@ class SearchCoalescer:
         for asked, scores in zip(together, found, strict=True):
             if not asked.answer.done():
                 asked.answer.set_result(scores)
+
+
+def _longest_budget(together: Sequence[_Asked]) -> AbstractContextManager[None]:
+    """The budget of the caller that waits longest."""
+    ends = [asked.ends_at for asked in together if asked.ends_at is not None]
+    return budget(max(ends) - time.monotonic()) if len(ends) == len(together) else nullcontext()
 
 
 async def _answer(part: _Asked) -> PageScores:

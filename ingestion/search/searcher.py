@@ -13,6 +13,7 @@ from typing import Final, Protocol
 
 from ingestion import metrics
 from ingestion.catalogue.generations import Generation
+from ingestion.concurrency.deadline import budget, is_spent
 from ingestion.concurrency.tasks import gather_or_cancel
 from ingestion.errors import BadRequest, EmbedderMismatch, IngestError, NotFound, WorkerFault
 from ingestion.hits import Hit
@@ -82,12 +83,13 @@ class Searcher:
         """The `top_k` best pages of `collection`, best first; an unknown collection has none.
 
         Raises BadRequest, EmbedderMismatch where nobody embeds queries with what the collection was filled by,
-        Overloaded at once where too much is in flight, here or at the embedder, CollectionArchived and
-        DependencyUnavailable.
+        Overloaded at once where too much is in flight, here or at the embedder, CollectionArchived, and
+        DependencyUnavailable, at the latest once `search_budget_s` have passed.
         """
         check_collection(collection)
         self._check(query, top_k)
-        with self._admission.admit(cost_in_rows(estimated_tokens(query), self._settings.search_ann_limit)) as reserved:
+        rows = cost_in_rows(estimated_tokens(query), self._settings.search_ann_limit)
+        with self._admission.admit(rows) as reserved, budget(self._settings.search_budget_s):
             return await self._search(collection, query, top_k, reserved)
 
     async def _search(self, collection: str, query: str, top_k: int, reserved: ReservedRows) -> list[Hit]:
@@ -95,7 +97,7 @@ class Searcher:
             try:
                 hits = await self._answer(view, query, top_k, reserved)
             except IngestError:
-                if await self._is_current(view):
+                if is_spent() or await self._is_current(view):
                     raise
                 continue  # what it was looking at has been removed since
             if hits is not None:

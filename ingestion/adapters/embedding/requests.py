@@ -11,6 +11,7 @@ from typing import Final
 import httpx
 import stamina
 
+from ingestion.concurrency.deadline import within_budget
 from ingestion.errors import BadRequest, DependencyUnavailable, IngestError, Overloaded, WorkerFault
 from ingestion.settings import EmbedderSettings
 
@@ -110,6 +111,10 @@ class EmbeddingRequests:
             raise translate(error) from error
 
     async def _again(self, method: str, path: str, body: bytes | None, *, is_patient: bool = True) -> httpx.Response:
+        async with within_budget(DEPENDENCY):
+            return await self._try_again(method, path, body, is_patient=is_patient)
+
+    async def _try_again(self, method: str, path: str, body: bytes | None, *, is_patient: bool) -> httpx.Response:
         patience = _Patience(self._patience_s if is_patient else 0.0)
         try:
             async for attempt in stamina.retry_context(

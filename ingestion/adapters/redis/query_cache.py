@@ -11,6 +11,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from ingestion.adapters.redis.progress import DEPENDENCY, open_client, translate
+from ingestion.concurrency.deadline import is_spent, remaining_s
 from ingestion.settings import RedisSettings
 
 log = structlog.get_logger(__name__)
@@ -49,18 +50,23 @@ class RedisQueryCache:
 
     @property
     def _rests(self) -> bool:
-        return asyncio.get_running_loop().time() < self._rests_until_s
+        return is_spent() or asyncio.get_running_loop().time() < self._rests_until_s
 
     async def _best_effort(self, request: Awaitable[Any]) -> Any:
         try:
-            result = await request
-        except RedisError as error:
+            async with asyncio.timeout(remaining_s()):
+                result = await request
+        except (RedisError, TimeoutError) as error:
             self._rests_until_s = asyncio.get_running_loop().time() + _REST_S
             if not self._down:
-                log.warning("answers are not remembered", dependency=DEPENDENCY, cause=translate(error).message)
+                log.warning("answers are not remembered", dependency=DEPENDENCY, cause=_cause(error))
             self._down = True
             return None
         if self._down:
             log.info("answers are remembered again", dependency=DEPENDENCY)
         self._down = False
         return result
+
+
+def _cause(error: RedisError | TimeoutError) -> str:
+    return translate(error).message if isinstance(error, RedisError) else "the search had no more time to wait for it"
