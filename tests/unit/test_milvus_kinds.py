@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -43,3 +45,21 @@ def test_every_port_of_the_server_is_chosen_and_used(tmp_path: Path, monkeypatch
     used = " ".join(spec.argv) + (tmp_path / "etcd.yaml").read_text()
     for name in ("milvus", *milvus_server.PORTS):
         assert str(ports[name]) in used, name
+
+
+def test_a_start_waits_until_the_sessions_of_the_last_run_have_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(milvus_server, "find_executable", lambda: tmp_path / "milvus-server")
+    ports = {name: 20_000 + number for number, name in enumerate(ports_needed(MilvusKind.SERVER))}
+    spec = milvus_server.spec(tmp_path, ports)
+    assert spec.start_delay_s() == 0, "no run before"
+    log = tmp_path / "data" / "logs" / "milvus-stdout.log"
+    log.parent.mkdir(parents=True)
+    log.touch()
+    session_s = next(int(text.rpartition("=")[2]) for text in spec.argv if text.startswith("common.session.ttl"))
+    assert session_s < spec.start_delay_s() < 2 * session_s
+    os.utime(log, (0, time.time() - 2 * session_s))
+    assert spec.start_delay_s() == 0
+    os.utime(log, (0, time.time() + 3600))
+    assert spec.start_delay_s() < 2 * session_s, "a clock that was set back"

@@ -10,6 +10,7 @@ import shutil
 import signal
 import sys
 import sysconfig
+import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,13 @@ _OWN_ENVIRONMENT: Final = ".milvus-venv"
 _HOST: Final = "127.0.0.1"
 _READY_S: Final = 180.0
 """The first start on a data directory unpacks the server there, 300 MB."""
+_SESSION_S: Final = 10
+"""Milvus's sessions outlive a server that was killed, and the launcher kills it after a second. A server that starts
+while sessions of the last run are still there takes their addresses for its own components and never becomes ready
+(seen with the default of 30 s, after restarts within 15 s)."""
+_SESSION_MARGIN_S: Final = 2.0
+_LAST_SIGN_OF_LIFE: Final = Path("logs", "milvus-stdout.log")
+"""Below the data folder. A running server writes to it several times a second."""
 _ETCD_CLIENT: Final = "milvus-etcd"
 _ETCD_PEER: Final = "milvus-etcd-peer"
 _PORT_OPTIONS: Final = {
@@ -65,17 +73,31 @@ def spec(folder: Path, ports: Mapping[str, int]) -> ProcessSpec:
     options = [text for option, port in numbers.items() for text in (option, str(port))]
     return ProcessSpec(
         name="milvus",
-        argv=(str(find_executable()), "--data", str(folder / "data"), *options),
+        argv=(
+            *(str(find_executable()), "--data", str(folder / "data"), *options),
+            *("--extra-config", f"common.session.ttl={_SESSION_S}"),
+        ),
         address=f"{uri} (Milvus server; it listens on all interfaces)",
         probe=partial(probes.milvus_lists, uri),
         cwd=folder,
         # The ports of the etcd inside it can be set in no other way.
         env={"ETCD_CONFIG_PATH": str(_etcd_config(folder, ports[_ETCD_CLIENT], ports[_ETCD_PEER]))},
         ready_s=_READY_S,
+        start_delay_s=partial(_sessions_left_s, folder / "data"),
         # The launcher ends the server that it started on this signal only.
         stop_signal=signal.SIGINT,
         orphan_signal=signal.SIGINT,
     )
+
+
+def _sessions_left_s(data: Path) -> float:
+    """Seconds until the last run's sessions have ended; 0 where there was no run."""
+    try:
+        ended_s = (data / _LAST_SIGN_OF_LIFE).stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+    left_s = ended_s + _SESSION_S + _SESSION_MARGIN_S - time.time()
+    return min(max(left_s, 0.0), _SESSION_S + _SESSION_MARGIN_S)
 
 
 def _etcd_config(folder: Path, client_port: int, peer_port: int) -> Path:

@@ -82,9 +82,12 @@ class LocalServers:
 async def start_all(processes: Iterable[Supervised]) -> None:
     """Start side by side and wait until each is ready. Raises the first StackError and leaves the others running."""
     processes = list(processes)
-    for process in processes:
-        await process.start()
-    await gather_or_cancel(*(process.wait_ready() for process in processes))
+    await gather_or_cancel(*(_start(process) for process in processes))
+
+
+async def _start(process: Supervised) -> None:
+    await process.start()
+    await process.wait_ready()
 
 
 async def stop_all(processes: Iterable[Supervised]) -> None:

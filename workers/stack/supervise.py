@@ -53,6 +53,8 @@ class ProcessSpec:
     stop_signal: signal.Signals = signal.SIGTERM
     orphan_signal: signal.Signals = signal.SIGKILL
     """What the kernel sends where the parent is killed and cannot stop the process itself."""
+    start_delay_s: Callable[[], float] = lambda: 0.0
+    """How long a start has to wait, as seen when it is due."""
 
 
 class Supervised:
@@ -76,7 +78,11 @@ class Supervised:
         return self._process is not None and self._process.returncode is None
 
     async def start(self) -> None:
-        """Start it, or start it again after it has ended. Raises StackError where it cannot be executed."""
+        """Start it, or start it again after it has ended. Waits for `start_delay_s` first.
+
+        Raises StackError where the process cannot be executed.
+        """
+        await asyncio.sleep(self.spec.start_delay_s())
         if self.log_path.exists() and self.log_path.stat().st_size > _LARGEST_LOG_BYTES:
             self.log_path.replace(self.log_path.with_suffix(".log.1"))
         with self.log_path.open("ab") as log:
