@@ -73,6 +73,7 @@ def is_stray_cancellation() -> bool:
 
 async def _kept_alive(name: str, work: Work, *, may_return: bool) -> None:
     pause_s = _FIRST_PAUSE_S
+    metrics.BACKGROUND_RESTARTS.labels(name)  # the series begins at 0: an alert sees its first increase
     while True:
         began_s = time.monotonic()
         try:

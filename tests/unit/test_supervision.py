@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from ingestion import metrics
@@ -89,6 +90,12 @@ async def test_what_is_done_is_not_begun_again_and_what_fails_is(background: Tas
     await wait_for(ended.is_set)
     await asyncio.sleep(0.02)
     assert work.runs == 2
+
+
+async def test_a_task_that_never_failed_counts_zero_restarts(background: TaskSupervisor) -> None:
+    """An alert on the increase needs the series before the first restart."""
+    background.run_forever("quiet", asyncio.Event().wait)
+    await wait_for(lambda: REGISTRY.get_sample_value("background_restarts_total", {"task": "quiet"}) == 0)
 
 
 async def test_stop_ends_all_of_them() -> None:

@@ -160,6 +160,8 @@ class StallDetector:
         self._check_device()
 
     def began(self, stage: str) -> None:
+        if stage not in self._at_work:
+            metrics.STALLS.labels(stage)  # the series begins at 0: an alert sees its first increase
         if not self._at_work[stage]:  # while a stage has no work it makes no progress
             self._progressed_s[stage] = self.clock.now_s()
         self._at_work[stage] += 1
