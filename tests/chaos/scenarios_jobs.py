@@ -17,7 +17,7 @@ from tests.chaos.experiment import Experiment, experiment
 from tests.chaos.proxy import REFUSED, Tripwire
 from tests.chaos.rig import Rig, settings_of, submitter_of
 from workers.janitor import janitor_of
-from workers.replay.replayer import DeadLetterOffice, Note, Outcome, Selection
+from workers.replay.replayer import Reason, Replayer, ReplayResult, Selection
 
 _CODES: Final = {
     "broken.pdf": "page_render_failed",
@@ -123,23 +123,23 @@ async def replays(servers: Mapping[str, str], folder: Path, *, documents: int) -
             await rig.services.blobs.put(document.object_key, rig.sources[document.id].content, "application/pdf")
         outcomes = await asyncio.gather(_replay(rig), _replay(rig))
         await rig.all_settled(timeout_s=90)
-        acted = Counter(
-            outcome.case.letter.document_id for outcome in _all(*outcomes, await _replay(rig)) if outcome.acted
+        replayed = Counter(
+            outcome.entry.letter.document_id for outcome in _all(*outcomes, await _replay(rig)) if outcome.is_changed
         )
         run.runs = sum(map(len, outcomes))
-        run.expect(acted == Counter(rig.sources.keys()), f"replayed: {acted}")
+        run.expect(replayed == Counter(rig.sources.keys()), f"replayed: {replayed}")
         result = await run.conclude()
         run.expect(result.ready == documents, f"{result.ready} of {documents} ready")
         run.expect(result.extra_starts == documents, f"{result.extra_starts} starts for {documents} replays")
     return run
 
 
-async def _replay(rig: Rig) -> list[Outcome]:
+async def _replay(rig: Rig) -> list[ReplayResult]:
     services = rig.services
-    office = DeadLetterOffice(services.dead_letters, services.documents, services.queue, services.progress)
-    cases = await office.find(Selection())
-    return [await office.replay(case.letter, Note("chaos", "the files are back")) for case in cases]
+    replayer = Replayer(services.dead_letters, services.documents, services.queue, services.progress)
+    entries = await replayer.find(Selection())
+    return [await replayer.replay(entry.letter, Reason("chaos", "the files are back")) for entry in entries]
 
 
-def _all(*lists: Iterable[Outcome]) -> list[Outcome]:
+def _all(*lists: Iterable[ReplayResult]) -> list[ReplayResult]:
     return [outcome for outcomes in lists for outcome in outcomes]

@@ -34,7 +34,7 @@ from tests.support.shelf import PAGES, Shelf, open_shelf
 from tests.support.uploads import make_upload
 from workers.cli import app
 from workers.lifecycle.housekeeping import Action, CollectionKeeper
-from workers.replay.replayer import DeadLetterOffice, Note, Selection, Standing
+from workers.replay.replayer import DeadLetterStatus, Reason, Replayer, Selection
 from workers.wiring import archivist_of, remover_of
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
@@ -246,14 +246,14 @@ async def test_a_letter_of_an_archived_document_waits_for_its_collection(shelf: 
     services = shelf.services
     failing = await shelf.put("d3", written=1)
     await services.documents.fail(failing.id, failing.fence, GONE)
-    office = DeadLetterOffice(services.dead_letters, services.documents, services.queue, services.progress)
+    replayer = Replayer(services.dead_letters, services.documents, services.queue, services.progress)
     kept = await with_dead_letter(shelf, "d3")
     await archivist(services).archive(shelf.collection)
-    [case] = await office.find(Selection())
-    assert case.standing is Standing.ARCHIVED
-    assert not (await office.replay(kept, Note("me", ""))).acted
+    [entry] = await replayer.find(Selection())
+    assert entry.status is DeadLetterStatus.ARCHIVED
+    assert not (await replayer.replay(kept, Reason("me", ""))).is_changed
     await archivist(services).restore(shelf.collection)
-    assert (await office.replay(kept, Note("me", ""))).acted
+    assert (await replayer.replay(kept, Reason("me", ""))).is_changed
 
 
 async def with_dead_letter(shelf: Shelf, id_: str) -> DeadLetter:

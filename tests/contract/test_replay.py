@@ -25,10 +25,10 @@ from ingestion.settings import KafkaSettings, Settings
 from tests.support.desk import THEIRS, Desk, job_of
 from tests.support.documents import document
 from workers.cli import app
-from workers.replay.replayer import DeadLetterOffice, Note, Selection, Standing
+from workers.replay.replayer import DeadLetterStatus, Reason, Replayer, Selection
 
 S = DocumentState
-NOTE = Note("ann@host", "the bucket is back")
+REASON = Reason("ann@host", "the bucket is back")
 
 
 @pytest.fixture
@@ -40,8 +40,8 @@ async def desk(
     kafka = settings.kafka.model_copy(update={"kafka_partitions": 1})
     await ensure_topics(kafka)
     async with KafkaJobQueue(kafka) as queue, RedisProgress(settings.redis) as progress:
-        office = DeadLetterOffice(KafkaDeadLetters(kafka), document_store, queue, progress)
-        yield Desk(kafka, document_store, queue, progress, office)
+        replayer = Replayer(KafkaDeadLetters(kafka), document_store, queue, progress)
+        yield Desk(kafka, document_store, queue, progress, replayer)
     structlog.reset_defaults()
 
 
@@ -75,13 +75,13 @@ async def test_letters_cost_the_same_few_requests_however_many_there_are(desk: D
     await desk.documents.remove(await desk.read("gone"))
     await desk.bad_message()
     counting = Counting(desk.documents)
-    office = DeadLetterOffice(KafkaDeadLetters(desk.kafka), cast(Any, counting), desk.queue, desk.progress)
-    assert Counter(case.standing for case in await office.find(Selection())) == {
-        Standing.OPEN: 8,
-        Standing.DELETED: 1,
+    replayer = Replayer(KafkaDeadLetters(desk.kafka), cast(Any, counting), desk.queue, desk.progress)
+    assert Counter(entry.status for entry in await replayer.find(Selection())) == {
+        DeadLetterStatus.OPEN: 8,
+        DeadLetterStatus.DELETED: 1,
     }
     assert counting.requests == {"letter_marks": 1, "known": 1, "archived_ids": 1}
-    assert len(await office.find(Selection(code="nothing"))) == 0
+    assert len(await replayer.find(Selection(code="nothing"))) == 0
     assert counting.requests.total() == 3, "nothing is asked about letters that are not meant"
 
 
@@ -90,34 +90,34 @@ async def test_letters_cost_the_same_few_requests_however_many_there_are(desk: D
 
 async def test_a_replayed_document_is_queued_and_its_job_published_with_the_same_bytes(desk: Desk) -> None:
     letter = await desk.dead()
-    outcome = await desk.office.replay(letter, NOTE)
-    assert (outcome.acted, outcome.case.standing) == (True, Standing.REPLAYED)
+    outcome = await desk.replayer.replay(letter, REASON)
+    assert (outcome.is_changed, outcome.entry.status) == (True, DeadLetterStatus.REPLAYED)
     again = await desk.read("d1")
     assert (again.state, again.outbox, again.attempts, again.error) == (S.QUEUED, "sent", 0, None)
     key, value, headers = job_of(again)
     assert await desk.published() == [(key, value, [*headers, THEIRS])]
     assert (await desk.progress.read("d1"))["status"] == "queued"
-    mark = outcome.case.mark
+    mark = outcome.entry.mark
     assert mark is not None
-    assert (mark.action, mark.by, mark.why) == ("replayed", NOTE.by, NOTE.why)
+    assert (mark.action, mark.by, mark.why) == ("replayed", REASON.by, REASON.why)
 
 
 async def test_replaying_twice_runs_once(desk: Desk) -> None:
     letter = await desk.dead()
-    await desk.office.replay(letter, NOTE)
-    again = await desk.office.replay(letter, Note("bob", "too"))
-    assert (again.acted, again.case.standing) == (False, Standing.REPLAYED)
-    assert again.case.mark is not None
-    assert again.case.mark.by == NOTE.by
+    await desk.replayer.replay(letter, REASON)
+    again = await desk.replayer.replay(letter, Reason("bob", "too"))
+    assert (again.is_changed, again.entry.status) == (False, DeadLetterStatus.REPLAYED)
+    assert again.entry.mark is not None
+    assert again.entry.mark.by == REASON.by
     assert len(await desk.published()) == 1
 
 
 async def test_two_who_replay_the_same_letters_side_by_side_run_each_document_once(desk: Desk) -> None:
     letters = [await desk.dead(f"d{number}") for number in range(12)]
     outcomes = await asyncio.gather(
-        *(desk.office.replay(letter, Note(who, "")) for letter in letters for who in ("ann", "bob"))
+        *(desk.replayer.replay(letter, Reason(who, "")) for letter in letters for who in ("ann", "bob"))
     )
-    assert Counter(outcome.case.letter.id for outcome in outcomes if outcome.acted) == {
+    assert Counter(outcome.entry.letter.id for outcome in outcomes if outcome.is_changed) == {
         letter.id: 1 for letter in letters
     }
     assert Counter(key for key, _, _ in await desk.published()) == {letter.key: 1 for letter in letters}
@@ -127,8 +127,8 @@ async def test_two_who_replay_the_same_letters_side_by_side_run_each_document_on
 async def test_a_replay_cut_off_before_its_mark_is_finished_by_the_next_one(desk: Desk) -> None:
     letter = await desk.dead()
     assert await desk.documents.requeue("d1", fence=letter.fence)
-    assert await desk.standings() == {letter.id: "open"}
-    assert (await desk.office.replay(letter, NOTE)).acted
+    assert await desk.statuses() == {letter.id: "open"}
+    assert (await desk.replayer.replay(letter, REASON)).is_changed
     assert len(await desk.published()) == 1
     assert (await desk.read("d1")).outbox == "sent"
 
@@ -136,22 +136,22 @@ async def test_a_replay_cut_off_before_its_mark_is_finished_by_the_next_one(desk
 async def test_a_replay_that_the_broker_cuts_off_is_left_to_the_janitor(desk: Desk) -> None:
     letter = await desk.dead()
     async with KafkaJobQueue(KafkaSettings(kafka_bootstrap="127.0.0.1:1")) as unreachable:
-        office = DeadLetterOffice(KafkaDeadLetters(desk.kafka), desk.documents, unreachable, desk.progress)
+        replayer = Replayer(KafkaDeadLetters(desk.kafka), desk.documents, unreachable, desk.progress)
         with pytest.raises(DependencyUnavailable):
-            await office.replay(letter, NOTE)
-    again = await desk.office.replay(letter, NOTE)
-    assert (again.acted, again.case.standing) == (False, Standing.REPLAYED)
+            await replayer.replay(letter, REASON)
+    again = await desk.replayer.replay(letter, REASON)
+    assert (again.is_changed, again.entry.status) == (False, DeadLetterStatus.REPLAYED)
     assert [one.id for one in await desk.documents.stale(StaleKind.UNPUBLISHED, 0, 10)] == ["d1"]
 
 
 async def test_a_document_that_dies_again_has_a_new_letter_and_the_old_one_no_longer_acts(desk: Desk) -> None:
     first = await desk.dead()
-    await desk.office.replay(first, NOTE)
+    await desk.replayer.replay(first, REASON)
     second = await desk.dies("d1")
-    assert await desk.standings() == {first.id: "replayed", second.id: "open"}
-    assert not (await desk.office.replay(first, NOTE)).acted
+    assert await desk.statuses() == {first.id: "replayed", second.id: "open"}
+    assert not (await desk.replayer.replay(first, REASON)).is_changed
     assert await desk.state("d1") is S.FAILED
-    assert (await desk.office.replay(second, NOTE)).acted
+    assert (await desk.replayer.replay(second, REASON)).is_changed
     assert len(await desk.published()) == 2
 
 
@@ -160,8 +160,12 @@ async def test_a_letter_whose_document_was_uploaded_again_has_moved_on_and_does_
     await desk.documents.requeue("d1")
     await desk.documents.mark_queued(document("d1"))
     for _ in range(2):  # while the document is queued, and when it has failed under another fence
-        outcome = await desk.office.replay(letter, NOTE)
-        assert (outcome.acted, outcome.case.standing, outcome.case.mark) == (False, Standing.MOVED_ON, None)
+        outcome = await desk.replayer.replay(letter, REASON)
+        assert (outcome.is_changed, outcome.entry.status, outcome.entry.mark) == (
+            False,
+            DeadLetterStatus.MOVED_ON,
+            None,
+        )
         if await desk.state("d1") is S.QUEUED:
             await desk.dies("d1")
     assert await desk.state("d1") is S.FAILED
@@ -170,14 +174,14 @@ async def test_a_letter_whose_document_was_uploaded_again_has_moved_on_and_does_
 
 async def test_a_document_deleted_and_uploaded_again_has_letters_of_its_own(desk: Desk) -> None:
     old = await desk.dead()
-    await desk.office.discard(old, NOTE)
+    await desk.replayer.discard(old, REASON)
     await desk.documents.begin_delete("d1")
     await desk.documents.remove(document("d1"))
     await desk.documents.insert(replace(document("d1"), first_page_key=5))
     new = await desk.dies("d1")
     assert (new.document_id, new.fence) == (old.document_id, old.fence)
-    assert await desk.standings() == {old.id: "discarded", new.id: "open"}
-    assert (await desk.office.replay(new, NOTE)).acted
+    assert await desk.statuses() == {old.id: "discarded", new.id: "open"}
+    assert (await desk.replayer.replay(new, REASON)).is_changed
 
 
 @pytest.mark.parametrize("is_removed", [False, True])
@@ -186,15 +190,15 @@ async def test_a_letter_whose_document_is_deleted_does_nothing(desk: Desk, is_re
     await desk.documents.begin_delete("d1")
     if is_removed:
         await desk.documents.remove(document("d1"))
-    outcome = await desk.office.replay(letter, NOTE)
-    assert (outcome.acted, outcome.case.standing, outcome.case.mark) == (False, Standing.DELETED, None)
+    outcome = await desk.replayer.replay(letter, REASON)
+    assert (outcome.is_changed, outcome.entry.status, outcome.entry.mark) == (False, DeadLetterStatus.DELETED, None)
     assert await desk.published() == []
 
 
 async def test_a_message_that_was_no_job_is_published_again_once(desk: Desk) -> None:
     letter = await desk.bad_message()
-    outcomes = await asyncio.gather(*(desk.office.replay(letter, NOTE) for _ in range(2)))
-    assert sorted(outcome.acted for outcome in outcomes) == [False, True]
+    outcomes = await asyncio.gather(*(desk.replayer.replay(letter, REASON) for _ in range(2)))
+    assert sorted(outcome.is_changed for outcome in outcomes) == [False, True]
     assert await desk.published() == [(None, b"\xff no job", [THEIRS])]
 
 
@@ -203,12 +207,12 @@ async def test_a_message_that_was_no_job_is_published_again_once(desk: Desk) -> 
 
 async def test_a_discarded_letter_is_marked_and_its_document_stays_failed(desk: Desk) -> None:
     letter = await desk.dead()
-    assert (await desk.office.discard(letter, NOTE)).acted
-    for act in (desk.office.discard, desk.office.replay):
-        outcome = await act(letter, Note("bob", ""))
-        assert (outcome.acted, outcome.case.standing) == (False, Standing.DISCARDED)
+    assert (await desk.replayer.discard(letter, REASON)).is_changed
+    for act in (desk.replayer.discard, desk.replayer.replay):
+        outcome = await act(letter, Reason("bob", ""))
+        assert (outcome.is_changed, outcome.entry.status) == (False, DeadLetterStatus.DISCARDED)
     mark = (await desk.documents.letter_marks([letter.id]))[letter.id]
-    assert (mark.action, mark.by, mark.why) == ("discarded", NOTE.by, NOTE.why)
+    assert (mark.action, mark.by, mark.why) == ("discarded", REASON.by, REASON.why)
     assert await desk.state("d1") is S.FAILED
     assert await desk.published() == []
 
@@ -222,7 +226,7 @@ async def test_the_list_holds_open_letters_oldest_first_and_can_be_narrowed(desk
     new = await desk.dead("d2", collection="b", failure=other)
     bad = await desk.bad_message()
     done = await desk.dead("d3", collection="a")
-    await desk.office.discard(done, NOTE)
+    await desk.replayer.discard(done, REASON)
 
     async def listed(*arguments: str) -> list[str]:
         status, lines = await dlq("list", *arguments)
@@ -239,25 +243,32 @@ async def test_the_list_holds_open_letters_oldest_first_and_can_be_narrowed(desk
 async def test_an_id_that_matches_nothing_is_named_and_nothing_is_done(desk: Desk) -> None:
     letter = await desk.dead()
     with pytest.raises(NotFound, match="no dead letter matches nobody"):
-        await desk.office.find(Selection(ids=frozenset({letter.id, "nobody"})))
+        await desk.replayer.find(Selection(ids=frozenset({letter.id, "nobody"})))
     result = await pagemill("dlq", "replay", "d1", "nobody")
     assert (result.exit_code, result.stderr) == (1, "error: no dead letter matches nobody\n")
     assert await desk.state("d1") is S.FAILED
 
 
-async def test_show_tells_the_whole_story(desk: Desk) -> None:
+async def test_show_prints_the_whole_history(desk: Desk) -> None:
     letter = await desk.dead()
-    await desk.office.discard(letter, NOTE)
+    await desk.replayer.discard(letter, REASON)
     status, [shown] = await dlq("show", "d1")
     assert status == 0
     assert shown["letter"] == letter.id
-    assert (shown["mark"]["action"], shown["mark"]["by"]) == ("discarded", NOTE.by)
+    assert (shown["mark"]["action"], shown["mark"]["by"]) == ("discarded", REASON.by)
     assert shown["origin"] == {"topic": "jobs", "partition": 1, "offset": 42}
     assert (shown["key"], shown["document_state"]) == ("d1", "failed")
-    assert [line["event"] for line in shown["story"]] == ["claimed", "failed"]
+    assert [line["event"] for line in shown["history"]] == ["claimed", "failed"]
     assert {"name": "traceparent", "value_base64": "MDAt/w=="} in shown["headers"]
     report = (await pagemill("dlq", "show", letter.id)).stdout
-    for told in ("source_missing", "the uploaded file is gone", "d1.pdf", NOTE.by, NOTE.why, "partition 1, offset 42"):
+    for told in (
+        "source_missing",
+        "the uploaded file is gone",
+        "d1.pdf",
+        REASON.by,
+        REASON.why,
+        "partition 1, offset 42",
+    ):
         assert told in report
     assert '"filename":"d1.pdf"' in report, "the message itself"
 
@@ -267,7 +278,7 @@ async def test_a_dry_run_changes_nothing(desk: Desk) -> None:
     for command, words in (("replay", "would be replayed"), ("discard", "would be discarded")):
         status, [line] = await dlq(command, "--all", "--dry-run")
         assert (status, line["outcome"]) == (0, words)
-    assert await desk.standings() == {letter.id: "open"}
+    assert await desk.statuses() == {letter.id: "open"}
     assert await desk.state("d1") is S.FAILED
     assert await desk.published() == []
 
@@ -279,7 +290,7 @@ async def test_the_command_replays_what_is_asked_for_and_keeps_who_and_why(desk:
     assert (status, line["letter"], line["outcome"]) == (0, wanted.id, "replayed")
     mark = (await desk.documents.letter_marks([wanted.id]))[wanted.id]
     assert (mark.by, mark.why) == ("ann", "it is back")
-    assert await desk.standings() == {wanted.id: "replayed", other.id: "open"}
+    assert await desk.statuses() == {wanted.id: "replayed", other.id: "open"}
     assert await dlq("replay", "--code", "source_missing") == (0, [])
     status, [line] = await dlq("replay", "d1")
     assert (status, line["outcome"]) == (0, "replayed already")
@@ -287,7 +298,7 @@ async def test_the_command_replays_what_is_asked_for_and_keeps_who_and_why(desk:
 
 async def test_what_could_not_be_replayed_costs_the_exit_status(desk: Desk) -> None:
     letter = await desk.dead()
-    await desk.office.discard(letter, NOTE)
+    await desk.replayer.discard(letter, REASON)
     status, [line] = await dlq("replay", letter.id)
     assert (status, line["outcome"]) == (1, "discarded already")
 

@@ -1,4 +1,4 @@
-"""A dead-letter office on real servers, and ways for documents to die."""
+"""A replayer of dead letters on real servers, and ways for documents to die."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ingestion.messages import HEADER_DUE_MS, HEADER_ORIGIN, Record, encode_job
 from ingestion.model import Document, DocumentState, Failure, IngestJob
 from ingestion.settings import KafkaSettings
 from tests.support.documents import LEASE_MS, document
-from workers.replay.replayer import DeadLetterOffice, Selection
+from workers.replay.replayer import Replayer, Selection
 
 GONE = Failure("source_missing", "fetch", "the uploaded file is gone")
 THEIRS = ("traceparent", b"00-\xff")
@@ -26,13 +26,13 @@ _DEADLINE_S = 30.0
 
 @dataclass(frozen=True)
 class Desk:
-    """An office and what it works on."""
+    """A replayer and what it works on."""
 
     kafka: KafkaSettings
     documents: MongoDocumentStore
     queue: KafkaJobQueue
     progress: RedisProgress
-    office: DeadLetterOffice
+    replayer: Replayer
 
     async def dead(self, id_: str = "d1", collection: str = "c", failure: Failure = GONE) -> DeadLetter:
         """The letter of a document that was inserted, claimed, and failed."""
@@ -63,8 +63,8 @@ class Desk:
         assert found is not None
         return found
 
-    async def standings(self) -> dict[str, str]:
-        return {case.letter.id: case.standing.value for case in await self.office.find(Selection())}
+    async def statuses(self) -> dict[str, str]:
+        return {entry.letter.id: entry.status.value for entry in await self.replayer.find(Selection())}
 
     async def published(self) -> list[tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]]:
         """Key, value and headers of everything that is on the jobs topic."""

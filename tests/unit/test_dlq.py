@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import runpy
 import sys
 import time
 from dataclasses import replace
@@ -22,8 +23,7 @@ from tests.support.documents import document
 from workers.cli import app
 from workers.commands.dlq.cli import State, moment
 from workers.commands.dlq.views import letter_report, letter_table, report_json
-from workers.replay import replayer
-from workers.replay.replayer import Case, Selection, Standing, paced
+from workers.replay.replayer import DeadLetterEntry, DeadLetterStatus, Selection, paced
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 ESCAPE = "\x1b[31m"
@@ -86,12 +86,12 @@ def test_the_module_is_an_entry_to_the_same_commands(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["replay", "discard", "--help"])
     with pytest.raises(SystemExit, match="0"):
-        replayer.main()
+        runpy.run_module("workers.replay", run_name="__main__")
     assert "Their documents stay failed" in capsys.readouterr().out
 
 
-def test_every_standing_can_be_asked_for() -> None:
-    assert {state.value for state in State} == {standing.value for standing in Standing} | {"all"}
+def test_every_status_can_be_asked_for() -> None:
+    assert {state.value for state in State} == {status.value for status in DeadLetterStatus} | {"all"}
 
 
 @pytest.mark.parametrize(
@@ -173,9 +173,9 @@ def test_pacing_keeps_the_order_and_the_least_time_between() -> None:
 
 
 def test_what_strangers_wrote_cannot_harm_a_terminal() -> None:
-    case = Case(letter(filename=f"{ESCAPE}a.pdf"), Standing.OPEN)
-    story = [Event(NOON, "failed", 5, "w", f"{ESCAPE}detail")]
-    for text in (shown(letter_table([case])), shown(letter_report(case, None, story))):
+    entry = DeadLetterEntry(letter(filename=f"{ESCAPE}a.pdf"), DeadLetterStatus.OPEN)
+    history = [Event(NOON, "failed", 5, "w", f"{ESCAPE}detail")]
+    for text in (shown(letter_table([entry])), shown(letter_report(entry, None, history))):
         assert "\x1b" not in text
         assert "a.pdf" in text
 
@@ -183,7 +183,11 @@ def test_what_strangers_wrote_cannot_harm_a_terminal() -> None:
 def test_the_report_tells_everything_about_a_letter() -> None:
     mark = LetterMark("d1-5-2", "replayed", "ann@host", "fixed", NOON)
     now = replace(document(), error=Failure("internal", "embed", "still"))
-    text = shown(letter_report(Case(letter(), Standing.REPLAYED, mark), now, [Event(NOON, "claimed", 1, "w1", "")]))
+    text = shown(
+        letter_report(
+            DeadLetterEntry(letter(), DeadLetterStatus.REPLAYED, mark), now, [Event(NOON, "claimed", 1, "w1", "")]
+        )
+    )
     for told in (
         "d1-5-2",
         "replayed by ann@host at 2026-05-01T12:00:00+00:00: fixed",
@@ -199,6 +203,6 @@ def test_the_report_tells_everything_about_a_letter() -> None:
 
 
 def test_bytes_that_are_no_text_are_base64_in_json() -> None:
-    report = report_json(Case(letter(value=b"\xff"), Standing.OPEN), None, [])
+    report = report_json(DeadLetterEntry(letter(value=b"\xff"), DeadLetterStatus.OPEN), None, [])
     assert report["value_base64"] == "/w=="
     assert (report["key"], report["filename"], report["document_state"]) == ("d1", None, None)

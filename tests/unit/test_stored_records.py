@@ -25,7 +25,7 @@ from ingestion.client.views import DocumentView as ClientView
 from ingestion.errors import BadMessage, BadRecord, IngestError, NewerRecord
 from ingestion.messages import Record, encode_event
 from ingestion.model import Document, DocumentState, Failure, PageRecord
-from workers.replay.replayer import Standing
+from workers.replay.replayer import DeadLetterStatus
 
 WHOLE = Document(
     "d", "c", "f.pdf", "k", "0" * 64, 1, pages=3, first_page_key=7, state=DocumentState.FAILED, attempts=5, fence=7,
@@ -142,7 +142,7 @@ def test_changes_under_way_that_nobody_knows_are_left_alone(change: Any) -> None
     assert found is None or isinstance(found[1], int)
 
 
-@pytest.mark.parametrize("kind", [DocumentState, CollectionState, Standing])
+@pytest.mark.parametrize("kind", [DocumentState, CollectionState, DeadLetterStatus])
 def test_stored_enumerations_are_open_to_texts_alone(kind: Any) -> None:
     assert kind("x").value == "x"
     assert {kind("x"): 1}["x"] == 1

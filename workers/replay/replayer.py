@@ -28,7 +28,7 @@ _LETTERS_AT_ONCE: Final = 500
 _GONE: Final = (DocumentState.DELETING, DocumentState.DELETED)
 
 
-class Standing(OpenStrEnum):
+class DeadLetterStatus(OpenStrEnum):
     """What has become of a letter."""
 
     OPEN = "open"
@@ -44,25 +44,25 @@ class Standing(OpenStrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class DeadLetterEntry:
     """A letter and what has become of it. `document` is the present one, read only where there is no mark."""
 
     letter: DeadLetter
-    standing: Standing
+    status: DeadLetterStatus
     mark: LetterMark | None = None
     document: Document | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a replay or a discard came to. `acted` is False where it left everything as it was."""
+class ReplayResult:
+    """What a replay or a discard came to. `is_changed` is False where it left everything as it was."""
 
-    case: Case
-    acted: bool
+    entry: DeadLetterEntry
+    is_changed: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class Reason:
     """Who does something about letters, and why, in their own words."""
 
     by: str
@@ -78,7 +78,7 @@ class Selection:
     collection: str | None = None
     since: datetime | None = None
     until: datetime | None = None
-    standings: frozenset[Standing] | None = None
+    statuses: frozenset[DeadLetterStatus] | None = None
 
     def takes(self, letter: DeadLetter) -> bool:
         """Whether the letter itself is as asked, whatever has become of it."""
@@ -101,7 +101,7 @@ class ReplayRecords(DocumentReader, Outbox, DeadLetterNotes, ArchivedDocuments, 
     """What a replay reads and writes."""
 
 
-class DeadLetterOffice:
+class Replayer:
     """Where dead letters are looked through, sent again or laid aside. All methods raise DependencyUnavailable."""
 
     def __init__(self, letters: DeadLetters, documents: ReplayRecords, queue: JobQueue, progress: Progress) -> None:
@@ -110,52 +110,54 @@ class DeadLetterOffice:
         self._queue = queue
         self._progress = progress
 
-    async def find(self, selection: Selection) -> list[Case]:
+    async def find(self, selection: Selection) -> list[DeadLetterEntry]:
         """The letters meant, oldest first. Raises NotFound where one of the ids is that of none."""
         letters = [letter async for letter in self._letters.read() if selection.takes(letter)]
         _check_all_found(selection.ids or (), letters)
-        cases = [case for page in batched(letters, _LETTERS_AT_ONCE) for case in await self._cases(page)]
-        wanted = selection.standings
-        return [case for case in cases if wanted is None or case.standing in wanted]
+        entries = [entry for page in batched(letters, _LETTERS_AT_ONCE) for entry in await self._entries_of(page)]
+        wanted = selection.statuses
+        return [entry for entry in entries if wanted is None or entry.status in wanted]
 
-    async def replay(self, letter: DeadLetter, note: Note) -> Outcome:
+    async def replay(self, letter: DeadLetter, reason: Reason) -> ReplayResult:
         """Run the letter's document once more, or publish its record again where it is no job.
 
         In three steps, of which each may be the last before a crash: the document is queued with its outbox pending,
         the letter marked, the job published. Only an open letter is replayed.
         """
-        case = await self._examine(letter)
-        if case.standing is not Standing.OPEN:
-            return Outcome(case, acted=False)
+        entry = await self._examine(letter)
+        if entry.status is not DeadLetterStatus.OPEN:
+            return ReplayResult(entry, is_changed=False)
         document = await self._queued_again(letter)
         if letter.document_id and document is None:
-            return Outcome(await self._examine(letter), acted=False)
-        acted = await self._mark(letter, Standing.REPLAYED, note)
-        if acted:  # else somebody else has marked it, and publishes
+            return ReplayResult(await self._examine(letter), is_changed=False)
+        is_changed = await self._mark(letter, DeadLetterStatus.REPLAYED, reason)
+        if is_changed:  # else somebody else has marked it, and publishes
             await self._publish(letter, document)
-        return Outcome(await self._examine(letter), acted)
+        return ReplayResult(await self._examine(letter), is_changed)
 
-    async def discard(self, letter: DeadLetter, note: Note) -> Outcome:
+    async def discard(self, letter: DeadLetter, reason: Reason) -> ReplayResult:
         """Mark an open letter as dealt with. Its document stays as it is: failed.
 
         A discard that comes between the steps of a replay does not stop it any more.
         """
-        case = await self._examine(letter)
-        acted = case.standing is Standing.OPEN and await self._mark(letter, Standing.DISCARDED, note)
-        return Outcome(await self._examine(letter), acted)
+        entry = await self._examine(letter)
+        is_changed = entry.status is DeadLetterStatus.OPEN and await self._mark(
+            letter, DeadLetterStatus.DISCARDED, reason
+        )
+        return ReplayResult(await self._examine(letter), is_changed)
 
-    async def _examine(self, letter: DeadLetter) -> Case:
-        [case] = await self._cases([letter])
-        return case
+    async def _examine(self, letter: DeadLetter) -> DeadLetterEntry:
+        [entry] = await self._entries_of([letter])
+        return entry
 
-    async def _cases(self, letters: Sequence[DeadLetter]) -> list[Case]:
+    async def _entries_of(self, letters: Sequence[DeadLetter]) -> list[DeadLetterEntry]:
         """Three requests to the document store at most, however many letters there are."""
         marks = await self._documents.letter_marks([letter.id for letter in letters])
         ids = {letter.document_id for letter in letters if letter.id not in marks} - {""}
         documents = await self._documents.known(ids) if ids else {}
         missing = ids - documents.keys()
         archived = await self._documents.archived_ids(missing) if missing else set()
-        return [_case(letter, marks.get(letter.id), documents, archived) for letter in letters]
+        return [_entry_of(letter, marks.get(letter.id), documents, archived) for letter in letters]
 
     async def _queued_again(self, letter: DeadLetter) -> Document | None:
         """The letter's document, if it waits for this letter's job: from now on, or since a replay was cut short."""
@@ -165,8 +167,8 @@ class DeadLetterOffice:
         document = await self._documents.get(letter.document_id)
         return document if document and (is_requeued or _awaits_job(letter, document)) else None
 
-    async def _mark(self, letter: DeadLetter, action: Standing, note: Note) -> bool:
-        return await self._documents.mark_letter(LetterMark(letter.id, action.value, note.by, note.why))
+    async def _mark(self, letter: DeadLetter, action: DeadLetterStatus, reason: Reason) -> bool:
+        return await self._documents.mark_letter(LetterMark(letter.id, action.value, reason.by, reason.why))
 
     async def _publish(self, letter: DeadLetter, document: Document | None) -> None:
         if document is None:
@@ -180,27 +182,27 @@ class DeadLetterOffice:
         await self._documents.mark_queued(document)
 
 
-def _case(
+def _entry_of(
     letter: DeadLetter, mark: LetterMark | None, documents: Mapping[str, Document], archived: Collection[str]
-) -> Case:
+) -> DeadLetterEntry:
     if mark is not None:
-        return Case(letter, Standing(mark.action), mark)
+        return DeadLetterEntry(letter, DeadLetterStatus(mark.action), mark)
     if not letter.document_id:
-        return Case(letter, Standing.OPEN)
+        return DeadLetterEntry(letter, DeadLetterStatus.OPEN)
     if letter.document_id in archived:
-        return Case(letter, Standing.ARCHIVED)
+        return DeadLetterEntry(letter, DeadLetterStatus.ARCHIVED)
     document = documents.get(letter.document_id)
-    return Case(letter, _standing(letter, document), document=document)
+    return DeadLetterEntry(letter, _status_of(letter, document), document=document)
 
 
-def _standing(letter: DeadLetter, document: Document | None) -> Standing:
+def _status_of(letter: DeadLetter, document: Document | None) -> DeadLetterStatus:
     """Of a letter without a mark."""
     if document is None or document.state in _GONE:
-        return Standing.DELETED
+        return DeadLetterStatus.DELETED
     if document.state is DocumentState.ARCHIVED:
-        return Standing.ARCHIVED
+        return DeadLetterStatus.ARCHIVED
     is_its_failure = document.state is DocumentState.FAILED and letter.id == letter_id(document)
-    return Standing.OPEN if is_its_failure or _awaits_job(letter, document) else Standing.MOVED_ON
+    return DeadLetterStatus.OPEN if is_its_failure or _awaits_job(letter, document) else DeadLetterStatus.MOVED_ON
 
 
 def _awaits_job(letter: DeadLetter, document: Document) -> bool:

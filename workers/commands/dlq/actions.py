@@ -16,35 +16,35 @@ from workers.commands.dlq.cli import Filters, State
 from workers.commands.dlq.views import letter_json, letter_line, letter_report, letter_table, report_json
 from workers.commands.installation import open_installation
 from workers.commands.terminal import say, stdout, write_json_line
-from workers.replay.replayer import Case, DeadLetterOffice, Note, Outcome, Selection, Standing, paced
+from workers.replay.replayer import DeadLetterEntry, DeadLetterStatus, Reason, Replayer, ReplayResult, Selection, paced
 
 
-class Action(StrEnum):
+class DeadLetterAction(StrEnum):
     REPLAY = "replay"
     DISCARD = "discard"
 
     @property
-    def done(self) -> Standing:
+    def done(self) -> DeadLetterStatus:
         """What a letter is once this has been done."""
-        return Standing.REPLAYED if self is Action.REPLAY else Standing.DISCARDED
+        return DeadLetterStatus.REPLAYED if self is DeadLetterAction.REPLAY else DeadLetterStatus.DISCARDED
 
 
 def list_letters(filters: Filters, state: State, *, as_json: bool, data_dir: Path | None) -> None:
     """Raises NotFound for an id that matches nothing, DependencyUnavailable."""
-    cases = anyio.run(_find, _selection(filters, state), data_dir)
+    entries = anyio.run(_find, _selection(filters, state), data_dir)
     if as_json:
-        for case in cases:
-            write_json_line(letter_json(case))
-    elif cases:
-        stdout().print(letter_table(cases))
-        say(f"{len(cases)} dead letter(s)")
+        for entry in entries:
+            write_json_line(letter_json(entry))
+    elif entries:
+        stdout().print(letter_table(entries))
+        say(f"{len(entries)} dead letter(s)")
     else:
         say("no dead letters" if state is State.ALL else f"no dead letters that are {state.value}")
 
 
-async def _find(selection: Selection, data_dir: Path | None) -> list[Case]:
+async def _find(selection: Selection, data_dir: Path | None) -> list[DeadLetterEntry]:
     async with open_installation(data_dir) as services:
-        return await _office(services).find(selection)
+        return await _replayer(services).find(selection)
 
 
 def show_letters(filters: Filters, *, as_json: bool, data_dir: Path | None) -> None:
@@ -54,19 +54,19 @@ def show_letters(filters: Filters, *, as_json: bool, data_dir: Path | None) -> N
 
 async def _show(selection: Selection, as_json: bool, data_dir: Path | None) -> None:
     async with open_installation(data_dir) as services:
-        cases = await _office(services).find(selection)
-        documents = await services.documents.known({case.letter.document_id for case in cases})
-        for case in cases:
-            document = documents.get(case.letter.document_id)
-            story = await services.documents.history(case.letter.document_id)
+        entries = await _replayer(services).find(selection)
+        documents = await services.documents.known({entry.letter.document_id for entry in entries})
+        for entry in entries:
+            document = documents.get(entry.letter.document_id)
+            history = await services.documents.history(entry.letter.document_id)
             if as_json:
-                write_json_line(report_json(case, document, story))
+                write_json_line(report_json(entry, document, history))
             else:
-                stdout().print(letter_report(case, document, story))
+                stdout().print(letter_report(entry, document, history))
 
 
 def act(
-    action: Action,
+    action: DeadLetterAction,
     filters: Filters,
     by: str,
     why: str,
@@ -81,49 +81,49 @@ def act(
     Raises NotFound for an id that matches nothing, before anything is done, and DependencyUnavailable.
     """
     selection = _selection(filters, State.ALL if filters.ids else State.OPEN)
-    note = Note(by or _me(), why)
-    return anyio.run(_act, action, selection, note, dry_run, rate, as_json, data_dir)
+    reason = Reason(by or _me(), why)
+    return anyio.run(_act, action, selection, reason, dry_run, rate, as_json, data_dir)
 
 
 async def _act(
-    action: Action,
+    action: DeadLetterAction,
     selection: Selection,
-    note: Note,
+    reason: Reason,
     dry_run: bool,
     rate: float | None,
     as_json: bool,
     data_dir: Path | None,
 ) -> bool:
-    outcomes: list[Outcome] = []
+    outcomes: list[ReplayResult] = []
     async with open_installation(data_dir) as services:
-        office = _office(services)
-        method = office.replay if action is Action.REPLAY else office.discard
-        async for case in paced(await office.find(selection), None if dry_run else rate):
-            outcome = Outcome(case, acted=False) if dry_run else await method(case.letter, note)
+        replayer = _replayer(services)
+        method = replayer.replay if action is DeadLetterAction.REPLAY else replayer.discard
+        async for entry in paced(await replayer.find(selection), None if dry_run else rate):
+            outcome = ReplayResult(entry, is_changed=False) if dry_run else await method(entry.letter, reason)
             outcomes.append(outcome)
             _tell(action, outcome, as_json)
     if not as_json:
-        acted = sum(outcome.acted for outcome in outcomes)
-        say(f"{len(outcomes)} dead letter(s), nothing done" if dry_run else f"{acted} {action.done.value}")
-    good = {action.done, Standing.OPEN} if dry_run else {action.done}
-    return all(outcome.case.standing in good for outcome in outcomes)
+        changed = sum(outcome.is_changed for outcome in outcomes)
+        say(f"{len(outcomes)} dead letter(s), nothing done" if dry_run else f"{changed} {action.done.value}")
+    good = {action.done, DeadLetterStatus.OPEN} if dry_run else {action.done}
+    return all(outcome.entry.status in good for outcome in outcomes)
 
 
-def _tell(action: Action, outcome: Outcome, as_json: bool) -> None:
+def _tell(action: DeadLetterAction, outcome: ReplayResult, as_json: bool) -> None:
     """What came of one letter, as soon as it is known. One that is still open has only been looked at."""
-    standing = outcome.case.standing
-    if standing is Standing.OPEN:
+    status = outcome.entry.status
+    if status is DeadLetterStatus.OPEN:
         words = f"would be {action.done.value}"
-    elif outcome.acted:
-        words = standing.value
-    elif standing is Standing.ARCHIVED:
-        words = f"archived: `pagemill collections restore {_collection_of(outcome.case.letter)}` comes first"
+    elif outcome.is_changed:
+        words = status.value
+    elif status is DeadLetterStatus.ARCHIVED:
+        words = f"archived: `pagemill collections restore {_collection_of(outcome.entry.letter)}` comes first"
     else:
-        words = f"{standing.value} already"
+        words = f"{status.value} already"
     if as_json:
-        write_json_line({**letter_json(outcome.case), "outcome": words})
+        write_json_line({**letter_json(outcome.entry), "outcome": words})
     else:
-        say(letter_line(outcome.case.letter, words))
+        say(letter_line(outcome.entry.letter, words))
 
 
 def _collection_of(letter: DeadLetter) -> str:
@@ -137,12 +137,12 @@ def _selection(filters: Filters, state: State) -> Selection:
         collection=filters.collection,
         since=filters.since,
         until=filters.until,
-        standings=None if state is State.ALL else frozenset({Standing(state.value)}),
+        statuses=None if state is State.ALL else frozenset({DeadLetterStatus(state.value)}),
     )
 
 
-def _office(services: Services) -> DeadLetterOffice:
-    return DeadLetterOffice(services.dead_letters, services.documents, services.queue, services.progress)
+def _replayer(services: Services) -> Replayer:
+    return Replayer(services.dead_letters, services.documents, services.queue, services.progress)
 
 
 def _me() -> str:

@@ -20,7 +20,7 @@ _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w":
 
 
 class State(StrEnum):
-    """What `--state` may be: one of workers.replay.replayer.Standing, or all of them."""
+    """What `--state` may be: one of workers.replay.replayer.DeadLetterStatus, or all of them."""
 
     OPEN = "open"
     REPLAYED = "replayed"
@@ -103,7 +103,7 @@ def show(
     as_json: _AsJson = False,
     data_dir: _DataDir = None,
 ) -> None:
-    """Show everything about a dead letter: the cause, the message, and the story of its document."""
+    """Show everything about a dead letter: the cause, the message, and the history of its document."""
     from workers.commands.dlq.actions import show_letters
 
     show_letters(Filters(ids), as_json=as_json, data_dir=data_dir)
@@ -125,12 +125,14 @@ def replay(
     data_dir: _DataDir = None,
 ) -> None:
     """Run the documents of open dead letters again. Each runs once, however often it is asked for."""
-    from workers.commands.dlq.actions import Action, act
+    from workers.commands.dlq.actions import DeadLetterAction, act
 
     filters = _checked(Filters(ids, code, collection, since, until), everything)
     if rate is not None and not rate > 0:
         raise typer.BadParameter("it must be above 0", param_hint="--rate")
-    if not act(Action.REPLAY, filters, by, why, dry_run=dry_run, rate=rate, as_json=as_json, data_dir=data_dir):
+    if not act(
+        DeadLetterAction.REPLAY, filters, by, why, dry_run=dry_run, rate=rate, as_json=as_json, data_dir=data_dir
+    ):
         raise typer.Exit(1)
 
 
@@ -149,10 +151,10 @@ def discard(
     data_dir: _DataDir = None,
 ) -> None:
     """Mark open dead letters as dealt with. Their documents stay failed."""
-    from workers.commands.dlq.actions import Action, act
+    from workers.commands.dlq.actions import DeadLetterAction, act
 
     filters = _checked(Filters(ids, code, collection, since, until), everything)
-    if not act(Action.DISCARD, filters, by, why, dry_run=dry_run, as_json=as_json, data_dir=data_dir):
+    if not act(DeadLetterAction.DISCARD, filters, by, why, dry_run=dry_run, as_json=as_json, data_dir=data_dir):
         raise typer.Exit(1)
 
 

@@ -18,17 +18,17 @@ from rich.text import Text
 from ingestion.dead_letters import DeadLetter
 from ingestion.model import Document, Event
 from workers.commands.terminal import cell
-from workers.replay.replayer import Case
+from workers.replay.replayer import DeadLetterEntry
 
 
-def letter_table(cases: Iterable[Case]) -> Table:
+def letter_table(entries: Iterable[DeadLetterEntry]) -> Table:
     """One row a letter. The id is shown whole, since it is what the other commands take."""
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("letter", no_wrap=True)
     for column in ("time", "file", "collection", "error", "state"):
         table.add_column(column, overflow="fold")
-    for case in cases:
-        letter = case.letter
+    for entry in entries:
+        letter = entry.letter
         filename, collection = _file_of(letter)
         table.add_row(
             cell(letter.id, "dim"),
@@ -36,7 +36,7 @@ def letter_table(cases: Iterable[Case]) -> Table:
             cell(filename),
             cell(collection),
             cell(letter.failure.code),
-            case.standing.value,
+            entry.status.value,
         )
     return table
 
@@ -46,12 +46,12 @@ def letter_line(letter: DeadLetter, words: str) -> Text:
     return Text(" ").join([cell(letter.id, "dim"), cell(filename), cell(letter.failure.code), cell(words, "bold")])
 
 
-def letter_report(case: Case, document: Document | None, story: Sequence[Event]) -> Group:
-    """The whole story of a letter, for people."""
-    letter = case.letter
-    parts: list[RenderableType] = [_facts(case, document)]
-    if story:
-        parts += [_heading("story of the document"), _story(story)]
+def letter_report(entry: DeadLetterEntry, document: Document | None, history: Sequence[Event]) -> Group:
+    """The whole history of a letter, for people."""
+    letter = entry.letter
+    parts: list[RenderableType] = [_facts(entry, document)]
+    if history:
+        parts += [_heading("history of the document"), _history(history)]
     parts += [_heading("message"), _message(letter)]
     parts += [
         _heading("stack trace"),
@@ -64,13 +64,13 @@ def _heading(text: str) -> Text:
     return Text(f"\n{text}", style="bold")
 
 
-def _facts(case: Case, document: Document | None) -> Table:
-    letter, mark = case.letter, case.mark
+def _facts(entry: DeadLetterEntry, document: Document | None) -> Table:
+    letter, mark = entry.letter, entry.mark
     filename, collection = _file_of(letter)
     origin = letter.origin
     rows = {
         "letter": letter.id,
-        "state": case.standing.value,
+        "state": entry.status.value,
         "marked": f"{mark.action} by {mark.by} at {_time(mark.at)}: {mark.why or 'no reason given'}" if mark else "no",
         "document": letter.document_id or "none: the message is not a job",
         "file": filename,
@@ -100,22 +100,22 @@ def _message(letter: DeadLetter) -> Table:
     return _pairs([*headers, ("key", _readable(letter.key)), ("value", _readable(letter.value))])
 
 
-def _story(story: Iterable[Event]) -> Table:
+def _history(history: Iterable[Event]) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
     for column in ("time", "event", "attempt", "worker", "detail"):
         table.add_column(column, overflow="fold")
-    for event in story:
+    for event in history:
         table.add_row(_time(event.at), cell(event.event), str(event.attempt), cell(event.worker), cell(event.detail))
     return table
 
 
-def letter_json(case: Case) -> dict[str, Any]:
+def letter_json(entry: DeadLetterEntry) -> dict[str, Any]:
     """What `list` and the outcomes tell of a letter."""
-    letter, mark = case.letter, case.mark
+    letter, mark = entry.letter, entry.mark
     filename, collection = _file_of(letter)
     return {
         "letter": letter.id,
-        "state": case.standing.value,
+        "state": entry.status.value,
         "document_id": letter.document_id or None,
         "filename": filename or None,
         "collection": collection or None,
@@ -127,11 +127,11 @@ def letter_json(case: Case) -> dict[str, Any]:
     }
 
 
-def report_json(case: Case, document: Document | None, story: Iterable[Event]) -> dict[str, Any]:
-    """The whole story of a letter, for programs."""
-    letter = case.letter
+def report_json(entry: DeadLetterEntry, document: Document | None, history: Iterable[Event]) -> dict[str, Any]:
+    """The whole history of a letter, for programs."""
+    letter = entry.letter
     return {
-        **letter_json(case),
+        **letter_json(entry),
         "exception": letter.exception_class,
         "stacktrace": letter.stacktrace,
         "origin": {
@@ -145,7 +145,7 @@ def report_json(case: Case, document: Document | None, story: Iterable[Event]) -
         **_named("key", letter.key),
         **_named("value", letter.value),
         "document_state": document.state.value if document else None,
-        "story": [
+        "history": [
             {
                 "time": _time(event.at),
                 "event": event.event,
@@ -153,7 +153,7 @@ def report_json(case: Case, document: Document | None, story: Iterable[Event]) -
                 "worker": event.worker,
                 "detail": event.detail,
             }
-            for event in story
+            for event in history
         ],
     }
 
