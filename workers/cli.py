@@ -22,7 +22,7 @@ from workers.commands.documents import cli as client
 _INTERRUPTED = 130
 
 
-class _Group(TyperGroup):
+class _CommandGroup(TyperGroup):
     """Expected errors become one line and an exit status; a bug keeps its traceback."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -71,7 +71,7 @@ def _in_words(error: Exception) -> str:
 
 app = typer.Typer(
     name="pagemill",
-    cls=_Group,
+    cls=_CommandGroup,
     help="Ingest PDFs and find their pages by what they show and say.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

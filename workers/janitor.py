@@ -18,11 +18,11 @@ from ingestion.concurrency.supervision import TaskSupervisor
 from ingestion.errors import DependencyUnavailable, as_ingest_error
 from ingestion.settings import Settings
 from workers.audit.auditor import Auditor
-from workers.audit.finding import STORES, Finding, Kind, TooYoung
+from workers.audit.mismatch import STORES, Mismatch, MismatchKind, TooYoung
 from workers.recovery import Janitor
 from workers.runtime.breaker import Outage
 from workers.runtime.health import Health, HealthServer
-from workers.wiring import keeper_of, remover_of
+from workers.wiring import lifecycle_of, remover_of
 
 log = structlog.get_logger(__name__)
 
@@ -62,18 +62,18 @@ async def run_janitor(settings: Settings) -> None:
         every_s, audit_every_s = settings.janitor.janitor_every_s, settings.janitor.janitor_audit_every_s
         rounds = Repeated(janitor.round, every_s=every_s, again_s=every_s)
         # In a task of its own, because archiving may take long.
-        keeping = Repeated(keeper_of(services).round, every_s=every_s, again_s=every_s)
+        lifecycle_rounds = Repeated(lifecycle_of(services).round, every_s=every_s, again_s=every_s)
         audits = Repeated(lambda: audit(auditor), every_s=audit_every_s, again_s=min(every_s, audit_every_s))
         health = HealthServer(
             settings.worker.worker_metrics_host,
             settings.worker.worker_metrics_port,
-            lambda: _health(rounds, keeping, audits),
+            lambda: _health(rounds, lifecycle_rounds, audits),
         )
         log.info("janitor started", health_port=health.port)
         try:
             async with TaskSupervisor() as tasks:
                 tasks.run_forever("janitor rounds", rounds.run)
-                tasks.run_forever("keeper rounds", keeping.run)
+                tasks.run_forever("collection lifecycle rounds", lifecycle_rounds.run)
                 # An audit reads all stores, so a janitor that is restarted again and again should not begin with one.
                 tasks.run_forever("audits", lambda: audits.run(first_after_s=audit_every_s))
                 await stopping.wait()
@@ -123,24 +123,26 @@ class Repeated:
 
 async def audit(auditor: Auditor) -> None:
     """Compare the stores, delete orphans, and report what is missing."""
-    left = {(store, kind): 0 for store in STORES for kind in Kind}
+    left = {(store, kind): 0 for store in STORES for kind in MismatchKind}
     too_young = TooYoung()
-    async for finding in auditor.findings(repair=True, too_young=too_young):
-        _report(finding)
-        if not finding.is_repaired:
-            left[finding.store, finding.kind] += 1
+    async for mismatch in auditor.mismatches(repair=True, too_young=too_young):
+        _report(mismatch)
+        if not mismatch.is_repaired:
+            left[mismatch.store, mismatch.kind] += 1
     for (store, kind), count in left.items():
         metrics.FINDINGS.labels(store, kind).set(count)
     log.info("audited", mismatches_left=sum(left.values()), too_young=too_young.objects)
 
 
-def _report(finding: Finding) -> None:
-    facts = {"store": finding.store, "document_id": finding.document_id, "collection": finding.collection}
-    if finding.is_repaired:
-        metrics.REPAIRS.labels(finding.kind).inc()
-        log.warning("orphans deleted", **facts, what=finding.what, count=finding.count)
+def _report(mismatch: Mismatch) -> None:
+    facts = {"store": mismatch.store, "document_id": mismatch.document_id, "collection": mismatch.collection}
+    if mismatch.is_repaired:
+        metrics.REPAIRS.labels(mismatch.kind).inc()
+        log.warning("orphans deleted", **facts, what=mismatch.what, count=mismatch.count)
     else:
-        log.error("stores differ", **facts, kind=finding.kind, what=finding.what, count=finding.count, remedy=REMEDY)
+        log.error(
+            "stores differ", **facts, kind=mismatch.kind, what=mismatch.what, count=mismatch.count, remedy=REMEDY
+        )
 
 
 def _health(*repeated: Repeated) -> Health:

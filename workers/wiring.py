@@ -6,26 +6,26 @@ from datetime import timedelta
 
 from ingestion.bootstrap import Services
 from ingestion.removal import Remover
-from workers.lifecycle.archive import Archivist
-from workers.lifecycle.housekeeping import CollectionKeeper
+from workers.lifecycle.archive import Archiver
+from workers.lifecycle.housekeeping import CollectionLifecycle
 from workers.lifecycle.packer import Packer
 from workers.lifecycle.unpacker import Unpacker
 
 
-def archivist_of(services: Services) -> Archivist:
+def archiver_of(services: Services) -> Archiver:
     stores = services.documents, services.blobs, services.vectors
-    return Archivist(*stores, packer=Packer(*stores), unpacker=Unpacker(*stores))
+    return Archiver(*stores, packer=Packer(*stores), unpacker=Unpacker(*stores))
 
 
 def remover_of(services: Services) -> Remover:
     return Remover(services.documents, services.vectors, services.blobs, services.queue, services.progress)
 
 
-def keeper_of(services: Services) -> CollectionKeeper:
+def lifecycle_of(services: Services) -> CollectionLifecycle:
     settings = services.settings.janitor
-    return CollectionKeeper(
+    return CollectionLifecycle(
         documents=services.documents,
-        archivist=archivist_of(services),
+        archiver=archiver_of(services),
         remover=remover_of(services),
         expiry=settings.collection_expire,
         expire_after=timedelta(days=settings.collection_expire_days),

@@ -21,7 +21,7 @@ from ingestion.model import (
 )
 from ingestion.removal import Remover
 from tests.support.shelf import OTHER_PAGES, PAGES, PATCHES, Shelf, auditor, open_shelf, page_of, whole
-from workers.audit.finding import Finding, Kind
+from workers.audit.mismatch import Mismatch, MismatchKind
 
 
 @pytest.fixture
@@ -59,13 +59,13 @@ async def double_rows(shelf: Shelf, found: Document) -> None:
 
 
 LOSSES: Final = {
-    lose_source: ("s3", Kind.MISSING, "source.pdf", 1),
-    lose_image: ("s3", Kind.MISSING, "pages/000002.webp", 1),
-    lose_vectors: ("s3", Kind.MISSING, "pages/000002.vec", 2),
-    lose_all_objects: ("s3", Kind.MISSING, "pages/000001.vec", 2 * PAGES + 1),
-    lose_page_records: ("mongodb", Kind.MISSING, "record of page 2", 2),
-    lose_rows: ("milvus", Kind.MISSING, "15 rows in place of 20", PATCHES),
-    double_rows: ("milvus", Kind.EXTRA, "22 rows in place of 20", 2),
+    lose_source: ("s3", MismatchKind.MISSING, "source.pdf", 1),
+    lose_image: ("s3", MismatchKind.MISSING, "pages/000002.webp", 1),
+    lose_vectors: ("s3", MismatchKind.MISSING, "pages/000002.vec", 2),
+    lose_all_objects: ("s3", MismatchKind.MISSING, "pages/000001.vec", 2 * PAGES + 1),
+    lose_page_records: ("mongodb", MismatchKind.MISSING, "record of page 2", 2),
+    lose_rows: ("milvus", MismatchKind.MISSING, "15 rows in place of 20", PATCHES),
+    double_rows: ("milvus", MismatchKind.EXTRA, "22 rows in place of 20", 2),
 }
 
 
@@ -73,10 +73,10 @@ async def test_what_ready_documents_lack_is_found_once_each_and_left_as_it_is(sh
     expected = set()
     for lose, (store, kind, what, count) in LOSSES.items():
         await lose(shelf, await shelf.put(lose.__name__))
-        expected.add(Finding(store, kind, what, count, lose.__name__, shelf.collection))
+        expected.add(Mismatch(store, kind, what, count, lose.__name__, shelf.collection))
     before = [await shelf.holdings(lose.__name__) for lose in LOSSES]
     for options in ({}, {"repair": True}, {"collection": shelf.collection}):
-        found = await shelf.findings(**options)
+        found = await shelf.mismatches(**options)
         assert set(found) == expected
         assert len(found) == len(LOSSES)
     assert [await shelf.holdings(lose.__name__) for lose in LOSSES] == before
@@ -84,46 +84,46 @@ async def test_what_ready_documents_lack_is_found_once_each_and_left_as_it_is(sh
     assert await shelf.holdings("d2") == whole(OTHER_PAGES)
 
 
-async def add_objects(shelf: Shelf) -> Finding:
+async def add_objects(shelf: Shelf) -> Mismatch:
     await shelf.services.blobs.put(image_key("d1", 1, "png"), b"other picture", "image/png")
     # A key that others, which are needed, begin with.
     await shelf.services.blobs.put(f"{pages_prefix('d1')}000001", b"", "text/plain")
-    return Finding("s3", Kind.EXTRA, "pages/000001", 2, "d1", shelf.collection)
+    return Mismatch("s3", MismatchKind.EXTRA, "pages/000001", 2, "d1", shelf.collection)
 
 
-async def add_unrecorded_objects(shelf: Shelf) -> Finding:
+async def add_unrecorded_objects(shelf: Shelf) -> Mismatch:
     await shelf.services.blobs.put(source_key("d0"), b"%PDF-", "application/pdf")
     await shelf.services.blobs.put(vectors_key("d0", 1), b"", "text/plain")
-    return Finding("s3", Kind.ORPHAN, "pages/000001.vec", 2, "d0")
+    return Mismatch("s3", MismatchKind.ORPHAN, "pages/000001.vec", 2, "d0")
 
 
-async def add_page_records_of_nobody(shelf: Shelf) -> Finding:
+async def add_page_records_of_nobody(shelf: Shelf) -> Mismatch:
     first = await shelf.services.documents.reserve_page_keys(3)
     await shelf.services.documents.put_pages([record(first + n, "gone", n + 1) for n in (0, 2)])
-    return Finding("mongodb", Kind.ORPHAN, "record of page 1", 2, "gone")
+    return Mismatch("mongodb", MismatchKind.ORPHAN, "record of page 1", 2, "gone")
 
 
-async def add_page_record_outside_its_document(shelf: Shelf) -> Finding:
+async def add_page_record_outside_its_document(shelf: Shelf) -> Mismatch:
     first = await shelf.services.documents.reserve_page_keys(1)
     await shelf.services.documents.put_pages([record(first, "d2", 7)])
-    return Finding("mongodb", Kind.ORPHAN, "record of page 7", 1, "d2")
+    return Mismatch("mongodb", MismatchKind.ORPHAN, "record of page 7", 1, "d2")
 
 
-async def add_rows_between(shelf: Shelf) -> Finding:
+async def add_rows_between(shelf: Shelf) -> Mismatch:
     """In a gap of thousands of page keys, between documents."""
     first = await shelf.services.documents.reserve_page_keys(5000)
     await shelf.put("d3")
     await shelf.services.vectors.upsert(shelf.collection, [page_of(1, first + n) for n in (1700, 4999)])
     low, high = (await shelf.document("d2")).page_keys.stop, first + 4999
     what = f"rows of page keys {low} to {high}"
-    return Finding("milvus", Kind.ORPHAN, what, 2 * PATCHES, collection=shelf.collection)
+    return Mismatch("milvus", MismatchKind.ORPHAN, what, 2 * PATCHES, collection=shelf.collection)
 
 
-async def add_rows_behind(shelf: Shelf) -> Finding:
+async def add_rows_behind(shelf: Shelf) -> Mismatch:
     first = await shelf.services.documents.reserve_page_keys(2)
     await shelf.services.vectors.upsert(shelf.collection, [page_of(1, first)])
     what = f"rows of page keys {first} to {first + 1}"
-    return Finding("milvus", Kind.ORPHAN, what, PATCHES, collection=shelf.collection)
+    return Mismatch("milvus", MismatchKind.ORPHAN, what, PATCHES, collection=shelf.collection)
 
 
 async def test_what_no_document_refers_to_is_found_once_each_and_deleted_without_anything_else(shelf: Shelf) -> None:
@@ -135,11 +135,11 @@ async def test_what_no_document_refers_to_is_found_once_each_and_deleted_without
         await add_rows_between(shelf),
         await add_rows_behind(shelf),
     }
-    found = await shelf.findings()
+    found = await shelf.mismatches()
     assert set(found) == expected
     assert len(found) == len(expected)
-    assert set(await shelf.findings(repair=True)) == {replace(finding, is_repaired=True) for finding in expected}
-    assert await shelf.findings() == []
+    assert set(await shelf.mismatches(repair=True)) == {replace(mismatch, is_repaired=True) for mismatch in expected}
+    assert await shelf.mismatches() == []
     for id_, pages in (("d1", PAGES), ("d2", OTHER_PAGES), ("d3", PAGES)):
         assert await shelf.holdings(id_) == whole(pages)
 
@@ -149,27 +149,27 @@ def record(page_key: int, id_: str, number: int) -> PageRecord:
 
 
 async def test_stores_in_order_have_no_findings(shelf: Shelf) -> None:
-    assert await shelf.findings() == []
-    assert await shelf.findings(collection=shelf.collection) == []
-    assert await shelf.findings(repair=True) == []
+    assert await shelf.mismatches() == []
+    assert await shelf.mismatches(collection=shelf.collection) == []
+    assert await shelf.mismatches(repair=True) == []
     assert await shelf.holdings("d1") == whole(PAGES)
 
 
 async def test_stores_that_were_never_prepared_have_no_findings(services: Services) -> None:
-    assert [finding async for finding in auditor(services).findings()] == []
+    assert [mismatch async for mismatch in auditor(services).mismatches()] == []
 
 
 async def test_a_lost_record_leaves_orphans_in_every_store(shelf: Shelf) -> None:
     lost = await shelf.document("d1")
     await shelf.forget(lost)
     what = f"rows of page keys 0 to {lost.page_keys.stop - 1}"
-    found = await shelf.findings(repair=True)
+    found = await shelf.mismatches(repair=True)
     assert found == [
-        Finding("s3", Kind.ORPHAN, "pages/000001.vec", 2 * PAGES + 1, "d1", is_repaired=True),
-        Finding("mongodb", Kind.ORPHAN, "record of page 1", PAGES, "d1", is_repaired=True),
-        Finding("milvus", Kind.ORPHAN, what, PAGES * PATCHES, "", shelf.collection, is_repaired=True),
+        Mismatch("s3", MismatchKind.ORPHAN, "pages/000001.vec", 2 * PAGES + 1, "d1", is_repaired=True),
+        Mismatch("mongodb", MismatchKind.ORPHAN, "record of page 1", PAGES, "d1", is_repaired=True),
+        Mismatch("milvus", MismatchKind.ORPHAN, what, PAGES * PATCHES, "", shelf.collection, is_repaired=True),
     ]
-    assert await shelf.findings() == []
+    assert await shelf.mismatches() == []
     assert await shelf.holdings("d2") == whole(OTHER_PAGES)
 
 
@@ -177,7 +177,7 @@ async def test_rows_of_a_collection_that_is_gone_are_missing(shelf: Shelf) -> No
     """As when a document gets ready while its collection is being deleted."""
     await shelf.services.vectors.drop(shelf.collection)
     await shelf.records["collections"].delete_one({"_id": shelf.collection})
-    assert [(found.document_id, found.what) for found in await shelf.findings()] == [
+    assert [(found.document_id, found.what) for found in await shelf.mismatches()] == [
         ("d1", "0 rows in place of 20"),
         ("d2", "0 rows in place of 15"),
     ]
@@ -186,28 +186,28 @@ async def test_rows_of_a_collection_that_is_gone_are_missing(shelf: Shelf) -> No
 async def test_an_object_may_be_without_a_record_for_as_long_as_an_upload_takes(shelf: Shelf) -> None:
     await add_unrecorded_objects(shelf)
     patient = auditor(shelf.services, orphan_grace_s=3600)
-    assert [finding async for finding in patient.findings(repair=True)] == []
+    assert [mismatch async for mismatch in patient.mismatches(repair=True)] == []
     assert len(await shelf.services.blobs.list_keys(document_prefix("d0"))) == 2
 
 
 async def test_objects_that_are_in_no_documents_folder_are_not_ours(shelf: Shelf) -> None:
     for key in ("documents/stray.pdf", "elsewhere/d9/source.pdf"):
         await shelf.services.blobs.put(key, b"", "text/plain")
-    assert await shelf.findings(repair=True) == []
+    assert await shelf.mismatches(repair=True) == []
     assert await shelf.services.blobs.list_keys("documents/stray.pdf") == ["documents/stray.pdf"]
 
 
 @pytest.mark.parametrize("written", [0, 2])
 async def test_a_document_that_is_being_processed_may_be_incomplete(shelf: Shelf, written: int) -> None:
     await shelf.put("d3", written=written)
-    assert await shelf.findings(repair=True) == []
+    assert await shelf.mismatches(repair=True) == []
 
 
 async def test_findings_are_told_apart_by_collection(shelf: Shelf) -> None:
     await lose_image(shelf, await shelf.document("d1"))
     await add_unrecorded_objects(shelf)
-    assert await shelf.findings(collection="another") == []
-    assert [found.document_id for found in await shelf.findings(collection=shelf.collection)] == ["d1"]
+    assert await shelf.mismatches(collection="another") == []
+    assert [found.document_id for found in await shelf.mismatches(collection=shelf.collection)] == ["d1"]
 
 
 async def test_small_batches_find_the_same(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,10 +218,10 @@ async def test_small_batches_find_the_same(shelf: Shelf, monkeypatch: pytest.Mon
     monkeypatch.setattr("workers.audit.auditor._SUSPECTS_AT_ONCE", 1)
     monkeypatch.setattr("ingestion.adapters.minio._LISTED", 2)
     await shelf.put("d3", 7)
-    assert await shelf.findings() == []
+    assert await shelf.mismatches() == []
     await lose_image(shelf, await shelf.document("d1"))
     await lose_rows(shelf, await shelf.document("d1"))
-    assert [(found.store, found.document_id) for found in await shelf.findings()] == [("s3", "d1"), ("milvus", "d1")]
+    assert [(found.store, found.document_id) for found in await shelf.mismatches()] == [("s3", "d1"), ("milvus", "d1")]
 
 
 async def test_nobody_is_blamed_while_documents_come_and_go(shelf: Shelf) -> None:
@@ -241,10 +241,10 @@ async def test_nobody_is_blamed_while_documents_come_and_go(shelf: Shelf) -> Non
     try:
         patient = auditor(stores, orphan_grace_s=3600, settle_s=1.0)
         for _ in range(3):
-            assert [finding async for finding in patient.findings(repair=True)] == []
+            assert [mismatch async for mismatch in patient.mismatches(repair=True)] == []
     finally:
         finished.set()
         rounds = await asyncio.gather(*lanes)
     assert min(rounds) > 0
-    assert await shelf.findings() == []
+    assert await shelf.mismatches() == []
     assert await shelf.holdings("d1") == whole(PAGES)

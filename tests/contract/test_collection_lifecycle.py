@@ -26,16 +26,16 @@ from ingestion.model import document_id, document_prefix, pages_prefix, source_k
 from ingestion.sandbox.pool import Sandbox
 from ingestion.submit import Submitter, Upload
 from ingestion.usage import UsageRecorder
-from tests.support.archives import archivist, everything
+from tests.support.archives import archiver, everything
 from tests.support.desk import GONE
 from tests.support.documents import S
 from tests.support.pipelines import ScriptedEmbedder, pipeline
 from tests.support.shelf import PAGES, Shelf, open_shelf
 from tests.support.uploads import make_upload
 from workers.cli import app
-from workers.lifecycle.housekeeping import Action, CollectionKeeper
+from workers.lifecycle.housekeeping import CollectionLifecycle, LifecycleChange
 from workers.replay.replayer import DeadLetterStatus, Reason, Replayer, Selection
-from workers.wiring import archivist_of, remover_of
+from workers.wiring import archiver_of, remover_of
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
@@ -46,10 +46,10 @@ async def shelf(services: Services, collection: str) -> AsyncIterator[Shelf]:
         yield shelf
 
 
-def keeper(shelf: Shelf, expiry: Any = "off") -> CollectionKeeper:
+def lifecycle(shelf: Shelf, expiry: Any = "off") -> CollectionLifecycle:
     services = shelf.services
-    return CollectionKeeper(
-        services.documents, archivist_of(services), remover_of(services), expiry, timedelta(days=90)
+    return CollectionLifecycle(
+        services.documents, archiver_of(services), remover_of(services), expiry, timedelta(days=90)
     )
 
 
@@ -69,22 +69,22 @@ async def last_use(shelf: Shelf) -> datetime | None:
 
 async def test_a_collection_expires_only_where_it_is_wanted_and_after_its_time(shelf: Shelf) -> None:
     await used(shelf, LONG_AGO)
-    assert not (await keeper(shelf).round()).done
+    assert not (await lifecycle(shelf).round()).done
     await used(shelf, datetime.now(UTC) - timedelta(days=89))
-    assert not (await keeper(shelf, "archive").round()).done
+    assert not (await lifecycle(shelf, "archive").round()).done
     await used(shelf, None)
-    assert not (await keeper(shelf, "archive").round()).done, "nobody knows when it was used"
+    assert not (await lifecycle(shelf, "archive").round()).done, "nobody knows when it was used"
     assert await last_use(shelf) is not None, "the time counts from now"
     await used(shelf, LONG_AGO)
-    assert (await keeper(shelf, "archive").round()).done == {Action.EXPIRED_ARCHIVED: 1}
+    assert (await lifecycle(shelf, "archive").round()).done == {LifecycleChange.EXPIRED_ARCHIVED: 1}
     assert await state_of(shelf) is CollectionState.ARCHIVED
-    assert not (await keeper(shelf, "drop").round()).done, "an archive is kept"
-    await archivist(shelf.services).restore(shelf.collection)
-    assert not (await keeper(shelf, "drop").round()).done, "bringing it back was a use"
+    assert not (await lifecycle(shelf, "drop").round()).done, "an archive is kept"
+    await archiver(shelf.services).restore(shelf.collection)
+    assert not (await lifecycle(shelf, "drop").round()).done, "bringing it back was a use"
     await used(shelf, LONG_AGO)
     counted = metrics.COLLECTIONS_CHANGED.labels("expired_dropped")._value.get()
     with capture_logs() as logs:
-        assert (await keeper(shelf, "drop").round()).done == {Action.EXPIRED_DROPPED: 1}
+        assert (await lifecycle(shelf, "drop").round()).done == {LifecycleChange.EXPIRED_DROPPED: 1}
     assert metrics.COLLECTIONS_CHANGED.labels("expired_dropped")._value.get() == counted + 1
     [line] = [line for line in logs if line.get("action")]
     assert (line["event"], line["action"]) == ("collection changed", "expired_dropped")
@@ -96,8 +96,8 @@ async def test_a_collection_with_documents_in_progress_does_not_expire(shelf: Sh
     await used(shelf, LONG_AGO)
     before = await everything(shelf)
     for expiry in ("archive", "drop"):
-        kept = await keeper(shelf, expiry).round()
-        assert (kept.done, kept.failed) == ({}, [])
+        result = await lifecycle(shelf, expiry).round()
+        assert (result.done, result.failed) == ({}, [])
         assert await state_of(shelf) is CollectionState.ACTIVE
         assert await everything(shelf) == before
 
@@ -116,18 +116,18 @@ class SeenEarlier:
         return self._listed
 
 
-async def late_keeper(shelf: Shelf, expiry: Any = "off") -> CollectionKeeper:
+async def late_lifecycle(shelf: Shelf, expiry: Any = "off") -> CollectionLifecycle:
     """One that has looked at the collections now, and acts later."""
     documents = shelf.services.documents
     listed = SeenEarlier(documents, await documents.collection_records())
-    return replace(keeper(shelf, expiry), documents=cast(DocumentStore, listed))
+    return replace(lifecycle(shelf, expiry), documents=cast(DocumentStore, listed))
 
 
 async def test_a_collection_that_was_dropped_and_filled_again_is_not_dropped_once_more(shelf: Shelf) -> None:
     async with held(shelf.services.documents, shelf.collection) as hold:
         await hold.move(CollectionState.DROPPING, None)
-    late = await late_keeper(shelf)
-    assert (await keeper(shelf).round()).done == {Action.DROPPED: 1}
+    late = await late_lifecycle(shelf)
+    assert (await lifecycle(shelf).round()).done == {LifecycleChange.DROPPED: 1}
     assert not (await late.round()).done, "no record"
     await shelf.put("d5")
     before = await everything(shelf)
@@ -139,7 +139,7 @@ async def test_a_collection_that_is_used_at_the_last_moment_does_not_expire(shel
     await used(shelf, LONG_AGO)
     before = await everything(shelf)
     for expiry in ("archive", "drop"):
-        late = await late_keeper(shelf, expiry)
+        late = await late_lifecycle(shelf, expiry)
         await used(shelf, datetime.now(UTC))
         assert not (await late.round()).done
         assert await everything(shelf) == before
@@ -150,7 +150,7 @@ async def test_answers_of_while_documents_were_frozen_are_forgotten_once_they_ar
     documents = shelf.services.documents
     await documents.freeze(shelf.collection, "late")
     before = await documents.searchable(shelf.collection)
-    assert (await keeper(shelf).round()).done == {Action.THAWED: 1}
+    assert (await lifecycle(shelf).round()).done == {LifecycleChange.THAWED: 1}
     assert (await shelf.document("d1")).state is S.READY
     after = await documents.searchable(shelf.collection)
     assert before is not None and after is not None
@@ -159,71 +159,71 @@ async def test_answers_of_while_documents_were_frozen_are_forgotten_once_they_ar
 
 
 async def test_what_a_process_that_is_gone_had_begun_is_finished(shelf: Shelf) -> None:
-    documents, archives = shelf.services.documents, archivist(shelf.services)
+    documents, archives = shelf.services.documents, archiver(shelf.services)
     await leave(shelf, CollectionState.ARCHIVING, None)
-    assert await finished_by_the_keeper(shelf) is CollectionState.ARCHIVED
+    assert await finished_by_the_lifecycle(shelf) is CollectionState.ARCHIVED
     archive = await archives.archive(shelf.collection)
     await leave(shelf, CollectionState.FREEING, archive)
-    assert await finished_by_the_keeper(shelf) is CollectionState.ARCHIVED
+    assert await finished_by_the_lifecycle(shelf) is CollectionState.ARCHIVED
     await leave(shelf, CollectionState.RESTORING, archive)
-    assert await finished_by_the_keeper(shelf) is CollectionState.ACTIVE
+    assert await finished_by_the_lifecycle(shelf) is CollectionState.ACTIVE
     archive = await archives.archive(shelf.collection)
     async with held(documents, shelf.collection) as hold:
         await archives.unpacker.unpack(hold, archive)
     await leave(shelf, CollectionState.OPENING, archive)
-    assert await finished_by_the_keeper(shelf) is CollectionState.ACTIVE
+    assert await finished_by_the_lifecycle(shelf) is CollectionState.ACTIVE
     await leave(shelf, CollectionState.DROPPING, None)
-    assert await finished_by_the_keeper(shelf) is None
+    assert await finished_by_the_lifecycle(shelf) is None
     assert await shelf.services.blobs.list_keys("") == []
 
 
 async def leave(shelf: Shelf, state: CollectionState, archive: Archive | None) -> None:
     async with held(shelf.services.documents, shelf.collection) as hold:
         await hold.move(state, archive)
-        assert not (await keeper(shelf).round()).done, "somebody is at it"
+        assert not (await lifecycle(shelf).round()).done, "somebody is at it"
 
 
-async def finished_by_the_keeper(shelf: Shelf) -> CollectionState | None:
-    done = (await keeper(shelf).round()).done
+async def finished_by_the_lifecycle(shelf: Shelf) -> CollectionState | None:
+    done = (await lifecycle(shelf).round()).done
     state = await state_of(shelf)
-    actions = {CollectionState.ARCHIVED: Action.ARCHIVED, CollectionState.ACTIVE: Action.RESTORED}
-    assert done == {Action.DROPPED if state is None else actions[state]: 1}
-    assert await shelf.findings() == []
+    actions = {CollectionState.ARCHIVED: LifecycleChange.ARCHIVED, CollectionState.ACTIVE: LifecycleChange.RESTORED}
+    assert done == {LifecycleChange.DROPPED if state is None else actions[state]: 1}
+    assert await shelf.mismatches() == []
     return state
 
 
 async def test_documents_that_were_frozen_too_late_are_thawed(shelf: Shelf) -> None:
     await shelf.services.documents.freeze(shelf.collection, "long gone")
-    assert (await keeper(shelf).round()).done == {Action.THAWED: 1}
+    assert (await lifecycle(shelf).round()).done == {LifecycleChange.THAWED: 1}
     assert (await shelf.document("d1")).state is S.READY
 
 
 async def test_a_collection_that_cannot_be_kept_is_named_and_stops_nothing(shelf: Shelf) -> None:
-    await archivist(shelf.services).archive(shelf.collection)
+    await archiver(shelf.services).archive(shelf.collection)
     async with held(shelf.services.documents, shelf.collection) as hold:
         assert hold.record.archive is not None
         await hold.move(CollectionState.RESTORING, replace(hold.record.archive, id="lost"))
-    assert (await keeper(shelf).round()).failed == [shelf.collection]
+    assert (await lifecycle(shelf).round()).failed == [shelf.collection]
 
 
 async def test_the_audit_takes_no_object_of_an_archived_document_and_every_folder_without_a_record(
     shelf: Shelf,
 ) -> None:
     services = shelf.services
-    await archivist(services).archive(shelf.collection)
+    await archiver(services).archive(shelf.collection)
     objects = await services.blobs.list_keys("")
     await services.blobs.put(f"{archives_of(shelf.collection)}abandoned/rows-00001.parquet", b"", "text/plain")
-    [finding] = await shelf.findings(repair=True)
-    assert (finding.what.split("/")[2], finding.is_repaired) == ("abandoned", True)
+    [mismatch] = await shelf.mismatches(repair=True)
+    assert (mismatch.what.split("/")[2], mismatch.is_repaired) == ("abandoned", True)
     assert await services.blobs.list_keys("") == objects
     await services.blobs.delete([key for key in objects if "/pages-" in key])
-    [finding] = await shelf.findings(repair=True)
-    assert (finding.kind.value, finding.collection) == ("missing", shelf.collection)
+    [mismatch] = await shelf.mismatches(repair=True)
+    assert (mismatch.kind.value, mismatch.collection) == ("missing", shelf.collection)
 
 
 async def test_a_worker_that_stood_still_takes_nothing_from_an_archived_document(shelf: Shelf) -> None:
     stale = await shelf.document("d1")
-    await archivist(shelf.services).archive(shelf.collection)
+    await archiver(shelf.services).archive(shelf.collection)
     await pipeline(shelf.services, ScriptedEmbedder()).claims.after_loss(stale, LeaseLost("stood still"))
     assert len(await shelf.services.blobs.list_keys(pages_prefix("d1"))) == 2 * PAGES
 
@@ -247,13 +247,13 @@ async def test_a_letter_of_an_archived_document_waits_for_its_collection(shelf: 
     failing = await shelf.put("d3", written=1)
     await services.documents.fail(failing.id, failing.fence, GONE)
     replayer = Replayer(services.dead_letters, services.documents, services.queue, services.progress)
-    kept = await with_dead_letter(shelf, "d3")
-    await archivist(services).archive(shelf.collection)
+    letter = await with_dead_letter(shelf, "d3")
+    await archiver(services).archive(shelf.collection)
     [entry] = await replayer.find(Selection())
     assert entry.status is DeadLetterStatus.ARCHIVED
-    assert not (await replayer.replay(kept, Reason("me", ""))).is_changed
-    await archivist(services).restore(shelf.collection)
-    assert (await replayer.replay(kept, Reason("me", ""))).is_changed
+    assert not (await replayer.replay(letter, Reason("me", ""))).is_changed
+    await archiver(services).restore(shelf.collection)
+    assert (await replayer.replay(letter, Reason("me", ""))).is_changed
 
 
 async def with_dead_letter(shelf: Shelf, id_: str) -> DeadLetter:
@@ -348,7 +348,7 @@ class ArchivedMeanwhile:
         return getattr(self._shelf.services.documents, name)
 
     async def insert(self, document: Any) -> bool:
-        await archivist(self._shelf.services).archive(self._shelf.collection)
+        await archiver(self._shelf.services).archive(self._shelf.collection)
         if self._is_archived_too:
             await self._shelf.records["archived"].insert_one({"_id": document.id, "collection": document.collection})
         return await self._shelf.services.documents.insert(document)

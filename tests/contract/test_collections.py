@@ -21,7 +21,7 @@ from ingestion.errors import (
     WorkerFault,
 )
 from ingestion.model import DocumentState
-from tests.support.archives import archivist, everything, search
+from tests.support.archives import archiver, everything, search
 from tests.support.documents import FAILURE, S
 from tests.support.shelf import OTHER_PAGES, PAGES, PATCHES, Shelf, open_shelf, whole
 from workers.wiring import remover_of
@@ -42,7 +42,7 @@ async def state_of(shelf: Shelf) -> CollectionState:
 async def test_an_archived_collection_is_in_the_object_store_alone(shelf: Shelf) -> None:
     services = shelf.services
     objects = await services.blobs.list_keys("documents/")
-    archive = await archivist(services).archive(shelf.collection)
+    archive = await archiver(services).archive(shelf.collection)
     assert (archive.documents, archive.pages, archive.rows) == (
         2,
         PAGES + OTHER_PAGES,
@@ -66,12 +66,12 @@ async def test_a_restored_collection_is_what_it_was_and_is_searched_as_it_was(sh
     before, hits = await everything(shelf), await search(shelf)
     assert hits
     version = (await shelf.services.documents.searchable(shelf.collection)).version  # type: ignore[union-attr]
-    await archivist(shelf.services).archive(shelf.collection)
+    await archiver(shelf.services).archive(shelf.collection)
     with pytest.raises(CollectionArchived, match=f"pagemill collections restore {shelf.collection}"):
         await search(shelf)
     with pytest.raises(CollectionArchived):
         await shelf.services.documents.bind_collection(shelf.collection, "test/words/32", 32)
-    await archivist(shelf.services).restore(shelf.collection)
+    await archiver(shelf.services).restore(shelf.collection)
     assert await everything(shelf) == before
     assert await search(shelf) == hits
     assert (await shelf.services.documents.searchable(shelf.collection)).version != version  # type: ignore[union-attr]
@@ -82,32 +82,32 @@ async def test_a_restored_collection_is_what_it_was_and_is_searched_as_it_was(sh
 
 async def test_many_small_parts_come_back_whole(shelf: Shelf) -> None:
     before = await everything(shelf)
-    archive = await archivist(shelf.services, part_bytes=1, read_bytes=1).archive(shelf.collection)
+    archive = await archiver(shelf.services, part_bytes=1, read_bytes=1).archive(shelf.collection)
     rows = [key for key in await shelf.services.blobs.list_keys(archives_of(shelf.collection)) if "/rows-" in key]
     assert len(rows) == archive.pages
-    await archivist(shelf.services).restore(shelf.collection)
+    await archiver(shelf.services).restore(shelf.collection)
     assert await everything(shelf) == before
 
 
 async def test_what_cannot_be_done_or_is_done_changes_nothing(shelf: Shelf) -> None:
     async with held(shelf.services.documents, shelf.collection):
-        for work in (archivist(shelf.services).archive, remover_of(shelf.services).delete_collection):
+        for work in (archiver(shelf.services).archive, remover_of(shelf.services).delete_collection):
             with pytest.raises(CollectionHeld):
                 await work(shelf.collection)
     with pytest.raises(Conflict, match="nothing to restore"):
-        await archivist(shelf.services).restore(shelf.collection)
-    first = await archivist(shelf.services).archive(shelf.collection)
-    assert await archivist(shelf.services).archive(shelf.collection) == first
+        await archiver(shelf.services).restore(shelf.collection)
+    first = await archiver(shelf.services).archive(shelf.collection)
+    assert await archiver(shelf.services).archive(shelf.collection) == first
     assert await state_of(shelf) is CollectionState.ARCHIVED
     with pytest.raises(NotFound):
-        await archivist(shelf.services).archive("nowhere")
+        await archiver(shelf.services).archive("nowhere")
 
 
 async def test_a_collection_with_documents_in_progress_is_left_as_it_was(shelf: Shelf) -> None:
     working = await shelf.put("d3", written=1)
     before = await everything(shelf)
     with pytest.raises(CollectionBusy, match="in progress: d3"):
-        await archivist(shelf.services).archive(shelf.collection)
+        await archiver(shelf.services).archive(shelf.collection)
     assert await state_of(shelf) is CollectionState.ACTIVE
     assert await everything(shelf) == before
     await shelf.services.documents.finish(working)
@@ -116,14 +116,14 @@ async def test_a_collection_with_documents_in_progress_is_left_as_it_was(shelf: 
 async def test_a_collection_that_lacks_rows_is_not_archived(shelf: Shelf) -> None:
     await shelf.services.vectors.delete_pages(shelf.collection, (await shelf.document("d2")).first_page_key, 1)
     with pytest.raises(CollectionBusy, match=f"has 0 rows in place of {PATCHES}"):
-        await archivist(shelf.services).archive(shelf.collection)
+        await archiver(shelf.services).archive(shelf.collection)
     assert await state_of(shelf) is CollectionState.ACTIVE
     assert (await shelf.document("d1")).state is S.READY
 
 
 async def test_what_the_object_store_did_not_keep_as_it_was_written_is_never_relied_on(shelf: Shelf) -> None:
     services = shelf.services
-    damaged = archivist(services, blobs=Damaging(services.blobs, "rows-"))
+    damaged = archiver(services, blobs=Damaging(services.blobs, "rows-"))
     with pytest.raises(WorkerFault, match="is not what was written"):
         await damaged.archive(shelf.collection)
     assert await state_of(shelf) is CollectionState.ACTIVE
@@ -133,36 +133,36 @@ async def test_what_the_object_store_did_not_keep_as_it_was_written_is_never_rel
 
 async def test_a_damaged_archive_is_not_restored_and_nothing_of_it_is_searchable(shelf: Shelf) -> None:
     services = shelf.services
-    await archivist(services).archive(shelf.collection)
+    await archiver(services).archive(shelf.collection)
     [pages] = [key for key in await services.blobs.list_keys(archives_of(shelf.collection)) if "/pages-" in key]
     content = await services.blobs.get(pages)
     await services.blobs.put(pages, content[:-1], "text/plain")
     with pytest.raises(WorkerFault, match="is not what was written"):
-        await archivist(services).restore(shelf.collection)
+        await archiver(services).restore(shelf.collection)
     assert await state_of(shelf) is CollectionState.RESTORING
     with pytest.raises(CollectionArchived, match="being restored"):
         await search(shelf)
     await services.blobs.put(pages, content, "text/plain")
-    await archivist(services).restore(shelf.collection)
+    await archiver(services).restore(shelf.collection)
     assert await shelf.findings() == []
 
 
 async def test_archivists_side_by_side_make_one_archive(shelf: Shelf) -> None:
     before = await everything(shelf)
     outcomes = await asyncio.gather(
-        *(archivist(shelf.services).archive(shelf.collection) for _ in range(4)), return_exceptions=True
+        *(archiver(shelf.services).archive(shelf.collection) for _ in range(4)), return_exceptions=True
     )
     assert any(not isinstance(outcome, BaseException) for outcome in outcomes)
     assert all(isinstance(one, CollectionHeld) for one in outcomes if isinstance(one, BaseException)), outcomes
     assert await shelf.findings() == []
-    await archivist(shelf.services).restore(shelf.collection)
+    await archiver(shelf.services).restore(shelf.collection)
     assert await everything(shelf) == before
 
 
 async def test_an_archivist_that_lost_its_hold_stops_and_harms_nothing(shelf: Shelf) -> None:
     """Its hold ends at once, and another one archives and restores while it packs."""
     before = await everything(shelf)
-    slow = archivist(shelf.services, documents=Interfering(shelf), lease_s=0.0)
+    slow = archiver(shelf.services, documents=Interfering(shelf), lease_s=0.0)
     with pytest.raises(Exception, match="no longer held"):
         await slow.archive(shelf.collection)
     assert await state_of(shelf) is CollectionState.ACTIVE
@@ -172,7 +172,7 @@ async def test_an_archivist_that_lost_its_hold_stops_and_harms_nothing(shelf: Sh
 
 async def test_dropping_an_archived_collection_leaves_nothing_of_it_and_all_of_others(shelf: Shelf) -> None:
     services = shelf.services
-    await archivist(services).archive(shelf.collection)
+    await archiver(services).archive(shelf.collection)
     longer = f"archives/{shelf.collection}x/1/manifest.json"
     await services.blobs.put(longer, b"", "text/plain")
     await remover_of(services).delete_collection(shelf.collection)
@@ -200,7 +200,7 @@ async def test_an_archiving_that_has_not_gone_far_is_taken_back_by_a_restore(she
         await shelf.services.documents.begin_archive(hold.name, hold.token, hold.token)
         await hold.freeze()
     assert (await shelf.document("d1")).state is DocumentState.ARCHIVED
-    await archivist(shelf.services).restore(shelf.collection)
+    await archiver(shelf.services).restore(shelf.collection)
     assert await everything(shelf) == before
 
 
@@ -222,7 +222,7 @@ class Damaging:
 
 
 class Interfering:
-    """The records, on which another archivist acts while the pages are read."""
+    """The records, on which another archiver acts while the pages are read."""
 
     def __init__(self, shelf: Shelf) -> None:
         self._shelf = shelf
@@ -234,6 +234,6 @@ class Interfering:
     async def pack_pages(self, page_keys: range, generation: int) -> Any:
         if not self._done:
             self._done = True
-            await archivist(self._shelf.services).archive(self._shelf.collection)
-            await archivist(self._shelf.services).restore(self._shelf.collection)
+            await archiver(self._shelf.services).archive(self._shelf.collection)
+            await archiver(self._shelf.services).restore(self._shelf.collection)
         return await self._shelf.services.documents.pack_pages(page_keys, generation)

@@ -21,9 +21,9 @@ import pytest
 from ingestion.bootstrap import Services
 from ingestion.catalogue.states import CollectionState, archives_of
 from ingestion.removal import Remover
-from tests.support.archives import archivist, everything, search
+from tests.support.archives import archiver, everything, search
 from tests.support.shelf import Shelf, open_shelf
-from workers.lifecycle.archive import Archivist
+from workers.lifecycle.archive import Archiver
 
 _DEADLINE_S = 60.0
 
@@ -36,11 +36,11 @@ async def shelf(services: Services, collection: str) -> AsyncIterator[Shelf]:
 
 async def test_it_ends_the_same_wherever_archiving_and_restoring_are_killed(shelf: Shelf) -> None:
     before, hits = await everything(shelf), await search(shelf)
-    steps = await until_it_lives(shelf, lambda life: mortal_archivist(shelf, life).archive(shelf.collection))
+    steps = await until_it_lives(shelf, lambda life: mortal_archiver(shelf, life).archive(shelf.collection))
     assert steps > 25, "else not every step has been tried"
     assert await state_of(shelf) is CollectionState.ARCHIVED
     assert await shelf.records["pages"].count_documents({}) == 0
-    steps = await until_it_lives(shelf, lambda life: mortal_archivist(shelf, life).restore(shelf.collection))
+    steps = await until_it_lives(shelf, lambda life: mortal_archiver(shelf, life).restore(shelf.collection))
     assert steps > 15
     assert await everything(shelf) == before
     assert await search(shelf) == hits
@@ -49,7 +49,7 @@ async def test_it_ends_the_same_wherever_archiving_and_restoring_are_killed(shel
 
 
 async def test_nothing_is_left_wherever_dropping_is_killed(shelf: Shelf) -> None:
-    await archivist(shelf.services).archive(shelf.collection)
+    await archiver(shelf.services).archive(shelf.collection)
     await until_it_lives(shelf, lambda life: mortal_remover(shelf, life).delete_collection(shelf.collection))
     assert await shelf.services.blobs.list_keys("") == []
     for name in ("documents", "pages", "collections", "archived"):
@@ -71,8 +71,8 @@ async def test_a_process_that_is_killed_for_real_has_done_no_harm(shelf: Shelf, 
         process.wait()
     assert [finding.what for finding in await shelf.findings(repair=True) if not is_of_an_attempt(finding.what)] == []
     await end_hold(shelf)
-    await archivist(shelf.services).archive(shelf.collection)
-    await archivist(shelf.services).restore(shelf.collection)
+    await archiver(shelf.services).archive(shelf.collection)
+    await archiver(shelf.services).restore(shelf.collection)
     assert await everything(shelf) == before
     assert await shelf.findings() == []
 
@@ -114,9 +114,9 @@ class Mortal:
         return call
 
 
-def mortal_archivist(shelf: Shelf, life: Life) -> Archivist:
+def mortal_archiver(shelf: Shelf, life: Life) -> Archiver:
     ports = {name: Mortal(getattr(shelf.services, name), life) for name in ("documents", "blobs", "vectors")}
-    return archivist(shelf.services, **ports)
+    return archiver(shelf.services, **ports)
 
 
 def mortal_remover(shelf: Shelf, life: Life) -> Remover:

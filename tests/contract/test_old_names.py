@@ -15,13 +15,13 @@ from ingestion.adapters.milvus.store import MilvusVectorStore
 from ingestion.bootstrap import Services
 from ingestion.model import Document, document_prefix, old_vectors_key, vectors_key
 from ingestion.removal import Remover
-from tests.support.archives import archivist, everything, search
+from tests.support.archives import archiver, everything, search
 from tests.support.documents import LEASE_MS
 from tests.support.embedders import WordEmbedder
 from tests.support.shelf import OTHER_PAGES, PAGES, Shelf, open_shelf, page_of, whole
 from workers.attempt import store as attempt_store
 from workers.attempt.store import PageStore
-from workers.audit.finding import Finding, Kind
+from workers.audit.mismatch import Finding, Kind
 from workers.bench.sample import read_pages
 
 
@@ -128,10 +128,10 @@ async def test_it_is_deleted_without_a_rest(shelf: Shelf, milvus: MilvusClient) 
 
 async def test_it_comes_back_from_an_archive_under_the_new_name(shelf: Shelf, milvus: MilvusClient) -> None:
     before = await everything(shelf), await search(shelf)
-    await archivist(shelf.services).archive(shelf.collection)
+    await archiver(shelf.services).archive(shelf.collection)
     assert not any(milvus.has_collection(name) for name in both_names(shelf.collection))
     assert await shelf.findings(repair=True) == []
-    await archivist(shelf.services).restore(shelf.collection)
+    await archiver(shelf.services).restore(shelf.collection)
     assert milvus.has_collection(index_name(shelf.collection))
     assert not milvus.has_collection(old_index_name(shelf.collection))
     after = await everything(shelf), await search(shelf)

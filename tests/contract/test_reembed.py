@@ -55,7 +55,7 @@ async def test_all_is_found_with_the_new_embedder_and_nothing_of_the_old_is_left
     assert {score for *_, score in after} != {score for *_, score in before}
     assert (bound.current.number, bound.current.fingerprint) == (2, NEW.fingerprint)
     assert (bound.next, bound.leaving) == (None, ())
-    assert await shelf.findings() == []
+    assert await shelf.mismatches() == []
     for document in documents:
         assert await shelf.blob_keys(document) == blobs_of(document, 2)
     assert await shelf.services.vectors.count(index_of(shelf.collection, 2)) == 8 * 3
@@ -74,7 +74,7 @@ async def test_other_clients_of_the_vector_store_find_the_newest_generation_unde
     assert (bound.current.number, bound.current.dim) == (3, 24)
     assert await shelf.services.vectors.count(shelf.collection) == 2 * 3
     assert await shelf.services.vectors.count(index_of(shelf.collection, 2)) == 0
-    assert await shelf.findings() == []
+    assert await shelf.mismatches() == []
 
 
 async def test_a_search_sees_the_old_or_the_new_and_never_a_mixture(shelf: Library) -> None:
@@ -116,7 +116,7 @@ async def test_what_is_uploaded_meanwhile_is_in_both_and_what_is_deleted_meanwhi
     expected = {shelf.id_of("b"): 3, shelf.id_of("late"): 5}
     assert old_answers == [expected]
     assert await shelf.pages_found() == expected
-    assert await shelf.findings() == []
+    assert await shelf.mismatches() == []
     assert await shelf.services.vectors.count(index_of(shelf.collection, 2)) == 8 * 3
 
 
@@ -129,7 +129,7 @@ async def test_a_document_that_is_deleted_and_uploaded_again_meanwhile_is_found_
 
     await reembedder(shelf.services, ActingEmbedder(renew)).run(shelf.collection)
     assert await shelf.pages_found() == {shelf.id_of("a"): 3}
-    assert await shelf.findings() == []
+    assert await shelf.mismatches() == []
 
 
 async def test_a_worker_that_planned_before_the_closing_and_asks_after_it_is_refused(shelf: Library) -> None:
@@ -162,7 +162,7 @@ async def test_killed_at_any_step_and_run_again_it_comes_to_its_end(shelf: Libra
     assert answers == [old] * switched + [new] * (len(answers) - switched)
     assert len(new) == 6
     assert killed_at >= STEPS
-    assert await shelf.findings() == []
+    assert await shelf.mismatches() == []
     bound = await shelf.bound()
     assert (bound.current.fingerprint, bound.leaving) == (NEW.fingerprint, ())
     in_flight = await shelf.read("in flight")  # the janitor publishes what nobody else lived to publish
@@ -198,7 +198,7 @@ async def test_while_the_new_embedder_fails_the_old_one_serves(
         await reembedder(shelf.services, ActingEmbedder(fail)).run(shelf.collection)
     assert await shelf.answer() == before
     await shelf.put("b")
-    assert await shelf.findings() == []
+    assert await shelf.mismatches() == []
     await reembedder(shelf.services).run(shelf.collection)
     assert await shelf.pages_found() == {shelf.id_of("a"): 5, shelf.id_of("b"): 3}
 
@@ -222,10 +222,10 @@ async def test_an_abort_leaves_the_old_as_it_was_and_its_number_is_never_used_ag
     assert await shelf.answer() == before
     assert await shelf.blob_keys(document) == blobs_of(document, 1)
     assert await shelf.services.vectors.count(index_of(shelf.collection, 2)) == 0
-    assert await shelf.findings() == []
+    assert await shelf.mismatches() == []
     bound = await reembedder(shelf.services, WordEmbedder(dim=24)).run(shelf.collection)
     assert bound.current.number == 3
-    assert await shelf.findings() == []
+    assert await shelf.mismatches() == []
 
 
 async def test_an_embedder_of_pictures_gets_the_stored_ones_as_pixels(shelf: Library) -> None:
@@ -240,20 +240,20 @@ async def test_an_embedder_of_pictures_gets_the_stored_ones_as_pixels(shelf: Lib
 async def test_while_it_is_under_way_an_audit_knows_both_generations(shelf: Library) -> None:
     for name in ("a", "b", "c"):
         await shelf.put(name, 2)
-    findings = []
+    mismatches = []
 
     async def damage() -> None:
         async with asyncio.timeout(DEADLINE_S):
             while not (moved := await shelf.moved(2)):
                 await asyncio.sleep(0.01)
-        findings.append(await shelf.findings())
+        mismatches.append(await shelf.mismatches())
         await shelf.services.vectors.delete_pages(index_of(shelf.collection, 2), moved[0].first_page_key, 1)
-        findings.append(await shelf.findings())
+        mismatches.append(await shelf.mismatches())
 
     await reembedder(shelf.services, ActingEmbedder(damage, at=3)).run(shelf.collection)
-    assert findings[0] == []
-    assert [(found.store, found.what) for found in findings[1]] == [("milvus", "3 rows in place of 6")]
-    assert await shelf.findings() == []  # what was lost has been noticed before the switch, and written again
+    assert mismatches[0] == []
+    assert [(found.store, found.what) for found in mismatches[1]] == [("milvus", "3 rows in place of 6")]
+    assert await shelf.mismatches() == []  # what was lost has been noticed before the switch, and written again
 
 
 async def test_a_worker_that_holds_a_document_at_the_switch_loses_it_to_one_with_the_new_embedder(
@@ -281,7 +281,7 @@ async def test_a_worker_that_holds_a_document_at_the_switch_loses_it_to_one_with
     assert (ready.state, ready.attempts, ready.generation) == (DocumentState.READY, 1, 2)
     hits = await shelf.searcher().search(shelf.collection, "held number", 10)
     assert {hit.page for hit in hits if hit.document_id == held.id} == {1, 2, 3, 4, 5}
-    assert await shelf.findings() == []
+    assert await shelf.mismatches() == []
 
 
 async def test_embedders_that_a_collection_had_or_will_have_wait_and_others_are_refused(shelf: Library) -> None:

@@ -9,12 +9,12 @@ from ingestion.catalogue.holds import LEASE_S
 from ingestion.search import Searcher
 from tests.support.embedders import WordEmbedder
 from tests.support.shelf import Shelf
-from workers.lifecycle.archive import Archivist
+from workers.lifecycle.archive import Archiver
 from workers.lifecycle.packer import PART_BYTES, READ_BYTES, Packer
 from workers.lifecycle.unpacker import Unpacker
 
 
-def archivist(
+def archiver(
     services: Services,
     *,
     documents: Any = None,
@@ -23,9 +23,9 @@ def archivist(
     lease_s: float = LEASE_S,
     part_bytes: int = PART_BYTES,
     read_bytes: int = READ_BYTES,
-) -> Archivist:
+) -> Archiver:
     stores = documents or services.documents, blobs or services.blobs, vectors or services.vectors
-    return Archivist(*stores, Packer(*stores, part_bytes, read_bytes), Unpacker(*stores), lease_s)
+    return Archiver(*stores, Packer(*stores, part_bytes, read_bytes), Unpacker(*stores), lease_s)
 
 
 async def everything(shelf: Shelf) -> dict[str, Any]:

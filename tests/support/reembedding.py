@@ -23,8 +23,8 @@ from tests.support.documents import LEASE_MS, document
 from tests.support.embedders import WordEmbedder
 from tests.support.shelf import auditor
 from workers.attempt.store import PageStore
-from workers.audit.finding import Finding
-from workers.reembed.cleanup import Clearing
+from workers.audit.mismatch import Mismatch
+from workers.reembed.cleanup import GenerationCleanup
 from workers.reembed.mover import Mover
 from workers.reembed.reembedder import Reembedder, abort_reembedding
 
@@ -116,8 +116,8 @@ class Library:
             found[id_] = found.get(id_, 0) + 1
         return found
 
-    async def findings(self) -> list[Finding]:
-        return [finding async for finding in auditor(self.services).findings()]
+    async def mismatches(self) -> list[Mismatch]:
+        return [mismatch async for mismatch in auditor(self.services).mismatches()]
 
     async def blob_keys(self, found: Document) -> set[str]:
         keys = await self.services.blobs.list_keys(document_prefix(found.id))
@@ -139,8 +139,8 @@ class Library:
         return bound
 
     async def abort(self) -> Binding:
-        clearing = Clearing(self.services.documents, self.services.vectors, self.store)
-        return await abort_reembedding(self.services.documents, clearing, self.collection)
+        cleanup = GenerationCleanup(self.services.documents, self.services.vectors, self.store)
+        return await abort_reembedding(self.services.documents, cleanup, self.collection)
 
     async def let_holds_end(self) -> None:
         """As if time had passed since the process that held the collection was killed."""
@@ -150,8 +150,8 @@ class Library:
 def reembedder(services: Any, embedder: Embedder = NEW, *, rest_s: float = 0.0) -> Reembedder:
     store = PageStore(services.documents, services.blobs, services.vectors)
     mover = Mover(services.documents, services.blobs, services.vectors, store, embedder, WINDOW)
-    clearing = Clearing(services.documents, services.vectors, store)
-    return Reembedder(services.documents, services.vectors, services.queue, mover, clearing, rest_s)
+    cleanup = GenerationCleanup(services.documents, services.vectors, store)
+    return Reembedder(services.documents, services.vectors, services.queue, mover, cleanup, rest_s)
 
 
 def blobs_of(found: Document, generation: int) -> set[str]:

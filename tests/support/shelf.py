@@ -16,7 +16,7 @@ from tests.support.documents import LEASE_MS, document
 from tests.support.embedders import WordEmbedder
 from workers.attempt.store import PageStore
 from workers.audit.auditor import Auditor
-from workers.audit.finding import Finding
+from workers.audit.mismatch import Mismatch
 
 PAGES: Final = 4
 PATCHES: Final = 5
@@ -59,8 +59,8 @@ class Shelf:
         rows = await self.services.vectors.count_rows(self.collection, found.first_page_key, found.pages)
         return len(objects), totals[id_].pages, rows
 
-    async def findings(self, **options: Any) -> list[Finding]:
-        return [finding async for finding in auditor(self.services).findings(**options)]
+    async def mismatches(self, **options: Any) -> list[Mismatch]:
+        return [mismatch async for mismatch in auditor(self.services).mismatches(**options)]
 
     async def forget(self, found: Document) -> None:
         """Lose the document's record, and nothing else."""

@@ -14,7 +14,7 @@ import structlog
 from ingestion.catalogue.states import ARCHIVES_PREFIX, CollectionRecord, CollectionState, archive_prefix, archives_of
 from ingestion.errors import BadRecord, NewerRecord, WorkerFault
 from ingestion.ports import BlobEntry, BlobStore, CollectionCatalogue
-from workers.audit.finding import Finding, Kind, SecondLook, TooYoung
+from workers.audit.mismatch import Mismatch, MismatchKind, Recheck, TooYoung
 from workers.lifecycle.manifest import read_manifest
 
 log = structlog.get_logger(__name__)
@@ -33,11 +33,11 @@ class ArchivesAudit:
     repair: bool
     too_young: TooYoung = field(default_factory=TooYoung)
 
-    async def suspects(self, collection: str | None) -> AsyncIterator[SecondLook]:
+    async def suspects(self, collection: str | None) -> AsyncIterator[Recheck]:
         records = await self.documents.collection_records()
         for record in records:
             if collection in (None, record.name) and await self._lacks(record):
-                yield partial(self._look_again_at_archive, record.name)
+                yield partial(self._recheck_archive, record.name)
         listing = [
             entry async for entry in self.blobs.entries(archives_of(collection) if collection else ARCHIVES_PREFIX)
         ]
@@ -47,7 +47,7 @@ class ArchivesAudit:
                 if not await self._is_named(prefix):
                     self.too_young.note(folder, self.orphan_grace)
             elif not await self._is_named(prefix):
-                yield partial(self._look_again_at_folder, prefix)
+                yield partial(self._recheck_folder, prefix)
 
     async def _lacks(self, record: CollectionRecord) -> list[str]:
         """The keys that a complete archive should have, and has not; its manifest, where that cannot be read."""
@@ -63,12 +63,12 @@ class ArchivesAudit:
         there = set(await self.blobs.list_keys(prefix))
         return [key for part in manifest.parts if (key := manifest.key_of(part)) not in there]
 
-    async def _look_again_at_archive(self, name: str) -> list[Finding]:
+    async def _recheck_archive(self, name: str) -> list[Mismatch]:
         record = await self.documents.collection(name)
         lacking = await self._lacks(record) if record else []
         if not lacking or await self.documents.collection(name) != record:
             return []
-        return [Finding("s3", Kind.MISSING, lacking[0], len(lacking), collection=name)]
+        return [Mismatch("s3", MismatchKind.MISSING, lacking[0], len(lacking), collection=name)]
 
     async def _orphans(self, prefix: str, entries: Sequence[BlobEntry]) -> list[str]:
         if not self._are_old(entries) or await self._is_named(prefix):
@@ -91,12 +91,12 @@ class ArchivesAudit:
             return True
         return bool(record and record.archive and archive_prefix(name, record.archive.id) == prefix)
 
-    async def _look_again_at_folder(self, prefix: str) -> list[Finding]:
+    async def _recheck_folder(self, prefix: str) -> list[Mismatch]:
         """What belongs to no record now will never do: the ids of archives are used once."""
         keys = await self._orphans(prefix, [entry async for entry in self.blobs.entries(prefix)])
         if not keys:
             return []
-        found = Finding("s3", Kind.ORPHAN, keys[0], len(keys), collection=_collection_of(prefix))
+        found = Mismatch("s3", MismatchKind.ORPHAN, keys[0], len(keys), collection=_collection_of(prefix))
         if self.repair:
             await self.blobs.delete(keys)
             found = replace(found, is_repaired=True)

@@ -19,8 +19,8 @@ from ingestion.errors import BadRecord, DependencyUnavailable, as_ingest_error
 from ingestion.ports import BlobStore, CollectionCatalogue, VectorStore
 from workers.audit.archives import ArchivesAudit
 from workers.audit.contents import ContentsAudit, ContentsRecords
-from workers.audit.finding import Finding, SecondLook, TooYoung
-from workers.audit.orphans import PageOwners, StrayPagesAudit
+from workers.audit.mismatch import Mismatch, Recheck, TooYoung
+from workers.audit.orphans import OrphanPagesAudit, PageOwners
 from workers.audit.rows import RowRecords, RowsAudit
 
 log = structlog.get_logger(__name__)
@@ -42,47 +42,47 @@ class Auditor:
     orphan_grace_s: float
     settle_s: float
 
-    async def findings(
+    async def mismatches(
         self, *, collection: str | None = None, repair: bool = False, too_young: TooYoung | None = None
-    ) -> AsyncIterator[Finding]:
+    ) -> AsyncIterator[Mismatch]:
         """What is wrong, of one collection or of all. `repair` deletes what no document refers to.
 
         `too_young` counts what cannot be judged yet.
 
         Raises DependencyUnavailable. Two audits side by side do no harm, and may both report the same.
         """
-        suspects: list[SecondLook] = []
+        suspects: list[Recheck] = []
         async for suspect in self._suspects(collection, repair, too_young or TooYoung()):
             suspects.append(suspect)
             if len(suspects) == _SUSPECTS_AT_ONCE:
-                async for finding in self._look_again(suspects):
-                    yield finding
+                async for mismatch in self._recheck(suspects):
+                    yield mismatch
                 suspects.clear()
-        async for finding in self._look_again(suspects):
-            yield finding
+        async for mismatch in self._recheck(suspects):
+            yield mismatch
 
-    async def _look_again(self, suspects: list[SecondLook]) -> AsyncIterator[Finding]:
+    async def _recheck(self, suspects: list[Recheck]) -> AsyncIterator[Mismatch]:
         if suspects:
             await asyncio.sleep(self.settle_s)
-        for look_again in suspects:
+        for recheck in suspects:
             try:
-                findings = await look_again()
+                mismatches = await recheck()
             except DependencyUnavailable:
                 raise
             except Exception as error:  # noqa: BLE001 - what cannot be read is neither right nor wrong
                 log.error("not judged", cause=as_ingest_error(error).message)
                 continue
-            for finding in findings:
-                yield finding
+            for mismatch in mismatches:
+                yield mismatch
 
-    async def _suspects(self, collection: str | None, repair: bool, too_young: TooYoung) -> AsyncIterator[SecondLook]:
+    async def _suspects(self, collection: str | None, repair: bool, too_young: TooYoung) -> AsyncIterator[Recheck]:
         end = await self.documents.next_page_key()
         grace = timedelta(seconds=self.orphan_grace_s)
         for audit in (ContentsAudit, ArchivesAudit):
             async for suspect in audit(self.documents, self.blobs, grace, repair, too_young).suspects(collection):
                 yield suspect
         if collection is None:
-            async for suspect in StrayPagesAudit(self.documents, repair).suspects():
+            async for suspect in OrphanPagesAudit(self.documents, repair).suspects():
                 yield suspect
         for name in await self._collections() if collection is None else [collection]:
             for generation in await self._generations(name):

@@ -19,7 +19,7 @@ from ingestion.model import (
     pages_prefix,
 )
 from ingestion.ports import ArchivedDocuments, Bindings, BlobEntry, BlobStore, DocumentReader, PageRecords
-from workers.audit.finding import Finding, Kind, SecondLook, TooYoung
+from workers.audit.mismatch import Mismatch, MismatchKind, Recheck, TooYoung
 
 _DOCUMENTS_AT_ONCE: Final = 100
 _PAGES_AT_ONCE: Final = 500
@@ -42,7 +42,7 @@ class ContentsAudit:
     repair: bool
     too_young: TooYoung = field(default_factory=TooYoung)
 
-    async def suspects(self, collection: str | None) -> AsyncIterator[SecondLook]:
+    async def suspects(self, collection: str | None) -> AsyncIterator[Recheck]:
         """With `collection`, only its documents: an object without a record does not say where it belongs."""
         listing = _grouped(self.blobs.entries(DOCUMENTS_PREFIX))
         async for id_, document, entries in _joined(self._documents(collection), listing):
@@ -52,16 +52,16 @@ class ContentsAudit:
                 if not await self.documents.archived_ids([id_]):
                     self.too_young.note(entries, self.orphan_grace)
             elif await self._difference(id_, document, entries):
-                yield partial(self._look_again, id_)
+                yield partial(self._recheck, id_)
 
-    async def _look_again(self, id_: str) -> list[Finding]:
+    async def _recheck(self, id_: str) -> list[Mismatch]:
         """The record is read before and after: as long as it stays the same, nothing of the document is in motion."""
         document = await self.documents.get(id_)
         entries = [entry async for entry in self.blobs.entries(document_prefix(id_))]
         difference = await self._difference(id_, document, entries)
         if not difference or await self.documents.get(id_) != document:
             return []
-        found = difference.findings(id_, document)
+        found = difference.mismatches(id_, document)
         if self.repair and difference.extra:
             await self.blobs.delete(difference.extra)
             found[-1] = replace(found[-1], is_repaired=True)
@@ -113,18 +113,18 @@ class _Difference:
     def __bool__(self) -> bool:
         return bool(self.pages or self.missing or self.extra)
 
-    def findings(self, id_: str, document: Document | None) -> list[Finding]:
+    def mismatches(self, id_: str, document: Document | None) -> list[Mismatch]:
         """At most one of each sort, what is extra last."""
         collection = document.collection if document else ""
-        too_many = Kind.EXTRA if document else Kind.ORPHAN
+        too_many = MismatchKind.EXTRA if document else MismatchKind.ORPHAN
         found = []
         if self.pages:
             what = f"record of page {self.pages[0]}"
-            found.append(Finding("mongodb", Kind.MISSING, what, len(self.pages), id_, collection))
-        for kind, keys in ((Kind.MISSING, self.missing), (too_many, self.extra)):
+            found.append(Mismatch("mongodb", MismatchKind.MISSING, what, len(self.pages), id_, collection))
+        for kind, keys in ((MismatchKind.MISSING, self.missing), (too_many, self.extra)):
             if keys:
                 what = keys[0].removeprefix(document_prefix(id_))
-                found.append(Finding("s3", kind, what, len(keys), id_, collection))
+                found.append(Mismatch("s3", kind, what, len(keys), id_, collection))
         return found
 
 
@@ -181,7 +181,7 @@ async def _joined(
 ) -> AsyncIterator[tuple[str, Document | None, list[BlobEntry]]]:
     """Every document id that either side has, with what both sides have of it.
 
-    A side that was not quite in order would make suspects and no findings: those are looked at one by one.
+    A side that was not quite in order would yield suspects that the recheck, one by one, finds in order.
     """
     document, group = await anext(documents, None), await anext(listing, None)
     while document is not None or group is not None:

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from ingestion.model import Document, PageRecord
 from ingestion.ports import DocumentReader, PageRecords, RecordInventory
-from workers.audit.finding import Finding, Kind, SecondLook
+from workers.audit.mismatch import Mismatch, MismatchKind, Recheck
 
 _PAGES_AT_ONCE: Final = 1000
 
@@ -20,38 +20,38 @@ class PageOwners(DocumentReader, PageRecords, RecordInventory, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class StrayPagesAudit:
-    """A page record is a stray where its document is unknown or has other page keys."""
+class OrphanPagesAudit:
+    """A page record is an orphan where its document is unknown or has other page keys."""
 
     documents: PageOwners
     repair: bool
 
-    async def suspects(self) -> AsyncIterator[SecondLook]:
+    async def suspects(self) -> AsyncIterator[Recheck]:
         last = 0
         while batch := await self.documents.pages_after(last, _PAGES_AT_ONCE):
             last = batch[-1].page_key
-            for id_, strays in (await self._strays(batch)).items():
-                yield partial(self._look_again, id_, [page.page_key for page in strays])
+            for id_, orphans in (await self._orphans(batch)).items():
+                yield partial(self._recheck, id_, [page.page_key for page in orphans])
 
-    async def _look_again(self, id_: str, page_keys: Sequence[int]) -> list[Finding]:
+    async def _recheck(self, id_: str, page_keys: Sequence[int]) -> list[Mismatch]:
         pages = await self.documents.pages_by_key(page_keys)
-        strays = (await self._strays(list(pages.values()))).get(id_)
-        if not strays:
+        orphans = (await self._orphans(list(pages.values()))).get(id_)
+        if not orphans:
             return []
         if self.repair:
-            for keys in _runs(page.page_key for page in strays):
+            for keys in _runs(page.page_key for page in orphans):
                 await self.documents.remove_pages(keys.start, len(keys))
-        what = f"record of page {strays[0].page_number}"
-        return [Finding("mongodb", Kind.ORPHAN, what, len(strays), id_, is_repaired=self.repair)]
+        what = f"record of page {orphans[0].page_number}"
+        return [Mismatch("mongodb", MismatchKind.ORPHAN, what, len(orphans), id_, is_repaired=self.repair)]
 
-    async def _strays(self, pages: Sequence[PageRecord]) -> dict[str, list[PageRecord]]:
-        """Those of `pages` that are strays, by the document they name, in the order of their keys."""
+    async def _orphans(self, pages: Sequence[PageRecord]) -> dict[str, list[PageRecord]]:
+        """Those of `pages` that are orphans, by the document they name, in the order of their keys."""
         known = await self.documents.known({page.document_id for page in pages})
-        strays = defaultdict(list)
+        orphans = defaultdict(list)
         for page in sorted(pages, key=lambda page: page.page_key):
             if not _has(known.get(page.document_id), page):
-                strays[page.document_id].append(page)
-        return strays
+                orphans[page.document_id].append(page)
+        return orphans
 
 
 def _has(document: Document | None, page: PageRecord) -> bool:

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from ingestion.catalogue.generations import FIRST, index_of
 from ingestion.model import Document, DocumentState
 from ingestion.ports import DocumentReader, RecordInventory, VectorStore
-from workers.audit.finding import Finding, Kind, SecondLook
+from workers.audit.mismatch import Mismatch, MismatchKind, Recheck
 
 _DOCUMENTS_AT_ONCE: Final = 32
 """Each is a term of a filter, whose length bounds it."""
@@ -44,19 +44,19 @@ class RowsAudit:
     def index(self) -> str:
         return index_of(self.collection, self.generation)
 
-    async def suspects(self) -> AsyncIterator[SecondLook]:
+    async def suspects(self) -> AsyncIterator[Recheck]:
         low = 0
         while block := await self.documents.by_page_key(self.collection, after=low - 1, limit=_DOCUMENTS_AT_ONCE):
             for gap in await self._unequal([(gap, 0) for gap in self._gaps(low, block)]):
-                yield partial(self._look_again_at_gap, gap)
+                yield partial(self._recheck_gap, gap)
             rows = await self._rows_of(block)
             ids = {document.page_keys: document.id for document in block if document.id in rows}
             for keys in await self._unequal([(keys, rows[id_]) for keys, id_ in ids.items()]):
-                yield partial(self._look_again_at_document, ids[keys])
+                yield partial(self._recheck_document, ids[keys])
             low = block[-1].page_keys.stop
         if low < self.end:
             for gap in await self._unequal([(range(low, self.end), 0)]):
-                yield partial(self._look_again_at_gap, gap)
+                yield partial(self._recheck_gap, gap)
 
     def _gaps(self, low: int, block: Sequence[Document]) -> Iterator[range]:
         """The keys from `low` on that are between the documents of `block`."""
@@ -95,7 +95,7 @@ class RowsAudit:
     async def _count(self, expected: Sequence[tuple[range, int]]) -> int:
         return sum([await self.vectors.count_rows_in(self.index, keys) for keys in portions(expected)])
 
-    async def _look_again_at_document(self, id_: str) -> list[Finding]:
+    async def _recheck_document(self, id_: str) -> list[Mismatch]:
         """The record is read before and after: as long as it stays the same, nothing of the document is in motion."""
         document = await self.documents.get(id_)
         expected = await self._rows_of([document] if document else [])
@@ -105,11 +105,11 @@ class RowsAudit:
         lacking = expected[id_] - found
         if not lacking or await self.documents.get(id_) != document:
             return []
-        kind = Kind.MISSING if lacking > 0 else Kind.EXTRA
+        kind = MismatchKind.MISSING if lacking > 0 else MismatchKind.EXTRA
         what = f"{found} rows in place of {expected[id_]}"
-        return [Finding("milvus", kind, what, abs(lacking), id_, document.collection)]
+        return [Mismatch("milvus", kind, what, abs(lacking), id_, document.collection)]
 
-    async def _look_again_at_gap(self, gap: range) -> list[Finding]:
+    async def _recheck_gap(self, gap: range) -> list[Mismatch]:
         count = await self.vectors.count_rows(self.index, gap.start, len(gap))
         newer = await self.documents.by_page_key(self.collection, after=gap.start - 1, limit=1)
         if not count or (newer and newer[0].first_page_key in gap) or await self._is_of_unreadable(gap):
@@ -117,7 +117,9 @@ class RowsAudit:
         if self.repair:
             await self._delete(gap)
         what = f"rows of page keys {gap.start} to {gap.stop - 1}"
-        return [Finding("milvus", Kind.ORPHAN, what, count, collection=self.collection, is_repaired=self.repair)]
+        return [
+            Mismatch("milvus", MismatchKind.ORPHAN, what, count, collection=self.collection, is_repaired=self.repair)
+        ]
 
     async def _is_of_unreadable(self, gap: range) -> bool:
         """Whether page records in the gap are of a document whose own record, and so its page keys, cannot be read."""

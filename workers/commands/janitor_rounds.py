@@ -11,13 +11,13 @@ from rich import box
 from rich.table import Table
 
 from ingestion.model import check_collection
-from workers.audit.finding import Finding, Kind, TooYoung
+from workers.audit.mismatch import Mismatch, MismatchKind, TooYoung
 from workers.commands.installation import open_installation
 from workers.commands.terminal import cell, say, stdout, write_json_line
 from workers.janitor import REMEDY, auditor_of, janitor_of
-from workers.lifecycle.housekeeping import Kept
+from workers.lifecycle.housekeeping import LifecycleResult
 from workers.recovery import RoundResult
-from workers.wiring import keeper_of
+from workers.wiring import lifecycle_of
 
 
 def do_round(*, check: bool, collection: str | None, as_json: bool, data_dir: Path | None) -> bool:
@@ -30,19 +30,19 @@ def do_round(*, check: bool, collection: str | None, as_json: bool, data_dir: Pa
 async def _do_round(check: bool, collection: str | None, as_json: bool, data_dir: Path | None) -> bool:
     async with open_installation(data_dir) as services:
         done = RoundResult() if check else await janitor_of(services).round(collection)
-        kept = Kept() if check else await keeper_of(services).round(collection)
+        changed = LifecycleResult() if check else await lifecycle_of(services).round(collection)
         _show_round(done, as_json)
-        _show_kept(kept, as_json)
-        findings, too_young = [], TooYoung()
-        audited = auditor_of(services).findings(collection=collection, repair=not check, too_young=too_young)
-        async for finding in audited:
-            findings.append(finding)
+        _show_lifecycle(changed, as_json)
+        mismatches, too_young = [], TooYoung()
+        audited = auditor_of(services).mismatches(collection=collection, repair=not check, too_young=too_young)
+        async for mismatch in audited:
+            mismatches.append(mismatch)
             if as_json:
-                write_json_line(_as_json(finding))
+                write_json_line(_as_json(mismatch))
     if not as_json:
-        _show_findings(findings)
+        _show_mismatches(mismatches)
     _show_too_young(too_young, as_json)
-    return not done.failed and not kept.failed and all(finding.is_repaired for finding in findings)
+    return not done.failed and not changed.failed and all(mismatch.is_repaired for mismatch in mismatches)
 
 
 def _show_round(done: RoundResult, as_json: bool) -> None:
@@ -63,13 +63,13 @@ def _show_round(done: RoundResult, as_json: bool) -> None:
             say(cell(f"not repaired: {document_id}", "red"))
 
 
-def _show_kept(kept: Kept, as_json: bool) -> None:
-    for action, count in kept.done.items():
+def _show_lifecycle(changed: LifecycleResult, as_json: bool) -> None:
+    for action, count in changed.done.items():
         if as_json:
             write_json_line({action.value: count})
         else:
             say(f"{action.value.replace('_', ' ')}: {count} collection(s)")
-    for name in kept.failed:
+    for name in changed.failed:
         if as_json:
             write_json_line({"failed": name})
         else:
@@ -90,20 +90,20 @@ def _show_too_young(too_young: TooYoung, as_json: bool) -> None:
         )
 
 
-def _as_json(finding: Finding) -> dict[str, str | int | bool]:
+def _as_json(mismatch: Mismatch) -> dict[str, str | int | bool]:
     return {
-        "store": finding.store,
-        "kind": finding.kind.value,
-        "document_id": finding.document_id,
-        "collection": finding.collection,
-        "what": finding.what,
-        "count": finding.count,
-        "repaired": finding.is_repaired,
+        "store": mismatch.store,
+        "kind": mismatch.kind.value,
+        "document_id": mismatch.document_id,
+        "collection": mismatch.collection,
+        "what": mismatch.what,
+        "count": mismatch.count,
+        "repaired": mismatch.is_repaired,
     }
 
 
-def _show_findings(findings: Sequence[Finding]) -> None:
-    if not findings:
+def _show_mismatches(mismatches: Sequence[Mismatch]) -> None:
+    if not mismatches:
         say("nothing found")
         return
     table = Table(box=box.SIMPLE_HEAD)
@@ -113,16 +113,16 @@ def _show_findings(findings: Sequence[Finding]) -> None:
     table.add_column("what", overflow="fold")
     table.add_column("count", justify="right")
     table.add_column("")
-    for finding in findings:
+    for mismatch in mismatches:
         table.add_row(
-            finding.store,
-            finding.kind.value,
-            cell(finding.collection),
-            cell(finding.document_id, "dim"),
-            cell(finding.what),
-            str(finding.count),
-            cell("deleted", "green") if finding.is_repaired else "",
+            mismatch.store,
+            mismatch.kind.value,
+            cell(mismatch.collection),
+            cell(mismatch.document_id, "dim"),
+            cell(mismatch.what),
+            str(mismatch.count),
+            cell("deleted", "green") if mismatch.is_repaired else "",
         )
     stdout().print(table)
-    if any(finding.kind is not Kind.ORPHAN and not finding.is_repaired for finding in findings):
+    if any(mismatch.kind is not MismatchKind.ORPHAN and not mismatch.is_repaired for mismatch in mismatches):
         say("of a ready document that lacks something:", REMEDY)

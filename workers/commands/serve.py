@@ -36,7 +36,7 @@ _UPLOAD_DESCRIPTORS: Final = 2
 """A connection that uploads has a temporary file too."""
 
 
-class Lane(StrEnum):
+class LaneOption(StrEnum):
     """Lanes of the embedding service."""
 
     TEXT = "text"
@@ -45,7 +45,7 @@ class Lane(StrEnum):
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
-        lanes: dict[Lane, tuple[Modality, ...]] = {Lane.TEXT: ("text",), Lane.IMAGE: ("image",)}
+        lanes: dict[LaneOption, tuple[Modality, ...]] = {LaneOption.TEXT: ("text",), LaneOption.IMAGE: ("image",)}
         return lanes.get(self, ("text", "image"))
 
 
@@ -64,8 +64,8 @@ def api() -> None:
 
 @app.command()
 def embedder(
-    lane: Annotated[Lane, typer.Option(help="What to embed: text, images, or both as far as the model can.")] = (
-        Lane.BOTH
+    lane: Annotated[LaneOption, typer.Option(help="What to embed: text, images, or both as far as the model can.")] = (
+        LaneOption.BOTH
     ),
     port: Annotated[int | None, typer.Option(min=1, max=65_535, help="Instead of PAGEMILL_EMBEDDER_PORT.")] = None,
 ) -> None:
@@ -75,7 +75,7 @@ def embedder(
     settings = _settings()
     if port is not None:
         settings.embedder = settings.embedder.model_copy(update={"embedder_port": port})
-    if lane is Lane.IMAGE:
+    if lane is LaneOption.IMAGE:
         os.nice(settings.serving.embed_image_nice)
     uvloop.run(_embedder(settings, lane))
 
@@ -129,7 +129,7 @@ async def _api(settings: Settings) -> None:
         await server.run()
 
 
-async def _embedder(settings: Settings, lane: Lane) -> None:
+async def _embedder(settings: Settings, lane: LaneOption) -> None:
     from ingestion.concurrency.supervision import TaskSupervisor
     from ingestion.http.server import HttpServer
     from ingestion.ports import WatchableEmbedder

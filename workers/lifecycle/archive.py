@@ -44,7 +44,7 @@ class ArchiveRecords(CollectionCatalogue, Holds, Archiving, ArchivedDocuments, P
 
 
 @dataclass(frozen=True, slots=True)
-class Archivist:
+class Archiver:
     """Archives and restores. Both methods raise CollectionHeld while another process has the collection, NotFound,
     LeaseLost, DependencyUnavailable, and go on where an earlier attempt ended. With `seen` they raise CollectionBusy
     unless the collection still is as that shows it.
@@ -80,12 +80,12 @@ class Archivist:
             if archive is None or state is _S.DROPPING:
                 raise Conflict(f"collection {collection!r} is {state.shown}: there is nothing to restore")
             if state is _S.ARCHIVING:
-                await self._take_back(hold)
+                await self._undo_archiving(hold)
                 return archive
             if state is _S.FREEING:
                 await self._free(hold, archive)
             if state is not _S.OPENING:
-                await self._bring_back(hold, archive)
+                await self._restore_contents(hold, archive)
             await self._open(hold, archive)
             return archive
 
@@ -103,7 +103,7 @@ class Archivist:
         except (DependencyUnavailable, LeaseLost):
             raise  # To be repeated: what has been packed so far does no harm.
         except IngestError:
-            await self._take_back(hold)
+            await self._undo_archiving(hold)
             raise
         await hold.move(_S.FREEING, archive)
         return archive
@@ -119,7 +119,7 @@ class Archivist:
             "archive it once they are ready or have failed"
         )
 
-    async def _take_back(self, hold: Hold) -> None:
+    async def _undo_archiving(self, hold: Hold) -> None:
         await hold.thaw()
         await self._remove_parts(hold, archives_of(hold.name))
         await hold.move(_S.ACTIVE, None)
@@ -133,7 +133,7 @@ class Archivist:
             await hold.renew()
         await hold.move(_S.ARCHIVED, archive)
 
-    async def _bring_back(self, hold: Hold, archive: Archive) -> None:
+    async def _restore_contents(self, hold: Hold, archive: Archive) -> None:
         await hold.move(_S.RESTORING, archive)
         await self.unpacker.unpack(hold, archive)
         await hold.move(_S.OPENING, archive)

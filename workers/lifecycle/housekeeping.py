@@ -16,7 +16,7 @@ from ingestion.catalogue.states import CollectionRecord, CollectionState
 from ingestion.errors import CollectionBusy, CollectionHeld, DependencyUnavailable, NotFound, as_ingest_error
 from ingestion.ports import Archiving, CollectionCatalogue, Holds
 from ingestion.removal import Remover
-from workers.lifecycle.archive import Archivist
+from workers.lifecycle.archive import Archiver
 
 log = structlog.get_logger(__name__)
 
@@ -26,7 +26,7 @@ _FORWARD: Final = (_S.ARCHIVING, _S.FREEING)
 _BACK: Final = (_S.RESTORING, _S.OPENING)
 
 
-class Action(StrEnum):
+class LifecycleChange(StrEnum):
     """What a round did with a collection."""
 
     ARCHIVED = "archived"
@@ -40,10 +40,10 @@ class Action(StrEnum):
 
 
 @dataclass(slots=True)
-class Kept:
+class LifecycleResult:
     """What one round has done, by action, and the collections it failed on."""
 
-    done: Counter[Action] = field(default_factory=Counter)
+    done: Counter[LifecycleChange] = field(default_factory=Counter)
     failed: list[str] = field(default_factory=list)
 
 
@@ -52,30 +52,30 @@ class LifecycleRecords(CollectionCatalogue, Holds, Archiving, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class CollectionKeeper:
+class CollectionLifecycle:
     """Keepers may run side by side: only one of them gets the hold on a collection, and only while that is as it was
     when they looked: a round may take long, and others archive, drop and fill collections meanwhile.
     """
 
     documents: LifecycleRecords
-    archivist: Archivist
+    archiver: Archiver
     remover: Remover
     expiry: Expiry
     expire_after: timedelta
 
-    async def round(self, collection: str | None = None) -> Kept:
+    async def round(self, collection: str | None = None) -> LifecycleResult:
         """Of one collection, or of all. One on which this fails is logged and stops nothing.
 
         Raises DependencyUnavailable.
         """
-        kept = Kept()
+        result = LifecycleResult()
         frozen = set(await self.documents.collections_with_frozen())
         for record in await self.documents.collection_records():
             if collection in (None, record.name):
-                await self._keep(record, record.name in frozen, kept)
-        return kept
+                await self._process(record, record.name in frozen, result)
+        return result
 
-    async def _keep(self, record: CollectionRecord, has_frozen: bool, kept: Kept) -> None:
+    async def _process(self, record: CollectionRecord, has_frozen: bool, result: LifecycleResult) -> None:
         try:
             done = await self._finish(record, has_frozen) or await self._expire(record)
         except DependencyUnavailable:
@@ -84,29 +84,29 @@ class CollectionKeeper:
             log.info("collection left alone", collection=record.name, cause=error.message)
             return
         except Exception as error:  # noqa: BLE001 - what is raised about one collection is that collection's
-            kept.failed.append(record.name)
+            result.failed.append(record.name)
             cause = as_ingest_error(error)
             log.error("collection not put right", collection=record.name, code=cause.code, cause=cause.message)
             return
         if done:
-            kept.done[done] += 1
+            result.done[done] += 1
             metrics.COLLECTIONS_CHANGED.labels(done).inc()
             log.warning("collection changed", collection=record.name, action=done)
 
-    async def _finish(self, record: CollectionRecord, has_frozen: bool) -> Action | None:
+    async def _finish(self, record: CollectionRecord, has_frozen: bool) -> LifecycleChange | None:
         """Go on with what a process that is gone had begun. None where there is nothing to finish."""
         if record.state in _FORWARD:
-            await self.archivist.archive(record.name, seen=record)
-            return Action.ARCHIVED
+            await self.archiver.archive(record.name, seen=record)
+            return LifecycleChange.ARCHIVED
         if record.state in _BACK:
-            await self.archivist.restore(record.name, seen=record)
-            return Action.RESTORED
+            await self.archiver.restore(record.name, seen=record)
+            return LifecycleChange.RESTORED
         if record.state is _S.DROPPING:
             await self.remover.finish_drop(record)
-            return Action.DROPPED
+            return LifecycleChange.DROPPED
         if record.state is _S.ACTIVE and has_frozen:
             await self._thaw(record.name)
-            return Action.THAWED
+            return LifecycleChange.THAWED
         return None
 
     async def _thaw(self, collection: str) -> None:
@@ -116,7 +116,7 @@ class CollectionKeeper:
                 await hold.thaw()
                 await hold.move(_S.ACTIVE, hold.record.archive)  # what was answered without them is forgotten
 
-    async def _expire(self, record: CollectionRecord) -> Action | None:
+    async def _expire(self, record: CollectionRecord) -> LifecycleChange | None:
         """None where it is in use, or expiry is off. One whose last use is unknown is as if used now."""
         if self.expiry == "off" or record.state is not _S.ACTIVE:
             return None
@@ -126,7 +126,7 @@ class CollectionKeeper:
         if datetime.now(UTC) - record.last_used_at < self.expire_after:
             return None
         if self.expiry == "archive":
-            await self.archivist.archive(record.name, seen=record)
-            return Action.EXPIRED_ARCHIVED
+            await self.archiver.archive(record.name, seen=record)
+            return LifecycleChange.EXPIRED_ARCHIVED
         await self.remover.drop_unused(record)
-        return Action.EXPIRED_DROPPED
+        return LifecycleChange.EXPIRED_DROPPED

@@ -25,7 +25,7 @@ _PAGES_AT_ONCE: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
-class _Group:
+class _PageGroup:
     """Consecutive pages whose rows are read together. `needed` are the rows that ready documents must have there."""
 
     pages: list[PackedPage] = field(default_factory=list)
@@ -73,16 +73,16 @@ class Packer:
             await self._verify(hold, manifest, Path(folder))
         return manifest
 
-    async def _groups(self, hold: Hold, writers: dict[PartKind, PartWriter]) -> AsyncIterator[_Group]:
+    async def _groups(self, hold: Hold, writers: dict[PartKind, PartWriter]) -> AsyncIterator[_PageGroup]:
         """Write the records of all documents and pages, and tell which pages' rows to read next."""
         rows_at_once = max(1, self.read_bytes // (4 * hold.record.dim))
-        group = _Group()
+        group = _PageGroup()
         async for document, pages in self._pages(hold, writers[PartKind.DOCUMENTS]):
             await writers[PartKind.PAGES].write(pages_batch(pages))
             for page in pages:
                 if group.pages and group.rows + page.rows > rows_at_once:
                     yield group
-                    group = _Group()
+                    group = _PageGroup()
                 group.pages.append(page)
                 if document.is_ready:
                     group.needed[page.page_key] = page.rows
@@ -101,7 +101,7 @@ class Packer:
                     yield document, list(await self.documents.pack_pages(keys, hold.record.generation))
             after = batch[-1].page_keys.start
 
-    async def _write_rows(self, hold: Hold, group: _Group, writer: PartWriter) -> None:
+    async def _write_rows(self, hold: Hold, group: _PageGroup, writer: PartWriter) -> None:
         keys = range(group.pages[0].page_key, group.pages[-1].page_key + 1)
         found = await self.vectors.read_pages(hold.record.index, keys)
         for page_key, rows in group.needed.items():

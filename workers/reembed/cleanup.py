@@ -25,14 +25,14 @@ class CleanupRecords(DocumentReader, Bindings, Generations, ReembeddingRecords, 
 
 
 @dataclass(frozen=True, slots=True)
-class Clearing:
+class GenerationCleanup:
     """Index and blobs go, and the records of documents and pages come to speak of the current generation alone."""
 
     documents: CleanupRecords
     vectors: VectorStore
     store: PageStore
 
-    async def clear(self, collection: str) -> None:
+    async def run(self, collection: str) -> None:
         """Remove every generation that is leaving, once the rest that was set for it is over.
 
         The rest is for workers whose leases were cut off at the switch: they may not have noticed yet, and what they

@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 _BEATS_PER_LEASE: Final = 3
 
 
-async def while_kept(hold: Hold, work: Coroutine[Any, Any, T]) -> T:
+async def while_held(hold: Hold, work: Coroutine[Any, Any, T]) -> T:
     """Await `work`, and extend the hold meanwhile. Where the hold is lost, `work` is cancelled and LeaseLost raised.
 
     A database that does not answer is no loss by itself: whoever takes the hold over needs it as well.

@@ -30,7 +30,7 @@ from workers.attempt.store import PageStore
 
 log = structlog.get_logger(__name__)
 
-Places: TypeAlias = list[tuple[Document, int]]
+PageRefs: TypeAlias = list[tuple[Document, int]]
 """Pages by document and number, in order."""
 Read: TypeAlias = list[tuple[Document, Page]]
 Embedded: TypeAlias = list[tuple[Document, PageVectors]]
@@ -70,17 +70,17 @@ class Mover:
                 on_pages(len(window))
         return len(moved)
 
-    async def _read(self, windows: AsyncIterator[Places]) -> AsyncGenerator[Read, None]:
-        async for places in windows:
-            keys = [document.page_key(number) for document, number in places]
+    async def _read(self, windows: AsyncIterator[PageRefs]) -> AsyncGenerator[Read, None]:
+        async for refs in windows:
+            keys = [document.page_key(number) for document, number in refs]
             records = await retrying(self.documents.pages_by_key, keys, with_text=True)
             pages = await gather_or_cancel(
                 *(
                     self._page(document, number, records.get(key))
-                    for (document, number), key in zip(places, keys, strict=True)
+                    for (document, number), key in zip(refs, keys, strict=True)
                 )
             )
-            yield [(document, page) for (document, _), page in zip(places, pages, strict=True) if page is not None]
+            yield [(document, page) for (document, _), page in zip(refs, pages, strict=True) if page is not None]
 
     async def _page(self, document: Document, number: int, record: PageRecord | None) -> Page | None:
         """None where the document has been deleted."""
@@ -130,20 +130,20 @@ class Mover:
         except Conflict:
             # Whoever deleted it may have looked for its rows before these were written.
             log.info("deleted meanwhile", document_id=document.id, collection=document.collection)
-            await self.take_back(document, generation)
+            await self.remove_vectors(document, generation)
             return
         if done == document.pages:
             log.info("re-embedded", document_id=document.id, generation=generation, pages=document.pages)
 
-    async def take_back(self, document: Document, generation: int) -> None:
+    async def remove_vectors(self, document: Document, generation: int) -> None:
         """Remove what the document has in the coming generation."""
         index = index_of(document.collection, generation)
         await retrying(self.vectors.delete_pages, index, document.first_page_key, document.pages)
         await self.store.remove_blobs(document, generation)
 
 
-async def _windows(pending: AsyncIterator[Document], generation: int, window_pages: int) -> AsyncIterator[Places]:
-    window: Places = []
+async def _windows(pending: AsyncIterator[Document], generation: int, window_pages: int) -> AsyncIterator[PageRefs]:
+    window: PageRefs = []
     async for document in pending:
         done = document.next_pages_done if document.next_generation == generation else 0
         for number in range(done + 1, document.pages + 1):

@@ -49,8 +49,8 @@ from ingestion.ports import (
 )
 from ingestion.retrying import retrying
 from workers.audit.rows import RowsAudit
-from workers.reembed.cleanup import Clearing
-from workers.reembed.hold_renewal import while_kept
+from workers.reembed.cleanup import GenerationCleanup
+from workers.reembed.hold_renewal import while_held
 from workers.reembed.mover import Mover
 
 log = structlog.get_logger(__name__)
@@ -83,7 +83,7 @@ class Reembedder:
     vectors: VectorStore
     queue: JobQueue
     mover: Mover
-    clearing: Clearing
+    cleanup: GenerationCleanup
     rest_s: float
     hold_s: float = LEASE_S
 
@@ -96,12 +96,12 @@ class Reembedder:
         """
         check_collection(collection)
         async with held(self.documents, collection, self.hold_s) as hold:
-            return await while_kept(hold, self._run(collection, on_pages))
+            return await while_held(hold, self._run(collection, on_pages))
 
     async def _run(self, collection: str, on_pages: Callable[[int], None]) -> Binding:
         embedder = self.mover.embedder
         await self.documents.require_active(collection)
-        await self.clearing.clear(collection)
+        await self.cleanup.run(collection)
         bound = await _bound(self.documents, collection)
         if bound.current.fingerprint == embedder.fingerprint:
             return bound
@@ -115,7 +115,7 @@ class Reembedder:
                 break
         await self._check(collection, generation, on_pages)
         await self._take_over(collection, generation, on_pages)
-        await self.clearing.clear(collection)
+        await self.cleanup.run(collection)
         return await _bound(self.documents, collection)
 
     async def _fill(self, collection: str, generation: int, on_pages: Callable[[int], None]) -> int:
@@ -140,7 +140,7 @@ class Reembedder:
             if not wrong:
                 return
             for document in wrong:
-                await self.mover.take_back(document, generation)
+                await self.mover.remove_vectors(document, generation)
                 with suppress(Conflict):  # deleted meanwhile
                     await retrying(self.documents.advance, document, generation, 0)
             await self._fill(collection, generation, on_pages)
@@ -150,8 +150,8 @@ class Reembedder:
         end = await self.documents.next_page_key()
         audit = RowsAudit(self.documents, self.vectors, end, True, collection, generation)
         ids = set()
-        async for look_again in audit.suspects():
-            ids |= {finding.document_id for finding in await look_again() if not finding.is_repaired}
+        async for recheck in audit.suspects():
+            ids |= {mismatch.document_id for mismatch in await recheck() if not mismatch.is_repaired}
         return list((await self.documents.known(ids)).values())
 
     async def _take_over(self, collection: str, generation: int, on_pages: Callable[[int], None]) -> None:
@@ -185,7 +185,7 @@ class Reembedder:
 
 
 async def abort_reembedding(
-    documents: ReembedderRecords, clearing: Clearing, collection: str, hold_s: float = LEASE_S
+    documents: ReembedderRecords, cleanup: GenerationCleanup, collection: str, hold_s: float = LEASE_S
 ) -> Binding:
     """Give up the generation that was begun, if one was, and remove it; what the collection is bound to.
 
@@ -195,11 +195,11 @@ async def abort_reembedding(
 
     async def abort() -> Binding:
         await documents.abandon_generation(collection)
-        await clearing.clear(collection)
+        await cleanup.run(collection)
         return await _bound(documents, collection)
 
     async with held(documents, collection, hold_s) as hold:
-        return await while_kept(hold, abort())
+        return await while_held(hold, abort())
 
 
 async def _bound(documents: ReembedderRecords, collection: str) -> Binding:

@@ -24,7 +24,7 @@ def worker_names(count: int) -> list[str]:
     return [f"worker-{number}" for number in range(1, count + 1)]
 
 
-def environment(ports: Mapping[str, int], secrets: Secrets) -> dict[str, str]:
+def app_environment(ports: Mapping[str, int], secrets: Secrets) -> dict[str, str]:
     """The settings by which these processes, and the command line, find each other."""
     return {
         "PAGEMILL_API_HOST": HOST,
@@ -38,15 +38,15 @@ def environment(ports: Mapping[str, int], secrets: Secrets) -> dict[str, str]:
     }
 
 
-def api(ports: Mapping[str, int], env: Mapping[str, str]) -> ProcessSpec:
+def api_spec(ports: Mapping[str, int], env: Mapping[str, str]) -> ProcessSpec:
     return _serve(API, API, ports[API], env)
 
 
-def embedder(ports: Mapping[str, int], env: Mapping[str, str]) -> ProcessSpec:
+def embedder_spec(ports: Mapping[str, int], env: Mapping[str, str]) -> ProcessSpec:
     return _serve(EMBEDDER, EMBEDDER, ports[EMBEDDER], env)
 
 
-def worker(name: str, ports: Mapping[str, int], env: Mapping[str, str], *, drain_s: float) -> ProcessSpec:
+def worker_spec(name: str, ports: Mapping[str, int], env: Mapping[str, str], *, drain_s: float) -> ProcessSpec:
     """`drain_s` is how long it finishes what it has begun once it is asked to stop."""
     own = {
         "PAGEMILL_WORKER_ID": name,
@@ -57,7 +57,7 @@ def worker(name: str, ports: Mapping[str, int], env: Mapping[str, str], *, drain
     return _serve(name, "worker", ports[name], {**env, **own}, stop_s=drain_s + _STOP_MARGIN_S)
 
 
-def janitor(ports: Mapping[str, int], env: Mapping[str, str]) -> ProcessSpec:
+def janitor_spec(ports: Mapping[str, int], env: Mapping[str, str]) -> ProcessSpec:
     own = {"PAGEMILL_WORKER_METRICS_PORT": str(ports[JANITOR])}
     return _serve(JANITOR, JANITOR, ports[JANITOR], {**env, **own})
 

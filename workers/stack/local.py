@@ -90,18 +90,18 @@ class LocalStack:
             **defaults,
             **{name: os.environ[name] for name in defaults if name in os.environ},
             **self._servers.environment,
-            **app_specs.environment(ports, secrets),
+            **app_specs.app_environment(ports, secrets),
             "PAGEMILL_EMBEDDER": self._embedder_kind,
         }
         drain_s = Settings().worker.drain_s
 
         supervised = self._servers.supervised
-        self._api = [supervised(app_specs.api(ports, env))]
-        self._embedder = [supervised(app_specs.embedder(ports, env))]
+        self._api = [supervised(app_specs.api_spec(ports, env))]
+        self._embedder = [supervised(app_specs.embedder_spec(ports, env))]
         self._workers = [
-            supervised(app_specs.worker(name, ports, env, drain_s=drain_s)) for name in self._worker_names
+            supervised(app_specs.worker_spec(name, ports, env, drain_s=drain_s)) for name in self._worker_names
         ]
-        self._janitor = [supervised(app_specs.janitor(ports, env))]
+        self._janitor = [supervised(app_specs.janitor_spec(ports, env))]
         return env
 
     async def _start_around_servers(self) -> None:
@@ -111,7 +111,7 @@ class LocalStack:
 
     async def _guard(self, server: Supervised) -> None:
         await server.wait()
-        raise StackError(server.obituary())
+        raise StackError(server.exit_report())
 
     async def _keep(self, process: Supervised) -> None:
         clock = asyncio.get_running_loop()
@@ -121,7 +121,7 @@ class LocalStack:
             await process.wait()
             if clock.time() - started_s > _STEADY_S:
                 backoff_s = _FIRST_BACKOFF_S
-            self._report(f"{process.obituary()}\nIt is restarted in {backoff_s:g} s.")
+            self._report(f"{process.exit_report()}\nIt is restarted in {backoff_s:g} s.")
             await asyncio.sleep(backoff_s)
             backoff_s = min(2 * backoff_s, _LONGEST_BACKOFF_S)
             await process.start()

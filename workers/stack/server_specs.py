@@ -79,7 +79,7 @@ def all_servers(root: Path, ports: Mapping[str, int], secrets: Secrets, milvus: 
     ]
 
 
-def environment(ports: Mapping[str, int], secrets: Secrets) -> dict[str, str]:
+def server_environment(ports: Mapping[str, int], secrets: Secrets) -> dict[str, str]:
     """The settings of a process that uses these servers."""
     return {
         "PAGEMILL_KAFKA_BOOTSTRAP": _address(ports["kafka"]),

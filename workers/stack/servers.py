@@ -43,7 +43,7 @@ class LocalServers:
         self._lock_fd = await self.data_dir.acquire()
         self.data_dir.remove_stack()  # of a stack that was killed
         secrets, ports = self.data_dir.secrets(), self.data_dir.ports(server_specs.ports_needed(self.milvus))
-        self.environment = server_specs.environment(ports, secrets)
+        self.environment = server_specs.server_environment(ports, secrets)
         self.processes = [
             self.supervised(spec) for spec in server_specs.all_servers(self.data_dir.root, ports, secrets, self.milvus)
         ]

@@ -110,7 +110,7 @@ class Supervised:
         try:
             await asyncio.wait({ended, probed}, return_when=asyncio.FIRST_COMPLETED)
             if not probed.done():
-                raise StackError(self.obituary())
+                raise StackError(self.exit_report())
             probed.result()
         finally:
             for task in (ended, probed):
@@ -144,7 +144,7 @@ class Supervised:
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
-    def obituary(self) -> str:
+    def exit_report(self) -> str:
         """Why it is gone, with the last lines that it wrote since it was started."""
         status = self._process.returncode if self._process else None
         how = f"was killed by {signal.Signals(-status).name}" if status and status < 0 else f"exited with {status}"

@@ -101,7 +101,7 @@ def _lines(questions: Path) -> list[str]:
 
 
 @dataclass(slots=True)
-class _Stop:
+class _StopRequest:
     """A request to stop. What its handler raises is lost where it strikes in a callback of a library."""
 
     is_asked: bool = False
@@ -116,9 +116,9 @@ class _Stop:
 
 
 @contextmanager
-def _stopped_as_interrupted() -> Iterator[_Stop]:
+def _stopped_as_interrupted() -> Iterator[_StopRequest]:
     """All requests to stop end the command as Ctrl-C does, so that nothing stays on the server."""
-    stop = _Stop()
+    stop = _StopRequest()
     before = {number: signal.signal(number, stop) for number in _STOPPING}
     try:
         yield stop

@@ -17,20 +17,20 @@ from ingestion.errors import BadRequest, CollectionHeld, NotFound
 from ingestion.model import check_collection
 from workers.commands.installation import open_installation
 from workers.commands.terminal import say, write_json_line
-from workers.wiring import archivist_of, remover_of
+from workers.wiring import archiver_of, remover_of
 
 T = TypeVar("T")
 
 
 def archive_collection(collection: str, *, as_json: bool, data_dir: Path | None) -> None:
     """Raises NotFound, CollectionBusy, CollectionArchived, DependencyUnavailable."""
-    archive = _run(lambda services: archivist_of(services).archive(collection), collection, data_dir)
+    archive = _run(lambda services: archiver_of(services).archive(collection), collection, data_dir)
     _tell("archived", collection, archive, as_json)
 
 
 def restore_collection(collection: str, *, as_json: bool, data_dir: Path | None) -> None:
     """Raises NotFound, Conflict, DependencyUnavailable."""
-    archive = _run(lambda services: archivist_of(services).restore(collection), collection, data_dir)
+    archive = _run(lambda services: archiver_of(services).restore(collection), collection, data_dir)
     _tell("restored", collection, archive, as_json)
 
 

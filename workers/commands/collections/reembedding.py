@@ -22,7 +22,7 @@ from workers.attempt.store import PageStore
 from workers.commands.installation import open_installation
 from workers.commands.terminal import say, write_json_line
 from workers.embedding.factory import open_embedder
-from workers.reembed.cleanup import Clearing
+from workers.reembed.cleanup import GenerationCleanup
 from workers.reembed.mover import Mover
 from workers.reembed.reembedder import Reembedder, abort_reembedding
 
@@ -47,8 +47,8 @@ class Status:
 
     def in_words(self) -> str:
         if self.next_embedder is None:
-            clearing = "; the former vectors are being removed" if self.stage == "clearing" else ""
-            return f"{self.collection}: {self.pages:,} pages with {self.embedder}{clearing}"
+            cleanup = "; the former vectors are being removed" if self.stage == "clearing" else ""
+            return f"{self.collection}: {self.pages:,} pages with {self.embedder}{cleanup}"
         return (
             f"{self.collection}: {self.pages_done:,} of {self.pages:,} pages with {self.next_embedder}, "
             f"{self.stage}; searched with {self.embedder}"
@@ -78,8 +78,8 @@ async def _show_status(collection: str, as_json: bool, data_dir: Path | None) ->
 
 async def _abort(collection: str, as_json: bool, data_dir: Path | None) -> None:
     async with open_installation(data_dir) as services:
-        clearing = Clearing(services.documents, services.vectors, _store(services))
-        await _once_free(lambda: abort_reembedding(services.documents, clearing, collection))
+        cleanup = GenerationCleanup(services.documents, services.vectors, _store(services))
+        await _once_free(lambda: abort_reembedding(services.documents, cleanup, collection))
         _show(await _status(services, collection), as_json)
 
 
@@ -95,7 +95,7 @@ async def _run(collection: str, embedder: str, url: str | None, as_json: bool, d
                 services.vectors,
                 services.queue,
                 mover,
-                Clearing(services.documents, services.vectors, store),
+                GenerationCleanup(services.documents, services.vectors, store),
                 rest_s=services.settings.worker.lease_s,
             )
             report = _Report()

@@ -19,8 +19,8 @@ from workers.commands.terminal import cell, say, stdout, write_json_line
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """A collection as it is listed. `size_bytes` are those of its uploads, or of its archive."""
+class ListedCollection:
+    """A collection as it is collections. `size_bytes` are those of its uploads, or of its archive."""
 
     name: str
     state: str
@@ -34,27 +34,29 @@ class Line:
 
 def list_collections(*, as_json: bool, data_dir: Path | None) -> None:
     """Raises DependencyUnavailable."""
-    lines = anyio.run(_read, data_dir)
+    collections = anyio.run(_read, data_dir)
     if as_json:
-        for line in lines:
-            write_json_line(_as_json(line))
-    elif lines:
-        stdout().print(_table(lines))
+        for collection in collections:
+            write_json_line(_as_json(collection))
+    elif collections:
+        stdout().print(_table(collections))
     else:
         say("no collections")
 
 
-async def _read(data_dir: Path | None) -> list[Line]:
+async def _read(data_dir: Path | None) -> list[ListedCollection]:
     async with open_installation(data_dir) as services:
         records = {record.name: record for record in await services.documents.collection_records()}
         totals = await services.documents.collection_totals()
         return [
-            await _line(services, name, records.get(name), totals.get(name, CollectionTotals()))
+            await _listed(services, name, records.get(name), totals.get(name, CollectionTotals()))
             for name in sorted({*records, *totals})
         ]
 
 
-async def _line(services: Services, name: str, record: CollectionRecord | None, totals: CollectionTotals) -> Line:
+async def _listed(
+    services: Services, name: str, record: CollectionRecord | None, totals: CollectionTotals
+) -> ListedCollection:
     state = record.state if record else CollectionState.ACTIVE
     documents = dict(sorted(totals.documents.items()))
     pages, rows, size_bytes = totals.pages, 0, totals.source_bytes
@@ -64,7 +66,7 @@ async def _line(services: Services, name: str, record: CollectionRecord | None, 
         pages, rows, size_bytes = pages + archive.pages, archive.rows, archive.size_bytes
     elif record:
         rows = await services.vectors.count(name)
-    return Line(
+    return ListedCollection(
         name=name,
         state=state.shown,
         documents=documents,
@@ -76,20 +78,20 @@ async def _line(services: Services, name: str, record: CollectionRecord | None, 
     )
 
 
-def _as_json(line: Line) -> dict[str, Any]:
+def _as_json(collection: ListedCollection) -> dict[str, Any]:
     return {
-        "collection": line.name,
-        "state": line.state,
-        "documents": line.documents,
-        "pages": line.pages,
-        "rows": line.rows,
-        "embedder": line.embedder,
-        "last_used_at": line.last_used_at.isoformat() if line.last_used_at else None,
-        "size_bytes": line.size_bytes,
+        "collection": collection.name,
+        "state": collection.state,
+        "documents": collection.documents,
+        "pages": collection.pages,
+        "rows": collection.rows,
+        "embedder": collection.embedder,
+        "last_used_at": collection.last_used_at.isoformat() if collection.last_used_at else None,
+        "size_bytes": collection.size_bytes,
     }
 
 
-def _table(lines: list[Line]) -> Table:
+def _table(collections: list[ListedCollection]) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("collection", no_wrap=True)  # shown whole, since it is what the other commands take
     table.add_column("state")
@@ -98,15 +100,15 @@ def _table(lines: list[Line]) -> Table:
         table.add_column(column, justify="right")
     table.add_column("embedder", overflow="fold")
     table.add_column("last used (UTC)", no_wrap=True)
-    for line in lines:
+    for collection in collections:
         table.add_row(
-            cell(line.name),
-            cell(line.state, "" if line.state == CollectionState.ACTIVE else "yellow"),
-            cell(", ".join(f"{count} {state}" for state, count in line.documents.items()) or "none"),
-            f"{line.pages:,}",
-            f"{line.rows:,}",
-            decimal(line.size_bytes),
-            cell(line.embedder),
-            f"{line.last_used_at:%Y-%m-%d %H:%M}" if line.last_used_at else "",
+            cell(collection.name),
+            cell(collection.state, "" if collection.state == CollectionState.ACTIVE else "yellow"),
+            cell(", ".join(f"{count} {state}" for state, count in collection.documents.items()) or "none"),
+            f"{collection.pages:,}",
+            f"{collection.rows:,}",
+            decimal(collection.size_bytes),
+            cell(collection.embedder),
+            f"{collection.last_used_at:%Y-%m-%d %H:%M}" if collection.last_used_at else "",
         )
     return table

@@ -14,7 +14,7 @@ from ingestion.client.client import ApiClient, ApiUnavailable, connect
 from ingestion.client.views import DocumentView
 from ingestion.errors import IngestError
 from workers.commands.documents.paths import expand
-from workers.commands.documents.reporters import BarReporter, JsonReporter, LineReporter, Outcome, Reporter
+from workers.commands.documents.reporters import BarReporter, JsonReporter, LineReporter, Reporter, UploadResult
 from workers.commands.documents.target import find_target
 from workers.commands.terminal import stdout
 
@@ -33,7 +33,7 @@ def ingest_paths(paths: list[str], collection: str, *, wait: bool, as_json: bool
 
 async def _ingest(
     files: list[Path], collection: str, wait: bool, as_json: bool, data_dir: Path | None
-) -> list[Outcome]:
+) -> list[UploadResult]:
     async with connect(find_target(data_dir)) as api:
         await api.check()
         with _reporter(as_json=as_json, wait=wait, files=len(files)) as reporter:
@@ -59,7 +59,7 @@ class _Run:
     collection: str
     wait: bool
     reporter: Reporter
-    outcomes: list[Outcome] = field(default_factory=list)
+    outcomes: list[UploadResult] = field(default_factory=list)
     _uploads: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(_UPLOADS))
     _watchers: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(_WATCHED))
 
@@ -68,20 +68,20 @@ class _Run:
         self.outcomes.append(outcome)
         self.reporter.ended(outcome)
 
-    async def _accept_and_wait(self, path: Path) -> Outcome:
+    async def _accept_and_wait(self, path: Path) -> UploadResult:
         try:
             async with self._uploads:
                 self.reporter.uploading(path)
                 view = await self.api.upload(self.collection, path)
             self.reporter.progress(path, view)
         except IngestError as error:
-            return Outcome.refused(path, error)
+            return UploadResult.refused(path, error)
         if not self.wait:
-            return Outcome.accepted(path, view)
+            return UploadResult.accepted(path, view)
         try:
-            return Outcome.settled(path, await self._settle(path, view))
+            return UploadResult.settled(path, await self._settle(path, view))
         except IngestError as error:  # The document may still become ready, but nobody here will see it.
-            return Outcome.lost(path, view, error)
+            return UploadResult.lost(path, view, error)
 
     async def _settle(self, path: Path, view: DocumentView) -> DocumentView:
         """Follow a document to its end, in turns of `_TURN_S`, `_WATCHED` documents at a time."""

@@ -27,7 +27,7 @@ _STYLE: Final = {"ready": "green", "failed": "red", REFUSED: "red", "deleted": "
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class UploadResult:
     """How one file ended, as `--json` writes it. `error` is {"code", "message"} and for a failed document "stage"."""
 
     path: str
@@ -38,22 +38,22 @@ class Outcome:
     is_good: bool
 
     @classmethod
-    def refused(cls, path: Path, error: IngestError) -> Outcome:
+    def refused(cls, path: Path, error: IngestError) -> UploadResult:
         return cls(str(path), None, REFUSED, None, _shown(path, error), is_good=False)
 
     @classmethod
-    def accepted(cls, path: Path, view: DocumentView) -> Outcome:
+    def accepted(cls, path: Path, view: DocumentView) -> UploadResult:
         is_good = view.state is not DocumentState.FAILED
         return cls(str(path), view.document_id, view.state.value, view.pages, None, is_good=is_good)
 
     @classmethod
-    def settled(cls, path: Path, view: DocumentView) -> Outcome:
+    def settled(cls, path: Path, view: DocumentView) -> UploadResult:
         error = view.error.model_dump() if view.error else None
         is_good = view.state is DocumentState.READY
         return cls(str(path), view.document_id, view.state.value, view.pages, error, is_good=is_good)
 
     @classmethod
-    def lost(cls, path: Path, view: DocumentView, error: IngestError) -> Outcome:
+    def lost(cls, path: Path, view: DocumentView, error: IngestError) -> UploadResult:
         """Accepted, but how it went on could not be learnt."""
         return cls(str(path), view.document_id, view.state.value, view.pages, _shown(path, error), is_good=False)
 
@@ -86,14 +86,14 @@ class Reporter:
     def progress(self, path: Path, view: DocumentView) -> None:
         """The document has changed."""
 
-    def ended(self, outcome: Outcome) -> None:
+    def ended(self, outcome: UploadResult) -> None:
         """Nothing more will be heard of this file."""
 
 
 class JsonReporter(Reporter):
     """One object a line for each file, when it has ended."""
 
-    def ended(self, outcome: Outcome) -> None:
+    def ended(self, outcome: UploadResult) -> None:
         shown = asdict(outcome)
         del shown["is_good"]
         write_json_line(shown)
@@ -112,7 +112,7 @@ class LineReporter(Reporter):
         if error is None:
             self._console.print(", ".join(f"{count} {state}" for state, count in sorted(self._ended.items())))
 
-    def ended(self, outcome: Outcome) -> None:
+    def ended(self, outcome: UploadResult) -> None:
         self._ended[outcome.state] += 1
         self._console.print(outcome.line(), soft_wrap=True)
 
@@ -155,7 +155,7 @@ class BarReporter(LineReporter):
         else:
             self._drop(path)
 
-    def ended(self, outcome: Outcome) -> None:
+    def ended(self, outcome: UploadResult) -> None:
         self._drop(Path(outcome.path))
         super().ended(outcome)
         self._progress.update(self._all, advance=1, pages=f"{self._ended.total()}/{self._files}")

@@ -13,7 +13,7 @@ from ingestion.ports import BlobEntry
 STORES: Final = ("mongodb", "s3", "milvus")
 
 
-class Kind(StrEnum):
+class MismatchKind(StrEnum):
     MISSING = "missing"
     """A ready document lacks it. Only the file itself could bring it back."""
     EXTRA = "extra"
@@ -23,14 +23,14 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Mismatch:
     """One mismatch, in one of STORES. `what` names the first of `count` things.
 
     `document_id` and `collection` are empty where nothing tells them.
     """
 
     store: str
-    kind: Kind
+    kind: MismatchKind
     what: str
     count: int
     document_id: str = ""
@@ -53,5 +53,5 @@ class TooYoung:
         self.judged_in_s = max(self.judged_in_s, min(grace, grace - age).total_seconds())
 
 
-SecondLook: TypeAlias = Callable[[], Awaitable[list[Finding]]]
+Recheck: TypeAlias = Callable[[], Awaitable[list[Mismatch]]]
 """Looks again at one suspect, closely, and tells what is wrong with it; nothing, where it was only in motion."""
