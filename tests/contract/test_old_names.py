@@ -21,7 +21,7 @@ from tests.support.embedders import WordEmbedder
 from tests.support.shelf import OTHER_PAGES, PAGES, Shelf, open_shelf, page_of, whole
 from workers.attempt import store as attempt_store
 from workers.attempt.store import PageStore
-from workers.audit.mismatch import Finding, Kind
+from workers.audit.mismatch import Mismatch, MismatchKind
 from workers.bench.sample import read_pages
 
 
@@ -69,7 +69,7 @@ async def test_nothing_of_it_is_missing_extra_or_an_orphan(shelf: Shelf, milvus:
     assert not milvus.has_collection(index_name(shelf.collection))
     await shelf.put("d3")  # by this release, into the same index
     for options in ({}, {"repair": True}):
-        assert await shelf.findings(**options) == []
+        assert await shelf.mismatches(**options) == []
     assert await shelf.holdings("d1") == await shelf.holdings("d3") == whole(PAGES)
     assert not milvus.has_collection(index_name(shelf.collection))
 
@@ -89,11 +89,11 @@ async def test_vectors_that_are_lost_are_named_by_their_new_name_and_leftovers_a
     blobs = shelf.services.blobs
     await blobs.delete([old_vectors_key("d1", 2)])
     await blobs.put(vectors_key("d2", 1), await blobs.get(old_vectors_key("d2", 1)), "application/octet-stream")
-    missing = Finding("s3", Kind.MISSING, "pages/000002.vec", 1, "d1", shelf.collection)
-    extra = Finding("s3", Kind.EXTRA, "pages/000001.bf16", 1, "d2", shelf.collection)
-    assert set(await shelf.findings()) == {missing, extra}
-    await shelf.findings(repair=True)
-    assert await shelf.findings() == [missing]
+    missing = Mismatch("s3", MismatchKind.MISSING, "pages/000002.vec", 1, "d1", shelf.collection)
+    extra = Mismatch("s3", MismatchKind.EXTRA, "pages/000001.bf16", 1, "d2", shelf.collection)
+    assert set(await shelf.mismatches()) == {missing, extra}
+    await shelf.mismatches(repair=True)
+    assert await shelf.mismatches() == [missing]
 
 
 async def test_an_attempt_that_it_began_is_finished_and_has_one_object_a_page(shelf: Shelf) -> None:
@@ -109,7 +109,7 @@ async def test_an_attempt_that_it_began_is_finished_and_has_one_object_a_page(sh
     await documents.finish(claimed)
     kept = {old_vectors_key("d3", 1), *(vectors_key("d3", number) for number in range(2, PAGES + 1))}
     assert await vector_objects(shelf, claimed) == kept
-    assert await shelf.findings() == []
+    assert await shelf.mismatches() == []
     assert {page for id_, page, _ in await search(shelf) if id_ == "d3"} == set(range(1, PAGES + 1))
     await store.remove_blobs(claimed, 1)
     assert await vector_objects(shelf, claimed) == set()
@@ -120,7 +120,7 @@ async def test_it_is_deleted_without_a_rest(shelf: Shelf, milvus: MilvusClient) 
     await remover(shelf.services).delete_document("d1")
     assert await shelf.services.blobs.list_keys(document_prefix("d1")) == []
     assert await shelf.services.vectors.count_rows(shelf.collection, found.first_page_key, found.pages) == 0
-    assert await shelf.findings() == []
+    assert await shelf.mismatches() == []
     await remover(shelf.services).delete_collection(shelf.collection)
     assert await shelf.services.blobs.list_keys(document_prefix("d2")) == []
     assert not any(milvus.has_collection(name) for name in both_names(shelf.collection))
@@ -130,11 +130,11 @@ async def test_it_comes_back_from_an_archive_under_the_new_name(shelf: Shelf, mi
     before = await everything(shelf), await search(shelf)
     await archiver(shelf.services).archive(shelf.collection)
     assert not any(milvus.has_collection(name) for name in both_names(shelf.collection))
-    assert await shelf.findings(repair=True) == []
+    assert await shelf.mismatches(repair=True) == []
     await archiver(shelf.services).restore(shelf.collection)
     assert milvus.has_collection(index_name(shelf.collection))
     assert not milvus.has_collection(old_index_name(shelf.collection))
     after = await everything(shelf), await search(shelf)
     assert after[1] == before[1]
     assert (after[0]["rows"], after[0]["objects"]) == (before[0]["rows"], before[0]["objects"])
-    assert await shelf.findings() == []
+    assert await shelf.mismatches() == []
