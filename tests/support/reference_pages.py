@@ -45,7 +45,7 @@ def settings_tables() -> str:
 def error_classes(root: type[IngestError] = IngestError) -> Iterator[type[IngestError]]:
     """The error tree below `root`, parents first."""
     for kind in root.__subclasses__():
-        if kind.__module__ == IngestError.__module__:
+        if kind.__module__.startswith("ingestion.errors."):
             yield kind
             yield from error_classes(kind)
 

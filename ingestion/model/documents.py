@@ -1,42 +1,22 @@
-"""What a document is: its states, its job, its pages, and how their ids are made."""
+"""A document: its states, its record, its history and its job."""
 
 from __future__ import annotations
 
-import hashlib
-import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ingestion.errors import BadRecord, BadRequest, NewerRecord, not_text
+from ingestion.errors import BadRecord, NewerRecord
 from ingestion.open_enum import OpenStrEnum
-
-ROWS_PER_PAGE: Final = 2048
-"""A patch row's primary key is `page_key * ROWS_PER_PAGE + patch`, so a page holds at most this many vectors."""
 
 MAX_PAGE_KEY: Final = 1 << 51
 """Page keys are below it, so that primary keys, also of the last page of a long document, fit in int64."""
-
 OUTAGES_FORGIVEN: Final = 5
 """So many attempts in a row that an outage ended, while the server worked for other documents in between, are given
 back. After that they count: the document brings the server down, or the server does not take this document alone."""
-
-MAX_FILENAME_BYTES: Final = 255
 _FENCES_PER_PAGE: Final = 1 << 20
 """More than a document is ever claimed."""
-
-DOCUMENTS_PREFIX: Final = "documents/"
-"""Every object of every document is under it."""
-
-Vectors = NDArray[np.float32]
-"""One page or one query: (tokens, dim) float32, each row of unit length."""
-
-BlobPrecision: TypeAlias = Literal["bf16", "int8", "int4"]
-"""Of the vectors from which pages are reranked."""
 
 
 class DocumentState(OpenStrEnum):
@@ -222,125 +202,3 @@ class IngestJob:
     @classmethod
     def of(cls, document: Document) -> IngestJob:
         return cls(document.id, document.collection, document.filename, document.pages)
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """One rendered page on its way through the pipeline; `page_number` counts from 1.
-
-    `image` is the encoded picture that is kept, `pixels` the same picture as (height, width, 3) uint8 RGB, present
-    only where the embedder looks at pixels.
-    """
-
-    page_number: int
-    width_px: int
-    height_px: int
-    image: bytes
-    text: str
-    pixels: NDArray[np.uint8] | None = field(default=None, repr=False)
-    image_format: str = "webp"
-    """Of `image`: webp, png or jpeg, which is also how the name of its object ends."""
-
-
-@dataclass(frozen=True, slots=True)
-class PageVectors:
-    """A page with its vectors, ready to be stored. `vectors` is (tokens, dim) float32, at most ROWS_PER_PAGE rows."""
-
-    page: Page
-    page_key: int
-    vectors: Vectors
-
-
-@dataclass(frozen=True, slots=True)
-class PageRecord:
-    """What MongoDB keeps of a page. `patches` vectors are in its blob, `rows` are in the ANN index.
-
-    `rows` is None in records from before the two could differ: then there is a row for each patch.
-    """
-
-    page_key: int
-    document_id: str
-    page_number: int
-    width_px: int
-    height_px: int
-    patches: int
-    image_key: str
-    text: str
-    rows: int | None = None
-
-
-def document_id(collection: str, filename: str, sha256: str) -> str:
-    """The same file under the same name in the same collection is the same document: an upload may be repeated."""
-    return hashlib.sha256("\0".join((collection, filename, sha256)).encode()).hexdigest()[:32]
-
-
-def source_key(document: str) -> str:
-    return f"{document_prefix(document)}source.pdf"
-
-
-def document_prefix(document: str) -> str:
-    return f"{DOCUMENTS_PREFIX}{document}/"
-
-
-def pages_prefix(document: str) -> str:
-    return f"{document_prefix(document)}pages/"
-
-
-def image_key(document: str, page_number: int, extension: str) -> str:
-    return f"{pages_prefix(document)}{page_number:06d}.{extension}"
-
-
-def vectors_key(document: str, page_number: int, generation: int = 1) -> str:
-    return f"{_vectors_stem(document, page_number, generation)}.vec"
-
-
-def old_vectors_key(document: str, page_number: int, generation: int = 1) -> str:
-    """The key that releases before 0.2 used."""
-    return f"{_vectors_stem(document, page_number, generation)}.bf16"
-
-
-def both_vectors_keys(document: str, page_number: int, generation: int = 1) -> tuple[str, str]:
-    return vectors_key(document, page_number, generation), old_vectors_key(document, page_number, generation)
-
-
-def _vectors_stem(document: str, page_number: int, generation: int) -> str:
-    mark = "" if generation == 1 else f".g{generation}"
-    return f"{pages_prefix(document)}{page_number:06d}{mark}"
-
-
-_COLLECTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
-
-
-def check_collection(name: str) -> str:
-    """Return `name`, or raise BadRequest where it cannot name a collection."""
-    if not _COLLECTION.fullmatch(name):
-        raise BadRequest(
-            f"collection name {name[:120]!r} is not usable: 1 to 100 letters, digits, '_' or '-', "
-            "beginning with a letter or digit"
-        )
-    return name
-
-
-def check_text(text: str, name: str) -> str:
-    """Return `text`, or raise BadRequest where it is no text: half a surrogate pair, which no encoding can hold.
-
-    JSON can spell one as an escape, and Python makes one of each byte of a command line that is not UTF-8. `name` is
-    what the message calls `text`.
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise BadRequest(f"{name}: {not_text(error)}") from error
-    return text
-
-
-def clean_filename(name: str) -> str:
-    """The last path component of what an uploader called the file, for display only; it never becomes a path.
-
-    Control characters and lone surrogates are dropped and the name is cut to MAX_FILENAME_BYTES of UTF-8 without
-    splitting a character. An empty result becomes "unnamed.pdf".
-    """
-    base = re.split(r"[\\/]", name)[-1]
-    printable = "".join(c for c in base if c.isprintable()).encode("utf-8", "ignore")
-    cleaned = printable[:MAX_FILENAME_BYTES].decode("utf-8", "ignore").strip()
-    return cleaned if cleaned not in ("", ".", "..") else "unnamed.pdf"

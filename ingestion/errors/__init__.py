@@ -1,0 +1,116 @@
+"""The error tree. Adapters translate their library's exceptions into it; nothing else crosses a port.
+
+Every error has a stable `code` (listed in docs/error-codes.md), the pipeline `stage` where it arose, when known, and
+the first cause in its message. `RetryableError` means that the same call may work later; `PermanentError` means that
+it never will for this input.
+"""
+
+from ingestion.errors.base import (
+    Fault,
+    IngestError,
+    PermanentError,
+    RetryableError,
+    not_text,
+)
+from ingestion.errors.collections import (
+    CollectionArchived,
+    CollectionBusy,
+    CollectionHeld,
+    EmbedderMismatch,
+    EmbedderNotCurrent,
+)
+from ingestion.errors.files import (
+    AttemptsExhausted,
+    CorruptPdf,
+    EmbeddingFailed,
+    EmptyFile,
+    EncryptedPdf,
+    FailsAlone,
+    FileError,
+    FileTooLarge,
+    NoPages,
+    NotAPdf,
+    PageRenderFailed,
+    RenderTimeout,
+    TooManyPages,
+)
+from ingestion.errors.records import (
+    BadMessage,
+    BadRecord,
+    NewerRecord,
+)
+from ingestion.errors.requests import (
+    BadRequest,
+    Conflict,
+    FormTooLarge,
+    NotFound,
+    Overloaded,
+    TooManyFiles,
+    Unauthorized,
+)
+from ingestion.errors.work import (
+    ChildStalled,
+    DependencyUnavailable,
+    DeviceMemoryExhausted,
+    EmbedderMissing,
+    IndexUnsupported,
+    LeaseHeld,
+    LeaseLost,
+    ModelNotFound,
+    NotEnoughMemory,
+    RendererMissing,
+    SourceMissing,
+    Stalled,
+    WorkerFault,
+    as_ingest_error,
+)
+
+__all__ = [
+    "AttemptsExhausted",
+    "BadMessage",
+    "BadRecord",
+    "BadRequest",
+    "ChildStalled",
+    "CollectionArchived",
+    "CollectionBusy",
+    "CollectionHeld",
+    "Conflict",
+    "CorruptPdf",
+    "DependencyUnavailable",
+    "DeviceMemoryExhausted",
+    "EmbedderMismatch",
+    "EmbedderMissing",
+    "EmbedderNotCurrent",
+    "EmbeddingFailed",
+    "EmptyFile",
+    "EncryptedPdf",
+    "FailsAlone",
+    "Fault",
+    "FileError",
+    "FileTooLarge",
+    "FormTooLarge",
+    "IndexUnsupported",
+    "IngestError",
+    "LeaseHeld",
+    "LeaseLost",
+    "ModelNotFound",
+    "NewerRecord",
+    "NoPages",
+    "NotAPdf",
+    "NotEnoughMemory",
+    "NotFound",
+    "Overloaded",
+    "PageRenderFailed",
+    "PermanentError",
+    "RenderTimeout",
+    "RendererMissing",
+    "RetryableError",
+    "SourceMissing",
+    "Stalled",
+    "TooManyFiles",
+    "TooManyPages",
+    "Unauthorized",
+    "WorkerFault",
+    "as_ingest_error",
+    "not_text",
+]

@@ -1,0 +1,58 @@
+"""Errors whose cause lies in a request."""
+
+from __future__ import annotations
+
+from ingestion.errors.base import Fault, PermanentError, RetryableError
+
+
+class Overloaded(RetryableError):
+    """Too much work is in flight. Repeat the same call after the time that the answer names."""
+
+    code = "overloaded"
+    fault = Fault.TURN
+
+    def __init__(self, what: str, retry_after_s: int, *, stage: str | None = None) -> None:
+        super().__init__(f"{what} is busy; try again in {retry_after_s} s", stage=stage)
+        self.retry_after_s = retry_after_s
+
+
+class TooManyFiles(PermanentError):
+    """The upload has more files than `PAGEMILL_MAX_FILES_PER_UPLOAD`."""
+
+    code = "too_many_files"
+    fault = Fault.CALLER
+
+
+class FormTooLarge(PermanentError):
+    """The form of an upload has too many parts, or too many bytes that belong to no accepted file."""
+
+    code = "form_too_large"
+    fault = Fault.CALLER
+
+
+class BadRequest(PermanentError):
+    """The request is not valid."""
+
+    code = "bad_request"
+    fault = Fault.CALLER
+
+
+class Unauthorized(PermanentError):
+    """The request has no API key, or a wrong one."""
+
+    code = "unauthorized"
+    fault = Fault.CALLER
+
+
+class NotFound(PermanentError):
+    """The document, object or address does not exist."""
+
+    code = "not_found"
+    fault = Fault.CALLER
+
+
+class Conflict(PermanentError):
+    """The state of the document or collection does not allow the request."""
+
+    code = "conflict"
+    fault = Fault.CALLER

@@ -1,0 +1,115 @@
+"""The API, HTTP servers, searches and logs."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import NoDecode
+
+from ingestion.settings.base import PositiveFloat, PositiveInt, Section
+
+
+class ApiSettings(Section):
+    api_host: str = Field("127.0.0.1", description="address the API listens on")
+    api_port: PositiveInt = Field(8090, description="port the API listens on")
+    api_key: SecretStr = Field(SecretStr(""), description="bearer key that callers must send; the API needs one")
+    api_url: str = Field("http://127.0.0.1:8090", description="address of the API for the command line")
+    max_file_bytes: PositiveInt = Field(2 * 1024**3, description="largest PDF accepted")
+    max_pages: PositiveInt = Field(10_000, description="most pages accepted in one PDF")
+    max_files_per_upload: PositiveInt = Field(200, description="most files in one upload request")
+    store_budget_s: PositiveFloat = Field(
+        15.0,
+        description="time that the stores may take to show documents, for one file of an upload (and a second for "
+        "each MiB), or to delete one document (and a second for 100 pages); after that the answer is 503",
+    )
+    spool_dir: Path | None = Field(
+        None, description="folder for uploads while they are checked; empty: the system's temporary folder"
+    )
+    inspect_timeout_s: PositiveFloat = Field(
+        30.0, description="CPU seconds for opening a PDF at upload; the wall-clock limit is ten times as much"
+    )
+    inspect_processes: PositiveInt = Field(
+        2,
+        description="child processes of the API that open uploaded PDFs, 512 MiB each, and one more for files that "
+        "take long to open",
+    )
+
+
+class HttpSettings(Section):
+    """Limits of the API and of the embedding service, which hold before the key is checked."""
+
+    http_max_connections: PositiveInt = Field(
+        1000,
+        description="most connections to the API, or to the embedding service; fewer where the limit of open files is"
+        " low. A new connection replaces the one that has waited longest for a request",
+    )
+    http_max_connections_per_address: Annotated[int, Field(ge=0)] = Field(
+        0, description="the same from one address, or from one IPv6 network of 64 bits; 0: half of all"
+    )
+    http_trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="addresses or networks, comma separated, of proxies that limit their own callers: connections "
+        "from them are not counted by address",
+    )
+    http_header_timeout_s: PositiveFloat = Field(
+        10.0, description="time limit for the request line and the header fields to arrive"
+    )
+    http_keep_alive_s: PositiveFloat = Field(5.0, description="time that a connection stays open between two requests")
+    http_stall_s: PositiveFloat = Field(
+        30.0, description="how long the sender of a body, or the reader of an answer, may stand still"
+    )
+    http_min_bytes_per_s: PositiveInt = Field(
+        1024,
+        description="the rate that counts as progress; a slower peer uses up PAGEMILL_HTTP_STALL_S little by little",
+    )
+
+    @field_validator("http_trusted_proxies", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(one.strip() for one in value.split(",") if one.strip()) if isinstance(value, str) else value
+
+    @field_validator("http_trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for one in value:
+            ip_network(one, strict=False)
+        return value
+
+
+class SearchSettings(Section):
+    search_budget_s: PositiveFloat = Field(
+        30.0, description="time that one search may take, with all its waiting; then the answer is 503"
+    )
+    search_ann_limit: PositiveInt = Field(200, description="rows per query token asked of the ANN index")
+    search_ann_requests: PositiveInt = Field(
+        4,
+        description="requests to the ANN index side by side, per process; searches that come meanwhile share the next",
+    )
+    search_candidates: PositiveInt = Field(128, description="pages reranked with exact MaxSim")
+    search_limit_rows: PositiveInt = Field(
+        204_800,
+        description="rows of the ANN index that searches in flight in a process may ask for together; each asks for "
+        "PAGEMILL_SEARCH_ANN_LIMIT a token of its query and 24 tokens more; what comes on top is answered with 429",
+    )
+    search_limit_bytes: PositiveInt = Field(
+        256 * 1024**2,
+        description="vectors of pages that reranks of a process may hold together, beside the cache; others wait",
+    )
+    search_page_cache_bytes: Annotated[int, Field(ge=0)] = Field(
+        512 * 1024**2, description="vectors of pages reranked lately that a process keeps in memory; 0: none"
+    )
+    search_cache_ttl_s: Annotated[int, Field(ge=0)] = Field(
+        3600, description="how long Redis remembers an answer, unless its collection changes; 0: not at all"
+    )
+    search_max_top_k: PositiveInt = Field(100, description="most hits a caller may ask for")
+    image_url_expires_s: PositiveInt = Field(900, description="life of an image address in a hit")
+
+
+class LogSettings(Section):
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level that is logged")
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="json: JSON lines; console: readable lines; auto: console on a terminal, else JSON"
+    )

@@ -1,0 +1,104 @@
+"""Addresses of servers, and how Pagemill uses them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import NoDecode
+
+from ingestion.settings.base import PositiveFloat, PositiveInt, Section
+
+
+class KafkaSettings(Section):
+    kafka_bootstrap: str = Field("127.0.0.1:9092", description="Kafka bootstrap servers, comma separated")
+    kafka_group: str = Field("pagemill-workers", description="consumer group of the workers")
+    kafka_jobs_topic: str = Field(
+        "pagemill.jobs", description="topic of ingest jobs; the retry and dead-letter topics are named after it"
+    )
+    kafka_events_topic: str = Field(
+        "pagemill.events", description="topic of events: documents that became ready, failed or deleted"
+    )
+    kafka_partitions: PositiveInt = Field(10, description="partitions of the jobs topic, when Pagemill creates it")
+    kafka_replication: PositiveInt = Field(
+        1, description="replication factor of the topics, when Pagemill creates them"
+    )
+    kafka_max_poll_interval_ms: PositiveInt = Field(
+        300_000, description="time without a poll after which the broker takes a worker's partitions away"
+    )
+    kafka_idle_rest_ms: int = Field(
+        0,
+        description="pause after an empty poll; only for a broker that answers an empty fetch at once, which Apache "
+        "Kafka does not",
+    )
+    kafka_session_timeout_ms: PositiveInt = Field(
+        30_000, description="time without a heartbeat after which the broker declares a worker dead"
+    )
+    kafka_static_membership: bool = Field(
+        False,
+        description="a worker that restarts with the same PAGEMILL_WORKER_ID gets its partitions back without a "
+        "rebalance; one that does not restart keeps them for the session timeout",
+    )
+    retry_delays_s: Annotated[tuple[PositiveInt, ...], NoDecode, Field(min_length=1)] = Field(
+        (10, 60, 600),
+        description="delays before the second, third, ... attempt, comma separated, each with a topic of its own; the"
+        " last delay also applies to all later attempts",
+    )
+
+    @field_validator("retry_delays_s", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return value.split(",") if isinstance(value, str) else value
+
+    @property
+    def retry_topics(self) -> dict[int, str]:
+        """The retry topic of each delay in seconds."""
+        return {delay_s: f"{self.kafka_jobs_topic}-retry-{delay_s * 1000}" for delay_s in self.retry_delays_s}
+
+    @property
+    def dead_letter_topic(self) -> str:
+        return f"{self.kafka_jobs_topic}-dlt"
+
+
+class MongoSettings(Section):
+    mongo_uri: str = Field("mongodb://127.0.0.1:27017", description="MongoDB connection string")
+    mongo_database: str = Field("pagemill", description="MongoDB database")
+
+
+class RedisSettings(Section):
+    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis connection string")
+    redis_task_ttl_s: PositiveInt = Field(7 * 86_400, description="how long Redis keeps a document's progress")
+
+
+class S3Settings(Section):
+    s3_endpoint: str = Field("127.0.0.1:9000", description="host:port of MinIO or another S3 server")
+    s3_access_key: str = Field("", description="S3 access key")
+    s3_secret_key: SecretStr = Field(SecretStr(""), description="S3 secret key")
+    s3_bucket: str = Field("pagemill", description="bucket of sources, page images and vectors")
+    s3_secure: bool = Field(False, description="https to the S3 server")
+    s3_public_endpoint: str = Field(
+        "", description="host:port of the S3 server for browsers, used in image addresses; empty: PAGEMILL_S3_ENDPOINT"
+    )
+    s3_region: str = Field("us-east-1", description="S3 region, part of a signature")
+    s3_concurrency: PositiveInt = Field(8, description="concurrent requests to the S3 server, per process")
+
+
+class MilvusSettings(Section):
+    milvus_uri: str = Field("http://127.0.0.1:19530", description="Milvus address")
+    milvus_token: SecretStr = Field(SecretStr(""), description="Milvus token, user:password")
+    milvus_timeout_s: PositiveFloat = Field(60.0, description="time limit of one Milvus request")
+    index_type: Literal["HNSW", "HNSW_SQ"] = Field(
+        "HNSW",
+        description="index of new collections; HNSW_SQ keeps each vector in fewer bytes and needs Milvus Lite, or "
+        "Milvus 2.5 or later",
+    )
+    index_sq_type: Literal["SQ8", "BF16", "FP16"] = Field(
+        "SQ8", description="precision of a value in HNSW_SQ: SQ8 (8 bits), BF16 or FP16; Milvus Lite has SQ8 only"
+    )
+    hnsw_m: PositiveInt = Field(32, description="HNSW links per node (M) of new collections")
+    hnsw_ef_construction: PositiveInt = Field(
+        500, description="HNSW candidates while building (efConstruction), of new collections"
+    )
+    hnsw_ef: PositiveInt = Field(
+        400, description="HNSW candidates while searching (ef); at least the number of rows asked for"
+    )
