@@ -133,3 +133,31 @@ def test_the_process_says_that_the_model_is_lost_and_ends_with_the_stacks_of_its
     assert done.returncode == 1, done.stderr
     assert "refused" in done.stdout
     assert "in forward" in done.stderr
+
+
+_REEMBEDDING = """
+import asyncio
+from types import SimpleNamespace
+from ingestion.settings import WorkerSettings
+from workers.commands.collections import reembedding
+from workers.embedding import device_watchdog
+from workers.embedding.batching.activity import ActivityTracker
+
+device_watchdog._FIRST_OPERATION_S = 0.1
+reembedding._EXIT_S = 0.1
+
+async def embed_for_ever():
+    activity = ActivityTracker()
+    settings = WorkerSettings().model_copy(update={"stall_s": 0.5})
+    async with reembedding._watched(SimpleNamespace(activity=activity), settings):
+        with activity.track():
+            await asyncio.Event().wait()
+
+asyncio.run(embed_for_ever())
+"""
+
+
+def test_a_reembedding_ends_where_its_device_hangs() -> None:
+    run = subprocess.run([sys.executable, "-c", _REEMBEDDING], capture_output=True, text=True, timeout=60, check=False)
+    assert run.returncode == 1
+    assert "one operation has kept the device" in run.stderr and "run the command again" in run.stderr

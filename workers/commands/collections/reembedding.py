@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Literal
 
 import anyio
 import structlog
+import typer
 
 from ingestion.bootstrap import Services
 from ingestion.catalogue.generations import Binding
+from ingestion.concurrency.supervision import TaskSupervisor
 from ingestion.errors import CollectionHeld, NotFound
 from ingestion.model import check_collection
+from ingestion.ports import Embedder, WatchableEmbedder
 from ingestion.retrying import retrying
-from ingestion.settings import EmbedderSettings
+from ingestion.settings import EmbedderSettings, WorkerSettings
 from ingestion.vector_encoding import VectorEncoding
 from workers.attempt.store import PageStore
 from workers.commands.installation import open_installation
 from workers.commands.terminal import say, write_json_line
+from workers.embedding.device_watchdog import DeviceWatchdog
 from workers.embedding.factory import open_embedder
 from workers.reembed.cleanup import GenerationCleanup
 from workers.reembed.mover import Mover
 from workers.reembed.reembedder import Reembedder, abort_reembedding
+from workers.runtime.watchdog import exit_within
 
 _REPORT_EVERY_S: Final = 5.0
 _HOLD_SLACK_S: Final = 0.5
+_EXIT_S: Final = 1.0
 log = structlog.get_logger(__name__)
 
 
@@ -86,7 +93,10 @@ async def _abort(collection: str, as_json: bool, data_dir: Path | None) -> None:
 async def _run(collection: str, embedder: str, url: str | None, as_json: bool, data_dir: Path | None) -> None:
     async with open_installation(data_dir) as services:
         settings = _with(services.settings.embedder, embedder, url)
-        async with open_embedder(settings, services.settings.render) as opened:
+        async with (
+            open_embedder(settings, services.settings.render) as opened,
+            _watched(opened, services.settings.worker),
+        ):
             store = _store(services)
             window_pages = services.settings.render.render_window_pages
             mover = Mover(services.documents, services.blobs, services.vectors, store, opened, window_pages)
@@ -101,6 +111,31 @@ async def _run(collection: str, embedder: str, url: str | None, as_json: bool, d
             report = _Report()
             await _once_free(lambda: reembedder.run(collection, report.add))
             _show(await _status(services, collection), as_json)
+
+
+@asynccontextmanager
+async def _watched(embedder: Embedder, settings: WorkerSettings) -> AsyncIterator[None]:
+    """End this process where the embedder's device hangs during the block.
+
+    A thread that hangs in a device call cannot be ended. An embedder in another process has timeouts of its own.
+    """
+    if not isinstance(embedder, WatchableEmbedder):
+        yield
+        return
+    watchdog = DeviceWatchdog(
+        embedder.activity, floor_s=settings.stall_s, factor=settings.stall_factor, on_hang=_exit_on_hang
+    )
+    async with TaskSupervisor() as tasks:
+        tasks.run_forever("device watchdog", watchdog.run)
+        yield
+
+
+def _exit_on_hang(cause: str) -> None:
+    typer.echo(
+        f"error: {cause}. Pages that are done stay done: repair or restart the device, and run the command again",
+        err=True,
+    )
+    exit_within(_EXIT_S)
 
 
 def _with(settings: EmbedderSettings, embedder: str, url: str | None) -> EmbedderSettings:
