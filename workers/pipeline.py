@@ -198,7 +198,7 @@ class Pipeline:
             raise AttemptsExhausted(f"{document.attempts - 1} attempts ended without an outcome", stage="claim")
         async with self._source(document, watched) as path:
             with watched.stage("render"):
-                source = await self.renderer.open(path, pixels=self.embedder.wants_pixels)
+                source = await self.renderer.open(path, pixels=self.embedder.wants_pixels, caller=document.collection)
                 _require_same_pages(source, document)
             with watched.stage("store"):
                 generation = await self.store.prepare(document, self.embedder, lease.check)

@@ -17,19 +17,21 @@ class PageSource(Protocol):
 
     @property
     def dpi(self) -> int:
-        """What the policy chose; single pages may be drawn at less because of the pixel cap."""
+        """What the policy chose; single pages may be rendered at less because of the pixel cap."""
 
     @property
     def render_calls(self) -> int:
-        """Grows with each drawing that has ended, well or not: a sign that rendering gets on."""
+        """Grows with each render call that has ended, well or not: a sign that rendering makes progress."""
 
     def windows(self, first_page: int) -> AsyncIterator[list[Page]]:
         """From page `first_page` (from 1) to the end. Raises PageRenderFailed, RenderTimeout, CorruptPdf."""
 
 
 class Renderer(Protocol):
-    async def open(self, path: Path, *, pixels: bool) -> PageSource:
-        """Look at the PDF at `path` and plan its rendering. `pixels`: keep the raw picture of each page as well.
+    async def open(self, path: Path, *, pixels: bool, caller: str = "") -> PageSource:
+        """Measure the PDF at `path` and plan its rendering. `pixels`: keep the raw image of each page as well.
+
+        Callers take turns at what is scarce: documents with the same `caller` delay each other, not those of others.
 
         Raises EncryptedPdf, CorruptPdf, NoPages, TooManyPages.
         """

@@ -1,11 +1,14 @@
-"""The children that draw, in two lanes, so that pages that need much keep no other document waiting.
+"""The children that render, in two lanes, so that pages that need much delay no other document.
 
-    first tries   PAGEMILL_RENDER_PROCESSES children, half the memory, CPU time by what is ordered
-        | out of CPU time, out of memory, a crash
+    quick tries   PAGEMILL_RENDER_PROCESSES children, half the memory, CPU time that ordinary pages stay far below
+        | out of CPU time
+        v
+    slow tries    the same children, several times the CPU time; all slow documents of a caller share one turn
+        | out of CPU time; from either: out of memory, a crash
         v
     long tries    one child, one page at a time, with all that a page may have
 
-A document that has once been in need of a long try makes no first tries any more. In each lane, documents take turns.
+A document never goes back to an earlier kind of try. In each lane, callers take turns.
 All children together stay within (PAGEMILL_RENDER_PROCESSES / 2 + 1) x PAGEMILL_RENDER_MEMORY_BYTES.
 """
 
@@ -13,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from enum import Enum
 from typing import Final
 
 from ingestion.concurrency.fair_limiter import FairLimiter
@@ -27,14 +31,26 @@ _CALL_S: Final = 0.5
 _PAGE_S: Final = 0.5
 _MEGAPIXEL_S: Final = 0.1
 
+_QUICK_PART: Final[dict[Engine, int]] = {"pdfium": 4, "poppler": 2}
+"""A quick try has this part of the CPU time of a slow one. Poppler takes longer at ordinary pages."""
+
 _LEAST_BYTES: Final = 512 * 1024**2
 """Half the memory would not do for ordinary pages, where an operator allows little."""
 
 
-def first_try_s(plans: Sequence[PagePlan]) -> float:
-    """CPU time of a first try at `plans`: several times what ordinary pages of their size take, poppler included."""
+class Pace(Enum):
+    """How a document has rendered so far, and so the kind of its next try."""
+
+    QUICK = "quick"
+    SLOW = "slow"
+    LONG = "long"
+
+
+def try_cpu_s(plans: Sequence[PagePlan], pace: Pace, engine: Engine) -> float:
+    """CPU time of a try at `plans`. A slow one has several times what ordinary pages of their size take."""
     megapixels = sum(plan.pixels for plan in plans) / 1e6
-    return _CALL_S + _PAGE_S * len(plans) + _MEGAPIXEL_S * megapixels
+    slow_s = _CALL_S + _PAGE_S * len(plans) + _MEGAPIXEL_S * megapixels
+    return slow_s / _QUICK_PART[engine] if pace is Pace.QUICK else slow_s
 
 
 class Lanes:
@@ -59,13 +75,17 @@ class Lanes:
         await self._first.start(render_pages)
 
     @asynccontextmanager
-    async def first_try(self, document: str) -> AsyncIterator[Sandbox]:
-        """Waits for the turn of `document`, which ends with the block."""
-        async with self._first_turns.slot(document):
+    async def first_try(self, caller: str, pace: Pace = Pace.QUICK) -> AsyncIterator[Sandbox]:
+        """Waits for a turn of `caller`, which ends with the block.
+
+        A caller's quick and slow documents take turns apart, so that its slow ones delay its quick ones, and all
+        other callers, by one try at a time.
+        """
+        async with self._first_turns.slot(f"{pace.value} {caller}"):
             yield self._first
 
     @asynccontextmanager
-    async def long_try(self, document: str, engine: Engine) -> AsyncIterator[Sandbox]:
+    async def long_try(self, caller: str, engine: Engine) -> AsyncIterator[Sandbox]:
         """As `first_try`. Calls must not keep their child: it may hold as much memory as the next one needs."""
-        async with self._long_turns.slot(document):
+        async with self._long_turns.slot(caller):
             yield self._long[engine]

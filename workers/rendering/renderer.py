@@ -33,7 +33,7 @@ from ingestion.settings import RenderSettings
 from workers.rendering import poppler
 from workers.rendering.answers import check_answer, max_answer_bytes
 from workers.rendering.dpi import PagePlan, document_dpi, plan_page
-from workers.rendering.lanes import OPENING_S, Lanes, first_try_s
+from workers.rendering.lanes import OPENING_S, Lanes, Pace, try_cpu_s
 from workers.rendering.render_child import Engine, RenderedPage, RenderRequest, RenderResult, render_pages
 
 log = structlog.get_logger(__name__)
@@ -73,19 +73,22 @@ class PdfRenderer:
         self._engines = engines(settings.renderer)
         self._lanes = Lanes(settings, self._engines[0])
 
-    async def open(self, path: Path, *, pixels: bool) -> PdfPageSource:
-        sizes_pt = await self._sizes(path)
-        return PdfPageSource(path, sizes_pt, self._settings, self._lanes, self._engines, with_pixels=pixels)
+    async def open(self, path: Path, *, pixels: bool, caller: str = "") -> PdfPageSource:
+        caller = caller or str(path)
+        sizes_pt = await self._sizes(path, caller)
+        return PdfPageSource(
+            path, sizes_pt, self._settings, self._lanes, self._engines, with_pixels=pixels, caller=caller
+        )
 
-    async def _sizes(self, path: Path) -> list[tuple[float, float]]:
+    async def _sizes(self, path: Path, caller: str) -> list[tuple[float, float]]:
         await self._lanes.start()
-        document, timeout_s = str(path), self._settings.render_timeout_s
+        timeout_s = self._settings.render_timeout_s
         wall_s = WALL_FACTOR * timeout_s
         first_s = min(OPENING_S, timeout_s)
         with suppress(PdfTooSlow):
-            async with self._lanes.first_try(document) as sandbox:
+            async with self._lanes.first_try(caller) as sandbox:
                 return await measure_pdf(sandbox, path, max_pages=self._max_pages, timeout_s=first_s, wall_s=wall_s)
-        async with self._lanes.long_try(document, "pdfium") as sandbox:
+        async with self._lanes.long_try(caller, "pdfium") as sandbox:
             return await measure_pdf(sandbox, path, max_pages=self._max_pages, timeout_s=timeout_s, keep=False)
 
 
@@ -101,14 +104,16 @@ class PdfPageSource:
         engines: tuple[Engine, ...],
         *,
         with_pixels: bool,
+        caller: str,
     ) -> None:
         self._path = path
+        self._caller = caller
         self._sizes_pt = sizes_pt
         self._settings = settings
         self._lanes = lanes
         self._engines = engines
         self._with_pixels = with_pixels
-        self._needs_long_tries = False
+        self._pace = Pace.QUICK
         self._dpi = document_dpi(settings.dpi_policy, len(sizes_pt), settings.fixed_dpi)
         self.render_calls = 0
 
@@ -154,22 +159,28 @@ class PdfPageSource:
         return [_page(plan.number, rendered.get(plan.number) or await self._render_alone(plan)) for plan in plans]
 
     async def _first_try(self, plans: Sequence[PagePlan]) -> dict[int, RenderedPage]:
-        """The pages that the first engine draws quickly. Where the whole window comes to nothing, drawing its pages
-        one by one shows which of them is to blame."""
-        document = str(self._path)
-        limit_s = self._settings.render_timeout_s
-        async with self._lanes.first_try(document) as sandbox:
-            if self._needs_long_tries:
-                return {}
-            try:
-                result = await self._render(
-                    sandbox, plans, self._engines[0], cpu_s=min(first_try_s(plans), limit_s), keep=True
-                )
-            except (ChildTimeout, ChildCrashed) as error:
-                self._needs_long_tries = True
-                log.info("pages need long tries", path=document, first_page=plans[0].number, cause=str(error))
-                return {}
-        return result.pages
+        """The pages that the first engine renders in a quick or a slow try.
+
+        Empty where the whole window fails: rendering its pages one by one then shows which of them is to blame.
+        """
+        engine = self._engines[0]
+        while (pace := self._pace) is not Pace.LONG:
+            async with self._lanes.first_try(self._caller, pace) as sandbox:
+                if self._pace is not pace:
+                    continue  # meanwhile another window of this document has failed
+                cpu_s = min(try_cpu_s(plans, pace, engine), self._settings.render_timeout_s)
+                try:
+                    return (await self._render(sandbox, plans, engine, cpu_s=cpu_s, keep=True)).pages
+                except ChildTimeout as error:
+                    cause: Exception = error
+                    self._pace = Pace.SLOW if pace is Pace.QUICK else Pace.LONG
+                except ChildCrashed as error:
+                    cause, self._pace = error, Pace.LONG
+            log.info(
+                "pages need longer tries", path=str(self._path), first_page=plans[0].number, next_try=self._pace.value,
+                cause=str(cause),
+            )  # fmt: skip
+        return {}
 
     async def _render_alone(self, plan: PagePlan) -> RenderedPage:
         """Raises PageRenderFailed or RenderTimeout once every engine has failed on the page, or nothing is left of its
@@ -179,7 +190,7 @@ class PdfPageSource:
         timeouts = 0
         for engine in self._engines:
             try:
-                async with self._lanes.long_try(str(self._path), engine) as sandbox:
+                async with self._lanes.long_try(self._caller, engine) as sandbox:
                     began_s = time.monotonic()
                     result = await self._render(sandbox, [plan], engine, cpu_s=left_s, keep=False)
             except ChildTimeout:
