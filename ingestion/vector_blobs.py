@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from cachetools import LRUCache
+
 from ingestion.concurrency.tasks import gather_or_cancel
 from ingestion.errors import NotFound
 from ingestion.model import old_vectors_key, vectors_key
@@ -41,7 +43,7 @@ class VectorBlobs:
 
     def __init__(self, blobs: BlobStore) -> None:
         self._blobs = blobs
-        self._old_documents: dict[str, None] = {}
+        self._old_documents: LRUCache[str, None] = LRUCache(_MAX_DOCUMENTS)
         """Documents whose objects were last found under their old names."""
 
     async def read(self, refs: Sequence[VectorBlobRef]) -> list[bytes]:
@@ -80,9 +82,7 @@ class VectorBlobs:
             return (await self._blobs.get_many([ref.old_key]))[0]
 
     def _note(self, document_id: str, *, old: bool) -> None:
-        if not old:
+        if old:
+            self._old_documents[document_id] = None
+        else:
             self._old_documents.pop(document_id, None)
-            return
-        if len(self._old_documents) >= _MAX_DOCUMENTS:
-            self._old_documents.clear()  # each costs one more request, once
-        self._old_documents[document_id] = None

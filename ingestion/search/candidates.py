@@ -6,17 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from cachetools import LRUCache
+
 from ingestion import metrics
 from ingestion.catalogue.generations import Generation, index_of
 from ingestion.model import Document, Vectors
 from ingestion.ports import DocumentReader, PageRecords
 from ingestion.search.admission import ReservedRows
 from ingestion.search.coalescing import SearchCoalescer
-from ingestion.search.lru_cache import BoundedCache
 
 _WIDEN_BY: Final = 4
 _WIDEST_LIMIT: Final = 6400
-_PLACES_KEPT: Final = 200_000
+_MAX_CACHED_PAGES: Final = 200_000
 
 
 class CandidateRecords(DocumentReader, PageRecords, Protocol):
@@ -50,7 +51,7 @@ class Candidates:
         self._documents = documents
         self._ann_limit = ann_limit
         # A page key is given out once and for all, so what it stands for never changes.
-        self._document_of: BoundedCache[int, str] = BoundedCache(_PLACES_KEPT)
+        self._document_of: LRUCache[int, str] = LRUCache(_MAX_CACHED_PAGES)
 
     async def find(
         self, collection: str, generation: Generation, query: Vectors, wanted: CandidateQuery, reserved: ReservedRows
@@ -106,5 +107,5 @@ class Candidates:
         if missing:
             for key, record in (await self._documents.pages_by_key(missing)).items():
                 known[key] = record.document_id
-                self._document_of.put(key, record.document_id)
+                self._document_of[key] = record.document_id
         return known

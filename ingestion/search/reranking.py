@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
+from cachetools import LRUCache
 from numpy.typing import NDArray
 
 from ingestion import metrics
@@ -17,7 +18,6 @@ from ingestion.ports import BlobStore
 from ingestion.search.byte_budget import ByteBudget
 from ingestion.search.candidates import Candidate
 from ingestion.search.cpu_threads import CpuThreads
-from ingestion.search.lru_cache import BoundedCache
 from ingestion.vector_blobs import VectorBlobRef, VectorBlobs
 
 _FIRST_GUESS_BYTES: Final = 256 * 1024
@@ -42,7 +42,7 @@ class Reranker:
         self._mean_bytes = 0.0
         # The page key is another one after every upload, and within one generation a page of a ready document stays
         # as it is, so that nothing in here is ever out of date.
-        self._kept: BoundedCache[_Key, bytes] = BoundedCache(cache_bytes)
+        self._cache: LRUCache[_Key, bytes] = LRUCache(cache_bytes, getsizeof=len)
 
     async def rank(
         self, query: Vectors, candidates: Sequence[Candidate], generation: Generation
@@ -67,21 +67,25 @@ class Reranker:
         return [(candidates[i], float(scores[i])) for i in order if np.isfinite(scores[i])]
 
     def _expected_bytes(self, keys: Sequence[_Key]) -> int:
-        kept = [blob for key in keys if (blob := self._kept.get(key)) is not None]
+        kept = [blob for key in keys if (blob := self._cache.get(key)) is not None]
         return sum(map(len, kept)) + int((len(keys) - len(kept)) * (self._mean_bytes or _FIRST_GUESS_BYTES))
 
     async def _fetch(self, keys: Sequence[_Key]) -> list[bytes]:
         """The blobs of the candidates, those that are not at hand side by side."""
-        found = {key: blob for key in keys if (blob := self._kept.get(key)) is not None}
+        found = {key: blob for key in keys if (blob := self._cache.get(key)) is not None}
         missing = [key for key in keys if key not in found]
         metrics.PAGE_CACHE.labels("hit").inc(len(found))
         metrics.PAGE_CACHE.labels("miss").inc(len(missing))
         for key, blob in zip(missing, await self._vector_blobs.read([ref for _, ref in missing]), strict=True):
             found[key] = blob
-            self._kept.put(key, blob, len(blob))
+            self._cache_blob(key, blob)
             self._mean_bytes += (_WEIGHT if self._mean_bytes else 1) * (len(blob) - self._mean_bytes)
-        metrics.PAGE_CACHE_BYTES.set(self._kept.cost)
+        metrics.PAGE_CACHE_BYTES.set(self._cache.currsize)
         return [found[key] for key in keys]
+
+    def _cache_blob(self, key: _Key, blob: bytes) -> None:
+        if len(blob) <= self._cache.maxsize:  # LRUCache raises ValueError for a larger one
+            self._cache[key] = blob
 
 
 def _scores(query: Vectors, blobs: Sequence[bytes]) -> NDArray[np.float32]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ingestion import metrics
 from ingestion.catalogue.generations import Generation
 from ingestion.errors import NotFound, WorkerFault
 from ingestion.maxsim import maxsim
@@ -140,3 +141,26 @@ async def test_pages_that_are_read_and_scored_at_a_time_take_so_many_bytes_at_mo
         blobs.open.set()
         found = await asyncio.gather(*tasks, return_exceptions=True)
     assert [len(ranked) for ranked in found[:-1]] == [1] * 5
+
+
+async def test_the_pages_that_were_not_asked_for_the_longest_leave_memory_first() -> None:
+    blobs, (first, second, third) = shelved(pages(3, 3, 3))
+    page_bytes = len(next(iter(blobs.blobs.values())))
+    ranks = reranker(blobs, cache_bytes=2 * page_bytes)
+    for page in (first, second, first, third):
+        await ranks.rank(QUERY, [page], FIRST)
+    assert metrics.PAGE_CACHE_BYTES._value.get() == 2 * page_bytes
+    blobs.asked.clear()
+    for page in (first, third, second):
+        await ranks.rank(QUERY, [page], FIRST)
+    assert blobs.asked == [vectors_key(second.document.id, second.page_number)]
+
+
+async def test_a_page_larger_than_the_whole_cache_drives_nothing_out_of_it() -> None:
+    blobs, (small, large) = shelved(pages(3, 300))
+    ranks = reranker(blobs, cache_bytes=10_000)
+    for page in (small, large):
+        await ranks.rank(QUERY, [page], FIRST)
+    blobs.asked.clear()
+    await ranks.rank(QUERY, [small, large], FIRST)
+    assert blobs.asked == [vectors_key(large.document.id, large.page_number)]
