@@ -62,7 +62,7 @@ async def test_pages_have_fewer_rows_than_their_blobs_have_vectors(shelf: Shelf)
     np.testing.assert_array_equal(kept, np.eye(32, dtype=np.float32)[:PATCHES])
     records = await shelf.services.documents.pages_by_key(claimed.page_keys)
     assert {(record.patches, record.rows) for record in records.values()} == {(PATCHES, ROWS)}
-    assert await shelf.findings() == []
+    assert await shelf.mismatches() == []
 
 
 async def test_a_second_attempt_with_fewer_rows_leaves_none_of_the_first(shelf: Shelf) -> None:
@@ -71,7 +71,7 @@ async def test_a_second_attempt_with_fewer_rows_leaves_none_of_the_first(shelf: 
     second = await attempt(shelf, first, POOLED, range(1, PAGES + 1))
     await shelf.services.documents.finish(second)
     assert await rows_of(shelf, second) == PAGES * ROWS
-    assert await shelf.findings() == []
+    assert await shelf.mismatches() == []
 
 
 async def test_a_second_attempt_keeps_the_rows_up_to_the_checkpoint(shelf: Shelf) -> None:
@@ -81,14 +81,14 @@ async def test_a_second_attempt_keeps_the_rows_up_to_the_checkpoint(shelf: Shelf
     second = await attempt(shelf, first, POOLED, range(3, PAGES + 1))
     await shelf.services.documents.finish(second)
     assert await rows_of(shelf, second) == 2 * PATCHES + 2 * ROWS
-    assert await shelf.findings() == []
+    assert await shelf.mismatches() == []
 
 
 async def test_a_row_too_few_is_found(shelf: Shelf) -> None:
     claimed = await attempt(shelf, await uploaded(shelf), POOLED, range(1, PAGES + 1))
     await shelf.services.documents.finish(claimed)
     await shelf.services.vectors.delete_pages(shelf.collection, claimed.page_key(2), 1)
-    assert [found.what for found in await shelf.findings()] == [
+    assert [found.what for found in await shelf.mismatches()] == [
         f"{(PAGES - 1) * ROWS} rows in place of {PAGES * ROWS}"
     ]
 
@@ -101,7 +101,7 @@ async def test_a_delete_takes_them_all(shelf: Shelf) -> None:
         claimed.id
     )
     assert await rows_of(shelf, claimed) == 0
-    assert await shelf.findings() == []
+    assert await shelf.mismatches() == []
 
 
 async def test_records_from_before_have_a_row_for_each_patch(shelf: Shelf) -> None:
@@ -111,4 +111,4 @@ async def test_records_from_before_have_a_row_for_each_patch(shelf: Shelf) -> No
     assert {record.rows for record in (await shelf.services.documents.pages_by_key(found.page_keys)).values()} == {
         None
     }
-    assert await shelf.findings() == []
+    assert await shelf.mismatches() == []

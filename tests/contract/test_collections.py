@@ -77,7 +77,7 @@ async def test_a_restored_collection_is_what_it_was_and_is_searched_as_it_was(sh
     assert (await shelf.services.documents.searchable(shelf.collection)).version != version  # type: ignore[union-attr]
     assert await shelf.services.blobs.list_keys(archives_of(shelf.collection)) == []
     assert await shelf.records["archived"].count_documents({}) == 0
-    assert await shelf.findings() == []
+    assert await shelf.mismatches() == []
 
 
 async def test_many_small_parts_come_back_whole(shelf: Shelf) -> None:
@@ -144,17 +144,17 @@ async def test_a_damaged_archive_is_not_restored_and_nothing_of_it_is_searchable
         await search(shelf)
     await services.blobs.put(pages, content, "text/plain")
     await archiver(services).restore(shelf.collection)
-    assert await shelf.findings() == []
+    assert await shelf.mismatches() == []
 
 
-async def test_archivists_side_by_side_make_one_archive(shelf: Shelf) -> None:
+async def test_archivers_side_by_side_make_one_archive(shelf: Shelf) -> None:
     before = await everything(shelf)
     outcomes = await asyncio.gather(
         *(archiver(shelf.services).archive(shelf.collection) for _ in range(4)), return_exceptions=True
     )
     assert any(not isinstance(outcome, BaseException) for outcome in outcomes)
     assert all(isinstance(one, CollectionHeld) for one in outcomes if isinstance(one, BaseException)), outcomes
-    assert await shelf.findings() == []
+    assert await shelf.mismatches() == []
     await archiver(shelf.services).restore(shelf.collection)
     assert await everything(shelf) == before
 
@@ -167,7 +167,7 @@ async def test_an_archivist_that_lost_its_hold_stops_and_harms_nothing(shelf: Sh
         await slow.archive(shelf.collection)
     assert await state_of(shelf) is CollectionState.ACTIVE
     assert await everything(shelf) == before
-    assert await shelf.findings(repair=True) == []
+    assert await shelf.mismatches(repair=True) == []
 
 
 async def test_dropping_an_archived_collection_leaves_nothing_of_it_and_all_of_others(shelf: Shelf) -> None:

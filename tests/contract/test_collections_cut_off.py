@@ -69,12 +69,12 @@ async def test_a_process_that_is_killed_for_real_has_done_no_harm(shelf: Shelf, 
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    assert [finding.what for finding in await shelf.findings(repair=True) if not is_of_an_attempt(finding.what)] == []
+    assert [finding.what for finding in await shelf.mismatches(repair=True) if not is_of_an_attempt(finding.what)] == []
     await end_hold(shelf)
     await archiver(shelf.services).archive(shelf.collection)
     await archiver(shelf.services).restore(shelf.collection)
     assert await everything(shelf) == before
-    assert await shelf.findings() == []
+    assert await shelf.mismatches() == []
 
 
 class Killed(BaseException):
@@ -133,7 +133,7 @@ async def until_it_lives(shelf: Shelf, work: Callable[[Life], Awaitable[object]]
             await end_hold(shelf)
         else:
             return calls
-        findings = await shelf.findings(repair=True)
+        findings = await shelf.mismatches(repair=True)
         assert [finding.what for finding in findings if not is_of_an_attempt(finding.what)] == []
     raise AssertionError
 

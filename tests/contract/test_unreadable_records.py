@@ -63,7 +63,7 @@ async def test_a_record_that_cannot_be_read_is_shown_and_spoils_no_listing_no_ro
     done = await janitor(shelf.services).round()
     assert done.repaired == {}
     assert done.unreadable == ({} if shown.state.is_known else {shown.state.value: 1})
-    await shelf.findings(repair=True)
+    await shelf.mismatches(repair=True)
     assert len(await blobs.list_keys(document_prefix("d1"))) == 2 * PAGES + 1, "nothing of it is taken for an orphan"
     keys = range(2**40)
     rows = await shelf.services.vectors.count_rows(shelf.collection, keys.start, len(keys))
