@@ -69,7 +69,7 @@ async def test_a_process_that_is_killed_for_real_has_done_no_harm(shelf: Shelf, 
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    assert [finding.what for finding in await shelf.mismatches(repair=True) if not is_of_an_attempt(finding.what)] == []
+    assert [one.what for one in await shelf.mismatches(repair=True) if not is_of_an_attempt(one.what)] == []
     await end_hold(shelf)
     await archiver(shelf.services).archive(shelf.collection)
     await archiver(shelf.services).restore(shelf.collection)
