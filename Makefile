@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test chaos docs lint lock milvus-server clean
+.PHONY: install demo test test-fast chaos docs lint lock milvus-server clean
 
 install: $(VENV)/.installed
 
@@ -15,8 +15,13 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: install
 	$(BIN)/python -m tests.demo
 
+# Everything, with its branch coverage, which may not fall below `fail_under` in pyproject.toml.
 test: lint
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
+
+# For every change: no server, no network, under a minute.
+test-fast: lint
+	$(BIN)/pytest tests/unit -n 2 --dist loadfile
 
 # Long: kills, outages, poison and the rest, hundreds of times and for minutes each. The tests hold short versions.
 chaos: install
@@ -48,4 +53,4 @@ lock:
 	rm -rf .lock-venv
 
 clean:
-	rm -rf $(VENV) .milvus-venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .milvus-venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

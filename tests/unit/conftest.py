@@ -1,16 +1,54 @@
-"""What the tests of ColQwen2 share. torch is imported where it is needed: most tests do without."""
+"""Fixtures of the unit tests, and the guard that keeps servers and the network out of them.
+
+torch is imported inside fixtures: most unit tests do not need it.
+"""
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+_OWN_CONNECT = socket.socket.connect
+
+
+def _connect_on_this_machine(own: socket.socket, address: Any) -> None:
+    if own.family in (socket.AF_INET, socket.AF_INET6) and not _is_loopback(address[0]):
+        raise AssertionError(f"a unit test connects to {address[0]}; tests that need the network go to tests/contract")
+    _OWN_CONNECT(own, address)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket.socket, "connect", _connect_on_this_machine)
+
+
+@pytest.fixture(scope="session")
+def server_env() -> dict[str, str]:
+    """Takes the place of the fixture that starts servers, which `settings` and `stack` build on."""
+    pytest.fail("unit tests run without servers: move this test to tests/contract")
+
+
+@pytest.fixture(scope="session")
+def stack() -> dict[str, Any]:
+    """Takes the place of the fixture that starts the whole stack."""
+    pytest.fail("unit tests run without servers: move this test to tests/contract")
 
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny ColQwen2 on disk, the same for all tests: not to be changed."""
+    """A tiny ColQwen2 checkpoint. All tests of the session share it: copy it before a change."""
     from tests.support.tiny_colqwen import make_checkpoint
 
     return make_checkpoint(tmp_path_factory.mktemp("colqwen"))
@@ -18,7 +56,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def one_torch_thread() -> Iterator[None]:
-    """For tiny models, several threads wait for each other more than they compute, on a busy machine most of all."""
+    """Let torch use one thread: several threads wait for each other longer than a tiny model computes."""
     import torch
 
     threads = torch.get_num_threads()
