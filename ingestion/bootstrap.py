@@ -1,9 +1,6 @@
-"""The composition root: `open_services` constructs the adapters that the API, the workers and the commands share.
+"""The composition root: the only place where adapters are constructed.
 
-Opening makes the clients and nothing else: no server has to be up for a process to start. An adapter that one process
-alone needs is constructed where that process starts: the group's consumer in `workers.worker`, a worker's own embedder
-in `workers.embedding.factory`, the embedding service's cache in `workers.embedding.serving.cache`, a scratch index in
-`workers.commands.bench`. `prepare` opens two stores before any process starts.
+Opening makes the clients and nothing else: no server has to be up for a process to start.
 """
 
 from __future__ import annotations
@@ -77,7 +74,7 @@ class DocumentStore(
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The servers of a process, behind ports."""
+    """What a process works with, behind ports."""
 
     settings: Settings
     queue: JobQueue
@@ -88,12 +85,12 @@ class Services:
     progress: Progress
     query_cache: QueryCache
     embedder: EmbedderChoice
-    """The embedding services over HTTP, for queries. A worker embeds pages with an embedder of its own."""
+    """The embedding services over HTTP, for queries. Workers have an embedder of their own."""
 
 
 @asynccontextmanager
 async def open_services(settings: Settings) -> AsyncIterator[Services]:
-    """Construct the adapters, and close them in reverse order at the end."""
+    """Construct every adapter and close them all, in reverse order, at the end."""
     async with AsyncExitStack() as stack:
         yield Services(
             settings=settings,

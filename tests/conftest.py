@@ -1,4 +1,4 @@
-"""Real servers for the tests: started once per session, and shared by tests that keep apart by names."""
+"""Real servers for the tests, started once per session. Tests share them under names of their own."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _REDIS_DATABASES = itertools.cycle(range(1, 512))
 
 
 def clean_environment() -> dict[str, str]:
-    """This process's, without settings of Pagemill that whoever runs the tests may have."""
+    """The environment of this process without its Pagemill settings."""
     return {name: value for name, value in os.environ.items() if not name.startswith("PAGEMILL_")}
 
 
 class Up:
-    """`pagemill up` as a child process, as somebody would run it in a terminal."""
+    """`pagemill up` as a child process."""
 
     def __init__(self, data_dir: Path, *options: str) -> None:
         self.data_dir = data_dir
@@ -54,7 +54,7 @@ class Up:
             )
 
     def wait_ready(self) -> dict[str, Any]:
-        """The stack.json of the running stack."""
+        """Wait for the stack and return its stack.json."""
         directory = DataDir(self.data_dir)
         wait_until(lambda: directory.read_stack() or self.process.poll() is not None, _START_S)
         content = directory.read_stack()
@@ -62,7 +62,7 @@ class Up:
         return content
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """The exit status; what does not stop in time is killed."""
+        """Send the signal and return the exit status. Kills the process and raises TimeoutExpired after 60 s."""
         self.process.send_signal(number)
         try:
             return self.process.wait(_STOP_S)
@@ -74,7 +74,7 @@ class Up:
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """The stack.json of a whole running stack, `pagemill up --workers 1`."""
+    """The stack.json of a running `pagemill up --workers 1`."""
     if given := os.environ.get("PAGEMILL_TEST_STACK"):
         yield json.loads(Path(given).read_text())
         return
@@ -85,7 +85,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     finally:
         with suppress(ProcessLookupError):
             up.stop()
-        shutil.rmtree(data_dir / "s3", ignore_errors=True)  # the logs stay for whoever looks into a failure
+        shutil.rmtree(data_dir / "s3", ignore_errors=True)  # the logs stay, to investigate a failure
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def api(stack: dict[str, Any]) -> Iterator[httpx.Client]:
 async def server_env(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[dict[str, str]]:
-    """Settings that lead to five running servers: those of `stack` where a test of this session needs one anyway."""
+    """The addresses of five running servers: those of `stack` if a test of this session needs it anyway."""
     wants_stack = any("stack" in getattr(item, "fixturenames", ()) for item in request.session.items)
     if wants_stack or "PAGEMILL_TEST_STACK" in os.environ:
         yield environment_of(request.getfixturevalue("stack"))
@@ -111,7 +111,7 @@ async def server_env(
 
 @pytest.fixture
 def settings(server_env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
-    """Settings with names of their own: database, bucket, topics and group, Redis database. None is created yet."""
+    """Settings with unique names: database, bucket, topics, group, Redis database. None of them exists yet."""
     unique = secrets.token_hex(4)
     for name in [name for name in os.environ if name.startswith("PAGEMILL_")]:
         monkeypatch.delenv(name)
@@ -135,12 +135,12 @@ def settings(server_env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Ite
 
 @pytest.fixture
 def collection() -> str:
-    """A name that no other test uses, for a document collection."""
+    """A unique name for a document collection."""
     return f"test_{secrets.token_hex(4)}"
 
 
 def remove_bucket(settings: Settings) -> None:
-    """Each bucket takes disk volumes of the S3 server, of which there are not many."""
+    """Delete the bucket: each one takes disk volumes of the S3 server, which has few."""
     s3 = settings.s3
     client = Minio(
         s3.s3_endpoint, s3.s3_access_key, s3.s3_secret_key.get_secret_value(), secure=False, region=s3.s3_region

@@ -1,6 +1,6 @@
 """`make demo`: start everything in a temporary directory, ingest the sample PDFs, ask three questions, stop.
 
-Exit status 0 only if the right page came first each time. Nothing is left behind but, after a failure, the logs.
+Exit status 0 only if the right page comes first for each question. Deletes everything, except the logs of a failure.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ console = Console(highlight=False)
 
 
 class DemoFailed(Exception):
-    """A step did not do what it should have done."""
+    """A step of the demo failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def main() -> int:
 
 
 def _run(folder: Path) -> int:
-    """How many questions got the right page first."""
+    """Number of questions whose first hit is the right page."""
     samples = folder / "samples"
     samples.mkdir()
     data_dir = folder / "stack"
@@ -96,7 +96,7 @@ def _step(title: str) -> Iterator[None]:
 
 @contextmanager
 def _stack(data_dir: Path) -> Iterator[None]:
-    """`pagemill up` as a child, in a session of its own so that a Ctrl-C at the terminal is ours to pass on."""
+    """`pagemill up` as a child in its own session, so that Ctrl-C reaches this process only, which stops it."""
     data_dir.mkdir()
     with (data_dir / "up.log").open("wb") as log:
         up = subprocess.Popen(
@@ -127,8 +127,8 @@ def _wait_ready(up: subprocess.Popen[bytes], data_dir: Path) -> None:
 
 
 def _stop(up: subprocess.Popen[bytes]) -> None:
-    """Ask, and kill after `_STOP_S`."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # All that is left to do is to clean up.
+    """Send SIGTERM, and SIGKILL after `_STOP_S`."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # Only the cleanup remains.
         signal.signal(number, signal.SIG_IGN)
     up.terminate()
     try:
@@ -146,7 +146,7 @@ def _ingest(samples: Path, data_dir: Path) -> None:
 
 
 def _ask(question: Question, data_dir: Path) -> bool:
-    """Show the hits; True where the right page is first."""
+    """Print the hits. Returns True if the right page is first."""
     hits = [Hit.model_validate(hit) for hit in _search(question.text, data_dir)]
     console.print(f"\n  [bold]“{question.text}”[/bold]")
     console.print(hit_table(hits))
@@ -167,7 +167,7 @@ def _search(text: str, data_dir: Path) -> list[dict[str, Any]]:
 
 
 def _environment() -> dict[str, str]:
-    """Without the settings that the person may have for another installation."""
+    """The environment without Pagemill settings, which may belong to another installation."""
     return {name: value for name, value in os.environ.items() if not name.startswith("PAGEMILL_")}
 
 
@@ -179,7 +179,7 @@ def _keep_logs(folder: Path) -> Path:
 
 
 def _terminate(number: int, frame: object) -> NoReturn:
-    """SIGTERM ends the demo as Ctrl-C does: with everything cleaned up."""
+    """End the demo on SIGTERM like on Ctrl-C, with its cleanup."""
     raise KeyboardInterrupt
 
 

@@ -1,4 +1,4 @@
-"""Candidate pages: the pages that the ANN index ranks best, of documents that are ready."""
+"""Candidate pages: what the ANN index says about pages, and which of those are of ready documents."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class CandidateQuery:
-    """How many pages a search wants: at most `pages`, and at least `needed` where the index has them."""
+    """What a search asks of the index: `pages` at most, `needed` of them at least where they are there."""
 
     pages: int
     needed: int = 1
@@ -44,22 +44,23 @@ class CandidateQuery:
 
 
 class Candidates:
-    """Finds the pages to rerank."""
+    """Finds the pages that are worth an exact look."""
 
     def __init__(self, index: SearchCoalescer, documents: CandidateRecords, ann_limit: int) -> None:
         self._index = index
         self._documents = documents
         self._ann_limit = ann_limit
-        # A page key belongs to one document for ever, so an entry never becomes wrong.
+        # A page key is given out once and for all, so what it stands for never changes.
         self._document_of: LRUCache[int, str] = LRUCache(_MAX_CACHED_PAGES)
 
     async def find(
         self, collection: str, generation: Generation, query: Vectors, wanted: CandidateQuery, reserved: ReservedRows
     ) -> list[Candidate]:
-        """The pages of ready documents that the ANN index ranks best. Resizes `reserved` before each request.
+        """The pages of ready documents that the ANN rates best. `reserved` is told of what each request costs.
 
-        An answer of the index also has rows of documents that are not ready, and many rows of one page. Where that
-        leaves too few pages, this asks again for more rows, until the index has no more or gives no further pages.
+        Rows of documents that are not ready take up places in the answer, and so do the many rows of a page. Where
+        pages were left out as not ready, or fewer than are needed were reached, while the index has more to give, it
+        is asked again for more rows, as long as those are of further pages.
         """
         index, limit, reached = index_of(collection, generation.number), self._ann_limit, 0
         while True:
@@ -77,7 +78,7 @@ class Candidates:
     async def _ready(self, page_keys: Sequence[int], generation: Generation, wanted: int) -> list[Candidate]:
         """The first `wanted` of these pages whose documents are ready in that generation, in the given order.
 
-        Reads only as many records as it takes: mostly all documents are ready.
+        Mostly all are, so no more are looked at than it takes.
         """
         found: list[Candidate] = []
         for start in range(0, len(page_keys), wanted):
@@ -100,7 +101,7 @@ class Candidates:
         ]
 
     async def _documents_of(self, page_keys: Sequence[int]) -> dict[int, str]:
-        """The id of each page's document. Pages without a record are left out."""
+        """The document of each page that has a record."""
         known = {key: document for key in page_keys if (document := self._document_of.get(key)) is not None}
         missing = [key for key in page_keys if key not in known]
         if missing:

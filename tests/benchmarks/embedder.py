@@ -1,11 +1,11 @@
-"""How close does the batcher come to what the device allows, and how far is that from the obvious loop?
+"""Compare the batcher's throughput with the device's limit and with a simple loop.
 
     python -m tests.benchmarks.embedder [--pages N] [--colqwen-pages N] [--checkpoint FOLDER]
 
-The obvious loop prepares a window of pages, runs it as one batch, finishes it, and turns to the next. First with a
-stand-in, whose forward sleeps as long as a GPU computes and whose prepare is real work of the CPU; then with ColQwen2
-itself, of tiny random weights unless a checkpoint is given, against transformers' processor and model called that way.
-Documents are fed as the pipeline feeds them. All ratios are of one run.
+The simple loop prepares a window of pages, runs it as one batch, finishes it, and goes on with the next window. The
+first part uses a stand-in model: its forward sleeps as long as a GPU computes, its prepare is CPU work. The other
+part uses ColQwen2 (tiny random weights unless a checkpoint is given) and, for the loop, transformers' processor and
+model. Documents arrive like from the pipeline. All ratios come from one run.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ WINDOWS_IN_FLIGHT = 3
 JOBS_IN_FLIGHT = 4
 BATCH_PAGES = 8
 A4, LETTER, SLIDE, SMALL = 752, 760, 592, 320
-"""Costs of pages of some shapes, in patches and prompt tokens."""
+"""Costs of pages of several shapes, in positions: patches and prompt tokens."""
 
 FORWARD_S_PER_PATCH = 0.050 / 768
 DIM = 128
@@ -41,13 +41,13 @@ DIM = 128
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """A page of the stand-in, prepared or not."""
+    """A page of the stand-in model; its own prepared form."""
 
     cost: int
 
 
 class StandIn:
-    """A BatchedModel with the times of a GPU and nothing of its results."""
+    """A BatchedModel with the timing of a GPU and empty results."""
 
     def __init__(self) -> None:
         drawn = np.random.default_rng(0).integers(0, 255, (1170, 827, 3), np.uint8)
@@ -65,12 +65,12 @@ class StandIn:
         return [np.ones((sheet.cost, DIM), np.float32) / np.float32(DIM**0.5) for sheet in raw]
 
     def on_out_of_memory(self) -> None:
-        raise AssertionError("nothing is out of memory here")
+        raise AssertionError("the stand-in has no memory limit")
 
 
 @dataclass
 class Metered(Generic[ItemT, PreparedT, RawT]):
-    """A BatchedModel that notes what its device does."""
+    """A BatchedModel that records the times of another one."""
 
     model: BatchedModel[ItemT, PreparedT, RawT]
     busy_s: float = 0.0
@@ -114,14 +114,14 @@ def one_long(pages: int) -> list[list[Sheet]]:
 
 
 def long_and_fifty_short(pages: int) -> list[list[Sheet]]:
-    """The long document first, and short ones of one to eight pages of one shape each."""
+    """One long document, then short ones of one to eight pages, each of one shape."""
     draw = random.Random(1)
     shapes = (A4, A4, A4, LETTER, LETTER, SLIDE, SLIDE, SMALL)
     return one_long(pages) + [[Sheet(draw.choice(shapes))] * draw.randint(1, 8) for _ in range(50)]
 
 
 async def as_the_pipeline(batcher: Batcher[ItemT, PreparedT, RawT], documents: Sequence[Sequence[ItemT]]) -> float:
-    """Seconds. Several documents side by side, of each several windows."""
+    """Seconds for several documents in parallel, each with several windows in progress."""
     jobs = asyncio.Semaphore(JOBS_IN_FLIGHT)
 
     async def ingest(document: Sequence[ItemT]) -> None:
@@ -140,7 +140,7 @@ async def windows(document: Sequence[ItemT]) -> AsyncIterator[Sequence[ItemT]]:
 
 
 def one_after_another(embed: Callable[[Sequence[ItemT]], object], documents: Sequence[Sequence[ItemT]]) -> float:
-    """Seconds. What is short of a window is filled up with pages of the next document."""
+    """Seconds of the simple loop. Pages of the next document fill up a short window."""
     pages = [page for document in documents for page in document]
     started = time.perf_counter()
     for start in range(0, len(pages), BATCH_PAGES):
@@ -171,10 +171,10 @@ async def with_the_stand_in(name: str, documents: Sequence[Sequence[Sheet]]) -> 
         prepared = [obvious.prepare(sheet) for sheet in batch]
         return obvious.finish(obvious.forward(prepared), prepared)
 
-    obvious_s = await asyncio.to_thread(one_after_another, embed, documents)
-    print(obvious.line("obvious loop", obvious_s, pages))
-    print(f"  of what the forward allows: batcher {allowed_s / wall_s:.3f}, obvious loop {allowed_s / obvious_s:.3f}")
-    print(f"  batcher / obvious loop: {obvious_s / wall_s:.2f}")
+    simple_s = await asyncio.to_thread(one_after_another, embed, documents)
+    print(obvious.line("simple loop", simple_s, pages))
+    print(f"  of what the forward allows: batcher {allowed_s / wall_s:.3f}, simple loop {allowed_s / simple_s:.3f}")
+    print(f"  batcher / simple loop: {simple_s / wall_s:.2f}")
 
 
 async def with_colqwen(folder: Path, precision: str, long_pages: int) -> None:
@@ -204,15 +204,15 @@ async def with_colqwen(folder: Path, precision: str, long_pages: int) -> None:
     print(f"ColQwen2 from {folder.name}, {precision}, {next(model.network.parameters()).device}: {pages} pages")
     wall_s, metered = await batched(model, documents, BATCH_PAGES * 800)
     print(metered.line("batcher", wall_s, pages))
-    obvious_s = await asyncio.to_thread(one_after_another, published, documents)
-    print(f"  {'obvious loop':<14} {pages / obvious_s:7.2f} pages/s")
-    print(f"  batcher / obvious loop: {obvious_s / wall_s:.2f}")
+    simple_s = await asyncio.to_thread(one_after_another, published, documents)
+    print(f"  {'simple loop':<14} {pages / simple_s:7.2f} pages/s")
+    print(f"  batcher / simple loop: {simple_s / wall_s:.2f}")
     if torch.cuda.is_available():
         print(f"  peak memory {torch.cuda.max_memory_allocated() / 2**30:.2f} GiB")
 
 
 def _published(network: Any, folder: Path) -> Callable[[Sequence[Page]], list[Vectors]]:
-    """The processor and the model as their documentation calls them."""
+    """transformers' processor and model, called like in their documentation."""
     import torch
     from transformers import ColQwen2Processor
 
@@ -245,7 +245,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pages", type=int, default=160, help="pages of the stand-in's long document")
     parser.add_argument("--colqwen-pages", type=int, default=24, help="pages of ColQwen2's long document")
-    parser.add_argument("--checkpoint", type=Path, help="folder of a ColQwen2; a tiny random one is made otherwise")
+    parser.add_argument("--checkpoint", type=Path, help="folder of a ColQwen2 checkpoint; default: a tiny random one")
     parser.add_argument("--precision", choices=["nf4", "bf16", "fp32"], default="fp32", help="of the checkpoint")
     arguments = parser.parse_args()
     asyncio.run(measure(arguments.pages, arguments.colqwen_pages, arguments.checkpoint, arguments.precision))

@@ -1,11 +1,11 @@
-"""How fast is the embedding service, how does it bear load, and how does Infinity, with the same weights?
+"""Measure the embedding service under load, and Infinity with the same weights.
 
     python -m tests.benchmarks.embedding_service --infinity-venv FOLDER [--only infinity cache lanes overload]
 
-Servers and clients are processes of their own on this machine and speak HTTP over kept connections; each client sends
-its next query when the last one is answered. Infinity runs beside ours from an environment of its own, which is made
-at the first use; rounds of the two alternate, and while one is busy the other is idle. Both answer a query with one
-pooled vector, in base64. Redis is there all the time, and every query that is not said to be cached is a new one.
+Servers and clients are separate processes on this machine, with HTTP keep-alive; a client sends its next query after
+the answer to the last one. Infinity runs from a venv of its own, made at the first use. Rounds of the two services
+alternate, so that one is idle while the other is measured. Both answer a query with one pooled vector in base64. Redis
+runs all the time. Queries are new ones unless the text says that they are cached.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tests.benchmarks.load.traffic import KNOWN, known_query
 
 LOADS: Final = (1, 20, 60, 120)
 AT: Final = 60
-"""The number of clients that the targets are about."""
+"""Number of clients at which the targets are checked."""
 
 OURS: Final = {"model": "local", "pooling": "mean", "encoding_format": "base64"}
 THEIRS: Final = {"model": "minilm", "encoding_format": "base64"}
@@ -45,14 +45,14 @@ PICTURE_CLIENTS: Final = 8
 OVERLOAD: Final = 10
 OVERLOAD_S: Final = 30.0
 OVERLOAD_INPUTS: Final = 16
-"""Inputs of a request under overload: so many that it is the model that is overloaded, and not the sockets."""
+"""Inputs of a request under overload: enough to overload the model before the sockets."""
 
 _MB: Final = 1024**2
 
 
 @dataclass
 class Report:
-    """Prints as it goes, and the targets at the end."""
+    """Prints each result, and the targets at the end."""
 
     targets: list[str] = field(default_factory=list)
 
@@ -80,20 +80,20 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """A few seconds of one load; `cpu_ms` is what the server used for a request."""
+    """The result of one load. `cpu_ms`: CPU time of the server per request."""
 
     measured: Measured
     cpu_ms: float
 
 
 def measure(server: Server, count: int, seconds: float, fields: dict[str, Any], known: float = 0.0) -> Round:
-    """Raises RuntimeError where a request was not answered with vectors: figures of failures are no figures."""
+    """Raises RuntimeError if a request was not answered with vectors: failed requests must not count as fast ones."""
     started_s = server.cpu_s()
     measured = clients(server, count, seconds, fields, known=known)
     answered = measured.answers("200")
     if answered != measured.sent:
         raise RuntimeError(f"{server.name}: {measured.sent} sent, {answered} answered; {list(measured.ms)}")
-    # The warming up is part of the CPU time, and of the work at the same rate.
+    # CPU time includes the warm-up, which runs at the same rate.
     of_all = answered * (1 + 1 / seconds)
     return Round(measured, (server.cpu_s() - started_s) * 1000 / of_all)
 
@@ -157,7 +157,7 @@ def with_pictures(
 
 
 def overload(report: Report, server: Server, seconds: float) -> None:
-    """Ten times what it can do, and what comes after; capacity is measured with the same kind of request."""
+    """Send ten times the capacity, then measure the recovery. The capacity is measured with the same requests."""
     capacity = clients(server, AT // OVERLOAD_INPUTS + 1, seconds, OURS, inputs=OVERLOAD_INPUTS).per_second
     rate = OVERLOAD * capacity
     many = traffic(OURS, inputs=OVERLOAD_INPUTS)
@@ -201,7 +201,7 @@ def some_queries() -> Iterator[str]:
 
 @contextmanager
 def colqwen(name: str, *options: str) -> Iterator[Server]:
-    """With a checkpoint of random weights, which costs little more than the pictures do on their way to it."""
+    """ColQwen2 with tiny random weights, so that decoding and resizing of images dominate."""
     from transformers.utils import logging as transformers_logging
 
     from tests.support.tiny_colqwen import make_checkpoint
@@ -247,11 +247,11 @@ def run(arguments: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--infinity-venv", type=Path, required=True, help="its environment; made where it is missing")
+    parser.add_argument("--infinity-venv", type=Path, required=True, help="venv of Infinity; created if missing")
     parser.add_argument("--seconds", type=float, default=5.0, help="length of a round, after a second of warming up")
     parser.add_argument("--repeats", type=int, default=2, help="rounds of each service beside Infinity")
     parser.add_argument("--only", nargs="+", choices=["infinity", "cache", "lanes", "overload"])
-    # So that the servers are stopped too.
+    # SIGTERM must also stop the servers.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     run(parser.parse_args())
 

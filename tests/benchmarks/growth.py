@@ -1,8 +1,8 @@
-"""What of a worker grows with the number of pages? One process draws and embeds as a worker does, without servers.
+"""Find what grows with the number of pages in a worker: one process renders and embeds, without servers.
 
     python -m tests.benchmarks.growth --pages 50 --pages 1200 [--embedder none] [--dpi 150]
 
-One document after another, each in a process of its own, so that none is measured on top of another.
+Each document is measured in a process of its own.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _MIB: Final = 1024**2
 
 
 def document(pages: int) -> bytes:
-    """Text of words that hardly repeat from page to page."""
+    """Text whose words rarely repeat between pages."""
     chance = random.Random(1)
     letters = "etaoinshrdlu"
     return make_pdf(

@@ -1,11 +1,10 @@
-"""How fast is a worker, what does a page cost, and how much of a device's time is used?
+"""Measure a worker: pages per second, CPU time per page, and use of the device.
 
     python -m tests.benchmarks.ingest MANUAL.pdf [--only NAME]... [--milvus server] [--set PAGEMILL_…=…]...
 
-runs a real worker, whose device is a stand-in (tests.benchmarks.standin), on five real servers, those of
-$PAGEMILL_TEST_STACK or new ones, at 200 DPI. Beside it the plain way of doing the same one step after another
-(tests.benchmarks.series), on the same pages and servers. The machine should have nothing else to do: CPU time bears
-company, pages a second do not.
+runs a real worker with a stand-in device (tests.benchmarks.standin) at 200 DPI, on five real servers: those of
+$PAGEMILL_TEST_STACK or new ones. For comparison it runs the same steps one after another (tests.benchmarks.series) on
+the same pages and servers. Leave the machine idle otherwise: pages per second depend on its load, CPU time hardly.
 """
 
 from __future__ import annotations
@@ -61,7 +60,7 @@ SCENARIOS: Final = {
 
 
 async def run(bench: Bench, scenario: Scenario, pdf: Path) -> Usage:
-    """In a worker of its own, which has seen a few pages before."""
+    """Run the scenario in a worker of its own, after a few pages of warm-up."""
     documents = bench.services.documents
     before = len(await documents.list(bench.collection, limit=10_000))
     warm_up = await bench.accept(excerpts(pdf, _WARM_UP_PAGES, first_page=before * 7 + 1))
@@ -80,7 +79,7 @@ async def run(bench: Bench, scenario: Scenario, pdf: Path) -> Usage:
 
 
 async def run_series(bench: Bench, pdf: Path) -> dict[str, float]:
-    """The plain way on the pages of the scenario "manual", in a process of its own."""
+    """Run the sequential version on the pages of the scenario "manual", in a process of its own."""
     name = f"{bench.collection}_series"
     path = bench.folder / "series.pdf"
     path.write_bytes(excerpts(pdf, SCENARIOS["manual"].pages, first_page=40)[0])
@@ -116,7 +115,7 @@ async def compare(
                 rate = scenario.pages / usage.seconds
                 times = rate * plain["seconds"] / plain["pages"]
                 less = plain["cpu_s"] / plain["pages"] / (usage.worker_cpu_s / scenario.pages)
-                print(f"  {times:.1f} times the pages a second of the series way, 1/{less:.1f} of its CPU time")
+                print(f"  {times:.1f} times the pages per second of the series, 1/{less:.1f} of its CPU time")
     print(LEGEND)
 
 

@@ -1,4 +1,4 @@
-"""Names of a benchmark's own on five real servers, workers on them, and documents whose jobs are published at once."""
+"""The rig of a benchmark: own names on five real servers, workers, and documents with jobs to publish at once."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _REDIS_DATABASES: Final = range(256, 512)
 
 
 class HeldJobs:
-    """A JobQueue for a Submitter: keeps what is published."""
+    """A JobQueue for a Submitter that keeps the jobs in memory."""
 
     def __init__(self) -> None:
         self.jobs: list[IngestJob] = []
@@ -64,7 +64,7 @@ class Worker:
     def __init__(self, name: str, environment: Mapping[str, str], folder: Path) -> None:
         argv = (sys.executable, "-P", "-m", "tests.benchmarks.standin")
         own = {"PAGEMILL_WORKER_ID": name, "PAGEMILL_LOG_FORMAT": "json", "PYTHONPATH": str(Path.cwd())}
-        own["OPENBLAS_NUM_THREADS"] = "1"  # as in a worker, which says so before numpy is loaded
+        own["OPENBLAS_NUM_THREADS"] = "1"  # as in a worker; must be set before numpy is imported
         self._log_path = folder / f"{name}.log"
         self.process = Supervised(ProcessSpec(name, argv, "", _no_probe, env={**environment, **own}), self._log_path)
 
@@ -73,12 +73,12 @@ class Worker:
         return self.process.pid
 
     def events(self, event: str) -> list[dict[str, Any]]:
-        """The lines of its log that tell of `event`."""
+        """The log lines of `event`."""
         lines = [line for line in self._log_path.read_bytes().splitlines() if line.startswith(b"{")]
         return [entry for entry in map(json.loads, lines) if entry["event"] == event]
 
     async def ready(self) -> None:
-        """Wait until the group has told it its partitions."""
+        """Wait until the group has assigned its partitions."""
         await until(lambda: self.events("partitions assigned"), _START_S, f"{self.process.spec.name} is at work")
         self.health_port = self.events("worker started")[0]["health_port"]
 
@@ -91,19 +91,19 @@ class Worker:
 
 @dataclass(slots=True)
 class Bench:
-    """What a benchmark works with."""
+    """The servers, settings and documents of one benchmark."""
 
     settings: Settings
     services: Services
     environment: dict[str, str]
-    """What workers are started with."""
+    """Environment of the workers."""
     server_pids: dict[str, int]
     folder: Path
     collection: str
     workers: list[Worker] = field(default_factory=list)
 
     async def start(self, count: int, **environment: str) -> list[Worker]:
-        """So many workers, at work; `environment` is added to theirs."""
+        """Run `count` workers during the block, with `environment` added to theirs."""
         known = len(self.workers)
         fresh = [Worker(f"worker-{known + n}", {**self.environment, **environment}, self.folder) for n in range(count)]
         self.workers += fresh
@@ -113,7 +113,7 @@ class Bench:
         return fresh
 
     async def accept(self, contents: Iterable[bytes]) -> list[IngestJob]:
-        """Upload PDFs as the API does, up to the job, which is returned and not published."""
+        """Upload PDFs like the API, but return the jobs in place of publishing them."""
         held = HeldJobs()
         services = self.services
         submitter = Submitter(
@@ -134,7 +134,7 @@ class Bench:
         return held.jobs
 
     async def publish(self, jobs: Sequence[IngestJob]) -> None:
-        """All at once, one partition after another, so that every worker has equally many."""
+        """Publish all jobs at once, round-robin over the partitions, so that each worker gets equally many."""
         kafka = self.settings.kafka
         async with AIOKafkaProducer(bootstrap_servers=kafka.kafka_bootstrap, acks="all") as producer:
             for number, (key, value, headers) in enumerate(map(encode_job, jobs)):
@@ -143,7 +143,7 @@ class Bench:
             await producer.flush()
 
     async def all_ready(self, count: int, timeout_s: float) -> None:
-        """Wait until `count` documents are ready. AssertionError where one has failed, or the time is over."""
+        """Wait until `count` documents are ready. Raises AssertionError if one fails, or after `timeout_s`."""
         client: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(self.settings.mongo.mongo_uri)
         documents = client[self.settings.mongo.mongo_database]["documents"]
         deadline = time.monotonic() + timeout_s
@@ -157,8 +157,8 @@ class Bench:
 
 @asynccontextmanager
 async def open_bench(worker: Mapping[str, str], milvus: MilvusKind = MilvusKind.LITE) -> AsyncIterator[Bench]:
-    """`worker`: settings of all workers. The servers are those of $PAGEMILL_TEST_STACK, a stack.json, whatever Milvus
-    that has, or new ones."""
+    """`worker`: settings of all workers. Uses the servers in the stack.json $PAGEMILL_TEST_STACK, its Milvus included,
+    or starts new ones."""
     folder = Path(tempfile.mkdtemp(prefix="pagemill-bench-"))
     if given := os.environ.get("PAGEMILL_TEST_STACK"):
         stack = json.loads(Path(given).read_text())
@@ -204,7 +204,7 @@ def _own_names(servers: Mapping[str, str], name: str) -> dict[str, str]:
 
 
 async def _remove(bench: Bench) -> None:
-    """What a run leaves in the stores."""
+    """Delete the data of a run from the stores."""
     client: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(bench.settings.mongo.mongo_uri)
     await client.drop_database(bench.settings.mongo.mongo_database)
     client.close()
@@ -215,7 +215,7 @@ async def _remove(bench: Bench) -> None:
 
 
 def excerpts(path: Path, pages: int, count: int = 1, first_page: int = 1) -> list[bytes]:
-    """`count` PDFs of `pages` pages each, taken one after another from `first_page` on, and again from the start."""
+    """`count` PDFs of `pages` consecutive pages each, from `first_page` on, wrapping around at the end."""
     found = []
     with pypdfium2.PdfDocument(path) as whole:
         for number in range(count):
@@ -229,7 +229,7 @@ def excerpts(path: Path, pages: int, count: int = 1, first_page: int = 1) -> lis
 
 
 def cpu_s(process: psutil.Process) -> float:
-    """CPU seconds of the process and of all its children, those that have ended included."""
+    """CPU seconds of the process and all its children, ended ones included."""
     total = 0.0
     for one in (process, *process.children(recursive=True)):
         try:
@@ -241,4 +241,4 @@ def cpu_s(process: psutil.Process) -> float:
 
 
 async def _no_probe() -> None:
-    """Nothing to wait for: `Worker.ready` looks into the log."""
+    """Returns at once: `Worker.ready` reads the log."""

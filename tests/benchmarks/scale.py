@@ -1,12 +1,12 @@
-"""Do n workers do n times the work of one? Worker processes whose devices are stand-ins, on one set of servers.
+"""Measure how throughput scales with workers: processes with stand-in devices on one set of servers.
 
     python -m tests.benchmarks.scale MANUAL.pdf [--gpu-ms 1000] [--workers 1 2 4 8] [--discard-rows]
 
-Each worker has more work than it can do. Once all of them are at it, the pages are counted that go through their
-devices in a fixed time; no stage holds more than a few of them back. Efficiency is pages a second of n workers,
-divided by n times those of one. It can be near 1 only while the machine has CPU left, so the share of it that was idle
-is printed beside, and the time of a page on the device should be long enough: where a page costs 0.1 CPU seconds in
-worker and servers together, k cores suffice for 10 k pages a second.
+Each worker has more work than it can do. When all are working, the benchmark counts the pages that pass their devices
+in a fixed time; no stage buffers more than a few pages. Efficiency is the pages per second of n workers, divided by n
+times those of one worker. It stays near 1 only while the machine has idle CPU, so that share is printed too. Choose a
+long enough time per page on the device: at 0.1 CPU seconds a page for worker and servers, k cores allow 10 k pages per
+second.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _START_S: Final = 300.0
 _SETTINGS: Final = {
     "PAGEMILL_DPI_POLICY": "fixed",
     "PAGEMILL_FIXED_DPI": "200",
-    # Many small batches, so that counting begins and ends with at most a few pages under way.
+    # Small batches, so that counting begins and ends with few pages in progress.
     "PAGEMILL_RENDER_WINDOW_PAGES": str(_BATCH_PAGES),
     "PAGEMILL_EMBED_BATCH_PATCHES": str(_BATCH_PAGES * 768),
     "PAGEMILL_JOBS_IN_FLIGHT": "2",
@@ -51,7 +51,7 @@ class Row:
 async def measure(bench: Bench, count: int, gpu_s: float, pdf: Path, *, discard_rows: bool) -> Row:
     """`count` workers that start together and share the partitions, and stop afterwards."""
     measured_s = _BATCHES_MEASURED * _BATCH_PAGES * gpu_s
-    # Twice what they need, for not everybody begins at once; what is left is for the next workers.
+    # Twice what they need, because they do not start at the same moment. The rest is for the next workers.
     documents = count * (2 + round(2 * measured_s / gpu_s / _PAGES))
     jobs = await bench.accept(excerpts(pdf, _PAGES, documents, first_page=count * 97))
     workers = await bench.start(count, **{GPU_MS: f"{gpu_s * 1000:g}", DISCARD_ROWS: str(int(discard_rows))})
@@ -60,7 +60,7 @@ async def measure(bench: Bench, count: int, gpu_s: float, pdf: Path, *, discard_
     async def all_at_work() -> bool:
         return min([pages for pages, _ in await _devices(workers)]) >= 2 * _BATCH_PAGES
 
-    await until_async(all_at_work, _START_S, f"{count} workers are at it")
+    await until_async(all_at_work, _START_S, f"{count} workers are working")
     before, cpu_before = await _devices(workers), psutil.cpu_times()
     await asyncio.sleep(measured_s)
     after, cpu = await _devices(workers), psutil.cpu_times()
@@ -70,7 +70,7 @@ async def measure(bench: Bench, count: int, gpu_s: float, pdf: Path, *, discard_
 
 
 async def _devices(workers: list[Worker]) -> list[tuple[float, float]]:
-    """Of each worker the pages that its device is through with, and when it was through with the last of them."""
+    """For each worker: pages that its device has finished, and the time of the last one."""
     counters = await asyncio.gather(*(worker.counters() for worker in workers))
     return [(of["bench_device_pages"], of["bench_device_seconds"]) for of in counters]
 

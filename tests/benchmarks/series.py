@@ -1,10 +1,10 @@
-"""The plain way to ingest a PDF, one step after another: what the worker is compared with.
+"""Ingest a PDF one step after another, as a baseline for the worker.
 
     python -m tests.benchmarks.series FILE.pdf NAME SERVICE
 
-is a child of tests.benchmarks.ingest; its settings come from the environment. The file is rendered whole to PNG at
-200 DPI by pdf2image and sent in one request to an embedding service, which answers with vectors in JSON. Then, page by
-page, rows go to Milvus as dictionaries; then the images are uploaded one by one.
+is a child process of tests.benchmarks.ingest; its settings come from the environment. pdf2image renders the whole file
+to PNG at 200 DPI. One request sends all images to an embedding service, which answers with vectors in JSON. Then rows
+go to Milvus as dictionaries, page by page, and the images are uploaded one by one.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _TIMEOUT_S: Final = 600.0
 
 
 class _Answer(http.server.BaseHTTPRequestHandler):
-    """Takes images, and has the JSON of their vectors ready."""
+    """Reads images and answers with prepared JSON vectors."""
 
     page_json: bytes
 
@@ -48,12 +48,12 @@ class _Answer(http.server.BaseHTTPRequestHandler):
         self.wfile.write(answer)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nobody reads it."""
+        """No log output."""
 
 
 @contextmanager
 def embedding_service() -> Iterator[str]:
-    """The address of a service that embeds at once. It runs in a thread of whoever opens it."""
+    """The address of a service that answers at once, in a thread of this process."""
     vectors = np.random.default_rng(1).standard_normal((TOKENS, DIM)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     handler = type("Answer", (_Answer,), {"page_json": json.dumps(vectors.tolist()).encode()})
@@ -66,7 +66,7 @@ def embedding_service() -> Iterator[str]:
 
 
 def ingest(path: Path, name: str, service_url: str, settings: Settings) -> int:
-    """Into the Milvus collection `name` and under the same prefix of the bucket. Returns the pages."""
+    """Ingest into the Milvus collection `name` and the same prefix of the bucket. Returns the page count."""
     images = []
     for picture in pdf2image.convert_from_path(path, dpi=DPI):
         file = io.BytesIO()
@@ -88,7 +88,7 @@ def ingest(path: Path, name: str, service_url: str, settings: Settings) -> int:
 
 
 def create_index(name: str, settings: Settings) -> None:
-    """A collection like the worker's own."""
+    """A collection with the worker's schema and index."""
     with closing(MilvusClient(uri=settings.milvus.milvus_uri)) as client:
         _create(client, name, settings)
 

@@ -1,22 +1,22 @@
-"""Which part of an installation is the first that has no more to give? A model of many workers, without running them.
+"""Find the bottleneck of an installation with a model of many workers, without running them.
 
     python -m tests.benchmarks.simulate [--workers 100] [--partitions 1000] [--milvus-ms 50] [--milvus-cores 64]...
 
-Costs of a page are arguments, to be taken from `tests.benchmarks.ingest` on the hardware in question; the defaults
-were measured on one core of a small machine with the local servers. Two questions are answered apart.
+The costs of a page are arguments; measure them with `tests.benchmarks.ingest` on the target hardware. Defaults were
+measured on one core of a small machine with the local servers. The model answers two questions.
 
 1. Capacity. Every part is a station that a page visits once, with a service time and a number of servers: cores, or
    bytes a second of a link. Pages a second are bounded by the least of servers / service time (utilisation law of a
-   queueing network: X <= m_i / D_i), whatever the order of visits and the distribution of times. Saturated first is
-   the part with the largest D_i / m_i.
+   queueing network: X <= m_i / D_i), for any order of visits and any distribution of times. The bottleneck is the part
+   with the largest D_i / m_i.
 2. Spread. A partition belongs to one worker, and the hash of a document's id chooses the partition. Documents with
-   log-normal page counts are thrown on partitions, partitions dealt out in ranges as Kafka's assignor does it, and the
-   day's work ends when the worker with most pages is through. The mean over the worst is the efficiency of the
-   workers' devices; all of it is loss that no capacity makes up for.
+   log-normal page counts go to random partitions, Kafka's range assignor gives partitions to workers, and the work
+   ends when the worker with the most pages ends. Mean over largest pages per worker is the efficiency of the devices.
+   More capacity does not reduce this loss.
 
-Assumed: a worker's device is busy whenever it has a document (as measured with 50 ms a page); workers do not slow each
-other down but through the stations; no rebalances; servers scale linearly over their cores, except the broker's and
-the database's single records, which are far from their limits here; no locality of the network.
+Assumptions: a worker's device is busy whenever it has a document (measured with 50 ms a page); workers slow each other
+down only at the stations; there are no rebalances; servers scale linearly with their cores, except for single records
+of the broker and the database, which are far from their limits here; the network has no locality.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from typing import Final
 import numpy as np
 
 _PAGE_BYTES: Final = {"image": 270_000, "blob": 197_000, "rows": 406_000}
-"""Of a page of 768 vectors of 128 dimensions at 200 DPI."""
+"""Costs of a page with 768 vectors of 128 dimensions at 200 DPI."""
 _TRIALS: Final = 20
 
 
 @dataclass(frozen=True)
 class Station:
-    """`demand_s`: seconds of one of its `servers` that a page takes."""
+    """`demand_s`: seconds that a page takes on one of its `servers`."""
 
     name: str
     demand_s: float
@@ -46,7 +46,7 @@ class Station:
 
 
 def stations(options: argparse.Namespace) -> list[Station]:
-    """Of the whole installation; what every worker has of its own counts as often as there are workers."""
+    """The stations of the installation. A station of each worker has one server per worker."""
     moved_bytes = sum(_PAGE_BYTES.values())
     links = options.link_gbit * 1e9 / 8
     return [
@@ -64,7 +64,7 @@ def stations(options: argparse.Namespace) -> list[Station]:
 
 
 def spread(workers: int, partitions: int, documents: int, mean_pages: float, sigma: float) -> float:
-    """Mean over most pages of a worker; 1 where all have equally many."""
+    """Mean over largest number of pages per worker; 1 if all are equal."""
     random = np.random.default_rng(1)
     owner = np.arange(partitions) * workers // partitions  # partition -> worker
     found = []

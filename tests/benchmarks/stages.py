@@ -1,9 +1,9 @@
-"""What does a page cost, and does memory grow with the page count? Excerpts of one PDF, ingested one after another.
+"""Measure CPU time per page, and memory against the page count, on excerpts of one PDF.
 
     python -m tests.benchmarks.stages --data-dir D MANUAL.pdf --pages 50 --pages 1000
 
-needs a running `pagemill up --data-dir D --workers 1` that has nothing else to do. CPU time is that of processes and
-so bears a busy machine; pages a second does not.
+needs an idle `pagemill up --data-dir D --workers 1`. Load of the machine changes pages per second, but hardly the CPU
+time.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ EMBEDDED_WINDOWS: Final = 12
 CHILD_STAGES: Final = ("render", "text", "encode")
 LEGEND: Final = f"""
 CPU seconds a page. render, text, encode: as the worker's children report them, poppler's processes included. worker:
-the worker process with all its threads, without its children. Of it, embed: the same embedder on up to
-{EMBEDDED_WINDOWS} windows of the same pages, measured in this process. rest: what remains of worker, that is fetching,
-writing to the three stores, leases, progress and the event loop.
-Resident memory. worker: its peak, as the kernel counts it. children: the largest sum over render children and
-poppler's processes that was seen, looking every {SAMPLE_EVERY_S} s."""
+the worker process with all its threads, without its children. embed, a part of it: the same embedder on up to
+{EMBEDDED_WINDOWS} windows of the same pages, measured in this process. rest: the rest of worker: fetching, writing to
+the three stores, leases, progress and the event loop.
+Resident memory. worker: its peak, by the kernel. children: the largest sum over render children and poppler's
+processes, sampled every {SAMPLE_EVERY_S} s."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,12 @@ class Row:
 
 
 class Worker:
-    """The one worker of a local stack, seen from outside."""
+    """The only worker of a local stack, measured from outside."""
 
     def __init__(self, stack: dict[str, Any]) -> None:
         pids = [process["pid"] for process in stack["processes"] if process["name"].startswith("worker-")]
         if len(pids) != 1:
-            raise SystemExit(f"one worker is needed, so that it gets every document; there are {len(pids)}")
+            raise SystemExit(f"the benchmark needs exactly one worker; there are {len(pids)}")
         self._process = psutil.Process(pids[0])
         self._proc = Path(f"/proc/{pids[0]}")
         self._metrics_url = f"http://127.0.0.1:{self._process.environ()['PAGEMILL_WORKER_METRICS_PORT']}/metrics"
@@ -72,12 +72,12 @@ class Worker:
     def children_mib(self) -> float:
         total_bytes = 0
         for child in self._process.children(recursive=True):
-            with suppress(psutil.NoSuchProcess):  # poppler comes and goes
+            with suppress(psutil.NoSuchProcess):  # poppler processes are short-lived
                 total_bytes += child.memory_info().rss
         return total_bytes / 1024**2
 
     def cpu_s(self) -> dict[str, float]:
-        """CPU seconds since the worker started: of its children by stage, and of the worker process."""
+        """CPU seconds since the worker started: its children by stage, and the worker process."""
         counters = httpx.get(self._metrics_url).raise_for_status().text
         found = re.findall(r'^ingestion_stage_cpu_seconds_total\{stage="(\w+)"\} (\S+)', counters, re.MULTILINE)
         used = {stage: float(seconds) for stage, seconds in found}
@@ -86,7 +86,7 @@ class Worker:
 
 
 def excerpt(path: Path, pages: int) -> tuple[bytes, int]:
-    """The first `pages` pages as a PDF of their own, and how many there are."""
+    """A PDF of the first `pages` pages, and its page count."""
     with pypdfium2.PdfDocument(path) as whole, pypdfium2.PdfDocument.new() as part:
         count = min(pages, len(whole))
         part.import_pages(whole, list(range(count)))
@@ -96,7 +96,7 @@ def excerpt(path: Path, pages: int) -> tuple[bytes, int]:
 
 
 def ingest(api: httpx.Client, worker: Worker, content: bytes, pages: int) -> Row:
-    """Bring the excerpt into a collection of its own, which is deleted again, and watch the worker meanwhile."""
+    """Ingest the excerpt into a collection of its own, measure the worker, and delete the collection."""
     collection = f"stages-{pages}-{int(time.time())}"
     before_s, began, children_mib = worker.cpu_s(), time.monotonic(), 0.0
     worker.forget_peak()
@@ -116,7 +116,7 @@ def ingest(api: httpx.Client, worker: Worker, content: bytes, pages: int) -> Row
 
 
 def embed_cpu_s(content: bytes, pages: int) -> float:
-    """CPU seconds a page of the local embedder, over windows that are spread evenly across the document."""
+    """CPU seconds per page of the local embedder, over windows spread evenly across the document."""
     every = max(1, pages // WINDOW_PAGES // EMBEDDED_WINDOWS)
     with pypdfium2.PdfDocument(content) as pdf:
         texts = [pdf[index].get_textpage().get_text_bounded() for index in range(pages)]

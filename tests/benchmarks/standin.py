@@ -1,10 +1,10 @@
-"""`pagemill serve worker` with a device that is not there: the worker of the benchmarks.
+"""`pagemill serve worker` with a simulated device: the worker of the benchmarks.
 
     python -m tests.benchmarks.standin
 
-All of it is the product's own, the batcher in front of the device included. In place of the model stands one that has
-768 vectors of 128 dimensions ready for every page, and keeps the device busy for PAGEMILL_BENCH_GPU_MS a page. With
-PAGEMILL_BENCH_DISCARD_ROWS=1 rows are packed into requests and not sent, so that the vector database costs nothing.
+Everything is the product's code, the batcher included, except the model: it returns 768 prepared vectors of 128
+dimensions per page and keeps the device busy for PAGEMILL_BENCH_GPU_MS per page. With PAGEMILL_BENCH_DISCARD_ROWS=1,
+rows are packed into requests but not sent, so that the vector database costs nothing.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ GPU_MS: Final = "PAGEMILL_BENCH_GPU_MS"
 DISCARD_ROWS: Final = "PAGEMILL_BENCH_DISCARD_ROWS"
 PIXELS: Final = "PAGEMILL_BENCH_PIXELS"
 _KEPT: Final = 64
-"""Different pages' vectors, handed out in turn."""
+"""Vectors of different pages, used in turn."""
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """A page on its way to the device."""
+    """A prepared page."""
 
     cost: int = TOKENS
 
@@ -56,8 +56,8 @@ class NoDevice:
         self._gpu_s = gpu_s
         vectors = np.random.default_rng(1).standard_normal((_KEPT, TOKENS, DIM)).astype(np.float32)
         self._vectors = itertools.cycle(vectors / np.linalg.norm(vectors, axis=2, keepdims=True))
-        self._done = Gauge("bench_device_pages", "pages that the device is through with")
-        self._done_at = Gauge("bench_device_seconds", "when it was through with the last of them, monotonic clock")
+        self._done = Gauge("bench_device_pages", "pages that the device has finished")
+        self._done_at = Gauge("bench_device_seconds", "time of the last finished page, monotonic clock")
 
     def prepare(self, item: Page) -> Waiting:
         return Waiting()
@@ -72,7 +72,7 @@ class NoDevice:
         return [next(self._vectors) for _ in batch]
 
     def on_out_of_memory(self) -> None:
-        """There is no memory to give back."""
+        """Nothing to free."""
 
 
 class StandIn:
@@ -94,7 +94,7 @@ class StandIn:
 
 @asynccontextmanager
 async def open_stand_in(settings: EmbedderSettings, render: RenderSettings) -> AsyncIterator[StandIn]:
-    """In place of `workers.embedding.factory.open_embedder`."""
+    """Replaces `workers.embedding.factory.open_embedder`."""
     model = NoDevice(float(os.environ.get(GPU_MS, "0")) / 1000)
     batcher = Batcher[Page, Waiting, None](
         model, batch_cost=settings.embed_batch_patches, wait_ms=settings.embed_wait_ms
@@ -106,7 +106,7 @@ async def open_stand_in(settings: EmbedderSettings, render: RenderSettings) -> A
 
 
 class ThreadTimes(Collector):
-    """CPU seconds by thread, summed over threads of one name without its number; "other" are those of C libraries."""
+    """CPU seconds by thread name without its number; "other" are threads of C libraries."""
 
     def collect(self) -> Iterator[CounterMetricFamily]:
         names = {thread.native_id: thread.name.rstrip("0123456789-_ ") for thread in threading.enumerate()}

@@ -1,4 +1,4 @@
-"""What a worker uses while it works: CPU by stage and of the servers, memory, bytes, and how busy each stage is."""
+"""Measure a worker: CPU by stage, CPU of the servers, memory, bytes, and the load of each stage."""
 
 from __future__ import annotations
 
@@ -24,28 +24,27 @@ _THREADS: Final = {"MainThread": "loop", "ThreadPoolExecutor": "records", "async
 STAGES: Final = (*_CHILD_STAGES, "child rest", "embed", "packing", *_THREAD_STAGES, "records", "loop", "other")
 LEGEND: Final = """
 CPU seconds a page. render, text, encode: as the render children report them, poppler's processes included; child rest:
-what else the children used, the handing over of results among it. Of the worker process: embed: the batcher's threads;
+their other CPU time, the transfer of results included. Of the worker process: embed: the batcher's threads;
 packing: vectors to rows and blobs; objects, rows: the threads that write them; records: those of the MongoDB client;
-loop: the event loop with all that runs on it; other: threads of C libraries, gRPC's among them.
-Busy: how many windows of pages were being drawn, with the embedder, or being stored, on average over time; device: the
-share of time in which it had a batch."""
+loop: the event loop; other: threads of C libraries, gRPC included.
+Busy: the mean number of windows being rendered, embedded and stored; device: the share of time with a batch."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
     at: float
     worker_cpu_s: float
-    """Of the process and its children."""
+    """CPU and memory of the process and its children."""
     stages_cpu_s: dict[str, float]
     servers_cpu_s: dict[str, float]
     busy_s: dict[str, float]
     stored_bytes: Counter[str]
-    """By how the names of objects end."""
+    """Bytes by the suffix of the objects' names."""
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Between two snapshots."""
+    """The differences between two snapshots."""
 
     seconds: float
     worker_cpu_s: float
@@ -108,7 +107,7 @@ def _stored_bytes(bench: Bench) -> Counter[str]:
 
 @dataclass
 class Watch:
-    """Samples memory while a block runs. An async context manager; `usage` is known after it."""
+    """Samples memory during a block. An async context manager; `usage` is set after it."""
 
     bench: Bench
     worker: Worker

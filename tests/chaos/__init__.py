@@ -1,1 +1,1 @@
-"""Faults on purpose: real workers on real servers, killed, frozen and cut off, and what the stores hold afterwards."""
+"""Fault injection: kill, freeze and disconnect real workers on real servers, then audit the stores."""

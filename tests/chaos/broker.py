@@ -1,4 +1,4 @@
-"""What a run's topics hold and what its group has committed, read without being a member of the group."""
+"""Read the records of a run's topics and the committed offsets of its group, without joining the group."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Key = str
 
 
 class Broker:
-    """Keys of every record of the run's topics, by partition and offset; `refresh` reads what has come since."""
+    """The key of every record of the run's topics, by partition and offset. `refresh` reads new records."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
@@ -48,7 +48,7 @@ class Broker:
         await self._admin.close()
 
     async def refresh(self) -> None:
-        """Read every topic of the run to its present end."""
+        """Read every topic of the run to its current end."""
         async with self._reading:
             await self._read()
 
@@ -60,7 +60,7 @@ class Broker:
             while behind := {at: end for at, end in behind.items() if self._positions.get(at, 0) < end}:
                 for at, records in (await self._consumer.getmany(timeout_ms=_READ_MS)).items():
                     self._take(at, records)
-        self._consumer.pause(*partitions)  # some brokers answer at once that there is nothing, and are asked at once
+        self._consumer.pause(*partitions)  # some brokers answer an empty fetch at once: do not poll in a tight loop
 
     def _take(self, at: TopicPartition, records: Sequence[Any]) -> None:
         self.records[at].update({found.offset: (found.key or b"").decode() for found in records})
@@ -69,20 +69,20 @@ class Broker:
             self._letters.update({_letter_id(found): found.key.decode() for found in records})
 
     async def publish_everywhere(self, jobs: Iterable[IngestJob]) -> None:
-        """Put each job on every partition of the jobs topic, so that whichever workers are awake get it."""
+        """Publish each job to every partition of the jobs topic, so that every running worker gets it."""
         async with AIOKafkaProducer(bootstrap_servers=self._settings.kafka_bootstrap, acks="all") as producer:
             for key, value, headers in map(encode_job, jobs):
                 for number in range(self._settings.kafka_partitions):
                     await producer.send_and_wait(self._settings.kafka_jobs_topic, value, key, number, headers=headers)
 
     async def committed(self) -> dict[TopicPartition, int]:
-        """The group's offsets on the topics that it works on; partitions without one are left out."""
+        """The committed offsets of the group, for partitions that have one."""
         partitions = [at for at in self._partitions() if self._is_work(at.topic)]
         found = await self._admin.list_consumer_group_offsets(self._settings.kafka_group, partitions=partitions)
         return {at: offset.offset for at, offset in found.items() if offset.offset >= 0}
 
     def letters(self) -> Counter[Key]:
-        """How many dead letters each key has. One that was written twice, around a crash, is one by its id."""
+        """Dead letters by key. A letter that a crash made the worker write twice has one id and counts once."""
         return Counter(self._letters.values())
 
     def announced(self) -> set[Key]:
@@ -90,11 +90,11 @@ class Broker:
         return {key for at, records in self.records.items() if at.topic == events for key in records.values()}
 
     def waiting(self, committed: dict[TopicPartition, int]) -> set[Key]:
-        """The keys of the records that `behind` counts."""
+        """The keys of the uncommitted records, which `behind` counts."""
         return set(self._uncommitted(committed))
 
     def behind(self, committed: dict[TopicPartition, int]) -> int:
-        """How many records of the topics that are worked on are not committed."""
+        """Number of uncommitted records in the group's topics."""
         return sum(1 for _ in self._uncommitted(committed))
 
     def _uncommitted(self, committed: dict[TopicPartition, int]) -> Iterator[Key]:

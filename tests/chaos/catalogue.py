@@ -1,4 +1,4 @@
-"""Which faults there are: long enough to be believed, and short enough for every test run."""
+"""The scenarios, each in a long version and in a short one for every test run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LONG: Final[dict[str, Scenario]] = {
 
 _EMBEDDER: Final = [name for name in OUTAGES if name.startswith("embedder")]
 _QUICK: Final = [name for name in OUTAGES if not name.endswith("silent") and name not in _EMBEDDER]
-"""Of a server that takes connections and says nothing it is only known after a timeout that it is down."""
+"""Outages of servers that accept connections and never answer last longer: clients notice them by a timeout."""
 
 SHORT: Final[dict[str, Scenario]] = {
     "outages": partial(outages, of=_QUICK, down_s=1, documents=2, workers=1),

@@ -1,4 +1,4 @@
-"""What chaos runs ingest: small documents, each page with words of its own, whose traces in the stores are known."""
+"""The documents of chaos runs: small, with unique words per page, so that their rows and objects are known."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DROPS: Final = "drops"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file to submit. `texts` are its pages' texts; of `poison` a dead letter is expected."""
+    """A file to submit. `texts`: one per page. `poison`: a dead letter is expected."""
 
     filename: str
     content: bytes
@@ -27,7 +27,7 @@ class Source:
     is_poison: bool = False
 
     def patches(self, page_number: int) -> int:
-        """How many vectors page `page_number` (from 1) has: one per word."""
+        """Number of vectors of page `page_number` (from 1): one per word."""
         return len(re.findall(r"\w+", self.texts[page_number - 1]))
 
 
@@ -43,12 +43,12 @@ def several(count: int, pages: int, prefix: str = "doc") -> list[Source]:
 
 
 def flaky(name: str) -> Source:
-    """A document on whose first page the embedder fails until it is tried again."""
+    """A document on whose first page the first requests to the embedder fail."""
     return good(f"{FLAKY} {name}", pages=2)
 
 
 def poisoned(name: str, kind: str, pages: int) -> Source:
-    """A document on whose last page the embedder does what `kind` says, HANGS or DROPS, each time."""
+    """A document on whose last page the embedder always fails as `kind` says: HANGS or DROPS."""
     document = good(name, pages)
     texts = (*document.texts[:-1], f"{kind} {name}")
     return Source(
@@ -57,37 +57,37 @@ def poisoned(name: str, kind: str, pages: int) -> Source:
 
 
 def gigapixel(name: str) -> Source:
-    """A document whose page would have more than a thousand million pixels at 40 DPI."""
+    """A document whose page has more than 10^9 pixels at 40 DPI."""
     (text,) = _texts(name, 1)
     return Source(f"{name}.pdf", make_pdf([text_page(text, size_pt=(_HUGE_PT, _HUGE_PT))]), (text,))
 
 
 def heavy(name: str, size_bytes: int) -> Source:
-    """A document of one page and at least `size_bytes`, which do not compress."""
+    """A document of one page and at least `size_bytes` incompressible bytes."""
     (text,) = _texts(name, 1)
     page = text_page(text, size_pt=_SIZE_PT)
-    ballast = b"\n% " + os.urandom(size_bytes).hex().encode()  # a comment, of which half is redundant
+    ballast = b"\n% " + os.urandom(size_bytes).hex().encode()  # a comment in hexadecimal
     return Source(f"{name}.pdf", make_pdf([replace(page, content=page.content + ballast)]), (text,))
 
 
 def broken(name: str) -> Source:
-    """A document whose second page is not in the file."""
+    """A document whose second page is missing from the file."""
     return _poison(name, RawPage(is_missing=True))
 
 
 def endless(name: str) -> Source:
-    """A document whose second page takes far longer to draw than a run allows, and little memory."""
+    """A document whose second page takes longer to render than the limit, with little memory."""
     slow = slow_page()
     return _poison(name, replace(slow, content=slow.content[: len(slow.content) // 8]))
 
 
 def bomb(name: str) -> Source:
-    """A document whose second page is drawn by half a gigabyte of blanks. Making it takes a second or two."""
+    """A document whose second page has a content stream of half a gigabyte of blanks. Takes 1 to 2 s to make."""
     return _poison(name, RawPage(b" " * _BOMB_BYTES))
 
 
 def deadly(name: str) -> Source:
-    """A document with nothing wrong with it, for a scenario that has it kill whoever reads it."""
+    """A valid document. Its scenario kills every worker that reads it."""
     return replace(good(name, pages=2), is_poison=True)
 
 

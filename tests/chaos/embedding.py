@@ -1,4 +1,4 @@
-"""An embedding service for chaos workers: costs next to nothing and counts how often it has seen each page."""
+"""An embedding service for chaos workers: nearly free, and counts how often it embeds each page."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from workers.embedding.serving.service import EmbeddingService
 
 _START_S: Final = 20.0
 _FLAKY_FAILURES: Final = 2
-"""The page with its neighbour, and alone."""
+"""Requests of one attempt: the page with its neighbour, then alone."""
 
 
 class CountingEmbedder(WordEmbedder):
-    """`seen[text]` is how many times the page with that text was embedded; `embed_s` is what a request takes.
+    """`seen[text]` counts the embeddings of the page with that text. A request takes `embed_s`.
 
-    A page that begins with "flaky" makes the first requests fail, as many as a worker makes in one attempt. A request
-    with a page that begins with "hangs" is never answered.
+    A page that begins with "flaky" fails as many requests as a worker makes in one attempt. A request with a page that
+    begins with "hangs" is never answered.
     """
 
     def __init__(self, embed_s: float) -> None:
@@ -53,7 +53,7 @@ class CountingEmbedder(WordEmbedder):
     def _fail_at_first(self, text: str) -> None:
         if text.startswith(FLAKY) and self._refused[text] < _FLAKY_FAILURES:
             self._refused[text] += 1
-            raise HTTPException(500, "out of memory, say")
+            raise HTTPException(500, "injected failure")
 
 
 class EmbeddingServer:
@@ -84,5 +84,5 @@ class EmbeddingServer:
 
 
 def normal(text: str) -> str:
-    """A page's text with its line breaks, which depend on who extracts it, made equal."""
+    """A page's text with normalised white space: line breaks depend on the renderer."""
     return " ".join(text.split())

@@ -1,4 +1,4 @@
-"""The frame of every scenario: a rig, a fault, the end of the work, an audit, one line of the table."""
+"""The steps of every scenario: a rig, a fault, the end of the work, an audit, one row of the table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SETTLE_S: Final = 120.0
 
 @dataclass(slots=True)
 class Experiment:
-    """One run of one fault. `runs` says how often the fault was imposed, `problems` what went against expectation."""
+    """One run of one scenario. `runs`: number of faults injected. `problems`: expectations that failed."""
 
     fault: str
     rig: Rig
@@ -34,7 +34,7 @@ class Experiment:
             self.problems.append(otherwise)
 
     async def conclude(self, *, settle_s: float = _SETTLE_S) -> Audit:
-        """Let the work end and the offsets follow, let the workers go in peace, and audit."""
+        """Wait for the work and the committed offsets, stop the workers, and audit the stores."""
         await self.rig.all_settled(settle_s)
         await until_async(self._backlog_is_committed, settle_s, "every record committed")
         await self.rig.fleet.retire()
@@ -48,7 +48,7 @@ class Experiment:
 
     @property
     def verdict(self) -> list[str]:
-        """What is wrong; empty where nothing is."""
+        """The broken invariants and failed expectations; empty if all hold."""
         if self.audit is None:
             return [*self.problems, "not concluded"]
         broken = [f"{name} {count}: {self.audit.details.get(name)}" for name, count in self.audit.violations.items()]
@@ -67,7 +67,7 @@ async def experiment(
     embed_s: float = 0.02,
     worker: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncIterator[Experiment]:
-    """A rig with a watch on its offsets, and the time it takes."""
+    """Run the block on a rig, watch its offsets and measure its time."""
     async with (
         open_rig(servers, folder, embed_s, worker) as rig,
         watching(rig) as watch,

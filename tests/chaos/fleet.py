@@ -1,7 +1,7 @@
-"""Worker processes that can be killed, frozen, asked to stop and replaced, and what they have logged.
+"""Worker processes that a scenario can kill, freeze, stop and replace, with their logs.
 
-A worker that is gone is replaced under its own name, as a supervisor or a StatefulSet does it, and by static
-membership takes its partitions up again. Not every broker notices a member that is dead, so none is left dead here.
+A worker that has ended is started again under its name, like by a supervisor or a StatefulSet, and gets its partitions
+back through static membership. No worker stays dead, because some brokers never expire a dead member.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LogLine = dict[str, Any]
 
 
 class Worker:
-    """One life of one `pagemill serve worker`. Signals go to it alone, not to the children it renders in."""
+    """One process of `pagemill serve worker`. Signals go to this process only, not to its render children."""
 
     def __init__(self, name: str, environment: Mapping[str, str], log_path: Path) -> None:
         argv = (sys.executable, "-P", "-m", "workers.cli", "serve", "worker")
@@ -54,18 +54,18 @@ class Worker:
         os.kill(self.pid, number)
 
     async def ended(self) -> int:
-        """Wait for the end that a signal asked for; the exit status, negative for a signal."""
+        """Wait for the end after a signal. Returns the exit status, negative for a signal."""
         async with asyncio.timeout(_STOP_S):
             return await self.process.wait()
 
     async def stop(self) -> None:
-        """End it somehow, and its children with it."""
+        """Kill the process and its children."""
         if self.is_running:
             self.signal(signal.SIGCONT)
         await self.process.stop()
 
     def owns_port(self, port: int) -> bool:
-        """Whether one of its connections has the local port `port`."""
+        """True if one of its connections has the local port `port`."""
         try:
             connections = psutil.Process(self.pid).net_connections("tcp4")
         except psutil.NoSuchProcess:
@@ -73,7 +73,7 @@ class Worker:
         return any(connection.laddr and connection.laddr.port == port for connection in connections)
 
     async def outages(self) -> set[str]:
-        """The servers that its /ready names; none before it has begun."""
+        """The unavailable servers in its /ready; empty before it listens."""
         started = self.events("worker started")
         if not started:
             return set()
@@ -82,7 +82,7 @@ class Worker:
         return {outage["dependency"] for outage in answer.json()["outages"]}
 
     def lines(self) -> list[LogLine]:
-        """What it has logged so far; a line that is still being written is left for the next time."""
+        """The log lines so far, without an incomplete last line."""
         if self._log_path.exists():
             with self._log_path.open("rb") as log:
                 log.seek(self._read_bytes)
@@ -95,7 +95,7 @@ class Worker:
         return [line for line in self.lines() if line.get("event") == event]
 
     def holds(self) -> Counter[str]:
-        """The documents it has claimed and neither settled nor lost, as far as its log tells."""
+        """The documents that it has claimed and neither settled nor lost, by its log."""
         held: Counter[str] = Counter()
         for line in self.lines():
             if line.get("event") == "claimed":
@@ -106,7 +106,7 @@ class Worker:
 
 
 class Fleet:
-    """The workers of a run, those that are gone included. Whatever ends is started again until it is to stay away."""
+    """The workers of a run, ended ones included. A worker that ends is restarted until it is dismissed."""
 
     def __init__(self, environment: Mapping[str, str], log_dir: Path) -> None:
         self._environment = environment
@@ -119,27 +119,27 @@ class Fleet:
         return [worker for worker in self.workers if worker.is_running]
 
     async def start(self, count: int) -> None:
-        """Workers 1 to `count`; returns once each is at work."""
+        """Start workers 1 to `count`. Returns when all are members of the group."""
         for number in range(1, count + 1):
             self.keep(f"worker-{number}")
         await until(lambda: self._members() == count, _START_S, f"{count} workers are members of the group")
 
     def keep(self, name: str) -> None:
-        """Have a worker called `name`, from now on."""
+        """Start a worker called `name`, and restart it when it ends."""
         self._keepers[name] = asyncio.create_task(self._keep(name))
 
     async def dismiss(self, worker: Worker) -> None:
-        """SIGTERM, and return once it has drained and left; it stays away."""
+        """Send SIGTERM and wait until the worker has drained and left. It is not restarted."""
         self._keepers.pop(worker.name).cancel()
         worker.signal(signal.SIGTERM)
         await worker.ended()
 
     async def retire(self) -> None:
-        """Dismiss all."""
+        """Dismiss all workers."""
         await asyncio.gather(*(self.dismiss(worker) for worker in self.running))
 
     async def stop(self) -> None:
-        """End whatever is left, somehow."""
+        """Kill all workers that are left."""
         for keeper in self._keepers.values():
             keeper.cancel()
         await asyncio.gather(*self._keepers.values(), return_exceptions=True)
@@ -165,4 +165,4 @@ class Fleet:
 
 
 async def _no_probe() -> None:
-    """Nothing to wait for: whoever needs the worker to be at work waits for a line in its log."""
+    """Returns at once: a caller that needs the worker waits for a line in its log."""

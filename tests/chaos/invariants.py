@@ -1,10 +1,10 @@
-"""What must hold after every run, read from the stores themselves.
+"""The invariants after every run, checked in the stores.
 
 - lost: an accepted document that is neither ready nor failed with a dead letter.
-- missing, duplicate, orphan: of Milvus rows, page records and objects, against what the documents' pages should have.
-  A failed document may keep some of what its own pages would have; a replay goes on from there.
-- damaged: an object that is not as long as what it holds should be.
-- stranded: a document with work left, of which no uncommitted record is left that would bring it to a worker.
+- missing, duplicate, orphan: Milvus rows, page records and objects, compared with the documents' pages. A failed
+  document may keep rows and objects of its own pages: a replay resumes from them.
+- damaged: an object with the wrong length.
+- stranded: a document with unfinished work and no uncommitted record that would bring it to a worker.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _WATCH_EVERY_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """Counts of one run; `details` names up to a few of what each counts."""
+    """Counts of one run. `details` names a few examples of each."""
 
     documents: int
     ready: int
@@ -50,13 +50,13 @@ class Audit:
 
     @property
     def violations(self) -> dict[str, int]:
-        """What is not zero and has to be."""
+        """The counts that must be zero and are not."""
         names = ("lost", "missing", "duplicate", "orphan", "damaged", "stranded", "unannounced", "uncommitted")
         return {name: count for name in (*names, "letters_wrong") if (count := getattr(self, name))}
 
 
 class Watch:
-    """Looks for stranded documents all the while that a run goes on."""
+    """Looks for stranded documents during the whole run."""
 
     def __init__(self, rig: Rig) -> None:
         self._rig = rig
@@ -64,7 +64,7 @@ class Watch:
         self.looks = 0
 
     async def look(self) -> None:
-        """What has work left before the broker is asked and after it has a record there at that time."""
+        """Documents with unfinished work both before and after a read of the broker that finds no record of them."""
         before = await self._at_work()
         broker = self._rig.broker
         committed = await broker.committed()
@@ -73,7 +73,7 @@ class Watch:
         self.looks += 1
 
     async def _at_work(self) -> set[str]:
-        """The documents that are published and that a worker has to do something about."""
+        """The published documents that still need a worker."""
         nobody_works_on = {state for state in DocumentState if state.is_settled} | {DocumentState.DELETING}
         return {
             id_
@@ -89,7 +89,7 @@ class Watch:
 
 @asynccontextmanager
 async def watching(rig: Rig) -> AsyncIterator[Watch]:
-    """A Watch at work for the length of a block."""
+    """Run a Watch during the block."""
     watch = Watch(rig)
     task = asyncio.create_task(watch.go_on_looking())
     try:
@@ -101,7 +101,7 @@ async def watching(rig: Rig) -> AsyncIterator[Watch]:
 
 
 async def audit(rig: Rig, watch: Watch) -> Audit:
-    """Look at everything, once no worker is left."""
+    """Check all invariants. Call it after the last worker has ended."""
     await watch.look()
     records, contents = await rig.records(), await read_stores(rig)
     findings = _Findings()
@@ -153,7 +153,7 @@ def _judge_verdict(id_: str, record: dict[str, Any] | None, letters: Counter[str
 
 
 def _judge_letters(letters: Counter[str], poison: Counter[str], findings: _Findings) -> None:
-    """Dead letters are the poison, once each."""
+    """Each poison document has one dead letter, and no other document has one."""
     wrong = {key: letters[key] - poison[key] for key in letters | poison if letters[key] != poison[key]}
     findings.add("letters_wrong", (f"{key}: {difference:+d}" for key, difference in wrong.items()))
 

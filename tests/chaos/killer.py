@@ -1,4 +1,4 @@
-"""kill -9, at random moments and at the boundaries of stages."""
+"""kill -9 at random moments and at stage boundaries."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from tests.chaos.waiting import until
 
 _BOUNDARY_S: Final = 20.0
 _ATTEMPTS_SPARED: Final = 3
-"""Who works on a document that has been begun so often is spared: a fifth death rightly ends in a letter."""
+"""Do not kill a worker whose document has so many attempts: the fifth one correctly ends in a dead letter."""
 
 
 @dataclass(frozen=True, slots=True)
 class Boundary:
-    """A moment between two stages: just before, or just after, a worker sends `pattern` to `server`."""
+    """A stage boundary: the moment before or after a worker sends `pattern` to `server`."""
 
     name: str
     server: str
@@ -69,7 +69,7 @@ class Killer:
             await self._count(victim)
 
     async def at(self, boundary: Boundary, provoked_by: Sequence[Source] = ()) -> bool:
-        """Submit `provoked_by`, and kill the first worker at the boundary. False where none came there in time."""
+        """Submit `provoked_by` and kill the first worker at the boundary. Returns False if none reaches it in time."""
         victims, dead, done = await self._victims(), list[Worker](), threading.Event()
 
         def kill(port: int) -> bool:
@@ -93,7 +93,7 @@ class Killer:
         return True
 
     async def _victims(self) -> list[Worker]:
-        """Running workers, without those whose death would be the last straw for a document."""
+        """Running workers, without those whose document has its last attempt."""
         spared = {
             record["owner"]
             for record in (await self._rig.records()).values()

@@ -1,7 +1,6 @@
-"""TCP proxies between workers and their servers, which pass bytes on or, told to, behave like a broken network.
+"""TCP proxies between workers and servers that pass bytes on or inject network faults.
 
-They run on an event loop in a thread of their own, so that tests of any kind can use them, and so that a busy test
-does not slow the workers' traffic.
+They run on an event loop in their own thread: synchronous tests can use them, and a busy test does not slow them.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _HOST: Final = "127.0.0.1"
 _CHUNK_BYTES: Final = 64 * 1024
 _CALL_TIMEOUT_S: Final = 10.0
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
-"""SO_LINGER with no time to linger: closing sends RST."""
+"""SO_LINGER with a time of 0: close() sends RST."""
 _FRAME_LENGTH: Final = struct.Struct(">i")
 _FULL: Final = b"<Error><Code>XMinioStorageFull</Code><Message>Storage backend is full.</Message></Error>"
 _FULL_HEAD: Final = b"HTTP/1.1 507 Insufficient Storage\r\nContent-Type: application/xml\r\nConnection: close\r\n"
@@ -32,20 +31,20 @@ _LOST = (OSError, asyncio.IncompleteReadError)
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What a proxy does to traffic. Of several that are set, all apply."""
+    """The faults of a proxy. All that are set apply."""
 
     refused: bool = False
-    """Nobody listens: connections are refused, those that exist are reset."""
+    """Refuse new connections and reset existing ones."""
     silent: bool = False
-    """Connections are accepted and stay open, but no byte is passed on until the fault is over."""
+    """Accept connections, but pass no byte on until the fault is over."""
     delay_s: float = 0.0
-    """Each piece of traffic is held back for so long, in each direction."""
+    """Delay of each chunk, in each direction."""
     bytes_per_s: float = 0.0
-    """Throughput of each connection and direction; 0 is unlimited."""
+    """Throughput per connection and direction; 0 means unlimited."""
     reset_after_bytes: int = 0
-    """Each connection is reset after about so many bytes, drawn for it between 0 and twice that; 0 is never."""
+    """Reset each connection after a random number of bytes, uniform from 0 to twice this; 0 means never."""
     disk_full: bool = False
-    """Every PUT request over HTTP is answered as by an object store that has no room left."""
+    """Answer every HTTP PUT like an object store whose disk is full (507)."""
 
 
 PASS: Final = Fault()
@@ -58,8 +57,7 @@ DISK_FULL: Final = Fault(disk_full=True)
 class Tripwire:
     """Calls `action` with the client's port when a client sends `pattern` in one piece, until it returns True.
 
-    `action` runs in the proxies' thread. `before`: the bytes wait until it has returned; else they have been handed
-    to the server by then.
+    `action` runs in the proxies' thread. `before`: call it before the bytes go to the server, otherwise after.
     """
 
     pattern: bytes
@@ -68,7 +66,7 @@ class Tripwire:
 
 
 class Proxies:
-    """The thread in which proxies run. A context manager; leaving it closes them all."""
+    """The thread of the proxies. A context manager that closes them at its end."""
 
     def __enter__(self) -> Self:
         self._loop = asyncio.new_event_loop()
@@ -94,15 +92,15 @@ class Proxies:
         return proxy
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run `work` on the proxies' loop, from any other thread."""
+        """Run `work` on the proxies' event loop. Call it from another thread."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(_CALL_TIMEOUT_S)
 
 
 class Proxy:
     """Listens on `port` of 127.0.0.1 for one server.
 
-    Brokers tell their clients where to connect. With `is_kafka` the server's own address in its answers is replaced
-    by the proxy's, which works because both are written with the same number of bytes.
+    A Kafka broker tells its clients its address. `is_kafka` replaces that address with the proxy's in every answer;
+    both addresses have the same number of bytes.
     """
 
     def __init__(self, proxies: Proxies, host: str, port: int, *, is_kafka: bool) -> None:
@@ -112,13 +110,13 @@ class Proxy:
         self._wires: list[Tripwire] = []
         self._listener: asyncio.Server | None = None
         self.broken_off = 0
-        """How many connections did not end in good order."""
+        """Connections that ended with an error."""
         self.sent_bytes = 0
-        """By the server to its clients."""
+        """Bytes from the server to its clients."""
         self._fault = PASS
         self._passing = asyncio.Event()
         self._random = random.Random(port)
-        # Bound but not listening, so that the port stays ours while connections to it are refused.
+        # Bound but not listening: keeps the port and refuses connections.
         self._reservation = _bound_socket(0)
         self.port: int = self._reservation.getsockname()[1]
         self.address = f"{_HOST}:{self.port}"
@@ -126,12 +124,12 @@ class Proxy:
         self.impose(PASS)
 
     def impose(self, fault: Fault) -> None:
-        """From now on do as `fault` says, to existing connections too, and to nothing that it does not name."""
+        """Replace the current fault with `fault`, for existing connections too."""
         self._proxies.call(self._impose(fault))
 
     @contextmanager
     def broken(self, fault: Fault) -> Iterator[None]:
-        """Impose `fault` for the length of a block."""
+        """Inject `fault` during the block."""
         self.impose(fault)
         try:
             yield
@@ -139,11 +137,11 @@ class Proxy:
             self.impose(PASS)
 
     def watch(self, wire: Tripwire) -> None:
-        """Set `wire`, beside those that are set."""
+        """Add `wire` to the set ones."""
         self._wires.append(wire)
 
     def unwatch(self, wire: Tripwire) -> None:
-        """Take `wire` away, if it has not been tripped."""
+        """Remove `wire` if it has not fired."""
         with suppress(ValueError):
             self._wires.remove(wire)
 
@@ -174,7 +172,7 @@ class Proxy:
             self._listener = await asyncio.start_server(self._serve, sock=_bound_socket(self.port), backlog=128)
 
     def _allowance(self) -> float:
-        """How many bytes a connection may carry before it is reset."""
+        """Bytes that a new connection may carry before its reset."""
         mean = self._fault.reset_after_bytes
         return self._random.uniform(0, 2 * mean) if mean else float("inf")
 
@@ -204,7 +202,7 @@ class Proxy:
                 await connection.send(
                     connection.client, _FULL_HEAD + b"Content-Length: %d\r\n\r\n" % len(_FULL) + _FULL
                 )
-                while await reader.read(_CHUNK_BYTES):  # closing before the client does could hide the answer from it
+                while await reader.read(_CHUNK_BYTES):  # a close before the client reads could lose the answer
                     pass
                 break
             tripped = [wire for wire in self._wires if wire.pattern in chunk]
@@ -227,7 +225,7 @@ class Proxy:
         connection.client.write_eof()
 
     async def _read_frame(self, reader: asyncio.StreamReader) -> bytes:
-        """A whole answer of the broker, its own address replaced in it."""
+        """One complete answer of the broker, with the proxy's address."""
         assert self._replaced is not None
         try:
             head = await reader.readexactly(_FRAME_LENGTH.size)
@@ -239,7 +237,7 @@ class Proxy:
         return head + body.replace(*self._replaced)
 
     async def _hold(self, chunk: bytes) -> None:
-        """Keep `chunk` back for as long as the present fault asks for."""
+        """Delay `chunk` as the current fault says."""
         fault = self._fault
         wait_s = fault.delay_s + (len(chunk) / fault.bytes_per_s if fault.bytes_per_s else 0.0)
         if wait_s:
@@ -261,7 +259,7 @@ class _Connection:
         self._allowed_bytes = further_bytes
 
     async def send(self, writer: asyncio.StreamWriter, chunk: bytes) -> None:
-        """Pass `chunk` on, or as much of it as is allowed, and then raise ConnectionResetError."""
+        """Pass `chunk` on. Raises ConnectionResetError after the allowed number of bytes."""
         cut = len(chunk) > self._allowed_bytes
         if cut:
             chunk = chunk[: int(self._allowed_bytes)]
@@ -269,7 +267,7 @@ class _Connection:
         writer.write(chunk)
         await writer.drain()
         if cut:
-            raise ConnectionResetError("the connection has carried what it was allowed to")
+            raise ConnectionResetError("the connection has carried its allowed bytes")
 
     def reset(self) -> None:
         _reset(self.client)
@@ -298,5 +296,5 @@ def _bound_socket(port: int) -> socket.socket:
 
 
 def _advertised(host: str, port: int) -> bytes:
-    """How a broker writes an address: the host, whose length comes before it, then the port as int32."""
+    """The encoding of an address in Kafka: length and bytes of the host, then the port as int32."""
     return host.encode() + struct.pack(">i", port)

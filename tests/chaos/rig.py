@@ -1,7 +1,7 @@
-"""The rig of one run: names of its own on five real servers, a proxy before each, workers behind the proxies.
+"""The rig of one run: own names on five real servers, a proxy before each server, workers behind the proxies.
 
 workers -> proxies -> kafka, mongo, redis, s3, milvus, embedding service
-the rig itself (submits, audits) -> the servers, past the proxies
+rig (submits, audits) -> servers, without proxies
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _SETTLED: Final = [state.value for state in DocumentState if state.is_settled]
 
 WORKER_SETTINGS: Final = {
     "PAGEMILL_EMBEDDER": "remote",
-    "PAGEMILL_IMAGE_FORMAT": "webp",  # what the audit looks for
+    "PAGEMILL_IMAGE_FORMAT": "webp",  # expected by the audit
     "PAGEMILL_DPI_POLICY": "fixed",
     "PAGEMILL_FIXED_DPI": "40",
     "PAGEMILL_RENDER_WINDOW_PAGES": "2",
@@ -67,12 +67,12 @@ WORKER_SETTINGS: Final = {
     "PAGEMILL_HNSW_EF_CONSTRUCTION": "100",
     "PAGEMILL_LOG_FORMAT": "json",
 }
-"""Small pages, and faults noticed in seconds. A scenario may set others."""
+"""Settings for small pages and short timeouts. A scenario may override them."""
 
 
 @dataclass(slots=True)
 class Rig:
-    """What a scenario works with."""
+    """The servers, proxies, workers and documents of one scenario."""
 
     settings: Settings
     services: Services
@@ -83,23 +83,23 @@ class Rig:
     embedding: EmbeddingServer
     fleet: Fleet
     worker_environment: dict[str, str]
-    """What workers are started with; its addresses are those of the proxies."""
+    """Environment of the workers, with the addresses of the proxies."""
     folder: Path
     collection: str
     sources: dict[str, Source] = field(default_factory=dict)
-    """What was accepted, by document id."""
+    """The accepted documents' sources, by document id."""
 
     async def submit(self, sources: Sequence[Source], submitter: Submitter | None = None) -> list[Document]:
-        """Upload `sources` as the API does, past the proxies unless `submitter` goes through them."""
+        """Upload `sources` like the API, without proxies unless `submitter` uses them."""
         return [await self._submit_one(source, submitter or self.submitter) for source in sources]
 
     async def delete(self, ids: Collection[str]) -> list[Source]:
-        """Delete accepted documents as the API does, past the proxies; what they were made from."""
+        """Delete accepted documents like the API, without proxies. Returns their sources."""
         await asyncio.gather(*(remover_of(self.services).delete_document(id_) for id_ in ids))
         return [self.sources.pop(id_) for id_ in ids]
 
     def jobs(self, ids: Iterable[str]) -> list[IngestJob]:
-        """The jobs of accepted documents, as they were published."""
+        """The published jobs of accepted documents."""
         return [
             IngestJob(id_, self.collection, source.filename, len(source.texts))
             for id_, source in ((id_, self.sources[id_]) for id_ in ids)
@@ -110,7 +110,7 @@ class Rig:
         return {record["_id"]: record async for record in self.database["documents"].find({})}
 
     async def settled(self) -> int:
-        """How many documents are settled."""
+        """Number of settled documents."""
         return await self.database["documents"].count_documents({"state": {"$in": _SETTLED}})
 
     async def all_settled(self, timeout_s: float) -> None:
@@ -122,7 +122,7 @@ class Rig:
         await until_async(are_settled, timeout_s, f"{len(self.sources)} documents settled")
 
     async def all_dead_letters_sent(self, timeout_s: float) -> None:
-        """Wait until every accepted document has failed, and the broker has its dead letter: a moment later."""
+        """Wait until every accepted document has failed and its dead letter, written after it, is in the topic."""
 
         async def are_sent() -> bool:
             return all(record["letter"] == "sent" for record in (await self.records()).values())
@@ -130,7 +130,7 @@ class Rig:
         await until_async(are_sent, timeout_s, f"{len(self.sources)} dead letters")
 
     async def all_ready(self, ids: Collection[str], timeout_s: float) -> dict[str, dict[str, Any]]:
-        """Wait until these documents are ready; their records then."""
+        """Wait until these documents are ready. Returns their records."""
         found: dict[str, dict[str, Any]] = {}
 
         async def are_ready() -> bool:
@@ -142,7 +142,7 @@ class Rig:
         return found
 
     def seen(self) -> Counter[str]:
-        """How often each page was embedded, by its text. What workers test themselves with is left out."""
+        """Number of embeddings of each page, by its text, without the pages of the workers' self-test."""
         texts = {text for source in self.sources.values() for text in source.texts}
         return Counter({text: count for text, count in self.embedding.embedder.seen.items() if text in texts})
 
@@ -161,9 +161,9 @@ class Rig:
 async def open_rig(
     servers: Mapping[str, str], folder: Path, embed_s: float, worker: Mapping[str, str]
 ) -> AsyncIterator[Rig]:
-    """A rig on the servers that the settings `servers` lead to. `worker` are further settings of its workers.
+    """A rig on the servers of the settings `servers`. `worker`: further settings of its workers.
 
-    `embed_s`: how long the embedding service takes for a request. Logs of workers are kept in `folder`.
+    `embed_s`: seconds of a request to the embedding service. The workers' logs go to `folder`.
     """
     run = f"chaos-{secrets.token_hex(4)}"
     collection = run.replace("-", "_")
@@ -215,7 +215,7 @@ def submitter_of(services: Services) -> Submitter:
 
 
 def settings_of(environment: Mapping[str, str]) -> Settings:
-    """The settings of a process with these environment variables and none of this process's."""
+    """Settings from these environment variables only, without those of this process."""
     with mock.patch.dict(os.environ, {**clean_environment(), **environment}, clear=True):
         return Settings()
 
@@ -246,7 +246,7 @@ def _through(address: str, proxy: Proxy) -> str:
 
 
 async def _remove(settings: Settings, client: AsyncIOMotorClient[dict[str, Any]], collection: str) -> None:
-    """What a run leaves in the stores, so that many can use the same servers."""
+    """Delete the data of a run, so that many runs can share the servers."""
     await client.drop_database(settings.mongo.mongo_database)
     client.close()
     async with open_services(settings) as services:

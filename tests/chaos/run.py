@@ -1,9 +1,9 @@
-"""`make chaos`: every fault on purpose, one after another, and one table at the end.
+"""`make chaos`: run every scenario, one after another, and print one table.
 
     python -m tests.chaos.run [--short] [--only NAME]...
 
-Exit status 1 where anything was lost, doubled or left behind, or did not go as it should. The servers are started for
-the run, unless PAGEMILL_TEST_STACK names the stack.json of some that are running.
+Exit status 1 if an invariant or an expectation failed. Starts its own servers, unless PAGEMILL_TEST_STACK names the
+stack.json of running ones.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ _COUNTS: Final = {
     "attempts burnt": "attempts_burnt",
     "pages again": "pages_again",
 }
-"""Columns of the table, and what they show of an audit."""
+"""Columns of the table, and the value of an audit in each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What came of one scenario. `broken` are the invariants and expectations that did not hold."""
+    """The result of one scenario. `broken`: the invariants and expectations that failed."""
 
     name: str
     experiment: Experiment | None
@@ -65,13 +65,13 @@ class Row:
 
 
 async def attempt(name: str, scenario: Scenario, servers: Mapping[str, str], folder: Path) -> Row:
-    """Run one scenario to its verdict, whatever that is. The logs of its workers are left in `folder`."""
+    """Run one scenario. An exception of the scenario becomes a broken expectation. Logs go to `folder`."""
     folder.mkdir(parents=True)
     started = time.monotonic()
     try:
         run = await scenario(servers, folder)
     except Exception as error:  # noqa: BLE001  # whatever it is, it is this row of the table
-        return Row(name, None, time.monotonic() - started, [f"broke off: {type(error).__name__}: {error}"])
+        return Row(name, None, time.monotonic() - started, [f"scenario failed: {type(error).__name__}: {error}"])
     return Row(name, run, time.monotonic() - started, run.verdict)
 
 
@@ -97,7 +97,7 @@ async def run(scenarios: Mapping[str, Scenario]) -> list[Row]:
 
 
 def table(rows: list[Row]) -> str:
-    """In Markdown."""
+    """The table in Markdown."""
     heads = ["fault", "times", *_COUNTS, "seconds", "verdict"]
     lines = [heads, ["---"] * len(heads), *(row.cells() for row in rows)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
@@ -110,7 +110,7 @@ def main() -> int:
     options = parser.parse_args()
     known = SHORT if options.short else LONG
     if unknown := set(options.only or ()) - known.keys():
-        parser.error(f"no such scenario: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+        parser.error(f"no scenario {', '.join(sorted(unknown))}; choose from {', '.join(known)}")
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     rows = asyncio.run(run({name: known[name] for name in options.only or known}))
     print(table(rows))

@@ -1,4 +1,4 @@
-"""Documents that are deleted while workers have them, and the same files uploaded again at once."""
+"""Delete documents while workers process them, and upload the same files again at once."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _SHORT_LEASE: Final = {"PAGEMILL_LEASE_S": "3"}
 
 
 async def deletions(servers: Mapping[str, str], folder: Path, *, rounds: int, seed: int = 4) -> Experiment:
-    """In each round four documents, of which three are deleted at a random moment and two of these uploaded again.
+    """Each round submits four documents, deletes three at a random moment and uploads two of them again.
 
-    In every other round a worker stands still meanwhile, until another has done the new uploads.
+    In every second round one worker is frozen until another worker has processed the new uploads.
     """
     pick = random.Random(seed)
     async with experiment("deleted", servers, folder, embed_s=0.1, worker=_SHORT_LEASE) as run:

@@ -1,4 +1,4 @@
-"""An embedding service that works, except at one text."""
+"""Texts that break an embedding service which works otherwise."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ _CODES: Final = {"a-hangs.pdf": {"embedding_failed"}, "a-drops.pdf": {"embedding
 async def poisoned_texts(
     servers: Mapping[str, str], folder: Path, *, good: int, max_attempts: int = 5, workers: int = 2
 ) -> Experiment:
-    """One text is never answered, and one cuts the connections of all whose requests are in the service with it.
+    """One text is never answered; another one drops the connections of all requests in the service.
 
-    Both documents end in dead letters, and all others get ready, without a further attempt where only one hangs.
+    Both documents end in dead letters and all others become ready. If only the hanging text is there, the others need
+    one attempt.
     """
     patient = {
         "PAGEMILL_LEASE_S": "5",
@@ -37,12 +38,12 @@ async def poisoned_texts(
         await rig.all_settled(_DRAINED_S)
         await run.conclude()
         await _expect_verdicts(run)
-        run.expect(rig.embedding.embedder.hung > 0 and run.runs > 0, "the service has not met both texts")
+        run.expect(rig.embedding.embedder.hung > 0 and run.runs > 0, "the service has not received both texts")
     return run
 
 
 def _cut(run: Experiment) -> bool:
-    """Whoever is in the service at that moment loses its connection, as when it dies and is started again."""
+    """Drop the connections of all requests in the service, like a restart does."""
     run.runs += 1
     for connection in list(run.rig.proxies["embedder"]._connections):
         connection.reset()

@@ -1,4 +1,4 @@
-"""Faults of files and messages: poison, jobs that come more than once, jobs that do not come at all, replays."""
+"""Faults of files and messages: poison, duplicate jobs, unpublished jobs, replays."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ _CODES: Final = {
 async def poison(
     servers: Mapping[str, str], folder: Path, *, good: int, max_attempts: int = 5, with_bomb: bool = True
 ) -> Experiment:
-    """A page that is missing, one that takes for ever, one that needs too much memory, one of gigapixels, and a file
-    that kills its worker, among good ones."""
+    """Valid documents with five bad ones among them: a missing page, an endless page, a page that needs too much
+    memory, a page of gigapixels, and a file that kills its worker."""
     limits = {
         "PAGEMILL_MAX_ATTEMPTS": str(max_attempts),
         "PAGEMILL_LEASE_S": "3",
@@ -57,7 +57,7 @@ async def poison(
 
 
 def _among(good: list[Source], hostile: list[Source]) -> list[Source]:
-    """The hostile ones spread over the good ones."""
+    """Spread the bad documents evenly over the valid ones."""
     step = max(1, len(good) // len(hostile))
     mixed = list(good)
     for index, source in enumerate(hostile):
@@ -66,7 +66,7 @@ def _among(good: list[Source], hostile: list[Source]) -> list[Source]:
 
 
 def _kill(run: Experiment, port: int) -> bool:
-    """Kill whoever has the connection, again and again."""
+    """Kill every worker that opens the connection."""
     if victim := run.rig.fleet.by_port(port):
         victim.signal(signal.SIGKILL)
         run.runs += 1
@@ -74,7 +74,7 @@ def _kill(run: Experiment, port: int) -> bool:
 
 
 async def deliveries(servers: Mapping[str, str], folder: Path, *, documents: int, times: int = 3) -> Experiment:
-    """Every job is delivered `times` times, and its effects are there once."""
+    """Deliver every job `times` times; its effects must be there once."""
     async with experiment(f"delivered x {times}", servers, folder) as run:
         await run.rig.submit(several(documents, pages=3))
         for job in run.rig.jobs(run.rig.sources) * (times - 1):
@@ -88,12 +88,12 @@ async def deliveries(servers: Mapping[str, str], folder: Path, *, documents: int
 
 
 async def unpublished(servers: Mapping[str, str], folder: Path, *, documents: int) -> Experiment:
-    """Uploads are stored while the broker is down; once it is back the janitor publishes them."""
+    """Upload while the broker is down; the janitor publishes the jobs after its return."""
     async with experiment("publish fails", servers, folder) as run:
         rig = run.rig
         sources = several(documents, pages=3)
         async with open_services(settings_of(rig.worker_environment)) as proxied:
-            await proxied.queue.ping()  # the outage comes upon a producer that is at work
+            await proxied.queue.ping()  # the outage must hit a connected producer
             with rig.proxies["kafka"].broken(REFUSED):
                 submitter = submitter_of(proxied)
                 await asyncio.gather(*(rig.submit([source], submitter) for source in sources))
@@ -109,8 +109,8 @@ async def unpublished(servers: Mapping[str, str], folder: Path, *, documents: in
 
 
 async def replays(servers: Mapping[str, str], folder: Path, *, documents: int) -> Experiment:
-    """The same letters are replayed twice side by side, and once more afterwards, after their cause is gone."""
-    # A worker would take so many failures in a row for its own and stop, which is not what this is about.
+    """Remove the cause of dead letters, replay them twice in parallel, and once more afterwards."""
+    # Without this, so many failures in a row stop the worker itself.
     undaunted = {"PAGEMILL_FAILURE_RUN_LIMIT": str(documents + 1)}
     async with experiment("replayed x 3", servers, folder, worker=undaunted) as run:
         rig = run.rig
@@ -130,7 +130,7 @@ async def replays(servers: Mapping[str, str], folder: Path, *, documents: int) -
         run.expect(replayed == Counter(rig.sources.keys()), f"replayed: {replayed}")
         result = await run.conclude()
         run.expect(result.ready == documents, f"{result.ready} of {documents} ready")
-        run.expect(result.extra_starts == documents, f"{result.extra_starts} starts for {documents} replays")
+        run.expect(result.extra_starts == documents, f"{result.extra_starts} attempts for {documents} replays")
     return run
 
 
@@ -138,7 +138,7 @@ async def _replay(rig: Rig) -> list[ReplayResult]:
     services = rig.services
     replayer = Replayer(services.dead_letters, services.documents, services.queue, services.progress)
     entries = await replayer.find(Selection())
-    return [await replayer.replay(entry.letter, Reason("chaos", "the files are back")) for entry in entries]
+    return [await replayer.replay(entry.letter, Reason("chaos", "the source files are restored")) for entry in entries]
 
 
 def _all(*lists: Iterable[ReplayResult]) -> list[ReplayResult]:

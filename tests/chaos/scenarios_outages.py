@@ -1,4 +1,4 @@
-"""Faults of servers, and of the network before them: nobody's document is to blame."""
+"""Faults of servers and of the network: no document may lose an attempt."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OUTAGES: Final = {
     "embedder silent": ("embedder", SILENT, "embedder"),
     "embedder slow": ("embedder", Fault(delay_s=2 * _EMBEDDER_TIMEOUT_S), "embedder"),
 }
-"""Each is a fault of one server, which /ready calls by the third name."""
+"""Outage -> (server, its fault, its name in /ready)."""
 
 _BEGUN_S: Final = 90.0
 _NAMED_S: Final = 150.0
@@ -49,9 +49,9 @@ async def outages(
     documents: int,
     workers: int = 2,
 ) -> Experiment:
-    """Each of `of` in turn is gone in the middle of the work, for `down_s` and until a worker's /ready says so.
+    """Inject each outage of `of` during the work, for at least `down_s` and until a worker's /ready reports it.
 
-    The work waits, if it needs the server, and goes on by itself.
+    Work that needs the server waits and continues after the outage.
     """
     one_by_one = {
         "PAGEMILL_LEASE_S": "10",
@@ -86,7 +86,7 @@ async def slow_and_broken_s3(
     bytes_per_s: float,
     workers: int = 2,
 ) -> Experiment:
-    """The object store trickles, and connections to it break off in the middle of a body."""
+    """Slow down the object store, and reset its connections in the middle of a body."""
     async with experiment(f"s3 at {bytes_per_s / 1000:g} KB/s, reset", servers, folder) as run:
         rig = run.rig
         await rig.fleet.start(workers)
@@ -96,7 +96,7 @@ async def slow_and_broken_s3(
             peak_bytes = max(psutil.Process(worker.pid).memory_info().rss for worker in rig.fleet.running)
             run.expect(peak_bytes < _MEMORY_BYTES, f"a worker holds {peak_bytes >> 20} MiB")
             run.runs = rig.proxies["s3"].broken_off
-            run.expect(run.runs > 0, "no connection broke off")
+            run.expect(run.runs > 0, "no connection was reset")
         result = await run.conclude()
         run.expect(result.attempts_burnt == 0, f"{result.attempts_burnt} attempts burnt")
     return run

@@ -1,4 +1,4 @@
-"""Faults of workers: killed, asked to stop, frozen, coming and going."""
+"""Faults of workers: kills, stops, freezes, restarts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Records = dict[str, dict[str, Any]]
 
 
 async def _keep_busy(rig: Rig) -> int:
-    """Submit documents before the work runs out, and wait until one more is settled. How many there were before."""
+    """Submit more documents if needed and wait until one more is settled. Returns the earlier count."""
     settled = await rig.settled()
     if len(rig.sources) - settled < _BATCH:
         await rig.submit(several(_BATCH, _PAGES, prefix=f"batch{len(rig.sources)}n"))
@@ -45,7 +45,7 @@ async def _keep_busy(rig: Rig) -> int:
 async def kills(
     servers: Mapping[str, str], folder: Path, *, count: int, workers: int = 3, seed: int = 1
 ) -> Experiment:
-    """kill -9, by turns at a stage boundary and at a random moment."""
+    """kill -9, alternately at a stage boundary and at a random moment."""
     async with experiment("kill -9", servers, folder, worker=_SHORT_LEASE) as run:
         await run.rig.fleet.start(workers)
         killer, missed = Killer(run.rig, seed), Counter[str]()
@@ -61,13 +61,13 @@ async def kills(
                 break
         run.runs = killer.kills
         await run.conclude()
-        run.expect(killer.kills == count, f"{killer.kills} kills instead of {count}; boundaries not met: {+missed}")
+        run.expect(killer.kills == count, f"{killer.kills} kills instead of {count}; not reached: {+missed}")
         _expect_few_repeats(run)
     return run
 
 
 def _provoking(boundary: Boundary, turn: int) -> list[Source]:
-    """What it takes for a worker to come to `boundary`."""
+    """The documents that make a worker reach `boundary`."""
     if boundary.name.endswith("letter"):
         return [broken(f"broken{turn}")]
     if boundary.name.endswith("retry"):
@@ -76,7 +76,7 @@ def _provoking(boundary: Boundary, turn: int) -> list[Source]:
 
 
 def _expect_few_repeats(run: Experiment) -> None:
-    """A page is embedded once, and once more for each further start of its document at most."""
+    """A page is embedded at most once per attempt of its document."""
     starts = Counter(line["document_id"] for line in run.rig.fleet.events("claimed"))
     seen = run.rig.seen()
     for id_, source in run.rig.sources.items():
@@ -87,7 +87,7 @@ def _expect_few_repeats(run: Experiment) -> None:
 async def terms(
     servers: Mapping[str, str], folder: Path, *, count: int, workers: int = 3, seed: int = 2
 ) -> Experiment:
-    """SIGTERM at random moments, while the drain is long enough for what a worker has begun."""
+    """SIGTERM at random moments, with a drain long enough for the running jobs."""
     pick = random.Random(seed)
     async with experiment("SIGTERM", servers, folder) as run:
         await run.rig.fleet.start(workers)
@@ -105,7 +105,7 @@ async def terms(
 
 
 async def freezes(servers: Mapping[str, str], folder: Path, *, count: int) -> Experiment:
-    """SIGSTOP until others have done a worker's documents, then SIGCONT: what it writes late is refused."""
+    """SIGSTOP a worker until others have processed its documents, then SIGCONT: its late writes are refused."""
     ready: Records = {}
     async with experiment("SIGSTOP", servers, folder, embed_s=0.3, worker=_SHORT_LEASE) as run:
         await run.rig.fleet.start(2)
@@ -114,7 +114,7 @@ async def freezes(servers: Mapping[str, str], folder: Path, *, count: int) -> Ex
             worker = run.rig.fleet.running[run.runs % 2]
             worker.signal(signal.SIGSTOP)
             if frozen := await _in_work(run.rig, worker):
-                # As a broker does that takes its partitions away; this goes for those that do not, too.
+                # Redeliver its jobs, as a broker does that expires the member; some brokers never do.
                 await run.rig.broker.publish_everywhere(run.rig.jobs(frozen))
                 lost = await _ready_elsewhere(run.rig, frozen)
                 worker.signal(signal.SIGCONT)
@@ -130,32 +130,32 @@ async def freezes(servers: Mapping[str, str], folder: Path, *, count: int) -> Ex
 
 
 async def _in_work(rig: Rig, worker: Worker) -> Records:
-    """The documents that `worker` is in the middle of, by the ledger."""
-    await asyncio.sleep(0.2)  # what it sent before it was stopped arrives
+    """The documents that `worker` has claimed, by the ledger."""
+    await asyncio.sleep(0.2)  # requests sent before the stop arrive
     its_work = (worker.name, DocumentState.PROCESSING)
     found = await rig.records()
     return {id_: record for id_, record in found.items() if (record["owner"], record["state"]) == its_work}
 
 
 async def _ready_elsewhere(rig: Rig, frozen: Records) -> Records:
-    """Their records once they are ready, without those whose verdict had been on its way when the worker stopped."""
+    """Their records when ready, without those whose outcome was already sent when the worker stopped."""
     ready = await rig.all_ready(frozen, _PROGRESS_S)
     return {id_: record for id_, record in ready.items() if record["fence"] != frozen[id_]["fence"]}
 
 
 async def _lets_go(worker: Worker, ids: set[str]) -> None:
-    """Stopped in the middle of an attempt it finds the lease lost; stopped in the middle of a claim, nothing to do."""
+    """Wait until the worker drops these documents: it lost the lease, or its claim found nothing to do."""
 
     def has_let_go() -> bool:
         return ids <= {line["document_id"] for event in _ENDS for line in worker.events(event)}
 
-    await until(has_let_go, _PROGRESS_S, f"{worker.name} lets go of {ids}")
+    await until(has_let_go, _PROGRESS_S, f"{worker.name} drops {ids}")
 
 
 async def comings_and_goings(
     servers: Mapping[str, str], folder: Path, *, seconds: float, workers: int, period_s: float, seed: int = 3
 ) -> Experiment:
-    """Workers are killed, or stop and come again later, all the time; in each period documents get ready."""
+    """Kill, stop and restart workers all the time; documents must become ready in each period."""
     pick, away = random.Random(seed), list[str]()
     async with experiment("come and go", servers, folder, worker=_SHORT_LEASE) as run:
         killer = Killer(run.rig, seed)

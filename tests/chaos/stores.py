@@ -1,4 +1,4 @@
-"""Everything that a run's stores hold, read past workers and proxies with the stores' own clients."""
+"""Read all data of a run with the stores' own clients, without proxies."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ingestion.settings import MilvusSettings, S3Settings
 from tests.chaos.rig import Rig
 
 _FEW_PINGS: Final = {"grpc.keepalive_time_ms": 600_000}
-"""By default the client pings so often that a gRPC server may turn it away."""
+"""The client's default keepalive pings are so frequent that a gRPC server may close the connection."""
 _PAGES_PER_QUERY: Final = 200
 _THREADS: Final = 8
 _RIFF_HEADER_BYTES: Final = 8
@@ -27,16 +27,16 @@ _RIFF_HEADER_BYTES: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """`rows` are counted by primary key, `pages` by (page key, document, page number, patches)."""
+    """`rows`: count by primary key. `pages`: count by (page key, document, page number, patches)."""
 
     rows: Counter[int]
     rows_elsewhere: int
-    """Rows whose key belongs to no page that was ever reserved."""
+    """Rows whose key is of no reserved page."""
     pages: Counter[tuple[int, str, int, int]]
     objects: dict[str, int]
-    """Key to size in bytes."""
+    """Size in bytes by key."""
     picture_sizes: dict[str, int]
-    """How long each picture says that it is."""
+    """The length in bytes in each image's header, by key."""
 
 
 async def read_stores(rig: Rig) -> Contents:
@@ -53,7 +53,7 @@ async def read_stores(rig: Rig) -> Contents:
 
 
 def _rows(settings: MilvusSettings, collection: str, next_page_key: int) -> tuple[Counter[int], int]:
-    """The rows of every page key below `next_page_key`, and how many rows there are at all."""
+    """The rows of every page key below `next_page_key`, and the number of all rows."""
     name = index_name(collection)
     token = settings.milvus_token.get_secret_value()
     with closing(MilvusClient(uri=settings.milvus_uri, token=token, grpc_options=_FEW_PINGS)) as client:
@@ -90,7 +90,7 @@ def _objects(settings: S3Settings) -> dict[str, int]:
 
 
 def _picture_sizes(settings: S3Settings, keys: Iterable[str]) -> dict[str, int]:
-    """What the RIFF header of each WebP picture gives as the length of the file."""
+    """The file length in the RIFF header of each WebP image, by key."""
     client = _client(settings)
 
     def size(key: str) -> tuple[str, int]:

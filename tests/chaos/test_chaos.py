@@ -1,4 +1,4 @@
-"""The short version of every fault: no more of it than it takes to see that nothing is lost."""
+"""The short version of every scenario."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.timeout(400)
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def rows(server_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Row]:
-    """What came of each scenario, by name. They mostly wait, for restarts and leases, so some run side by side."""
+    """The result of each scenario, by name. Scenarios mostly wait for restarts and leases, so some run in parallel."""
     folder = tmp_path_factory.mktemp("chaos")
     places = asyncio.Semaphore(_AT_ONCE)
 

@@ -10,7 +10,7 @@ PAUSE_S = 0.05
 
 
 async def until(condition: Callable[[], object], timeout_s: float, what: str) -> None:
-    """Return once `condition()` is true; AssertionError where `what` is not so within `timeout_s`."""
+    """Wait until `condition()` is true. Raises AssertionError, with `what`, after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, f"not so within {timeout_s:g} s: {what}"
@@ -18,7 +18,7 @@ async def until(condition: Callable[[], object], timeout_s: float, what: str) ->
 
 
 async def until_async(condition: Callable[[], Awaitable[object]], timeout_s: float, what: str) -> None:
-    """As `until`, for a condition that has to be asked of a server."""
+    """Like `until`, for an asynchronous condition."""
     deadline = time.monotonic() + timeout_s
     while not await condition():
         assert time.monotonic() < deadline, f"not so within {timeout_s:g} s: {what}"

@@ -1,4 +1,4 @@
-"""What contract tests share: a prepared document store, and a real Milvus server beside the stack's milvus-lite."""
+"""Fixtures of the contract tests: prepared stores, and a real Milvus server beside the stack's milvus-lite."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from workers.stack.supervise import StackError, Supervised
 
 @pytest.fixture
 async def document_store(settings: Settings) -> AsyncIterator[MongoDocumentStore]:
-    """On a database of its own, prepared."""
+    """A prepared store on a database of its own."""
     async with MongoDocumentStore(settings.mongo) as store:
         await store.prepare()
         yield store
@@ -39,7 +39,7 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    """The URI of a real Milvus server, as `pagemill up --milvus server` runs it."""
+    """The URI of a real Milvus server, started like `pagemill up --milvus server` does."""
     data_dir = DataDir(tmp_path_factory.mktemp("milvus"))
     data_dir.make(milvus_wheel.FOLDER)
     ports = data_dir.ports(("milvus", *milvus_wheel.PORTS))

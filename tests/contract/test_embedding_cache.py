@@ -231,7 +231,7 @@ async def test_what_waits_is_written_before_the_end(settings: Settings, redis: R
 async def test_no_more_waits_to_be_written_than_there_is_room_for(
     cache: VectorCache, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.embedding.serving.cache._LINE_BYTES", 10)
+    monkeypatch.setattr("workers.embedding.serving.cache._WRITE_QUEUE_BYTES", 10)
     for key in ("emb:a", "emb:b", "emb:c"):
         cache.put(key, b"value")
     await written(redis, 2)

@@ -19,7 +19,7 @@ Series = Mapping[str, Sequence[float]]
 
 
 class Axes:
-    """A frame on the page with a labelled value axis that reaches from 0, or the least value, to the greatest."""
+    """A frame with a labelled value axis from 0, or the smallest value, to the largest."""
 
     def __init__(self, pdf: Sheets, series: Series, unit: str) -> None:
         values = [value for row in series.values() for value in row]
@@ -45,7 +45,7 @@ class Axes:
         return self._top_mm + _HEIGHT_MM * (self._high - value) / (self._high - self._low)
 
     def leave(self) -> None:
-        """Put the pen below the frame."""
+        """Move the pen below the frame."""
         self._pdf.set_y(self._top_mm + _HEIGHT_MM + 12)
 
 

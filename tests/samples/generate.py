@@ -1,7 +1,7 @@
 """Make the sample PDFs: `python -m tests.samples.generate FOLDER`. The same bytes every time.
 
 Four documents: a manual of prose, a report with tables, a booklet of vector charts with captions, and a handbook of
-sixty pages, long enough for the lower DPI of the default policy. Every page has a subject of its own.
+sixty pages, for which the default policy chooses its lower DPI. Every page has its own subject.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ _LINE_MM: Final = 6.0
 
 
 class Sheets(FPDF):
-    """A document whose every page has one subject. The bytes depend on the content alone."""
+    """A document with one subject per page. Its bytes depend only on the content."""
 
     def __init__(self, title: str) -> None:
         super().__init__(format="A4")

@@ -1,4 +1,4 @@
-"""A BatchedModel for tests: its vectors say which item they belong to, and the test says what happens in each step."""
+"""A BatchedModel for tests: its vectors name their item, and the test controls each stage."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HELD_S = 30.0
 
 @dataclass(frozen=True)
 class Sheet:
-    """An item that is its own prepared form. `raises`: the error of each step that is to fail, by the step's name."""
+    """An item that is also its prepared form. `raises`: the error of each failing stage, by the stage's name."""
 
     name: int
     cost: int = 100
@@ -34,7 +34,7 @@ class Sheet:
 
 
 class Step:
-    """A step of the model that a test can hold: whoever comes to it waits until it is let go."""
+    """A stage that a test can hold: threads that enter it wait for `let_go`."""
 
     def __init__(self) -> None:
         self.entered = 0
@@ -53,16 +53,16 @@ class Step:
 
 
 class FakeModel:
-    """`capacity`: the padded cost that the device's memory holds."""
+    """`capacity`: largest padded cost that fits the device's memory."""
 
     def __init__(self, capacity: int = 10**9) -> None:
         self.capacity = capacity
         self.preparing, self.forwarding, self.finishing = Step(), Step(), Step()
         self.prepared: list[int] = []
         self.batches: list[list[Sheet]] = []
-        """Those that the device has computed."""
+        """Batches that the device has computed."""
         self.refused: list[list[Sheet]] = []
-        """Those that ran out of memory."""
+        """Batches that ran out of memory."""
         self.emptied = 0
 
     def prepare(self, item: Sheet) -> Sheet:
@@ -75,7 +75,7 @@ class FakeModel:
         self.forwarding.pass_through()
         if max(sheet.cost for sheet in batch) * len(batch) > self.capacity:
             self.refused.append(list(batch))
-            raise OutOfMemory(f"{len(batch)} are too many")
+            raise OutOfMemory(f"{len(batch)} items do not fit")
         for sheet in batch:
             sheet.check("forward")
         self.batches.append(list(batch))
@@ -92,7 +92,7 @@ class FakeModel:
 
     @property
     def computed(self) -> list[int]:
-        """Names in the order in which the device has had them."""
+        """Names of the computed items, in order."""
         return [sheet.name for batch in self.batches for sheet in batch]
 
 

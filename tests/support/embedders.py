@@ -1,4 +1,4 @@
-"""Embedders for tests that are not about embedding: they cost nothing and load no model."""
+"""Embedders that load no model, for tests of other parts."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from ingestion.ports import Embedder
 
 
 class WordEmbedder:
-    """One pseudo-random unit vector per word, the same word always the same vector, so that equal words match.
+    """One pseudo-random unit vector per word. Equal words have equal vectors, so they match.
 
-    Another `model` has other vectors.
+    Each `model` has vectors of its own.
     """
 
     wants_pixels = False
@@ -27,7 +27,7 @@ class WordEmbedder:
         self._salt = "" if model == "words" else model
 
     async def for_fingerprint(self, fingerprint: str) -> Embedder:
-        """As one that embeds all queries, whatever the collection was filled by."""
+        """An EmbedderChoice with one embedder for all collections."""
         if fingerprint != self.fingerprint:
             raise EmbedderMismatch(f"queries are embedded with {self.fingerprint}, not with {fingerprint}")
         return self

@@ -1,4 +1,4 @@
-"""The rows nearest to tokens, as lists."""
+"""Nearest rows of tokens, as lists."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from ingestion.ports import Neighbours
 
 Rows = Sequence[Sequence[tuple[int, float]]]
-"""For each token its rows as (page_key, inner product), best first."""
+"""Rows of each token as (page_key, inner product), best first."""
 
 
 def neighbours(rows: Rows) -> Neighbours:

@@ -1,4 +1,4 @@
-"""Small PDFs for tests, good and hostile, written byte by byte so that what is wrong with one is wrong on purpose."""
+"""Small valid and hostile PDFs for tests, written byte by byte so that each defect is exact."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _CATALOG, _TREE, _FONT_REF, _STRANGE_REF, _CMAP_REF = 1, 2, 3, 4, 5
 
 @dataclass(frozen=True)
 class RawPage:
-    """A page of `size_pt` points. `entries` go into its dictionary as they are, `content` is its drawing program."""
+    """A page of `size_pt` points. `entries` go into its dictionary unchanged; `content` is its content stream."""
 
     content: bytes = b""
     size_pt: tuple[float, float] = A4_PT
     entries: str = ""
     is_missing: bool = False
-    """The page tree names an object that is not in the file."""
+    """The page tree refers to an object that is missing from the file."""
 
 
 def text_page(text: str, *, size_pt: tuple[float, float] = A4_PT, entries: str = "") -> RawPage:
@@ -64,19 +64,19 @@ def text_pdf(*texts: str) -> bytes:
 
 
 def numbered_pdf(pages: int) -> bytes:
-    """Pages that say "This is page 1.", "This is page 2.", and so on."""
+    """Pages with the texts "This is page 1.", "This is page 2.", and so on."""
     return text_pdf(*(f"This is page {number}." for number in range(1, pages + 1)))
 
 
 def broken_page_pdf(pages: int, broken: int) -> bytes:
-    """As `numbered_pdf`, but page `broken` (from 1) is missing from the file."""
+    """Like `numbered_pdf`, but page `broken` (from 1) is missing from the file."""
     texts = [text_page(f"This is page {number}.") for number in range(1, pages + 1)]
     texts[broken - 1] = RawPage(is_missing=True)
     return make_pdf(texts)
 
 
 def truncated_pdf() -> bytes:
-    """Three pages, of which the second half never arrived."""
+    """A file of three pages, cut in half."""
     whole = numbered_pdf(3)
     return whole[: len(whole) // 2]
 
@@ -91,13 +91,13 @@ def coloured_page() -> RawPage:
 
 
 def noise_page() -> RawPage:
-    """An A4 page covered by a picture in grey in which no pixel follows from its neighbours, as in a scan."""
+    """An A4 page covered by a grey image of noise, which does not compress, like a scan."""
     samples = random.Random(1).randbytes(595 * 842).hex().encode()
     return RawPage(b"595 0 0 842 0 0 cm BI /W 595 /H 842 /CS /G /BPC 8 /F /AHx ID " + samples + b"> EI")
 
 
 def slow_page() -> RawPage:
-    """A page that is painted over half transparent again and again: many minutes of work from a few kilobytes."""
+    """A page with a million half-transparent rectangles: minutes of rendering from a few compressed kilobytes."""
     return RawPage(b"/Half gs\n" + b"0.9 0.1 0.1 rg 0 0 595 842 re f 0.1 0.9 0.1 rg 5 5 500 800 re f\n" * 1_000_000)
 
 
@@ -107,7 +107,7 @@ def strange_characters_page() -> RawPage:
 
 
 def form_cycle_pdf(pages: int = 1) -> bytes:
-    """The last page draws a form that draws itself, twice: PDFium reads it until it has no memory left."""
+    """The last page draws a form that draws itself twice: PDFium recurses until it runs out of memory."""
     blank = [b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 595 842]>>"] * (pages - 1)
     first, last = 5, 4 + pages
     bodies = [

@@ -1,4 +1,4 @@
-"""A pipeline on real stores, with an embedder that does what a test says, and documents to put through it."""
+"""A pipeline on real stores with a scripted embedder, and documents for it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DEADLINE_S = 30.0
 
 
 class ScriptedEmbedder(WordEmbedder):
-    """Remembers the pages it saw, and does what `before` says at the page of that number."""
+    """Records its pages in `seen`. Fails, or waits for `go_on`, at the page number that the test sets."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class ScriptedEmbedder(WordEmbedder):
 
 
 class Without:
-    """A port on which one method raises."""
+    """A port with one method that raises."""
 
     def __init__(self, port: object, missing: str, error: Exception | None = None) -> None:
         self._port = port
@@ -116,7 +116,7 @@ async def submitted(services: Services, path: Path, pages: int, word: str = "pag
 
 
 async def submitted_again(services: Services, path: Path) -> Document:
-    """The same file, once more."""
+    """Submit the same file again."""
     content = path.read_bytes()
     submitter = Submitter(
         documents=services.documents,
@@ -132,7 +132,7 @@ async def submitted_again(services: Services, path: Path) -> Document:
 
 
 def job(document: Document) -> Record:
-    """The record that carries the document's job."""
+    """The Kafka record of the document's job."""
     key, value, headers = encode_job(IngestJob.of(document))
     return Record(("jobs", 3), 17, key, value, tuple(headers))
 
@@ -158,7 +158,7 @@ async def assert_stores_hold_exactly(services: Services, document: Document) -> 
 
 
 async def claim_and_die(services: Services, document: Document) -> None:
-    """What remains of a worker that was killed: a claim whose lease runs out."""
+    """Leave what a killed worker leaves: a claim with an expired lease."""
     async with asyncio.timeout(DEADLINE_S):
         while True:
             try:

@@ -1,4 +1,4 @@
-"""The embedding service over HTTP, around an embedder that a test can hold and make fail."""
+"""The embedding service over HTTP, with an embedder that a test can hold or make fail."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _WAIT_S = 10.0
 
 
 class HeldEmbedder(WordEmbedder):
-    """`seen` counts the inputs. Calls wait after `hold` until `let_go`, and raise `failure` where it is set."""
+    """`seen` counts the inputs. Calls wait between `hold` and `let_go`, and raise `failure` if it is set."""
 
     def __init__(self, *, wants_pixels: bool = False) -> None:
         super().__init__(dim=16)

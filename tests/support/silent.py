@@ -1,4 +1,4 @@
-"""Servers that accept connections and then stay silent, reset them, or answer very slowly."""
+"""Servers that accept connections and then do not answer, reset them, or answer very slowly."""
 
 from __future__ import annotations
 

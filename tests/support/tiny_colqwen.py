@@ -1,7 +1,7 @@
 """A ColQwen2 checkpoint with seeded random weights: the real architecture, small enough to run in milliseconds.
 
-Its numbers mean nothing, but they go through the same classes, the same files and the same quantisation as trained
-ones. The weights are drawn by name with numpy, so that no change of torch or transformers changes them.
+The weights pass through the same classes, files and quantisation as trained ones. numpy draws them from their names: a
+new version of torch or transformers does not change them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _TRAINING_TEXT: Final = (
 
 
 def make_checkpoint(folder: Path) -> Path:
-    """Write model, tokenizer and processor files as a published repository has them; returns `folder`."""
+    """Write the model, tokenizer and processor files of a published repository. Returns `folder`."""
     processor = make_processor()
     make_model(processor.tokenizer).save_pretrained(folder)
     processor.save_pretrained(folder)
@@ -50,7 +50,7 @@ def make_processor() -> Any:
 
 
 def make_model(tokenizer: Any) -> Any:
-    """In float32; each weight is standard normal over the root of its inputs, norms are one, biases small."""
+    """A float32 model: weights are N(0, 1) / sqrt(inputs), norms are 1, biases are small."""
     model: Any = ColQwen2ForRetrieval(_config(tokenizer))
     model.eval()
     for name, weight in model.named_parameters():
@@ -62,7 +62,7 @@ def make_model(tokenizer: Any) -> Any:
 
 
 def page_pixels(height_px: int, width_px: int, seed: int = 0) -> NDArray[np.uint8]:
-    """Something like a page, (height_px, width_px, 3): white with coloured blocks, and a noisy picture."""
+    """A page-like image, (height_px, width_px, 3) uint8: white with coloured blocks and one of noise."""
     draw = np.random.default_rng(seed)
     pixels = np.full((height_px, width_px, 3), 255, np.uint8)
     for _ in range(12):
@@ -109,7 +109,7 @@ def _config(tokenizer: Any) -> ColQwen2Config:
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level BPE as Qwen2's, of a few hundred tokens, with its special tokens and its padding side."""
+    """A byte-level BPE like Qwen2's, with a few hundred tokens, its special tokens and its padding side."""
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()

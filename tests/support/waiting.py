@@ -1,4 +1,4 @@
-"""Waiting for conditions; a test never sleeps for a fixed time and hopes."""
+"""Wait for a condition with a deadline, in place of a fixed sleep."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 def wait_until(condition: Callable[[], object], timeout_s: float) -> None:
-    """Return once `condition()` is true; AssertionError where it is not within `timeout_s`."""
+    """Wait until `condition()` is true. Raises AssertionError after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, f"not within {timeout_s:g} s"
@@ -16,7 +16,7 @@ def wait_until(condition: Callable[[], object], timeout_s: float) -> None:
 
 
 async def wait_for(condition: Callable[[], object], timeout_s: float = 30.0) -> None:
-    """As `wait_until`, while the event loop goes on."""
+    """Like `wait_until`, without blocking the event loop."""
     async with asyncio.timeout(timeout_s):
         while not condition():
             await asyncio.sleep(0.02)

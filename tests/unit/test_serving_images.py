@@ -25,7 +25,7 @@ SIDE_PX = 200
 MAX_PX = SIDE_PX**2
 
 
-class FittingEmbedder(HeldEmbedder):
+class ShrinkingEmbedder(HeldEmbedder):
     """Looks at pictures in 20 x 20 pixels."""
 
     def __init__(self) -> None:
@@ -62,35 +62,35 @@ def service_of(embedder: HeldEmbedder) -> EmbeddingService:
     return EmbeddingService(embedder, ServingSettings(embed_max_image_px=MAX_PX), model_id=MODEL)
 
 
-async def test_no_more_pixels_are_decoded_at_a_time_than_there_is_room_for() -> None:
+async def test_no_more_pixels_are_decoded_at_a_time_than_the_limit_allows() -> None:
     embedder = HeldEmbedder(wants_pixels=True)
     embedder.hold()
     service = service_of(embedder)
-    orders = [await service.look_up(EmbeddingRequest(input=squares(count), modality="image")) for count in (1, 8, 3)]
-    working = asyncio.gather(*(service.complete(pending) for pending in orders))
+    requests = [await service.look_up(EmbeddingRequest(input=squares(count), modality="image")) for count in (1, 8, 3)]
+    working = asyncio.gather(*(service.complete(pending) for pending in requests))
     await eventually(lambda: embedder.waiting == 3)
     assert embedder.seen.total() == 3  # of twelve
-    assert service._decoder.room.in_use_px == 3 * MAX_PX
+    assert service._decoder.limiter.in_use_px == 3 * MAX_PX
     embedder.let_go()
     await working
-    assert service._decoder.room.in_use_px == 0
-    assert [len(pending.answer) for pending in orders] == [1, 8, 3]
+    assert service._decoder.limiter.in_use_px == 0
+    assert [len(pending.answer) for pending in requests] == [1, 8, 3]
 
 
-async def test_a_model_that_scales_pictures_gets_them_scaled_and_nothing_else_is_kept() -> None:
-    embedder = FittingEmbedder()
+async def test_a_model_that_resizes_images_gets_them_resized_and_no_full_size_is_kept() -> None:
+    embedder = ShrinkingEmbedder()
     embedder.hold()
     service = service_of(embedder)
     pending = await service.look_up(EmbeddingRequest(input=squares(24), modality="image"))
     working = asyncio.create_task(service.complete(pending))
     await eventually(lambda: embedder.waiting == 3)
     assert set(embedder.held) == {(20, 20, 3)}
-    assert service._decoder.room.in_use_px == 24 * 400
+    assert service._decoder.limiter.in_use_px == 24 * 400
     embedder.let_go()
     await working
 
 
-async def test_a_group_that_fails_or_is_cancelled_gives_its_room_back() -> None:
+async def test_a_group_that_fails_or_is_cancelled_releases_its_pixels() -> None:
     embedder = HeldEmbedder(wants_pixels=True)
     embedder.hold()
     service = service_of(embedder)
@@ -102,19 +102,19 @@ async def test_a_group_that_fails_or_is_cancelled_gives_its_room_back() -> None:
     await eventually(lambda: embedder.waiting == 3)
     working.cancel()
     await asyncio.wait((working,))
-    assert service._decoder.room.in_use_px == 0
+    assert service._decoder.limiter.in_use_px == 0
 
 
-async def test_room_is_given_in_order_and_a_caller_that_leaves_holds_up_nobody() -> None:
-    room = PixelLimiter(10)
+async def test_callers_are_served_in_order_and_a_cancelled_one_blocks_no_other() -> None:
+    limiter = PixelLimiter(10)
     admitted: list[str] = []
 
     async def use(name: str, px: int) -> None:
-        async with room.hold(px):
+        async with limiter.hold(px):
             admitted.append(name)
             await asyncio.sleep(0)
 
-    async with room.hold(8) as held:
+    async with limiter.hold(8) as held:
         tasks = [asyncio.create_task(use(name, px)) for name, px in (("large", 9), ("small", 2), ("whole", 99))]
         await asyncio.sleep(0)
         assert not admitted  # the small one would fit, and waits behind the large one
@@ -125,18 +125,18 @@ async def test_room_is_given_in_order_and_a_caller_that_leaves_holds_up_nobody()
         held.shrink_to(0)
         await tasks[2]
     assert admitted == ["small", "whole"]
-    assert room.in_use_px == 0
+    assert limiter.in_use_px == 0
 
 
-async def test_a_place_that_was_given_to_a_caller_that_leaves_comes_back() -> None:
-    room = PixelLimiter(10)
-    async with room.hold(10) as held:
-        leaving = asyncio.create_task(room.hold(10).__aenter__())
+async def test_pixels_granted_to_a_cancelled_caller_are_released() -> None:
+    limiter = PixelLimiter(10)
+    async with limiter.hold(10) as held:
+        leaving = asyncio.create_task(limiter.hold(10).__aenter__())
         await asyncio.sleep(0)
         held.shrink_to(0)  # gives the place
         leaving.cancel()
         await asyncio.wait((leaving,))
-    assert room.in_use_px == 0
+    assert limiter.in_use_px == 0
 
 
 def test_pixels_count_in_the_lanes_limit() -> None:
@@ -200,7 +200,7 @@ def test_a_jpeg_of_very_many_scans_is_refused() -> None:
 
 def test_groups_are_consecutive_and_none_is_empty_or_too_large() -> None:
     images = [image(Image.new("1", (side, side))) for side in (100, 200, 10, 10, 200, 150, 100, 50, *[10] * 20)]
-    for embedder, most in ((HeldEmbedder(wants_pixels=True), MAX_PX), (FittingEmbedder(), 3 * MAX_PX)):
+    for embedder, most in ((HeldEmbedder(wants_pixels=True), MAX_PX), (ShrinkingEmbedder(), 3 * MAX_PX)):
         decoder = Decoder(embedder, MAX_PX)
         groups = [list(group) for group in decoder.groups(images)]
         assert [one for group in groups for one in group] == images

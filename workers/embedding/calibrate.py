@@ -1,4 +1,4 @@
-"""How large may a batch be? Time and memory of one batch at growing sizes, as an operator would choose from."""
+"""Measure time and memory of a batch at growing sizes, so that an operator can choose the batch size."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import torch
 from workers.embedding.batching.stages import BatchedModel, ItemT, OutOfMemory, PreparedT, RawT
 
 _GOOD_SHARE: Final = 0.97
-"""Of the best speed: what larger batches gain beyond it is not worth their memory."""
+"""Share of the best speed that a smaller batch must reach to be recommended."""
 
 
 class MemoryProbe(Protocol):
-    """Tells how much memory the work since `reset` has taken at its highest, weights included."""
+    """Peak memory of the work since `reset`, weights included."""
 
     def reset(self) -> None: ...
 
@@ -26,7 +26,7 @@ class MemoryProbe(Protocol):
 
 
 class GpuMemory:
-    """What torch has reserved on a GPU, which is what `nvidia-smi` shows of it, but for the driver's own share."""
+    """Memory that torch has reserved on a GPU: what `nvidia-smi` shows, without the driver's own share."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -40,7 +40,7 @@ class GpuMemory:
 
 
 class ProcessMemory:
-    """What the process holds at the moment; of a CPU's allocator the highest point is not known."""
+    """Resident memory of the process now: a CPU's allocator does not record its peak."""
 
     def reset(self) -> None:
         """Nothing to reset."""
@@ -51,7 +51,7 @@ class ProcessMemory:
 
 @dataclass(frozen=True, slots=True)
 class BatchMeasurement:
-    """One batch size. `seconds` is a batch's median; None where it did not fit the memory."""
+    """One batch size. `seconds` is the median of a batch; None if the batch did not fit."""
 
     items: int
     patches: int
@@ -72,16 +72,16 @@ def measure_batches(
     memory: MemoryProbe,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Iterator[BatchMeasurement]:
-    """Measure batches of `item` of each size in turn, and end with the first that does not fit.
+    """Yield one measurement per batch size, and stop after the first size that does not fit.
 
-    `item` is prepared once, outside the time measured. Raises what the model raises, OutOfMemory excepted.
+    `item` is prepared once, outside the measured time. Raises the errors of the model, except OutOfMemory.
     """
     prepared = model.prepare(item)
     for size in sizes:
         batch = [prepared] * size
         memory.reset()
         try:
-            _run(model, batch, clock)  # the first of a size takes longer
+            _run(model, batch, clock)  # the first batch of a size warms up the device
             seconds: float | None = statistics.median(_run(model, batch, clock) for _ in range(repeats))
         except OutOfMemory:
             seconds = None
@@ -92,7 +92,7 @@ def measure_batches(
 
 
 def recommend_batch(measured: Sequence[BatchMeasurement]) -> BatchMeasurement | None:
-    """The smallest batch that is nearly as fast as the fastest; None where none fits."""
+    """The smallest batch within 3 % of the fastest; None if no batch fits."""
     best = max((one.items_per_s for one in measured), default=0.0)
     good = [one for one in measured if one.seconds and one.items_per_s >= _GOOD_SHARE * best]
     return min(good, key=lambda one: one.items, default=None)

@@ -1,4 +1,4 @@
-"""From settings to an embedder."""
+"""Open the embedder that the settings name."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ingestion.settings import EmbedderSettings, RenderSettings
 
 @asynccontextmanager
 async def open_embedder(settings: EmbedderSettings, render: RenderSettings) -> AsyncIterator[Embedder]:
-    """The embedder that the settings name; loading a model takes seconds.
+    """Load the embedder, which takes seconds to minutes, and close it at the end of the block.
 
-    Raises DependencyUnavailable, EmbedderMissing, and of ColQwen2 whatever `colqwen_load.load` raises.
+    Raises DependencyUnavailable, EmbedderMissing, and for ColQwen2 the errors of `visual.loading.load_model`.
     """
     if settings.embedder == "remote":
         first = settings.model_copy(update={"embedder_url": settings.embedder_urls[0]})
@@ -23,7 +23,7 @@ async def open_embedder(settings: EmbedderSettings, render: RenderSettings) -> A
             await remote.connect()
             yield remote
         return
-    # torch is loaded only by the process that needs it.
+    # Import torch only in a process that needs it.
     try:
         if settings.embedder == "colqwen":
             from workers.embedding.visual.embedder import open_colqwen

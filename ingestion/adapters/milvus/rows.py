@@ -18,7 +18,7 @@ from ingestion.errors import WorkerFault
 from ingestion.model import ROWS_PER_PAGE, PageVectors
 
 if TYPE_CHECKING:
-    from ingestion.adapters.milvus.protocol import UpsertRequest
+    from pymilvus.grpc_gen.milvus_pb2 import UpsertRequest
 
 _REQUEST_BYTES: Final = 8 * 1024**2
 """Of vectors in one request. Servers refuse messages of more than 64 MB, and a small one blocks others less."""
@@ -31,7 +31,7 @@ class RowWriter:
 
     def __init__(self, uri: str, token: str, options: Sequence[tuple[str, int]]) -> None:
         """As `MilvusChannel`."""
-        from ingestion.adapters.milvus.protocol import MutationResult, UpsertRequest
+        from pymilvus.grpc_gen.milvus_pb2 import MutationResult, UpsertRequest
 
         self._channel = MilvusChannel(uri, token, options)
         self._send = self._channel.method("Upsert", UpsertRequest.SerializeToString, MutationResult.FromString)
@@ -70,8 +70,7 @@ def upsert_requests(name: str, pages: Sequence[PageVectors]) -> Iterator[UpsertR
 
 def _request(name: str, keys: np.ndarray, patches: np.ndarray, vectors: np.ndarray) -> UpsertRequest:
     from pymilvus import DataType
-
-    from ingestion.adapters.milvus.protocol import UpsertRequest
+    from pymilvus.grpc_gen.milvus_pb2 import UpsertRequest
 
     request = UpsertRequest(collection_name=name, num_rows=len(keys))
     for field, values in (("pk", keys * ROWS_PER_PAGE + patches), ("page_key", keys)):

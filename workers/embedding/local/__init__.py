@@ -1,1 +1,1 @@
-"""The embedder of machines without a GPU: MiniLM over a page's text layer."""
+"""The embedder for machines without a GPU: MiniLM over a page's text layer."""

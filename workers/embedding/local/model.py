@@ -1,4 +1,4 @@
-"""MiniLM in the batcher's three steps, on pieces of text that have been cut to fit it."""
+"""MiniLM as a BatchedModel, on chunks of text that fit it."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from ingestion.model import Vectors
 from workers.embedding.local.bert import PackedBert
 
 CHUNK_TOKENS: Final = 126
-"""Tokens of a chunk, without [CLS] and [SEP]. Against 254 it costs a third less and recall is the same."""
+"""Tokens of a chunk, without [CLS] and [SEP]. Costs a third less than 254 at the same measured recall."""
 
 _GROUP_CHARS: Final = 200_000
-"""Characters of texts that are tokenised together."""
+"""Characters of the texts in one call of the tokenizer, which keeps all of their tokens in memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Token ids of a text or of a part of it, without [CLS] and [SEP].
+    """Token ids of a text or a part of it, without [CLS] and [SEP].
 
-    `is_sentence`: its mean is wanted, in place of a vector for each token.
+    `is_sentence`: return the mean vector instead of one vector per token.
     """
 
     token_ids: list[int]
@@ -40,7 +40,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PreparedChunk:
-    """`token_ids`: (tokens,), from [CLS] to [SEP]. `is_sentence` as of Chunk."""
+    """`token_ids`: (tokens,) int64, from [CLS] to [SEP]. `is_sentence` as in Chunk."""
 
     token_ids: Tensor
     is_sentence: bool
@@ -51,7 +51,7 @@ class PreparedChunk:
 
 
 class LocalModel:
-    """Implements BatchedModel for pieces of text. `forward` may run in several threads at once."""
+    """Implements BatchedModel for chunks of text. Several threads may call `forward` in parallel."""
 
     def __init__(self) -> None:
         """Load the model; takes seconds."""
@@ -60,36 +60,36 @@ class LocalModel:
         self._tokenizer: Any = Tokenizer.from_file(str(path / "tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
-        self._first, self._last = self._tokenizer.encode("").ids  # [CLS] and [SEP]
+        self._cls, self._sep = self._tokenizer.encode("").ids
         self.sentence_tokens = _sentence_tokens(path)
         self._bert = PackedBert(AutoModel.from_pretrained(path, dtype=torch.float32).eval())
         self.dim = self._bert.dim
         self.fingerprint = f"local/all-MiniLM-L6-v2/{_digest(path)}/tokens-{CHUNK_TOKENS}"
 
     def chunks(self, texts: Sequence[str], max_tokens: int) -> list[list[Chunk]]:
-        """Of each text its first `max_tokens` tokens in pieces of CHUNK_TOKENS; none of a text without tokens."""
+        """Cut the first `max_tokens` tokens of each text into chunks of CHUNK_TOKENS; no chunks without tokens."""
         return [
             [Chunk(ids[start : start + CHUNK_TOKENS]) for start in range(0, len(ids), CHUNK_TOKENS)]
             for ids in self._token_ids(texts, max_tokens)
         ]
 
     def sentence_chunks(self, texts: Sequence[str]) -> list[Chunk]:
-        """Each text as the published model reads it: in one piece, cut to `sentence_tokens` with [CLS] and [SEP]."""
+        """One chunk per text, as the published model reads it: cut to `sentence_tokens`, [CLS] and [SEP] included."""
         own_tokens = self.sentence_tokens - 2
         return [Chunk(ids, is_sentence=True) for ids in self._token_ids(texts, own_tokens)]
 
     def prepare(self, item: Chunk) -> PreparedChunk:
-        return PreparedChunk(torch.tensor([self._first, *item.token_ids, self._last]), item.is_sentence)
+        return PreparedChunk(torch.tensor([self._cls, *item.token_ids, self._sep]), item.is_sentence)
 
     def forward(self, batch: Sequence[PreparedChunk]) -> Tensor:
-        """Contextual vectors of all tokens of all chunks, one after the other: (tokens, dim)."""
+        """Hidden states of all chunks one after the other: (sum of tokens, dim) float32."""
         return self._bert([chunk.token_ids for chunk in batch])
 
     def finish(self, raw: Tensor, batch: Sequence[PreparedChunk]) -> list[Vectors]:
-        """Unit vectors of each chunk's own tokens, without those of [CLS] and [SEP]: (tokens, dim).
+        """Return (tokens, dim) float32 per chunk: unit vectors of its own tokens, without [CLS] and [SEP].
 
-        Of a sentence one unit vector, (1, dim): the mean over all tokens, [CLS] and [SEP] among them, of vectors that
-        have not been brought to unit length. That is the published model's pooling.
+        A sentence gives (1, dim): the mean over all hidden states, [CLS] and [SEP] included, then normalised. This is
+        the pooling of the published model (`1_Pooling/config.json` of sentence-transformers/all-MiniLM-L6-v2).
         """
         parts = torch.split(raw, [chunk.cost for chunk in batch])
         return [
@@ -98,13 +98,13 @@ class LocalModel:
         ]
 
     def on_out_of_memory(self) -> None:
-        """A CPU has no cache to give back, and `forward` does not raise OutOfMemory."""
+        """Nothing to free on a CPU; `forward` never raises OutOfMemory."""
 
     def _token_ids(self, texts: Sequence[str], max_tokens: int) -> Iterator[list[int]]:
         """The first `max_tokens` tokens of each text.
 
-        Other threads run meanwhile: the tokenizer lets go of the interpreter for a batch, and not for a single text.
-        It keeps all tokens of a batch, used or not: long texts are read a few at a time.
+        The tokenizer releases the GIL for a batch, but not for a single text. It keeps all tokens of a batch in
+        memory, so long texts go in small groups.
         """
         for group in _groups(texts):
             for encoding in self._tokenizer.encode_batch_fast(group, add_special_tokens=False):
@@ -112,7 +112,7 @@ class LocalModel:
 
 
 def _groups(texts: Sequence[str]) -> Iterator[list[str]]:
-    """Consecutive texts, together at most _GROUP_CHARS long; a longer text goes alone."""
+    """Groups of consecutive texts of at most _GROUP_CHARS characters; a longer text goes alone."""
     group: list[str] = []
     chars = 0
     for text in texts:
@@ -126,7 +126,7 @@ def _groups(texts: Sequence[str]) -> Iterator[list[str]]:
 
 
 def _sentence_tokens(path: Path) -> int:
-    """What the published model was made for, [CLS] and [SEP] included; the network has places for twice as many."""
+    """Tokens that the published model reads, [CLS] and [SEP] included: half of the positions of the network."""
     tokens: int = json.loads((path / "sentence_bert_config.json").read_text())["max_seq_length"]
     return tokens
 

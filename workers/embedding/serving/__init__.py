@@ -1,5 +1,5 @@
-"""The embedding service: one model behind HTTP, in the format of OpenAI's clients.
+"""The embedding service: one model over HTTP, in the format of OpenAI's clients.
 
-body -> request -> inputs -> cache -> lane (admission) -> model -> rounded -> answer
+body -> request -> inputs -> cache -> lane (admission) -> model -> BF16 rounding -> answer
                                └── all hits ─────────────────────────┘
 """

@@ -1,6 +1,6 @@
-"""Vectors in the form in which OpenAI's clients expect them.
+"""Encode vectors in the format of OpenAI's clients.
 
-A multi-vector is sent flat: `embedding` holds tokens * dim numbers, and `shape` [tokens, dim] says how to read them.
+A multi-vector is flat: `embedding` holds tokens * dim numbers, and `shape` is [tokens, dim].
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from ingestion.model import Vectors
 
 
 def encode_answer(model_id: str, vectors: Sequence[Vectors], *, as_base64: bool, tokens: int) -> bytes:
-    """JSON, with numbers or with base64 of little-endian float32. `tokens`: what the request is said to have used."""
+    """JSON with numbers, or with base64 of little-endian float32. `tokens`: the usage to report."""
     answer = {
         "object": "list",
         "model": model_id,
-        "data": [_item(index, found, as_base64) for index, found in enumerate(vectors)],
+        "data": [_item(index, item, as_base64) for index, item in enumerate(vectors)],
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
     }
     return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)

@@ -1,4 +1,4 @@
-"""Errors as OpenAI's clients read them: `{"error": {"message", "type", "param", "code"}}`."""
+"""Errors in the format of OpenAI's clients: `{"error": {"message", "type", "param", "code"}}`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from ingestion.http.error_responses import ErrorResponse
 
 JSON: Final = "application/json"
 _LATER_S: Final = 5
-"""When to come back to a model or a server that does not work at the moment."""
+"""Retry-After for a model or a server that does not work."""
 
 
 class ApiError(Exception):
-    """An answer other than embeddings. `param` is the field of the request that is to blame; `closes`: the connection
-    is closed after it."""
+    """An error answer. `param`: the field of the request at fault. `closes`: close the connection after the answer."""
 
     def __init__(
         self,
@@ -45,14 +44,14 @@ class ApiError(Exception):
         return Response(orjson.dumps({"error": error}), self.status, headers, JSON)
 
 
-def error_body(refusal: ErrorResponse) -> tuple[str, bytes]:
-    """What the HTTP server itself refuses, in the same shape."""
-    error = {"message": refusal.detail, "type": _type_of(refusal.status), "param": None, "code": refusal.code}
+def error_body(response: ErrorResponse) -> tuple[str, bytes]:
+    """Errors of the HTTP server itself, in the same format."""
+    error = {"message": response.detail, "type": _type_of(response.status), "param": None, "code": response.code}
     return JSON, orjson.dumps({"error": error})
 
 
 class LaneFull(ApiError):
-    """A lane is full."""
+    """A lane has reached its limit."""
 
     def __init__(self, lane: str, retry_after_s: int) -> None:
         super().__init__(
@@ -64,7 +63,7 @@ class LaneFull(ApiError):
 
 
 class ModelLost(ApiError):
-    """The model has broken down or was closed."""
+    """The model does not work, or was closed."""
 
     def __init__(self, cause: str) -> None:
         super().__init__(
@@ -76,7 +75,7 @@ class ModelLost(ApiError):
 
 
 def api_error_from(error: IngestError) -> ApiError:
-    """400 where the input is at fault, 503 where the same call may work later, 500 for anything else."""
+    """400 for an invalid input, 503 if the same call may work later, 500 for anything else."""
     if isinstance(error, PermanentError):
         return ApiError(error.message, code=error.code)
     if isinstance(error, RetryableError) and not isinstance(error, WorkerFault):

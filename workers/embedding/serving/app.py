@@ -1,4 +1,4 @@
-"""The embedding service's application: its addresses, and errors in the shape that OpenAI's clients read."""
+"""The ASGI application of the embedding service: its routes, and errors in the format of OpenAI's clients."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ log = structlog.get_logger(__name__)
 
 
 def create_service(service: EmbeddingService) -> Starlette:
-    """The application. What it works with is opened and closed by whoever made `service`."""
-    answers = _Answers(service)
+    """Make the application. The caller that made `service` opens and closes its model and cache."""
+    info = _InfoRoutes(service)
     routes = [
         Route("/v1/embeddings", EmbeddingsEndpoint(service), methods=["POST"]),
-        Route("/v1/models", answers.models),
-        Route("/health", answers.health),
-        Route("/ready", answers.ready),
+        Route("/v1/models", info.models),
+        Route("/health", info.health),
+        Route("/ready", info.ready),
         Route("/metrics", _metrics),
     ]
     handlers: dict[Any, Any] = {HTTPException: _on_http_exception, Exception: _on_unhandled}
     return Starlette(routes=routes, exception_handlers=handlers)
 
 
-class _Answers:
-    """What the service says of itself."""
+class _InfoRoutes:
+    """Routes that describe the service and its state."""
 
     def __init__(self, service: EmbeddingService) -> None:
         self._service = service
 
     async def models(self, request: Request) -> Response:
-        """The model, with what a client has to know to use it."""
+        """The model and its limits."""
         embedder = self._service.model.embedder
         model = {
             "id": self._service.model_id,
@@ -58,7 +58,7 @@ class _Answers:
         return _json({"object": "list", "data": [model]})
 
     async def health(self, request: Request) -> Response:
-        """This process answers; how busy it is. `cache` is "ok", "down", or "off" where there is none."""
+        """Always 200: the load of this process. `cache` is "ok", "down", or "off" without a cache."""
         cache = self._service.cache
         return _json(
             {
@@ -71,7 +71,7 @@ class _Answers:
         )
 
     async def ready(self, request: Request) -> Response:
-        """The model works; otherwise 503 and why it does not."""
+        """200 if the model works, otherwise 503 with the cause."""
         try:
             await self._service.model.check()
         except ModelLost as lost:
@@ -84,7 +84,7 @@ async def _metrics(request: Request) -> Response:
 
 
 async def _on_http_exception(request: Request, error: HTTPException) -> Response:
-    """What the router itself says: unknown address, wrong method."""
+    """Errors of the router: unknown path, wrong method."""
     detail = f"{request.method} {request.url.path}: {error.detail}"
     return ApiError(
         detail, code="not_found" if error.status_code == 404 else "bad_request", status=error.status_code
@@ -93,9 +93,7 @@ async def _on_http_exception(request: Request, error: HTTPException) -> Response
 
 async def _on_unhandled(request: Request, error: Exception) -> Response:
     log.error("unhandled error", method=request.method, path=request.url.path, exc_info=error)
-    return ApiError(
-        "an error that is not the request's fault; the log has the cause", code="internal", status=500
-    ).response()
+    return ApiError("internal error; the log of the service has the cause", code="internal", status=500).response()
 
 
 def _json(content: dict[str, Any]) -> Response:

@@ -1,7 +1,7 @@
-"""Bodies of requests: counted before they are read, and dropped when their sender stops.
+"""Read request bodies within a memory budget, and drop a body whose sender stops.
 
-What is announced is reserved at once; what comes in chunks of unknown number is reserved as it arrives. Small bodies
-have a share of the room to themselves: senders of large ones cannot keep queries out.
+A body with a Content-Length reserves its bytes at once; a chunked body reserves them as they arrive. Small bodies have
+a share of the budget of their own, so that large bodies cannot keep queries out.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from workers.embedding.serving.api_errors import ApiError
 
 _SMALL_BYTES: Final = 1024**2
 _SMALL_SHARE: Final = 4
-"""One part in so many is for small bodies."""
+"""Small bodies get 1 / _SMALL_SHARE of the budget."""
 _FULL_RETRY_S: Final = 1
 _SILENCE_S: Final = 10.0
 _SLOWEST_BYTES_PER_S: Final = 64 * 1024
 
 
 class BodyBudget:
-    """Bytes of bodies that are being read or worked on, in one process."""
+    """Bytes of the bodies that this process reads or works on."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limits_bytes = {"small": limit_bytes // _SMALL_SHARE, "large": limit_bytes - limit_bytes // _SMALL_SHARE}
@@ -41,7 +41,7 @@ class BodyBudget:
 
     @contextmanager
     def hold(self) -> Iterator[Reservation]:
-        """A reservation, empty at first, that is released when the block is left."""
+        """An empty reservation, released at the end of the block."""
         reservation = Reservation(self)
         try:
             yield reservation
@@ -49,16 +49,16 @@ class BodyBudget:
             self.exchange(reservation.size_bytes, 0)
 
     def exchange(self, old_bytes: int, new_bytes: int) -> None:
-        """Let a body of `old_bytes` have `new_bytes`. Raises ApiError, and changes nothing, where there is no room.
+        """Change a reservation from `old_bytes` to `new_bytes`. Raises ApiError, without a change, if it does not fit.
 
-        What is larger than all the room is let in where no other body of its kind is.
+        A body above the whole limit is admitted while no other body of its kind is held.
         """
         old, new = _kind(old_bytes), _kind(new_bytes)
         others_bytes = self._held_bytes[new] - (old_bytes if new == old else 0)
         if new_bytes > old_bytes and others_bytes and others_bytes + new_bytes > self._limits_bytes[new]:
             self.refused += 1
             raise ApiError(
-                f"requests in progress take the {self.limit_bytes} bytes that there are for them; "
+                f"requests in progress hold all of the {self.limit_bytes} bytes for bodies; "
                 f"try again in {_FULL_RETRY_S} s",
                 code="overloaded",
                 status=HTTPStatus.TOO_MANY_REQUESTS,
@@ -73,14 +73,14 @@ class BodyBudget:
 
 
 class Reservation:
-    """Room for one body. Made by `BodyBudget.hold`."""
+    """Bytes reserved for one body. Made by `BodyBudget.hold`."""
 
     def __init__(self, budget: BodyBudget) -> None:
         self._budget = budget
         self.size_bytes = 0
 
     def grow_to(self, size_bytes: int) -> None:
-        """Does nothing where there is room already. Raises ApiError."""
+        """Reserve `size_bytes` in all. Does nothing if that much is reserved. Raises ApiError."""
         if size_bytes > self.size_bytes:
             self._budget.exchange(self.size_bytes, size_bytes)
             self.size_bytes = size_bytes
@@ -89,8 +89,10 @@ class Reservation:
 async def read_body(
     scope: Scope, receive: Receive, reservation: Reservation, max_bytes: int, *, silence_s: float = _SILENCE_S
 ) -> bytes | bytearray:
-    """Raises ClientDisconnect, and ApiError: 413 for a body that is too large, 429 for one that there is no room for,
-    both before any of it is read if its length is announced; 408 where nothing comes for `silence_s`, or too little.
+    """Return the whole body.
+
+    Raises ClientDisconnect, and ApiError: 413 for a body above `max_bytes`, 429 for one above the budget (both before
+    the first read if the length is announced), 408 for a sender that pauses for `silence_s` or is too slow.
     """
     announced = Headers(scope=scope).get("content-length", "")
     if announced.isdecimal():
@@ -115,20 +117,20 @@ async def read_body(
 
 async def _next(receive: Receive, timeout_s: float) -> Any:
     if timeout_s <= 0:
-        raise _stopped()
+        raise _too_slow()
     try:
         async with asyncio.timeout(timeout_s):
             message = await receive()
     except TimeoutError:
-        raise _stopped() from None
+        raise _too_slow() from None
     if message["type"] == "http.disconnect":
         raise ClientDisconnect
     return message
 
 
-def _stopped() -> ApiError:
+def _too_slow() -> ApiError:
     return ApiError(
-        f"the body has come to a halt, or comes at less than {_SLOWEST_BYTES_PER_S} bytes a second",
+        f"the body arrives too slowly; send at least {_SLOWEST_BYTES_PER_S} bytes a second, without long pauses",
         code="request_timeout",
         status=HTTPStatus.REQUEST_TIMEOUT,
         closes=True,

@@ -1,9 +1,9 @@
-"""Vectors that were computed before, in Redis. Best effort: without Redis the service is slower, not broken.
+"""Cache of vectors in Redis. Best effort: without Redis the service is slower, but works.
 
-    look_up() of many requests -> one read at a time, of all that wait by then
-    put()                      -> a bounded line -> written in pipelines, behind the answers
+    look_up() of many requests -> one read at a time, for all lookups that wait by then
+    put()                      -> a bounded queue -> written in pipelines, after the answers
 
-Nothing is asked of a Redis that is known to be down: a breaker pings it until it answers again.
+A breaker stops all requests to a Redis that is down, and pings it until it answers again.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from workers.runtime.breaker import Breakers
 
 _TIMEOUT_S: Final = 0.5
 _READ_KEYS: Final = 128
-"""CacheKeys of one read at most, unless a single request has more."""
+"""Most keys of one read, unless a single request has more."""
 _WRITE_KEYS: Final = 128
-_GATHER_S: Final = 0.01
-"""Nobody waits for a write, and the more share a pipeline, the less each costs."""
-_LINE_BYTES: Final = 64 * 1024**2
-"""Values that wait to be written; what comes on top is not cached."""
+_WRITE_DELAY_S: Final = 0.01
+"""Delay before a write, so that more values share a pipeline. No caller waits for writes."""
+_WRITE_QUEUE_BYTES: Final = 64 * 1024**2
+"""Values that wait to be written. Further values are not cached."""
 _LAST_WRITES_S: Final = 2.0
 
 _READ: Final = """
@@ -42,21 +42,21 @@ for i, key in ipairs(KEYS) do
 end
 return values
 """
-"""Many keys in one command, each with its expiry put off. What is no string is none of ours, and counts as missing."""
+"""Read many keys in one command and renew their expiry. A value of another type counts as missing."""
 
 Values = list[bytes | None]
 
 
 @asynccontextmanager
 async def open_cache(settings: RedisSettings, ttl_s: int) -> AsyncIterator[VectorCache]:
-    """A cache that is in use until the block is left; what waits to be written then is written. `ttl_s`: from 1."""
+    """A cache for the block; waiting values are written at its end. `ttl_s`: a value's expiry, at least 1."""
     client = open_client(settings, _TIMEOUT_S)
     cache = VectorCache(client, ttl_s)
-    await cache.try_redis()
+    await cache.connect()
     try:
         async with TaskSupervisor() as tasks:
-            tasks.run_forever("cache reader", cache.read_for_ever)
-            tasks.run_forever("cache writer", cache.write_for_ever)
+            tasks.run_forever("cache reader", cache.run_reader)
+            tasks.run_forever("cache writer", cache.run_writer)
             yield cache
     finally:
         await cache.stop()
@@ -64,7 +64,7 @@ async def open_cache(settings: RedisSettings, ttl_s: int) -> AsyncIterator[Vecto
 
 
 class VectorCache:
-    """Reads for many callers together, and writes behind their backs. Made by `open_cache`."""
+    """Batches the lookups of many callers, and writes in the background. Made by `open_cache`."""
 
     def __init__(self, client: Redis, ttl_s: int) -> None:
         self._client = client
@@ -82,7 +82,7 @@ class VectorCache:
         return "down" if self._breakers.is_blocking else "ok"
 
     async def look_up(self, keys: Sequence[str]) -> Values:
-        """The value of each key, None where there is none; None for all of them while Redis is down."""
+        """Return the value of each key, None for a miss. While Redis is down, every key is a miss."""
         if self._breakers.is_blocking:
             return [None] * len(keys)
         found: asyncio.Future[Values] = asyncio.get_running_loop().create_future()
@@ -91,33 +91,33 @@ class VectorCache:
         return await found
 
     def put(self, key: str, value: bytes) -> None:
-        """Have `value` written soon, unless Redis is down or too much is waiting already. Does not block."""
+        """Queue `value` for writing. Drops it while Redis is down or the queue is full. Does not block."""
         self._write_later(key, value)
 
     def delete(self, key: str) -> None:
-        """Have the value deleted soon, and before one that is put later. Does not block."""
+        """Queue a deletion, in order with later `put`s. Does not block."""
         self._write_later(key, None)
 
-    async def try_redis(self) -> None:
-        """Learn whether Redis is up before the first caller does."""
+    async def connect(self) -> None:
+        """Ping Redis, and open the breaker if it is down, before the first lookup."""
         try:
             await self._ping()
         except DependencyUnavailable as error:
             self._breakers.trip(error)
 
-    async def read_for_ever(self) -> None:
+    async def run_reader(self) -> None:
         while True:
             await self._has_lookups.wait()
             await self._read(self._next_lookups())
 
-    async def write_for_ever(self) -> None:
+    async def run_writer(self) -> None:
         while True:
             await self._has_writes.wait()
-            await asyncio.sleep(_GATHER_S)
+            await asyncio.sleep(_WRITE_DELAY_S)
             await self._write(self._next_writes())
 
     async def stop(self) -> None:
-        """Whoever still waits has missed; what still waits is written, or as much of it as there is time for."""
+        """Answer waiting lookups with misses, and write the waiting values for up to 2 s."""
         while self._lookups:
             _settle(self._next_lookups(), None)
         with suppress(TimeoutError):
@@ -128,10 +128,10 @@ class VectorCache:
 
     def _next_lookups(self) -> list[tuple[Sequence[str], asyncio.Future[Values]]]:
         batch = [self._lookups.popleft()]
-        room = _READ_KEYS - len(batch[0][0])
-        while self._lookups and len(self._lookups[0][0]) <= room:
+        free_keys = _READ_KEYS - len(batch[0][0])
+        while self._lookups and len(self._lookups[0][0]) <= free_keys:
             batch.append(self._lookups.popleft())
-            room -= len(batch[-1][0])
+            free_keys -= len(batch[-1][0])
         if not self._lookups:
             self._has_lookups.clear()
         return batch
@@ -142,7 +142,7 @@ class VectorCache:
             if not self._breakers.is_blocking:
                 keys = [key for wanted, _ in batch for key in wanted]
                 values = await self._read_script(keys=keys, args=[self._ttl_s])
-        except Exception as error:  # noqa: BLE001 - recorded by the breaker; the service does without
+        except Exception as error:  # noqa: BLE001 - the breaker records it; the service works without Redis
             self._trip(error)
         finally:
             _settle(batch, values)
@@ -151,7 +151,7 @@ class VectorCache:
         if self._breakers.is_blocking:
             return
         size = len(value or b"")
-        if self._writes_bytes + size > _LINE_BYTES:
+        if self._writes_bytes + size > _WRITE_QUEUE_BYTES:
             metrics.CACHE_DROPPED.inc()
             return
         self._writes.append((key, value))
@@ -166,7 +166,7 @@ class VectorCache:
         return batch
 
     async def _write(self, batch: list[tuple[str, bytes | None]]) -> None:
-        """What Redis refuses, being full perhaps, is not cached; that is no reason to stop reading."""
+        """A value that Redis refuses, for example when full, is not cached and does not open the breaker."""
         if self._breakers.is_blocking:
             return
         try:
@@ -177,7 +177,7 @@ class VectorCache:
                     else:
                         pipeline.set(key, value, ex=self._ttl_s)
                 results = await pipeline.execute(raise_on_error=False)
-        except Exception as error:  # noqa: BLE001 - recorded by the breaker; the service does without
+        except Exception as error:  # noqa: BLE001 - the breaker records it; the service works without Redis
             self._trip(error)
         else:
             metrics.CACHE_DROPPED.inc(sum(isinstance(result, Exception) for result in results))
@@ -193,7 +193,7 @@ class VectorCache:
 
 
 def _unavailable(error: Exception) -> DependencyUnavailable:
-    """Whatever is wrong with it, the cache does without Redis for a while."""
+    """Every error of Redis counts as an outage for the breaker."""
     translated = translate(error) if isinstance(error, RedisError) else error
     if isinstance(translated, DependencyUnavailable):
         return translated
@@ -201,9 +201,9 @@ def _unavailable(error: Exception) -> DependencyUnavailable:
 
 
 def _settle(batch: Sequence[tuple[Sequence[str], asyncio.Future[Values]]], values: Values | None) -> None:
-    """Hand each caller its part of `values`; without any, everybody has missed."""
+    """Give each caller its part of `values`; None means that all keys missed."""
     start = 0
     for keys, found in batch:
-        if not found.done():  # a caller that has left is not waited for
+        if not found.done():  # its caller was cancelled
             found.set_result([None] * len(keys) if values is None else values[start : start + len(keys)])
         start += len(keys)

@@ -1,8 +1,7 @@
-"""Images to pages for the model, with a bound on pixels that are decoded at a time.
+"""Decode images into pages for the model, with a limit on the decoded pixels in memory.
 
-A group of images waits for room for all of it, then is decoded one image after the other. Where the model says what
-size it wants, each is brought to that at once, and of its full size nothing is left: a group then holds its largest
-image and what is left of the others.
+A group of images waits until the limit allows all of it, then is decoded one image after the other. If the model
+resizes images, each is resized right after its decoding, so a group holds one full-size image and the resized others.
 """
 
 from __future__ import annotations
@@ -21,23 +20,23 @@ from ingestion.ports import Embedder
 from workers.embedding.serving.images import ImageFile
 
 _GROUP_IMAGES: Final = 8
-_IMAGES_IN_ROOM: Final = 3
-"""Largest images that there is room for."""
+_MAX_IMAGES: Final = 3
+"""The limit in images of the largest accepted size."""
 
 
 @runtime_checkable
 class ResizingEmbedder(Protocol):
-    """What an Embedder implements besides, where it scales pictures before it looks at them."""
+    """An Embedder that resizes images before it reads them."""
 
     def fitted_px(self, width_px: int, height_px: int) -> tuple[int, int]:
-        """Width and height that it makes of a picture."""
+        """Width and height after resizing."""
 
     def fit(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """(height, width, 3) uint8 in that size. Its vectors are the same. Blocks; threads may share it."""
+        """Resize (height, width, 3) uint8 to `fitted_px`, with the same vectors. Blocks; safe in several threads."""
 
 
 class PixelLimiter:
-    """Pixels that may be in memory at a time. First come, first served."""
+    """Limits the decoded pixels in memory. Serves waiting callers in FIFO order."""
 
     def __init__(self, limit_px: int) -> None:
         self._limit_px = limit_px
@@ -46,7 +45,7 @@ class PixelLimiter:
 
     @asynccontextmanager
     async def hold(self, px: int) -> AsyncIterator[HeldPixels]:
-        """Wait for room for `px`, or for all there is. It is given back when the block is left."""
+        """Wait for `px` pixels, at most the whole limit, and hold them for the block."""
         held = HeldPixels(self, min(px, self._limit_px))
         await self._take(held.px)
         try:
@@ -54,7 +53,7 @@ class PixelLimiter:
         finally:
             held.shrink_to(0)
 
-    def give_back(self, px: int) -> None:
+    def release(self, px: int) -> None:
         self.in_use_px -= px
         while self._waiting and self.in_use_px + self._waiting[0][0] <= self._limit_px:
             wanted_px, turn = self._waiting.popleft()
@@ -74,34 +73,34 @@ class PixelLimiter:
             if turn.cancelled():
                 self._waiting = deque(other for other in self._waiting if other[1] is not turn)
                 px = 0
-            self.give_back(px)  # also to those who waited behind this caller alone
+            self.release(px)  # also wakes callers that waited behind this one
             raise
 
 
 class HeldPixels:
-    """Room that is held. Made by `PixelLimiter.hold`."""
+    """Pixels that are held. Made by `PixelLimiter.hold`."""
 
-    def __init__(self, room: PixelLimiter, px: int) -> None:
-        self._room = room
+    def __init__(self, limiter: PixelLimiter, px: int) -> None:
+        self._limiter = limiter
         self.px = px
 
     def shrink_to(self, px: int) -> None:
-        """Give back what is more than `px`."""
+        """Release the pixels above `px`."""
         if px < self.px:
-            self._room.give_back(self.px - px)
+            self._limiter.release(self.px - px)
             self.px = px
 
 
 class Decoder:
-    """Decodes for all callers of a process."""
+    """Decodes images for all callers of a process."""
 
     def __init__(self, embedder: Embedder, max_image_px: int) -> None:
         self._resizer = embedder if isinstance(embedder, ResizingEmbedder) else None
-        self.room = PixelLimiter(_IMAGES_IN_ROOM * max_image_px)
+        self.limiter = PixelLimiter(_MAX_IMAGES * max_image_px)
         self._max_group_px = max_image_px + (_GROUP_IMAGES * max_image_px // 4 if self._resizer else 0)
 
     def groups(self, images: Sequence[ImageFile]) -> Iterator[Sequence[ImageFile]]:
-        """Consecutive images that are decoded and embedded together, none of them empty."""
+        """Split into consecutive non-empty groups, each decoded and embedded together."""
         start = 0
         for end in range(1, len(images) + 1):
             is_full = end - start >= _GROUP_IMAGES
@@ -111,14 +110,14 @@ class Decoder:
 
     @asynccontextmanager
     async def decoded(self, group: Sequence[ImageFile]) -> AsyncIterator[list[Page]]:
-        """The pages of a group, in memory until the block is left. Waits for room. Raises ApiError."""
-        async with self.room.hold(self._cost_px(group)) as held:
+        """The pages of a group, in memory for the block. Waits for the limiter. Raises ApiError if damaged."""
+        async with self.limiter.hold(self._cost_px(group)) as held:
             pages = await asyncio.to_thread(self._decode, group)
             held.shrink_to(sum(page.pixels.size // 3 for page in pages if page.pixels is not None))
             yield pages
 
     def _cost_px(self, group: Sequence[ImageFile]) -> int:
-        """Pixels in memory at a time, at most, while a group is decoded."""
+        """Most pixels in memory at a time while a group is decoded."""
         if self._resizer is None:
             return sum(image.px for image in group)
         fitted = (self._resizer.fitted_px(image.width_px, image.height_px) for image in group)

@@ -1,4 +1,4 @@
-"""`POST /v1/embeddings`: a plain ASGI endpoint, which of all frameworks needs the least time for a request."""
+"""`POST /v1/embeddings`, as a plain ASGI endpoint: a framework's routing would cost more time than a cached answer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _STOPPING_RETRY_S: Final = 1
 
 
 class EmbeddingsEndpoint:
-    """Reads, has it embedded, answers. A caller that leaves takes its work along."""
+    """Reads a request, embeds its inputs, answers. A client that disconnects cancels its work."""
 
     def __init__(self, service: EmbeddingService) -> None:
         self._service = service
@@ -34,12 +34,12 @@ class EmbeddingsEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            with self._service.bodies.hold() as reservation:  # until all that was made of the body is gone
+            with self._service.bodies.hold() as reservation:  # until nothing made from the body is left
                 response = await self._response(scope, receive, reservation)
         except ClientDisconnect:
             metrics.CALLERS_LEFT.inc()
             return
-        except asyncio.CancelledError:  # the server stops, and has waited long enough
+        except asyncio.CancelledError:  # the server stops and its grace period is over
             await _stopping().response()(scope, receive, send)
             raise
         await response(scope, receive, send)
@@ -67,7 +67,7 @@ class EmbeddingsEndpoint:
     async def _encode(self, pending: PendingRequest) -> bytes:
         vectors = pending.answer
         return await off_loop(
-            sum(found.nbytes for found in vectors),
+            sum(one.nbytes for one in vectors),
             encode_answer,
             self._service.model_id,
             vectors,
@@ -78,7 +78,7 @@ class EmbeddingsEndpoint:
 
 @cache
 def _answered(lane: str, status: int) -> Counter:
-    """Finding a counter by its labels takes longer than counting."""
+    """Cached: a lookup by labels takes longer than the increment."""
     return metrics.EMBED_REQUESTS.labels(lane, str(status))
 
 

@@ -1,4 +1,4 @@
-"""Images that callers send: data URIs only. An address is never fetched: it would be fetched from inside."""
+"""Read images from data URIs. URLs are refused: the service would fetch them from inside its network (SSRF)."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _FORMATS: Final = {"image/png": "PNG", "image/jpeg": "JPEG", "image/jpg": "JPEG"
 _HEAD: Final = re.compile(r"data:([\w.+-]+/[\w.+-]+);base64,", re.IGNORECASE)
 _HEAD_CHARS: Final = 100
 _PATCH_PX: Final = 28
-"""Side of what becomes one vector of a vision model."""
+"""Side of the square that becomes one image token of ColQwen2: 2 x 2 patches of 14 pixels."""
 _STRIP_PX: Final = 2**18
-"""Pixels converted to RGB at a time: of the whole image there are two copies at most, as decoded and as RGB."""
+"""Pixels converted to RGB at a time, so that memory holds at most two whole copies: as decoded and as RGB."""
 _DRAFT_SIDES: Final = 2
-"""A JPEG is decoded at an eighth, a quarter or half of its size, if that is so many times what the model wants."""
+"""A JPEG is decoded at 1/8, 1/4 or 1/2 of its size if the result still has so many times the wanted sides."""
 _MAX_JPEG_SCANS: Final = 100
-"""A progressive JPEG has about ten; each goes over all pixels again, and takes ten bytes."""
+"""A progressive JPEG has about 10. Each scan costs ten bytes of the file and one pass over all pixels."""
 _START_OF_SCAN: Final = b"\xff\xda"
 
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """An image as it came, of a known format and a size that is accepted; its pixels have not been looked at."""
+    """An encoded image of an accepted format and size. Its pixels are not decoded yet."""
 
     index: int
     encoded: bytes
@@ -47,83 +47,83 @@ class ImageFile:
         return -(-self.width_px // _PATCH_PX) * -(-self.height_px // _PATCH_PX)
 
     def pixels(self, wanted_px: tuple[int, int] | None = None) -> NDArray[np.uint8]:
-        """(height, width, 3) uint8 RGB; what is transparent lies on white. Blocks. Raises ApiError if damaged.
+        """Decode to (height, width, 3) uint8 RGB on white. Blocks. Raises ApiError for a damaged image.
 
-        `wanted_px`: the width and height that the model wants. A JPEG that is much larger comes at half its size or
-        less, and at _DRAFT_SIDES times what is wanted at least.
+        `wanted_px`: width and height that the model needs. A much larger JPEG is decoded at a reduced size, at least
+        _DRAFT_SIDES times as wide and high.
         """
         try:
-            with Image.open(io.BytesIO(self.encoded), formats=[self.format]) as picture:
+            with Image.open(io.BytesIO(self.encoded), formats=[self.format]) as image:
                 if wanted_px is not None:
-                    picture.draft(None, (wanted_px[0] * _DRAFT_SIDES, wanted_px[1] * _DRAFT_SIDES))
-                return _rgb(picture)
+                    image.draft(None, (wanted_px[0] * _DRAFT_SIDES, wanted_px[1] * _DRAFT_SIDES))
+                return _rgb(image)
         except Exception as error:
             raise _broken(self.index, error) from error
 
 
 def read_image(uri: str, index: int, max_px: int) -> ImageFile:
-    """Input number `index`, checked as far as its header goes. Raises ApiError."""
+    """Read input number `index` and check its header. Raises ApiError."""
     head = _HEAD.match(uri, 0, _HEAD_CHARS)
     if head is None:
-        raise _refusal(index, "is not a base64 data URI (data:image/png;base64,...); addresses are not fetched")
+        raise _input_error(index, "is not a base64 data URI (data:image/png;base64,...); addresses are not fetched")
     media_type = head[1].lower()
     if media_type not in _FORMATS:
-        raise _refusal(index, f"is {media_type}; PNG, JPEG and WebP are accepted", "unsupported_image")
+        raise _input_error(index, f"is {media_type}; PNG, JPEG and WebP are accepted", "unsupported_image")
     try:
         encoded = binascii.a2b_base64(uri[head.end() :], strict_mode=True)
     except ValueError as error:
-        raise _refusal(index, f"is not valid base64: {error}", "broken_image") from error
+        raise _input_error(index, f"is not valid base64: {error}", "broken_image") from error
     width_px, height_px = _size(encoded, _FORMATS[media_type], index)
     if width_px * height_px > max_px:
-        raise _refusal(
+        raise _input_error(
             index, f"has {width_px} x {height_px} pixels, more than the {max_px} accepted", "image_too_large"
         )
     if encoded.count(_START_OF_SCAN) > _MAX_JPEG_SCANS and _FORMATS[media_type] == "JPEG":
-        raise _refusal(index, f"has more than {_MAX_JPEG_SCANS} scans", "unsupported_image")
+        raise _input_error(index, f"has more than {_MAX_JPEG_SCANS} scans", "unsupported_image")
     return ImageFile(index, encoded, _FORMATS[media_type], width_px, height_px)
 
 
 def _size(encoded: bytes, image_format: str, index: int) -> tuple[int, int]:
-    """Width and height by the header."""
+    """Width and height in the header."""
     try:
-        with Image.open(io.BytesIO(encoded), formats=[image_format]) as picture:
-            return picture.size
+        with Image.open(io.BytesIO(encoded), formats=[image_format]) as image:
+            return image.size
     except Image.DecompressionBombError as error:
-        raise _refusal(index, "has more pixels than are accepted", "image_too_large") from error
+        raise _input_error(index, "has more pixels than are accepted", "image_too_large") from error
     except Exception as error:
         raise _broken(index, error) from error
 
 
-def _rgb(picture: Image.Image) -> NDArray[np.uint8]:
-    picture.load()
-    width_px, height_px = picture.size
+def _rgb(image: Image.Image) -> NDArray[np.uint8]:
+    image.load()
+    width_px, height_px = image.size
     pixels = np.empty((height_px, width_px, 3), np.uint8)
     rows = max(1, _STRIP_PX // width_px)
     for top in range(0, height_px, rows):
-        strip = picture.crop((0, top, width_px, min(top + rows, height_px)))
+        strip = image.crop((0, top, width_px, min(top + rows, height_px)))
         pixels[top : top + rows] = np.asarray(_on_white(_in_8_bits(strip)))
     return pixels
 
 
-def _in_8_bits(picture: Image.Image) -> Image.Image:
-    """Grey of sixteen bits would be cut off at 255, and not scaled, by a conversion to RGB."""
-    if not picture.mode.startswith("I"):
-        return picture
-    return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+def _in_8_bits(image: Image.Image) -> Image.Image:
+    """Scale 16-bit grey to 8 bits: Pillow's conversion to RGB would clip it at 255."""
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
 
 
-def _on_white(picture: Image.Image) -> Image.Image:
-    if not picture.has_transparency_data:
-        return picture.convert("RGB")
-    paper = Image.new("RGB", picture.size, "white")
-    layer = picture.convert("RGBA")
+def _on_white(image: Image.Image) -> Image.Image:
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    paper = Image.new("RGB", image.size, "white")
+    layer = image.convert("RGBA")
     paper.paste(layer, mask=layer)
     return paper
 
 
 def _broken(index: int, error: Exception) -> ApiError:
-    return _refusal(index, f"cannot be read as the image it says it is: {type(error).__name__}", "broken_image")
+    return _input_error(index, f"cannot be decoded in its declared format: {type(error).__name__}", "broken_image")
 
 
-def _refusal(index: int, problem: str, code: str = "bad_request") -> ApiError:
+def _input_error(index: int, problem: str, code: str = "bad_request") -> ApiError:
     return ApiError(f"input {index} {problem}", param="input", code=code)

@@ -1,4 +1,4 @@
-"""How much JSON is parsed: a parser makes an object of each value, a hundred bytes and more for two of the body's."""
+"""Limit the JSON values of a body before parsing: a value of 2 bytes becomes a Python object of 100 or more."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 
 
 def check_values(body: bytes | bytearray, max_values: int) -> None:
-    """Raises ApiError where `body` has more than `max_values` JSON values and names. Does not check that it is JSON.
+    """Raises ApiError if `body` has more than `max_values` JSON values and names. Does not validate the JSON.
 
-    Counts what opens or separates values outside strings, so that texts and images cost one search for their end.
+    Counts `,`, `[` and `{` outside strings. A string costs one search for its end, however long it is.
     """
     values = position = 0
     while position < len(body):
@@ -31,7 +31,7 @@ def check_values(body: bytes | bytearray, max_values: int) -> None:
 
 
 def _after_string(body: bytes | bytearray, quote: int) -> int:
-    """Where the string that begins at `quote` has ended."""
+    """Position after the string that begins at `quote`."""
     closing = body.find(b'"', quote + 1)
     if closing < 0:
         return len(body)

@@ -1,4 +1,4 @@
-"""The model behind the service, and whether it still works."""
+"""Watch the model of the service: refuse requests at once while it does not work."""
 
 from __future__ import annotations
 
@@ -21,97 +21,97 @@ log = structlog.get_logger(__name__)
 ItemT = TypeVar("ItemT")
 
 _RECENT_S: Final = 5.0
-"""A model that worked so recently is taken to work; one that was lost is tried again so often."""
+"""A result of the model is valid for so long. A lost model is tried again after so long."""
 _PROBE: Final = "ready?"
 
 
 class MonitoredModel:
-    """An embedder that is watched: after a failure it embeds one word, and where that fails too, it is lost."""
+    """An embedder whose failures are probed: if it fails and then cannot embed one word, the model is lost."""
 
     def __init__(self, embedder: Embedder, clock: Callable[[], float] = time.monotonic) -> None:
         self.embedder = embedder
         self._clock = clock
         self._lost: str | None = None
-        self._known_at = -_RECENT_S
+        self._checked_at_s = -_RECENT_S
         self._calls = 0
         self._probing = asyncio.Lock()
         self._lost_for_good: str | None = None
 
     async def embed_queries(self, texts: Sequence[str]) -> list[Vectors]:
-        """Raises IngestError, and ModelLost, at once while the model is known to be lost."""
+        """Raises IngestError. Raises ModelLost at once while the model is known to be lost."""
         return await self._watched(self.embedder.embed_queries, texts)
 
     async def embed_pages(self, pages: Sequence[Page]) -> list[Vectors]:
-        """Raises as `embed_queries`."""
+        """Raises the errors of `embed_queries`."""
         return await self._watched(self.embedder.embed_pages, pages)
 
     def mark_lost(self, cause: str) -> None:
-        """The model is lost for good: nothing reaches it any more, and every call raises ModelLost at once."""
+        """Mark the model lost for the rest of the process: every later call raises ModelLost at once."""
         self._lost_for_good = cause
-        self._know(cause)
+        self._record(cause)
 
     async def embed_sentences(self, texts: Sequence[str], *, urgent: bool) -> list[Vectors]:
-        """For an embedder that is a SentenceEmbedder. Raises as `embed_queries`."""
+        """Only for a SentenceEmbedder. Raises the errors of `embed_queries`."""
         assert isinstance(self.embedder, SentenceEmbedder)
         return await self._watched(partial(self.embedder.embed_sentences, urgent=urgent), texts)
 
     @property
     def sentence_tokens(self) -> int | None:
-        """Tokens of a text that its published pooling looks at; None where the model has none."""
+        """Tokens of a text that the published pooling reads; None for a model without published pooling."""
         return self.embedder.sentence_tokens if isinstance(self.embedder, SentenceEmbedder) else None
 
     async def check(self) -> None:
-        """Raises ModelLost. Tries the model where neither work in progress nor recent success speaks for it."""
+        """Raises ModelLost. Embeds one word unless work is in progress or a result is recent."""
         self._raise_if_lost_for_good()
         now = self._clock()
         if self._lost is not None or not self._calls:
-            await self._probe_unless_known_since(now - _RECENT_S)
+            await self._probe_unless_checked_since(now - _RECENT_S)
         self._raise_if_lost()
 
     async def _watched(
         self, embed: Callable[[Sequence[ItemT]], Awaitable[list[Vectors]]], items: Sequence[ItemT]
     ) -> list[Vectors]:
         self._raise_if_lost_for_good()
-        if self._clock() - self._known_at < _RECENT_S:
+        if self._clock() - self._checked_at_s < _RECENT_S:
             self._raise_if_lost()
         self._calls += 1
         started = self._clock()
         try:
             vectors = await embed(items)
         except (PermanentError, DeviceMemoryExhausted):
-            raise  # the input's fault, and the model's size
+            raise  # caused by the input, not by a broken model
         except Exception as error:
             if self._lost is None:
                 log.exception("embedding failed")
-            # Calls that fail together share a probe, and the log of it.
-            await self._probe_unless_known_since(self._clock() if self._lost is None else started)
+            # Calls that fail together share one probe and its log line.
+            await self._probe_unless_checked_since(self._clock() if self._lost is None else started)
             self._raise_if_lost()
             if isinstance(error, IngestError):
                 raise
             raise WorkerFault(f"{type(error).__name__}: {error}", stage="embed") from error
         finally:
             self._calls -= 1
-        self._know(None)
+        self._record(None)
         return vectors
 
-    async def _probe_unless_known_since(self, moment: float) -> None:
+    async def _probe_unless_checked_since(self, time_s: float) -> None:
         async with self._probing:
-            if self._known_at >= moment:
+            if self._checked_at_s >= time_s:
                 return
             try:
                 await self.embedder.embed_queries([_PROBE])
-            except Exception as error:  # noqa: BLE001 - recorded, and raised as ModelLost
-                self._know(f"{type(error).__name__}: {error}")
+            except Exception as error:  # noqa: BLE001 - raised as ModelLost
+                self._record(f"{type(error).__name__}: {error}")
             else:
-                self._know(None)
+                self._record(None)
 
-    def _know(self, lost: str | None) -> None:
+    def _record(self, lost: str | None) -> None:
         if lost and not self._lost:
             log.error("model lost", cause=lost)
         elif self._lost and not lost:
-            log.info("model back")
+            log.info("model works again")
         self._lost = lost
-        self._known_at = self._clock()
+        self._checked_at_s = self._clock()
 
     def _raise_if_lost_for_good(self) -> None:
         if self._lost_for_good is not None:

@@ -1,4 +1,4 @@
-"""What a caller may ask for."""
+"""The request format of the embedding service."""
 
 from __future__ import annotations
 
@@ -15,28 +15,26 @@ InputType = Literal["query", "document"]
 Pooling = Literal["none", "mean"]
 
 _INPUT_FORMS: Final = "`input` must be a string or a list of strings; arrays of tokens are not supported"
-
-
 _VALUES_PER_INPUT: Final = 4
 _OTHER_VALUES: Final = 256
-"""JSON values in a request: more than one that is right has, so that most of what is wrong is still named."""
+"""Limits on JSON values, above those of valid requests: a slightly invalid request still gets a precise error."""
 _NAME_CHARS: Final = 200
-"""Of a model's name; an error repeats it."""
+"""Most characters of a model's name, which an error repeats."""
 _SHOWN_CHARS: Final = 64
-"""Of the name of a field that there is none of."""
+"""Most characters of an unknown field's name in an error."""
 
 
 class EmbeddingRequest(BaseModel):
-    """What OpenAI's clients send, and three fields of our own.
+    """The request of OpenAI's clients, with three more fields.
 
-    `modality`: images come as data URIs. `input_type`: a query and a page may be embedded differently; an image is
-    always a page.
+    `modality`: "image" inputs are data URIs. `input_type`: queries and documents may be embedded differently; an image
+    is always a document.
 
-    `pooling`: "none" returns all vectors of an input. Of MiniLM those are of its own tokens alone: [CLS] and [SEP] are
-    left out, so that their mean is not the published one. "mean" returns one vector of unit length. Of MiniLM it is
-    the published model's: the mean over all tokens, [CLS] and [SEP] included, of a text cut to 256 of them. ColQwen2
-    has no published pooling: there it is the mean of the unit vectors that "none" returns, those of the prompt
-    and of a query's augmentation tokens included.
+    `pooling`: "none" returns all vectors of an input. For MiniLM these are the vectors of its own tokens, without
+    [CLS] and [SEP]; their mean is therefore not the published one. "mean" returns one vector of unit length. For
+    MiniLM this is the published pooling: the mean over all tokens, [CLS] and [SEP] included, of a text cut to 256
+    tokens. ColQwen2 has no published pooling: "mean" is the mean of the unit vectors that "none" returns, prompt and
+    query augmentation tokens included.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -60,12 +58,12 @@ class EmbeddingRequest(BaseModel):
 
 
 def read_request(body: bytes | bytearray, limits: ServingSettings) -> EmbeddingRequest:
-    """Raises ApiError with the field that is to blame."""
+    """Parse and check a request. Raises ApiError with the field at fault."""
     check_values(body, _OTHER_VALUES + _VALUES_PER_INPUT * limits.embed_max_inputs)
     try:
         request = EmbeddingRequest.model_validate_json(body)
     except ValidationError as error:
-        raise _refusal(error) from error
+        raise _validation_error(error) from error
     inputs = request.inputs
     if len(inputs) > limits.embed_max_inputs:
         raise ApiError(
@@ -90,8 +88,8 @@ def _check_texts(texts: list[str], max_chars: int) -> None:
             )
 
 
-def _refusal(error: ValidationError) -> ApiError:
-    """The first thing that is wrong, in the caller's words."""
+def _validation_error(error: ValidationError) -> ApiError:
+    """The first error, with the field name that the client used."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     param = str(first["loc"][0])[:_SHOWN_CHARS] if first["loc"] else None
     if param == "input" and first["type"] != "missing":

@@ -1,4 +1,4 @@
-"""From a request to vectors: what the cache has, and what the model computes, each of them once."""
+"""Answer a request with vectors: from the cache, and from the model what the cache misses, each input once."""
 
 from __future__ import annotations
 
@@ -28,22 +28,23 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _CHARS_PER_TOKEN: Final = 4
+"""A rough estimate for English text, used for admission only."""
 _SPECIAL_TOKENS: Final = 2
 _MAX_TEXT_TOKENS: Final = ROWS_PER_PAGE
 DOCUMENTS: Final = "document"
 _SMALL_BYTES: Final = 256 * 1024
-"""Work on less than this is done before a thread has begun to."""
+"""Work on fewer bytes ends before a thread would start."""
 _PATCHES_DECODED: Final = 8
-"""Patches whose pixels cost about as much to decode as one of them costs in the model."""
+"""Decoding the pixels of so many patches costs about as much time as one patch in the model."""
 _SMALLEST: Final = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingInput:
-    """One input under its key in the cache.
+    """One input and its cache key.
 
-    `tokens`: estimated tokens of a text, patches of an image that the model sees. `cost`: the same, and for an image
-    that is much larger what decoding it costs.
+    `tokens`: estimated tokens of a text, or image tokens in the model. `cost`: the same; for a very large image, the
+    cost of its decoding.
     """
 
     key: str
@@ -54,7 +55,7 @@ class EmbeddingInput:
 
 @dataclass(frozen=True, slots=True)
 class PendingRequest:
-    """A request on its way. `inputs` are in the caller's order, `vectors` are what is known so far, by key."""
+    """A request and the vectors known so far, by cache key. `inputs` are in the client's order."""
 
     request: EmbeddingRequest
     lane: AdmissionLane
@@ -67,7 +68,7 @@ class PendingRequest:
 
     @property
     def missing(self) -> list[EmbeddingInput]:
-        """What has to be computed; equal inputs once."""
+        """The inputs to compute; equal inputs once."""
         return list({one.key: one for one in self.inputs if one.key not in self.vectors}.values())
 
     @property
@@ -80,10 +81,10 @@ class PendingRequest:
 
 
 class EmbeddingService:
-    """What the HTTP endpoints share.
+    """The state that the HTTP endpoints share.
 
-    Has one lane for each modality that is served, and one for texts that are documents: there is much more in them
-    than in queries, they may wait, and queries go first in the model.
+    One lane per served modality, and one more for texts that are documents: they are longer than queries and may
+    wait, so they must not take the queries' capacity.
     """
 
     def __init__(
@@ -96,11 +97,11 @@ class EmbeddingService:
         max_patches: int = ROWS_PER_PAGE,
         cache: VectorCache | None = None,
     ) -> None:
-        """`modalities` are those wanted, of which the model may not have all; `max_patches` is what an image costs
-        at most. Raises BadRequest where nothing is left to serve."""
-        able: tuple[Modality, ...] = ("text", "image") if embedder.wants_pixels else ("text",)
+        """`modalities`: to serve, as far as the model supports them. `max_patches`: largest cost of an image in the
+        model. Raises BadRequest if no modality is left."""
+        supported: tuple[Modality, ...] = ("text", "image") if embedder.wants_pixels else ("text",)
         limits = {"text": settings.embed_text_limit_tokens, "image": settings.embed_image_limit_patches}
-        self.modalities = [modality for modality in able if modality in modalities]
+        self.modalities = [modality for modality in supported if modality in modalities]
         self.lanes: dict[str, AdmissionLane] = {name: AdmissionLane(name, limits[name]) for name in self.modalities}
         if "text" in self.modalities and not embedder.wants_pixels:
             self.lanes[DOCUMENTS] = AdmissionLane(DOCUMENTS, settings.embed_document_limit_tokens)
@@ -118,7 +119,7 @@ class EmbeddingService:
         self._decoder = Decoder(embedder, settings.embed_max_image_px)
 
     async def look_up(self, request: EmbeddingRequest) -> PendingRequest:
-        """What the cache has of it. Touches neither lane nor model. Raises ApiError."""
+        """Check the request and read its vectors from the cache. Uses neither lane nor model. Raises ApiError."""
         lane = self._lane(request)
         if request.modality == "text":
             inputs = [self._text_input(text, request) for text in request.inputs]
@@ -130,9 +131,9 @@ class EmbeddingService:
         return pending
 
     async def complete(self, pending: PendingRequest) -> None:
-        """Have the rest computed. Waits for the model; when cancelled, the work is dropped.
+        """Compute the missing vectors and cache them. Waits for the model; cancellation drops the work.
 
-        Raises ApiError, LaneFull and ModelLost among them, and IngestError.
+        Raises ApiError (LaneFull and ModelLost included) and IngestError.
         """
         missing = pending.missing
         with pending.lane.admit(len(missing), sum(one.cost for one in missing)):
@@ -149,7 +150,7 @@ class EmbeddingService:
     def _lane(self, request: EmbeddingRequest) -> AdmissionLane:
         if request.model not in ("", self.model_id):
             raise ApiError(
-                f"there is no model {request.model!r} here, only {self.model_id!r}",
+                f"model {request.model!r} is not served here, only {self.model_id!r}",
                 param="model",
                 code="model_not_found",
                 status=404,
@@ -172,7 +173,7 @@ class EmbeddingService:
         return EmbeddingInput(key, text, min(tokens, most), min(tokens, most))
 
     def _image_inputs(self, request: EmbeddingRequest) -> list[EmbeddingInput]:
-        """Blocks: base64, headers and digests of megabytes."""
+        """Blocks: decodes base64, reads headers and hashes megabytes."""
         inputs = []
         for index, uri in enumerate(request.inputs):
             image = read_image(uri, index, self.settings.embed_max_image_px)
@@ -182,25 +183,24 @@ class EmbeddingService:
         return inputs
 
     async def _take_hits(self, cache: VectorCache, pending: PendingRequest) -> None:
-        """Put what the cache has into the request; a value that is none of ours is deleted."""
+        """Add cached vectors to the request. Deletes invalid values from the cache."""
         values = await cache.look_up([one.key for one in pending.inputs])
         size = sum(len(value or b"") for value in values)
         hits = misses = invalid = 0
-        for one, value, found in zip(
-            pending.inputs, values, await off_loop(size, self._read_stored, values), strict=True
-        ):
+        decoded = await off_loop(size, self._decode, values)
+        for one, value, vectors in zip(pending.inputs, values, decoded, strict=True):
             if value is None:
                 misses += 1
-            elif found is None:
+            elif vectors is None:
                 cache.delete(one.key)
                 invalid += 1
             else:
-                pending.vectors[one.key] = found
+                pending.vectors[one.key] = vectors
                 hits += 1
         pending.lane.count_lookup(hits, misses, invalid)
 
-    def _read_stored(self, values: Values) -> list[Vectors | None]:
-        """None for a value that is missing, or none of ours."""
+    def _decode(self, values: Values) -> list[Vectors | None]:
+        """None for a missing or an invalid value."""
         vectors: list[Vectors | None] = []
         for value in values:
             try:
@@ -226,18 +226,18 @@ class EmbeddingService:
             return await self.model.embed_pages(pages)
 
     def _from_cache_values(self, stored: Sequence[bytes]) -> list[Vectors]:
-        """What the cache will give, so that an answer is the same with it and without it."""
+        """Decode as the cache would, so that a computed answer equals a cached one."""
         try:
             return [
                 from_cache_value(value, self._dim) if value else np.empty((0, self._dim), np.float32)
                 for value in stored
             ]
         except ValueError as error:
-            raise WorkerFault(f"the model's vectors cannot be used: {error}", stage="embed") from error
+            raise WorkerFault(f"the model returned invalid vectors: {error}", stage="embed") from error
 
 
 async def off_loop(size_bytes: int, work: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
-    """Call `work` here if it is small, and in a thread if it would hold up other callers."""
+    """Run `work` here if it is small, and in a thread if it would block the event loop."""
     if size_bytes < _SMALL_BYTES:
         return work(*arguments, **options)
     return await asyncio.to_thread(work, *arguments, **options)
@@ -248,9 +248,9 @@ def _to_cache_values(computed: Sequence[Vectors], pooling: Pooling) -> list[byte
 
 
 def _mean(vectors: Vectors) -> Vectors:
-    """(tokens, dim) -> (1, dim) of unit length; of no tokens there is no mean, and no row.
+    """(tokens, dim) -> (1, dim) of unit length; (0, dim) stays (0, dim).
 
-    For embedders without a pooling of their own. What one has pooled already stays as it is, up to rounding.
+    For embedders without published pooling. A vector that is pooled already stays the same, up to rounding.
     """
     if not len(vectors):
         return vectors

@@ -1,4 +1,4 @@
-"""The product's embedder: ColQwen2 over the picture of a page, one 128-dimensional vector per patch."""
+"""The visual embedder: ColQwen2 over the image of a page, one 128-dimensional vector per image token."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from workers.embedding.visual.pixels import ImageSizing
 
 
 class ColQwenEmbedder:
-    """Embedder over pictures. Pages and queries of all callers share batches."""
+    """Embedder over page images. Pages and queries of all callers share batches; queries go first."""
 
     wants_pixels = True
 
@@ -36,19 +36,23 @@ class ColQwenEmbedder:
         self.activity = batcher.activity
 
     async def embed_pages(self, pages: Sequence[Page]) -> list[Vectors]:
-        """Raises BadRequest where a page comes without its pixels."""
+        """Return one (rows, dim) float32 array per page, rows of unit length.
+
+        Raises BadRequest for a page without pixels, and the errors of `Batcher.embed`.
+        """
         return await self._batcher.embed(pages)
 
     async def embed_queries(self, queries: Sequence[str]) -> list[Vectors]:
+        """Return one (tokens, dim) float32 array per query. Raises the errors of `Batcher.embed`."""
         return await self._batcher.embed(queries, urgent=True)
 
     def fitted_px(self, width_px: int, height_px: int) -> tuple[int, int]:
-        """Width and height to which a picture can be brought without changing its vectors."""
+        """Width and height to which an image can be resized without changing its vectors."""
         height_px, width_px = self._sizing.fitted_size(height_px, width_px)
         return width_px, height_px
 
     def fit(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """(height, width, 3) uint8, brought to `fitted_px`. Blocks; threads may share it."""
+        """Resize (height, width, 3) uint8 to `fitted_px`. Blocks; safe in several threads."""
         height_px, width_px = pixels.shape[:2]
         if self._sizing.fitted_size(height_px, width_px) == (height_px, width_px):
             return pixels
@@ -73,15 +77,15 @@ async def open_colqwen(settings: EmbedderSettings, render: RenderSettings) -> As
 
 
 def fingerprint(loaded: LoadedModel, settings: EmbedderSettings, render: RenderSettings) -> str:
-    """Everything that a page's vectors depend on, up to rounding.
+    """Name everything that a page's vectors depend on, up to rounding.
 
-    A checkpoint on the hub goes by its name and commit, a folder by what is in it.
+    A checkpoint of the hub is named by repository and commit, a local folder by the digest of its files.
     """
     prompts = hashlib.sha256(f"{loaded.prompts}\n{AUGMENTATION_TOKENS}".encode()).hexdigest()[:8]
     packages = ["transformers", *(["bitsandbytes"] if settings.colqwen_precision == "nf4" else [])]
     versions = [f"{package}-{importlib.metadata.version(package)}" for package in packages]
     dpi = f"{render.dpi_policy}-{render.fixed_dpi}" if render.dpi_policy == "fixed" else render.dpi_policy
-    engine = "poppler" if render.renderer == "poppler" else "pdfium"  # which `auto` is, first of all
+    engine = "poppler" if render.renderer == "poppler" else "pdfium"  # `auto` tries pdfium first
     name = "folder" if Path(settings.colqwen_model).is_dir() else settings.colqwen_model
     parts = [
         f"colqwen2/{name}@{loaded.version}",

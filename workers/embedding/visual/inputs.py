@@ -1,4 +1,4 @@
-"""Pages and queries -> what ColQwen2 reads: the tokens, positions and picture of its published processor."""
+"""Turn pages and queries into ColQwen2's inputs: the tokens, positions and image of its published processor."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from ingestion.model import ROWS_PER_PAGE, Page
 from workers.embedding.visual.pixels import ImageSizing
 
 AUGMENTATION_TOKENS: Final = 10
-"""Of a query: the model was trained to use them as room for thought."""
+"""Padding tokens after a query, as in training: their vectors extend the query (query augmentation, ColBERT)."""
 
 MAX_QUERY_TOKENS: Final = 512
-"""Of a query's own text; what is longer is cut."""
+"""Of a query's own text; the rest is cut."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelInput:
-    """One page or query for the model.
+    """One prepared page or query.
 
-    `token_ids` is (tokens,), `positions` its multimodal positions (3, tokens): time, row and column. `kept` are the
-    rows that are its vectors. Of a page alone: `picture`, (height, width, 3) uint8, and its `grid` of patches in
-    time, height and width.
+    `token_ids`: (tokens,) int64. `positions`: (3, tokens) int64, the M-RoPE positions in time, row and column.
+    `kept`: the output rows that become vectors. For a page also `image`, (height, width, 3) uint8, and `grid`, its
+    patches in time, height and width.
     """
 
     token_ids: Tensor
@@ -40,7 +40,7 @@ class ModelInput:
 
 
 class Positions(Protocol):
-    """`get_rope_index` of Qwen2-VL. It keeps no state, so threads may share it."""
+    """`get_rope_index` of Qwen2-VL: (1, tokens) ids -> (3, 1, tokens) positions. Stateless: threads may share it."""
 
     def __call__(
         self, input_ids: Tensor, mm_token_type_ids: Tensor, image_grid_thw: Tensor | None
@@ -48,13 +48,13 @@ class Positions(Protocol):
 
 
 class Preparer:
-    """The processor's work for one page or query at a time. Safe to call from several threads."""
+    """The processor's work for one page or query at a time. Safe in several threads."""
 
     def __init__(
         self, processor: Any, positions: Positions, *, max_tokens: int, keep_prompt: bool, pinned: bool
     ) -> None:
-        """`max_tokens` limits the image tokens of a page; `keep_prompt`: the tokens around them give vectors too;
-        `pinned`: pictures lie in memory that a GPU copies from without waiting."""
+        """`max_tokens`: most image tokens of a page. `keep_prompt`: prompt tokens give vectors too. `pinned`: put
+        images into pinned memory, which a GPU copies asynchronously."""
         self._positions = positions
         self._keep_prompt = keep_prompt
         self._pinned = pinned
@@ -68,20 +68,20 @@ class Preparer:
         self.sizing = ImageSizing(processor.image_processor, min(max_tokens, ROWS_PER_PAGE - prompt_tokens))
 
     def page(self, page: Page) -> ModelInput:
-        """Raises BadRequest where the page comes without its pixels."""
+        """Raises BadRequest for a page without pixels."""
         if page.pixels is None:
-            raise BadRequest(f"page {page.page_number} comes without its picture, and ColQwen2 embeds nothing else")
-        picture = self.sizing.resize(page.pixels)
-        grid = self.sizing.grid(picture)
+            raise BadRequest(f"page {page.page_number} has no pixels, and ColQwen2 embeds nothing else")
+        image = self.sizing.resize(page.pixels)
+        grid = self.sizing.grid(image)
         image_tokens = self.sizing.image_tokens(grid)
         ids = torch.tensor([*self._before, *[self._image_token] * image_tokens, *self._after])
         first = len(self._before)
         kept = slice(0, len(ids)) if self._keep_prompt else slice(first, first + image_tokens)
         positions = self._position(ids, torch.tensor([grid]))
-        return ModelInput(ids, positions, kept, picture.pin_memory() if self._pinned else picture, grid)
+        return ModelInput(ids, positions, kept, image.pin_memory() if self._pinned else image, grid)
 
     def query(self, text: str) -> ModelInput:
-        """Special tokens in `text` are letters like others: nobody's question holds a place for an image."""
+        """Special tokens in `text` are read as plain text, so a query cannot contain an image token."""
         own: list[int] = self._plain.encode(self._query_prefix + text).ids
         ids = torch.tensor([*own[:MAX_QUERY_TOKENS], *self._query_suffix])
         return ModelInput(ids, self._position(ids, None), slice(0, len(ids)))
@@ -93,9 +93,9 @@ class Preparer:
 
 
 def _around(prompt: list[int], processor: Any) -> tuple[list[int], list[int]]:
-    """The prompt's tokens before and after the place of the image."""
-    place = prompt.index(processor.image_token_id)
-    return prompt[:place], prompt[place + 1 :]
+    """The prompt's tokens before and after the image token."""
+    at = prompt.index(processor.image_token_id)
+    return prompt[:at], prompt[at + 1 :]
 
 
 def _encode(tokenizer: Any, text: str) -> list[int]:
@@ -104,7 +104,7 @@ def _encode(tokenizer: Any, text: str) -> list[int]:
 
 
 def _plain_encoder(tokenizer: Any) -> Any:
-    """A tokenizer that takes special tokens for text. Its own copy: it is set up once, and then shared by threads."""
+    """A copy of the tokenizer that reads special tokens as text. Its settings are fixed: threads may share it."""
     from tokenizers import Tokenizer
 
     plain = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())

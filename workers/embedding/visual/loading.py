@@ -1,4 +1,4 @@
-"""From settings to a ColQwen2 on its device, or to one error that says what to do."""
+"""Load ColQwen2 to its device as the settings say, or raise one error that says what to do."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from workers.embedding.visual.weights import Weights, find_weights
 log = structlog.get_logger(__name__)
 
 NOT_QUANTISED: Final = ("embedding_proj_layer", "vlm.visual")
-"""A projection in 4 bits fails at the first page, and a vision tower in 4 bits costs quality to save half a GB."""
+"""A 4-bit projection raises "Got Byte" in the forward; a 4-bit vision tower saves half a GB and costs quality."""
 
 _NF4_PACKAGES: Final = ("bitsandbytes", "accelerate")
 _BYTES_PER_PARAMETER: Final = {"fp32": 4.0, "bf16": 2.0, "nf4": 1.2}
-"""On average. For NF4: four bits for the language model's layers, sixteen for the rest (vision, vocabulary)."""
+"""On average. NF4: 4 bits for the language model's layers, 16 for the rest (vision tower, vocabulary)."""
 
 _GIB: Final = 1024**3
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model that has passed its self-test. `version` is that of its weights, `prompts` what it is prompted with."""
+    """A model that passed its self-test. `version`: of its weights. `prompts`: the prompts of its processor."""
 
     model: ColQwenModel
     version: str
@@ -47,13 +47,13 @@ class LoadedModel:
 
 
 def measure_memory(device: torch.device) -> None:
-    """Have `gpu_memory_usage_bytes` tell what torch holds of a GPU at every reading; without a GPU it stays 0."""
+    """Make the metric `gpu_memory_usage_bytes` read what torch has reserved; without a GPU it stays 0."""
     if device.type == "cuda":
         metrics.GPU_MEMORY.set_function(partial(torch.cuda.memory_reserved, device))
 
 
 def load_model(settings: EmbedderSettings) -> LoadedModel:
-    """Takes seconds to minutes, and fetches the weights where they are not here.
+    """Load and test the model. Takes seconds to minutes; fetches the weights if they are not in the hub's cache.
 
     Raises EmbedderMissing, ModelNotFound, DependencyUnavailable, NotEnoughMemory, SelfTestFailed.
     """
@@ -64,7 +64,7 @@ def load_model(settings: EmbedderSettings) -> LoadedModel:
     _require_memory(weights, precision, device)
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")  # TF32
-    with _short_of_memory(precision, device):
+    with _out_of_memory_translated(precision, device):
         network, processor = _read(weights, precision, device)
         model = ColQwenModel(
             network,
@@ -110,30 +110,30 @@ def _require_packages(precision: str) -> None:
 
 
 def _require_memory(weights: Weights, precision: str, device: torch.device) -> None:
-    """On a CPU there would be no error to catch: the kernel ends the process."""
+    """Checked before: on a CPU the kernel kills a process that is out of memory, without an error to catch."""
     needed_bytes = weights.parameters * _BYTES_PER_PARAMETER[precision]
     free_bytes = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
     if needed_bytes > free_bytes:
         free = f"{needed_bytes / _GIB:.1f} GiB are needed for the weights alone, {free_bytes / _GIB:.1f} GiB are free"
-        raise NotEnoughMemory(_too_little(precision, device, free))
+        raise NotEnoughMemory(_not_enough_memory(precision, device, free))
 
 
 @contextmanager
-def _short_of_memory(precision: str, device: torch.device) -> Iterator[None]:
+def _out_of_memory_translated(precision: str, device: torch.device) -> Iterator[None]:
     try:
         yield
     except (torch.OutOfMemoryError, OutOfMemory) as error:
-        raise NotEnoughMemory(_too_little(precision, device, str(error).partition("\n")[0])) from error
+        raise NotEnoughMemory(_not_enough_memory(precision, device, str(error).partition("\n")[0])) from error
 
 
-def _too_little(precision: str, device: torch.device, reason: str) -> str:
+def _not_enough_memory(precision: str, device: torch.device, reason: str) -> str:
     smaller = "" if precision == "nf4" else ", set PAGEMILL_COLQWEN_PRECISION to nf4"
     advice = f"Free some{smaller}, or use another machine"
     return f"ColQwen2 in {precision} does not fit the memory of {device}: {reason}. {advice}"
 
 
 def _read(weights: Weights, precision: str, device: torch.device) -> tuple[Any, Any]:
-    """The network and its processor. Raises ModelNotFound where the files are not those of a ColQwen2."""
+    """The network and its processor. Raises ModelNotFound if the files are not a ColQwen2."""
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     options: dict[str, Any] = {"device_map": {"": device}} if precision == "nf4" else {}
     reader: Any = ColQwen2ForRetrieval
@@ -156,16 +156,16 @@ def _read(weights: Weights, precision: str, device: torch.device) -> tuple[Any, 
             f"{weights.folder} is not a ColQwen2 that transformers can read: {type(error).__name__}: {error}"
         ) from error
     if absent := sorted(report["missing_keys"]):
-        # They would be drawn at random.
+        # transformers would initialise them at random.
         raise ModelNotFound(
-            f"{weights.folder} lacks {len(absent)} of ColQwen2's weights, {absent[0]} for one; a checkpoint of "
-            "another model or an adapter alone cannot be used"
+            f"{weights.folder} lacks {len(absent)} of ColQwen2's weights, for example {absent[0]}; set "
+            "PAGEMILL_COLQWEN_MODEL to a whole ColQwen2 checkpoint, not to an adapter or another model"
         )
     return network.to(device).eval() if precision != "nf4" else network.eval(), processor
 
 
 def quantisation() -> BitsAndBytesConfig:
-    """NF4 with double quantisation, computed in BF16."""
+    """NF4 with double quantisation and BF16 compute (QLoRA, arXiv 2305.14314)."""
     return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -176,6 +176,6 @@ def quantisation() -> BitsAndBytesConfig:
 
 
 def _attention(precision: str, device: torch.device) -> str:
-    """FlashAttention where it is installed and can be used; it computes in sixteen bits only."""
+    """FlashAttention 2 if it is installed and usable: it needs a GPU and 16-bit numbers."""
     usable = device.type == "cuda" and precision != "fp32" and import_utils.is_flash_attn_2_available()
     return "flash_attention_2" if usable else "sdpa"

@@ -1,6 +1,6 @@
-"""The pixels of a page on their way into ColQwen2, as its published image processor has them, at less cost.
+"""Preprocess the pixels of a page like ColQwen2's published image processor, faster.
 
-A page stays uint8 until it is next to the model: the CPU resizes it and the device does the rest.
+A page stays uint8 until it is on the device: the CPU resizes it, the device normalises and cuts it.
 
     (height, width, 3) uint8 --CPU: bicubic--> (rows * 28, columns * 28, 3) uint8
                        --device: normalise, cut--> (patches, 1176) float, patch by patch in the order of 2 x 2 merges
@@ -18,15 +18,15 @@ from torch import Tensor
 from torch.nn import functional
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
-# Pages come read-only from the renderer, and torch, which warns of that, only reads them.
+# torch warns of the read-only pages of the renderer; it only reads them here.
 warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
 
 _MAX_ASPECT: Final = 200
-"""Beyond it Qwen2-VL defines no size. A more extreme page is squeezed to it, rather than lost."""
+"""Qwen2-VL's `smart_resize` raises above this ratio. A longer page is squeezed to it."""
 
 
 class ImageSizing:
-    """How large a page becomes, and how it gets there: size, patch and merge of the published image processor."""
+    """Size and resizing of a page, with the patch and merge sizes of the published image processor."""
 
     def __init__(self, image_processor: Any, max_tokens: int) -> None:
         self._patch_px: int = image_processor.patch_size
@@ -36,7 +36,7 @@ class ImageSizing:
         self._max_px = max_tokens * self._token_px**2
 
     def size(self, height_px: int, width_px: int) -> tuple[int, int]:
-        """Height and width that the model sees of a page."""
+        """Height and width of a page in the model."""
         least_px = -(-max(height_px, width_px) // _MAX_ASPECT)
         size: tuple[int, int] = smart_resize(
             max(height_px, least_px), max(width_px, least_px), self._token_px, self._min_px, self._max_px
@@ -44,26 +44,28 @@ class ImageSizing:
         return size
 
     def fitted_size(self, height_px: int, width_px: int) -> tuple[int, int]:
-        """Height and width to which a page can be brought before `resize` without changing what the model sees.
+        """Height and width to which a page may be resized before `resize`, without a change to the model's input.
 
-        That is `size`, except that of a very long strip `size` would make another one again: it stays as it is.
+        That is `size`, except for a very long strip, where `size` is not idempotent: it keeps its size.
         """
         size = self.size(height_px, width_px)
         return size if self.size(*size) == size else (height_px, width_px)
 
     def resize(self, pixels: NDArray[np.uint8]) -> Tensor:
-        """(height, width, 3) uint8 -> uint8 of the size that the model sees: equal to the published processor on
-        torchvision, within 2 of 255 of the one on Pillow."""
+        """(height, width, 3) uint8 -> (rows * 28, columns * 28, 3) uint8.
+
+        Equal to the published processor on torchvision; within 2 of 255 of the one on Pillow.
+        """
         size = self.size(*pixels.shape[:2])
         whole = torch.from_numpy(np.ascontiguousarray(pixels))
         if size == pixels.shape[:2]:
             return whole.clone()
-        # The channels stay last in memory, where torch has vector instructions for bytes.
+        # Channels stay last in memory: torch has vector instructions for bytes in that layout.
         resized = functional.interpolate(whole.permute(2, 0, 1)[None], size, mode="bicubic", antialias=True)
         return resized[0].permute(1, 2, 0).contiguous()
 
     def grid(self, image: Tensor) -> tuple[int, int, int]:
-        """Patches of a resized image in time, height and width."""
+        """Patches of a resized image, (height, width, 3), in time, height and width."""
         return 1, image.shape[0] // self._patch_px, image.shape[1] // self._patch_px
 
     def image_tokens(self, grid: tuple[int, int, int]) -> int:
@@ -71,13 +73,13 @@ class ImageSizing:
 
 
 class PatchCutter:
-    """The part of the image processor that runs next to the model: bytes to normalised patches."""
+    """The part of the image processor that runs on the device: bytes to normalised patches."""
 
     def __init__(self, image_processor: Any, device: torch.device) -> None:
         self._patch_px: int = image_processor.patch_size
         self._merge: int = image_processor.merge_size
         self._frames: int = image_processor.temporal_patch_size
-        # Scaling to 0..1 is folded into mean and deviation, in this order so that not one bit differs.
+        # Scaling to 0..1 is folded into mean and deviation, in the order that keeps the result bit-identical.
         scale = 1.0 / image_processor.rescale_factor
         self._mean = (torch.tensor(image_processor.image_mean) * scale).view(3, 1, 1).to(device)
         self._std = (torch.tensor(image_processor.image_std) * scale).view(3, 1, 1).to(device)
@@ -89,6 +91,6 @@ class PatchCutter:
         blocks = image.view(rows, merge, patch_px, columns, merge, patch_px, 3)
         patches = blocks.permute(0, 3, 1, 4, 6, 2, 5)  # (rows, columns, merge, merge, 3, patch, patch)
         normal = patches.float().sub_(self._mean).div_(self._std)
-        # A still image is a film of equal frames.
-        film = normal.unsqueeze(5).expand(*normal.shape[:5], self._frames, patch_px, patch_px)
-        return film.reshape(rows * columns * merge**2, -1)
+        # A still image is a video of equal frames.
+        video = normal.unsqueeze(5).expand(*normal.shape[:5], self._frames, patch_px, patch_px)
+        return video.reshape(rows * columns * merge**2, -1)

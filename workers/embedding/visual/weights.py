@@ -1,4 +1,4 @@
-"""The files of a ColQwen2 checkpoint: found in a folder, or fetched from the Hugging Face hub."""
+"""The files of a ColQwen2 checkpoint, in a folder or fetched from the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LARGEST_HEADER_BYTES: Final = 100_000_000
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """A complete checkpoint. `version` is the commit on the hub, or for a folder of one's own a digest of it."""
+    """A complete checkpoint. `version`: its commit on the hub, or the digest of a local folder."""
 
     folder: Path
     version: str
@@ -30,24 +30,24 @@ class Weights:
 
 
 def find_weights(model: str, revision: str) -> Weights:
-    """`model` is a folder or a name on the hub. Fetches several GB where they are not in the hub's cache yet.
+    """Find the checkpoint `model`, a folder or a name on the hub. Fetches several GB that are not in the hub's cache.
 
     Raises ModelNotFound, DependencyUnavailable.
     """
-    own = Path(model).expanduser()
-    is_own = own.is_dir()
-    if not is_own and (own.is_absolute() or model.startswith((".", "~"))):
+    local = Path(model).expanduser()
+    is_local = local.is_dir()
+    if not is_local and (local.is_absolute() or model.startswith((".", "~"))):
         raise ModelNotFound(
-            f"there is no folder {model}; set PAGEMILL_COLQWEN_MODEL to a checkpoint or a name on the hub"
+            f"folder {model} does not exist; set PAGEMILL_COLQWEN_MODEL to a checkpoint or a name on the hub"
         )
-    folder = own if is_own else _fetch(model, revision)
+    folder = local if is_local else _fetch(model, revision)
     files = sorted(folder.glob("*.safetensors"))
     if not (folder / "config.json").is_file() or not files:
         raise ModelNotFound(
             f"{folder} has no config.json or no *.safetensors: PAGEMILL_COLQWEN_MODEL has to name a whole checkpoint "
             "in the format of transformers, such as vidore/colqwen2-v1.0-hf"
         )
-    version = _digest([*sorted(folder.glob("*.json")), *files]) if is_own else folder.name
+    version = _digest([*sorted(folder.glob("*.json")), *files]) if is_local else folder.name
     return Weights(folder, version, sum(_parameters(file) for file in files))
 
 
@@ -59,7 +59,7 @@ def _fetch(model: str, revision: str) -> Path:
             f"the Hugging Face hub has no {model} at revision {revision} that this machine may read; check "
             "PAGEMILL_COLQWEN_MODEL and PAGEMILL_COLQWEN_REVISION, and HF_TOKEN where it is private"
         ) from error
-    except Exception as error:  # translated: a download can fail in every way of a network, a disk and three libraries
+    except Exception as error:  # a download fails with errors of the network, the disk and three libraries
         raise DependencyUnavailable(
             "the Hugging Face hub",
             f"{model} is not in this machine's cache and cannot be fetched ({type(error).__name__}). Where there is a "
@@ -68,7 +68,7 @@ def _fetch(model: str, revision: str) -> Path:
 
 
 def _parameters(file: Path) -> int:
-    """Of a safetensors file, from its header: a length, then JSON with the shape of each tensor."""
+    """Parameters of a safetensors file, from its header: uint64 length, then JSON with the shape of each tensor."""
     try:
         with file.open("rb") as source:
             (length,) = _HEADER_LENGTH.unpack(source.read(_HEADER_LENGTH.size))
@@ -79,7 +79,7 @@ def _parameters(file: Path) -> int:
 
 
 def _digest(files: list[Path]) -> str:
-    """Of contents and order, 12 hexadecimal digits; some seconds for a model of several GB."""
+    """SHA-256 over the files' digests in order, 12 hexadecimal digits. Takes seconds for several GB."""
     whole = hashlib.sha256()
     for file in files:
         with file.open("rb") as source:
