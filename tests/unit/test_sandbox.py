@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -17,10 +18,12 @@ import pytest
 from ingestion.errors import ChildStalled, WorkerFault
 from ingestion.sandbox import landlock, pool, seccomp
 from ingestion.sandbox.child import run_program
+from ingestion.sandbox.client import LauncherClient
 from ingestion.sandbox.failures import ChildCrashed, ChildFailed, ChildOutOfMemory, ChildTimeout
 from ingestion.sandbox.pool import Sandbox
 from ingestion.sandbox.programs import Program
 from tests.support.waiting import wait_until
+from tests.unit.test_fair_limiter import settled
 
 MIB = 1024**2
 PYTHON = str(Path(sys.executable).resolve())
@@ -273,3 +276,27 @@ def test_the_launcher_imports_little_because_every_fork_copies_its_page_tables()
     code = "import sys, ingestion.sandbox.launcher, ingestion.pdf_reader; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"asyncio", "anyio", "structlog", "numpy", "ingestion.settings"} & set(loaded)
+
+
+async def test_a_socket_with_the_number_of_a_closed_launcher_socket_is_found_readable() -> None:
+    launcher = LauncherClient()
+    loop, number = asyncio.get_running_loop(), launcher._control.fileno()
+    psutil.Process(launcher._process.pid).suspend()
+    waiting = asyncio.create_task(launcher.prepare("os", "getpid", ""))
+    await settled()  # it waits for the answer now
+    launcher.close()
+    ours, theirs = socket.socketpair()
+    if ours.fileno() != number:
+        os.dup2(ours.fileno(), number)
+        ours.close()
+        ours = socket.socket(fileno=number)
+    ours.setblocking(False)
+    with ours, theirs:
+        received = asyncio.create_task(loop.sock_recv(ours, 1))
+        await settled()  # it has found nothing to read, and watches the socket
+        theirs.send(b"x")
+        async with asyncio.timeout(10):
+            assert await received == b"x"
+    for task in (waiting, *launcher._exchanges):
+        task.cancel()
+    await asyncio.gather(waiting, *launcher._exchanges, return_exceptions=True)
