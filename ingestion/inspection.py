@@ -1,6 +1,6 @@
-"""The look into an uploaded PDF, so that no file keeps other callers waiting.
+"""Inspection of uploaded PDFs, in which no file delays other callers for long.
 
-upload -> turn of its caller -> first look, a fraction of a second of CPU time -> pages, or a refusal
+upload -> turn of its caller -> first look, a fraction of a second of CPU time -> page count, or an error
                                     | needs longer
                                     v
                                 one such file at a time, with all of the limit
@@ -23,7 +23,7 @@ which has to be searched, takes longer."""
 
 
 class Inspector:
-    """Looks into uploaded PDFs. `sandbox` has a child for each of `processes` first looks, and one for longer ones."""
+    """Inspects uploaded PDFs. `sandbox` needs a child for each of `processes` first looks, and one for a long look."""
 
     def __init__(self, sandbox: Sandbox, *, processes: int, max_pages: int, timeout_s: float) -> None:
         self._sandbox = sandbox
@@ -33,7 +33,7 @@ class Inspector:
         self._long_looks = FairLimiter(1)
 
     async def inspect(self, path: Path, *, caller: str) -> PdfInfo:
-        """Waits for the turn of `caller`. Raises as `inspect_pdf`."""
+        """Waits for a turn of `caller`. Raises what `inspect_pdf` raises."""
         if self._timeout_s > FIRST_LOOK_S:
             with suppress(PdfTooSlow):
                 async with self._first_looks.slot(caller):
@@ -42,6 +42,6 @@ class Inspector:
             return await self._look(path, self._timeout_s)
 
     async def _look(self, path: Path, cpu_s: float) -> PdfInfo:
-        # A busy machine is no reason to give up on a first look sooner than on a long one.
+        # On a busy machine a first look may take as long by the clock as a long one.
         wall_s = WALL_FACTOR * self._timeout_s
         return await inspect_pdf(self._sandbox, path, max_pages=self._max_pages, timeout_s=cpu_s, wall_s=wall_s)

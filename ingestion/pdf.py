@@ -24,15 +24,15 @@ _SIZE_BYTES: Final = 64
 
 
 class PdfTooSlow(CorruptPdf):
-    """The reader of the file has used up its CPU time."""
+    """The child that read the file used up its CPU time."""
 
 
 async def inspect_pdf(
     sandbox: Sandbox, path: Path, *, max_pages: int, timeout_s: float, wall_s: float | None = None
 ) -> PdfInfo:
-    """Check that a renderer will be able to work on `path`: it opens, and has a page tree with a first page.
+    """Check that the PDF at `path` opens and has a page tree with a first page.
 
-    Nothing of a page is read but its size: what is on it is for a worker to find out.
+    Only the sizes of pages are read. Their content is left to the worker that renders them.
 
     Raises EmptyFile, NotAPdf, EncryptedPdf, CorruptPdf, NoPages, TooManyPages, PdfTooSlow, ChildStalled.
     """
@@ -51,7 +51,7 @@ async def measure_pdf(
     wall_s: float | None = None,
     keep: bool = True,
 ) -> list[tuple[float, float]]:
-    """As `inspect_pdf`, and (width, height) in points of every page as it is shown."""
+    """As `inspect_pdf`, but returns (width, height) of every page in points, after its rotation."""
     _check_header(path)
     answer_bytes = _ANSWER_BYTES + max_pages * _SIZE_BYTES
     return await run_on_pdf(
@@ -67,7 +67,7 @@ async def measure_pdf(
 
 
 def check_magic(head: bytes) -> None:
-    """`head` is how a file begins: MAGIC_WITHIN_BYTES of it, or all. Raises EmptyFile, NotAPdf."""
+    """`head` is the first MAGIC_WITHIN_BYTES of a file, or all of it. Raises EmptyFile, NotAPdf."""
     if not head:
         raise EmptyFile("the file is empty")
     if MAGIC not in head[:MAGIC_WITHIN_BYTES]:
@@ -84,14 +84,14 @@ async def run_on_pdf(
     answer_bytes: int = _ANSWER_BYTES,
     keep: bool = True,
 ) -> T:
-    """Call `function(str(path), *args)` in a child, once: what a child died of, the next one would die of too.
+    """Call `function(str(path), *args)` in a child, once: a second child would die of the same file.
 
     `timeout_s` is CPU time. `keep`: more calls for the file will come.
 
-    A file that kills its reader is CorruptPdf. Raises PdfTooSlow, and ChildStalled where the machine is too busy to
-    tell.
+    Raises CorruptPdf where the child dies, PdfTooSlow where it uses up its CPU time, and ChildStalled where the
+    machine is too busy to tell.
     """
-    name = os.path.abspath(path)  # noqa: ASYNC240, PTH100 - asks no file system; the child runs in another folder
+    name = os.path.abspath(path)  # noqa: ASYNC240, PTH100 - does not touch the file system; the child has another working directory
     limits: dict[str, Any] = {"timeout_s": timeout_s, "wall_s": wall_s, "answer_bytes": answer_bytes}
     try:
         return await sandbox.run(function, name, *args, file=path, keep=keep, **limits)

@@ -38,9 +38,9 @@ def read_info(path: str) -> PdfInfo:
 
 
 def page_sizes(path: str, max_pages: int) -> list[tuple[float, float]]:
-    """In the child: (width, height) in points of every page as it is shown, that is after its rotation.
+    """In the child: (width, height) of every page in points, after its rotation.
 
-    A page that does not load counts as A4, so that one broken page does not cost the others.
+    A page that does not load counts as A4, so that one broken page does not fail the others.
     Raises EncryptedPdf, CorruptPdf, NoPages, TooManyPages.
     """
     with _open(path) as pdf:
@@ -67,7 +67,7 @@ def _open(path: str) -> pypdfium2.PdfDocument:
 def _opens(path: str) -> bool:
     """False where PDFium refuses the file.
 
-    pypdfium2 raises for a document without pages too, with whatever error PDFium met last, in an earlier file perhaps.
+    pypdfium2 also raises for a document without pages, with PDFium's last error, which may be of an earlier file.
     """
     document = FPDF_LoadDocument(os.fsencode(path) + b"\0", None)
     if document:
@@ -81,14 +81,16 @@ def check_count(pages: int, max_pages: int) -> None:
 
 
 def _check_first_page(pdf: pypdfium2.PdfDocument) -> None:
-    """Raises CorruptPdf. The page is not loaded: PDFium would read all that is on it, and 581 bytes may ask for
-    gigabytes."""
+    """Raises CorruptPdf.
+
+    The page is not loaded: PDFium would read its content, and a file of 581 bytes can make it use gigabytes.
+    """
     if _page_size(pdf, 0) is None:
         raise CorruptPdf("the first page does not load: it is missing from the page tree, or damaged")
 
 
 def _count_pages(pdf: pypdfium2.PdfDocument) -> int:
-    """The number of the last page that is there. PDFium itself believes what the file says of its page count.
+    """The number of the last page that exists. PDFium returns the page count that the file claims.
 
     Raises NoPages.
     """
@@ -101,7 +103,7 @@ def _count_pages(pdf: pypdfium2.PdfDocument) -> int:
 
 
 def _page_size(pdf: pypdfium2.PdfDocument, index: int) -> tuple[float, float] | None:
-    """None where the page is missing. PDFium reads the page's own dictionary, not what is on the page."""
+    """None where the page is missing. PDFium reads the page's dictionary, not its content."""
     size = FS_SIZEF()
-    # pypdfium2 would raise for each page that is missing, and a file may claim to have a million of them.
+    # pypdfium2 raises for each missing page, which is slow: a file may claim to have a million of them.
     return (size.width, size.height) if FPDF_GetPageSizeByIndexF(pdf, index, size) else None

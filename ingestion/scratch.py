@@ -1,4 +1,4 @@
-"""A process's own folder for temporary files, of which nothing is left for long even where the process is killed."""
+"""A temporary folder of one process. The next process removes the folders of processes that were killed."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _LOCK: Final = "lock"
 def own_scratch(base: Path | None = None) -> Iterator[Path]:
     """Within the block, `tempfile` puts its files into a fresh folder under `base`, by default the system's.
 
-    The folder is locked for as long as this process lives. Folders of processes that are gone, which a kill kept from
-    tidying up, are removed first.
+    This process holds a lock on the folder while it lives. Folders whose lock is free belong to processes that were
+    killed; they are removed first.
     """
     root = Path(base or tempfile.gettempdir()) / _ROOT.format(uid=os.getuid())
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (root / _LOCK).open("w") as turn:
-        fcntl.flock(turn, fcntl.LOCK_EX)  # nobody takes a folder for abandoned before it is locked
+        fcntl.flock(turn, fcntl.LOCK_EX)  # no other process may find the folder before it is locked
         _remove_abandoned(root)
         folder = Path(tempfile.mkdtemp(dir=root))
         held = (folder / _LOCK).open("w")

@@ -1,8 +1,8 @@
-"""One budget of time for everything that is done on behalf of one caller.
+"""One time budget for all requests that are made for one caller.
 
-A caller says how long the servers may take together; the adapters give each request what is left of that, at most
-their own limit. So retries, and requests one after another, never add up to more than the caller is ready to wait. The
-budget travels with the task, and into the threads that it starts.
+A caller sets how long all servers together may take. Adapters give each request the rest of that, at most their own
+limit, so retries and consecutive requests never take longer than the caller waits. The budget is a context variable:
+it travels with the task, and into the threads that it starts.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import Final
 from ingestion.errors import DependencyUnavailable
 
 LEAST_S: Final = 0.05
-"""Less than this is no time to ask a server anything."""
+"""With less time left than this, no request is sent."""
 
 _ends_at: ContextVar[float | None] = ContextVar("ends_at", default=None)
 
 
 @contextmanager
 def budget(seconds: float) -> Iterator[None]:
-    """What is asked of servers inside the block may take `seconds` together, less where less is left already."""
+    """Requests to servers inside the block may take `seconds` together, or less where an outer budget has less."""
     outer = _ends_at.get()
     own = time.monotonic() + seconds
     token = _ends_at.set(own if outer is None else min(own, outer))
@@ -35,7 +35,7 @@ def budget(seconds: float) -> Iterator[None]:
 
 
 def remaining_s() -> float | None:
-    """What is left of the budget, 0 where it is spent; None outside of any."""
+    """The rest of the budget, 0 where it is used up; None where there is no budget."""
     ends_at = _ends_at.get()
     return None if ends_at is None else max(0.0, ends_at - time.monotonic())
 
@@ -65,7 +65,7 @@ async def within_budget(dependency: str) -> AsyncIterator[None]:
 def limit_s(dependency: str, most_s: float) -> float:
     """How long one request to `dependency` may take: `most_s`, or what is left of the budget.
 
-    Raises DependencyUnavailable where nothing is left.
+    Raises DependencyUnavailable where less than LEAST_S is left.
     """
     left_s = remaining_s()
     if left_s is None:

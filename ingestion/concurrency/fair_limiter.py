@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 
 
 class FairLimiter:
-    """At most `slots` turns at a time. Callers that wait get them in rotation, whatever each of them has asked for.
+    """At most `slots` holders at a time. Waiting callers get free slots in rotation, one each.
 
-    With the first come first served, ten requests of one caller would keep all others waiting for all ten.
+    With first come, first served, ten requests of one caller would delay all other callers by ten.
     """
 
     def __init__(self, slots: int) -> None:
@@ -20,7 +20,7 @@ class FairLimiter:
 
     @asynccontextmanager
     async def slot(self, caller: str) -> AsyncIterator[None]:
-        """Waits for a slot, which is free again after the block."""
+        """Waits for a slot, and frees it after the block."""
         await self._take(caller)
         try:
             yield
@@ -36,7 +36,7 @@ class FairLimiter:
         try:
             await turn
         except asyncio.CancelledError:
-            if not turn.cancelled():  # the slot was given to it at the same moment
+            if not turn.cancelled():  # it got the slot at the same moment
                 self._give_back()
             elif caller in self._waiting:
                 self._forget(caller, turn)

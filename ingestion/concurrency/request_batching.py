@@ -1,4 +1,4 @@
-"""Calls that come at the same time, made together."""
+"""Requests that wait at the same time, sent together."""
 
 from __future__ import annotations
 
@@ -18,30 +18,31 @@ MAX_BATCH: Final = 100
 
 
 class RequestBatcher(Generic[K, V]):
-    """At most one call is under way; what is asked for meanwhile is asked for together in the next one.
+    """At most one request runs at a time; items that come meanwhile are sent together in the next one.
 
-    `run` returns, for each item and in order, its result or the exception that is raised to its caller alone.
+    `run` returns one entry per item, in order: its result, or the exception to raise to that item's caller.
     """
 
     def __init__(self, run: Callable[[Sequence[K]], Awaitable[Sequence[V | Exception]]], *, dependency: str) -> None:
-        """`dependency` is the server that `run` asks."""
+        """`dependency` is the server that `run` calls."""
         self._run = run
         self._dependency = dependency
         self._waiting: deque[tuple[K, asyncio.Future[V]]] = deque()
         self._running: asyncio.Task[None] | None = None
 
     async def call(self, item: K) -> V:
-        """The result of `item`, of a call that began after this one. Raises what `run` raises, or returns for it.
+        """Waits for the result of `item`, from a request that starts after this call. Raises what `run` raises or
+        returns for the item.
 
-        Where `run` raises anything but a RetryableError for several items, it is called again for each alone.
+        Where `run` raises for several items, and it is no RetryableError, `run` is called again for each item alone.
 
-        A caller that is cancelled before its batch has begun takes its item along; later the batch goes on. The same
-        holds for a caller whose budget of time ends, which gets DependencyUnavailable.
+        Where a caller is cancelled before its batch starts, its item is left out; a batch that has started goes on.
+        The same holds where the caller's time budget ends: it gets DependencyUnavailable.
         """
         future: asyncio.Future[V] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
         if self._running is None or self._running.done():
-            # The first caller's budget of time is not that of those who share its request, or come after it.
+            # Without the context, or the first caller's time budget would limit the requests of all others.
             self._running = asyncio.create_task(self._run_all(), context=Context())
         left_s = remaining_s()
         try:
@@ -63,8 +64,8 @@ class RequestBatcher(Generic[K, V]):
             results = await self._run([item for item, _ in batch])
         except RetryableError as error:
             results = [error] * len(batch)
-        except Exception as error:  # noqa: BLE001 - handed to the callers, which raise it
-            if len(batch) > 1:  # One of them is at fault, and the others shall not pay for it.
+        except Exception as error:  # noqa: BLE001 - passed to the callers, which raise it
+            if len(batch) > 1:  # one item is at fault; the others may succeed alone
                 for one in batch:
                     await self._settle([one])
                 return

@@ -1,7 +1,7 @@
-"""Background tasks that do not end unseen.
+"""Background tasks that are restarted where they end.
 
-asyncio keeps the exception of a task until somebody asks for it; of a task in the background nobody does. Here a task
-that ends before its time is logged with its traceback, counted, and begun again.
+asyncio keeps the exception of a task until the task is awaited, and a background task never is. Here a task that ends
+unexpectedly is logged with its traceback, counted, and started again.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ log = structlog.get_logger(__name__)
 _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 30.0
 _SOUND_S: Final = 60.0
-"""A task that has run for so long before it failed is begun again after the first pause, not after a longer one."""
+"""A task that ran at least this long before it failed is restarted after the first pause, not after a longer one."""
 
 Work = Callable[[], Awaitable[object]]
 
 
 class TaskSupervisor:
-    """Tasks that run until `stop`, or until the block is left, whatever happens to them.
+    """Runs tasks until `stop`, or until the end of the block, and restarts those that end.
 
-    An exception, a return of what should go on for ever, and a cancellation that is not this object's begin the work
-    again after a pause, which doubles while it goes on failing. SystemExit and KeyboardInterrupt end the process.
+    An exception, an unexpected return and a cancellation from outside restart the work after a pause, which doubles
+    while the work keeps failing. SystemExit and KeyboardInterrupt end the process.
     """
 
     def __init__(self) -> None:
@@ -45,15 +45,15 @@ class TaskSupervisor:
         await self.stop()
 
     def run_forever(self, name: str, work: Work) -> None:
-        """Run `work()` in a task of its own, again whenever it ends. `name` is for the log and the metric."""
+        """Run `work()` in a new task, again whenever it ends. `name` is for the log and the metric."""
         self._start(name, work, may_return=False)
 
     def run_until_done(self, name: str, work: Work) -> None:
-        """Run `work()` in a task of its own, again until it returns."""
+        """Run `work()` in a new task, again until it returns."""
         self._start(name, work, may_return=True)
 
     async def stop(self) -> None:
-        """Cancel all tasks, and return once they have ended."""
+        """Cancel all tasks, and wait until they have ended."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -66,7 +66,7 @@ class TaskSupervisor:
 
 
 def is_stray_cancellation() -> bool:
-    """Whether a CancelledError that has just been caught is not from a `cancel` of this task, but from a library."""
+    """Whether a CancelledError that was just caught comes from a library, not from a `cancel` of this task."""
     task = asyncio.current_task()
     return task is not None and not task.cancelling()
 

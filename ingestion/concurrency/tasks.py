@@ -1,4 +1,4 @@
-"""Shapes of concurrency that asyncio does not give ready-made."""
+"""Patterns of concurrent tasks that asyncio does not have."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ _FIRST: Final = asyncio.FIRST_COMPLETED
 
 
 async def gather_or_cancel(*work: Coroutine[Any, Any, T]) -> list[T]:
-    """Await all at once and return the results in order. The first exception cancels the rest and is raised bare."""
+    """Run all concurrently and return the results in order.
+
+    The first exception cancels the rest and is raised, without an exception group.
+    """
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one) for one in work]
@@ -28,9 +31,9 @@ async def gather_or_cancel(*work: Coroutine[Any, Any, T]) -> list[T]:
 
 @asynccontextmanager
 async def prefetch(items: AsyncGenerator[T, None], depth: int = 1) -> AsyncIterator[AsyncIterator[T]]:
-    """Run a generator in a task of its own, at most `depth` finished items ahead of whoever iterates.
+    """Run a generator in a task of its own, at most `depth` finished items ahead of the consumer.
 
-    An exception of the generator is raised where its item would have come. Leaving the block stops the generator.
+    An exception of the generator is raised in place of its item. The end of the block stops the generator.
     """
     queue: asyncio.Queue[tuple[T] | Exception | None] = asyncio.Queue(maxsize=depth)
 
@@ -41,8 +44,8 @@ async def prefetch(items: AsyncGenerator[T, None], depth: int = 1) -> AsyncItera
         except asyncio.CancelledError:
             if not is_stray_cancellation():
                 raise
-            await queue.put(RuntimeError("cancelled from within"))  # else the consumer would wait for ever
-        except Exception as error:  # noqa: BLE001 - handed to the consumer, which raises it
+            await queue.put(RuntimeError("cancelled from within"))  # or the consumer would wait for ever
+        except Exception as error:  # noqa: BLE001 - passed to the consumer, which raises it
             await queue.put(error)
         else:
             await queue.put(None)
@@ -65,10 +68,10 @@ async def prefetch(items: AsyncGenerator[T, None], depth: int = 1) -> AsyncItera
 async def map_ordered(
     function: Callable[[T], Coroutine[Any, Any, U]], items: AsyncIterator[T], *, width: int
 ) -> AsyncGenerator[U, None]:
-    """The results of `function`, in the order of `items`, with up to `width` calls under way at a time.
+    """The results of `function`, in the order of `items`, with up to `width` calls at a time.
 
-    A result is yielded as soon as it is there, also while the next item is being waited for. The first exception, of a
-    call or of `items`, is raised where its result would have come. Closing the generator cancels what is under way.
+    A result is yielded as soon as it exists, also while the generator waits for the next item. The first exception, of
+    a call or of `items`, is raised in place of its result. Closing the generator cancels the calls that still run.
     """
     calls: deque[asyncio.Task[U]] = deque()
     source = aiter(items)
@@ -102,7 +105,7 @@ async def map_ordered(
 
 
 class _End:
-    """What comes after the last item."""
+    """Marks the end of the items."""
 
 
 async def _next(source: AsyncIterator[T]) -> T | _End:

@@ -1,4 +1,4 @@
-"""A frame over a blocking socket, with descriptors beside it: the side of the launcher and of the children."""
+"""Frames over a blocking socket, with file descriptors: used by the launcher and the children."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MOST_DESCRIPTORS: Final = 4
 
 
 class Closed(Exception):
-    """The peer is gone."""
+    """The peer has closed the socket."""
 
 
 def send(sock: socket.socket, message: dict[str, Any], blobs: list[bytes] | None = None) -> None:
@@ -22,7 +22,7 @@ def send(sock: socket.socket, message: dict[str, Any], blobs: list[bytes] | None
 
 
 def receive(sock: socket.socket, *, max_body_bytes: int) -> tuple[dict[str, Any], list[bytes], list[int]]:
-    """The next message, its blobs, and the descriptors that came with it. Raises Closed, BadFrame."""
+    """Waits for the next message. Returns it with its blobs and descriptors. Raises Closed, BadFrame."""
     prefix, descriptors, _, _ = socket.recv_fds(sock, PREFIX_BYTES, _MOST_DESCRIPTORS)
     try:
         if len(prefix) < PREFIX_BYTES:

@@ -1,4 +1,4 @@
-"""In a confined child: run one function after another on the file that the child was made for, and answer."""
+"""In a confined child: run functions on its file, one after another, and send back the results."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _parent: Final = _Parent()
 
 
 def serve(calls: socket.socket) -> NoReturn:
-    """Until the parent closes the socket."""
+    """Answer requests until the parent closes the socket, then end the process."""
     _parent.calls = calls
     send(calls, {"kind": "ready"})
     while True:
@@ -41,10 +41,10 @@ def serve(calls: socket.socket) -> NoReturn:
 
 
 def run_program(name: str, arguments: list[str]) -> tuple[bytes, bytes]:
-    """What the program wrote to stdout and stderr.
+    """Run a program and return what it wrote to stdout and stderr.
 
-    A child starts no process: the parent does, confined as the child is, where the call allows the program and its
-    arguments. Raises OSError where it does not.
+    The child cannot start a process. Its parent starts the program, confined like the child, where the call allows the
+    program with these arguments. Raises OSError where it does not.
     """
     if _parent.calls is None:
         raise OSError("no program can be started outside a child")
@@ -60,7 +60,7 @@ def run_program(name: str, arguments: list[str]) -> tuple[bytes, bytes]:
 
 
 def programs_cpu_s() -> float:
-    """CPU seconds of all programs that this child had run."""
+    """CPU seconds of all programs that ran for this child."""
     return _parent.programs_cpu_s
 
 
@@ -93,7 +93,7 @@ def _answer(request: dict[str, Any], blobs: list[bytes]) -> tuple[dict[str, Any]
         return {"kind": "error", "code": NOT_PLAIN, "message": clean(f"not plain data: {error}")}, []
     except BadFrame as error:
         return {"kind": "error", "code": NOT_PLAIN, "message": clean(str(error))}, []
-    except Exception as error:  # noqa: BLE001 - whatever the function raises is told
+    except Exception as error:  # noqa: BLE001 - every error of the function is reported to the parent
         code = code_of(error)
         message = str(error) if code != "other" else f"{type(error).__name__}: {error}"
         return {"kind": "error", "code": code, "message": clean(message)}, []

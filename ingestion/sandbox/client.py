@@ -1,4 +1,4 @@
-"""The parent's side of a launcher: it starts, measures and ends children, and closes everything when it is dropped."""
+"""The parent's side of a launcher: it starts, measures and ends children."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ENVIRONMENT: Final = {
     "PYTHONDONTWRITEBYTECODE": "1",
 }
 _PASSED_ON: Final = ("LD_LIBRARY_PATH", "FONTCONFIG_FILE", "FONTCONFIG_PATH")
-"""All that a launcher and its children see of the environment: these, and where libraries and fonts are."""
+"""Of the parent's environment, a launcher and its children get only these: the places of libraries and fonts."""
 
 _PROGRAM: Final = (
     "import sys; sys.path[:] = sys.argv[2:]; from ingestion.sandbox.launcher import main; main(int(sys.argv[1]))"
@@ -51,7 +51,7 @@ async def send_async(
 
 
 async def receive_async(sock: socket.socket, *, max_body_bytes: int) -> tuple[dict[str, Any], list[bytes]]:
-    """Raises BadFrame, OSError, EOFError where the peer has closed. Descriptors that a peer sends are dropped."""
+    """Raises BadFrame, OSError, EOFError where the peer has closed the socket. Ignores descriptors that it sends."""
     sizes = lengths(bytes(await _exactly(sock, PREFIX_BYTES)), max_body_bytes=max_body_bytes)
     return parse(bytes(await _exactly(sock, sizes.header)), await _exactly(sock, sizes.body))
 
@@ -69,7 +69,7 @@ async def _exactly(sock: socket.socket, count: int) -> bytearray:
 
 
 class LauncherClient:
-    """One launcher process. Requests take turns."""
+    """One launcher process. It answers one request at a time."""
 
     def __init__(self) -> None:
         """Starts the process. Raises OSError."""
@@ -102,10 +102,9 @@ class LauncherClient:
         self._process.wait()
 
     def _forget(self, sock: socket.socket) -> None:
-        """Stop waiting for `sock`, which is about to be closed.
+        """Unregister `sock` from the event loop before it is closed.
 
-        An event loop goes on believing that it watches the descriptor: the next socket with that number would never be
-        found readable.
+        The loop would keep the number of the descriptor, and never find the next socket with that number readable.
         """
         if not self.loop.is_closed() and (descriptor := sock.fileno()) >= 0:
             self.loop.remove_reader(descriptor)
@@ -115,7 +114,7 @@ class LauncherClient:
         return self._process.poll() is None
 
     def own(self, resource: Any) -> None:
-        """Close `resource` with the launcher, if nothing closes it before."""
+        """Close `resource` together with the launcher, unless `release` closes it earlier."""
         self._opened.add(resource)
 
     def release(self, resource: Any) -> None:
@@ -152,20 +151,20 @@ class LauncherClient:
         return float((await self._ask({"do": "usage", "pid": pid}))["cpu_s"])
 
     async def end(self, pid: int) -> tuple[float, int | None]:
-        """Kill the process, or bury it. CPU seconds, and the exit status, negative for a signal."""
+        """Kill the process where it still runs. Returns its CPU seconds and exit status, negative for a signal."""
         answer = await self._ask({"do": "end", "pid": pid})
         return float(answer["cpu_s"]), answer["status"]
 
     async def drop(self, pid: int) -> None:
-        """Kill the process, and do not wait for its end."""
+        """Kill the process without waiting for its end."""
         await self._ask({"do": "drop", "pid": pid})
 
     async def _ask(self, request: dict[str, Any], descriptors: Sequence[int] = ()) -> dict[str, Any]:
-        """A request that has begun is always finished, or the next one would get its answer."""
+        """A cancelled caller does not stop its request, or the next request would get the answer."""
         return await asyncio.shield(self._begin(request, descriptors))
 
     async def _start(self, request: dict[str, Any], descriptors: Sequence[int]) -> int:
-        """The id of the process that was started. Where the caller is cancelled, the process is ended."""
+        """Returns the id of the new process. Where the caller is cancelled, the process is killed."""
         started = self._begin(request, descriptors)
         try:
             return int((await asyncio.shield(started))["pid"])
@@ -200,14 +199,14 @@ class LauncherClient:
 
 
 def _import_path() -> list[str]:
-    """Absolute, and with this package on it, however it was found here."""
+    """sys.path with absolute entries, and with the folder of this package."""
     root = str(Path(__file__).parents[2])
     paths = [str(Path(path).absolute()) for path in sys.path]
     return list(dict.fromkeys([*paths, root]))
 
 
 def read_stderr(descriptor: int, most_bytes: int) -> str:
-    """What is there to read, without waiting."""
+    """Returns what can be read without waiting."""
     with suppress(BlockingIOError):
         return os.read(descriptor, most_bytes).decode(errors="replace")
     return ""

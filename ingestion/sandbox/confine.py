@@ -1,6 +1,6 @@
-"""What a confined process gives up before it sees a hostile byte, in the order in which it can.
+"""Confinement of a process before it reads a hostile byte: limits, namespaces, Landlock, seccomp.
 
-Everything here holds for good: soft limits are hard limits, and the process has no right left to raise them.
+Nothing here can be undone: soft limits equal hard limits, and the process has no right to raise them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _OPEN_FILES: Final = 64
 _OOM_SCORE: Final = "1000"
-"""Where the machine runs out of memory, the kernel ends a child before anything else."""
+"""Where the machine runs out of memory, the kernel kills a child before any other process."""
 
 _SYSTEM_FILES: Final = (
     "/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache", "/etc/ld.so.conf.d",
@@ -45,11 +45,11 @@ class ProcessLimits:
 
 @dataclass(frozen=True, slots=True)
 class Protections:
-    """Which of the system's means hold a child. Limits and the empty environment hold everywhere."""
+    """Which protections of the system confine a child. Limits and the empty environment do so everywhere."""
 
     namespaces: bool
     landlock: int
-    """The version of it, 0 for none."""
+    """Its version, 0 where the kernel has none."""
     seccomp: bool
 
     def missing(self) -> list[str]:
@@ -62,7 +62,7 @@ class Protections:
 
 
 def isolate() -> Protections:
-    """Give up, in this process and all its later children, what none of them needs: network, rights, new rights."""
+    """Drop network and privileges for this process and all its later children, which need neither."""
     in_namespaces = namespaces.enter()
     if sys.platform == "linux":
         namespaces.drop_capabilities()
@@ -74,9 +74,9 @@ def isolate() -> Protections:
 
 
 def ruleset(limits: ProcessLimits, protections: Protections, *, program: str | None) -> int | None:
-    """In the launcher: what a child will confine itself by, an open descriptor. None without Landlock. Raises OSError.
+    """In the launcher: the Landlock ruleset of a child, as an open descriptor. None without Landlock. Raises OSError.
 
-    `program` is the one file that it may execute, if any.
+    `program` is the only file that the child may execute, if any.
     """
     if not protections.landlock:
         return None
@@ -91,9 +91,9 @@ def ruleset(limits: ProcessLimits, protections: Protections, *, program: str | N
 def confine(
     limits: ProcessLimits, protections: Protections, parent: int, *, ruleset: int | None, may_execute: bool = False
 ) -> None:
-    """Confine this process, a child of `parent` with one thread, by limits and by what `ruleset` has returned.
+    """Confine this process, a child of `parent` with one thread. `ruleset` is what `ruleset()` returned.
 
-    Raises OSError, after which the process must end.
+    Raises OSError; the process must then end.
     """
     if sys.platform == "linux":
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -134,7 +134,7 @@ def _limit(limits: ProcessLimits) -> None:
 
 @lru_cache(maxsize=1)
 def _common_rules() -> tuple[landlock.PathRule, ...]:
-    """Libraries, fonts, and installed Python packages: a function may import when it runs. Open until the end."""
+    """Libraries, fonts, and installed Python packages, which a function may import late. Never closed."""
     paths = sysconfig.get_paths()
     python = {paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     packages = {path for path in sys.path if path.endswith(("site-packages", "dist-packages"))}
@@ -145,8 +145,8 @@ def _common_rules() -> tuple[landlock.PathRule, ...]:
 
 @lru_cache(maxsize=4)
 def _executable_rules(program: str | None) -> tuple[landlock.PathRule, ...]:
-    """The program, what loads it, and its libraries where it is not the system's. The kernel asks for the right to
-    execute the first two."""
+    """The program, the loader, and the libraries beside the program. The kernel requires the right to execute for the
+    first two."""
     if program is None:
         return ()
     path = Path(program).resolve()

@@ -1,4 +1,4 @@
-"""How a call fails, and which errors of the function itself may cross. A child names an error; it cannot send one."""
+"""How a call fails. A child can report only the errors that are listed here, by their code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ingestion.errors import (
 OUT_OF_MEMORY: Final = "out_of_memory"
 NOT_PLAIN: Final = "not_plain"
 OTHER: Final = "other"
-"""An error that is not on the list; the message has its name."""
+"""An error that is not listed; the message contains its name."""
 
 CROSSING: Final[Mapping[str, type[IngestError]]] = {
     error.code: error
@@ -41,11 +41,11 @@ class ChildOutOfMemory(ChildCrashed):
 
 
 class ChildFailed(ChildCrashed):
-    """The function raised an error that is not ours, or returned what is not plain data."""
+    """The function raised an error that is not listed, or returned a value that is not plain data."""
 
 
 def code_of(error: BaseException) -> str:
-    """In a child: what the parent is told of `error`."""
+    """In a child: the code by which `error` is reported to the parent."""
     if isinstance(error, MemoryError):
         return OUT_OF_MEMORY
     code = getattr(error, "code", None)
@@ -53,7 +53,7 @@ def code_of(error: BaseException) -> str:
 
 
 def error_of(code: str, message: str, function: str) -> Exception:
-    """In the parent: the error that a child has named."""
+    """In the parent: the error that a child has reported."""
     if code == OUT_OF_MEMORY:
         return ChildOutOfMemory(f"{function} needs more memory than it is allowed")
     if kind := CROSSING.get(code):
@@ -62,6 +62,6 @@ def error_of(code: str, message: str, function: str) -> Exception:
 
 
 def clean(message: str) -> str:
-    """One line of Unicode, cut to a length that may go into a record."""
+    """`message` as one line of printable Unicode, cut to MAX_MESSAGE_CHARS."""
     line = " ".join(message.encode(errors="replace").decode().split())
     return "".join(char if char.isprintable() else "?" for char in line[:MAX_MESSAGE_CHARS])

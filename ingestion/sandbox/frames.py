@@ -1,8 +1,8 @@
-"""What goes over a socket between a process and its child: a prefix of fixed size, JSON, and bytes beside it.
+"""The format of messages between a process and its child: a prefix of fixed size, JSON, and bytes.
 
     "PMS1" | 4 bytes: length of the JSON | 8 bytes: length of all bytes | JSON {"message", "blobs": [lengths]} | bytes
 
-Lengths are checked before anything is read, so a peer cannot make the reader hold more than it allows.
+The reader checks the lengths before it reads the rest, so a peer cannot make it use more memory than it allows.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MAX_BLOBS: Final = 10_000
 
 
 class BadFrame(ValueError):
-    """The peer does not keep to the protocol."""
+    """The peer violates the protocol."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Lengths:
 
 
 def frame(message: dict[str, Any], blobs: list[bytes] | None = None) -> list[bytes]:
-    """The parts of a frame, in order. Raises BadFrame where it would be refused."""
+    """The parts of a frame, in order. Raises BadFrame where `parse` would refuse it."""
     blobs = blobs or []
     header = json.dumps({"message": message, "blobs": [len(blob) for blob in blobs]}).encode()
     if len(header) > MAX_HEADER_BYTES or len(blobs) > _MAX_BLOBS:
@@ -43,7 +43,7 @@ def frame(message: dict[str, Any], blobs: list[bytes] | None = None) -> list[byt
 
 
 def lengths(prefix: bytes, *, max_body_bytes: int) -> Lengths:
-    """What follows the prefix. Raises BadFrame."""
+    """The lengths of the parts after the prefix. Raises BadFrame."""
     magic, header, body = _PREFIX.unpack(prefix)
     if magic != _MAGIC:
         raise BadFrame("no message of this protocol")

@@ -1,4 +1,4 @@
-"""The name by which a child finds the function that it shall run: the parent chooses it, and it is importable."""
+"""The import path of a function that a child runs. The parent chooses the function."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import Any, Final
 from ingestion.sandbox.plain import NotPlain
 
 _MAIN: Final = "__pagemill_main__"
-"""What the program's main file is called in the launcher, so that it does not run as one."""
+"""The launcher's module name for the program's main file, which therefore does not run as a program."""
 
 
 def function_path(function: Callable[..., Any]) -> tuple[str, str]:
-    """Module and name. Raises NotPlain for a method, a closure, or what is not a function."""
+    """Module and name. Raises NotPlain for a method, a closure, or a value that is not a function."""
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
     if not module or not name.isidentifier():
-        raise NotPlain(f"{function!r} is no function of a module, and a child cannot find it")
+        raise NotPlain(f"{function!r} is not a function of a module: define it at the top level of one")
     return module, name
 
 
 def main_module_file(module: str) -> str:
-    """The file to load where `module` is the program itself, else ""."""
+    """The file of the program where `module` is `__main__`, else ""."""
     if module != "__main__":
         return ""
     path = getattr(sys.modules["__main__"], "__file__", None)
     if not path:
-        raise NotPlain("a function of a program without a file, and a child cannot find it")
+        raise NotPlain("the function is defined in a program without a file, which a child cannot import")
     return str(path)
 
 

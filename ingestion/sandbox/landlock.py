@@ -1,6 +1,7 @@
-"""Landlock: the files that a confined process may read, and nothing to write, connect to or signal outside.
+"""Landlock: a confined process may read listed files, and may not write, connect, or signal other processes.
 
-Everything of the kernel's version is denied but what a rule allows (docs.kernel.org, userspace-api/landlock).
+All that the kernel's version of Landlock can deny is denied, except where a rule allows it
+(docs.kernel.org, userspace-api/landlock).
 """
 
 from __future__ import annotations
@@ -34,14 +35,14 @@ _SCOPES: Final = 0b11  # abstract sockets, signals; from version 6
 
 @dataclass(frozen=True, slots=True)
 class PathRule:
-    """An open path, and what is allowed beneath it."""
+    """An open path, and the rights beneath it."""
 
     descriptor: int
     rights: int
 
 
 def version() -> int:
-    """What this kernel has, 0 where it has none or it is switched off."""
+    """The version in this kernel, 0 where there is none or it is off."""
     if sys.platform != "linux":
         return 0
     try:
@@ -51,7 +52,7 @@ def version() -> int:
 
 
 def path_rule(path: str, *, execute: bool = False) -> PathRule | None:
-    """A file to read, and to execute perhaps, or a folder to read all of. None where there is none."""
+    """Allows reading a file or a whole folder, and executing it on demand. None where `path` does not exist."""
     try:
         descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
@@ -61,7 +62,7 @@ def path_rule(path: str, *, execute: bool = False) -> PathRule | None:
 
 
 def ruleset(abi: int, rules: Iterable[PathRule]) -> int:
-    """A descriptor for `restrict`: nothing is allowed but to read `rules`. Raises OSError."""
+    """A descriptor for `restrict`: it allows only what `rules` allow. Raises OSError."""
     rights = (1 << _RIGHTS_OF_VERSION[min(abi, max(_RIGHTS_OF_VERSION))]) - 1
     attributes = struct.pack("=QQQ", rights, _TCP if abi >= 4 else 0, _SCOPES if abi >= 6 else 0)
     size = 24 if abi >= 6 else 16 if abi >= 4 else 8
@@ -77,5 +78,5 @@ def ruleset(abi: int, rules: Iterable[PathRule]) -> int:
 
 
 def restrict(descriptor: int) -> None:
-    """Confine this process by a ruleset, for good. Needs no_new_privs. Raises OSError."""
+    """Confine this process by a ruleset, permanently. Needs no_new_privs. Raises OSError."""
     call(_RESTRICT_SELF, descriptor, 0)

@@ -1,15 +1,15 @@
-"""The launcher: a process that has imported what children need, and forks each of them when it is asked to.
+"""The launcher: a process that imports what children need, and forks a child on request.
 
-It opens no file of a user and reads nothing from its children. It starts with an empty environment, in namespaces
-of its own; each child confines itself further before it is given anything. Its parent asks over a socket, one
-request at a time:
+It opens no user's file and reads nothing from its children. It starts with an empty environment, in namespaces of its
+own; each child confines itself further before it receives a request. The parent sends requests over a socket, one at a
+time:
 
     prepare {module, function, main}                        -> {protections}
     child   {limits} + [socket, stderr]                     -> {pid}
     program {path, arguments, limits} + [stdout, stderr]    -> {pid}
     usage   {pid}                                           -> {cpu_s, status}: the status is null while it runs
-    end     {pid}                                           -> {cpu_s, status}: it is killed, and its end waited for
-    drop    {pid}                                           -> {}: it is killed; after both the pid is forgotten
+    end     {pid}                                           -> {cpu_s, status}: kills it and waits for its end
+    drop    {pid}                                           -> {}: kills it. Both end the use of the pid
 
 When the socket closes, the launcher and all its children end.
 """
@@ -41,7 +41,7 @@ _CALLS: Final = 3
 _RULES: Final = 4
 _ABOVE: Final = 10
 _END_S: Final = 1.0
-"""How long the end of a killed process is waited for; it may have gigabytes to give back."""
+"""How long the launcher waits for the end of a killed process, which may have gigabytes to free."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -83,7 +83,7 @@ class Launcher:
             request, _, descriptors = receive(self._control, max_body_bytes=0)
             try:
                 answer = requests[request["do"]](request, descriptors)
-            except Exception as error:  # noqa: BLE001 - a module may raise anything when it is imported
+            except Exception as error:  # noqa: BLE001 - an import may raise anything
                 answer = {"error": f"{type(error).__name__}: {error}"}
             finally:
                 for descriptor in descriptors:
@@ -94,9 +94,9 @@ class Launcher:
         if request["main"]:
             load_main_module(request["main"])
         function = import_function(request["module"], request["function"])
-        signature(function)  # is cached, so that no child needs to work it out
+        signature(function)  # fills the cache that children inherit
         gc.collect()
-        gc.freeze()  # children then share the memory of what is imported
+        gc.freeze()  # keeps garbage collection from copying shared pages in children
         return {"protections": dataclasses.asdict(self._protections)}
 
     def _start_child(self, request: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
@@ -122,9 +122,9 @@ class Launcher:
         return self._fork(run, {1: descriptors[0], 2: descriptors[1]}, rules)
 
     def _fork(self, run: Callable[[], NoReturn], descriptors: dict[int, int], rules: int | None) -> dict[str, Any]:
-        """`descriptors`: number in the new process -> number here; of all others it gets none but stdin and stdout.
+        """`descriptors`: number in the new process -> number here. Besides these, it keeps only stdin and stdout.
 
-        `rules` becomes _RULES there, and is closed here.
+        `rules` becomes _RULES in the new process, and is closed here.
         """
         if rules is not None:
             descriptors = descriptors | {_RULES: rules}
@@ -138,7 +138,7 @@ class Launcher:
             try:
                 _leave_launcher(descriptors)
                 run()
-            except BaseException as error:  # noqa: BLE001 - nothing may run the launcher's code in the child
+            except BaseException as error:  # noqa: BLE001 - the child must not return into the launcher's code
                 os.write(2, f"{type(error).__name__}: {error}\n".encode())
             finally:
                 os._exit(1)
@@ -165,7 +165,7 @@ class Launcher:
 
     def _end(self, pid: int) -> dict[str, Any]:
         self._reap()
-        if self._children[pid].status is None:  # not reaped, so the number is still that of the child
+        if self._children[pid].status is None:  # not reaped, so the pid still belongs to the child
             os.kill(pid, signal.SIGKILL)
         deadline_s = time.monotonic() + _END_S
         while self._children[pid].status is None and time.monotonic() < deadline_s:
@@ -185,11 +185,11 @@ class Launcher:
 
 
 def _leave_launcher(descriptors: dict[int, int]) -> None:
-    """In a new process: keep only `descriptors` and what stands in for stdin and stdout, and the usual signals."""
+    """In a new process: close all descriptors but `descriptors`, stdin and stdout, and reset the signal handlers."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.setsid()
-    # First to numbers above all that are overwritten
+    # first to numbers above those that are overwritten
     held = {number: fcntl.fcntl(given, fcntl.F_DUPFD, _ABOVE) for number, given in descriptors.items()}
     for number, given in held.items():
         os.dup2(given, number)
@@ -199,18 +199,18 @@ def _leave_launcher(descriptors: dict[int, int]) -> None:
 def _cpu_s(pid: int) -> float:
     if sys.platform == "linux":
         return time.clock_gettime(((~pid) << 3) | 2)  # clock_getcpuclockid(3): all threads of another process
-    import psutil  # where the system has no file or clock for it
+    import psutil  # other systems have no clock for another process
 
     times = psutil.Process(pid).cpu_times()
     return float(times.user + times.system)
 
 
 def _ignore(signum: int, frame: FrameType | None) -> None:
-    """A signal that has a handler writes to the wakeup descriptor."""
+    """A handler is needed: only then the signal writes to the wakeup descriptor."""
 
 
 def main(descriptor: int) -> None:
-    """The launcher's process, from its start to its end."""
+    """Run the launcher, then end the process."""
     with socket.socket(fileno=descriptor) as control, suppress(Closed, ConnectionError):
         Launcher(control).serve()
     os._exit(0)  # children die with it

@@ -1,4 +1,4 @@
-"""A user namespace of its own, without network: no rights over anything outside, no interface but an idle loopback."""
+"""A user namespace without network: no rights outside it, and no interface but an idle loopback."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MOST_CAPABILITIES: Final = 64
 
 
 def enter() -> bool:
-    """Move this process, which has one thread, into namespaces of its own. False where the system forbids it."""
+    """Move this process, which has one thread, into new namespaces. False where the system forbids it."""
     if sys.platform != "linux":
         return False
     uid, gid = os.geteuid(), os.getegid()
@@ -41,15 +41,15 @@ def enter() -> bool:
 
 
 def drop_capabilities() -> None:
-    """Give up all rights of root, also those that executing a file would give."""
+    """Drop all capabilities, also those that executing a file would give."""
     if sys.platform != "linux":
         return
-    with suppress(OSError):  # without rights, there is nothing to lock
+    with suppress(OSError):  # without privileges there is nothing to lock
         prctl(_PR_SET_SECUREBITS, _NO_ROOT_LOCKED)
     for capability in range(_MOST_CAPABILITIES):
         try:
             prctl(_PR_CAPBSET_DROP, capability)
-        except OSError:  # the last one was the one before, or there is no right to drop any
+        except OSError:  # past the last capability, or not permitted
             break
     number = _CAPSET.get(os.uname().machine)
     if number is not None:

@@ -1,9 +1,9 @@
 """Plain data between a process and its child: JSON for the structure, bytes beside it, checked against a type.
 
 The type comes from the annotations of the function that runs in the child, so both sides know it and the child cannot
-choose it. What may cross: None, bool, int of 64 bits, float, str, bytes, lists, tuples, dicts, literals, unions of
-these, and frozen dataclasses of such fields. Where there is no annotation: the JSON types and bytes. Nothing that is
-decoded can run code.
+choose it. Allowed are: None, bool, int of 64 bits, float, str, bytes, lists, tuples, dicts, literals, unions of
+these, and frozen dataclasses of such fields. Without an annotation, the JSON types and bytes are allowed. Decoding
+never runs code.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _MAX_INT: Final = 2**63
 _BYTES: Final = "$bytes"
 _TEXT: Final = "$text"
 _LONG_TEXT_CHARS: Final = 1024
-"""Longer texts travel as UTF-8 beside the structure, which stays small."""
+"""Longer texts are sent as UTF-8 bytes beside the JSON."""
 
 
 class NotPlain(ValueError):
-    """The value is not of the type that was agreed on, or the type is not plain data."""
+    """The value is not of its declared type, or the type is not plain data."""
 
 
 def to_plain(value: Any, kind: Any, blobs: list[bytes]) -> Any:
@@ -33,7 +33,7 @@ def to_plain(value: Any, kind: Any, blobs: list[bytes]) -> Any:
 
 
 def from_plain(data: Any, kind: Any, blobs: list[bytes]) -> Any:
-    """The value of type `kind` that `to_plain` made `data` and `blobs` of. Raises NotPlain for everything else."""
+    """The value of type `kind` that `to_plain` encoded as `data` and `blobs`. Raises NotPlain for anything else."""
     return all_from_plain([data], [kind], blobs)[0]
 
 
@@ -51,7 +51,7 @@ def all_from_plain(data: Any, kinds: Sequence[Any], blobs: list[bytes]) -> list[
 
 @lru_cache(maxsize=64)
 def signature(function: Callable[..., Any]) -> tuple[tuple[Any, ...] | None, Any]:
-    """Types of the positional parameters, None where they are not known, and of the result."""
+    """Types of the positional parameters (None where they are unknown) and of the result."""
     if not isinstance(function, types.FunctionType):
         return None, Any
     hints = get_type_hints(function)
@@ -168,7 +168,7 @@ def _decode_dict(data: Any, of: tuple[Any, ...], blobs: list[bytes], used: list[
 
 
 def _taken(data: Any, blobs: list[bytes], used: list[int]) -> Any:
-    """`data` itself, or the bytes or the text that it stands for."""
+    """`data` itself, or the bytes or the text to which it refers."""
     if type(data) is not dict:
         return data
     if len(data) == 1 and (key := next(iter(data))) in (_BYTES, _TEXT):
@@ -222,7 +222,7 @@ def _is_unicode(text: str) -> bool:
 
 
 def _first(attempt: Callable[[Any], Any], kinds: tuple[Any, ...], taken: list[Any]) -> Any:
-    """What `attempt` makes of the first of `kinds` that fits."""
+    """The result of `attempt` for the first of `kinds` that fits. Raises NotPlain where none does."""
     before = len(taken)
     for kind in kinds:
         try:

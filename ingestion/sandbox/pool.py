@@ -27,21 +27,21 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 _START_TIMEOUT_S: Final = 120.0
-"""The launcher imports what children need, which takes seconds on a machine that has too much to do."""
+"""The launcher imports what children need, which takes seconds on a busy machine."""
 
 WALL_FACTOR: Final = 10.0
-"""Wall clock over CPU time, where a caller does not say: so much slower may a busy machine be."""
+"""The default wall-clock limit is this many times the CPU time: a busy machine may be so much slower."""
 
 _CALLS_OF_A_CHILD: Final = 10
-"""The CPU time of a child's life, in that of its first call. A child that has too little left is replaced."""
+"""A child's CPU time in all is this many times that of its first call. A child with too little left is replaced."""
 
 _ANSWER_BYTES: Final = 1024**2
 
 
 class Sandbox:
-    """At most `processes` children side by side, each with `memory_bytes` of address space.
+    """At most `processes` children at a time, each with `memory_bytes` of address space.
 
-    `log_protections`: the first child is a reason to log, in one line, what holds it.
+    `log_protections`: log which protections confine the children, once, when the first one starts.
     """
 
     def __init__(self, *, processes: int, memory_bytes: int, log_protections: bool = True) -> None:
@@ -53,7 +53,7 @@ class Sandbox:
         self._ending: set[asyncio.Task[Any]] = set()
         self._launcher: LauncherClient | None = None
         self._close: Callable[[], Any] = _nothing
-        self._is_told = not log_protections
+        self._has_logged_protections = not log_protections
 
     async def run(
         self,
@@ -68,9 +68,9 @@ class Sandbox:
     ) -> T:
         """Call `function(*args)` in a child. The function is one of a module; arguments and result are plain data.
 
-        `timeout_s` limits the CPU time, `wall_s`, WALL_FACTOR times that unless given, the time that goes by. Waiting
-        for a child to be there is not counted. `file` is the one that the function may read, `answer_bytes` the most
-        bytes in its result, `programs` those that it may have run. `keep`: more calls for this file will come.
+        `timeout_s` limits the CPU time, `wall_s` the wall clock (default: WALL_FACTOR times the CPU time). Waiting for
+        a child does not count. `file` is the only file that the function may read, `answer_bytes` the largest result,
+        `programs` what it may have its parent run. `keep`: more calls for this file will come.
 
         Raises what the function raises of `failures.CROSSING`; ChildTimeout; ChildStalled, where the machine is too
         busy; ChildCrashed; NotPlain for arguments; WorkerFault where no child can be started.
@@ -89,7 +89,7 @@ class Sandbox:
                     result = _result(function, message, answer)
                     is_sound = True
                 finally:
-                    self._give_back(child, keep=keep and is_sound)
+                    self._release(child, keep=keep and is_sound)
             finally:
                 self._busy -= 1
         if isinstance(result, _Raised):
@@ -110,17 +110,17 @@ class Sandbox:
                 protections = await launcher.prepare(module, name, main_module_file(module))
         except TimeoutError as error:
             raise WorkerFault(f"no child process could be started within {_START_TIMEOUT_S:g} s") from error
-        self._tell(protections)
+        self._log_protections_once(protections)
         return protections
 
     def close(self) -> None:
-        """End all children. A later call starts them again."""
+        """Kill the launcher and all children. A later call starts them again."""
         self._close()
         self._idle.clear()
         self._launcher = None
 
     def _launcher_here(self) -> LauncherClient:
-        """The launcher that belongs to the running loop."""
+        """The launcher of the running event loop, started where there is none. Raises WorkerFault."""
         launcher = self._launcher
         if launcher is not None and launcher.loop is asyncio.get_running_loop() and launcher.is_alive():
             return launcher
@@ -139,7 +139,7 @@ class Sandbox:
             async with asyncio.timeout(_START_TIMEOUT_S):
                 launcher = self._launcher_here()
                 module, name = function_path(function)
-                self._tell(await launcher.prepare(module, name, main_module_file(module)))
+                self._log_protections_once(await launcher.prepare(module, name, main_module_file(module)))
                 if (kept := await self._take_idle(file, module, cpu_s)) is not None:
                     return kept
                 while self._idle and len(self._idle) + self._busy > self._processes:
@@ -161,7 +161,7 @@ class Sandbox:
             await child.end()
         return None
 
-    def _give_back(self, child: Child, *, keep: bool) -> None:
+    def _release(self, child: Child, *, keep: bool) -> None:
         if keep:
             self._idle.append(child)
             return
@@ -169,11 +169,10 @@ class Sandbox:
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
 
-    def _tell(self, protections: Protections) -> None:
-        """Once, in one line."""
-        if self._is_told:
+    def _log_protections_once(self, protections: Protections) -> None:
+        if self._has_logged_protections:
             return
-        self._is_told = True
+        self._has_logged_protections = True
         if missing := protections.missing():
             log.warning("children that read PDFs are confined in part", missing=missing)
         else:
@@ -181,7 +180,7 @@ class Sandbox:
 
 
 def _nothing() -> None:
-    """There is no launcher to close."""
+    """Stands in for `LauncherClient.close` before there is a launcher."""
 
 
 class _Raised:
@@ -197,7 +196,7 @@ def _request(function: Callable[..., Any], args: tuple[Any, ...], blobs: list[by
 
 
 def _result(function: Callable[..., Any], message: dict[str, Any], blobs: list[bytes]) -> Any:
-    """What the function returned, or _Raised of ours that it raised. Raises ChildCrashed."""
+    """What the function returned, or the error that it raised as _Raised. Raises ChildCrashed."""
     name = function.__name__
     try:
         if message.keys() == {"kind", "value"} and message["kind"] == "answer":
@@ -208,5 +207,5 @@ def _result(function: Callable[..., Any], message: dict[str, Any], blobs: list[b
                 raise error
             return _Raised(error)
     except NotPlain as error:
-        raise ChildCrashed(f"what the process running {name} answered is not as agreed: {error}") from error
-    raise ChildCrashed(f"the process running {name} does not keep to the protocol")
+        raise ChildCrashed(f"the process running {name} answered with other data than declared: {error}") from error
+    raise ChildCrashed(f"the process running {name} violated the protocol")

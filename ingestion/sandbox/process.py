@@ -1,4 +1,4 @@
-"""One child, seen from its parent: what it is asked, what it may answer, and how its CPU time is limited."""
+"""One child, as its parent sees it: calls, answers, and the limit of its CPU time."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from ingestion.sandbox.frames import BadFrame
 from ingestion.sandbox.programs import Program
 
 _STDERR_BYTES: Final = 4096
-_SHORTEST_LOOK_S: Final = 0.02
-_MOST_PROGRAMS: Final = 1000
+_SHORTEST_WAIT_S: Final = 0.02
+_MAX_PROGRAMS: Final = 1000
 """Started for one call."""
 
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """The file that a child is for, as it was when the child was made: another one of its name is another file."""
+    """A child's file, as it was when the child started. A file that replaced it under its name is another file."""
 
     path: str
     identity: tuple[int, ...] = ()
 
     @classmethod
     def at(cls, path: str | Path | None) -> InputFile:
-        """For None, no file."""
+        """`path` None stands for no file."""
         if path is None:
             return cls("")
         real = os.path.realpath(path)
         try:
-            status = os.stat(real)  # noqa: PTH116 - as the kernel is told it
-        except OSError:  # the function will say so
+            status = os.stat(real)  # noqa: PTH116 - the path as the kernel gets it
+        except OSError:  # the function will raise for it
             return cls(real)
         return cls(real, (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size))
 
@@ -57,7 +57,7 @@ class CallLimits:
 
 
 class Child:
-    """A process for one file. After any error of `call` it is of no more use."""
+    """A process for one file. After an error of `call` it cannot be used again."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class Child:
         self._programs = 0
         self._programs_cpu_s = 0.0
         self._is_ended = False
-        self._is_buried = False
+        self._is_reaped = False
 
     @classmethod
     async def start(cls, launcher: LauncherClient, file: InputFile, *, memory_bytes: int, cpu_s: int) -> Child:
@@ -90,7 +90,7 @@ class Child:
         calls, theirs = socket.socketpair()
         read, write = os.pipe()
         os.set_blocking(read, False)
-        os.set_blocking(write, False)  # a child that writes much loses it, and does not wait for a reader
+        os.set_blocking(write, False)  # a child that writes too much loses output, and does not block
         stderr = _Descriptor(read)
         launcher.own(calls)
         launcher.own(stderr)
@@ -108,7 +108,7 @@ class Child:
         try:
             await receive_async(calls, max_body_bytes=0)
         except (EOFError, OSError, BadFrame) as error:
-            said = clean(child._said())
+            said = clean(child._stderr_text())
             await child.end()
             raise WorkerFault(f"no child process could be started: {said}") from error
         except BaseException:
@@ -117,12 +117,12 @@ class Child:
         return child
 
     async def cpu_s(self) -> float:
-        """CPU seconds of its life, those of its programs included."""
+        """CPU seconds since its start, with those of its programs."""
         running = [self.pid] if self._program is None else [self.pid, self._program]
         return self._programs_cpu_s + sum([await self._launcher.usage(pid) for pid in running])
 
     def is_silent(self) -> bool:
-        """False where it has died, or has said something that it was not asked."""
+        """False where the child has died, or has sent something without a request."""
         try:
             self._calls.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
@@ -132,7 +132,7 @@ class Child:
         return False
 
     async def call(self, request: dict[str, Any], blobs: list[bytes], budget: CallLimits, name: str) -> Any:
-        """The answer's message and blobs. `name` is what the function is called in errors.
+        """Waits for the answer: message and blobs. `name` is the function's name in error texts.
 
         Raises ChildTimeout, ChildStalled, ChildCrashed.
         """
@@ -146,31 +146,31 @@ class Child:
         except (EOFError, OSError) as error:
             await self._explain(began_s, budget, name, error)
         except BadFrame as error:
-            raise ChildCrashed(f"the process running {name} does not keep to the protocol: {error}") from error
+            raise ChildCrashed(f"the process running {name} violated the protocol: {error}") from error
         finally:
             talk.cancel()
             await asyncio.gather(talk, return_exceptions=True)
 
     async def end(self) -> None:
-        """Kill it, and the program that runs for it. A second call does nothing."""
+        """Kill the child, and the program that runs for it. A second call does nothing."""
         if self._is_ended:
             return
         self._is_ended = True
         self._launcher.release(self._calls)
         self._launcher.release(self._stderr)
-        with suppress(WorkerFault):  # then all of them have died with their launcher
+        with suppress(WorkerFault):  # the launcher is dead, and so are its children
             if self._program is not None:
                 await self._launcher.drop(self._program)
-            if not self._is_buried:
+            if not self._is_reaped:
                 await self._launcher.drop(self.pid)
 
     async def _watch(self, talk: asyncio.Task[Any], budget: CallLimits, began_s: float, name: str) -> None:
-        """Until `talk` is done. One thread uses no more CPU time than has gone by, so there is little to look at."""
+        """Wait until `talk` is done. One thread uses at most as much CPU time as passes."""
         loop = asyncio.get_running_loop()
         end, left_s = loop.time() + budget.wall_s, budget.cpu_s
         while True:
             wall_s = max(0.0, end - loop.time())
-            done, _ = await asyncio.wait({talk}, timeout=min(wall_s, max(left_s / 2, _SHORTEST_LOOK_S)))
+            done, _ = await asyncio.wait({talk}, timeout=min(wall_s, max(left_s / 2, _SHORTEST_WAIT_S)))
             if done:
                 return
             left_s = budget.cpu_s - (await self.cpu_s() - began_s)
@@ -201,7 +201,7 @@ class Child:
             raise BadFrame("arguments that are not text")
         program = budget.programs.get(name) if type(name) is str else None
         self._programs += 1
-        if self._program is not None or self._programs > _MOST_PROGRAMS:
+        if self._program is not None or self._programs > _MAX_PROGRAMS:
             raise BadFrame("too many programs")
         if program is None or not program.allows(arguments):
             await send_async(self._calls, {"kind": "refused"})
@@ -225,16 +225,16 @@ class Child:
         await send_async(self._calls, {"kind": "ended", "cpu_s": cpu_s})
 
     async def _explain(self, began_s: float, budget: CallLimits, name: str, cause: BaseException) -> NoReturn:
-        said = clean(self._said())
+        said = clean(self._stderr_text())
         used_s = await self.cpu_s() - began_s
-        self._is_buried = True  # its number may be that of another process from now on
+        self._is_reaped = True  # from now on the pid may belong to another process
         _, status = await self._launcher.end(self.pid)
         if used_s >= budget.cpu_s or status == -signal.SIGXCPU:
             raise ChildTimeout(f"{name} took longer than {budget.cpu_s:g} s of CPU time") from cause
         how = f"of {signal.Signals(-status).name}" if status is not None and status < 0 else f"with status {status}"
         raise ChildCrashed(f"the process running {name} died {how}{': ' if said else ''}{said}") from cause
 
-    def _said(self) -> str:
+    def _stderr_text(self) -> str:
         return read_stderr(self._stderr.number, _STDERR_BYTES)
 
 

@@ -1,7 +1,7 @@
 """The system calls that a confined process may make, as a seccomp filter.
 
-A list of what is allowed, in place of a list of what is forbidden: a system call that a later kernel adds is refused
-until it is listed. Refused calls fail with ENOSYS, which the C library takes for an older kernel and works around.
+The filter lists what is allowed, not what is forbidden: a system call that a later kernel adds is refused until it is
+listed. Refused calls fail with ENOSYS; the C library then behaves as on an older kernel.
 No call on the list makes a process, a thread, a socket, a file or a mount, changes a limit or a right, reaches another
 process, or opens a file for writing.
 """
@@ -178,7 +178,7 @@ def prepare() -> None:
 
 
 def apply(pid: int, *, may_execute: bool) -> None:
-    """Filter the calls of this process, whose id is `pid`, for good. Needs no_new_privs. Raises OSError."""
+    """Filter the calls of this process, whose id is `pid`, permanently. Needs no_new_privs. Raises OSError."""
     column, _ = _ARCHITECTURES[platform.machine()]
     template, offsets = _template(may_execute=may_execute)
     code = bytearray(template)
@@ -189,7 +189,7 @@ def apply(pid: int, *, may_execute: bool) -> None:
 
 
 def build(machine: str, pid: int, *, may_execute: bool) -> list[Instruction]:
-    """The filter for a process with the id `pid`, which may signal nobody but itself."""
+    """The filter for the process `pid`, which may signal only itself."""
     column, architecture = _ARCHITECTURES[machine]
     filter_: list[Instruction] = [
         (_LOAD, 0, 0, _ARCH_AT),
@@ -224,7 +224,7 @@ def _load_argument(index: int, *, high: bool = False) -> Instruction:
 
 
 def _one_of(index: int, values: tuple[int, ...]) -> list[Instruction]:
-    """Argument `index` is one of `values`. The kernel takes all of these arguments for 32 bits."""
+    """Argument `index` is one of `values`. The kernel reads 32 bits of each of these arguments."""
     block = [_load_argument(index)]
     for value in values:
         block += [(_JUMP_EQUAL, 0, 1, value), (_RETURN, 0, 0, _ALLOW)]
