@@ -16,7 +16,7 @@ from ingestion.model import Vectors
 from ingestion.vectors import StoredVectors, open_blob
 
 _BLOCK_VALUES: Final = 2**19
-"""Values that are scored together: as float32 they stay in a core's own cache."""
+"""Values that are scored together: as float32 they fit into a core's own cache."""
 
 
 def maxsim(query: Vectors, pages: Sequence[Vectors]) -> NDArray[np.float32]:
@@ -29,13 +29,13 @@ def maxsim(query: Vectors, pages: Sequence[Vectors]) -> NDArray[np.float32]:
 
 
 def maxsim_of_blobs(query: Vectors, blobs: Sequence[bytes]) -> NDArray[np.float32]:
-    """As `maxsim`, of pages that are blobs of any precision. Raises ValueError where one cannot be read.
+    """As `maxsim`, for pages given as blobs of any precision. Raises ValueError where one cannot be read.
 
-    A page's scales are applied to its products, of which there are far fewer than values.
+    A page's scales are applied to its products, because there are far fewer products than values.
     """
     pages = [open_blob(blob) for blob in blobs]
     scores = np.empty(len(pages), np.float32)
-    rows = np.empty((0, query.shape[1]), np.float32)  # what a block needs is kept for the next one
+    rows = np.empty((0, query.shape[1]), np.float32)  # reused by the next block
     for start, end in _blocks(pages):
         block = pages[start:end]
         tokens = sum(map(len, block))
@@ -67,7 +67,7 @@ def _blocks(pages: Sequence[StoredVectors]) -> Iterator[tuple[int, int]]:
 
 
 def _best(products: NDArray[np.float32], lengths: Sequence[int]) -> NDArray[np.float32]:
-    """(all_tokens, query_tokens), how many of the tokens are of which page -> (pages,)."""
+    """(all_tokens, query_tokens), the number of tokens of each page -> (pages,)."""
     scores = np.full(len(lengths), -np.inf, dtype=np.float32)
     filled = [i for i, length in enumerate(lengths) if length]
     if filled and products.shape[1]:

@@ -1,4 +1,4 @@
-"""Hierarchical token pooling: fewer vectors per page, by merging those that say nearly the same.
+"""Hierarchical token pooling: fewer vectors per page, by merging similar ones.
 
 After Clavié, Chaffin and Adams, "Reducing the Footprint of Multi-Vector Retrieval with Minimal Performance Impact via
 Token Pooling", 2024: Ward's clustering of one page's vectors, and the mean of each cluster in place of its members.
@@ -29,7 +29,7 @@ def pool(vectors: Vectors, factor: int) -> Vectors:
     starts = np.searchsorted(labels[members], np.arange(clusters))  # of each cluster, in `members`
     sums = np.add.reduceat(vectors[members].astype(np.float64), starts)  # the mean's direction is the sum's
     lengths = np.linalg.norm(sums, axis=1, keepdims=True)
-    # Members that cancel each other out have no direction; their first one stands for them.
+    # The sum of members that cancel each other out has no direction; their first member is used.
     pooled = np.where(lengths > 0, sums / np.where(lengths > 0, lengths, 1), vectors[members[starts]])
     return pooled.astype(np.float32)
 

@@ -1,7 +1,7 @@
 """The blob that holds a page's vectors.
 
-A blob is little-endian and says itself how precise it is: the name of its object does not, for two attempts at a page
-may be made under different settings, and the second one has to replace what the first one wrote.
+A blob is little-endian. Its header states its precision; the name of its object does not. Two attempts may store a
+page under different settings, and the second must replace the blob of the first.
 
 - BF16: uint32 tokens, uint32 dim, then tokens * dim BF16. 2 bytes a value.
 - int8 and int4: uint32 mark, uint32 tokens, uint32 dim, then a float32 scale for each token, then its values, which
@@ -23,7 +23,7 @@ from ingestion.model import BlobPrecision, Vectors
 _HEADER: Final = struct.Struct("<II")
 _MARKED_HEADER: Final = struct.Struct("<III")
 _MARKS: Final[dict[BlobPrecision, int]] = {"int8": 0xFFFF_FF08, "int4": 0xFFFF_FF04}
-"""In place of the number of tokens, of which no page has so many."""
+"""Written in place of the number of tokens. No page has so many tokens."""
 _PRECISIONS: Final = {mark: precision for precision, mark in _MARKS.items()}
 _LARGEST: Final[dict[BlobPrecision, int]] = {"int8": 127, "int4": 7}
 _INT4_ZERO: Final = 8
@@ -65,7 +65,7 @@ def encode_blob(vectors: Vectors, precision: BlobPrecision = "bf16") -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class StoredVectors:
-    """What a blob holds, as it holds it. A vector is its `values` times its scale, where there are scales."""
+    """The content of a blob, without conversion. A vector is its `values` times its scale, where there are scales."""
 
     values: NDArray[np.int8] | NDArray[np.uint16]
     """(tokens, dim): integers, or the bits of BF16."""

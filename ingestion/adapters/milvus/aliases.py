@@ -1,7 +1,7 @@
-"""Aliases: a generation that follows the first one is found under the collection's own name as well.
+"""Aliases: a later generation of a collection is found under the collection's own name as well.
 
-Pagemill itself goes by the records, which say which generation is current at any moment. The alias is for whoever
-looks at Milvus directly.
+Pagemill uses the record of the collection, which names the current generation. The alias is for people and programs
+that read Milvus directly.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def point_alias(client: MilvusClient, alias: str, name: str, timeout_s: float) -> None:
-    """Let `alias` lead to `name`, wherever it led before. Twice is the same as once."""
+    """Make `alias` an alias of `name`, whatever it was an alias of before. Safe to repeat."""
     target = _target(client, alias, timeout_s)
     if target == name:
         return
@@ -47,7 +47,7 @@ def _drop(client: MilvusClient, name: str, timeout_s: float) -> None:
 
 
 def _target(client: MilvusClient, alias: str, timeout_s: float) -> str | None:
-    """The collection that `alias` leads to, None where it leads nowhere."""
+    """The collection that `alias` stands for, None where there is no such alias."""
     try:
         return str(client.describe_collection(alias, timeout=timeout_s)["collection_name"])
     except Exception as error:

@@ -1,7 +1,7 @@
-"""A connection to Milvus for requests that pymilvus would spend more time on than the server.
+"""A connection to Milvus for requests on which pymilvus's client spends more time than the server.
 
-pymilvus makes Python objects of every number and every hit. Here messages of the Milvus protocol (milvus-proto) are
-sent and read as they are.
+The client makes a Python object of every number and every row. This sends and reads the messages of the Milvus
+protocol directly.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ _SERVICE: Final = "/milvus.proto.milvus.MilvusService/"
 
 
 class Method(Protocol[Request, Answer]):
-    """Sends a request and waits for its answer, at most `timeout_s`, or what is left of the caller's budget of time.
+    """Sends a request and waits for its answer: at most `timeout_s`, or what is left of the caller's budget of time.
 
-    Raises grpc.RpcError, DependencyUnavailable where no time is left; the answer's status is the caller's to check.
+    Raises grpc.RpcError, and DependencyUnavailable where no time is left. The caller checks the answer's status.
     """
 
     def __call__(self, message: Request, *, timeout_s: float) -> Answer: ...
 
 
 class MilvusChannel:
-    """Connects at its first request. Used by many threads."""
+    """Connects at its first request. Safe to use from many threads."""
 
     def __init__(self, uri: str, token: str, options: Sequence[tuple[str, int]]) -> None:
-        """`uri`: http or https, with the database as its path where it is not the default one."""
+        """`uri`: http or https; its path names the database, where that is not the default one."""
         address = urlsplit(uri)
         self.database = address.path.strip("/")
         self._metadata = [("authorization", base64.b64encode(token.encode()).decode())] if token else []
@@ -51,7 +51,7 @@ class MilvusChannel:
     def method(
         self, name: str, serialize: Callable[[Request], bytes], parse: Callable[[bytes], Answer]
     ) -> Method[Request, Answer]:
-        """The service's method `name`, with how its requests are written and its answers read."""
+        """The service's method `name`. `serialize` writes its requests and `parse` reads its answers."""
         send = self._channel.unary_unary(_SERVICE + name, request_serializer=serialize, response_deserializer=parse)
 
         def call(message: Request, *, timeout_s: float) -> Answer:
@@ -65,7 +65,7 @@ class MilvusChannel:
 
 
 def check(status: Status) -> None:
-    """Raises MilvusException where `status` is an error's."""
+    """Raises MilvusException where `status` is an error."""
     from pymilvus.exceptions import MilvusException
 
     if status.code or status.error_code:

@@ -1,4 +1,4 @@
-"""Connections to Milvus. Making one imports pymilvus, which takes most of a second: so not on the event loop."""
+"""Connections to Milvus. Opening one imports pymilvus, which takes most of a second: never on the event loop."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 _CONNECT_TIMEOUT_S: Final = 5.0
 _KEEPALIVE_MS: Final = 330_000
-"""gRPC servers that were told nothing else drop whoever pings more often than every five minutes during a request,
-and pymilvus would ping every ten seconds."""
+"""By default a gRPC server drops a client that pings more often than every five minutes during a request, and pymilvus
+pings every ten seconds."""
 _RECONNECT_MS: Final = 2_000
-"""By default gRPC waits up to two minutes before it tries a server again that was down."""
+"""By default gRPC waits up to two minutes before it connects again to a server that was down."""
 _OPTIONS: Final = (("grpc.keepalive_time_ms", _KEEPALIVE_MS), ("grpc.max_reconnect_backoff_ms", _RECONNECT_MS))
 
 
@@ -29,7 +29,7 @@ def connect(settings: MilvusSettings) -> MilvusClient:
     from pymilvus import MilvusClient
 
     try_once()
-    # It logs every error with a traceback. Here each one is raised, translated, to whoever asked.
+    # pymilvus logs every error with a traceback. Here each error is translated and raised to the caller.
     logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
     return MilvusClient(
         uri=settings.milvus_uri,
@@ -40,14 +40,14 @@ def connect(settings: MilvusSettings) -> MilvusClient:
 
 
 def try_once() -> None:
-    """Have pymilvus raise what gRPC raises, where it would repeat the request until its timeout has passed."""
+    """Make pymilvus raise gRPC's errors at once. By default it repeats the request until its timeout."""
     from pymilvus import decorators
 
     decorators.IGNORE_RETRY_CODES = tuple(grpc.StatusCode)
 
 
 class Budgeted:
-    """The settings, with a limit of one request that ends with the caller's budget of time."""
+    """The settings, whose limit of one request ends with the caller's budget of time."""
 
     def __init__(self, settings: MilvusSettings) -> None:
         self._settings = settings

@@ -1,4 +1,4 @@
-"""Milvus's exceptions as ours. pymilvus is imported only where it is in use: that takes most of a second."""
+"""Translates exceptions of pymilvus. It is imported only where it is used: that takes most of a second."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DEPENDENCY = "milvus"
 NOT_FOUND: Final = 100
 NOT_LOADED: Final = 101
 _RATE_LIMITED: Final = 8
-# Unavailable, out of memory or requests, out of disk, rate limit, denied by quota; the client adds no connection.
+# Unavailable, out of memory, too many requests, out of disk, rate limit, quota; the client adds: no connection.
 _UNAVAILABLE: Final = frozenset({2, 3, 4, 7, 8, 9, NOT_LOADED})
 _UNAVAILABLE_STATUS: Final = frozenset(
     {
@@ -30,7 +30,7 @@ _UNAVAILABLE_STATUS: Final = frozenset(
     }
 )
 _TOO_LARGE: Final = "larger than max"
-"""gRPC's words for a message above its limit, whose status is the same as that of a server out of memory."""
+"""gRPC says this of a message above its limit. The status alone would also mean a server without memory."""
 
 
 def milvus_code(error: Exception) -> int | None:
@@ -40,12 +40,12 @@ def milvus_code(error: Exception) -> int | None:
 
 
 def is_lost(error: Exception) -> bool:
-    """True where the same request may succeed in a moment: it got lost, or the server had too many."""
+    """True where the same request may succeed soon: its connection was lost, or the server had too many requests."""
     return _status(error) is grpc.StatusCode.UNAVAILABLE or milvus_code(error) == _RATE_LIMITED
 
 
 def translate(error: Exception) -> IngestError:
-    """What the pipeline calls an exception of pymilvus or of gRPC below it."""
+    """An exception of pymilvus, or of gRPC below it, as one of ours."""
     message = f"{type(error).__name__}: {error}"
     if _TOO_LARGE in message:
         return BadRequest(f"{DEPENDENCY} takes no request or answer of this size: {message}")

@@ -1,4 +1,4 @@
-"""Whole rows read back from Milvus, which nothing does but the archiving of a collection."""
+"""Reads whole rows back from Milvus. Only the archiving of a collection does that."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The rows of pages on their way into Milvus, as columns, in messages of the Milvus protocol (milvus-proto).
+"""Writes the rows of pages to Milvus, as columns in messages of the Milvus protocol.
 
-pymilvus takes rows as dictionaries and turns every number of a vector into a Python object and back: 14 ms of CPU for
-a page of 768 vectors of 128 dimensions. In a Protocol Buffers message they are what they are in memory, little-endian
-float32 side by side, so here they are copied as bytes, in 0.3 ms.
+pymilvus's client takes rows as dictionaries and makes a Python object of every number of a vector: 14 ms of CPU for a
+page of 768 vectors of 128 dimensions. A Protocol Buffers message holds vectors as little-endian float32, as memory
+does. So this copies them as bytes, in 0.3 ms.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from pymilvus.grpc_gen.milvus_pb2 import UpsertRequest
 
 _REQUEST_BYTES: Final = 8 * 1024**2
-"""Of vectors in one request. Servers refuse messages of more than 64 MB, and a small one blocks others less."""
+"""Bytes of vectors in one request. Servers refuse messages above 64 MB, and a small message blocks others less."""
 _PACKED_DATA: Final = b"\x0a"
 """Field 1, length-delimited: `data` of the message FloatArray."""
 
 
 class RowWriter:
-    """Sends upserts over a connection of its own, which is made at the first one. Used by many threads."""
+    """Sends upserts over a connection of its own. Safe to use from many threads."""
 
     def __init__(self, uri: str, token: str, options: Sequence[tuple[str, int]]) -> None:
         """As `MilvusChannel`."""

@@ -1,4 +1,4 @@
-"""What a Milvus collection of ours looks like: its fields and its index, made where they are missing."""
+"""The fields and the index of a Milvus collection, created where they are missing."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def create_collection(client: MilvusClient, name: str, dim: int, settings: Milvu
 
 
 def create_index(client: MilvusClient, name: str, settings: MilvusSettings) -> None:
-    """The index that the settings name, on the vectors of `name`. Raises IndexUnsupported."""
+    """Create the index that the settings name, on the vectors of `name`. Raises IndexUnsupported."""
     graph: dict[str, object] = {"M": settings.hnsw_m, "efConstruction": settings.hnsw_ef_construction}
     if settings.index_type == "HNSW_SQ":
         _check_sq_type(client, settings)
@@ -82,7 +82,7 @@ def create_index(client: MilvusClient, name: str, settings: MilvusSettings) -> N
 
 
 def _check_sq_type(client: MilvusClient, settings: MilvusSettings) -> None:
-    """Milvus Lite takes every name and makes SQ8 of it."""
+    """Milvus Lite accepts every type and uses SQ8."""
     version = _version(client, settings)
     if version.startswith(_LITE) and settings.index_sq_type != "SQ8":
         raise IndexUnsupported(
@@ -95,7 +95,7 @@ def _version(client: MilvusClient, settings: MilvusSettings) -> str:
 
 
 def _unless_there(create: Callable[[], None], there: Callable[[], bool]) -> None:
-    """Create something that another process may create at the same moment."""
+    """Call `create`; ignore its error where another process has created the same thing meanwhile."""
     try:
         create()
     except Exception:

@@ -1,7 +1,6 @@
-"""An index to measure: a collection of its own on the configured Milvus, whose index is built again and again.
+"""An index for measurements: a collection of its own on the configured Milvus, whose index is built repeatedly.
 
-Synchronous, and for one thread: nobody else works beside a measurement. Exceptions of the client library come out
-translated.
+Synchronous, and for one thread. Exceptions of the client library are translated.
 """
 
 from __future__ import annotations
@@ -37,9 +36,9 @@ _NO_ROW: Final = -1
 
 
 class ScratchIndex:
-    """A context manager: on entering, an empty collection; on leaving, however that happens, none.
+    """A context manager: creates an empty collection, and drops it at the end, also after an error.
 
-    What a run that was killed has left on the server is dropped by the first one a day later.
+    A collection that a killed run has left on the server is dropped by the first run a day later.
     """
 
     def __init__(self, settings: MilvusSettings, dim: int) -> None:
@@ -75,7 +74,7 @@ class ScratchIndex:
         self._rows += sum(len(page.vectors) for page in pages)
 
     def unload(self) -> None:
-        """Have the server give up the index, and what it holds of it in memory."""
+        """Make the server drop the index, also from memory."""
         self._translated(lambda: self._client.release_collection(self._name, timeout=_BUILD_TIMEOUT_S))
         if self._is_indexed:
             self._translated(lambda: self._client.drop_index(self._name, VECTOR, timeout=_BUILD_TIMEOUT_S))

@@ -1,7 +1,7 @@
-"""The rows nearest to query vectors: the keys and inner products that a server sends, as arrays.
+"""Searches Milvus for the rows nearest to query vectors, and returns keys and inner products as arrays.
 
-Nothing else of a row is asked for. Milvus Lite takes a request that names no output field for one that wants all of
-them, and sends each hit's vector along: 1.5 KB a row in place of 14 bytes.
+A request names one small output field. Where a request names none, Milvus Lite sends all fields, the vector included:
+1.5 KB for each row in place of 14 bytes.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ Consistency = Literal["Strong", "Bounded", "Eventually"]
 
 _OUTPUT_FIELDS: Final = ("page_key",)
 _GUARANTEE: Final[dict[Consistency, int]] = {"Strong": 0, "Eventually": 1, "Bounded": 2}
-"""Timestamps that stand for a server's own: of all that is written, of what it has, of its `common.gracefulTime`."""
+"""Special timestamps: see all writes; see what the server has now; see writes older than `common.gracefulTime`."""
 
 
 class FoundRows(NamedTuple):
-    """Rows of all tokens, those of one token after those of another, each token's best first."""
+    """Rows of all tokens: first those of the first token, best first, and so on."""
 
     keys: NDArray[np.int64]
     """(rows,) primary keys."""
     products: NDArray[np.float32]
     """(rows,) inner products."""
     counts: NDArray[np.int64]
-    """(tokens,) how many of the rows are of which token."""
+    """(tokens,) the number of rows of each token."""
 
 
 class RowSearcher:
-    """Sends searches over a connection of its own, which is made at the first one. Used by many threads."""
+    """Sends searches over a connection of its own. Safe to use from many threads."""
 
     def __init__(self, uri: str, token: str, options: Sequence[tuple[str, int]]) -> None:
         """As `MilvusChannel`."""

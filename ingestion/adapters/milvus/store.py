@@ -33,17 +33,17 @@ _PING_TIMEOUT_S: Final = 3.0
 _DELETE_PAGES: Final = 256
 _MAX_TOP_K: Final = 16_384
 _STRONG: Final = "Strong"
-"""Milvus waits until all that was written before the request can be seen: up to its time tick, 200 ms."""
+"""Milvus waits until all earlier writes can be seen: up to its time tick, 200 ms."""
 _BOUNDED_FROM_S: Final = 15.0
-"""A search with bounded consistency waits for nothing that is younger than Milvus's `common.gracefulTime`, 5 s by
-default. This is three times that, to be on the safe side of it."""
+"""A search with bounded consistency may miss writes that are younger than Milvus's `common.gracefulTime`, 5 s by
+default. This is three times that."""
 _LOST_S: Final = 2.0
-"""How long a search is sent again that a server refused or a connection lost: for one that was closed while idle. A
-caller of the search knows better what to do about an outage."""
+"""For how long a search is repeated after a lost connection, such as one closed while idle, or a refusal. In an outage
+the caller decides."""
 
 
 class MilvusVectorStore:
-    """VectorStore. The client is made at the first use; it is synchronous and runs in threads."""
+    """VectorStore. The client is synchronous and runs in threads. It is created at its first use."""
 
     def __init__(self, settings: MilvusSettings) -> None:
         self._settings = cast(MilvusSettings, Budgeted(settings))
@@ -167,32 +167,32 @@ class MilvusVectorStore:
         return await self._threads.read(translated(lambda: self._on_loaded(collection, count, unknown=0)))
 
     def _client(self) -> MilvusClient:
-        """The client, made once, in a thread: importing pymilvus takes most of a second."""
+        """The client, created once, in a thread: importing pymilvus takes most of a second."""
         with self._connecting:
             if self._connected is None:
                 self._connected = connect(self._settings)
             return self._connected
 
     def _rows(self) -> RowWriter:
-        """Made once, in a thread, as the client."""
+        """Created once, in a thread, as the client."""
         with self._connecting:
             if self._writer is None:
                 self._writer = open_writer(self._settings)
             return self._writer
 
     def _searcher(self) -> RowSearcher:
-        """Made once, in a thread, as the client."""
+        """Created once, in a thread, as the client."""
         with self._connecting:
             if self._searching is None:
                 self._searching = open_searcher(self._settings)
             return self._searching
 
     def _on_existing(self, collection: str, request: Callable[[MilvusClient, str], T], unknown: T) -> T:
-        """Do `request` on the collection; return `unknown` where there is no such collection."""
+        """The result of `request`, which gets the Milvus name of the index; `unknown` where there is no such index."""
         return self._names.request(collection, lambda name: request(self._client(), name), unknown)
 
     def _on_loaded(self, collection: str, request: Callable[[MilvusClient, str], T], unknown: T) -> T:
-        """As `_on_existing`, and load the collection where the server has let go of it, as after a restart."""
+        """As `_on_existing`; loads the collection where the server has unloaded it, as after a restart."""
 
         def loading(client: MilvusClient, name: str) -> T:
             try:

@@ -1,4 +1,4 @@
-"""Answers of searches in Redis. Without Redis every search is made anew, and none waits for it."""
+"""Answers of searches in Redis. Without Redis every search is computed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 
 _TIMEOUT_S: Final = 0.25
 _REST_S: Final = 5.0
-"""For which a Redis that did not answer is not asked again."""
+"""A Redis that did not answer is not asked again for this time."""
 
 
 class RedisQueryCache:
@@ -59,11 +59,11 @@ class RedisQueryCache:
         except (RedisError, TimeoutError) as error:
             self._rests_until_s = asyncio.get_running_loop().time() + _REST_S
             if not self._down:
-                log.warning("answers are not remembered", dependency=DEPENDENCY, cause=_cause(error))
+                log.warning("answers are not cached", dependency=DEPENDENCY, cause=_cause(error))
             self._down = True
             return None
         if self._down:
-            log.info("answers are remembered again", dependency=DEPENDENCY)
+            log.info("answers are cached again", dependency=DEPENDENCY)
         self._down = False
         return result
 
