@@ -10,7 +10,7 @@ from typing import Final
 
 _FENCE: Final = re.compile(r"^```.*?$\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _SPAN: Final = re.compile(r"`([^`]+)`")
-_LINK: Final = re.compile(r"\[(?:[^\[\]]|\[[^\]]*\])*\]\(([^)\s]+)\)")
+_LINK: Final = re.compile(r"\[(?:[^\[\]]|\[[^\]]*\])*\]\(([^)\s]+)\)|src=\"([^\"]+)\"")
 _HEADING: Final = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 
@@ -30,7 +30,7 @@ class Page:
         return _FENCE.sub("", self.text)
 
     def links(self) -> list[str]:
-        return _LINK.findall(_SPAN.sub("", self.prose))
+        return [link or image for link, image in _LINK.findall(_SPAN.sub("", self.prose))]
 
     def anchors(self) -> set[str]:
         """What `#…` may name: GitHub's slug of each heading."""
