@@ -113,7 +113,7 @@ _AWAITED = {
     "ingestion/http/disconnect.py",
     "ingestion/http/server.py",
     "ingestion/adapters/threads.py",
-    "ingestion/sandbox/__init__.py",
+    "ingestion/sandbox/pool.py",
     "ingestion/sandbox/client.py",
     "ingestion/sandbox/process.py",
     "ingestion/search/coalescing.py",
