@@ -1,6 +1,9 @@
-"""The composition root: the only place where adapters are constructed.
+"""The composition root: `open_services` constructs the adapters that the API, the workers and the commands share.
 
-Opening makes the clients and nothing else: no server has to be up for a process to start.
+Opening makes the clients and nothing else: no server has to be up for a process to start. An adapter that one process
+alone needs is constructed where that process starts: the group's consumer in `workers.worker`, a worker's own embedder
+in `workers.embedding.factory`, the embedding service's cache in `workers.embedding.serving.cache`, a scratch index in
+`workers.commands.bench`. `prepare` opens two stores before any process starts.
 """
 
 from __future__ import annotations
@@ -74,7 +77,7 @@ class DocumentStore(
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What a process works with, behind ports."""
+    """The servers of a process, behind ports."""
 
     settings: Settings
     queue: JobQueue
@@ -85,12 +88,12 @@ class Services:
     progress: Progress
     query_cache: QueryCache
     embedder: EmbedderChoice
-    """The embedding services over HTTP, for queries. Workers have an embedder of their own."""
+    """The embedding services over HTTP, for queries. A worker embeds pages with an embedder of its own."""
 
 
 @asynccontextmanager
 async def open_services(settings: Settings) -> AsyncIterator[Services]:
-    """Construct every adapter and close them all, in reverse order, at the end."""
+    """Construct the adapters, and close them in reverse order at the end."""
     async with AsyncExitStack() as stack:
         yield Services(
             settings=settings,

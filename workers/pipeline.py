@@ -28,12 +28,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import (
-    AbstractAsyncContextManager,
-    AsyncExitStack,
-    aclosing,
-    asynccontextmanager,
-)
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Protocol
@@ -119,11 +114,12 @@ class Pipeline:
         async with AsyncExitStack() as held:
             try:
                 await held.enter_async_context(await self._lock(job))
-                document = await self._claim(job)
+                document = await self.claims.claim(job.document_id)
             except (Conflict, NotFound) as nothing_to_do:
                 log.info("skipped", document_id=job.document_id, cause=nothing_to_do.message)
                 await self.outcomes.republish(job, record)
                 return
+            log.info("claimed", **log_fields(document), resume_after_page=document.pages_done)
             await self._attempt(document, record)
 
     async def _lock(self, job: IngestJob) -> AbstractAsyncContextManager[None]:
@@ -144,11 +140,6 @@ class Pipeline:
         # Before its last attempt, other jobs may have ended the earlier ones. After several outages in a row, the
         # document itself may make the server fail.
         return document.attempts + 1 == self.max_attempts or document.outages >= _ALONE_AFTER_OUTAGES
-
-    async def _claim(self, job: IngestJob) -> Document:
-        document = await self.claims.claim(job.document_id)
-        log.info("claimed", **log_fields(document), resume_after_page=document.pages_done)
-        return document
 
     async def _attempt(self, document: Document, record: Record) -> None:
         started = time.monotonic()
@@ -216,9 +207,7 @@ class Pipeline:
         return await retrying(self.documents.finish, document)
 
     async def _plan(self, document: Document, dpi: int, generation: int) -> Document:
-        """The record has to name the generation before pages are written to it. On a first attempt it does already,
-        as a rule; then `finish` records the rest.
-        """
+        """Record the generation before pages are written to it. Most new records have the right one already."""
         if document.generation == generation and not document.is_begun_anew:
             return replace(document, dpi=dpi)
         return await self.documents.plan(

@@ -1,4 +1,4 @@
-"""From a query to pages: per-token ANN, candidate pages, exact MaxSim, and a memory of earlier answers."""
+"""From a query to pages: ANN per token, candidate pages, exact MaxSim, and a cache of earlier answers."""
 
 from ingestion.hits import Hit
 from ingestion.search.scoring import approximate_scores

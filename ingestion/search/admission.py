@@ -1,4 +1,4 @@
-"""How much searching may be in flight in a process. What comes on top is refused at once, while it costs nothing."""
+"""Admission control: bounds the searches in flight in a process. A search above the limit is refused at once."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ _RECENT_S: Final = 10.0
 _RECENT_SEARCHES: Final = 2048
 _LONGEST_RETRY_S: Final = 30
 _TOKENS_OF_ANY: Final = 24
-"""What a search costs besides its query's tokens, in tokens: records, texts and addresses of its pages."""
+"""The fixed cost of a search, in tokens: it reads records and texts of pages and signs their image URLs."""
 _BYTES_PER_TOKEN: Final = 4
 _SPECIAL_TOKENS: Final = 2
 
 
 def estimated_tokens(query: str) -> int:
-    """Of a query that has not been embedded yet."""
+    """The number of tokens of a query that has not been embedded yet, estimated from its bytes."""
     return math.ceil(len(query.encode()) / _BYTES_PER_TOKEN) + _SPECIAL_TOKENS
 
 
 @dataclass(slots=True)
 class ReservedRows:
-    """A search that has been let in, and the rows that it costs now."""
+    """The rows that an admitted search has reserved."""
 
     _admission: Admission
     rows: int
 
     def resize(self, tokens: int, limit: int) -> None:
-        """It asks for `limit` rows for each of `tokens`, as has turned out. It stays, whatever that is."""
+        """Reserve `limit` rows for each of `tokens`. Never refused: an admitted search is finished."""
         rows = cost_in_rows(tokens, limit)
         self._admission.occupy(0, rows - self.rows)
         self.rows = rows
 
 
 def cost_in_rows(tokens: int, limit: int) -> int:
-    """The cost of a search whose query has so many tokens, with `limit` rows of the ANN index for each."""
+    """The cost of a search that asks the ANN index for `limit` rows for each of `tokens`."""
     return (tokens + _TOKENS_OF_ANY) * limit
 
 
 class Admission:
-    """Searches, limited by the rows that they ask of the ANN index together, which is what their times grow with."""
+    """Limits searches by the rows that they ask of the ANN index together: their times grow with these rows."""
 
     def __init__(self, limit_rows: int, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._limit_rows = limit_rows
@@ -58,9 +58,9 @@ class Admission:
         self.rows = 0
 
     def check_capacity(self, rows: int) -> None:
-        """Raises Overloaded where there is no room for a search that costs `rows`.
+        """Raises Overloaded where a search that costs `rows` would exceed the limit.
 
-        There is for one that is larger than all the room, while there is no other.
+        A search that costs more than the whole limit is admitted while no other search is in flight.
         """
         if self.searches and self.rows + rows > self._limit_rows:
             metrics.SEARCHES_REFUSED.inc()
@@ -68,7 +68,7 @@ class Admission:
 
     @contextmanager
     def admit(self, rows: int) -> Iterator[ReservedRows]:
-        """Hold room for a search that costs `rows`. Raises Overloaded as `check_capacity` does."""
+        """Reserve `rows` for the length of the block. Raises Overloaded as `check_capacity` does."""
         self.check_capacity(rows)
         if not self.searches:
             self._busy_since_s = self._clock_s()
@@ -87,7 +87,7 @@ class Admission:
         metrics.SEARCH_ROWS.set(self.rows)
 
     def _retry_after_s(self, rows: int) -> int:
-        """When there should be room for `rows`, at the rate of the last seconds."""
+        """In how many seconds `rows` should be free, at the rate of the last seconds."""
         now_s = self._clock_s()
         since_s = max(now_s - _RECENT_S, self._busy_since_s)
         done = sum(served for at_s, served in self._served if at_s >= since_s)

@@ -1,4 +1,4 @@
-"""Bytes that may be reserved in memory at a time."""
+"""A limit on the bytes that tasks reserve in memory together."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from ingestion.errors import DependencyUnavailable
 
 @dataclass(slots=True)
 class ReservedBytes:
-    """Bytes of a budget that one task has taken."""
+    """The bytes that one task has reserved."""
 
     _budget: ByteBudget
     reserved_bytes: int
 
     def resize(self, reserved_bytes: int) -> None:
-        """It holds so many, as has turned out, whatever is left."""
+        """Change the reservation to the bytes that are really needed. Never waits, and may exceed the limit."""
         self._budget.take(reserved_bytes - self.reserved_bytes)
         self.reserved_bytes = reserved_bytes
 
 
 class ByteBudget:
-    """Lets in who came first, as soon as there is room. A task that needs more than all of it waits to be alone."""
+    """First come, first served. A task that needs more than the whole limit waits until it is alone."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
@@ -35,7 +35,10 @@ class ByteBudget:
 
     @asynccontextmanager
     async def reserve(self, expected_bytes: int) -> AsyncIterator[ReservedBytes]:
-        """Wait for room for so many bytes, and hold them for the length of the block."""
+        """Wait until `expected_bytes` are free, and reserve them for the length of the block.
+
+        Raises DependencyUnavailable when the caller's budget of time ends before that.
+        """
         if self._waiting or not self._has_room(expected_bytes):
             turn = asyncio.get_running_loop().create_future()
             self._waiting.append((expected_bytes, turn))
@@ -43,7 +46,7 @@ class ByteBudget:
                 async with within_budget("s3"):  # whatever holds bytes is mostly waiting for the object store
                     await turn
             except (asyncio.CancelledError, DependencyUnavailable):
-                if turn.done() and not turn.cancelled():  # let in and cancelled at the same moment
+                if turn.done() and not turn.cancelled():  # admitted and cancelled at the same moment
                     self.take(-expected_bytes)
                 self._admit()
                 raise

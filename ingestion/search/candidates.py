@@ -1,4 +1,4 @@
-"""Candidate pages: what the ANN index says about pages, and which of those are of ready documents."""
+"""Candidate pages: the pages that the ANN index ranks best, of documents that are ready."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class CandidateQuery:
-    """What a search asks of the index: `pages` at most, `needed` of them at least where they are there."""
+    """How many pages a search wants: at most `pages`, and at least `needed` where the index has them."""
 
     pages: int
     needed: int = 1
@@ -44,23 +44,22 @@ class CandidateQuery:
 
 
 class Candidates:
-    """Finds the pages that are worth an exact look."""
+    """Finds the pages to rerank."""
 
     def __init__(self, index: SearchCoalescer, documents: CandidateRecords, ann_limit: int) -> None:
         self._index = index
         self._documents = documents
         self._ann_limit = ann_limit
-        # A page key is given out once and for all, so what it stands for never changes.
+        # A page key belongs to one document for ever, so an entry never becomes wrong.
         self._document_of: LRUCache[int, str] = LRUCache(_MAX_CACHED_PAGES)
 
     async def find(
         self, collection: str, generation: Generation, query: Vectors, wanted: CandidateQuery, reserved: ReservedRows
     ) -> list[Candidate]:
-        """The pages of ready documents that the ANN rates best. `reserved` is told of what each request costs.
+        """The pages of ready documents that the ANN index ranks best. Resizes `reserved` before each request.
 
-        Rows of documents that are not ready take up places in the answer, and so do the many rows of a page. Where
-        pages were left out as not ready, or fewer than are needed were reached, while the index has more to give, it
-        is asked again for more rows, as long as those are of further pages.
+        An answer of the index also has rows of documents that are not ready, and many rows of one page. Where that
+        leaves too few pages, this asks again for more rows, until the index has no more or gives no further pages.
         """
         index, limit, reached = index_of(collection, generation.number), self._ann_limit, 0
         while True:
@@ -78,7 +77,7 @@ class Candidates:
     async def _ready(self, page_keys: Sequence[int], generation: Generation, wanted: int) -> list[Candidate]:
         """The first `wanted` of these pages whose documents are ready in that generation, in the given order.
 
-        Mostly all are, so no more are looked at than it takes.
+        Reads only as many records as it takes: mostly all documents are ready.
         """
         found: list[Candidate] = []
         for start in range(0, len(page_keys), wanted):
@@ -101,7 +100,7 @@ class Candidates:
         ]
 
     async def _documents_of(self, page_keys: Sequence[int]) -> dict[int, str]:
-        """The document of each page that has a record."""
+        """The id of each page's document. Pages without a record are left out."""
         known = {key: document for key in page_keys if (document := self._document_of.get(key)) is not None}
         missing = [key for key in page_keys if key not in known]
         if missing:

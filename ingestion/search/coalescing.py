@@ -1,8 +1,8 @@
-"""Searches that come while the ANN index is busy share the next request to it.
+"""Request coalescing: searches that arrive while the ANN index is busy share the next request to it.
 
-A request has a price of its own, whatever it asks: a round trip at best, and on a server that looks at every row of
-the collection far more than the search itself. So a request carries the vectors of several searches. It is bounded by
-the rows that it asks for, and so is its answer: a search that asks for more is sent in parts.
+Each request has a fixed cost: a round trip at best, and far more on a server that reads every row of the collection.
+So a request carries the vectors of several searches. MAX_REQUEST_ROWS bounds a request and its answer; a search that
+asks for more rows is sent in parts.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ingestion.search.cpu_threads import CpuThreads
 from ingestion.search.scoring import PageScores, combined, page_scores
 
 MAX_REQUEST_ROWS: Final = 51_200
-"""Asked for in one request: 256 tokens with 200 rows each. A row takes 12 bytes of an answer."""
+"""Rows of one request: 256 tokens with 200 rows each. A row takes 12 bytes of an answer."""
 
 
 def _end_of_budget() -> float | None:
@@ -50,7 +50,7 @@ class _Asked:
 
 
 class SearchCoalescer:
-    """The index, asked by at most `requests` requests at a time. Who came first is answered first."""
+    """Sends at most `requests` requests to the index at a time. Searches are sent in the order of their arrival."""
 
     def __init__(self, vectors: VectorStore, requests: int, cpu_threads: CpuThreads) -> None:
         self._vectors = vectors
@@ -87,10 +87,10 @@ class SearchCoalescer:
         self._start()
 
     def _take(self) -> list[_Asked]:
-        """The one that has waited longest, and those of the same index and limit that go along."""
+        """The search that has waited longest, and others with the same index and limit that fit into one request."""
         taken, left, rows = list[_Asked](), list[_Asked](), 0
         for asked in self._waiting:
-            if asked.answer.done():  # its caller has gone
+            if asked.answer.done():  # its caller does not wait any more
                 continue
             first = taken[0] if taken else asked
             is_alike = (asked.index, asked.limit) == (first.index, first.limit)
@@ -134,6 +134,6 @@ async def _answer(part: _Asked) -> PageScores:
 
 
 def _scored(rows: Neighbours, tokens: Sequence[int], limit: int) -> list[PageScores]:
-    """What the rows say for each of the searches that shared the request, of so many tokens each."""
+    """The page scores of each search that shared the request. `tokens` are their numbers of tokens."""
     ends = np.cumsum(tokens).tolist()
     return [page_scores(rows.of_tokens(end - count, end), limit) for count, end in zip(tokens, ends, strict=True)]

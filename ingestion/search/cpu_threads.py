@@ -1,4 +1,4 @@
-"""CPU work of searches, which never runs on the event loop."""
+"""Threads for the CPU work of searches, which must not block the event loop."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _MOST: Final = 8
-"""Each has its own arrays in memory."""
+"""Each thread has its own arrays in memory."""
 
 
 def _spare_cores() -> int:
-    """All but the one that the event loop is on."""
+    """One core less than there are, for the event loop."""
     return min(_MOST, max(1, len(os.sched_getaffinity(0)) - 1))
 
 
 class CpuThreads:
-    """Runs functions in threads, so many at a time. A caller that came first has its turn first.
+    """Runs functions in a bounded number of threads, in the order of arrival.
 
     The threads have a lower priority than the event loop: without that, on two cores under load, they kept it from
     running for up to 100 ms at a time.
@@ -35,7 +35,7 @@ class CpuThreads:
         self._limiter: CapacityLimiter | None = None
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """The result of `function`. When cancelled while waiting for a turn, leave at once; else once it is there."""
+        """The result of `function`. When cancelled before it has begun, ends at once, else once it has ended."""
         if self._limiter is None:  # made on the event loop that it is used on
             self._limiter = CapacityLimiter(self._at_once)
 

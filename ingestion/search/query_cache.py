@@ -1,14 +1,13 @@
-"""Answers cached in Redis, and why none of them is ever out of date.
+"""Answers of searches in Redis, and why none of them is ever out of date.
 
-An answer is kept under the version that the collection had *before* it was searched for, and asked for under the
-version that the collection has now. Between two reads of the same version no document became ready, because a document
-does so only between two changes of its collection's version (`CollectionVersions`), and while it is between them there
-is no version to keep or ask under. What can have happened is a deletion, and for that every document of an answer is
-looked at again before the answer is given: if one is no longer ready, the answer is not used. A document that was
-deleted and is not in the answer leaves it as it is, since the answer's pages were better than any of its pages.
+The key of an answer contains the version that the collection had *before* the search; `get` uses the version that the
+collection has now. Between two reads of the same version no document became ready: a document becomes ready only
+between two changes of its collection's version (`CollectionVersions`). Meanwhile the collection has no version, and
+nothing is cached. A document may have been deleted. So `get` checks that every document of the answer is still ready,
+else it returns nothing. A deleted document that is not in the answer does not change it: all its pages ranked lower.
 
-Everything else that changes what a search finds, such as a switch to other vectors or an archive brought back, has to
-change the version in the same step.
+Every other change of what a search finds, such as a switch to other vectors or a restored archive, must change the
+version in the same step.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 
 class VersionedQueryCache:
-    """Remembers answers for `ttl_s` seconds at most. Without a cache, or with 0 seconds, it remembers nothing."""
+    """Keeps answers for at most `ttl_s` seconds. Without a cache, or with 0 seconds, it keeps nothing."""
 
     def __init__(self, cache: QueryCache | None, documents: DocumentReader, ttl_s: int) -> None:
         self._cache = cache if ttl_s else None
@@ -35,7 +34,7 @@ class VersionedQueryCache:
         self._ttl_s = ttl_s
 
     async def get(self, key: str | None) -> list[Hit] | None:
-        """The answer kept under `key`, where it is still right; None where there is nhit."""
+        """The answer under `key`. None where there is none, or where a page of it has been deleted."""
         if self._cache is None:
             return None
         hits, outcome = await self._lookup(self._cache, key)
@@ -67,8 +66,8 @@ class VersionedQueryCache:
 
 
 def key_of(view: Searchable, query: str, options: Sequence[int]) -> str | None:
-    """Where the answer is kept; None while the collection has no version. `options` are all that the answer depends
-    on besides: numbers of candidates, of hits."""
+    """The key of an answer; None while the collection has no version. `options` are the other numbers that the answer
+    depends on: candidates, hits, rows."""
     if view.version is None:
         return None
     asked = hashlib.sha256(json.dumps([query, *options]).encode()).hexdigest()

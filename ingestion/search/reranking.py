@@ -21,9 +21,9 @@ from ingestion.search.cpu_threads import CpuThreads
 from ingestion.vector_blobs import VectorBlobRef, VectorBlobs
 
 _FIRST_GUESS_BYTES: Final = 256 * 1024
-"""Of a page's blob, before any has been read: 700 vectors of 384 bytes."""
+"""The assumed size of a page's blob before one has been read: 700 vectors of 384 bytes."""
 _WEIGHT: Final = 0.05
-"""Of the latest blob in the mean."""
+"""The weight of the latest blob in the moving mean of blob sizes."""
 
 _Key = tuple[int, VectorBlobRef]
 
@@ -31,8 +31,8 @@ _Key = tuple[int, VectorBlobRef]
 class Reranker:
     """Scores pages with all of their vectors.
 
-    The pages' blobs are kept as they are, at most `cache_bytes` of them. Pages that are being read or scored take at
-    most `limit_bytes` besides; a rerank that would exceed them waits. Reading holds no place among those that compute.
+    A cache holds at most `cache_bytes` of blobs. Pages that are being read or scored take at most `limit_bytes` more;
+    a rerank that would exceed that waits. A CPU thread is used only once all pages have been read.
     """
 
     def __init__(self, blobs: BlobStore, cpu_threads: CpuThreads, *, cache_bytes: int, limit_bytes: int) -> None:
@@ -40,8 +40,8 @@ class Reranker:
         self._cpu_threads = cpu_threads
         self._budget = ByteBudget(limit_bytes)
         self._mean_bytes = 0.0
-        # The page key is another one after every upload, and within one generation a page of a ready document stays
-        # as it is, so that nothing in here is ever out of date.
+        # Every upload gets new page keys, and a page of a ready document does not change within one generation. So an
+        # entry is never out of date.
         self._cache: LRUCache[_Key, bytes] = LRUCache(cache_bytes, getsizeof=len)
 
     async def rank(
@@ -71,7 +71,7 @@ class Reranker:
         return sum(map(len, kept)) + int((len(keys) - len(kept)) * (self._mean_bytes or _FIRST_GUESS_BYTES))
 
     async def _fetch(self, keys: Sequence[_Key]) -> list[bytes]:
-        """The blobs of the candidates, those that are not at hand side by side."""
+        """The blobs of the candidates, from the cache or from the object store."""
         found = {key: blob for key in keys if (blob := self._cache.get(key)) is not None}
         missing = [key for key in keys if key not in found]
         metrics.PAGE_CACHE.labels("hit").inc(len(found))

@@ -1,4 +1,4 @@
-"""What the ANN's rows say about pages."""
+"""Page scores from the rows that the ANN index returned."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class PageScores:
     scores: NDArray[np.float64]
     """(pages,)"""
     is_cut_off: bool
-    """Some token got as many rows as were asked for: the index may have more."""
+    """True where a token got as many rows as were asked for: the index may have more."""
 
     @classmethod
     def ranked(cls, page_keys: NDArray[np.int64], scores: NDArray[np.float64], *, is_cut_off: bool) -> Self:
-        """Of pages whose keys ascend."""
+        """From pages in ascending order of keys."""
         order = np.argsort(-scores, kind="stable")
         return cls(page_keys[order], scores[order], is_cut_off)
 
@@ -57,7 +57,7 @@ def page_scores(neighbours: Neighbours, limit: int) -> PageScores:
 
 
 def combined(parts: Sequence[PageScores]) -> PageScores:
-    """The scores of a query that was asked for in parts, each for some of its tokens."""
+    """The scores of a query that was sent in parts, each with some of its tokens."""
     if len(parts) == 1:
         return parts[0]
     keys, page = np.unique(np.concatenate([part.page_keys for part in parts]), return_inverse=True)
@@ -67,7 +67,7 @@ def combined(parts: Sequence[PageScores]) -> PageScores:
 
 
 def _summed(page: NDArray[np.int64], weights: NDArray[np.float64], pages: int) -> NDArray[np.float64]:
-    """(pages,) the weights of each page together."""
+    """(pages,) the sum of the weights of each page."""
     return np.bincount(page, weights=weights, minlength=pages).astype(np.float64, copy=False)
 
 

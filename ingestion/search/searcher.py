@@ -1,8 +1,8 @@
 """A search from end to end.
 
-The ANN index answers for each query token with its nearest rows, and a row's key says which page it is on. Pages are
-ranked by what that already tells; the best of them are scored exactly over all their vectors, one blob a page from
-the object store.
+The ANN index returns the nearest rows of each query token; a row's key contains the key of its page. That gives an
+approximate score of each page. The best pages are scored exactly with all their vectors, which are one blob for each
+page in the object store.
 """
 
 from __future__ import annotations
@@ -76,14 +76,14 @@ class Searcher:
         )
 
     def check_capacity(self) -> None:
-        """Raises Overloaded where not even the smallest search would be let in."""
+        """Raises Overloaded where even the smallest search would be refused."""
         self._admission.check_capacity(cost_in_rows(0, self._settings.search_ann_limit))
 
     async def search(self, collection: str, query: str, top_k: int) -> list[Hit]:
         """The `top_k` best pages of `collection`, best first; an unknown collection has none.
 
-        Raises BadRequest, EmbedderMismatch where nobody embeds queries with what the collection was filled by,
-        Overloaded at once where too much is in flight, here or at the embedder, CollectionArchived, and
+        Raises BadRequest, CollectionArchived, EmbedderMismatch where no embedding service has the model of the
+        collection's vectors, Overloaded at once where too much is in flight, here or at the embedder, and
         DependencyUnavailable, at the latest once `search_budget_s` have passed.
         """
         check_collection(collection)
@@ -99,23 +99,23 @@ class Searcher:
             except IngestError:
                 if is_spent() or await self._is_current(view):
                     raise
-                continue  # what it was looking at has been removed since
+                continue  # the vectors that it searched have been removed since
             if hits is not None:
                 return await self._with_image_urls(hits)
         return []
 
     async def _view(self, collection: str) -> Searchable | None:
-        """Asked for before anything is looked for: see `remembering`."""
+        """The collection as it is before the search: see `query_cache`. None where it is unknown."""
         with metrics.SEARCH.labels("collection").time():
             return await self._documents.searchable(collection)
 
     async def _is_current(self, view: Searchable) -> bool:
-        """False where the collection has passed to other vectors since, and the ones it had are being removed."""
+        """False where the collection has switched to other vectors since, and its former vectors are being removed."""
         bound = await self._documents.binding(view.binding.collection)
         return bound is None or bound.current == view.binding.current
 
     async def _answer(self, view: Searchable, query: str, top_k: int, reserved: ReservedRows) -> list[Hit] | None:
-        """None where the vectors that were searched may not have been whole to the end."""
+        """None where the collection switched to other vectors during the search."""
         wanted = max(top_k, self._settings.search_candidates)
         key = key_of(view, query, (top_k, wanted, self._settings.search_ann_limit))
         with metrics.SEARCH.labels("query_cache").time():
@@ -154,7 +154,7 @@ class Searcher:
             try:
                 return await self._reranker.rank(query, candidates, generation)
             except NotFound:
-                continue  # a document was deleted after it had become a candidate: look again without it
+                continue  # a document was deleted after it had become a candidate: search again without it
         raise WorkerFault(f"pages of {collection!r} lack their vectors in the object store", stage="search")
 
     def _check(self, query: str, top_k: int) -> None:
@@ -167,7 +167,7 @@ class Searcher:
             raise BadRequest(f"top_k is {top_k}, it must be 1 to {self._settings.search_max_top_k}")
 
     async def _described(self, query: str, ranked: Sequence[tuple[Candidate, float]]) -> list[Hit]:
-        """Pages whose records are gone belong to a document that is being deleted."""
+        """The ranked pages as hits. Pages without a record are left out: their document is being deleted."""
         with metrics.SEARCH.labels("texts").time():
             records = await self._documents.pages_by_key([page.page_key for page, _ in ranked], with_text=True)
             return await self._cpu_threads.run(_hits_of, query, ranked, records)
@@ -179,7 +179,7 @@ class Searcher:
 
 
 def _hits_of(query: str, ranked: Sequence[tuple[Candidate, float]], records: Mapping[int, PageRecord]) -> list[Hit]:
-    """Looks through the whole text of each page, which may be 100,000 characters."""
+    """CPU work: reads the whole text of each page, which may have 100,000 characters."""
     return [
         Hit(
             document_id=page.document.id,

@@ -1,4 +1,4 @@
-"""The stretch of a page's text that is shown with a hit."""
+"""The part of a page's text that is shown with a hit."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Final
 
 _SNIPPET_CHARS: Final = 240
 _LEAD_CHARS: Final = 30
-"""What is shown of the text before the first word that was asked for."""
+"""Characters that are shown before the first word of the query."""
 
 
 def snippet(text: str, query: str) -> str:
-    """The stretch of `text` in which most of the query's words stand, on one line, about 240 characters."""
+    """The part of `text` that has most of the query's words, on one line, about 240 characters."""
     line = " ".join(text.split())
     if len(line) <= _SNIPPET_CHARS:
         return line
@@ -26,7 +26,7 @@ def snippet(text: str, query: str) -> str:
 
 
 def _densest(found: Sequence[tuple[int, str]]) -> int:
-    """Where the first stretch with most different words begins; `found` is sorted. 0 where there are none."""
+    """The start of the first part with the most different words, 0 where `found` is empty. `found` is sorted."""
     inside: Counter[str] = Counter()
     start = most = end = 0
     for at, word in found:

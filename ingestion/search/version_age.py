@@ -1,4 +1,4 @@
-"""For how long collections have been as they are."""
+"""The age of collections' versions: for how long a collection has not changed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class _Seen:
 
 
 class VersionAge:
-    """Remembers when each collection was first seen at the version that it has.
+    """Notes when each collection was first seen at its present version.
 
     Between two reads of one version no document of the collection became ready, see `CollectionVersions`. So every row
     that a search has to find is at least as old as the version has been seen for.
@@ -30,7 +30,7 @@ class VersionAge:
         self._seen: dict[str, _Seen] = {}
 
     def stable_for_s(self, view: Searchable) -> float:
-        """For how many seconds the collection of `view` has been seen to be as it is there; 0 while it is changing."""
+        """For how many seconds the collection has had the version of `view`; 0 while it has no version."""
         name, now_s = view.binding.collection, self._clock_s()
         if view.version is None:
             self._seen.pop(name, None)
@@ -38,6 +38,6 @@ class VersionAge:
         seen = self._seen.get(name)
         if seen is None or seen.view != view:
             if len(self._seen) >= _MOST_COLLECTIONS:
-                self._seen.clear()  # no harm: they only have to be looked at anew
+                self._seen.clear()  # harmless: their ages only begin again at 0
             self._seen[name] = seen = _Seen(view, now_s)
         return now_s - seen.since_s

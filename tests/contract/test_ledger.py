@@ -9,6 +9,7 @@ import pytest
 from ingestion.adapters.mongo.document_store import MongoDocumentStore
 from ingestion.errors import Conflict
 from tests.port_contracts.ledger import LedgerContract
+from tests.port_contracts.recovery import RecoveryContract
 from tests.support.documents import S, in_state
 
 
@@ -17,7 +18,7 @@ def store(document_store: MongoDocumentStore) -> MongoDocumentStore:
     return document_store
 
 
-class TestMongoLedger(LedgerContract): ...
+class TestMongoLedger(LedgerContract, RecoveryContract): ...
 
 
 async def test_a_delete_that_meets_a_thaw_takes_nothing(

@@ -1,4 +1,4 @@
-"""What follows from an attempt that failed: another one later, or a dead letter, once, with everything about it."""
+"""A failed attempt leads to a later one, or to one complete dead letter."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def faulty(message: str = "a bug") -> ScriptedEmbedder:
     return embedder
 
 
-async def test_a_fault_puts_the_document_off_to_the_retry_topic_with_its_bytes_untouched(
+async def test_a_fault_publishes_the_record_to_the_retry_topic_with_its_bytes_untouched(
     services: Services, tmp_path: Path
 ) -> None:
     document = await submitted(services, tmp_path / "a.pdf", pages=1)
@@ -82,7 +82,7 @@ async def test_a_fault_puts_the_document_off_to_the_retry_topic_with_its_bytes_u
     assert await letters_of(services) == []
 
 
-async def test_before_its_time_a_document_that_was_put_off_is_not_begun(services: Services, tmp_path: Path) -> None:
+async def test_a_postponed_document_is_not_claimed_before_its_time(services: Services, tmp_path: Path) -> None:
     document = await submitted(services, tmp_path / "a.pdf", pages=1)
     await pipeline(services, faulty()).run(job(document))
     healthy = ScriptedEmbedder()
@@ -224,7 +224,7 @@ async def test_the_last_attempt_is_made_alone(services: Services, tmp_path: Path
 
 
 class AnswersLate:
-    """A ledger that has recorded a verdict a while before it says so, during which heartbeats would come."""
+    """A ledger that answers a while after it has recorded an outcome. Heartbeats would come in between."""
 
     def __init__(self, documents: DocumentStore) -> None:
         self._documents = documents
@@ -244,7 +244,7 @@ class AnswersLate:
 
 
 @pytest.mark.parametrize("fault", [None, CorruptPdf("page 1")], ids=["ready", "failed"])
-async def test_a_heartbeat_that_meets_the_verdict_is_not_taken_for_a_lost_lease(
+async def test_a_heartbeat_that_meets_the_outcome_is_not_taken_for_a_lost_lease(
     services: Services, tmp_path: Path, fault: IngestError | None
 ) -> None:
     document = await submitted(services, tmp_path / "one.pdf", pages=1)

@@ -1,29 +1,26 @@
-"""Accepting an upload, step by step, with each step failing once."""
+"""Accepting an upload, step by step, with each step failing once. No server: the ports are in memory."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ingestion.adapters.kafka.consumer import JobConsumer
 from ingestion.adapters.kafka.producer import KafkaJobQueue
 from ingestion.adapters.minio import MinioBlobStore
-from ingestion.bootstrap import Services, open_services
 from ingestion.concurrency.deadline import budget
 from ingestion.errors import BadRequest, Conflict, CorruptPdf, DependencyUnavailable, TooManyPages
-from ingestion.messages import decode_job
 from ingestion.model import Document, DocumentState, Failure, IngestJob, document_id, document_prefix, source_key
-from ingestion.prepare import prepare
 from ingestion.sandbox.pool import Sandbox
 from ingestion.server_cooldown import ServerCooldown
-from ingestion.settings import Settings
+from ingestion.settings import KafkaSettings, S3Settings
 from ingestion.submit import Submitter, Upload, UploadRecords
+from tests.memory import MemoryBlobStore, MemoryDocumentStore, MemoryJobQueue, MemoryProgress
 from tests.support.silent import fake_server, says_nothing
 from tests.support.uploads import make_upload
 
@@ -31,18 +28,24 @@ COLLECTION = "manuals"
 DEADLINE_S = 30.0
 
 
-@pytest.fixture
-async def services(settings: Settings) -> AsyncIterator[Services]:
-    await prepare(settings)
-    async with open_services(settings) as services:
-        yield services
+@dataclass
+class Services:
+    """The ports that an upload uses, in memory."""
+
+    documents: MemoryDocumentStore = field(default_factory=MemoryDocumentStore)
+    blobs: Any = field(default_factory=MemoryBlobStore)
+    queue: Any = field(default_factory=MemoryJobQueue)
+    progress: MemoryProgress = field(default_factory=MemoryProgress)
 
 
 @pytest.fixture
-async def services_without_broker(settings: Settings, services: Services) -> AsyncIterator[Services]:
-    nowhere = settings.kafka.model_copy(update={"kafka_bootstrap": "127.0.0.1:1"})
-    async with KafkaJobQueue(nowhere) as queue:
-        yield replace(services, queue=queue)
+def services() -> Services:
+    return Services()
+
+
+class NoBroker:
+    async def publish(self, job: IngestJob) -> None:
+        raise DependencyUnavailable("kafka", "down")
 
 
 def submitter(
@@ -79,23 +82,6 @@ async def record(services: Services, id_: str) -> Document:
     return found
 
 
-async def published(services: Services, at_least: int) -> list[str]:
-    """Document ids of the jobs in the topic, once there are `at_least` so many and none more comes at once."""
-    consumer = JobConsumer(services.settings.kafka, "test")
-
-    async def ignore(partitions: object) -> None: ...
-
-    ids: list[str] = []
-    await consumer.start(ignore, ignore)
-    try:
-        async with asyncio.timeout(DEADLINE_S):
-            while (batch := await consumer.poll(100, 300)) or len(ids) < at_least:
-                ids += [decode_job(one.value).document_id for one in batch]
-    finally:
-        await consumer.stop()
-    return ids
-
-
 async def fail_the_work(services: Services, id_: str) -> None:
     claimed = await services.documents.claim(id_, "worker", 60_000)
     await services.documents.fail(id_, claimed.fence, Failure("corrupt_pdf", "render", "for a test"))
@@ -111,7 +97,7 @@ async def test_an_upload_is_stored_recorded_and_published(services: Services, up
     assert stored.object_key == source_key(document.id)
     assert await services.blobs.get(stored.object_key) == upload.path.read_bytes()
     assert (await services.progress.read(document.id))["status"] == "queued"
-    assert await published(services, at_least=1) == [document.id]
+    assert services.queue.job_ids == [document.id]
 
 
 async def test_page_keys_of_documents_do_not_overlap(services: Services, uploaded: Uploaded) -> None:
@@ -126,7 +112,7 @@ async def test_repeating_an_upload_gives_the_same_document_and_no_second_job(
     first = await submitter(services).submit(COLLECTION, uploaded())
     again = await submitter(services).submit(COLLECTION, uploaded())
     assert (again.id, again.first_page_key) == (first.id, first.first_page_key)
-    assert await published(services, at_least=1) == [first.id]
+    assert services.queue.job_ids == [first.id]
 
 
 async def test_the_same_upload_many_times_at_once_is_one_document(services: Services, uploaded: Uploaded) -> None:
@@ -139,15 +125,15 @@ async def test_the_same_upload_many_times_at_once_is_one_document(services: Serv
 
 
 async def test_without_a_broker_the_upload_is_accepted_and_waits_in_the_outbox(
-    services: Services, services_without_broker: Services, uploaded: Uploaded
+    services: Services, uploaded: Uploaded
 ) -> None:
-    document = await submitter(services_without_broker).submit(COLLECTION, uploaded())
+    document = await submitter(replace(services, queue=NoBroker())).submit(COLLECTION, uploaded())
     assert (document.state, document.outbox) == (DocumentState.RECEIVED, "pending")
     assert (await record(services, document.id)).outbox == "pending"
 
     again = await submitter(services).submit(COLLECTION, uploaded())
     assert (again.id, again.state, again.outbox) == (document.id, DocumentState.QUEUED, "sent")
-    assert await published(services, at_least=1) == [document.id]
+    assert services.queue.job_ids == [document.id]
 
 
 async def test_uploading_a_failed_document_again_puts_it_back_to_work(services: Services, uploaded: Uploaded) -> None:
@@ -158,7 +144,7 @@ async def test_uploading_a_failed_document_again_puts_it_back_to_work(services: 
     again = await submitter(services).submit(COLLECTION, uploaded())
     assert (again.id, again.state, again.attempts, again.error) == (document.id, DocumentState.QUEUED, 0, None)
     assert await services.blobs.get(document.object_key) == uploaded().path.read_bytes()
-    assert await published(services, at_least=2) == [document.id, document.id]
+    assert services.queue.job_ids == [document.id, document.id]
 
 
 async def test_uploading_a_document_that_is_being_deleted_is_a_conflict(
@@ -188,7 +174,7 @@ async def test_a_collection_that_cannot_be_named_so_is_refused(services: Service
 
 
 class Interrupted:
-    """The real records, cut off at the insert: before it happens, or after it has happened unheard."""
+    """The records, with an insert that raises: before the record is stored, or after."""
 
     def __init__(self, documents: UploadRecords, *, after: bool) -> None:
         self._documents = documents
@@ -207,7 +193,7 @@ class Interrupted:
 async def test_a_source_whose_record_is_in_doubt_is_left_to_the_audit(
     services: Services, uploaded: Uploaded, recorded: bool
 ) -> None:
-    """It may be that of a record that is about to appear, or of the same upload that came at the same time."""
+    """The source may belong to a record that is about to appear, or to the same upload at the same time."""
     with pytest.raises(DependencyUnavailable):
         await submitter(services, Interrupted(services.documents, after=recorded)).submit(COLLECTION, uploaded())
     assert len(await services.blobs.list_keys("documents/")) == 1
@@ -215,7 +201,7 @@ async def test_a_source_whose_record_is_in_doubt_is_left_to_the_audit(
 
 
 class SilentBroker:
-    """Keeps whoever publishes waiting for five seconds of its own clock, and counts them."""
+    """Each publication takes five seconds of the broker's own clock and fails, until the broker is up."""
 
     def __init__(self) -> None:
         self.now_s = 0.0
@@ -233,7 +219,7 @@ async def test_a_silent_broker_holds_up_one_file_of_an_upload_and_not_each(
     services: Services, uploaded: Uploaded
 ) -> None:
     broker = SilentBroker()
-    submit = submitter(replace(services, queue=broker))  # type: ignore[arg-type]
+    submit = submitter(replace(services, queue=broker))
     submit._broker = ServerCooldown(lambda: broker.now_s)
     content = make_upload(1)
     for number in range(20):
@@ -247,7 +233,7 @@ async def test_a_silent_broker_holds_up_one_file_of_an_upload_and_not_each(
 
 async def test_a_silent_object_store_ends_an_upload_with_its_budget(services: Services, uploaded: Uploaded) -> None:
     with fake_server(says_nothing) as server:
-        nowhere = services.settings.s3.model_copy(update={"s3_endpoint": server.address})
+        nowhere = S3Settings(s3_endpoint=server.address, s3_access_key="k", s3_secret_key="s")
         async with MinioBlobStore(nowhere) as blobs, asyncio.timeout(DEADLINE_S):
             with pytest.raises(DependencyUnavailable, match="s3"):
                 await submitter(replace(services, blobs=blobs), store_budget_s=0.5).submit(COLLECTION, uploaded())
@@ -255,9 +241,9 @@ async def test_a_silent_object_store_ends_an_upload_with_its_budget(services: Se
     assert await services.documents.list(COLLECTION) == []
 
 
-async def test_a_silent_broker_ends_a_publication_with_the_callers_budget(services: Services) -> None:
+async def test_a_silent_broker_ends_a_publication_with_the_callers_budget() -> None:
     with fake_server(says_nothing) as server:
-        nowhere = services.settings.kafka.model_copy(update={"kafka_bootstrap": server.address})
+        nowhere = KafkaSettings(kafka_bootstrap=server.address)
         async with KafkaJobQueue(nowhere) as queue, asyncio.timeout(DEADLINE_S):
             with budget(0.5), pytest.raises(DependencyUnavailable, match="kafka"):
                 await queue.publish(IngestJob("d", "c", "f.pdf"))

@@ -1,4 +1,4 @@
-"""Breakers: what opens them, who waits, what closes them."""
+"""Breakers: what opens them, which jobs wait, what closes them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def breakers(milvus: Server, redis: Server, monkeypatch: pytest.MonkeyPatc
     await breakers.stop()
 
 
-async def test_while_a_server_is_down_everybody_waits_and_then_nobody(breakers: Breakers, milvus: Server) -> None:
+async def test_jobs_wait_while_a_server_is_down_and_not_after(breakers: Breakers, milvus: Server) -> None:
     milvus.is_up = False
     breakers.trip(milvus.error())
     waiting = [asyncio.create_task(breakers.until_closed()) for _ in range(3)]
@@ -69,9 +69,7 @@ async def test_an_outage_keeps_the_time_at_which_it_began(breakers: Breakers, mi
     assert breakers.outages == [first]
 
 
-async def test_a_server_that_nothing_depends_on_is_reported_and_not_waited_for(
-    breakers: Breakers, redis: Server
-) -> None:
+async def test_an_optional_server_is_reported_and_not_waited_for(breakers: Breakers, redis: Server) -> None:
     redis.is_up = False
     breakers.trip(redis.error())
     async with asyncio.timeout(DEADLINE_S):

@@ -1,4 +1,4 @@
-"""Who gets a place beside whom."""
+"""The capacity that documents of different lengths take."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from workers.consumer.capacity import WeightedLimiter
 
 
-class Guests:
-    """Documents that have a place until they are let go, by name."""
+class Documents:
+    """Documents that hold capacity until they are released, by name."""
 
     def __init__(self, limiter: WeightedLimiter) -> None:
         self._limiter = limiter
@@ -42,51 +42,51 @@ async def settled() -> None:
 
 
 @pytest.mark.parametrize(("pages", "together"), [(0, 4), (2000, 4), (16, 4), (8, 8), (4, 16), (2, 16), (1, 16)])
-async def test_the_shorter_documents_are_the_more_are_worked_on_together(pages: int, together: int) -> None:
+async def test_more_short_documents_than_long_ones_are_admitted(pages: int, together: int) -> None:
     limiter = WeightedLimiter(4)
-    guests = Guests(limiter)
+    documents = Documents(limiter)
     for number in range(20):
-        await guests.come(str(number), pages)
-    assert len(guests.inside) == together
+        await documents.come(str(number), pages)
+    assert len(documents.inside) == together
     assert limiter.max_documents == 16
 
 
-async def test_who_comes_first_goes_first_and_a_long_document_is_not_passed_by() -> None:
-    guests = Guests(WeightedLimiter(1))
-    await guests.come("short", 8)
-    await guests.come("long", 100)
-    await guests.come("late", 8)
-    assert guests.inside == ["short"]
-    await guests.go("short")
-    assert guests.inside == ["long"]
-    await guests.go("long")
-    assert guests.inside == ["late"]
+async def test_documents_are_admitted_in_order_and_a_long_one_is_not_starved() -> None:
+    documents = Documents(WeightedLimiter(1))
+    await documents.come("short", 8)
+    await documents.come("long", 100)
+    await documents.come("late", 8)
+    assert documents.inside == ["short"]
+    await documents.go("short")
+    assert documents.inside == ["long"]
+    await documents.go("long")
+    assert documents.inside == ["late"]
 
 
-async def test_who_leaves_while_waiting_holds_nobody_up() -> None:
-    guests = Guests(WeightedLimiter(1))
-    await guests.come("first", 8)
-    await guests.come("gone", 100)
-    await guests.come("next", 8)
-    guests.tasks["gone"].cancel()
+async def test_a_waiting_document_that_is_cancelled_blocks_no_other() -> None:
+    documents = Documents(WeightedLimiter(1))
+    await documents.come("first", 8)
+    await documents.come("gone", 100)
+    await documents.come("next", 8)
+    documents.tasks["gone"].cancel()
     await settled()
-    assert guests.inside == ["first", "next"]
+    assert documents.inside == ["first", "next"]
 
 
-async def test_a_place_given_to_somebody_who_leaves_at_that_moment_is_not_lost() -> None:
-    guests = Guests(WeightedLimiter(1))
-    await guests.come("first", 100)
-    await guests.come("gone", 100)
-    await guests.come("next", 100)
-    guests._leave["first"].set()
-    while not guests.tasks["first"].done():
+async def test_capacity_given_to_a_document_that_is_cancelled_at_that_moment_is_not_lost() -> None:
+    documents = Documents(WeightedLimiter(1))
+    await documents.come("first", 100)
+    await documents.come("gone", 100)
+    await documents.come("next", 100)
+    documents._leave["first"].set()
+    while not documents.tasks["first"].done():
         await asyncio.sleep(0)
-    guests.tasks["gone"].cancel()
+    documents.tasks["gone"].cancel()
     await settled()
-    assert guests.inside == ["next"]
+    assert documents.inside == ["next"]
 
 
-async def test_however_they_come_and_go_all_places_are_free_in_the_end() -> None:
+async def test_in_any_order_of_events_all_capacity_is_free_at_the_end() -> None:
     chance = random.Random(7)
     limiter = WeightedLimiter(2)
 
@@ -104,7 +104,7 @@ async def test_however_they_come_and_go_all_places_are_free_in_the_end() -> None
     for task in tasks:
         with suppress(asyncio.CancelledError):
             await task
-    guests = Guests(limiter)
+    documents = Documents(limiter)
     for number in range(9):
-        await guests.come(str(number), 2)
-    assert len(guests.inside) == 8, "no place is lost, and none given twice"
+        await documents.come(str(number), 2)
+    assert len(documents.inside) == 8, "no place is lost, and none given twice"

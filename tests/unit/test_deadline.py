@@ -161,7 +161,7 @@ def refused(cooldown: ServerCooldown, clock: Clock, seconds: float) -> None:
         raise DependencyUnavailable("kafka", "down")
 
 
-def test_a_server_rests_ten_times_as_long_as_it_kept_its_caller_waiting() -> None:
+def test_a_server_cools_down_ten_times_as_long_as_it_kept_its_caller_waiting() -> None:
     clock = Clock()
     cooldown = ServerCooldown(clock.monotonic)
     refused(cooldown, clock, 0.0)

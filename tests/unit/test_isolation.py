@@ -1,4 +1,4 @@
-"""Who may work beside whom."""
+"""Shared and exclusive holders of a lock."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from workers.attempt.isolation import SharedExclusiveLock
 DEADLINE_S = 10.0
 
 
-class Somebody:
+class Holder:
     def __init__(self, place: AbstractAsyncContextManager[None]) -> None:
         self.inside = asyncio.Event()
         self.go = asyncio.Event()
@@ -32,14 +32,14 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
-async def test_many_share_the_room_and_one_alone_waits_for_all_and_keeps_others_out() -> None:
+async def test_an_exclusive_holder_waits_for_all_shared_ones_and_keeps_later_ones_out() -> None:
     lock = SharedExclusiveLock()
     async with asyncio.timeout(DEADLINE_S):
-        first, second = Somebody(lock.shared()), Somebody(lock.shared())
+        first, second = Holder(lock.shared()), Holder(lock.shared())
         await asyncio.gather(first.inside.wait(), second.inside.wait())
-        alone = Somebody(lock.exclusive())
+        alone = Holder(lock.exclusive())
         await settled()
-        late = Somebody(lock.shared())
+        late = Holder(lock.shared())
         await first.leave()
         await settled()
         assert not alone.inside.is_set()
@@ -53,10 +53,10 @@ async def test_many_share_the_room_and_one_alone_waits_for_all_and_keeps_others_
         await late.leave()
 
 
-async def test_two_who_want_to_be_alone_take_turns() -> None:
+async def test_two_exclusive_holders_take_turns() -> None:
     lock = SharedExclusiveLock()
     async with asyncio.timeout(DEADLINE_S):
-        one, two = Somebody(lock.exclusive()), Somebody(lock.exclusive())
+        one, two = Holder(lock.exclusive()), Holder(lock.exclusive())
         await one.inside.wait()
         await settled()
         assert not two.inside.is_set()
@@ -65,15 +65,15 @@ async def test_two_who_want_to_be_alone_take_turns() -> None:
         await two.leave()
 
 
-async def test_one_who_is_cancelled_while_waiting_to_be_alone_lets_others_in() -> None:
+async def test_an_exclusive_holder_that_is_cancelled_while_waiting_lets_others_in() -> None:
     lock = SharedExclusiveLock()
     async with asyncio.timeout(DEADLINE_S):
-        first = Somebody(lock.shared())
+        first = Holder(lock.shared())
         await first.inside.wait()
-        alone = Somebody(lock.exclusive())
+        alone = Holder(lock.exclusive())
         await settled()
         alone.task.cancel()
         await asyncio.gather(alone.task, return_exceptions=True)
-        late = Somebody(lock.shared())
+        late = Holder(lock.shared())
         await late.inside.wait()
         await asyncio.gather(first.leave(), late.leave())

@@ -1,4 +1,4 @@
-"""What jobs raise: it is their record's, with a bound, and only what is raised about the worker ends it."""
+"""An error of a job belongs to its record, with a bound on deliveries. Only an error of the worker ends it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _quiet() -> Iterator[None]:
 
 @dataclass
 class Queue:
-    """Remembers what it was given."""
+    """Keeps what was published."""
 
     retried: list[tuple[Record, int]] = field(default_factory=list)
     letters: list[DeadLetter] = field(default_factory=list)
@@ -134,7 +134,7 @@ class Setting:
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("a bug"), KeyError("state"), MemoryError(), WorkerFault("a bug")])
-async def test_what_nobody_foresaw_is_tried_again_with_a_bound_and_then_the_document_fails(error: Exception) -> None:
+async def test_an_unforeseen_error_is_retried_with_a_bound_and_then_the_document_fails(error: Exception) -> None:
     setting = Setting(error)
     assert await setting.deliver() == MAX_ATTEMPTS
     assert [delay_s for _, delay_s in setting.queue.retried] == [10, 60, 60]
@@ -169,14 +169,14 @@ async def test_a_document_that_the_ledger_cannot_fail_is_left_alone_and_its_reco
 
 
 @pytest.mark.parametrize("error", [LeaseHeld("d", 1.0), DependencyUnavailable("s3", "down")])
-async def test_what_the_loop_waits_for_is_left_to_it(error: IngestError) -> None:
+async def test_errors_that_the_loop_waits_for_are_raised(error: IngestError) -> None:
     setting = Setting(error)
     with pytest.raises(type(error)):
         await setting.records.run(RECORD)
     assert setting.queue.retried == []
 
 
-async def test_what_is_raised_while_a_record_is_put_off_ends_the_worker() -> None:
+async def test_an_error_while_a_record_is_retried_ends_the_worker() -> None:
     setting = Setting(ZeroDivisionError("a bug"), queue=Queue(broken=TypeError("the worker's own")))
     with pytest.raises(TypeError, match="the worker's own"):
         await setting.records.run(RECORD)
@@ -191,7 +191,7 @@ async def test_a_broken_worker_still_shows_in_the_failure_run() -> None:
     assert "a bug" in cause
 
 
-async def test_records_that_nobody_can_read_say_nothing_of_the_worker() -> None:
+async def test_unreadable_records_say_nothing_about_the_worker() -> None:
     setting = Setting(NewerRecord("quarantined"))
     for number in range(10):
         key, value, _ = encode_job(IngestJob(f"d{number}", f"c{number}", "f.pdf"))

@@ -1,4 +1,4 @@
-"""Heartbeats: what goes wrong with one, and what the holder of the lease then learns."""
+"""Heartbeats that fail, and the error that the holder of the lease gets."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def test_a_heartbeat_that_fails_once_is_sent_again_while_the_lease_lasts(e
             lease.check()
 
 
-async def test_what_nobody_foresaw_is_logged_with_its_traceback() -> None:
+async def test_an_unforeseen_error_is_logged_with_its_traceback() -> None:
     store = Store(KeyError("x"))
     with capture_logs() as logs:
         async with lease_of(store):
@@ -69,7 +69,7 @@ async def test_what_nobody_foresaw_is_logged_with_its_traceback() -> None:
 
 
 @pytest.mark.parametrize("error", [WorkerFault("cut off"), KeyError("x")], ids=lambda error: type(error).__name__)
-async def test_one_that_goes_on_failing_ends_with_the_lease_and_says_why(error: BaseException) -> None:
+async def test_heartbeats_that_go_on_failing_end_the_work_with_the_lease_and_say_why(error: BaseException) -> None:
     store = Store(always=error)
     with capture_logs(), pytest.raises(LeaseLost, match=f"could not be extended: {type(error).__name__}"):
         async with asyncio.timeout(DEADLINE_S), lease_of(store):
@@ -91,7 +91,7 @@ async def test_a_fence_that_has_moved_ends_the_work_at_once() -> None:
     assert store.beats == 1
 
 
-async def test_giving_up_ends_the_work_and_the_heartbeats() -> None:
+async def test_an_abort_ends_the_work_and_the_heartbeats() -> None:
     store = Store()
     with pytest.raises(Stalled):
         async with asyncio.timeout(DEADLINE_S), lease_of(store) as lease:
@@ -103,7 +103,7 @@ async def test_giving_up_ends_the_work_and_the_heartbeats() -> None:
     assert store.beats == beats
 
 
-async def test_after_the_end_giving_up_comes_too_late_for_the_verdict() -> None:
+async def test_an_abort_after_the_end_does_not_touch_the_outcome() -> None:
     async with lease_of(Store()) as lease:
         await lease.end()
         lease.abort(Stalled("no progress", stage="embed"))

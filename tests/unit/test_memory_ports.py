@@ -8,11 +8,12 @@ from tests.memory import MemoryBlobStore, MemoryDocumentStore, MemoryVectorStore
 from tests.port_contracts.blob_store import BlobStoreContract
 from tests.port_contracts.documents import RecordsContract
 from tests.port_contracts.ledger import LedgerContract
+from tests.port_contracts.recovery import RecoveryContract
 from tests.port_contracts.vector_store import DIM, SHARED, VectorStoreContract
 from tests.port_contracts.vector_store import first_key as first_key
 
 
-class TestMemoryDocumentStore(LedgerContract, RecordsContract):
+class TestMemoryDocumentStore(LedgerContract, RecordsContract, RecoveryContract):
     @pytest.fixture
     def store(self) -> MemoryDocumentStore:
         return MemoryDocumentStore()

@@ -1,4 +1,4 @@
-"""What counts as progress, what as a standstill, and what follows. The tests turn the clock."""
+"""What counts as progress, what as a stall, and what follows. The tests move the clock."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_an_attempt_that_is_at_nothing_at_all_stalls_as_well(worker: Worker) -> 
     assert [stalled.stage for stalled in worker.given_up] == ["ingest"]
 
 
-def test_waiting_while_others_of_the_stage_get_on_is_no_standstill(worker: Worker) -> None:
+def test_waiting_while_others_of_the_stage_make_progress_is_no_stall(worker: Worker) -> None:
     with worker.attempt() as waiting, waiting.stage("embed"), worker.attempt() as other:
         for _ in range(8):
             with other.stage("embed"):
@@ -149,7 +149,7 @@ def test_a_process_that_was_stopped_does_not_count_the_time(worker: Worker) -> N
         assert len(worker.given_up) == 1
 
 
-def test_what_cannot_be_ended_ends_the_worker(worker: Worker) -> None:
+def test_an_attempt_that_does_not_end_ends_the_worker(worker: Worker) -> None:
     with worker.attempt() as attempt, attempt.stage("store"):
         worker.pass_s(FLOOR_S + GRACE_S - 1)
         assert (len(worker.given_up), worker.causes) == (1, [])

@@ -1,4 +1,4 @@
-"""A process that stands still ends itself; one that works does not."""
+"""A process that hangs ends itself; one that works does not."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ asyncio.run(main())
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
 
 
-def test_one_that_works_goes_on_and_after_the_watch_it_may_rest() -> None:
+def test_a_process_that_works_goes_on_and_may_pause_after_the_watch() -> None:
     done = run(
         """
         for _ in range(15):
@@ -51,7 +51,7 @@ def test_one_that_works_goes_on_and_after_the_watch_it_may_rest() -> None:
         pytest.param("await asyncio.sleep(30)", id="polling has stopped"),
     ],
 )
-def test_one_that_stands_still_says_where_and_ends_itself(body: str) -> None:
+def test_a_process_that_hangs_writes_its_stacks_and_ends_itself(body: str) -> None:
     done = run(body)
     assert done.returncode == 1
     assert "Timeout" in done.stderr

@@ -12,6 +12,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, CorruptRecordException, IllegalStateError, KafkaError
 
+from ingestion.adapters.kafka.membership import leave_group_on_stop, membership_failure
 from ingestion.adapters.kafka.producer import translated
 from ingestion.errors import WorkerFault
 from ingestion.messages import HEADER_UNREADABLE, Partition, Record
@@ -20,8 +21,8 @@ from ingestion.settings import KafkaSettings
 log = structlog.get_logger(__name__)
 
 _UNREADABLE = (CorruptRecordException, ValueError, LookupError, struct.error)
-"""What aiokafka raises about a record whose bytes are not those of a record: a broken checksum, a header's name that
-is no text. It raises that again and again, and the whole fleet would meet it in turn."""
+"""Raised by aiokafka for bytes that are no record: a wrong checksum, a header name that is not UTF-8. Each poll raises
+it again, in each worker that gets the partition."""
 _GLANCE_MS: Final = 20
 _COMMIT_TIMEOUT_S: Final = 10.0
 
@@ -74,31 +75,19 @@ class JobConsumer:
         return forget
 
     async def stop(self) -> None:
-        """Leave the group, so that its partitions move on at once.
-
-        aiokafka does not let a static member leave, for it may be back soon. Who stops in good order has time to say
-        that it goes, so it leaves as any other member. Its name is dropped at the last moment: a join that is under
-        way by then would otherwise make a second, nameless member of it, which brokers wait for in vain.
-        """
-        if (coordinator := self._consumer._coordinator) is not None:
-            leave = coordinator._maybe_leave_group
-
-            async def leave_although_static() -> None:
-                coordinator._group_instance_id = None
-                await leave()
-
-            coordinator._maybe_leave_group = leave_although_static
+        """Leave the group, so that its partitions move on at once."""
+        leave_group_on_stop(self._consumer)
         with suppress(KafkaError):
             await self._consumer.stop()
 
     async def poll(self, max_records: int, timeout_ms: int) -> list[Record]:
-        """Up to `max_records` new records of partitions that are not paused, waiting `timeout_ms` at most.
+        """Up to `max_records` new records of partitions that are not paused. Waits `timeout_ms` at most.
 
-        Raises WorkerFault where aiokafka has given the group up, which it does for good.
+        Raises WorkerFault where aiokafka has left the group: it does not join again.
         """
         rest_ms = self._settings.kafka_idle_rest_ms
-        if (coordinator := self._consumer._coordinator) is not None and coordinator._coordination_task.done():
-            raise WorkerFault(f"no longer in the group: {coordinator._coordination_task.exception()!r}")
+        if (failure := membership_failure(self._consumer)) is not None:
+            raise WorkerFault(f"no longer in the group: {failure}")
         async with translated():
             wait_ms = min(timeout_ms, _GLANCE_MS) if rest_ms else timeout_ms
             try:
@@ -115,17 +104,17 @@ class JobConsumer:
         return [record for records in batches.values() for record in records]
 
     async def _read(self, wait_ms: int, max_records: int) -> dict[TopicPartition, list[Record]]:
-        """Raises one of _UNREADABLE, with records of other partitions lost on the way: they have to be read again."""
+        """Raises one of _UNREADABLE. Records of other partitions are lost then, and have to be read again."""
         if self._is_searching:
             return await self._read_apart(wait_ms)
         batches = await self._consumer.getmany(timeout_ms=wait_ms, max_records=max_records)
         return {at: self._taken(at, found) for at, found in batches.items()}
 
     async def _read_apart(self, wait_ms: int) -> dict[TopicPartition, list[Record]]:
-        """One record of each partition, so that the one that cannot be read shows itself.
+        """One record of each partition, which shows the record that cannot be read.
 
-        It comes as one without a value, which is no job and ends as a dead letter. So does what its writer has put
-        behind it in the same batch, for aiokafka reads a batch from its beginning.
+        That record is returned without a value: it is no job and becomes a dead letter. The records behind it in the
+        same batch become dead letters too, because aiokafka reads a batch from its beginning.
         """
         batches: dict[TopicPartition, list[Record]] = {}
         for at in self._consumer.assignment() - self._consumer.paused():
@@ -150,7 +139,7 @@ class JobConsumer:
         return [Record(tuple(at), one.offset, one.key, one.value, tuple(one.headers)) for one in found]
 
     async def _rewind(self) -> None:
-        """Back to what `poll` has returned last, and in search of the record that cannot be read."""
+        """Seek to the records that `poll` has not returned, and look for the one that cannot be read."""
         self._is_searching = True
         for at in self._consumer.assignment():
             offset = self._next.get(at)
@@ -165,9 +154,9 @@ class JobConsumer:
         return {tuple(at) for at in self._consumer.assignment()}
 
     def pause_only(self, partitions: Collection[Partition]) -> None:
-        """Fetch nothing more of `partitions`, and of all others again. Polling goes on and keeps the membership.
+        """Stop fetching `partitions`, and fetch all others. Polling continues and keeps the membership.
 
-        A rebalance forgets pauses, so this is said again before every poll.
+        A rebalance forgets pauses: call this before every poll.
         """
         assigned = self._consumer.assignment()
         paused = {at for at in assigned if tuple(at) in partitions}
@@ -177,9 +166,9 @@ class JobConsumer:
     async def commit(self, offsets: Mapping[Partition, int]) -> None:
         """Commit the next offset to read of each partition.
 
-        Raises DependencyUnavailable, also where the broker says nothing for some seconds: the client alone would ask
-        for ever. A partition that has just moved to another member is no error: that member reads from the older
-        offset, and a job done twice is a job done once.
+        Raises DependencyUnavailable, also where the broker does not answer for some seconds: the client alone would
+        repeat the request without end. A partition that has just moved to another member is no error: that member
+        reads from the older offset, and a repeated job has the effect of one.
         """
         async with translated():
             with suppress(CommitFailedError, IllegalStateError):
@@ -187,7 +176,7 @@ class JobConsumer:
                 await asyncio.wait_for(commit, _COMMIT_TIMEOUT_S)
 
     def ends(self) -> dict[Partition, int]:
-        """The offset that the next published record will get, for assigned partitions where a fetch has told it."""
+        """The offset of the next published record, for assigned partitions where a fetch has returned it."""
         found = {tuple(at): self._consumer.highwater(at) for at in self._consumer.assignment()}
         return {at: end for at, end in found.items() if end is not None}
 

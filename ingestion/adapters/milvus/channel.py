@@ -17,7 +17,7 @@ from ingestion.adapters.milvus.errors import DEPENDENCY
 from ingestion.concurrency.deadline import limit_s
 
 if TYPE_CHECKING:
-    from pymilvus.grpc_gen.common_pb2 import Status
+    from ingestion.adapters.milvus.protocol import Status
 
 Request = TypeVar("Request", contravariant=True)
 Answer = TypeVar("Answer", covariant=True)

@@ -18,7 +18,7 @@ from ingestion.errors import WorkerFault
 from ingestion.model import ROWS_PER_PAGE, PageVectors
 
 if TYPE_CHECKING:
-    from pymilvus.grpc_gen.milvus_pb2 import UpsertRequest
+    from ingestion.adapters.milvus.protocol import UpsertRequest
 
 _REQUEST_BYTES: Final = 8 * 1024**2
 """Bytes of vectors in one request. Servers refuse messages above 64 MB, and a small message blocks others less."""
@@ -31,7 +31,7 @@ class RowWriter:
 
     def __init__(self, uri: str, token: str, options: Sequence[tuple[str, int]]) -> None:
         """As `MilvusChannel`."""
-        from pymilvus.grpc_gen.milvus_pb2 import MutationResult, UpsertRequest
+        from ingestion.adapters.milvus.protocol import MutationResult, UpsertRequest
 
         self._channel = MilvusChannel(uri, token, options)
         self._send = self._channel.method("Upsert", UpsertRequest.SerializeToString, MutationResult.FromString)
@@ -70,7 +70,8 @@ def upsert_requests(name: str, pages: Sequence[PageVectors]) -> Iterator[UpsertR
 
 def _request(name: str, keys: np.ndarray, patches: np.ndarray, vectors: np.ndarray) -> UpsertRequest:
     from pymilvus import DataType
-    from pymilvus.grpc_gen.milvus_pb2 import UpsertRequest
+
+    from ingestion.adapters.milvus.protocol import UpsertRequest
 
     request = UpsertRequest(collection_name=name, num_rows=len(keys))
     for field, values in (("pk", keys * ROWS_PER_PAGE + patches), ("page_key", keys)):

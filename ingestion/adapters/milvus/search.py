@@ -18,7 +18,7 @@ from ingestion.adapters.milvus.schema import METRIC, VECTOR
 from ingestion.model import Vectors
 
 if TYPE_CHECKING:
-    from pymilvus.grpc_gen.milvus_pb2 import SearchRequest
+    from ingestion.adapters.milvus.protocol import SearchRequest
 
 Consistency = Literal["Strong", "Bounded", "Eventually"]
 
@@ -43,7 +43,7 @@ class RowSearcher:
 
     def __init__(self, uri: str, token: str, options: Sequence[tuple[str, int]]) -> None:
         """As `MilvusChannel`."""
-        from pymilvus.grpc_gen.milvus_pb2 import SearchRequest, SearchResults
+        from ingestion.adapters.milvus.protocol import SearchRequest, SearchResults
 
         self._channel = MilvusChannel(uri, token, options)
         self._send = self._channel.method("Search", SearchRequest.SerializeToString, SearchResults.FromString)
@@ -71,15 +71,15 @@ class RowSearcher:
 
 
 def search_request(name: str, query: Vectors, limit: int, *, ef: int, consistency: Consistency) -> SearchRequest:
-    from pymilvus.grpc_gen.common_pb2 import (
+    from ingestion.adapters.milvus.protocol import (
         ConsistencyLevel,
         DslType,
         KeyValuePair,
         PlaceholderGroup,
         PlaceholderType,
         PlaceholderValue,
+        SearchRequest,
     )
-    from pymilvus.grpc_gen.milvus_pb2 import SearchRequest
 
     vectors = PlaceholderValue(
         tag="$0",

@@ -1,0 +1,35 @@
+"""What aiokafka does not offer of a consumer's group membership. Only this module uses private names of aiokafka.
+
+`tests/unit/test_private_names.py` fails where a release of aiokafka lacks one of them.
+"""
+
+from __future__ import annotations
+
+from aiokafka import AIOKafkaConsumer
+
+
+def membership_failure(consumer: AIOKafkaConsumer) -> str | None:
+    """Why aiokafka has left the group for good. None where it has not, or where the consumer is not in a group."""
+    coordinator = consumer._coordinator
+    if coordinator is None or not coordinator._coordination_task.done():
+        return None
+    return repr(coordinator._coordination_task.exception())
+
+
+def leave_group_on_stop(consumer: AIOKafkaConsumer) -> None:
+    """Make `consumer.stop` leave the group at once, also for a static member.
+
+    aiokafka keeps a static member in the group, for it may be back soon. A worker that stops in good order leaves. The
+    member's name is dropped at the last moment: with a join under way, the member would otherwise join again without a
+    name, and brokers would wait for that second member in vain.
+    """
+    coordinator = consumer._coordinator
+    if coordinator is None:
+        return
+    leave = coordinator._maybe_leave_group
+
+    async def leave_although_static() -> None:
+        coordinator._group_instance_id = None
+        await leave()
+
+    coordinator._maybe_leave_group = leave_although_static
