@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
+from hypothesis import settings as hypothesis_settings
 from minio import Minio
 from redis import Redis
 
@@ -26,6 +27,10 @@ from tests.support.waiting import wait_until
 from workers.stack.datadir import DataDir
 from workers.stack.servers import LocalServers
 from workers.stack.stack_file import environment_of
+
+# An example may be slow on a busy machine, or under coverage: no test is timed.
+hypothesis_settings.register_profile("untimed", deadline=None)
+hypothesis_settings.load_profile("untimed")
 
 _START_S = 90.0
 _STOP_S = 60.0
