@@ -17,7 +17,8 @@ from tests.chaos.experiment import Experiment, experiment
 from tests.chaos.proxy import REFUSED, Tripwire
 from tests.chaos.rig import Rig, settings_of, submitter_of
 from workers.janitor import janitor_of
-from workers.replay.replayer import Reason, Replayer, ReplayResult, Selection
+from workers.replay.replayer import Reason, Replayer, ReplayResult
+from workers.replay.selection import Selection
 
 _CODES: Final = {
     "broken.pdf": "page_render_failed",

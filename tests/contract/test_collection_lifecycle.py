@@ -34,7 +34,9 @@ from tests.support.shelf import PAGES, Shelf, open_shelf
 from tests.support.uploads import make_upload
 from workers.cli import app
 from workers.lifecycle.housekeeping import CollectionLifecycle, LifecycleChange
-from workers.replay.replayer import DeadLetterStatus, Reason, Replayer, Selection
+from workers.replay.entries import DeadLetterStatus
+from workers.replay.replayer import Reason, Replayer
+from workers.replay.selection import Selection
 from workers.wiring import archiver_of, remover_of
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)

@@ -25,7 +25,9 @@ from ingestion.settings import KafkaSettings, Settings
 from tests.support.desk import THEIRS, Desk, job_of
 from tests.support.documents import document
 from workers.cli import app
-from workers.replay.replayer import DeadLetterStatus, Reason, Replayer, Selection
+from workers.replay.entries import DeadLetterStatus
+from workers.replay.replayer import Reason, Replayer
+from workers.replay.selection import Selection
 
 S = DocumentState
 REASON = Reason("ann@host", "the bucket is back")

@@ -16,7 +16,8 @@ from ingestion.messages import HEADER_DUE_MS, HEADER_ORIGIN, Record, encode_job
 from ingestion.model import Document, DocumentState, Failure, IngestJob
 from ingestion.settings import KafkaSettings
 from tests.support.documents import LEASE_MS, document
-from workers.replay.replayer import Replayer, Selection
+from workers.replay.replayer import Replayer
+from workers.replay.selection import Selection
 
 GONE = Failure("source_missing", "fetch", "the uploaded file is gone")
 THEIRS = ("traceparent", b"00-\xff")

@@ -21,9 +21,11 @@ from ingestion.messages import Origin, encode_job
 from ingestion.model import Event, Failure, IngestJob, LetterMark
 from tests.support.documents import document
 from workers.cli import app
-from workers.commands.dlq.cli import State, moment
+from workers.commands.dlq.filters import StatusOption, parse_time
 from workers.commands.dlq.views import letter_report, letter_table, report_json
-from workers.replay.replayer import DeadLetterEntry, DeadLetterStatus, Selection, paced
+from workers.replay.entries import DeadLetterEntry, DeadLetterStatus
+from workers.replay.replayer import paced
+from workers.replay.selection import Selection
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 ESCAPE = "\x1b[31m"
@@ -91,7 +93,7 @@ def test_the_module_is_an_entry_to_the_same_commands(
 
 
 def test_every_status_can_be_asked_for() -> None:
-    assert {state.value for state in State} == {status.value for status in DeadLetterStatus} | {"all"}
+    assert {state.value for state in StatusOption} == {status.value for status in DeadLetterStatus} | {"all"}
 
 
 @pytest.mark.parametrize(
@@ -104,7 +106,7 @@ def test_every_status_can_be_asked_for() -> None:
     ],
 )
 def test_a_time_without_a_zone_is_utc(text: str, expected: datetime) -> None:
-    assert moment(text) == expected
+    assert parse_time(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -119,13 +121,13 @@ def test_a_time_without_a_zone_is_utc(text: str, expected: datetime) -> None:
 )
 def test_a_duration_is_so_long_ago(text: str, ago: timedelta) -> None:
     before = datetime.now(UTC)
-    assert before - ago <= moment(text) <= datetime.now(UTC) - ago
+    assert before - ago <= parse_time(text) <= datetime.now(UTC) - ago
 
 
 @pytest.mark.parametrize("text", ["", "2", "2y", "-2h", "yesterday", "9999999999d", "9" * 5000 + "d"])
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(typer.BadParameter):
-        moment(text)
+        parse_time(text)
 
 
 # selection

@@ -1,1 +1,1 @@
-"""Dead letters: list, show, replay, discard."""
+"""Dead letters: find, show, replay, discard. `python -m workers.replay` is `pagemill dlq`."""

@@ -12,11 +12,13 @@ import anyio
 
 from ingestion.bootstrap import Services
 from ingestion.dead_letters import DeadLetter
-from workers.commands.dlq.cli import Filters, State
+from workers.commands.dlq.filters import Filters, StatusOption
 from workers.commands.dlq.views import letter_json, letter_line, letter_report, letter_table, report_json
 from workers.commands.installation import open_installation
 from workers.commands.terminal import say, stdout, write_json_line
-from workers.replay.replayer import DeadLetterEntry, DeadLetterStatus, Reason, Replayer, ReplayResult, Selection, paced
+from workers.replay.entries import DeadLetterEntry, DeadLetterStatus
+from workers.replay.replayer import Reason, Replayer, ReplayResult, paced
+from workers.replay.selection import Selection
 
 
 class DeadLetterAction(StrEnum):
@@ -29,7 +31,7 @@ class DeadLetterAction(StrEnum):
         return DeadLetterStatus.REPLAYED if self is DeadLetterAction.REPLAY else DeadLetterStatus.DISCARDED
 
 
-def list_letters(filters: Filters, state: State, *, as_json: bool, data_dir: Path | None) -> None:
+def list_letters(filters: Filters, state: StatusOption, *, as_json: bool, data_dir: Path | None) -> None:
     """Raises NotFound for an id that matches nothing, DependencyUnavailable."""
     entries = anyio.run(_find, _selection(filters, state), data_dir)
     if as_json:
@@ -39,7 +41,7 @@ def list_letters(filters: Filters, state: State, *, as_json: bool, data_dir: Pat
         stdout().print(letter_table(entries))
         say(f"{len(entries)} dead letter(s)")
     else:
-        say("no dead letters" if state is State.ALL else f"no dead letters that are {state.value}")
+        say("no dead letters" if state is StatusOption.ALL else f"no dead letters that are {state.value}")
 
 
 async def _find(selection: Selection, data_dir: Path | None) -> list[DeadLetterEntry]:
@@ -49,7 +51,7 @@ async def _find(selection: Selection, data_dir: Path | None) -> list[DeadLetterE
 
 def show_letters(filters: Filters, *, as_json: bool, data_dir: Path | None) -> None:
     """Raises NotFound for an id that matches nothing, DependencyUnavailable."""
-    anyio.run(_show, _selection(filters, State.ALL), as_json, data_dir)
+    anyio.run(_show, _selection(filters, StatusOption.ALL), as_json, data_dir)
 
 
 async def _show(selection: Selection, as_json: bool, data_dir: Path | None) -> None:
@@ -80,7 +82,7 @@ def act(
 
     Raises NotFound for an id that matches nothing, before anything is done, and DependencyUnavailable.
     """
-    selection = _selection(filters, State.ALL if filters.ids else State.OPEN)
+    selection = _selection(filters, StatusOption.ALL if filters.ids else StatusOption.OPEN)
     reason = Reason(by or _me(), why)
     return anyio.run(_act, action, selection, reason, dry_run, rate, as_json, data_dir)
 
@@ -130,14 +132,14 @@ def _collection_of(letter: DeadLetter) -> str:
     return letter.job.collection if letter.job else ""
 
 
-def _selection(filters: Filters, state: State) -> Selection:
+def _selection(filters: Filters, state: StatusOption) -> Selection:
     return Selection(
         ids=frozenset(filters.ids) if filters.ids else None,
         code=filters.code,
         collection=filters.collection,
         since=filters.since,
         until=filters.until,
-        statuses=None if state is State.ALL else frozenset({DeadLetterStatus(state.value)}),
+        statuses=None if state is StatusOption.ALL else frozenset({DeadLetterStatus(state.value)}),
     )
 
 

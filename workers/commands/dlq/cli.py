@@ -5,67 +5,28 @@ What the commands do is imported when they run, so that the other commands start
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from enum import StrEnum
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
+from workers.commands.dlq.filters import Filters, StatusOption, parse_time
+
 app = typer.Typer(help="Dead letters: documents that could not be ingested.", no_args_is_help=True)
-
-_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-
-
-class State(StrEnum):
-    """What `--state` may be: one of workers.replay.replayer.DeadLetterStatus, or all of them."""
-
-    OPEN = "open"
-    REPLAYED = "replayed"
-    DISCARDED = "discarded"
-    MOVED_ON = "moved-on"
-    ARCHIVED = "archived"
-    DELETED = "deleted"
-    ALL = "all"
-
-
-@dataclass(frozen=True, slots=True)
-class Filters:
-    """Which letters a command is about, as it was typed. What is not given does not matter."""
-
-    ids: list[str] | None = None
-    code: str | None = None
-    collection: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-
-    def __bool__(self) -> bool:
-        return any((self.ids, self.code, self.collection, self.since, self.until))
-
-
-def moment(text: str) -> datetime:
-    """A time as people type it: ISO 8601, UTC where no zone is given, or so long ago: 90s, 30m, 2h, 3d, 1w."""
-    try:
-        if ago := re.fullmatch(r"(\d+)([smhdw])", text):
-            return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-        found = datetime.fromisoformat(text)
-    except (ValueError, OverflowError) as error:
-        raise typer.BadParameter(
-            f"{text!r} is neither a time such as 2026-05-01T12:00 nor so long ago: 2h, 3d"
-        ) from error
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
-
 
 _Ids = Annotated[list[str] | None, typer.Argument(metavar="ID", help="Letters or documents.")]
 _Code = Annotated[str | None, typer.Option("--code", help="Only letters with this error code.")]
 _Collection = Annotated[str | None, typer.Option("--collection", "-c", help="Only documents of this collection.")]
 _Since = Annotated[
     datetime | None,
-    typer.Option("--since", parser=moment, metavar="TIME", help="Not before: 2026-05-01T12:00 (UTC), or 2h, 3d ago."),
+    typer.Option(
+        "--since", parser=parse_time, metavar="TIME", help="Not before: 2026-05-01T12:00 (UTC), or 2h, 3d ago."
+    ),
 ]
-_Until = Annotated[datetime | None, typer.Option("--until", parser=moment, metavar="TIME", help="Before that time.")]
+_Until = Annotated[
+    datetime | None, typer.Option("--until", parser=parse_time, metavar="TIME", help="Before that time.")
+]
 _All = Annotated[bool, typer.Option("--all", help="All open letters; needed where nothing else says which.")]
 _DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")]
 _Why = Annotated[str, typer.Option("--why", metavar="TEXT", help="The reason, kept with the letter.")]
@@ -81,7 +42,7 @@ _DataDir = Annotated[
 def list_(
     ids: _Ids = None,
     state: Annotated[
-        State | None, typer.Option(help="What has become of them; open ones where no ID is given.")
+        StatusOption | None, typer.Option(help="What has become of them; open ones where no ID is given.")
     ] = None,
     code: _Code = None,
     collection: _Collection = None,
@@ -93,7 +54,7 @@ def list_(
     """List dead letters, oldest first."""
     from workers.commands.dlq.actions import list_letters
 
-    wanted = state or (State.ALL if ids else State.OPEN)
+    wanted = state or (StatusOption.ALL if ids else StatusOption.OPEN)
     list_letters(Filters(ids, code, collection, since, until), wanted, as_json=as_json, data_dir=data_dir)
 
 

@@ -18,7 +18,7 @@ from rich.text import Text
 from ingestion.dead_letters import DeadLetter
 from ingestion.model import Document, Event
 from workers.commands.terminal import cell
-from workers.replay.replayer import DeadLetterEntry
+from workers.replay.entries import DeadLetterEntry
 
 
 def letter_table(entries: Iterable[DeadLetterEntry]) -> Table:
