@@ -125,8 +125,8 @@ class Submitter:
             first_page_key=first_page_key,
             fence=first_fence(first_page_key),
         )
-        # Where an error, or its caller's end, leaves open whether the record is there, so is whose the source is. The
-        # audit removes it if it is nobody's.
+        # After an error the record may exist or not, and so it is open whether the source is needed. The audit removes
+        # a source without a record.
         inserted = await self._documents.insert(document)
         if not inserted:  # The same upload arrived twice at once, and the other one was quicker.
             winner = await self._documents.get(id_)
@@ -176,8 +176,10 @@ class Submitter:
         )
 
     async def _require_active_still(self, document: Document) -> None:
-        """Whoever archives looks for documents like this one after having closed the collection, and this upload looks
-        at the collection after having recorded the document: one of the two notices the other.
+        """Delete the document again where the collection has been closed meanwhile. Raises CollectionArchived then.
+
+        Archiving closes the collection and then looks for documents. This upload records the document and then looks
+        at the collection. So one of the two notices the other.
         """
         try:
             await self._documents.require_active(document.collection)
@@ -188,10 +190,7 @@ class Submitter:
             raise
 
     async def _discard_unrecorded(self, id_: str) -> None:
-        """Take the source back, unless there is a record after all. While the records cannot be read it is kept.
-
-        The same file may be in an archive by now, which then needs the source.
-        """
+        """Delete the source, unless a record or an archive needs it. It is kept while the records cannot be read."""
         try:
             if await self._documents.get(id_) is None and not await self._documents.archived_ids([id_]):
                 await self._blobs.delete_prefix(document_prefix(id_))

@@ -152,7 +152,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One line of a document's story: claimed, postponed, released, lease expired, requeued, failed or ready."""
+    """One line of a document's history: claimed, postponed, released, lease expired, requeued, failed or ready."""
 
     at: datetime
     event: str

@@ -11,12 +11,16 @@ from redis.asyncio import Redis
 from ingestion.adapters.redis.progress import TOTALS_KEY, RedisProgress, task_key
 from ingestion.errors import DependencyUnavailable
 from ingestion.settings import RedisSettings, Settings
+from tests.port_contracts.progress import ProgressContract
 
 
 @pytest.fixture
 async def progress(settings: Settings) -> AsyncIterator[RedisProgress]:
     async with RedisProgress(settings.redis) as progress:
         yield progress
+
+
+class TestRedisProgress(ProgressContract): ...
 
 
 @pytest.fixture

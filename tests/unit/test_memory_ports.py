@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.memory import MemoryBlobStore, MemoryDocumentStore, MemoryVectorStore
+from tests.memory import MemoryBlobStore, MemoryDocumentStore, MemoryProgress, MemoryVectorStore
 from tests.port_contracts.blob_store import BlobStoreContract
 from tests.port_contracts.documents import RecordsContract
 from tests.port_contracts.ledger import LedgerContract
+from tests.port_contracts.progress import ProgressContract
 from tests.port_contracts.recovery import RecoveryContract
 from tests.port_contracts.vector_store import DIM, SHARED, VectorStoreContract
 from tests.port_contracts.vector_store import first_key as first_key
@@ -35,3 +36,9 @@ class TestMemoryVectorStore(VectorStoreContract):
     @pytest.fixture
     def own_collection(self) -> str:
         return "own"
+
+
+class TestMemoryProgress(ProgressContract):
+    @pytest.fixture
+    def progress(self) -> MemoryProgress:
+        return MemoryProgress()
