@@ -34,7 +34,7 @@ from ingestion.settings import EmbedderSettings
 log = structlog.get_logger(__name__)
 
 _PAGES_PER_REQUEST: Final = 8
-"""A page's vectors take up to 4 MB of an answer, and the service makes batches across requests anyway."""
+"""A page's vectors take up to 4 MB of an answer. The service makes batches across requests."""
 
 _MODELS_TRIED: Final = 3
 _THREAD_FROM_BYTES: Final = 256 * 1024
@@ -64,10 +64,10 @@ class _Answers:
 class RemoteEmbedder:
     """Embedder over an embedding service. Safe to use from many tasks at once.
 
-    Vectors are only ever returned as those of the model that `fingerprint` names at that moment. Once `connect` has
-    been called, which embedding pages does, that is one model for good: whoever stores vectors has looked at its
-    fingerprint before. Should the service change its model, DependencyUnavailable is raised until it changes back or
-    this process is restarted. Without it, queries follow the service to its new model, and `fingerprint` with them.
+    Returned vectors are always of the model that `fingerprint` names at that moment. After `connect`, which embedding
+    pages calls, this embedder keeps to one model: its caller has bound a collection to that fingerprint. Where the
+    service changes its model later, this raises DependencyUnavailable until the service changes back or the process
+    restarts. Without `connect`, queries use the new model, and `fingerprint` changes.
 
     Raises DependencyUnavailable where the service cannot be reached, or has no room for pages for too long, Overloaded
     at once where it has no room for queries, BadRequest for an input that it refuses, and WorkerFault.
@@ -115,7 +115,7 @@ class RemoteEmbedder:
         await self._requests.get_once("/ready")
 
     async def prove(self) -> None:
-        """Have something small embedded, which no cache knows: a service whose model hangs may well answer a ping.
+        """Embed a small input that no cache holds: a service whose model hangs may still answer a ping.
 
         Raises DependencyUnavailable, WorkerFault.
         """
@@ -125,10 +125,10 @@ class RemoteEmbedder:
         read_vectors(response.content, 1, model.dim)
 
     async def embed_pages(self, pages: Sequence[Page]) -> list[Vectors]:
-        """A text model is not asked about pages without text: they have no vectors.
+        """With a text model, pages without text have no vectors, and no request is made for them.
 
-        Pages that are not answered, or at which the service fails, are asked for one by one, if it embeds other input
-        meanwhile. Raises EmbeddingFailed for one at which it goes on failing.
+        Where the service fails at pages or does not answer, and embeds other input meanwhile, they are sent one by
+        one. Raises EmbeddingFailed for a page at which it fails again.
         """
         model = await self._bound()
         if model.wants_pixels:
@@ -144,7 +144,7 @@ class RemoteEmbedder:
             model = self._model or await self._ask()
             try:
                 vectors = await self._embed(model, queries, "text", "query")
-                self._adopt(model)  # with no other task in between, so that the caller finds it like that
+                self._adopt(model)  # no other task runs before the caller reads `fingerprint`
             except _ModelChanged:
                 if self._is_bound or not tries_left:
                     raise
@@ -205,7 +205,7 @@ class RemoteEmbedder:
             log.warning("embedded one by one", inputs=len(inputs), cause=error.message)
         finally:
             self.activity.completed += 1
-        # One after another: whatever one of them does to the service is then known to be its doing.
+        # One after another: so a failure of the service has one input as its cause.
         alone = [await self._embed_or_isolate(model, [one], modality, input_type) for one in inputs]
         return [vectors for (vectors,) in alone]
 

@@ -1,4 +1,4 @@
-"""Requests to an embedding service: so many side by side, over connections that are kept, again where it is busy."""
+"""Requests to an embedding service: bounded in number, over kept connections, repeated where it is overloaded."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ DEPENDENCY: Final = "embedder"
 _TOO_MANY_REQUESTS: Final = 429
 _UNAVAILABLE: Final = frozenset({502, 503, 504})
 _FROM_BETWEEN: Final = frozenset({502, 504})
-"""What a proxy says of a service that has died, or is silent, over a request."""
+"""A proxy answers this where the service died during a request, or did not answer it."""
 _NOT_OURS_TO_USE: Final = frozenset({401, 403, 404})
-"""A login or an address that is wrong, or a model that is no longer served: no input is at fault."""
+"""A wrong key or address, or a model that is no longer served: the input is not at fault."""
 
 _OUTAGE_S: Final = 2.0
-"""How long a service is tried again that cannot be reached: long enough for a connection that was closed, or for a
-replica to be replaced. Whoever calls knows better what to do about an outage."""
+"""For how long a request is repeated to a service that cannot be reached: long enough for a closed connection, or
+for a replica to be replaced. In a longer outage the caller decides."""
 
 _LATER_S: Final = 1
-"""When to come back to a service that is overloaded and does not say."""
+"""The pause before the next request to an overloaded service that names none."""
 
 _CONNECT_S: Final = 5.0
 _IDLE_S: Final = 4.0
-"""Servers close idle connections too, Uvicorn after 5 s; who closes first is never refused on a dead one."""
+"""Uvicorn closes idle connections after 5 s. Closing earlier avoids sending a request on a closed connection."""
 
 _JITTER: Final = 0.25
-"""Of a pause that a server asked for: all whom it sent away at the same moment should not come back at the same."""
+"""Added to a pause that a server asked for, so that its callers do not all come back at the same moment."""
 
 
 class Unanswered(DependencyUnavailable):
-    """A request was sent and not answered: that may be the fault of the service, or of what was in it."""
+    """A request was sent and not answered. The service or the input may be the cause."""
 
 
 class ServerFailed(WorkerFault):
-    """The service failed at a request, which says as little."""
+    """The service failed at a request. The service or the input may be the cause."""
 
 
 _NEVER_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
 def translate(error: httpx.HTTPError) -> IngestError:
-    """What the pipeline calls an exception of httpx."""
+    """An exception of httpx as one of ours."""
     if isinstance(error, httpx.HTTPStatusError):
         status, body = error.response.status_code, error.response.text[:300]
         if status in _FROM_BETWEEN:
@@ -68,8 +68,8 @@ def translate(error: httpx.HTTPError) -> IngestError:
 class EmbeddingRequests:
     """Sends requests and gives back answers with status 200. Raises DependencyUnavailable, WorkerFault, BadRequest.
 
-    A service that is overloaded is tried again for `embedder_patience_s`, not before it says, and counts as
-    unavailable after that. Embedding twice is the same as once, so whatever got lost on the way may be sent again.
+    A request to an overloaded service is repeated for `embedder_patience_s`, never earlier than the service says.
+    After that the service counts as unavailable. Requests are safe to repeat.
     """
 
     def __init__(self, settings: EmbedderSettings) -> None:
@@ -79,7 +79,7 @@ class EmbeddingRequests:
             timeout=httpx.Timeout(settings.embedder_timeout_s, connect=min(_CONNECT_S, settings.embedder_timeout_s)),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=concurrency, keepalive_expiry=_IDLE_S),
         )
-        self._places = asyncio.Semaphore(concurrency)
+        self._slots = asyncio.Semaphore(concurrency)
         self._patience_s = settings.embedder_patience_s
         self._timeout_s = settings.embedder_timeout_s
 
@@ -90,9 +90,9 @@ class EmbeddingRequests:
         return await self._again("GET", path, None)
 
     async def post(self, path: str, body: bytes, *, is_patient: bool = True) -> httpx.Response:
-        """Waits for a place among the requests side by side; nobody holds one while pausing.
+        """Waits until one of the `embedder_concurrency` slots is free. A pause before a retry holds no slot.
 
-        Without patience a service that is overloaded is not tried again: Overloaded is raised at once.
+        Without patience, raises Overloaded at once where the service is overloaded.
         """
         return await self._again("POST", path, body, is_patient=is_patient)
 
@@ -104,7 +104,7 @@ class EmbeddingRequests:
             raise translate(error) from error
 
     async def get_once(self, path: str) -> httpx.Response:
-        """As things are now: not tried again, and without waiting for a place."""
+        """Sends one request, without waiting for a slot and without a retry."""
         try:
             return await self._send("GET", path, None)
         except httpx.HTTPError as error:
@@ -121,7 +121,7 @@ class EmbeddingRequests:
                 on=patience.pause, attempts=None, timeout=None, wait_initial=0.05, wait_max=1.0, wait_jitter=0.1
             ):
                 with attempt:
-                    async with self._places:
+                    async with self._slots:
                         return await self._send(method, path, body)
         except httpx.HTTPError as error:
             if not is_patient and _is_overload(error):
@@ -130,7 +130,7 @@ class EmbeddingRequests:
         raise AssertionError("stamina ended without a result or an error")
 
     async def _send(self, method: str, path: str, body: bytes | None) -> httpx.Response:
-        """The limit is for the whole request. httpx's own begins again with each byte that arrives."""
+        """Limits the whole request. The timeout of httpx starts again with each byte that arrives."""
         headers = None if body is None else {"Content-Type": "application/json"}
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -145,7 +145,7 @@ def _is_overload(error: httpx.HTTPError) -> bool:
 
 
 class _Patience:
-    """Of one request: whether it is sent again, and when."""
+    """Decides whether and when one request is repeated."""
 
     def __init__(self, overload_s: float) -> None:
         self._overload_s = overload_s
@@ -170,13 +170,13 @@ class _Patience:
             if status == _TOO_MANY_REQUESTS:
                 return self._overload_s
             return _OUTAGE_S if status in _UNAVAILABLE else 0.0
-        # A request that ran out of time has cost that already, the service perhaps as well.
+        # A request that ran out of time is not repeated: it has cost its whole time already.
         lost = isinstance(error, httpx.TransportError) and not isinstance(error, httpx.TimeoutException)
         return _OUTAGE_S if lost else 0.0
 
 
 def _retry_after_s(error: Exception) -> float | None:
-    """Seconds that the server asks to be left alone; dates are taken for nothing said."""
+    """The seconds of the header Retry-After; None where it is missing or a date."""
     value = error.response.headers.get("retry-after", "") if isinstance(error, httpx.HTTPStatusError) else ""
     try:
         seconds = float(value)

@@ -17,7 +17,7 @@ from ingestion.settings import EmbedderSettings
 
 
 class EmbeddersByFingerprint:
-    """EmbedderChoice over the services at `embedder_urls`. What each serves is asked of it when it is needed."""
+    """EmbedderChoice over the services at `embedder_urls`. Asks a service for its model when it is needed."""
 
     def __init__(self, settings: EmbedderSettings) -> None:
         self._services = [
@@ -53,7 +53,7 @@ class EmbeddersByFingerprint:
 
 
 async def _asked(service: RemoteEmbedder) -> DependencyUnavailable | None:
-    """Learn what the service serves now; why that could not be learnt."""
+    """Ask the service for its present model. Returns the outage where it does not answer."""
     try:
         await service.refresh()
     except DependencyUnavailable as outage:
