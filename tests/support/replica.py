@@ -26,9 +26,9 @@ from ingestion.settings import HttpSettings, ServingSettings
 from tests.support.embedders import WordEmbedder
 from tests.support.ports import free_port
 from tests.support.waiting import wait_until
-from workers.embedding.serving.api_errors import error_body
 from workers.embedding.serving.app import create_service
 from workers.embedding.serving.service import EmbeddingService
+from workers.embedding.serving.service_errors import error_body
 
 _START_S = 30.0
 _STOP_S = 10.0

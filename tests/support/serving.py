@@ -20,9 +20,9 @@ from ingestion.http.server import HttpServer
 from ingestion.model import Page, Vectors
 from ingestion.settings import HttpSettings, ServingSettings
 from tests.support.embedders import WordEmbedder
-from workers.embedding.serving.api_errors import error_body
 from workers.embedding.serving.app import create_service
 from workers.embedding.serving.service import EmbeddingService
+from workers.embedding.serving.service_errors import error_body
 
 MODEL = "words"
 _WAIT_S = 10.0

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.embedding.serving.admission import AdmissionLane
-from workers.embedding.serving.api_errors import LaneFull
+from workers.embedding.serving.service_errors import LaneFull
 
 
 class Clock:

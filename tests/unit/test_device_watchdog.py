@@ -10,8 +10,8 @@ import pytest
 from tests.support.serving import HeldEmbedder
 from workers.embedding.batching.activity import ActivityTracker
 from workers.embedding.device_watchdog import DeviceWatchdog
-from workers.embedding.serving.api_errors import ModelLost
 from workers.embedding.serving.model import MonitoredModel
+from workers.embedding.serving.service_errors import ModelLost
 from workers.runtime.awake_clock import AwakeClock
 
 FLOOR_S = 180.0
@@ -102,7 +102,7 @@ from ingestion.settings import WorkerSettings
 from tests.support.serving import HeldEmbedder
 from workers.embedding import device_watchdog
 from workers.embedding.serving.model import MonitoredModel
-from workers.embedding.serving.api_errors import ModelLost
+from workers.embedding.serving.service_errors import ModelLost
 from workers.embedding.batching.activity import ActivityTracker
 
 device_watchdog._FIRST_OPERATION_S = device_watchdog._EXIT_S = 0.5

@@ -8,8 +8,8 @@ import pytest
 
 from ingestion.errors import WorkerFault
 from tests.support.serving import HeldEmbedder, eventually
-from workers.embedding.serving.api_errors import ModelLost
 from workers.embedding.serving.model import MonitoredModel
+from workers.embedding.serving.service_errors import ModelLost
 
 
 class Clock:

@@ -13,8 +13,8 @@ from starlette.requests import ClientDisconnect
 
 from ingestion.settings import ServingSettings
 from tests.support.serving import HeldEmbedder, eventually, serving
-from workers.embedding.serving.api_errors import ApiError
 from workers.embedding.serving.bodies import BodyBudget, read_body
+from workers.embedding.serving.service_errors import ServiceError
 
 MIB = 1024**2
 
@@ -56,7 +56,7 @@ async def test_what_is_announced_is_reserved_before_it_is_read() -> None:
     silent = asyncio.create_task(read(Sender([b"x"], length=4 * MIB, ends=False), budget))
     await eventually(lambda: budget.in_flight_bytes == 4 * MIB)
     late = Sender([b"x" * 3 * MIB], length=3 * MIB)
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(ServiceError) as refused:
         await read(late, budget)
     assert (refused.value.status, refused.value.code, late.received) == (429, "overloaded", 0)
     assert refused.value.retry_after_s
@@ -72,7 +72,7 @@ async def test_what_is_not_announced_is_counted_as_it_arrives() -> None:
     silent = asyncio.create_task(read(Sender([bytes(MIB)] * 4, ends=False), budget))
     await eventually(lambda: budget.in_flight_bytes == 4 * MIB)
     late = Sender([bytes(MIB)] * 5)
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(ServiceError) as refused:
         await read(late, budget)
     assert (refused.value.status, late.received) == (429, 3)  # 6 MiB are for large bodies
     silent.cancel()
@@ -84,13 +84,13 @@ async def test_large_bodies_leave_room_for_small_ones_and_small_for_large() -> N
     budget = BodyBudget(8 * MIB)
     with budget.hold() as large, budget.hold() as other:
         large.grow_to(6 * MIB)
-        with pytest.raises(ApiError):
+        with pytest.raises(ServiceError):
             other.grow_to(2 * MIB)
         assert await read(Sender([b"query"], length=5), budget) == b"query"
     with budget.hold() as first, budget.hold() as second, budget.hold() as third, budget.hold() as large:
         first.grow_to(MIB)
         second.grow_to(MIB)
-        with pytest.raises(ApiError):
+        with pytest.raises(ServiceError):
             third.grow_to(1)
         large.grow_to(6 * MIB)
         assert budget.in_flight_bytes == budget.limit_bytes
@@ -114,7 +114,7 @@ def test_no_order_of_bodies_takes_more_than_there_is_or_loses_any(
         for size in sizes:
             try:
                 reservation.grow_to(size)
-            except ApiError:
+            except ServiceError:
                 break
         assert budget.in_flight_bytes == sum(one.size_bytes for _, one in held) <= budget.limit_bytes
     for hold, _ in data.draw(st.permutations(held)):
@@ -125,7 +125,7 @@ def test_no_order_of_bodies_takes_more_than_there_is_or_loses_any(
 async def test_a_sender_that_stops_is_dropped_and_its_room_is_free() -> None:
     budget = BodyBudget(8 * MIB)
     for chunks in ([], [b"x" * MIB, b"x"]):
-        with pytest.raises(ApiError) as dropped:
+        with pytest.raises(ServiceError) as dropped:
             await read(Sender(chunks, length=4 * MIB, ends=False), budget, silence_s=0.05)
         assert (dropped.value.status, dropped.value.code) == (408, "request_timeout")
         assert dropped.value.response().headers["connection"] == "close"
@@ -143,7 +143,7 @@ async def test_a_sender_that_drips_is_dropped_however_steadily(monkeypatch: pyte
             return await super().receive()
 
     sender = Dripping([b"x"] * 100, length=100)
-    with pytest.raises(ApiError, match="bytes a second"):
+    with pytest.raises(ServiceError, match="bytes a second"):
         await read(sender, BodyBudget(1000))
     assert sender.received <= 3
 

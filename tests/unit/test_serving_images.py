@@ -15,11 +15,11 @@ from PIL import Image
 from ingestion.model import Page, Vectors
 from ingestion.settings import ServingSettings
 from tests.support.serving import MODEL, HeldEmbedder, data_uri, eventually
-from workers.embedding.serving.api_errors import ApiError
 from workers.embedding.serving.decoding import Decoder, PixelLimiter
 from workers.embedding.serving.images import ImageFile, read_image
 from workers.embedding.serving.requests import EmbeddingRequest
 from workers.embedding.serving.service import EmbeddingService
+from workers.embedding.serving.service_errors import ServiceError
 
 SIDE_PX = 200
 MAX_PX = SIDE_PX**2
@@ -95,7 +95,7 @@ async def test_a_group_that_fails_or_is_cancelled_releases_its_pixels() -> None:
     embedder.hold()
     service = service_of(embedder)
     broken = data_uri(encoded(Image.effect_noise((SIDE_PX, SIDE_PX), 50))[:-4000])
-    with pytest.raises(ApiError, match="input 0"):
+    with pytest.raises(ServiceError, match="input 0"):
         await service.complete(await service.look_up(EmbeddingRequest(input=broken, modality="image")))
     pending = await service.look_up(EmbeddingRequest(input=squares(8), modality="image"))
     working = asyncio.create_task(service.complete(pending))
@@ -192,7 +192,7 @@ def test_a_jpeg_is_decoded_at_the_size_that_the_model_wants() -> None:
 def test_a_jpeg_of_very_many_scans_is_refused() -> None:
     jpeg = encoded(Image.new("L", (64, 64)), "JPEG", progressive=True)
     scan = jpeg.index(b"\xff\xda")
-    with pytest.raises(ApiError, match="scans") as refused:
+    with pytest.raises(ServiceError, match="scans") as refused:
         read_image(data_uri(jpeg[:scan] + jpeg[scan:-2] * 200 + jpeg[-2:], "image/jpeg"), 0, MAX_PX)
     assert refused.value.code == "unsupported_image"
     assert image(Image.new("L", (64, 64)), "JPEG", progressive=True).pixels().shape == (64, 64, 3)

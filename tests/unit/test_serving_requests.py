@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestion.settings import ServingSettings
-from workers.embedding.serving.api_errors import ApiError
 from workers.embedding.serving.json_limits import check_values
 from workers.embedding.serving.requests import read_request
+from workers.embedding.serving.service_errors import ServiceError
 
 LIMITS = ServingSettings()
 SIZE = 1024**2
@@ -37,7 +37,7 @@ MOST_BYTES = 256 * 1024
 def test_a_body_of_very_many_values_is_refused_before_objects_are_made_of_it(body: bytes) -> None:
     tracemalloc.start()
     try:
-        with pytest.raises(ApiError) as refused:
+        with pytest.raises(ServiceError) as refused:
             read_request(body, LIMITS)
         assert tracemalloc.get_traced_memory()[1] <= MOST_BYTES
     finally:
@@ -61,7 +61,7 @@ def test_a_body_of_very_many_values_is_refused_before_objects_are_made_of_it(bod
     ],
 )
 def test_what_is_wrong_with_a_body_is_said_in_few_words(body: bytes) -> None:
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(ServiceError) as refused:
         read_request(body, LIMITS)
     assert refused.value.status == 400
     assert len(refused.value.response().body) <= 1000

@@ -135,9 +135,9 @@ async def _embedder(settings: Settings, lane: LaneOption) -> None:
     from ingestion.ports import WatchableEmbedder
     from workers.embedding.device_watchdog import watch_device
     from workers.embedding.factory import open_embedder
-    from workers.embedding.serving.api_errors import error_body
     from workers.embedding.serving.app import create_service
     from workers.embedding.serving.service import EmbeddingService
+    from workers.embedding.serving.service_errors import error_body
 
     if settings.embedder.embedder == "remote":
         # It would answer with vectors of its own pooling under the fingerprint of the model behind the other service.

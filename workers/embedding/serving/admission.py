@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from ingestion import metrics
-from workers.embedding.serving.api_errors import LaneFull
+from workers.embedding.serving.service_errors import LaneFull
 
 _RECENT_S: Final = 10.0
 _RECENT_REQUESTS: Final = 2048

@@ -13,9 +13,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from workers.embedding.serving.api_errors import JSON, ApiError, ModelLost
 from workers.embedding.serving.endpoint import EmbeddingsEndpoint
 from workers.embedding.serving.service import EmbeddingService
+from workers.embedding.serving.service_errors import JSON, ModelLost, ServiceError
 
 log = structlog.get_logger(__name__)
 
@@ -86,14 +86,14 @@ async def _metrics(request: Request) -> Response:
 async def _on_http_exception(request: Request, error: HTTPException) -> Response:
     """Errors of the router: unknown path, wrong method."""
     detail = f"{request.method} {request.url.path}: {error.detail}"
-    return ApiError(
+    return ServiceError(
         detail, code="not_found" if error.status_code == 404 else "bad_request", status=error.status_code
     ).response()
 
 
 async def _on_unhandled(request: Request, error: Exception) -> Response:
     log.error("unhandled error", method=request.method, path=request.url.path, exc_info=error)
-    return ApiError("internal error; the log of the service has the cause", code="internal", status=500).response()
+    return ServiceError("internal error; the log of the service has the cause", code="internal", status=500).response()
 
 
 def _json(content: dict[str, Any]) -> Response:

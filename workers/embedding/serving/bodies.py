@@ -16,7 +16,7 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
-from workers.embedding.serving.api_errors import ApiError
+from workers.embedding.serving.service_errors import ServiceError
 
 _SMALL_BYTES: Final = 1024**2
 _SMALL_SHARE: Final = 4
@@ -49,7 +49,7 @@ class BodyBudget:
             self.exchange(reservation.size_bytes, 0)
 
     def exchange(self, old_bytes: int, new_bytes: int) -> None:
-        """Change a reservation from `old_bytes` to `new_bytes`. Raises ApiError, without a change, if it does not fit.
+        """Change a reservation from `old_bytes` to `new_bytes`. Raises ServiceError, without a change, if full.
 
         A body above the whole limit is admitted while no other body of its kind is held.
         """
@@ -57,7 +57,7 @@ class BodyBudget:
         others_bytes = self._held_bytes[new] - (old_bytes if new == old else 0)
         if new_bytes > old_bytes and others_bytes and others_bytes + new_bytes > self._limits_bytes[new]:
             self.refused += 1
-            raise ApiError(
+            raise ServiceError(
                 f"requests in progress hold all of the {self.limit_bytes} bytes for bodies; "
                 f"try again in {_FULL_RETRY_S} s",
                 code="overloaded",
@@ -80,7 +80,7 @@ class Reservation:
         self.size_bytes = 0
 
     def grow_to(self, size_bytes: int) -> None:
-        """Reserve `size_bytes` in all. Does nothing if that much is reserved. Raises ApiError."""
+        """Reserve `size_bytes` in all. Does nothing if that much is reserved. Raises ServiceError."""
         if size_bytes > self.size_bytes:
             self._budget.exchange(self.size_bytes, size_bytes)
             self.size_bytes = size_bytes
@@ -91,8 +91,8 @@ async def read_body(
 ) -> bytes | bytearray:
     """Return the whole body.
 
-    Raises ClientDisconnect, and ApiError: 413 for a body above `max_bytes`, 429 for one above the budget (both before
-    the first read if the length is announced), 408 for a sender that pauses for `silence_s` or is too slow.
+    Raises ClientDisconnect, and ServiceError: 413 for a body above `max_bytes`, 429 for one above the budget (both
+    before the first read if the length is announced), 408 for a sender that pauses for `silence_s` or is too slow.
     """
     announced = Headers(scope=scope).get("content-length", "")
     if announced.isdecimal():
@@ -128,8 +128,8 @@ async def _next(receive: Receive, timeout_s: float) -> Any:
     return message
 
 
-def _too_slow() -> ApiError:
-    return ApiError(
+def _too_slow() -> ServiceError:
+    return ServiceError(
         f"the body arrives too slowly; send at least {_SLOWEST_BYTES_PER_S} bytes a second, without long pauses",
         code="request_timeout",
         status=HTTPStatus.REQUEST_TIMEOUT,
@@ -139,7 +139,7 @@ def _too_slow() -> ApiError:
 
 def _check_size(size_bytes: int, max_bytes: int) -> None:
     if size_bytes > max_bytes:
-        raise ApiError(
+        raise ServiceError(
             f"the request has more than the {max_bytes} bytes accepted",
             code="request_too_large",
             status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE,

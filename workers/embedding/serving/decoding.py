@@ -110,7 +110,7 @@ class Decoder:
 
     @asynccontextmanager
     async def decoded(self, group: Sequence[ImageFile]) -> AsyncIterator[list[Page]]:
-        """The pages of a group, in memory for the block. Waits for the limiter. Raises ApiError if damaged."""
+        """The pages of a group, in memory for the block. Waits for the limiter. Raises ServiceError if damaged."""
         async with self.limiter.hold(self._cost_px(group)) as held:
             pages = await asyncio.to_thread(self._decode, group)
             held.shrink_to(sum(page.pixels.size // 3 for page in pages if page.pixels is not None))

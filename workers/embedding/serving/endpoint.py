@@ -17,10 +17,10 @@ from ingestion.adapters.embedding.wire import FINGERPRINT_HEADER
 from ingestion.errors import IngestError
 from ingestion.http.disconnect import cancel_on_disconnect
 from workers.embedding.serving.answers import encode_answer
-from workers.embedding.serving.api_errors import JSON, ApiError, api_error_from
 from workers.embedding.serving.bodies import Reservation, read_body
 from workers.embedding.serving.requests import read_request
 from workers.embedding.serving.service import EmbeddingService, PendingRequest, off_loop
+from workers.embedding.serving.service_errors import JSON, ServiceError, service_error_from
 
 _STOPPING_RETRY_S: Final = 1
 
@@ -57,10 +57,10 @@ class EmbeddingsEndpoint:
                 await cancel_on_disconnect(receive, self._service.complete(pending))
             response = Response(await self._encode(pending), headers=self._headers, media_type=JSON)
             pending.lane.observe(time.perf_counter() - started)
-        except ApiError as error:
+        except ServiceError as error:
             response = error.response()
         except IngestError as error:
-            response = api_error_from(error).response()
+            response = service_error_from(error).response()
         _answered(lane, response.status_code).inc()
         return response
 
@@ -82,6 +82,6 @@ def _answered(lane: str, status: int) -> Counter:
     return metrics.EMBED_REQUESTS.labels(lane, str(status))
 
 
-def _stopping() -> ApiError:
+def _stopping() -> ServiceError:
     detail = "this process is stopping; try again"
-    return ApiError(detail, code="stopping", status=503, retry_after_s=_STOPPING_RETRY_S)
+    return ServiceError(detail, code="stopping", status=503, retry_after_s=_STOPPING_RETRY_S)

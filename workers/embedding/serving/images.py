@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from workers.embedding.serving.api_errors import ApiError
+from workers.embedding.serving.service_errors import ServiceError
 
 _FORMATS: Final = {"image/png": "PNG", "image/jpeg": "JPEG", "image/jpg": "JPEG", "image/webp": "WEBP"}
 _HEAD: Final = re.compile(r"data:([\w.+-]+/[\w.+-]+);base64,", re.IGNORECASE)
@@ -47,7 +47,7 @@ class ImageFile:
         return -(-self.width_px // _PATCH_PX) * -(-self.height_px // _PATCH_PX)
 
     def pixels(self, wanted_px: tuple[int, int] | None = None) -> NDArray[np.uint8]:
-        """Decode to (height, width, 3) uint8 RGB on white. Blocks. Raises ApiError for a damaged image.
+        """Decode to (height, width, 3) uint8 RGB on white. Blocks. Raises ServiceError for a damaged image.
 
         `wanted_px`: width and height that the model needs. A much larger JPEG is decoded at a reduced size, at least
         _DRAFT_SIDES times as wide and high.
@@ -62,7 +62,7 @@ class ImageFile:
 
 
 def read_image(uri: str, index: int, max_px: int) -> ImageFile:
-    """Read input number `index` and check its header. Raises ApiError."""
+    """Read input number `index` and check its header. Raises ServiceError."""
     head = _HEAD.match(uri, 0, _HEAD_CHARS)
     if head is None:
         raise _input_error(index, "is not a base64 data URI (data:image/png;base64,...); addresses are not fetched")
@@ -121,9 +121,9 @@ def _on_white(image: Image.Image) -> Image.Image:
     return paper
 
 
-def _broken(index: int, error: Exception) -> ApiError:
+def _broken(index: int, error: Exception) -> ServiceError:
     return _input_error(index, f"cannot be decoded in its declared format: {type(error).__name__}", "broken_image")
 
 
-def _input_error(index: int, problem: str, code: str = "bad_request") -> ApiError:
-    return ApiError(f"input {index} {problem}", param="input", code=code)
+def _input_error(index: int, problem: str, code: str = "bad_request") -> ServiceError:
+    return ServiceError(f"input {index} {problem}", param="input", code=code)

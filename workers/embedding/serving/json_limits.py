@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from workers.embedding.serving.api_errors import ApiError
+from workers.embedding.serving.service_errors import ServiceError
 
 _BACKSLASH: Final = ord("\\")
 _STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 
 
 def check_values(body: bytes | bytearray, max_values: int) -> None:
-    """Raises ApiError if `body` has more than `max_values` JSON values and names. Does not validate the JSON.
+    """Raises ServiceError if `body` has more than `max_values` JSON values and names. Does not validate the JSON.
 
     Counts `,`, `[` and `{` outside strings. A string costs one search for its end, however long it is.
     """
@@ -22,7 +22,7 @@ def check_values(body: bytes | bytearray, max_values: int) -> None:
         end = len(body) if quote < 0 else quote
         values += sum(body.count(mark, position, end) for mark in (b",", b"[", b"{")) + 1
         if values > max_values:
-            raise ApiError(
+            raise ServiceError(
                 f"the request has more than {max_values} JSON values; `input` takes strings, not arrays of tokens",
                 param="input",
                 code="too_many_inputs",

@@ -14,7 +14,7 @@ from ingestion.errors import DeviceMemoryExhausted, IngestError, PermanentError,
 from ingestion.model import Page, Vectors
 from ingestion.ports import Embedder
 from workers.embedding.sentence_embedder import SentenceEmbedder
-from workers.embedding.serving.api_errors import ModelLost
+from workers.embedding.serving.service_errors import ModelLost
 
 log = structlog.get_logger(__name__)
 

@@ -7,8 +7,8 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ingestion.settings import ServingSettings
-from workers.embedding.serving.api_errors import ApiError
 from workers.embedding.serving.json_limits import check_values
+from workers.embedding.serving.service_errors import ServiceError
 
 Modality = Literal["text", "image"]
 InputType = Literal["query", "document"]
@@ -58,7 +58,7 @@ class EmbeddingRequest(BaseModel):
 
 
 def read_request(body: bytes | bytearray, limits: ServingSettings) -> EmbeddingRequest:
-    """Parse and check a request. Raises ApiError with the field at fault."""
+    """Parse and check a request. Raises ServiceError with the field at fault."""
     check_values(body, _OTHER_VALUES + _VALUES_PER_INPUT * limits.embed_max_inputs)
     try:
         request = EmbeddingRequest.model_validate_json(body)
@@ -66,7 +66,7 @@ def read_request(body: bytes | bytearray, limits: ServingSettings) -> EmbeddingR
         raise _validation_error(error) from error
     inputs = request.inputs
     if len(inputs) > limits.embed_max_inputs:
-        raise ApiError(
+        raise ServiceError(
             f"{len(inputs)} inputs are more than the {limits.embed_max_inputs} accepted in one request",
             param="input",
             code="too_many_inputs",
@@ -74,29 +74,29 @@ def read_request(body: bytes | bytearray, limits: ServingSettings) -> EmbeddingR
     if request.modality == "text":
         _check_texts(inputs, limits.embed_max_input_chars)
     elif request.kind == "query":
-        raise ApiError("an image is embedded as a document, not as a query", param="input_type")
+        raise ServiceError("an image is embedded as a document, not as a query", param="input_type")
     return request
 
 
 def _check_texts(texts: list[str], max_chars: int) -> None:
     for index, text in enumerate(texts):
         if len(text) > max_chars:
-            raise ApiError(
+            raise ServiceError(
                 f"input {index} has {len(text)} characters, more than the {max_chars} accepted",
                 param="input",
                 code="input_too_long",
             )
 
 
-def _validation_error(error: ValidationError) -> ApiError:
+def _validation_error(error: ValidationError) -> ServiceError:
     """The first error, with the field name that the client used."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     param = str(first["loc"][0])[:_SHOWN_CHARS] if first["loc"] else None
     if param == "input" and first["type"] != "missing":
         empty = any(problem["type"] == "too_short" for problem in error.errors(include_url=False))
-        return ApiError("`input` must not be an empty list" if empty else _INPUT_FORMS, param=param)
+        return ServiceError("`input` must not be an empty list" if empty else _INPUT_FORMS, param=param)
     if param == "dimensions":
-        return ApiError("this model's vectors cannot be shortened: `dimensions` is not supported", param=param)
+        return ServiceError("this model's vectors cannot be shortened: `dimensions` is not supported", param=param)
     if first["type"] == "extra_forbidden":
-        return ApiError(f"there is no field `{param}`", param=param)
-    return ApiError(f"`{param}`: {first['msg']}" if param else first["msg"], param=param)
+        return ServiceError(f"there is no field `{param}`", param=param)
+    return ServiceError(f"`{param}`: {first['msg']}" if param else first["msg"], param=param)

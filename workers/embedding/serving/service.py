@@ -15,7 +15,6 @@ from ingestion.model import ROWS_PER_PAGE, Page, Vectors
 from ingestion.ports import Embedder
 from ingestion.settings import ServingSettings
 from workers.embedding.serving.admission import AdmissionLane
-from workers.embedding.serving.api_errors import ApiError
 from workers.embedding.serving.bodies import BodyBudget
 from workers.embedding.serving.cache import Values, VectorCache
 from workers.embedding.serving.cache_format import CacheKeys, from_cache_value, to_cache_value
@@ -23,6 +22,7 @@ from workers.embedding.serving.decoding import Decoder
 from workers.embedding.serving.images import ImageFile, read_image
 from workers.embedding.serving.model import MonitoredModel
 from workers.embedding.serving.requests import EmbeddingRequest, Modality, Pooling
+from workers.embedding.serving.service_errors import ServiceError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -119,7 +119,7 @@ class EmbeddingService:
         self._decoder = Decoder(embedder, settings.embed_max_image_px)
 
     async def look_up(self, request: EmbeddingRequest) -> PendingRequest:
-        """Check the request and read its vectors from the cache. Uses neither lane nor model. Raises ApiError."""
+        """Check the request and read its vectors from the cache. Uses neither lane nor model. Raises ServiceError."""
         lane = self._lane(request)
         if request.modality == "text":
             inputs = [self._text_input(text, request) for text in request.inputs]
@@ -133,7 +133,7 @@ class EmbeddingService:
     async def complete(self, pending: PendingRequest) -> None:
         """Compute the missing vectors and cache them. Waits for the model; cancellation drops the work.
 
-        Raises ApiError (LaneFull and ModelLost included) and IngestError.
+        Raises ServiceError (LaneFull and ModelLost included) and IngestError.
         """
         missing = pending.missing
         with pending.lane.admit(len(missing), sum(one.cost for one in missing)):
@@ -149,20 +149,20 @@ class EmbeddingService:
 
     def _lane(self, request: EmbeddingRequest) -> AdmissionLane:
         if request.model not in ("", self.model_id):
-            raise ApiError(
+            raise ServiceError(
                 f"model {request.model!r} is not served here, only {self.model_id!r}",
                 param="model",
                 code="model_not_found",
                 status=404,
             )
         if request.modality not in self.modalities:
-            raise ApiError(
+            raise ServiceError(
                 f"{request.modality} is not served here, only {', '.join(self.modalities)}",
                 param="modality",
                 code="lane_not_served",
             )
         if self.model.embedder.wants_pixels and request.modality == "text" and request.kind == "document":
-            raise ApiError(f"{self.model_id} embeds documents as images, not as text", param="modality")
+            raise ServiceError(f"{self.model_id} embeds documents as images, not as text", param="modality")
         is_document = request.modality == "text" and request.kind == "document"
         return self.lanes[DOCUMENTS if is_document else request.modality]
 

@@ -16,7 +16,7 @@ _LATER_S: Final = 5
 """Retry-After for a model or a server that does not work."""
 
 
-class ApiError(Exception):
+class ServiceError(Exception):
     """An error answer. `param`: the field of the request at fault. `closes`: close the connection after the answer."""
 
     def __init__(
@@ -50,7 +50,7 @@ def error_body(response: ErrorResponse) -> tuple[str, bytes]:
     return JSON, orjson.dumps({"error": error})
 
 
-class LaneFull(ApiError):
+class LaneFull(ServiceError):
     """A lane has reached its limit."""
 
     def __init__(self, lane: str, retry_after_s: int) -> None:
@@ -62,7 +62,7 @@ class LaneFull(ApiError):
         )
 
 
-class ModelLost(ApiError):
+class ModelLost(ServiceError):
     """The model does not work, or was closed."""
 
     def __init__(self, cause: str) -> None:
@@ -74,13 +74,15 @@ class ModelLost(ApiError):
         )
 
 
-def api_error_from(error: IngestError) -> ApiError:
+def service_error_from(error: IngestError) -> ServiceError:
     """400 for an invalid input, 503 if the same call may work later, 500 for anything else."""
     if isinstance(error, PermanentError):
-        return ApiError(error.message, code=error.code)
+        return ServiceError(error.message, code=error.code)
     if isinstance(error, RetryableError) and not isinstance(error, WorkerFault):
-        return ApiError(error.message, code=error.code, status=HTTPStatus.SERVICE_UNAVAILABLE, retry_after_s=_LATER_S)
-    return ApiError(error.message, code=error.code, status=HTTPStatus.INTERNAL_SERVER_ERROR)
+        return ServiceError(
+            error.message, code=error.code, status=HTTPStatus.SERVICE_UNAVAILABLE, retry_after_s=_LATER_S
+        )
+    return ServiceError(error.message, code=error.code, status=HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
 def _type_of(status: int) -> str:
