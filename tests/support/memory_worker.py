@@ -54,7 +54,7 @@ class ScriptedRenderer:
 
     error: Exception | None = None
 
-    async def open(self, path: Path, *, pixels: bool) -> ScriptedPages:
+    async def open(self, path: Path, *, pixels: bool, caller: str = "") -> ScriptedPages:
         if self.error is not None:
             raise self.error
         return ScriptedPages(int(path.read_text()))
