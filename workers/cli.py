@@ -1,4 +1,4 @@
-"""`pagemill …`: the commands, and how their errors look. Commands import what is heavy when they run."""
+"""The command line `pagemill`. Commands import heavy modules only when they run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _INTERRUPTED = 130
 
 
 class _CommandGroup(TyperGroup):
-    """Expected errors become one line and an exit status; a bug keeps its traceback."""
+    """Prints an expected error as one line and exits with 1. An unexpected exception keeps its traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -43,7 +43,7 @@ class _CommandGroup(TyperGroup):
 
 
 def _is_argument(error: UnicodeEncodeError) -> bool:
-    """True where a byte of the command line that is not UTF-8 has come so far; else it is an output's encoding."""
+    """True where the text is an argument with bytes that are not UTF-8; False where an output cannot encode it."""
     return "\udc80" <= error.object[error.start] <= "\udcff"
 
 
@@ -52,7 +52,7 @@ def _is_debugging() -> bool:
 
 
 def _expected_errors() -> tuple[type[Exception], ...]:
-    """Asked for when an error is on its way: a library that raised it has been imported by then."""
+    """Called when an error has been raised: the library that raised it is imported by then."""
     expected: list[type[Exception]] = [IngestError]
     if httpx := sys.modules.get("httpx"):
         expected += [httpx.HTTPError, httpx.InvalidURL]
@@ -93,7 +93,7 @@ app.add_typer(bench.app, name="bench")
 
 def main() -> None:
     if not _is_debugging():
-        # What client libraries would log on the way to an error is in its one line. `serve` sets up logging itself.
+        # The error's line says what client libraries would log. `serve` sets up logging itself.
         logging.getLogger().addHandler(logging.NullHandler())
     app()
 

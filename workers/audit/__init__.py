@@ -1,1 +1,1 @@
-"""The stores compared with each other: what a ready document lacks, and what belongs to no document."""
+"""Compares the stores: what a ready document lacks, and what belongs to no document."""

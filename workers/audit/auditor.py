@@ -1,7 +1,7 @@
-"""An audit: MongoDB, S3 and Milvus against each other, while documents come and go.
+"""An audit compares MongoDB, S3 and Milvus while documents are uploaded and deleted.
 
-Nothing is held still for it. So whatever looks wrong is a suspect at first, and is looked at again, alone, after a
-while: a document that was being deleted or stored is in order by then. Memory does not grow with the stores.
+It locks nothing. So a difference is a suspect at first, and is checked again after a pause: a document that was being
+deleted or stored is in order by then. Memory does not grow with the size of the stores.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class AuditRecords(ContentsRecords, PageOwners, RowRecords, CollectionCatalogue,
 
 @dataclass(frozen=True, slots=True)
 class Auditor:
-    """`settle_s` is the pause before the second look: what a worker writes late, it takes back within that time."""
+    """`settle_s` is the pause before the recheck. A worker deletes its late writes within that time."""
 
     documents: AuditRecords
     blobs: BlobStore
@@ -45,7 +45,7 @@ class Auditor:
     async def mismatches(
         self, *, collection: str | None = None, repair: bool = False, too_young: TooYoung | None = None
     ) -> AsyncIterator[Mismatch]:
-        """What is wrong, of one collection or of all. `repair` deletes what no document refers to.
+        """The mismatches of one collection, or of all. `repair` deletes what no document refers to.
 
         `too_young` counts what cannot be judged yet.
 
@@ -69,7 +69,7 @@ class Auditor:
                 mismatches = await recheck()
             except DependencyUnavailable:
                 raise
-            except Exception as error:  # noqa: BLE001 - what cannot be read is neither right nor wrong
+            except Exception as error:  # noqa: BLE001 - an unreadable record is not judged
                 log.error("not judged", cause=as_ingest_error(error).message)
                 continue
             for mismatch in mismatches:
@@ -91,7 +91,7 @@ class Auditor:
                     yield suspect
 
     async def _generations(self, collection: str) -> list[int]:
-        """Those whose rows can be judged: what is leaving is only half there."""
+        """The generations whose rows can be judged: a leaving generation is partly removed."""
         try:
             bound, record = await self.documents.binding(collection), await self.documents.collection(collection)
         except BadRecord as error:

@@ -1,4 +1,4 @@
-"""What an audit reports, and how it makes sure."""
+"""What an audit reports."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ STORES: Final = ("mongodb", "s3", "milvus")
 
 class MismatchKind(StrEnum):
     MISSING = "missing"
-    """A ready document lacks it. Only the file itself could bring it back."""
+    """A ready document lacks it. Only a new upload of the file restores it."""
     EXTRA = "extra"
-    """It lies where a ready document's own things are, and the document does not refer to it."""
+    """It is among a ready document's objects or rows, and the document does not refer to it."""
     ORPHAN = "orphan"
-    """No document has it."""
+    """It belongs to no document."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
     """One mismatch, in one of STORES. `what` names the first of `count` things.
 
-    `document_id` and `collection` are empty where nothing tells them.
+    `document_id` and `collection` are empty where they are not known.
     """
 
     store: str
@@ -54,4 +54,4 @@ class TooYoung:
 
 
 Recheck: TypeAlias = Callable[[], Awaitable[list[Mismatch]]]
-"""Looks again at one suspect, closely, and tells what is wrong with it; nothing, where it was only in motion."""
+"""Checks one suspect again. Returns no mismatch where a change was only in progress."""

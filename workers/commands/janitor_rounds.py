@@ -73,7 +73,7 @@ def _show_lifecycle(changed: LifecycleResult, as_json: bool) -> None:
         if as_json:
             write_json_line({"failed": name})
         else:
-            say(cell(f"not put right: collection {name}", "red"))
+            say(cell(f"not processed: collection {name}", "red"))
 
 
 def _show_too_young(too_young: TooYoung, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""`pagemill serve api|embedder|worker|janitor`: the processes of which an installation is made."""
+"""`pagemill serve api|embedder|worker|janitor`: the processes of an installation."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def embedder(
     ),
     port: Annotated[int | None, typer.Option(min=1, max=65_535, help="Instead of PAGEMILL_EMBEDDER_PORT.")] = None,
 ) -> None:
-    """The embedding service. Needs no other server; with Redis it remembers what it has embedded."""
+    """The embedding service. It needs no other server. With Redis it caches embeddings."""
     import uvloop
 
     settings = _settings()
@@ -92,7 +92,7 @@ def worker() -> None:
 
 @app.command()
 def janitor() -> None:
-    """The janitor: finishes what crashes and outages left half done. One is enough; more do no harm."""
+    """The janitor: finishes work that a crash or an outage interrupted. One is enough. More do no harm."""
     settings = _settings()
     asyncio.run(_janitor(settings))
 

@@ -1,4 +1,4 @@
-"""`pagemill topics ensure`: make what the services must hold before the first document comes."""
+"""`pagemill topics ensure`: create topics, bucket and indexes before the first document is uploaded."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def _group() -> None:
 
 @app.command()
 def ensure(
-    data_dir: Annotated[Path, typer.Option(help="Data directory of a running stack; without one, the settings.")] = (
-        datadir.DEFAULT
-    ),
+    data_dir: Annotated[
+        Path, typer.Option(help="Data directory of a running stack. Without a running stack the settings are used.")
+    ] = (datadir.DEFAULT),
 ) -> None:
-    """Create missing topics, bucket and indexes; what exists is left as it is."""
+    """Create missing topics, bucket and indexes. Existing ones are not changed."""
     from ingestion.prepare import prepare
     from ingestion.settings import Settings
 

@@ -1,1 +1,1 @@
-"""The life of a collection: packed into an archive, brought back from it, expired."""
+"""The life cycle of a collection: archive, restore, expiry."""

@@ -1,13 +1,13 @@
-"""Archiving a collection, and bringing it back. Cut off between any two steps, either may be repeated.
+"""Archives and restores collections. Interrupted between any two steps, either may be repeated.
 
-    active -> archiving   documents are frozen, then packed; the archive is read back; there is a way back
-    archiving -> freeing  from here on the archive is what counts: index, pages and records are removed
-    freeing -> archived   the uploads, page images and vector blobs stay where they are, and so do the documents' ids
-    archived -> restoring records, pages and rows are put back under the same ids and page keys
-    restoring -> opening  all are there: documents are thawed, the archive is removed
+    active -> archiving   documents are frozen, then packed; the archive is read back; this step can be undone
+    archiving -> freeing  from here on the archive is authoritative: index, pages and records are removed
+    freeing -> archived   uploads, page images, vector blobs and the documents' ids stay
+    archived -> restoring records, pages and rows are written again, with the same ids and page keys
+    restoring -> opening  everything is restored: documents are thawed, the archive is removed
     opening -> active     searchable
 
-Each attempt at packing has a folder of its own, so two of them never mix; each removal asks for the archive's id.
+Each attempt to pack has its own folder, so two attempts never mix. Each removal checks the archive's id.
 """
 
 from __future__ import annotations
@@ -67,14 +67,14 @@ class Archiver:
             if state in (_S.ACTIVE, _S.ARCHIVING):
                 archive = await self._pack(hold)
             elif state not in (_S.FREEING, _S.ARCHIVED):
-                raise CollectionArchived(f"collection {collection!r} is {state.shown}: let that be finished first")
+                raise CollectionArchived(f"collection {collection!r} is {state.shown}: wait until that has ended")
             assert archive is not None
             if state is not _S.ARCHIVED:
                 await self._free(hold, archive)
             return archive
 
     async def restore(self, collection: str, *, seen: CollectionRecord | None = None) -> Archive:
-        """An archiving that has not gone far is taken back. Raises Conflict for a collection with no archive."""
+        """An archiving before the step `freeing` is undone. Raises Conflict for a collection without an archive."""
         async with held(self.documents, collection, self.lease_s, seen=seen) as hold:
             state, archive = hold.record.state, hold.record.archive
             if archive is None or state is _S.DROPPING:
@@ -93,7 +93,7 @@ class Archiver:
         archive_id = hold.token
         await self.documents.begin_archive(hold.name, hold.token, archive_id)
         try:
-            # Nothing has been stored for this archive yet, so all there is comes from attempts that were given up.
+            # This archive has no parts yet: all parts that exist come from abandoned attempts.
             await self._remove_parts(hold, archives_of(hold.name))
             await hold.freeze()
             await self._require_idle(hold)
@@ -101,7 +101,7 @@ class Archiver:
             if await self.documents.count_frozen(hold.name, archive_id) != (archive.documents, archive.pages):
                 raise CollectionBusy(f"documents of {hold.name!r} were changed while it was being packed")
         except (DependencyUnavailable, LeaseLost):
-            raise  # To be repeated: what has been packed so far does no harm.
+            raise  # The archiving may be repeated: the parts packed so far do no harm.
         except IngestError:
             await self._undo_archiving(hold)
             raise
@@ -109,7 +109,7 @@ class Archiver:
         return archive
 
     async def _require_idle(self, hold: Hold) -> None:
-        """An upload that comes from now on finds the collection archiving, and is refused."""
+        """Raises CollectionBusy. From now on uploads are refused: the collection is archiving."""
         busy = await self.documents.unfrozen(hold.name, _NAMED + 1)
         if not busy:
             return
@@ -125,7 +125,7 @@ class Archiver:
         await hold.move(_S.ACTIVE, None)
 
     async def _free(self, hold: Hold, archive: Archive) -> None:
-        # The index first: while it goes, its rows still belong to documents that are known.
+        # The index first: the documents of its rows must still be known while it is removed.
         await hold.renew(long=True)
         await self.vectors.drop(hold.record.index)
         await hold.renew()

@@ -1,4 +1,4 @@
-"""What the janitor does about collections: finish what was cut off, and expire what nobody uses any more."""
+"""The janitor's work on collections: finish interrupted changes, and expire collections that are not used."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ _BACK: Final = (_S.RESTORING, _S.OPENING)
 
 
 class LifecycleChange(StrEnum):
-    """What a round did with a collection."""
+    """How a round changed a collection."""
 
     ARCHIVED = "archived"
-    """An archiving that had been cut off is finished; so with the next three."""
+    """An interrupted archiving was finished. The next three changes finish interrupted work too."""
     RESTORED = "restored"
     DROPPED = "dropped"
     THAWED = "thawed"
     EXPIRED_ARCHIVED = "expired_archived"
-    """It was not used for long."""
+    """The collection expired and was archived."""
     EXPIRED_DROPPED = "expired_dropped"
 
 
 @dataclass(slots=True)
 class LifecycleResult:
-    """What one round has done, by action, and the collections it failed on."""
+    """The changes of one round, counted, and the names of collections on which it failed."""
 
     done: Counter[LifecycleChange] = field(default_factory=Counter)
     failed: list[str] = field(default_factory=list)
@@ -64,7 +64,7 @@ class CollectionLifecycle:
     expire_after: timedelta
 
     async def round(self, collection: str | None = None) -> LifecycleResult:
-        """Of one collection, or of all. One on which this fails is logged and stops nothing.
+        """Process one collection, or all. A failure on one collection is logged and does not stop the round.
 
         Raises DependencyUnavailable.
         """
@@ -86,7 +86,7 @@ class CollectionLifecycle:
         except Exception as error:  # noqa: BLE001 - what is raised about one collection is that collection's
             result.failed.append(record.name)
             cause = as_ingest_error(error)
-            log.error("collection not put right", collection=record.name, code=cause.code, cause=cause.message)
+            log.error("collection not processed", collection=record.name, code=cause.code, cause=cause.message)
             return
         if done:
             result.done[done] += 1
@@ -94,7 +94,7 @@ class CollectionLifecycle:
             log.warning("collection changed", collection=record.name, action=done)
 
     async def _finish(self, record: CollectionRecord, has_frozen: bool) -> LifecycleChange | None:
-        """Go on with what a process that is gone had begun. None where there is nothing to finish."""
+        """Finish the work of a process that has ended. None where there is nothing to finish."""
         if record.state in _FORWARD:
             await self.archiver.archive(record.name, seen=record)
             return LifecycleChange.ARCHIVED
@@ -117,7 +117,7 @@ class CollectionLifecycle:
                 await hold.move(_S.ACTIVE, hold.record.archive)  # what was answered without them is forgotten
 
     async def _expire(self, record: CollectionRecord) -> LifecycleChange | None:
-        """None where it is in use, or expiry is off. One whose last use is unknown is as if used now."""
+        """None where the collection is in use or expiry is off. An unknown last use counts as now."""
         if self.expiry == "off" or record.state is not _S.ACTIVE:
             return None
         if record.last_used_at is None:

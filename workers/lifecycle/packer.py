@@ -1,4 +1,4 @@
-"""Writes the parts of an archive: everything that MongoDB and the vector store hold of frozen documents."""
+"""Writes the parts of an archive: the records and rows of frozen documents."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ class Packer:
     read_bytes: int = READ_BYTES
 
     async def pack(self, hold: Hold, archive_id: str) -> Manifest:
-        """Store all parts and the manifest, and read them back. The collection's documents are frozen.
+        """Store all parts and the manifest, and read them back. The collection's documents must be frozen.
 
-        Raises CollectionBusy where a ready document lacks rows, WorkerFault where what was stored is not what was
+        Raises CollectionBusy where a ready document lacks rows, WorkerFault where a stored part differs from what was
         written, LeaseLost.
         """
         prefix = archive_prefix(hold.name, archive_id)
@@ -108,7 +108,7 @@ class Packer:
             if len(found.get(page_key, ())) != rows:
                 raise CollectionBusy(
                     f"the page with key {page_key} of {hold.name!r} has {len(found.get(page_key, ()))} rows in place "
-                    f"of {rows}; `pagemill janitor --check -c {hold.name}` tells what else is missing"
+                    f"of {rows}; `pagemill janitor --check -c {hold.name}` shows what else is missing"
                 )
         known = {page.page_key for page in group.pages}
         if pages := {key: vectors for key, vectors in found.items() if key in known}:

@@ -1,4 +1,4 @@
-"""Puts back what an archive holds. Every record is replaced by its id, every row by its key, so it may be repeated."""
+"""Restores the contents of an archive. Records and rows are replaced by their keys, so this may be repeated."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Unpacker:
     vectors: VectorStore
 
     async def unpack(self, hold: Hold, archive: Archive) -> None:
-        """Documents first, frozen, so that nobody takes their pages and rows for orphans; then pages, then rows.
+        """Restore documents, frozen, then pages, then rows: in another order an audit would take them for orphans.
 
-        Raises WorkerFault where the archive is damaged, or not everything has arrived, LeaseLost.
+        Raises WorkerFault where the archive is damaged or the restored counts are wrong, LeaseLost.
         """
         manifest = await read_manifest(self.blobs, hold.record, archive.id)
         async for group in self._groups(hold, manifest, PartKind.DOCUMENTS):

@@ -1,1 +1,1 @@
-"""Another embedder for a collection that is in use: from the pages that are stored, and without a pause."""
+"""Embeds a collection that is in use with another embedder, from its stored pages."""

@@ -1,4 +1,4 @@
-"""What remains of generations that nobody searches or writes any more: removed, step by step, repeatably."""
+"""Removes generations that are no longer searched or written. Interrupted, it may be repeated."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ class CleanupRecords(DocumentReader, Bindings, Generations, ReembeddingRecords, 
 
 @dataclass(frozen=True, slots=True)
 class GenerationCleanup:
-    """Index and blobs go, and the records of documents and pages come to speak of the current generation alone."""
+    """Removes index and blobs, and updates the records of documents and pages to the current generation."""
 
     documents: CleanupRecords
     vectors: VectorStore
     store: PageStore
 
     async def run(self, collection: str) -> None:
-        """Remove every generation that is leaving, once the rest that was set for it is over.
+        """Wait for the grace period of the leaving generations, then remove them.
 
-        The rest is for workers whose leases were cut off at the switch: they may not have noticed yet, and what they
-        still write must go to the old index, not to a new one that has taken over its name.
+        Workers that lost their leases at the switch may not have noticed yet. What they still write must go to the
+        old index, not to a new one with its name.
         """
         bound = await self.documents.binding(collection)
         if bound is None or not bound.leaving:
@@ -57,7 +57,7 @@ class GenerationCleanup:
         if current == FIRST:
             await retrying(self.vectors.drop, index)
         elif generation.number == FIRST:
-            # Its index has the very name that is to lead to the new one.
+            # Its index has the name that the alias of the new one takes.
             await retrying(self.vectors.drop, index)
             await retrying(self.vectors.point, collection, index_of(collection, current))
         else:
@@ -67,7 +67,7 @@ class GenerationCleanup:
         log.info("generation removed", collection=collection, generation=generation.number)
 
     async def _documents(self, collection: str) -> AsyncIterator[Document]:
-        """In whatever state: one that has not become ready may have left something, too."""
+        """In every state: a document that is not ready may have vectors too."""
         after: str | None = None
         while batch := await self.documents.list(collection, limit=_DOCUMENTS_AT_ONCE, after=after):
             for document in batch:

@@ -1,4 +1,4 @@
-"""Work of unknown length under a hold."""
+"""Renews a hold while work of unknown length runs."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _BEATS_PER_LEASE: Final = 3
 
 
 async def while_held(hold: Hold, work: Coroutine[Any, Any, T]) -> T:
-    """Await `work`, and extend the hold meanwhile. Where the hold is lost, `work` is cancelled and LeaseLost raised.
+    """Await `work` and renew the hold meanwhile. Where the hold is lost, cancels `work` and raises LeaseLost.
 
-    A database that does not answer is no loss by itself: whoever takes the hold over needs it as well.
+    A database that does not answer does not end the work: no other process can take the hold without it.
     """
     working, beating = asyncio.ensure_future(work), asyncio.create_task(_beat(hold))
     try:
@@ -38,4 +38,4 @@ async def _beat(hold: Hold) -> NoReturn:
         try:
             await hold.renew()
         except RetryableError as error:
-            log.warning("hold not extended", collection=hold.name, cause=error.message)
+            log.warning("hold not renewed", collection=hold.name, cause=error.message)

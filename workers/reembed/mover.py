@@ -1,4 +1,4 @@
-"""Pages of many documents on their way into another generation: read -> embed -> store, checkpoint.
+"""Moves pages of many documents into another generation: read -> embed -> store, checkpoint.
 
 The text and the pictures are those that are stored, so a picture in WebP or JPEG has lost a little against a fresh
 rendering. Pages flow through in windows, which may be of several documents, and each stage runs a window ahead of the
@@ -55,8 +55,8 @@ class Mover:
     async def move(self, pending: AsyncIterator[Document], generation: int, on_pages: Callable[[int], None]) -> int:
         """Write the documents' pages, each from its checkpoint on, to `generation`; the number of documents.
 
-        What a document that is deleted meanwhile has got there is taken back. Raises whatever a store or the embedder
-        raises in the end, and WorkerFault where a page lacks its record or its picture.
+        The vectors of a document that is deleted meanwhile are removed again. Raises what the stores and the embedder
+        raise, and WorkerFault where a page lacks its record or its picture.
         """
         moved: set[str] = set()
         async with (
@@ -110,7 +110,7 @@ class Mover:
         async def embed(window: Read) -> Embedded:
             vectors = await retrying(self.embedder.embed_pages, [page for _, page in window]) if window else []
             return [
-                # What waits to be stored should not hold the picture.
+                # Pages that wait to be stored should not hold their images.
                 (
                     document,
                     PageVectors(replace(page, image=b"", pixels=None), document.page_key(page.page_number), found),
@@ -128,7 +128,7 @@ class Mover:
         try:
             await retrying(self.documents.advance, document, generation, done)
         except Conflict:
-            # Whoever deleted it may have looked for its rows before these were written.
+            # The delete may have removed the rows before these were written.
             log.info("deleted meanwhile", document_id=document.id, collection=document.collection)
             await self.remove_vectors(document, generation)
             return
@@ -136,7 +136,7 @@ class Mover:
             log.info("re-embedded", document_id=document.id, generation=generation, pages=document.pages)
 
     async def remove_vectors(self, document: Document, generation: int) -> None:
-        """Remove what the document has in the coming generation."""
+        """Remove the document's vectors of the coming generation."""
         index = index_of(document.collection, generation)
         await retrying(self.vectors.delete_pages, index, document.first_page_key, document.pages)
         await self.store.remove_blobs(document, generation)

@@ -1,4 +1,4 @@
-"""How Pagemill's own processes are run beside the servers of the local stack."""
+"""Specs of Pagemill's own processes in the local stack."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ def embedder_spec(ports: Mapping[str, int], env: Mapping[str, str]) -> ProcessSp
 
 
 def worker_spec(name: str, ports: Mapping[str, int], env: Mapping[str, str], *, drain_s: float) -> ProcessSpec:
-    """`drain_s` is how long it finishes what it has begun once it is asked to stop."""
+    """`drain_s` is the time in which the worker finishes its jobs after SIGTERM."""
     own = {
         "PAGEMILL_WORKER_ID": name,
         "PAGEMILL_WORKER_METRICS_PORT": str(ports[name]),
-        # This broker does not notice a member that is gone; restarted under its name, it is the same member again.
+        # This broker never expires a dead member. With a static name a restarted worker is the same member.
         "PAGEMILL_KAFKA_STATIC_MEMBERSHIP": "true",
     }
     return _serve(name, "worker", ports[name], {**env, **own}, stop_s=drain_s + _STOP_MARGIN_S)
@@ -65,7 +65,7 @@ def janitor_spec(ports: Mapping[str, int], env: Mapping[str, str]) -> ProcessSpe
 def _serve(name: str, role: str, port: int, env: Mapping[str, str], *, stop_s: float = 15.0) -> ProcessSpec:
     return ProcessSpec(
         name=name,
-        # -P: a folder called `workers` where the user happens to stand is not taken for ours.
+        # -P: do not import a folder `workers` from the current directory.
         argv=(sys.executable, "-P", "-m", "workers.cli", "serve", role),
         address=_url(port),
         probe=partial(probes.http_ready, f"{_url(port)}/ready"),

@@ -56,12 +56,12 @@ class LocalStack:
         """
         await self._servers.reserve()
         os.environ |= self._plan()
-        # The embedder needs no server: its model is read while they start.
+        # The embedder needs no server: its model is loaded while the servers start.
         await gather_or_cancel(start_all(self._embedder), self._start_around_servers())
         self._write_stack()
 
     async def watch(self) -> NoReturn:
-        """Restart what may be restarted. Raises StackError as soon as a server ends: nothing goes on without it."""
+        """Restart Pagemill's processes when they end. Raises StackError as soon as a server ends."""
         await gather_or_cancel(
             *(self._guard(server) for server in self._servers.processes),
             *(self._keep(process) for process in (*self._embedder, *self._api, *self._workers, *self._janitor)),
@@ -69,8 +69,8 @@ class LocalStack:
         raise AssertionError("watching ends with an exception only")
 
     async def stop(self) -> None:
-        """Stop all, each before what it depends on. Safe to repeat, and after a start that failed half-way."""
-        if self._servers.is_reserved:  # else the directory, and the stack.json in it, is another stack's
+        """Stop all processes before the servers they use. Safe to repeat, and after a start that failed."""
+        if self._servers.is_reserved:  # otherwise the directory and its stack.json belong to another stack
             self._data_dir.remove_stack()
         for group in ([*self._workers, *self._janitor], self._api, self._embedder):
             await stop_all(group)

@@ -16,7 +16,7 @@ from workers.stack.supervise import ProcessSpec, Supervised
 
 
 class LocalServers:
-    """An async context manager: within it, every server answers. After it, none is left.
+    """An async context manager: inside, every server answers. At exit all are stopped.
 
     `environment` holds the settings of a process that wants to use them.
     """

@@ -1,4 +1,4 @@
-"""One child process: it cannot outlive its parent, is watched until it answers, and is stopped without remains."""
+"""A supervised child process: it cannot outlive its parent, and its whole process group is stopped."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Final
 from ingestion.errors import Fault, IngestError
 
 REPORTED_LINES: Final = 20
-"""How much of its log a process that died is reported with."""
+"""The number of log lines in `exit_report`."""
 
 _PR_SET_PDEATHSIG: Final = 1
 _LIBC: Final = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -145,7 +145,7 @@ class Supervised:
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def exit_report(self) -> str:
-        """Why it is gone, with the last lines that it wrote since it was started."""
+        """Its exit status, and the last lines that it logged since its start."""
         status = self._process.returncode if self._process else None
         how = f"was killed by {signal.Signals(-status).name}" if status and status < 0 else f"exited with {status}"
         lines = self._tail()

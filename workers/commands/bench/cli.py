@@ -1,6 +1,6 @@
-"""`pagemill bench`: measurements of this installation, on the data that it holds.
+"""`pagemill bench`: measure this installation on its own data.
 
-What a command does is imported when it runs, so that the other commands start without it.
+The work is imported when a command runs, so that other commands start fast.
 """
 
 from __future__ import annotations
@@ -20,30 +20,34 @@ def _group() -> None:
 
 @app.command()
 def index(
-    collection: Annotated[str, typer.Option("--collection", "-c", help="Whose pages are measured.")],
-    m: Annotated[list[int], typer.Option("--m", min=2, max=2048, help="HNSW's M; may be repeated.")] = [8, 16, 32, 64],  # noqa: B006
+    collection: Annotated[str, typer.Option("--collection", "-c", help="The collection to measure.")],
+    m: Annotated[list[int], typer.Option("--m", min=2, max=2048, help="HNSW's M. May be repeated.")] = [8, 16, 32, 64],  # noqa: B006
     ef_construction: Annotated[
-        list[int], typer.Option("--ef-construction", min=1, help="HNSW's efConstruction; may be repeated.")
+        list[int], typer.Option("--ef-construction", min=1, help="HNSW's efConstruction. May be repeated.")
     ] = [100, 300, 500, 1000],  # noqa: B006
-    ef: Annotated[list[int], typer.Option("--ef", min=10, help="HNSW's ef while searching; may be repeated.")] = [  # noqa: B006
+    ef: Annotated[list[int], typer.Option("--ef", min=10, help="HNSW's search ef. May be repeated.")] = [  # noqa: B006
         16,
         64,
         128,
         256,
     ],
-    pages: Annotated[int, typer.Option(min=2, help="Pages at most, evenly spaced over the collection.")] = 200,
-    queries: Annotated[int, typer.Option(min=1, help="Queries at most.")] = 50,
+    pages: Annotated[
+        int, typer.Option(min=2, help="The maximum number of pages, evenly spaced over the collection.")
+    ] = 200,
+    queries: Annotated[int, typer.Option(min=1, help="The maximum number of queries.")] = 50,
     questions: Annotated[
         Path | None,
         typer.Option(
             exists=True, dir_okay=False, help="A question per line, for the embedding service; else pages held out."
         ),
     ] = None,
-    plot: Annotated[Path | None, typer.Option(help="Write a picture (PNG) too; needs the extra `plot`.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Also write a plot (PNG). Needs the extra `plot`.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write a JSON line for each index.")] = False,
     data_dir: Annotated[
         Path | None,
-        typer.Option("--data-dir", help="The data directory of the stack; else ./.pagemill, or the settings."),
+        typer.Option(
+            "--data-dir", help="Data directory of a running stack. Default: ./.pagemill, or else the settings."
+        ),
     ] = None,
 ) -> None:
     """Build an index for each M and efConstruction and ask it with each ef: time, recall, memory.

@@ -1,6 +1,6 @@
-"""`pagemill collections list|archive|restore|drop|reembed`: what becomes of whole collections.
+"""`pagemill collections list|archive|restore|drop|reembed`: work on whole collections.
 
-What the commands do is imported when they run, so that the other commands start without it.
+The work is imported when a command runs, so that other commands start fast.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ _Collection = Annotated[str, typer.Argument(metavar="COLLECTION", help="The coll
 _AsJson = Annotated[bool, typer.Option("--json", help="Write JSON lines.")]
 _DataDir = Annotated[
     Path | None,
-    typer.Option("--data-dir", help="The data directory of the stack; else ./.pagemill, or the settings."),
+    typer.Option("--data-dir", help="Data directory of a running stack. Default: ./.pagemill, or else the settings."),
 ]
 
 
 @app.command("list")
 def list_(as_json: _AsJson = False, data_dir: _DataDir = None) -> None:
-    """List collections: their state, what they hold, and when they were last used."""
+    """List collections with their state, their contents and the time of their last use."""
     from workers.commands.collections.views import list_collections
 
     list_collections(as_json=as_json, data_dir=data_dir)
@@ -32,9 +32,9 @@ def list_(as_json: _AsJson = False, data_dir: _DataDir = None) -> None:
 
 @app.command()
 def archive(collection: _Collection, as_json: _AsJson = False, data_dir: _DataDir = None) -> None:
-    """Pack a collection into the object store and free MongoDB and Milvus. `restore` brings it back as it was.
+    """Pack a collection into the object store and free MongoDB and Milvus. `restore` brings it back unchanged.
 
-    It is refused while documents of the collection are in progress. Cut off, it may be repeated.
+    Refused while documents of the collection are in progress. If it was interrupted, run it again.
     """
     from workers.commands.collections.moves import archive_collection
 
@@ -43,7 +43,7 @@ def archive(collection: _Collection, as_json: _AsJson = False, data_dir: _DataDi
 
 @app.command()
 def restore(collection: _Collection, as_json: _AsJson = False, data_dir: _DataDir = None) -> None:
-    """Bring an archived collection back, without embedding anything. Cut off, it may be repeated."""
+    """Bring an archived collection back, without embedding anything. If it was interrupted, run it again."""
     from workers.commands.collections.moves import restore_collection
 
     restore_collection(collection, as_json=as_json, data_dir=data_dir)
@@ -52,10 +52,10 @@ def restore(collection: _Collection, as_json: _AsJson = False, data_dir: _DataDi
 @app.command()
 def drop(
     collection: _Collection,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     data_dir: _DataDir = None,
 ) -> None:
-    """Delete a collection for good: its documents, pages, images and vectors, and its archive."""
+    """Delete a collection with its documents, pages, images, vectors and archive. This cannot be undone."""
     from workers.commands.collections.moves import drop_collection
 
     drop_collection(collection, yes=yes, data_dir=data_dir)

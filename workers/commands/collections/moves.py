@@ -35,10 +35,10 @@ def restore_collection(collection: str, *, as_json: bool, data_dir: Path | None)
 
 
 def drop_collection(collection: str, *, yes: bool, data_dir: Path | None) -> None:
-    """Raises NotFound, BadRequest where nobody can be asked, DependencyUnavailable."""
+    """Raises NotFound, BadRequest without --yes where standard input is no terminal, DependencyUnavailable."""
     check_collection(collection)
     if not yes and not sys.stdin.isatty():
-        raise BadRequest("nobody can be asked here: say --yes to drop")
+        raise BadRequest("standard input is no terminal: use --yes to drop without confirmation")
 
     async def drop(services: Services) -> None:
         is_bound = await services.documents.collection(collection) is not None
@@ -63,7 +63,7 @@ def _run(work: Callable[[Services], Awaitable[T]], collection: str, data_dir: Pa
 
 
 async def _when_free(work: Callable[[], Awaitable[T]]) -> T:
-    """Do the work once nobody else has the collection: the hold of a process that was killed ends by itself."""
+    """Repeat `work` until no other process holds the collection. The hold of a killed process expires."""
     while True:
         try:
             return await work()

@@ -1,6 +1,6 @@
-"""`pagemill collections reembed`: another embedder for a collection that is in use.
+"""`pagemill collections reembed`: embed a collection that is in use with another embedder.
 
-What the command does is imported when it runs, so that the other commands start without it.
+The work is imported when the command runs, so that other commands start fast.
 """
 
 from __future__ import annotations
@@ -21,24 +21,28 @@ class EmbedderName(StrEnum):
 def reembed(
     collection: Annotated[str, typer.Argument(metavar="COLLECTION", help="The collection, as `list` shows it.")],
     embedder: Annotated[
-        EmbedderName | None, typer.Option(help="What to embed with from now on, set up as for a worker.")
+        EmbedderName | None, typer.Option(help="The new embedder, configured as for a worker.")
     ] = None,
     embedder_url: Annotated[
-        str | None, typer.Option("--embedder-url", help="Of the embedding service, for --embedder remote.")
+        str | None, typer.Option("--embedder-url", help="Address of the embedding service, for --embedder remote.")
     ] = None,
-    status: Annotated[bool, typer.Option("--status", help="Only tell how far it has come.")] = False,
-    abort: Annotated[bool, typer.Option("--abort", help="Give up what was begun, and remove it.")] = False,
+    status: Annotated[bool, typer.Option("--status", help="Show the progress, and change nothing.")] = False,
+    abort: Annotated[
+        bool, typer.Option("--abort", help="Stop a re-embedding that was begun, and remove its vectors.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON lines.")] = False,
     data_dir: Annotated[
         Path | None,
-        typer.Option("--data-dir", help="The data directory of the stack; else ./.pagemill, or the settings."),
+        typer.Option(
+            "--data-dir", help="Data directory of a running stack. Default: ./.pagemill, or else the settings."
+        ),
     ] = None,
 ) -> None:
     """Embed a collection again with another embedder, from its stored pages, while it is searched and filled.
 
-    The old vectors serve until the new ones are complete, and are removed then. Cut off, it goes on when it is run
-    again. Before, start an embedding service for the new model and add its address to PAGEMILL_EMBEDDER_URL of the
-    API; afterwards, start workers that have the new embedder.
+    The old vectors serve until the new ones are complete; then they are removed. If it was interrupted, run it again:
+    it continues. Before you begin, start an embedding service for the new model and add its address to
+    PAGEMILL_EMBEDDER_URL of the API. Afterwards, start workers with the new embedder.
     """
     if sum((embedder is not None, status, abort)) != 1:
         raise typer.BadParameter("one of --embedder, --status and --abort is needed")

@@ -1,4 +1,4 @@
-"""What `pagemill dlq` does: find the stack, look through its dead letters, and do what is asked about them."""
+"""The work of `pagemill dlq`: connect to the installation, find dead letters, show, replay or discard them."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class DeadLetterAction(StrEnum):
 
     @property
     def done(self) -> DeadLetterStatus:
-        """What a letter is once this has been done."""
+        """The status of a letter after this action."""
         return DeadLetterStatus.REPLAYED if self is DeadLetterAction.REPLAY else DeadLetterStatus.DISCARDED
 
 
 def list_letters(filters: Filters, state: StatusOption, *, as_json: bool, data_dir: Path | None) -> None:
-    """Raises NotFound for an id that matches nothing, DependencyUnavailable."""
+    """Raises NotFound for an id that matches no letter, DependencyUnavailable."""
     entries = anyio.run(_find, _selection(filters, state), data_dir)
     if as_json:
         for entry in entries:
@@ -50,7 +50,7 @@ async def _find(selection: Selection, data_dir: Path | None) -> list[DeadLetterE
 
 
 def show_letters(filters: Filters, *, as_json: bool, data_dir: Path | None) -> None:
-    """Raises NotFound for an id that matches nothing, DependencyUnavailable."""
+    """Raises NotFound for an id that matches no letter, DependencyUnavailable."""
     anyio.run(_show, _selection(filters, StatusOption.ALL), as_json, data_dir)
 
 
@@ -78,9 +78,9 @@ def act(
     as_json: bool,
     data_dir: Path | None,
 ) -> bool:
-    """True where every letter meant is `action.done` now, or would be. `rate` is letters per second.
+    """True where every selected letter has the status `action.done` now, or would have. `rate` is letters per second.
 
-    Raises NotFound for an id that matches nothing, before anything is done, and DependencyUnavailable.
+    Raises NotFound, before any change, for an id that matches no letter, and DependencyUnavailable.
     """
     selection = _selection(filters, StatusOption.ALL if filters.ids else StatusOption.OPEN)
     reason = Reason(by or _me(), why)
@@ -112,7 +112,7 @@ async def _act(
 
 
 def _tell(action: DeadLetterAction, outcome: ReplayResult, as_json: bool) -> None:
-    """What came of one letter, as soon as it is known. One that is still open has only been looked at."""
+    """Print the result for one letter. In a dry run the letter is still open."""
     status = outcome.entry.status
     if status is DeadLetterStatus.OPEN:
         words = f"would be {action.done.value}"

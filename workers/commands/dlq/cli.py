@@ -1,6 +1,6 @@
-"""`pagemill dlq list|show|replay|discard`: the documents that came to nothing, and what to do about them.
+"""`pagemill dlq list|show|replay|discard`: documents that could not be ingested.
 
-What the commands do is imported when they run, so that the other commands start without it.
+The work is imported when a command runs, so that other commands start fast.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from workers.commands.dlq.filters import Filters, StatusOption, parse_time
 
 app = typer.Typer(help="Dead letters: documents that could not be ingested.", no_args_is_help=True)
 
-_Ids = Annotated[list[str] | None, typer.Argument(metavar="ID", help="Letters or documents.")]
+_Ids = Annotated[list[str] | None, typer.Argument(metavar="ID", help="Ids of letters or documents.")]
 _Code = Annotated[str | None, typer.Option("--code", help="Only letters with this error code.")]
 _Collection = Annotated[str | None, typer.Option("--collection", "-c", help="Only documents of this collection.")]
 _Since = Annotated[
@@ -27,14 +27,14 @@ _Since = Annotated[
 _Until = Annotated[
     datetime | None, typer.Option("--until", parser=parse_time, metavar="TIME", help="Before that time.")
 ]
-_All = Annotated[bool, typer.Option("--all", help="All open letters; needed where nothing else says which.")]
-_DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")]
-_Why = Annotated[str, typer.Option("--why", metavar="TEXT", help="The reason, kept with the letter.")]
-_By = Annotated[str, typer.Option("--by", metavar="NAME", help="Who does it; else your user name on this machine.")]
+_All = Annotated[bool, typer.Option("--all", help="All open letters. Required where no other filter is given.")]
+_DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and change nothing.")]
+_Why = Annotated[str, typer.Option("--why", metavar="TEXT", help="The reason. It is stored with the letter.")]
+_By = Annotated[str, typer.Option("--by", metavar="NAME", help="Your name. Default: your user name and this host.")]
 _AsJson = Annotated[bool, typer.Option("--json", help="Write JSON lines.")]
 _DataDir = Annotated[
     Path | None,
-    typer.Option("--data-dir", help="The data directory of the stack to work on; else ./.pagemill, or the settings."),
+    typer.Option("--data-dir", help="Data directory of a running stack. Default: ./.pagemill, or else the settings."),
 ]
 
 
@@ -42,7 +42,8 @@ _DataDir = Annotated[
 def list_(
     ids: _Ids = None,
     state: Annotated[
-        StatusOption | None, typer.Option(help="What has become of them; open ones where no ID is given.")
+        StatusOption | None,
+        typer.Option(help="Only letters in this state. Default: open where no ID is given, else all."),
     ] = None,
     code: _Code = None,
     collection: _Collection = None,
@@ -60,7 +61,7 @@ def list_(
 
 @app.command()
 def show(
-    ids: Annotated[list[str], typer.Argument(metavar="ID", help="Letters or documents.")],
+    ids: Annotated[list[str], typer.Argument(metavar="ID", help="Ids of letters or documents.")],
     as_json: _AsJson = False,
     data_dir: _DataDir = None,
 ) -> None:
@@ -79,13 +80,15 @@ def replay(
     until: _Until = None,
     everything: _All = False,
     dry_run: _DryRun = False,
-    rate: Annotated[float | None, typer.Option(help="Most letters per second; else as fast as it goes.")] = None,
+    rate: Annotated[
+        float | None, typer.Option(help="At most this many letters per second. Default: no limit.")
+    ] = None,
     why: _Why = "",
     by: _By = "",
     as_json: _AsJson = False,
     data_dir: _DataDir = None,
 ) -> None:
-    """Run the documents of open dead letters again. Each runs once, however often it is asked for."""
+    """Process the documents of open dead letters again. A letter is replayed once, also if asked for twice."""
     from workers.commands.dlq.actions import DeadLetterAction, act
 
     filters = _checked(Filters(ids, code, collection, since, until), everything)
@@ -111,7 +114,7 @@ def discard(
     as_json: _AsJson = False,
     data_dir: _DataDir = None,
 ) -> None:
-    """Mark open dead letters as dealt with. Their documents stay failed."""
+    """Mark open dead letters as discarded. Their documents stay failed."""
     from workers.commands.dlq.actions import DeadLetterAction, act
 
     filters = _checked(Filters(ids, code, collection, since, until), everything)
@@ -120,7 +123,7 @@ def discard(
 
 
 def _checked(filters: Filters, everything: bool) -> Filters:
-    """Nobody should do something about all letters by forgetting to say about which."""
+    """Raises BadParameter where nothing selects letters: a missing filter must not select all of them."""
     if not filters and not everything:
         raise typer.BadParameter(
             "say which letters: by ID, --code, --collection, --since or --until, or --all of them"

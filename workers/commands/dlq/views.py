@@ -1,6 +1,6 @@
 """Dead letters as a table, as a report and as JSON.
 
-File names, messages and headers come from strangers: nothing of them reaches a terminal that is not made harmless.
+File names, messages and headers come from strangers. `cell` removes their control characters.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from workers.replay.entries import DeadLetterEntry
 
 
 def letter_table(entries: Iterable[DeadLetterEntry]) -> Table:
-    """One row a letter. The id is shown whole, since it is what the other commands take."""
+    """One row for each letter. The id is never folded: the other commands take it."""
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("letter", no_wrap=True)
     for column in ("time", "file", "collection", "error", "state"):
@@ -47,7 +47,7 @@ def letter_line(letter: DeadLetter, words: str) -> Text:
 
 
 def letter_report(entry: DeadLetterEntry, document: Document | None, history: Sequence[Event]) -> Group:
-    """The whole history of a letter, for people."""
+    """Everything about a letter, for people."""
     letter = entry.letter
     parts: list[RenderableType] = [_facts(entry, document)]
     if history:
@@ -110,7 +110,7 @@ def _history(history: Iterable[Event]) -> Table:
 
 
 def letter_json(entry: DeadLetterEntry) -> dict[str, Any]:
-    """What `list` and the outcomes tell of a letter."""
+    """A letter as `list` and the results show it."""
     letter, mark = entry.letter, entry.mark
     filename, collection = _file_of(letter)
     return {
@@ -128,7 +128,7 @@ def letter_json(entry: DeadLetterEntry) -> dict[str, Any]:
 
 
 def report_json(entry: DeadLetterEntry, document: Document | None, history: Iterable[Event]) -> dict[str, Any]:
-    """The whole history of a letter, for programs."""
+    """Everything about a letter, for programs."""
     letter = entry.letter
     return {
         **letter_json(entry),

@@ -1,6 +1,6 @@
 """`pagemill ingest|search|status|delete`: the commands that talk to a running Pagemill over its HTTP API.
 
-What they do is imported when they run, so that the other commands start without an HTTP client.
+The work is imported when a command runs, so that other commands start without an HTTP client.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import typer
 _Collection = Annotated[str, typer.Option("--collection", "-c", help="The collection of documents.")]
 _AsJson = Annotated[bool, typer.Option("--json", help="Write JSON lines.")]
 _DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", help="The data directory of the stack to talk to; else ./.pagemill.")
+    Path | None,
+    typer.Option("--data-dir", help="Data directory of a running stack. Default: ./.pagemill, or else the settings."),
 ]
 
 
@@ -22,11 +23,11 @@ def ingest(
         list[str], typer.Argument(metavar="PATH...", help="Files, folders (every *.pdf below) or globs.")
     ],
     collection: _Collection = "default",
-    wait: Annotated[bool, typer.Option("--wait", help="Stay until every document is ready or has failed.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until every document is ready or has failed.")] = False,
     as_json: _AsJson = False,
     data_dir: _DataDir = None,
 ) -> None:
-    """Upload PDFs to a collection. Exit status 0 only where all were accepted and, with --wait, all became ready."""
+    """Upload PDFs to a collection. Exit status 0 only if all were accepted and, with --wait, became ready."""
     from workers.commands.documents.ingest import ingest_paths
 
     if not ingest_paths(paths, collection, wait=wait, as_json=as_json, data_dir=data_dir):
@@ -34,26 +35,28 @@ def ingest(
 
 
 def search(
-    query: Annotated[str, typer.Argument(help="The question, in your own words.")],
+    query: Annotated[str, typer.Argument(help="The question.")],
     collection: _Collection = "default",
-    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Most hits to show.")] = 5,
+    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="The number of hits to show.")] = 5,
     images: Annotated[bool, typer.Option("--images", help="Show the addresses of the page images too.")] = False,
     as_json: _AsJson = False,
     data_dir: _DataDir = None,
 ) -> None:
-    """Find the pages that answer a question, best first. Finding none is no error."""
+    """Find the pages that answer a question, best first. No hit is no error."""
     from workers.commands.documents.search import search_pages
 
     search_pages(query, collection, top_k=top_k, images=images, as_json=as_json, data_dir=data_dir)
 
 
 def status(
-    document_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="One document; all without it.")] = None,
+    document_id: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="A document. Default: all documents.")
+    ] = None,
     collection: Annotated[str | None, typer.Option("--collection", "-c", help="Only this collection.")] = None,
     as_json: _AsJson = False,
     data_dir: _DataDir = None,
 ) -> None:
-    """Show where documents stand."""
+    """Show the state of documents."""
     from workers.commands.documents.status import show_status
 
     show_status(document_id, collection, as_json=as_json, data_dir=data_dir)
@@ -61,7 +64,7 @@ def status(
 
 def delete(
     document_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="The documents, as `status` shows them.")],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     data_dir: _DataDir = None,
 ) -> None:
     """Delete documents with their pages, images and vectors."""

@@ -18,7 +18,7 @@ from workers.commands.terminal import cell, say
 def delete_documents(document_ids: list[str], *, yes: bool, data_dir: Path | None) -> bool:
     """True where every document was found and is gone. Raises BadRequest, ApiError, DependencyUnavailable."""
     if not yes and not sys.stdin.isatty():
-        raise BadRequest("nobody can be asked here: say --yes to delete")
+        raise BadRequest("standard input is no terminal: use --yes to delete without confirmation")
     return anyio.run(_delete, document_ids, yes, data_dir)
 
 
