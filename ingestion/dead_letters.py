@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from ingestion import errors
 from ingestion.errors import BadMessage, IngestError
 from ingestion.messages import Headers, Origin, Record, decode_job, encode_job
 from ingestion.model import Document, Failure, IngestJob
@@ -177,7 +178,12 @@ def _moment(text: str | None) -> datetime:
 
 
 def _class_name(error: BaseException | None) -> str:
-    return "" if error is None else f"{type(error).__module__}.{type(error).__qualname__}"
+    if error is None:
+        return ""
+    module = type(error).__module__
+    if module.startswith(f"{errors.__name__}."):  # the package exports its classes; its modules may change
+        module = errors.__name__
+    return f"{module}.{type(error).__qualname__}"
 
 
 def _stacktrace(error: BaseException | None) -> str:
