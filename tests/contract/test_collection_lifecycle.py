@@ -332,7 +332,7 @@ async def test_the_commands(shelf: Shelf, tmp_path: Path) -> None:
     assert archived["size_bytes"] == done["size_bytes"] > 0
     assert (await run("restore", shelf.collection)).exit_code == 0
     assert {**(await listed()), "last_used_at": None} == {**active, "last_used_at": None}
-    assert "say --yes to drop" in (await run("drop", shelf.collection)).stderr
+    assert "use --yes to drop" in (await run("drop", shelf.collection)).stderr
     assert (await run("drop", shelf.collection, "--yes")).exit_code == 0
     assert (await run("list")).stdout == "no collections\n"
     assert (await run("drop", shelf.collection, "--yes")).exit_code == 1
