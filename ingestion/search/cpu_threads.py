@@ -8,8 +8,6 @@ from typing import Final, ParamSpec, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 
-from ingestion.concurrency.priority import lower_own_priority
-
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -23,11 +21,7 @@ def _spare_cores() -> int:
 
 
 class CpuThreads:
-    """Runs functions in a bounded number of threads, in the order of arrival.
-
-    The threads have a lower priority than the event loop: without that, on two cores under load, they kept it from
-    running for up to 100 ms at a time.
-    """
+    """Runs functions in a bounded number of threads, in the order of arrival."""
 
     def __init__(self, at_once: int | None = None) -> None:
         """`at_once`: by default one less than there are cores."""
@@ -38,9 +32,4 @@ class CpuThreads:
         """The result of `function`. When cancelled before it has begun, ends at once, else once it has ended."""
         if self._limiter is None:  # made on the event loop that it is used on
             self._limiter = CapacityLimiter(self._at_once)
-
-        def call() -> T:
-            lower_own_priority()
-            return function(*args, **kwargs)
-
-        return await to_thread.run_sync(call, limiter=self._limiter)
+        return await to_thread.run_sync(lambda: function(*args, **kwargs), limiter=self._limiter)
