@@ -139,7 +139,7 @@ def _compared(
         _stored_vectors_key(document, number, generation, keys) for generation in whole for number in numbers
     )
     wanted.update(page.image_key for page in pages.values())
-    # What a re-embedding is writing or removing is needed by nobody, and not in anybody's way.
+    # What a re-embedding is writing or removing is neither missing nor extra.
     keys = keys - {
         key
         for generation in generations

@@ -15,8 +15,9 @@ from workers.audit.mismatch import Mismatch, MismatchKind, Recheck
 _DOCUMENTS_AT_ONCE: Final = 32
 """Each is a term of a filter, whose length bounds it."""
 _ROWS_AT_ONCE: Final = 100_000
-"""In one request. Milvus Lite makes an object of each row that it counts, and serves nobody meanwhile. It looks at all
-the others too, so small requests take longer together: 430,000 rows 104 s with 25,000 at once, and 77 s with these."""
+"""In one request. Milvus Lite makes an object of each row that it counts, and answers no other request meanwhile.
+It looks at all other rows too, so small requests take longer together: 430,000 rows took 104 s with 25,000 at once,
+and 77 s with these."""
 _DELETE_PAGES: Final = 256
 _PAGES_AT_ONCE: Final = 1000
 

@@ -36,7 +36,7 @@ class Part(BaseModel):
 
 
 class _Format(BaseModel):
-    """What every manifest says, of whatever release."""
+    """The field that a manifest of every release has."""
 
     format: int
 

@@ -128,7 +128,7 @@ class DataDir:
         self.stack_file.unlink(missing_ok=True)
 
     def _living_holder(self) -> int:
-        """The process that locked the directory last; 0 where it has ended, whatever it has left running."""
+        """The process that locked the directory last; 0 where it has ended, even if its children still run."""
         pid = int(self._lock_file.read_text() or 0)
         return pid if pid and _is_alive(pid) else 0
 
@@ -166,7 +166,7 @@ def _is_alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # it is somebody else's
+    except PermissionError:  # it belongs to another user
         return True
     return True
 

@@ -125,7 +125,7 @@ class Supervised:
         return status
 
     async def stop(self) -> None:
-        """Ask it to stop; SIGKILL to whatever of its group is left after `stop_s`. Twice, or before start, is safe."""
+        """Send the stop signal, and SIGKILL to its group after `stop_s`. Safe to repeat, and before a start."""
         if self._process is None:
             return
         if self.is_running:
@@ -137,7 +137,7 @@ class Supervised:
 
     def kill(self) -> None:
         """SIGKILL to the process and its group. Once it has ended the group is signalled only once: the kernel may
-        give its number to somebody else."""
+        give its number to another process."""
         if self._process is None or self._group_ended:
             return
         self._group_ended = not self.is_running

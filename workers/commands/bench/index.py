@@ -67,7 +67,7 @@ def run(request: Request) -> None:
                 stop.check()
                 if request.as_json:
                     write_json_line(_as_json(point, sample))
-    finally:  # whoever does not want to wait for the rest still wants to see what there is
+    finally:  # an interrupted command still shows the indexes that it has measured
         if measured and not request.as_json:
             stdout().print(_table(measured))
     if request.plot is not None:

@@ -73,7 +73,7 @@ def abort(collection: str, *, as_json: bool, data_dir: Path | None) -> None:
 
 
 def run(collection: str, embedder: str, url: str | None, *, as_json: bool, data_dir: Path | None) -> None:
-    """Raises whatever `Reembedder.run` raises, and what opening the embedder does."""
+    """Raises the errors of `Reembedder.run` and of `open_embedder`."""
     anyio.run(_run, collection, embedder, url, as_json, data_dir)
 
 

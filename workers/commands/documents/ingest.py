@@ -80,7 +80,7 @@ class _Run:
             return UploadResult.accepted(path, view)
         try:
             return UploadResult.settled(path, await self._settle(path, view))
-        except IngestError as error:  # The document may still become ready, but nobody here will see it.
+        except IngestError as error:  # The document may still become ready, but this command does not see it.
             return UploadResult.lost(path, view, error)
 
     async def _settle(self, path: Path, view: DocumentView) -> DocumentView:
