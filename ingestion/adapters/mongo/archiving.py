@@ -1,8 +1,8 @@
-"""Records of a collection on their way into an archive and back. They travel as extended JSON, whole.
+"""Move the records of a collection into an archive and back, as extended JSON with all their fields.
 
-A document is frozen before it is packed: its state is ARCHIVED, `frozen_from` is the state before, `archive` the id of
-the archive. A request that removes documents contains that id: a process that stood still removes nothing of a later
-archive.
+A document is frozen before it is packed: its state is ARCHIVED, `frozen_from` is the state before, `archive` is the id
+of the archive. A request that removes documents contains that id, so that a process that was stopped for a while
+removes nothing of a later archive.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ingestion.ports import PackedDocument, PackedPage
 
 
 class MongoArchiving(CollectionChanges):
-    """Archiving."""
+    """Implements the port Archiving."""
 
     @translated
     async def begin_archive(self, collection: str, token: str, archive_id: str) -> None:
@@ -39,7 +39,7 @@ class MongoArchiving(CollectionChanges):
         whole: dict[str, Any] = {"_id": collection, "hold": token, "next": None, "leaving": {"$in": [None, []]}}
         if await self._change_collection(whole, begun) is None:
             await self._change_held_collection(collection, token, {"hold": token})
-            raise CollectionBusy(f"collection {collection!r} is being re-embedded; archive it once that is done")
+            raise CollectionBusy(f"collection {collection!r} is being re-embedded; archive it after that")
 
     @translated
     async def collections_with_frozen(self) -> list[str]:
@@ -91,7 +91,7 @@ class MongoArchiving(CollectionChanges):
 
 
 class MongoArchivedDocuments(MongoPort):
-    """ArchivedDocuments."""
+    """Implements the port ArchivedDocuments."""
 
     @translated
     async def archived_ids(self, document_ids: Collection[str]) -> set[str]:
@@ -118,7 +118,7 @@ def _loaded(record: str) -> dict[str, Any]:
 
 
 def _packed_document(record: Record) -> PackedDocument:
-    """The record as it was before it was frozen, with fields that this release does not know. Raises BadRecord."""
+    """Return the record as it was before the freeze, also the fields that are unknown here. Raises BadRecord."""
     thawed = {name: value for name, value in record.items() if name not in FREEZE_FIELDS}
     thawed["state"] = record.get("frozen_from")
     document = document_of(thawed)

@@ -1,4 +1,4 @@
-"""What the record of a collection says of its vectors."""
+"""Read a collection's binding to its embedders from its record."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ingestion.errors import BadRecord
 
 
 def binding_of(record: Record) -> Binding:
-    """Raises BadRecord."""
+    """Return the binding in the record. Raises BadRecord."""
     try:
         return _binding_of(record)
     except (LookupError, TypeError, ValueError, AttributeError) as error:

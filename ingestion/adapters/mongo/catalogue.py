@@ -1,4 +1,4 @@
-"""Records of collections."""
+"""Read the records of collections."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 
 
 class MongoCollectionCatalogue(MongoPort):
-    """CollectionCatalogue."""
+    """Implements the port CollectionCatalogue."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
@@ -98,7 +98,7 @@ class MongoCollectionCatalogue(MongoPort):
 
 
 def collection_of(record: Record) -> CollectionRecord:
-    """Raises BadRecord."""
+    """Return the collection in the record. Raises BadRecord."""
     reader = Reader(record)
     collection = CollectionRecord(
         name=reader.text("_id"),
@@ -126,9 +126,9 @@ def _archive_of(record: object) -> Archive | None:
 
 
 def require_active(record: Record) -> None:
-    """Raises CollectionArchived where the record's state allows no use, NewerRecord where it is not known.
+    """Raises CollectionArchived if the record's state allows no use, NewerRecord if this release does not know it.
 
-    It needs `_id` and `state` only.
+    Only `_id` and `state` of the record are read.
     """
     state, name = CollectionState(str(record.get("state", CollectionState.ACTIVE))), record["_id"]
     if state is CollectionState.ACTIVE:

@@ -1,7 +1,7 @@
 """Changes of a document's record: update pipelines, each one compare-and-set in the database.
 
-Leases end by the database's clock, never by a worker's. Their times are kept as int64 milliseconds and compared with
-`$toLong` of `$$NOW`, because not every server that speaks this protocol compares dates with `$$NOW` rightly.
+The database's clock ends leases; a worker's clock never does. Lease times are int64 milliseconds, compared with
+`$toLong` of `$$NOW`, because some servers of this protocol compare dates with `$$NOW` incorrectly.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ class DocumentChanges(MongoPort):
     """The base of the adapters that change a document's state."""
 
     async def _change(self, condition: dict[str, Any], changes: dict[str, Any]) -> bool:
-        """Change one document by its id, if the rest of `condition` holds too: an update pipeline, atomic.
+        """Change one document by its id in one atomic update. Return False if `condition` does not hold.
 
-        The caller reads the record afterwards, where it needs it: for findAndModify, and for a condition with `$expr`,
-        the local stack's server looks at every document; for an update without these it uses the id.
+        A caller that needs the record reads it afterwards: for findAndModify, and for a condition with `$expr`, the
+        local stack's server scans every document. For other updates it uses the index of ids.
         """
         assert "_id" in condition
         result = await self._documents.update_one(condition, [pipeline_stage(changes)])
         return bool(result.matched_count)
 
     async def _collection_of(self, document_id: str) -> str:
-        """The collection of the document, "" where there is no such document."""
+        """Return the collection of the document, "" if there is no such document."""
         record = await self._documents.find_one({"_id": document_id}, {"collection": 1})
         return str((record or {}).get("collection", ""))
 
@@ -44,13 +44,13 @@ def pipeline_stage(changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def failure_fields(failure: Failure) -> dict[str, Any]:
-    """Texts are literals: a message may begin with a dollar sign, which would make it an expression."""
+    """Return the fields of a failure. Texts are literals, because text that begins with `$` is an expression."""
     error = {"code": failure.code, "stage": failure.stage, "message": _storable(failure.message)}
     return {"stage": {"$literal": failure.stage}, "error": {"$literal": error}}
 
 
 def event(name: str, *, attempt: Any = "$attempts", worker: Any = "$owner", detail: Failure | None = None) -> Record:
-    """Appends an event to the document's history, which keeps the latest."""
+    """Return the field that appends an event to the document's history. The history keeps the latest events."""
     text = _storable(f"{detail.code} in {detail.stage}: {detail.message}" if detail else "")
     line = {"at": "$$NOW", "event": name, "attempt": attempt, "worker": worker, "detail": {"$literal": text}}
     whole = {"$concatArrays": [{"$ifNull": ["$story", []]}, [line]]}
@@ -58,7 +58,7 @@ def event(name: str, *, attempt: Any = "$attempts", worker: Any = "$owner", deta
 
 
 def event_of(line: object) -> Event | None:
-    """None for what is no event as this release, or an older one, writes it."""
+    """Return the event. None if neither this release nor an older one can have written it."""
     if not isinstance(line, Mapping) or not isinstance(at := line.get("at"), datetime):
         return None
     reader = Reader(line)
@@ -67,7 +67,7 @@ def event_of(line: object) -> Event | None:
 
 
 def _storable(text: str) -> str:
-    """Without lone surrogates, which come from file names and damaged texts."""
+    """Replace lone surrogates, which file names and damaged texts contain: BSON cannot hold them."""
     return text.encode("utf-8", "replace").decode()
 
 

@@ -3,8 +3,9 @@
 The product uses only what motor and PyMongo's own asynchronous client have in common: the options of the client,
 `find` with cursors that have `sort`, `limit`, `to_list` and `async for`, and the methods of collections that both make
 awaitable: `find_one`, `find_one_and_update`, `insert_one`, `insert_many`, `update_one`, `update_many`, `delete_one`,
-`delete_many`, `bulk_write`, `count_documents`, `distinct`, `create_index`. Two calls differ, `aggregate` and `close`,
-which only PyMongo makes awaitable: they are made in this module alone. So a change of the client changes this module.
+`delete_many`, `bulk_write`, `count_documents`, `distinct`, `create_index`. Two calls differ: only PyMongo makes
+`aggregate` and `close` awaitable. Only this module makes these calls, so that a change of the client changes no other
+module.
 """
 
 from __future__ import annotations
@@ -22,24 +23,24 @@ from ingestion.settings import MongoSettings
 
 MongoCollection: TypeAlias = AsyncIOMotorCollection[dict[str, Any]]
 
-# The driver repeats a read or a write once, as it does by default: a repeated write is the same write by its
-# transaction number, which a repetition by a caller would not be. Within a budget of time it ends with that.
+# The driver's default of one retry stays: its transaction number makes the retried write the same write, which a
+# retry by the caller cannot do. Within a time budget the retry ends with the budget.
 _SELECTION_TIMEOUT_MS: Final = 3_000
 _SOCKET_TIMEOUT_MS: Final = 20_000
 
 
 class Database:
-    """A client and the collections of one database. Reads and writes count once a majority of the servers has them."""
+    """A client and the collections of one database. Reads and writes use the concern "majority"."""
 
     def __init__(self, settings: MongoSettings) -> None:
-        """Makes no request. Raises WorkerFault where the address cannot be read."""
+        """Makes no request. Raises WorkerFault if the address cannot be parsed."""
         with translating():
             self._client = client_of(
                 settings.mongo_uri,
                 selection_timeout_ms=_SELECTION_TIMEOUT_MS,
                 socketTimeoutMS=_SOCKET_TIMEOUT_MS,
                 tz_aware=True,
-                # One record with a damaged text, or a time beyond the year 9999, must not make a whole answer
+                # One record with a damaged text, or a time after the year 9999, must not make a whole answer
                 # unreadable.
                 unicode_decode_error_handler="replace",
                 datetime_conversion="DATETIME_AUTO",
@@ -65,7 +66,7 @@ class Database:
 
 
 def client_of(uri: str, *, selection_timeout_ms: int, **options: Any) -> AsyncIOMotorClient[dict[str, Any]]:
-    """Connects with the first request. Raises PyMongoError where `uri` cannot be read."""
+    """Return a client that connects with its first request. Raises PyMongoError if `uri` cannot be parsed."""
     return AsyncIOMotorClient(
         uri, serverSelectionTimeoutMS=selection_timeout_ms, connectTimeoutMS=selection_timeout_ms, **options
     )
@@ -74,12 +75,12 @@ def client_of(uri: str, *, selection_timeout_ms: int, **options: Any) -> AsyncIO
 async def aggregated(
     collection: MongoCollection, pipeline: Sequence[Mapping[str, Any]], *, limit: int | None = None
 ) -> list[dict[str, Any]]:
-    """The records that an aggregation pipeline returns, at most `limit`."""
+    """Return the records of an aggregation pipeline, at most `limit`."""
     return await collection.aggregate(pipeline).to_list(limit)
 
 
 async def ping(uri: str, *, timeout_ms: int) -> None:
-    """Return once the server at `uri` has answered. Raises PyMongoError."""
+    """Wait until the server at `uri` has answered. Raises PyMongoError."""
     client = client_of(uri, selection_timeout_ms=timeout_ms)
     try:
         await client.admin.command("ping")
@@ -88,7 +89,7 @@ async def ping(uri: str, *, timeout_ms: int) -> None:
 
 
 class MongoPort:
-    """The base of the adapters of the document store's ports: each uses the collections that it needs."""
+    """The base of the adapters for the document store's ports. Each adapter uses the collections that it needs."""
 
     def __init__(self, database: Database) -> None:
         self._documents = database.documents

@@ -1,4 +1,4 @@
-"""What was done about dead letters."""
+"""Record which dead letters were replayed or discarded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ingestion.model import LetterMark
 
 
 class MongoDeadLetterNotes(MongoPort):
-    """DeadLetterNotes."""
+    """Implements the port DeadLetterNotes."""
 
     @translated
     async def mark_letter(self, mark: LetterMark) -> bool:

@@ -1,4 +1,4 @@
-"""The document store: every port of MongoDB, as one object over one client."""
+"""The document store: one object and one client for all ports that MongoDB serves."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class MongoDocumentStore(
     MongoArchivedDocuments,
     MongoRecordInventory,
 ):
-    """Each base is the adapter of one port. Together they share a client, which the context manager closes."""
+    """Each base is the adapter of one port. All share a client, which the context manager closes."""
 
     def __init__(self, settings: MongoSettings) -> None:
         self._database = Database(settings)
@@ -61,7 +61,7 @@ class MongoDocumentStore(
 
     @translated
     async def prepare(self) -> None:
-        """Create the indexes and the counter of page keys where they are missing. Safe to repeat and to race."""
+        """Create missing indexes and the counter of page keys. Safe to repeat, also by several processes at once."""
         await self._documents.create_index([("collection", 1), ("_id", 1)])
         await self._documents.create_index([("collection", 1), ("first_page_key", 1)])
         await self._documents.create_index([("state", 1), ("updated_at", 1)])

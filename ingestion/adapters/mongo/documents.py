@@ -1,4 +1,4 @@
-"""Records of documents: taken in, read and deleted. Uploads that arrive together share a request for each step."""
+"""Insert, read and delete the records of documents. Concurrent uploads share a request for each step."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _DUPLICATE: Final = 11_000
 
 
 class MongoUploads(MongoPort):
-    """Uploads."""
+    """Implements the port Uploads."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
@@ -64,7 +64,7 @@ class MongoUploads(MongoPort):
         counter = await self._counters.find_one_and_update(
             {"_id": PAGE_KEYS},
             {"$inc": {"next": total}},
-            # The record before the change was seen stale under concurrency, on a server that is exact after it.
+            # Under concurrency a server returned a stale record for BEFORE. AFTER was always exact.
             return_document=ReturnDocument.AFTER,
         )
         if counter is None:
@@ -74,7 +74,7 @@ class MongoUploads(MongoPort):
 
 
 class MongoDocumentReader(MongoPort):
-    """DocumentReader."""
+    """Implements the port DocumentReader."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
@@ -115,7 +115,7 @@ class MongoDocumentReader(MongoPort):
 
 
 class MongoDeletions(DocumentChanges):
-    """Deletions."""
+    """Implements the port Deletions."""
 
     @translated
     async def begin_delete(self, document_id: str) -> Document:
@@ -131,14 +131,14 @@ class MongoDeletions(DocumentChanges):
         if document.state is DocumentState.ARCHIVED:
             raise CollectionArchived(f"document {document_id} is in a collection that is being archived or restored")
         if document.state is not DocumentState.DELETING:
-            raise Conflict(f"document {document_id} was restored, or uploaded again, at this moment; delete it again")
+            raise Conflict(f"document {document_id} was restored, or uploaded again, meanwhile; delete it again")
         return document
 
     @translated
     async def remove(self, document: Document) -> None:
         removable = sources_of(DocumentState.DELETED)
         record = await self._documents.find_one({"_id": document.id}, {"state": 1, "first_page_key": 1})
-        # A record whose page keys cannot be read is removed as it is; the audit finds its pages and rows.
+        # If the page keys cannot be read, only the record is removed. The audit finds the pages and rows.
         same_upload = {} if document.damage else {"first_page_key": document.first_page_key}
         is_same = record is None or same_upload.items() <= record.items()
         if record is not None and not (is_same and record.get("state") in removable):

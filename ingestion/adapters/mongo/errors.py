@@ -1,4 +1,4 @@
-"""MongoDB's exceptions as ours."""
+"""Translate MongoDB's exceptions into IngestError."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ DEPENDENCY: Final = "mongodb"
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# Error codes of the server: no right to do this, no login, a full disk. An operator has to mend these.
+# Error codes of the server: missing permission, failed login, full disk. An operator has to correct these.
 _UNABLE: Final = frozenset({13, 18, 33, 14031})
 _TOO_LARGE: Final = frozenset({10334, 17419, 17420})
 _CLIENT_ERRORS = (PyMongoError, BSONError, UnicodeError)
 _UNFORESEEN = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
-"""Raised by a record, or an answer, that is not as this release writes it."""
+"""Raised while a record or an answer is read that this release cannot have written."""
 
 
 def translate(error: Exception) -> IngestError:
-    """The error of ours for an exception of pymongo, motor or bson."""
+    """Return the IngestError for an exception of pymongo, motor or bson."""
     if isinstance(error, BulkWriteError):
         return _translate_bulk(error)
     message = f"{type(error).__name__}: {error}"
@@ -42,9 +42,9 @@ def translate(error: Exception) -> IngestError:
 
 
 def _translate_bulk(error: BulkWriteError) -> IngestError:
-    """By the first write that failed. The exception's own text would carry whole records."""
+    """Translate the first write that failed. The exception's own text contains whole records."""
     details = error.details or {}
-    if not details.get("writeErrors"):  # Only the write concern was not met: too few servers have it so far.
+    if not details.get("writeErrors"):  # Only the write concern failed: too few servers have the write.
         return DependencyUnavailable(DEPENDENCY, f"write concern: {details.get('writeConcernErrors')}")
     first = details["writeErrors"][0]
     message = f"{len(details['writeErrors'])} writes failed, the first with {first['code']}: {first['errmsg']}"
@@ -66,7 +66,7 @@ def translated(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Corou
 
 @contextmanager
 def translating() -> Iterator[None]:
-    """As `translated`, for a block."""
+    """Translate the exceptions that leave the block, as `translated` does for a function."""
     try:
         yield
     except _CLIENT_ERRORS as error:
@@ -76,6 +76,6 @@ def translating() -> Iterator[None]:
 
 
 def _in_time() -> AbstractContextManager[Any]:
-    """Requests end with the caller's budget, and so do the driver's waiting for a server and its one retry."""
+    """End requests, server selection and the driver's one retry with the caller's budget."""
     left_s = remaining_s()
     return nullcontext() if left_s is None else pymongo.timeout(limit_s(DEPENDENCY, left_s))

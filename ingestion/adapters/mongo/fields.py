@@ -1,4 +1,4 @@
-"""Fields of MongoDB records, which another release, or a person, may have written."""
+"""Read fields of MongoDB records that another release, or a person, may have written."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ T = TypeVar("T")
 
 
 class Reader:
-    """Reads fields by name and type, and remembers in `damage` which ones are missing or of another type."""
+    """Reads fields by name and type. `damage` lists the fields that are missing or of another type."""
 
     def __init__(self, record: Mapping[str, Any]) -> None:
         self._record = record
         self.damage: list[str] = []
 
     def text(self, name: str, otherwise: str = "", *, optional: bool = False) -> str:
-        """`otherwise` where it cannot be read; where it is `optional`, one that is missing is no damage."""
+        """Return the text, `otherwise` if it is missing or damaged. An `optional` field may be missing."""
         value = self._value(name, optional)
         if value is None or isinstance(value, str):
             return otherwise if value is None else value
         return self._damaged(name, value, otherwise)
 
     def whole(self, name: str, otherwise: int = 0, *, optional: bool = False, below: int | None = None) -> int:
-        """As `text`, a whole number, which a shell may have written as a float.
+        """As `text`, for an integer. A database shell may have written it as a float.
 
-        With `below`, one that is not from 0 up to that is damage.
+        With `below`, a number that is negative or not smaller than `below` is damage.
         """
         value = self._value(name, optional)
         if value is None:
@@ -42,7 +42,7 @@ class Reader:
         return self._damaged(name, value, otherwise)
 
     def require_whole(self, kind: str) -> None:
-        """Raises BadRecord where anything that was read is damaged."""
+        """Raises BadRecord if a field that was read is damaged."""
         if self.damage:
             raise BadRecord(f"{kind} {self._record.get('_id')!r} cannot be read: {'; '.join(self.damage)}")
 
@@ -58,5 +58,5 @@ class Reader:
 
 
 def moment_of(value: object) -> datetime | None:
-    """None for what is no time, or one that Python has no date for."""
+    """Return the time. None for another type, and for a time that Python's datetime cannot hold."""
     return value if isinstance(value, datetime) else None

@@ -1,10 +1,14 @@
-"""The generations of a collection's vectors, in MongoDB: which one is searched, and how far the next one has come.
+"""The generations of a collection's vectors in MongoDB: the current one, the next one and those that are removed.
 
-A collection's record holds `{embedder, dim, generation}` of the current generation and, besides, `next` {generation,
-embedder, dim, closing, started_at}, `leaving`, a list of {generation, embedder, dim, free_at}, `retired`, the
-fingerprints of former ones, and `last_generation`, the highest number that was ever given. Records from before there
-were generations lack all of these and are of the first. A page's record holds in `next` what it comes to in the coming
-generation.
+A collection's record holds:
+- `embedder`, `dim` and `generation` of the current generation;
+- `next`: {generation, embedder, dim, closing, started_at};
+- `leaving`: a list of {generation, embedder, dim, free_at};
+- `retired`: the fingerprints of former embedders;
+- `last_generation`: the highest number that was ever given.
+
+A record without these fields, from a release without generations, is of the first generation. A page's record holds in
+`next` its counts of patches and rows in the next generation.
 """
 
 from __future__ import annotations
@@ -31,7 +35,7 @@ _LEAVING: Final = {"$ifNull": ["$leaving", []]}
 
 
 class MongoBindings(MongoPort):
-    """Bindings."""
+    """Implements the port Bindings."""
 
     @translated
     async def binding(self, collection: str) -> Binding | None:
@@ -44,7 +48,7 @@ class MongoBindings(MongoPort):
             try:
                 await self._collections.insert_one({"_id": collection, "embedder": fingerprint, "dim": dim})
             except DuplicateKeyError:
-                continue  # Somebody else was first, perhaps with another embedder.
+                continue  # another process bound it first, perhaps to another embedder
         require_active(record)
         bound = binding_of(record)
         bound.require_current(fingerprint, dim)
@@ -52,7 +56,7 @@ class MongoBindings(MongoPort):
 
 
 class MongoGenerations(MongoPort):
-    """Generations."""
+    """Implements the port Generations."""
 
     @translated
     async def begin_generation(self, collection: str, fingerprint: str, dim: int) -> Binding:
@@ -110,7 +114,7 @@ class MongoGenerations(MongoPort):
         closed = {"_id": collection, "next.generation": generation, "next.closing": closing}
         record = await self._change_binding(closed, taken_over)
         if record is None:
-            raise Conflict(f"collection {collection!r} was changed by somebody else shortly before the switch")
+            raise Conflict(f"collection {collection!r} was changed by another process shortly before the switch")
         return binding_of(record)
 
     @translated

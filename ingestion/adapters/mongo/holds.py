@@ -1,4 +1,4 @@
-"""Holds on collections, and the changes that need one. Every change is one compare-and-set."""
+"""Holds on collections, and the changes that need a hold. Every change is one compare-and-set."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class CollectionChanges(MongoPort):
 
 
 class MongoHolds(CollectionChanges):
-    """Holds."""
+    """Implements the port Holds."""
 
     @translated
     async def hold_collection(self, collection: str, token: str, lease_ms: int) -> CollectionRecord:
@@ -62,7 +62,7 @@ class MongoHolds(CollectionChanges):
     async def move_collection(
         self, collection: str, token: str, state: CollectionState, archive: Archive | None
     ) -> None:
-        # What a newer release keeps of the same archive stays.
+        # Fields that a newer release wrote about the same archive stay.
         known = {"$cond": [{"$eq": ["$archive.id", archive and archive.id]}, "$archive", {}]}
         packed = None if archive is None else {"$mergeObjects": [known, {"$literal": asdict(archive)}]}
         changes = {"state": state.value, "archive": packed, "version": changed_version()}

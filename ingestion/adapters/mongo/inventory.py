@@ -1,4 +1,4 @@
-"""What an audit reads from MongoDB."""
+"""Read records and totals for the audit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ROWS: Final = {"$ifNull": ["$rows", "$patches"]}
 
 
 class MongoRecordInventory(MongoPort):
-    """RecordInventory."""
+    """Implements the port RecordInventory."""
 
     @translated
     async def next_page_key(self) -> int:
@@ -41,7 +41,7 @@ class MongoRecordInventory(MongoPort):
         while found := await self._pages.find(wanted, {"text": 0}).sort("_id", 1).limit(limit).to_list(None):
             if pages := list(pages_of(found)):
                 return pages
-            wanted = {"_id": {"$gt": found[-1]["_id"]}}  # an empty answer would mean that there are no more
+            wanted = {"_id": {"$gt": found[-1]["_id"]}}  # the caller takes an empty answer for the end
         return []
 
     @translated

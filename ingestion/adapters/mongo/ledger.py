@@ -1,4 +1,4 @@
-"""The ledger: which worker has which document. Every change of state is one compare-and-set in the database."""
+"""The ledger: which worker holds which document. Every change of state is one compare-and-set in the database."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ _IS_HELD: Final = {"$eq": ["$state", DocumentState.PROCESSING.value]}
 
 
 class MongoLedger(DocumentChanges):
-    """Ledger."""
+    """Implements the port Ledger."""
 
     @translated
     async def claim(self, document_id: str, owner: str, lease_ms: int, *, token: str = "") -> Document:
-        """What was granted is told by the token in the record: it is written there only together with the lease."""
+        """The token in the record shows whether this claim was granted: one update writes it and the lease."""
         token = token or secrets.token_hex(8)
         is_held_by_it = {"$and": [_IS_HELD, {"$eq": [{"$ifNull": ["$claim", ""]}, {"$literal": token}]}]}
         is_granted = {"$or": [{"$lte": ["$lease_until", NOW_MS]}, is_held_by_it]}
@@ -61,7 +61,7 @@ class MongoLedger(DocumentChanges):
         if record is not None and record.get("claim") == token and record.get("state") == DocumentState.PROCESSING:
             return document_of(record)
         await self.require_claimable(document_id)
-        raise LeaseHeld(document_id, retry_in_s=0.0)  # the lease ended between the claim and the question
+        raise LeaseHeld(document_id, retry_in_s=0.0)  # the lease ended between the claim and this check
 
     @translated
     async def require_claimable(self, document_id: str) -> None:
@@ -104,11 +104,11 @@ class MongoLedger(DocumentChanges):
         except LeaseLost:
             await end_change(self._collections, collection, document_id, fence)
             raise
-        # After any other exception the document may become ready yet; `settle_changes` finds out.
+        # After any other exception the document may still become ready. `settle_changes` checks it later.
         try:
             await end_change(self._collections, collection, document_id, fence)
         except PyMongoError as error:
-            log.warning("left to be settled", document_id=document_id, collection=collection, cause=str(error))
+            log.warning("version not settled", document_id=document_id, collection=collection, cause=str(error))
         ready = replace(document, state=DocumentState.READY, stage="", error=None, pages_done=document.pages)
         return replace(ready, owner="", lease_until_ms=0)
 
@@ -141,12 +141,12 @@ class MongoLedger(DocumentChanges):
         return [event for line in (story if isinstance(story, list) else ()) if (event := event_of(line))]
 
     async def _leave(self, document_id: str, fence: int, target: DocumentState, changes: dict[str, Any]) -> Document:
-        """Give the document up, into state `target`."""
+        """Release the document into state `target`. Raises LeaseLost."""
         assert DocumentState.PROCESSING in sources_of(target)
         return await self._change_held(document_id, fence, {"state": target, **changes, **NO_LEASE})
 
     async def _change_held(self, document_id: str, fence: int, changes: dict[str, Any]) -> Document:
-        """As `_keep`; returns the record as it is then, unless it is nobody's business any more: LeaseLost."""
+        """As `_keep`, and return the record. Raises LeaseLost also if another claim or a delete followed at once."""
         await self._keep(document_id, fence, changes)
         record = await self._documents.find_one({"_id": document_id})
         if record is None or record.get("fence") != fence:
@@ -154,7 +154,7 @@ class MongoLedger(DocumentChanges):
         return document_of(record)
 
     async def _keep(self, document_id: str, fence: int, changes: dict[str, Any]) -> None:
-        """Change the document while its fence still is `fence` and nobody has given it up. Raises LeaseLost."""
+        """Change the document if it is being processed under `fence`. Raises LeaseLost otherwise."""
         held = {"_id": document_id, "fence": fence, "state": DocumentState.PROCESSING}
         if not await self._change(held, changes):
             raise _lost(document_id, fence)

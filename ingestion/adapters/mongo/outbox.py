@@ -1,4 +1,4 @@
-"""What is still to be published about a document."""
+"""Record which jobs and dead letters are still to be published."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ingestion.model import Document, DocumentState
 
 
 class MongoOutbox(DocumentChanges):
-    """Outbox. Documents that are marked as queued together share a request."""
+    """Implements the port Outbox. Concurrent calls of `mark_queued` share a request."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)

@@ -1,4 +1,4 @@
-"""Records of pages."""
+"""Write, read and remove the records of pages."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ingestion.model import PageRecord
 
 
 class MongoPageRecords(MongoPort):
-    """PageRecords."""
+    """Implements the port PageRecords."""
 
     @translated
     async def put_pages(self, pages: Sequence[PageRecord]) -> None:
         if not pages:
             return
         records = [page_record_of(page) for page in pages]
-        # What it came to in a coming generation no longer holds; fields of a newer release are left alone.
+        # The counts for the next generation are no longer valid. Fields of a newer release stay.
         await self._pages.bulk_write(
             [
                 UpdateOne({"_id": record.pop("_id")}, {"$set": record, "$unset": {"next": ""}}, upsert=True)

@@ -1,4 +1,4 @@
-"""Documents and pages as MongoDB records."""
+"""Convert documents and pages to MongoDB records and back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ingestion.model import MAX_PAGE_KEY, Document, DocumentState, Failure, Page
 log = structlog.get_logger(__name__)
 
 UNREADABLE: Final = "unreadable"
-"""The state that a document without a readable one is shown in."""
+"""The state shown for a document without a readable state."""
 
 Record = Mapping[str, Any]
 
@@ -36,9 +36,9 @@ def record_of(document: Document) -> dict[str, Any]:
 
 
 def document_of(record: Record) -> Document:
-    """Never fails: what cannot be read is left at nothing and named in `damage`, so that the rest can be shown.
+    """Return the document. Never raises: an unreadable field gets its default, and `damage` names the field.
 
-    Fields that this version does not know are left alone, so that a newer one may have added some.
+    Unknown fields are ignored: a newer release may have added them.
     """
     reader = Reader(record)
     state = reader.text("state", UNREADABLE)
@@ -85,9 +85,9 @@ def page_record_of(page: PageRecord) -> dict[str, Any]:
 
 
 def page_of(record: Record) -> PageRecord:
-    """`text` is empty where the record was read without it. What it comes to in a coming generation is left out.
+    """Return the page, without its counts for the next generation. Raises BadRecord.
 
-    Raises BadRecord.
+    `text` is empty if the record was read without it.
     """
     reader = Reader(record)
     page = PageRecord(
@@ -106,7 +106,7 @@ def page_of(record: Record) -> PageRecord:
 
 
 def pages_of(records: Iterable[Record]) -> Iterator[PageRecord]:
-    """Those that can be read. The others are logged: a page without a record is what an audit reports as missing."""
+    """Yield the readable pages and log the others. An audit reports a page without a readable record as missing."""
     for record in records:
         try:
             yield page_of(record)

@@ -1,4 +1,4 @@
-"""What a crash or an outage has left half done."""
+"""Find documents that a crash or an outage has left unfinished."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _STALE: Final[dict[StaleKind, Record]] = {
 
 
 class MongoRecovery(DocumentChanges):
-    """Recovery."""
+    """Implements the port Recovery."""
 
     @translated
     async def stale(
@@ -45,7 +45,7 @@ class MongoRecovery(DocumentChanges):
 
     @translated
     async def expire(self, document_id: str, fence: int) -> bool:
-        """The condition contains the end of the lease: a heartbeat may have extended it meanwhile."""
+        """The update checks the end of the lease again, because a heartbeat may have extended it."""
         ended = {
             "_id": document_id,
             "fence": fence,
@@ -79,7 +79,7 @@ class MongoRecovery(DocumentChanges):
         return settled
 
     async def _may_become_ready(self, document_id: str, fence: int) -> bool:
-        """A fence is given to one claim only: a document that was once seen not to be held under it never will be."""
+        """Return whether the document is held under `fence`. Only one claim gets a fence: once False, always False."""
         held = {"_id": document_id, "fence": fence, "state": DocumentState.PROCESSING}
         found: Mapping[str, Any] | None = await self._documents.find_one(held, {"_id": 1})
         return found is not None

@@ -1,4 +1,4 @@
-"""How far the documents of a collection have come into the next generation of its vectors."""
+"""Record how far the re-embedding of each document of a collection has come."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ingestion.model import Document, DocumentState
 
 
 class MongoReembeddingRecords(MongoPort):
-    """ReembeddingRecords."""
+    """Implements the port ReembeddingRecords."""
 
     @translated
     async def missing_from(self, collection: str, generation: int, *, after: str, limit: int) -> list[Document]:
@@ -23,7 +23,7 @@ class MongoReembeddingRecords(MongoPort):
         missing = {**wanted, "$expr": {"$not": [_is_in(generation)]}}
         found = await self._documents.find(missing).sort("_id", 1).limit(limit).to_list(None)
         documents = [document_of(record) for record in found]
-        for document in documents:  # a generation without one of its documents must not be switched to
+        for document in documents:  # a switch to a generation that lacks a document would lose it
             document.require_readable()
         return documents
 
@@ -56,7 +56,7 @@ class MongoReembeddingRecords(MongoPort):
             same, {"$set": {"next_generation": generation, "next_pages_done": pages_done}}
         )
         if not found.matched_count:
-            raise Conflict(f"document {document.id} is no longer there to be re-embedded")
+            raise Conflict(f"document {document.id} was deleted, or uploaded again, while it was re-embedded")
 
     @translated
     async def settle(self, document: Document, current: int) -> None:
@@ -96,6 +96,6 @@ class MongoReembeddingRecords(MongoPort):
 
 
 def _is_in(generation: int) -> Record:
-    """`Document.is_in` as an expression."""
+    """Return `Document.is_in` as an aggregation expression."""
     is_moved = {"$and": [{"$eq": ["$next_generation", generation]}, {"$eq": ["$next_pages_done", "$pages"]}]}
     return {"$or": [{"$eq": [NUMBER, generation]}, is_moved]}

@@ -1,7 +1,7 @@
-"""How a change of a collection's version is written to MongoDB; `CollectionVersions` says when.
+"""Change a collection's version in MongoDB. The port `CollectionVersions` says which actions change it.
 
-A collection's record holds `version`, which grows with every change, and `changing`: which documents may be becoming
-ready at this moment, each with the fence it does so under. Both are in one record, so that one read shows both.
+A collection's record holds `version`, which grows with every change, and `changing`: the documents that may become
+ready now, each with its fence. One read returns both, because both are in one record.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _FIRST_VERSION_BITS: Final = 52
 
 
 def changed_version() -> dict[str, Any]:
-    """What an update pipeline sets `version` to. A new collection begins anywhere, so that no version comes again."""
+    """Return the next version as an expression. The first one is random: a recreated collection repeats none."""
     anywhere = Int64(secrets.randbits(_FIRST_VERSION_BITS))
     return {"$add": [{"$ifNull": ["$version", anywhere]}, 1]}
 
@@ -28,19 +28,19 @@ async def change_version(collections: MongoCollection, collection: str) -> None:
 
 
 async def begin_change(collections: MongoCollection, collection: str, document_id: str, fence: int) -> None:
-    """From now on the document may become ready under this fence."""
+    """Record that the document may become ready under this fence."""
     changing = {"$setUnion": [_CHANGING, [_change(document_id, fence)]]}
     await collections.update_one({"_id": collection}, [{"$set": {"version": changed_version(), "changing": changing}}])
 
 
 async def end_change(collections: MongoCollection, collection: str, document_id: str, fence: int) -> None:
-    """The document has become ready, or can no longer do so under this fence. Twice is safe."""
+    """Record that the document is ready, or can no longer become ready under this fence. Safe to repeat."""
     changing = {"$setDifference": [_CHANGING, [_change(document_id, fence)]]}
     await collections.update_one({"_id": collection}, [{"$set": {"version": changed_version(), "changing": changing}}])
 
 
 def parsed_change(change: object) -> tuple[str, int] | None:
-    """The document's id and the fence. None for what a newer release may have put there."""
+    """Return the document's id and the fence. None for an entry of another form, as a newer release may write."""
     document_id, _, fence = change.rpartition(":") if isinstance(change, str) else ("", "", "")
     return (document_id, int(fence)) if fence.isdecimal() else None
 

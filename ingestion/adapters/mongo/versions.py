@@ -1,4 +1,4 @@
-"""The versions of collections."""
+"""Read the versions of collections."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ingestion.ports import Searchable
 
 
 class MongoCollectionVersions(MongoPort):
-    """CollectionVersions."""
+    """Implements the port CollectionVersions."""
 
     @translated
     async def searchable(self, collection: str) -> Searchable | None:
