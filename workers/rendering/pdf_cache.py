@@ -1,5 +1,7 @@
-"""The PDF that a render child has open. Windows of one document come one after another, and to open a long one again
-for each of them costs as much as drawing two pages."""
+"""Cache of the one PDF that a render child keeps open.
+
+A child renders the windows of a document one after another. Opening a long PDF costs as much as rendering two pages.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from typing import Final
 import pypdfium2
 
 _MOST_USES: Final = 32
-"""PDFium keeps what it has read, fonts and pictures, for as long as a document is open; this bounds it."""
+"""PDFium keeps the fonts and images of an open document in memory. Reopening after this many uses limits them."""
 
 
 @dataclass(slots=True)
@@ -22,15 +24,16 @@ class _Opened:
 
 
 _kept: list[_Opened] = []
-"""One at most."""
+"""Holds one entry at most."""
 
 
 def open_cached(path: str, *, with_forms: bool) -> pypdfium2.PdfDocument:
-    """The document at `path`, which stays open until another one is asked for. Raises PdfiumError.
+    """Returns the document at `path`. Raises PdfiumError.
 
-    `with_forms`: what was filled into forms is drawn as well.
+    The document stays open until a call opens another one. With `with_forms`, PDFium also renders filled-in form
+    fields.
     """
-    status = os.stat(path)  # noqa: PTH116 - a path is a string on its way to a child
+    status = os.stat(path)  # noqa: PTH116 - a child receives paths as strings
     key = (path, status.st_ino, status.st_mtime_ns, status.st_size, with_forms)
     if _kept and (_kept[0].key != key or _kept[0].uses >= _MOST_USES):
         _kept.pop().pdf.close()

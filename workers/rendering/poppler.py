@@ -1,5 +1,7 @@
-"""Pictures of pages from poppler, through pdf2image. Runs in a render child, which starts no process: the child's
-parent starts poppler's programs for it, confined as the child is, and only with the arguments of `programs`.
+"""Page images from poppler, through pdf2image.
+
+This code runs in a render child, which may not start processes. The parent starts poppler's programs for the child,
+under the same confinement, and only with the arguments that `programs` allows.
 """
 
 from __future__ import annotations
@@ -24,16 +26,16 @@ _PAGE: Final = re.compile(r"[0-9]{1,9}")
 
 
 class PageNotRendered(Exception):
-    """The engine does not draw what was ordered."""
+    """The engine did not render a requested page."""
 
 
 def is_installed() -> bool:
-    """pdf2image needs both programs."""
+    """Returns whether pdftoppm and pdfinfo are on the PATH; pdf2image needs both."""
     return which(_PDFTOPPM) is not None and which(_PDFINFO) is not None
 
 
 def programs(path: str) -> Mapping[str, Program]:
-    """In the parent: what a child may have run in order to draw pages of the PDF at `path`. Empty without poppler."""
+    """The programs that the parent may run for a child that renders the PDF at `path`. Empty without poppler."""
     pdftoppm, pdfinfo = which(_PDFTOPPM), which(_PDFINFO)
     if pdftoppm is None or pdfinfo is None:
         return {}
@@ -44,27 +46,27 @@ def programs(path: str) -> Mapping[str, Program]:
 
 
 def render_range(path: str, first_page: int, last_page: int, dpi: float) -> list[Image.Image]:
-    """RGB pictures of the crop boxes of pages `first_page` to `last_page` (from 1), in order.
+    """Returns RGB images of the crop boxes of pages `first_page` to `last_page` (from 1), in order.
 
-    Raises PageNotRendered where a picture is missing: with one too few, it is not known which page has none.
+    Raises PageNotRendered if an image is missing, because pdftoppm does not say which page it left out.
     """
-    pictures = _convert(path, first_page, last_page, dpi)
-    # Where pdftoppm cannot draw a page it hands over the page before once more and does not say so. By itself, such a
-    # page comes out as 1 x 1 px, and a page that merely looks like the one before comes out as it is.
-    repeats = [index for index in range(1, len(pictures)) if pictures[index] == pictures[index - 1]]
+    images = _convert(path, first_page, last_page, dpi)
+    # If pdftoppm cannot render a page, it returns the previous image again and reports no error. Rendered alone,
+    # such a page is 1 x 1 px, while a page that only looks like the previous one has its planned size.
+    repeats = [index for index in range(1, len(images)) if images[index] == images[index - 1]]
     for index in repeats:
         number = first_page + index
-        pictures[index] = _convert(path, number, number, dpi)[0]
-    return pictures
+        images[index] = _convert(path, number, number, dpi)[0]
+    return images
 
 
 def _convert(path: str, first_page: int, last_page: int, dpi: float) -> list[Image.Image]:
-    # pdf2image has no parameter for how it starts processes.
+    # pdf2image has no parameter that replaces how it starts processes.
     pdf2image.pdf2image.Popen = _RunByParent  # type: ignore[assignment,attr-defined]
     try:
-        pictures = pdf2image.convert_from_path(
+        images = pdf2image.convert_from_path(
             path,
-            dpi,  # type: ignore[arg-type]  # A number for pdftoppm, which takes fractions.
+            dpi,  # type: ignore[arg-type]  # Declared as int, but pdftoppm takes fractions.
             first_page=first_page,
             last_page=last_page,
             use_cropbox=True,
@@ -72,30 +74,30 @@ def _convert(path: str, first_page: int, last_page: int, dpi: float) -> list[Ima
     except (PDFPageCountError, PDFInfoNotInstalledError) as error:
         raise PageNotRendered(f"pdfinfo cannot read the file: {error}") from error
     except (ValueError, IndexError, UnidentifiedImageError) as error:
-        raise PageNotRendered(f"what pdftoppm wrote is not a picture: {error}") from error
-    due = last_page - first_page + 1
-    if len(pictures) != due:
-        raise PageNotRendered(f"pdftoppm drew {len(pictures)} of {due} pages")
+        raise PageNotRendered(f"the output of pdftoppm is not an image: {error}") from error
+    expected = last_page - first_page + 1
+    if len(images) != expected:
+        raise PageNotRendered(f"pdftoppm rendered {len(images)} of {expected} pages")
     try:
-        for picture in pictures:
-            picture.load()
+        for image in images:
+            image.load()
     except OSError as error:
-        raise PageNotRendered(f"pdftoppm broke off in the middle of a picture: {error}") from error
-    return pictures
+        raise PageNotRendered(f"pdftoppm wrote an incomplete image: {error}") from error
+    return images
 
 
 class _RunByParent:
-    """As much of subprocess.Popen as pdf2image uses."""
+    """The part of subprocess.Popen that pdf2image uses. The parent of this child runs the program."""
 
     def __init__(self, command: Sequence[str], **options: Any) -> None:
-        self._written = run_program(command[0], list(command[1:]))
+        self._output = run_program(command[0], list(command[1:]))
 
     def communicate(self, timeout: float | None = None) -> tuple[bytes, bytes]:
-        return self._written
+        return self._output
 
 
 def _is_allowed(arguments: Sequence[str], path: str) -> bool:
-    """-r DPI PATH -cropbox -f PAGE -l PAGE, as pdf2image puts it."""
+    """Returns whether `arguments` are -r DPI PATH -cropbox -f PAGE -l PAGE, in the order of pdf2image."""
     if len(arguments) != 8:
         return False
     r, dpi, file, cropbox, f, first, l, last = arguments  # noqa: E741

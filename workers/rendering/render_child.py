@@ -1,7 +1,7 @@
-"""What happens inside a render child: some pages of a PDF become pictures, texts and encoded images.
+"""Code of a render child: renders pages of a PDF, extracts their texts and encodes their images.
 
-The input is hostile: expect this process to be killed or to die at any line. It imports neither numpy nor a client of
-any server, so that a fresh child is at work soon.
+The input is hostile: this process may be killed or crash at any line. It imports neither numpy nor a client of any
+server, so that a new child starts fast.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ Engine = Literal["poppler", "pdfium"]
 STAGES: Final = ("render", "text", "encode")
 
 _BATCH_PX: Final = 32_000_000
-"""Pixels that one call of poppler may return, three bytes each; a larger page is drawn by itself."""
+"""Most pixels of one call of poppler, at three bytes each. A larger page is rendered alone."""
 
-# Control characters, which databases and terminals choke on, and U+FFFE, which PDFium writes for a hyphen that only
-# breaks a line. Lone surrogates do not get this far: decoding PDFium's UTF-16 drops them.
+# Control characters break databases and terminals. PDFium writes U+FFFE for a hyphen at a line break. Lone surrogates
+# do not occur: decoding PDFium's UTF-16 drops them.
 UNWANTED: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f\ufffe\uffff]")
 
 
 @dataclass(frozen=True, slots=True)
 class RenderRequest:
-    """Consecutive pages of the PDF at `path`, to be drawn by `engine`."""
+    """Consecutive pages of the PDF at `path` to render with `engine`."""
 
     path: str
     pages: tuple[PagePlan, ...]
@@ -49,8 +49,10 @@ class RenderRequest:
 
 @dataclass(frozen=True, slots=True)
 class RenderedPage:
-    """`image` is the encoded picture, `pixels` the raw one where the order asked for it: (height, width, 3) bytes of
-    RGB, or (height, width) bytes where the page has no colour."""
+    """`image` is the encoded image. `pixels` is the raw image, or None unless the request asked for it.
+
+    Raw RGB images are (height, width, 3) bytes. Raw images of pages without colour are (height, width) bytes.
+    """
 
     width_px: int
     height_px: int
@@ -62,12 +64,12 @@ class RenderedPage:
 
 @dataclass(frozen=True, slots=True)
 class RenderResult:
-    """What became of a request: each page number is in `pages`, or in `refused` with the cause."""
+    """Answer to a request. Each page number is either in `pages`, or in `refused` with the cause."""
 
     pages: dict[int, RenderedPage] = field(default_factory=dict)
     refused: dict[int, str] = field(default_factory=dict)
     cpu_s: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
-    """CPU seconds by stage, those of poppler's processes included."""
+    """CPU seconds by stage, including poppler's processes."""
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -79,11 +81,11 @@ class RenderResult:
 
 
 def render_pages(request: RenderRequest) -> RenderResult:
-    """Carry out `request`. What cannot be drawn is refused, and the rest is drawn all the same.
+    """Render the pages of `request`. Pages that cannot be rendered are in `refused` of the result.
 
-    Raises PdfiumError where the file does not open.
+    Raises PdfiumError if the file does not open.
     """
-    Image.MAX_IMAGE_PIXELS = None  # The plan says how large a picture may be, and `_check_size` holds it to that.
+    Image.MAX_IMAGE_PIXELS = None  # Pillow's limit is off: `_check_size` compares each image with its plan.
     result = RenderResult()
     with result.timed("render"):
         pdf = open_cached(request.path, with_forms=request.engine == "pdfium")
@@ -99,7 +101,7 @@ def render_pages(request: RenderRequest) -> RenderResult:
 
 
 def _batches(request: RenderRequest) -> Iterator[list[PagePlan]]:
-    """What is drawn in one call: by PDFium a page, by poppler neighbours of one DPI, up to _BATCH_PX together."""
+    """Yields the pages of each call: one page for PDFium; pages of equal DPI, up to _BATCH_PX, for poppler."""
     batch: list[PagePlan] = []
     for plan in request.pages:
         fits = request.engine == "poppler" and sum(p.pixels for p in batch) + plan.pixels <= _BATCH_PX
@@ -119,13 +121,13 @@ def _render_with_pdfium(
         page = pdf[plan.number - 1]
     with closing(page):
         with result.timed("render"):
-            # Four bytes a pixel, of which the last is not used: Pillow takes over such a picture without a copy.
+            # Four bytes a pixel, the last one unused: Pillow wraps this layout without a copy.
             bitmap = page.render(scale=plan.dpi / POINTS_PER_INCH, rev_byteorder=True, prefer_bgrx=True)
-            picture = bitmap.to_pil()
-            _check_size(picture, plan)
+            image = bitmap.to_pil()
+            _check_size(image, plan)
         with result.timed("text"):
             text = _text_layer(page, request.max_text_chars)
-    _keep(picture, plan.number, text, request, result)
+    _keep(image, plan.number, text, request, result)
 
 
 def _render_with_poppler(
@@ -133,29 +135,29 @@ def _render_with_poppler(
 ) -> None:
     with result.timed("render"):
         _check_loads(pdf, batch)
-        pictures = render_range(request.path, batch[0].number, batch[-1].number, batch[0].dpi)
-        for picture, plan in zip(pictures, batch, strict=True):
-            _check_size(picture, plan)
-    for picture, plan in zip(pictures, batch, strict=True):
+        images = render_range(request.path, batch[0].number, batch[-1].number, batch[0].dpi)
+        for image, plan in zip(images, batch, strict=True):
+            _check_size(image, plan)
+    for image, plan in zip(images, batch, strict=True):
         with result.timed("text"):
             text = _text_of(pdf, plan.number, request.max_text_chars)
-        _keep(picture, plan.number, text, request, result)
+        _keep(image, plan.number, text, request, result)
 
 
-def _keep(picture: Image.Image, number: int, text: str, request: RenderRequest, result: RenderResult) -> None:
+def _keep(image: Image.Image, number: int, text: str, request: RenderRequest, result: RenderResult) -> None:
     with result.timed("encode"):
-        plain = to_greyscale(picture) or picture
-        image, image_format = encode_image(plain, request.image_format, request.image_quality)
+        output = to_greyscale(image) or image
+        encoded, image_format = encode_image(output, request.image_format, request.image_quality)
         pixels = None
         if request.with_pixels:
-            pixels = (plain if plain.mode == "L" else plain.convert("RGB")).tobytes()
-    result.pages[number] = RenderedPage(picture.width, picture.height, image, image_format, text, pixels)
+            pixels = (output if output.mode == "L" else output.convert("RGB")).tobytes()
+    result.pages[number] = RenderedPage(image.width, image.height, encoded, image_format, text, pixels)
 
 
 def _check_loads(pdf: pypdfium2.PdfDocument, batch: Sequence[PagePlan]) -> None:
-    """Raises PageNotRendered for a page that is missing from the page tree.
+    """Raises PageNotRendered if a page is missing from the page tree.
 
-    Poppler would leave it out and draw the next one under its number.
+    Poppler would skip the page and return the image of the next page for its number.
     """
     for plan in batch:
         try:
@@ -164,16 +166,19 @@ def _check_loads(pdf: pypdfium2.PdfDocument, batch: Sequence[PagePlan]) -> None:
             raise PageNotRendered(f"page {plan.number} is missing or damaged") from error
 
 
-def _check_size(picture: Image.Image, plan: PagePlan) -> None:
-    """Success may be reported over a picture of 1 x 1 px. Engines do not round alike, so one pixel is nothing."""
-    if abs(picture.width - plan.width_px) > 1 or abs(picture.height - plan.height_px) > 1:
+def _check_size(image: Image.Image, plan: PagePlan) -> None:
+    """Raises PageNotRendered if the size differs from the plan by more than one pixel.
+
+    An engine may report success with an image of 1 x 1 px. Engines round sizes differently, by up to one pixel.
+    """
+    if abs(image.width - plan.width_px) > 1 or abs(image.height - plan.height_px) > 1:
         raise PageNotRendered(
-            f"the picture has {picture.width} x {picture.height} px instead of {plan.width_px} x {plan.height_px} px"
+            f"the image has {image.width} x {image.height} px instead of {plan.width_px} x {plan.height_px} px"
         )
 
 
 def _text_of(pdf: pypdfium2.PdfDocument, number: int, max_chars: int) -> str:
-    """As `_text_layer`, "" also where PDFium cannot load the page."""
+    """Returns the result of `_text_layer`, or "" if PDFium cannot load the page."""
     try:
         with closing(pdf[number - 1]) as page:
             return _text_layer(page, max_chars)
@@ -182,7 +187,7 @@ def _text_of(pdf: pypdfium2.PdfDocument, number: int, max_chars: int) -> str:
 
 
 def _text_layer(page: pypdfium2.PdfPage, max_chars: int) -> str:
-    """The page's text in the file's own order, "" where it cannot be read."""
+    """Returns the text of the page in the order of the file, or "" if PDFium cannot read it."""
     try:
         with closing(page.get_textpage()) as textpage:
             text = textpage.get_text_bounded()
@@ -192,6 +197,6 @@ def _text_layer(page: pypdfium2.PdfPage, max_chars: int) -> str:
 
 
 def _cpu_s() -> float:
-    """CPU seconds of this process and of the programs that it had run."""
-    # A child has one thread. Linux counts the time of a process that has a limit in ticks, that of a thread exactly.
+    """CPU seconds of this process and of the programs that its parent ran for it."""
+    # A child has one thread. With a CPU limit, Linux counts process time in ticks, but thread time exactly.
     return time.thread_time() + programs_cpu_s()

@@ -1,13 +1,13 @@
-"""PDF -> pages, a window at a time, drawn in child processes that can be killed.
+"""Renders a PDF window by window, in child processes that the worker can kill.
 
-    window -> first try, the chosen engine -> pages
-                  | a crash, out of memory or CPU time, a page left undrawn
+    window -> first try with the chosen engine -> pages
+                  | a crash, out of memory or CPU time, a page not rendered
                   v
-              each such page by itself, a long try, in every engine in turn -> page, or an error that names it
+              each such page alone: a long try with each engine in turn -> page, or an error that names the page
 
-The fast path draws a whole window in one call. Only where that fails is it taken apart, so that one bad page costs
-its neighbours time and nothing else. The long tries at a page have PAGEMILL_RENDER_TIMEOUT_S together: an engine that
-has used it up leaves nothing to the next one.
+The fast path renders a whole window in one call. If that call fails, each page of the window is rendered alone, so
+that one bad page only delays the other pages. All long tries of a page share PAGEMILL_RENDER_TIMEOUT_S: if one engine
+uses all of it, the next engine is not tried.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ from workers.rendering.render_child import Engine, RenderedPage, RenderRequest, 
 log = structlog.get_logger(__name__)
 
 _WINDOW_PX: Final = 32_000_000
-"""Pixels of a window at most, unless one page has more: eight pages of A4 at 200 DPI. Eight pages of the largest
-pictures would be 400 MB, for each of the windows that a document has on its way."""
+"""Most pixels of a window with more than one page: eight A4 pages at 200 DPI. Eight pages of the largest size would
+take 400 MB for each window that is in progress."""
 
 _WINDOWS_AHEAD: Final = 2
-"""Windows of one document that are drawn side by side, where there are children free."""
+"""Windows of one document that render at the same time, if children are free."""
 
 
 def engines(renderer: str) -> tuple[Engine, ...]:
-    """The engine that draws, and after it the one that is tried on what the first does not draw.
+    """Returns the engine that renders first, then the engine for pages that the first one fails on.
 
-    Raises RendererMissing where `renderer` is "poppler" and poppler is not installed.
+    Raises RendererMissing if `renderer` is "poppler" and poppler is not installed.
     """
     has_poppler = poppler.is_installed()
     if renderer == "poppler" and not has_poppler:
@@ -93,7 +93,7 @@ class PdfRenderer:
 
 
 class PdfPageSource:
-    """Implements the port PageSource. Of the document it holds the page sizes, two numbers a page."""
+    """Implements the port PageSource. Keeps only the page sizes of the document in memory."""
 
     def __init__(
         self,
@@ -159,15 +159,15 @@ class PdfPageSource:
         return [_page(plan.number, rendered.get(plan.number) or await self._render_alone(plan)) for plan in plans]
 
     async def _first_try(self, plans: Sequence[PagePlan]) -> dict[int, RenderedPage]:
-        """The pages that the first engine renders in a quick or a slow try.
+        """Returns the pages that the first engine renders in a quick or a slow try.
 
-        Empty where the whole window fails: rendering its pages one by one then shows which of them is to blame.
+        Returns an empty dict if the whole window fails. The caller then renders each page alone, to find the bad one.
         """
         engine = self._engines[0]
         while (pace := self._pace) is not Pace.LONG:
             async with self._lanes.first_try(self._caller, pace) as sandbox:
                 if self._pace is not pace:
-                    continue  # meanwhile another window of this document has failed
+                    continue  # another window of this document failed during the wait
                 cpu_s = min(try_cpu_s(plans, pace, engine), self._settings.render_timeout_s)
                 try:
                     return (await self._render(sandbox, plans, engine, cpu_s=cpu_s, keep=True)).pages
@@ -183,8 +183,11 @@ class PdfPageSource:
         return {}
 
     async def _render_alone(self, plan: PagePlan) -> RenderedPage:
-        """Raises PageRenderFailed or RenderTimeout once every engine has failed on the page, or nothing is left of its
-        CPU time, and ChildStalled where the machine is too busy to tell."""
+        """Render one page in long tries, with each engine in turn.
+
+        Raises PageRenderFailed or RenderTimeout after every engine failed or the CPU time of the page is used up, and
+        ChildStalled if the child got too little CPU time to tell.
+        """
         left_s = self._settings.render_timeout_s
         causes: list[str] = []
         timeouts = 0
@@ -198,7 +201,7 @@ class PdfPageSource:
                 timeouts += 1
                 left_s = 0.0
             except ChildCrashed as error:
-                # What a crashed child has used is not known; it is no more than the time that went by.
+                # The CPU time of a crashed child is unknown, but it is at most the elapsed time.
                 left_s -= time.monotonic() - began_s
                 causes.append(f"{engine}: {error}")
             else:
@@ -206,7 +209,7 @@ class PdfPageSource:
                 if plan.number in result.pages:
                     return result.pages[plan.number]
                 causes.append(f"{engine}: {result.refused[plan.number]}")
-            log.warning("page not drawn", path=str(self._path), page_number=plan.number, cause=causes[-1])
+            log.warning("page not rendered", path=str(self._path), page_number=plan.number, cause=causes[-1])
             if left_s <= 0:
                 break
         kind = RenderTimeout if timeouts == len(causes) else PageRenderFailed
@@ -230,7 +233,7 @@ class PdfPageSource:
                 render_pages,
                 request,
                 timeout_s=cpu_s,
-                # By the clock, a short try waits for a busy machine as long as any other.
+                # On a busy machine, a try with little CPU time may take as much wall time as a long try.
                 wall_s=WALL_FACTOR * settings.render_timeout_s,
                 file=request.path,
                 answer_bytes=max_answer_bytes(request),
@@ -248,7 +251,7 @@ class PdfPageSource:
 def _page(number: int, rendered: RenderedPage) -> Page:
     pixels = None
     if rendered.pixels is not None:
-        # Without colour there is one channel, which is read three times.
+        # A grey page has one channel. Broadcasting it to three needs no copy.
         shape = (rendered.height_px, rendered.width_px)
         channels = np.frombuffer(rendered.pixels, dtype=np.uint8).reshape(*shape, -1)
         pixels = np.broadcast_to(channels, (*shape, 3))

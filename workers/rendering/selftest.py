@@ -1,4 +1,4 @@
-"""A worker tries its own tools on a page of its own before it touches anybody's."""
+"""Self-test of a worker: it renders and embeds a generated page before it takes a job."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _A4_PT: Final = (595, 842)
 
 
 class SelfTestFailed(IngestError):
-    """This worker cannot draw or embed pages, whatever the file."""
+    """This worker cannot render or embed any page."""
 
     code = "self_test_failed"
     fault = Fault.WORKER
 
 
 async def self_test(renderer: Renderer, embedder: Embedder) -> None:
-    """Draw and embed one empty page. Raises SelfTestFailed, DependencyUnavailable where the embedder is elsewhere.
+    """Render and embed one empty page.
 
-    What would otherwise fail every document, a renderer that is broken here or a model of another shape, is found
-    while no document is at stake.
+    Raises SelfTestFailed, or DependencyUnavailable if a remote embedder does not answer. A broken renderer or a model
+    of another shape would fail every document, so the worker tests both before it takes a job.
     """
     with tempfile.TemporaryDirectory(prefix="pagemill-") as folder:
         path = Path(folder) / "page.pdf"
