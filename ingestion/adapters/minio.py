@@ -1,4 +1,4 @@
-"""The object store through the MinIO client, which is synchronous and speaks to every S3 server."""
+"""The object store, through the synchronous MinIO client. The client works with every S3 server."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ _CONNECT_TIMEOUT_S: Final = 3.0
 _READ_TIMEOUT_S: Final = 20.0
 _CHUNK_BYTES: Final = 256 * 1024
 _LISTED: Final = 1000
-"""Keys of one answer to a listing."""
+"""The number of keys in one answer to a listing."""
 _PROOF_KEY: Final = "proofs/write"
 _UNKNOWN_TIME: Final = datetime.max.replace(tzinfo=UTC)
-"""An object that nobody knows the age of is never old."""
+"""The time of an object whose age the server does not report. Such an object is never old."""
 
 _SERVER_ERROR: Final = 500
 _MISSING: Final = frozenset({"NoSuchKey", "NoSuchObject", "ResourceNotFound"})
 _BUCKET_EXISTS: Final = frozenset({"BucketAlreadyOwnedByYou", "BucketAlreadyExists"})
-# The server cannot do its work now, or does not know us: nothing that the object asked for could change.
+# The server cannot work now, or refuses this client. Another object would get the same error.
 _UNAVAILABLE: Final = frozenset(
     {
         "AccessDenied",
@@ -56,7 +56,7 @@ _UNAVAILABLE: Final = frozenset(
 
 
 def translate(error: MinioException | HTTPError) -> IngestError:
-    """What the pipeline calls an exception of the MinIO client or of urllib3 below it."""
+    """Return the IngestError for an exception of the MinIO client or of urllib3."""
     message = f"{type(error).__name__}: {error}"
     if isinstance(error, S3Error) and error.code in _MISSING:
         return NotFound(f"there is no object {error.object_name}")
@@ -68,12 +68,12 @@ def translate(error: MinioException | HTTPError) -> IngestError:
 
 
 def _status(error: S3Error) -> int:
-    """A full disk, for one, has a code of its own on every server, and 507 on all of them."""
+    """Return the HTTP status. Servers differ in the error code for a full disk, but all answer 507."""
     return getattr(error.response, "status", 0)
 
 
 class _Pool(urllib3.PoolManager):
-    """Tries each request once, and for as long as the caller's budget lets it."""
+    """Tries each request once, within the caller's budget."""
 
     def urlopen(self, method: str, url: str, redirect: bool = True, **options: Any) -> Any:  # type: ignore[override]
         connect_s, read_s = limit_s(DEPENDENCY, _CONNECT_TIMEOUT_S), limit_s(DEPENDENCY, _READ_TIMEOUT_S)
@@ -82,7 +82,7 @@ class _Pool(urllib3.PoolManager):
 
 
 class MinioBlobStore:
-    """BlobStore. At most `s3_concurrency` requests run side by side, over connections that are kept."""
+    """Implements the port BlobStore. At most `s3_concurrency` requests run at once, over kept connections."""
 
     def __init__(self, settings: S3Settings) -> None:
         self._settings = settings
@@ -101,7 +101,7 @@ class MinioBlobStore:
         self._pool.clear()
 
     def _connect(self, endpoint: str) -> Minio:
-        """A client; with the region given it need not ask the server for it, so that signing makes no request."""
+        """Return a client. It gets the region, so that it does not request it from the server before signing."""
         return Minio(
             endpoint,
             access_key=self._settings.s3_access_key or None,
@@ -112,7 +112,7 @@ class MinioBlobStore:
         )
 
     async def prepare(self) -> None:
-        """Create the bucket where it is missing. Safe to repeat and to race."""
+        """Create the bucket if it is missing. Safe to repeat, also by several processes at once."""
 
         def make() -> None:
             try:
@@ -129,9 +129,9 @@ class MinioBlobStore:
             raise DependencyUnavailable(DEPENDENCY, f"there is no bucket {self._bucket}")
 
     async def prove(self) -> None:
-        """Write an object of one byte, and delete it: a server that answers may have no room left.
+        """Write an object of one byte and delete it, because a server that answers pings may have a full disk.
 
-        All processes write the same object, so that kills leave one at most.
+        All processes write the same object, so that killed processes leave at most one.
         """
 
         def write() -> None:
@@ -154,11 +154,11 @@ class MinioBlobStore:
         return await self._threads.read(_translated(lambda: self._read(key)))
 
     async def get_many(self, keys: Sequence[str]) -> list[bytes]:
-        # Each is tried again for itself, where its caller does not: one of hundreds must not fetch them all again.
+        # Each key is retried on its own, so that one failed key of hundreds does not fetch all of them again.
         return await gather_or_cancel(*(retrying(self.get, key) for key in keys))
 
     async def fetch_file(self, key: str, path: Path) -> None:
-        # As a write: a cancelled caller may remove the folder that the thread is still writing to.
+        # `write` waits for the thread: a cancelled caller may remove the folder that the thread writes to.
         await self._threads.write(_translated(lambda: self._fetch(key, path)))
 
     async def list_keys(self, prefix: str) -> list[str]:
@@ -189,7 +189,7 @@ class MinioBlobStore:
         return b"".join(self._chunks(key))
 
     def _fetch(self, key: str, path: Path) -> None:
-        """There is no file at `path` before it is whole."""
+        """Write the object to `path`. The file appears at `path` only once it is complete."""
         part = path.with_name(f"{path.name}.part")
         try:
             with part.open("wb") as file:
@@ -200,7 +200,7 @@ class MinioBlobStore:
             part.unlink(missing_ok=True)
 
     def _chunks(self, key: str) -> Iterator[bytes]:
-        """The object as it comes. A server that sends a little now and then is given up once the budget is spent."""
+        """Yield the object in chunks. Raises DependencyUnavailable once the budget is spent, also between chunks."""
         response = self._client.get_object(self._bucket, key)
         try:
             # urllib3 raises IncompleteRead where the body ends before its Content-Length.
@@ -220,7 +220,7 @@ class MinioBlobStore:
         return len(keys)
 
     def _remove(self, keys: Sequence[str]) -> None:
-        # The client deletes a thousand keys a request, and only while its result is being iterated.
+        # The client deletes a thousand keys with each request, and sends them only while its result is iterated.
         errors = list(self._client.remove_objects(self._bucket, (DeleteObject(key) for key in keys)))
         if errors:
             first = errors[0]

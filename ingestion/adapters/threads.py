@@ -1,4 +1,4 @@
-"""Blocking client libraries in threads, a bounded number side by side."""
+"""Run blocking client libraries in a bounded number of threads."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ T = TypeVar("T")
 class Threads:
     """Runs functions of one client library in at most `limit` threads. Their CPU time is counted for `stage`.
 
-    A caller whose budget of time is spent gets DependencyUnavailable, also where all threads are busy. The function
-    itself has to end by then (`limit_s`): a thread cannot be stopped.
+    A caller whose time budget is spent gets DependencyUnavailable, also while it waits for a free thread. The function
+    must limit its own requests (`limit_s`), because a thread cannot be stopped.
     """
 
     def __init__(self, limit: int, *, stage: str, dependency: str = "") -> None:
@@ -30,14 +30,14 @@ class Threads:
         self._cpu_s = metrics.STAGE_CPU.labels(stage)
 
     async def read(self, function: Callable[[], T]) -> T:
-        """Call `function`. When cancelled, or out of time, leave at once and let the thread end by itself."""
+        """Call `function`. If cancelled or out of time, raise at once; the thread ends by itself."""
         async with self._in_time():
             return await to_thread.run_sync(self._counted, function, limiter=self._limiter, abandon_on_cancel=True)
 
     async def write(self, function: Callable[[], T]) -> T:
-        """Call `function`. When cancelled, wait until the thread has ended and only then leave.
+        """Call `function`. If cancelled, wait until the thread has ended, then raise CancelledError.
 
-        A write that went on after its caller had given up would arrive behind the caller's own clean-up.
+        Otherwise the write could reach the server after the caller's own clean-up.
         """
         async with self._thread():
             task = asyncio.create_task(to_thread.run_sync(self._counted, function, limiter=CapacityLimiter(1)))
@@ -48,7 +48,7 @@ class Threads:
                     with suppress(asyncio.CancelledError):
                         await asyncio.wait((task,))
                 if not task.cancelled():
-                    task.exception()  # looked at, so that it is not reported as forgotten
+                    task.exception()  # retrieved, so that asyncio does not log it as never retrieved
                 raise
 
     @asynccontextmanager

@@ -21,8 +21,8 @@ from ingestion.settings import KafkaSettings
 log = structlog.get_logger(__name__)
 
 _UNREADABLE = (CorruptRecordException, ValueError, LookupError, struct.error)
-"""Raised by aiokafka for bytes that are no record: a wrong checksum, a header name that is not UTF-8. Each poll raises
-it again, in each worker that gets the partition."""
+"""Raised by aiokafka for a record that cannot be decoded: a wrong checksum, a header name that is not UTF-8. Each poll
+raises it again, in each worker that gets the partition."""
 _GLANCE_MS: Final = 20
 _COMMIT_TIMEOUT_S: Final = 10.0
 
@@ -36,7 +36,7 @@ class JobConsumer:
     def __init__(self, settings: KafkaSettings, client_id: str) -> None:
         self._settings = settings
         self._next: dict[TopicPartition, int] = {}
-        """The offset behind the last record that was returned, of partitions that are held."""
+        """For each assigned partition, the offset after the last record that `poll` returned."""
         self._is_searching = False
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=settings.kafka_bootstrap,
@@ -55,9 +55,10 @@ class JobConsumer:
         on_assigned: Callable[[set[Partition]], Awaitable[None]],
         on_revoked: Callable[[set[Partition]], Awaitable[None]],
     ) -> None:
-        """Connect, and begin to join the group, which may take minutes. Raises DependencyUnavailable.
+        """Connect and begin to join the group. Raises DependencyUnavailable.
 
-        Subscribed before it is started, the client would not return until it has its partitions.
+        Joining may take minutes. The client is started before it subscribes: otherwise its start would wait until it
+        has partitions.
         """
         topics = [self._settings.kafka_jobs_topic, *self._settings.retry_topics.values()]
         async with translated():
@@ -75,15 +76,15 @@ class JobConsumer:
         return forget
 
     async def stop(self) -> None:
-        """Leave the group, so that its partitions move on at once."""
+        """Leave the group, so that other members get its partitions at once."""
         leave_group_on_stop(self._consumer)
         with suppress(KafkaError):
             await self._consumer.stop()
 
     async def poll(self, max_records: int, timeout_ms: int) -> list[Record]:
-        """Up to `max_records` new records of partitions that are not paused. Waits `timeout_ms` at most.
+        """Return at most `max_records` new records of partitions that are not paused. Waits at most `timeout_ms`.
 
-        Raises WorkerFault where aiokafka has left the group: it does not join again.
+        Raises WorkerFault if aiokafka has left the group: it does not join again.
         """
         rest_ms = self._settings.kafka_idle_rest_ms
         if (failure := membership_failure(self._consumer)) is not None:
@@ -104,17 +105,17 @@ class JobConsumer:
         return [record for records in batches.values() for record in records]
 
     async def _read(self, wait_ms: int, max_records: int) -> dict[TopicPartition, list[Record]]:
-        """Raises one of _UNREADABLE. Records of other partitions are lost then, and have to be read again."""
+        """Raises one of _UNREADABLE. The records of other partitions are then lost and must be read again."""
         if self._is_searching:
             return await self._read_apart(wait_ms)
         batches = await self._consumer.getmany(timeout_ms=wait_ms, max_records=max_records)
         return {at: self._taken(at, found) for at, found in batches.items()}
 
     async def _read_apart(self, wait_ms: int) -> dict[TopicPartition, list[Record]]:
-        """One record of each partition, which shows the record that cannot be read.
+        """Read one record of each partition, to find the record that cannot be read.
 
-        That record is returned without a value: it is no job and becomes a dead letter. The records behind it in the
-        same batch become dead letters too, because aiokafka reads a batch from its beginning.
+        That record is returned without a value, so that it becomes a dead letter. The records after it in the same
+        batch become dead letters too, because aiokafka reads a batch from its beginning.
         """
         batches: dict[TopicPartition, list[Record]] = {}
         for at in self._consumer.assignment() - self._consumer.paused():
@@ -139,7 +140,7 @@ class JobConsumer:
         return [Record(tuple(at), one.offset, one.key, one.value, tuple(one.headers)) for one in found]
 
     async def _rewind(self) -> None:
-        """Seek to the records that `poll` has not returned, and look for the one that cannot be read."""
+        """Seek to the first records that `poll` has not returned, and begin to read one record at a time."""
         self._is_searching = True
         for at in self._consumer.assignment():
             offset = self._next.get(at)
@@ -156,7 +157,7 @@ class JobConsumer:
     def pause_only(self, partitions: Collection[Partition]) -> None:
         """Stop fetching `partitions`, and fetch all others. Polling continues and keeps the membership.
 
-        A rebalance forgets pauses: call this before every poll.
+        A rebalance ends all pauses: call this before every poll.
         """
         assigned = self._consumer.assignment()
         paused = {at for at in assigned if tuple(at) in partitions}
@@ -166,9 +167,9 @@ class JobConsumer:
     async def commit(self, offsets: Mapping[Partition, int]) -> None:
         """Commit the next offset to read of each partition.
 
-        Raises DependencyUnavailable, also where the broker does not answer for some seconds: the client alone would
+        Raises DependencyUnavailable, also if the broker does not answer for some seconds: the client alone would
         repeat the request without end. A partition that has just moved to another member is no error: that member
-        reads from the older offset, and a repeated job has the effect of one.
+        reads from the older offset, and a repeated job has no further effect.
         """
         async with translated():
             with suppress(CommitFailedError, IllegalStateError):
@@ -176,7 +177,7 @@ class JobConsumer:
                 await asyncio.wait_for(commit, _COMMIT_TIMEOUT_S)
 
     def ends(self) -> dict[Partition, int]:
-        """The offset of the next published record, for assigned partitions where a fetch has returned it."""
+        """Return the end offset of each assigned partition for which a fetch has reported one."""
         found = {tuple(at): self._consumer.highwater(at) for at in self._consumer.assignment()}
         return {at: end for at, end in found.items() if end is not None}
 

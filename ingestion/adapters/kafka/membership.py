@@ -1,6 +1,6 @@
-"""What aiokafka does not offer of a consumer's group membership. Only this module uses private names of aiokafka.
+"""Group membership that aiokafka has no public API for. Only this module uses private names of aiokafka.
 
-`tests/unit/test_private_names.py` fails where a release of aiokafka lacks one of them.
+`tests/unit/test_private_names.py` fails if a release of aiokafka lacks one of them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer
 
 
 def membership_failure(consumer: AIOKafkaConsumer) -> str | None:
-    """Why aiokafka has left the group for good. None where it has not, or where the consumer is not in a group."""
+    """Return why aiokafka has left the group for good. None if it has not, or if the consumer is in no group."""
     coordinator = consumer._coordinator
     if coordinator is None or not coordinator._coordination_task.done():
         return None
@@ -19,9 +19,9 @@ def membership_failure(consumer: AIOKafkaConsumer) -> str | None:
 def leave_group_on_stop(consumer: AIOKafkaConsumer) -> None:
     """Make `consumer.stop` leave the group at once, also for a static member.
 
-    aiokafka keeps a static member in the group, for it may be back soon. A worker that stops in good order leaves. The
-    member's name is dropped at the last moment: with a join under way, the member would otherwise join again without a
-    name, and brokers would wait for that second member in vain.
+    aiokafka keeps a static member in the group, because it may be back soon. A worker that stops in good order leaves.
+    The member's name is removed only when it leaves: if a join is in progress, the member would otherwise join again
+    without a name, and brokers would wait for that second member.
     """
     coordinator = consumer._coordinator
     if coordinator is None:

@@ -1,4 +1,4 @@
-"""Kafka through aiokafka: publishing jobs, their retries and dead letters, and events."""
+"""Publish jobs, retries, dead letters and events to Kafka, through aiokafka."""
 
 from __future__ import annotations
 
@@ -26,16 +26,17 @@ _STOP_TIMEOUT_S: Final = 5.0
 
 
 def translate(error: BaseException) -> IngestError:
-    """What the pipeline calls an exception of aiokafka or of the socket below it.
+    """Return the IngestError for an exception of aiokafka or of its socket.
 
-    Whatever the broker refuses, for a lack of rights or of replicas perhaps, no job is at fault.
+    It is always DependencyUnavailable: no refusal of the broker, such as missing permission or replicas, is the job's
+    fault.
     """
     return DependencyUnavailable(DEPENDENCY, f"{type(error).__name__}: {error}")
 
 
 @asynccontextmanager
 async def translated() -> AsyncIterator[None]:
-    """No exception of the client library leaves the block."""
+    """Translate the client library's exceptions that leave the block."""
     try:
         yield
     except (KafkaError, OSError, TimeoutError) as error:
@@ -43,7 +44,7 @@ async def translated() -> AsyncIterator[None]:
 
 
 class KafkaJobQueue:
-    """JobQueue over an idempotent producer with acks=all. Connects at the first use, again after a failed start."""
+    """Implements the port JobQueue: an idempotent producer with acks=all. Connects at the first request."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
@@ -57,7 +58,8 @@ class KafkaJobQueue:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._producer is not None:
-            # What was acknowledged is safe, and nothing else was promised; without a broker it would wait for ever.
+            # Only unacknowledged messages can be lost, and their callers got an error. Without a broker the stop would
+            # never end.
             with suppress(KafkaError, TimeoutError):
                 async with asyncio.timeout(_STOP_TIMEOUT_S):
                     await self._producer.stop()
@@ -85,8 +87,8 @@ class KafkaJobQueue:
             await producer.client.fetch_all_metadata()
 
     async def _send(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> None:
-        # An idempotent producer tries for as long as it takes. What it is left with is sent once the broker is back:
-        # whoever sends it again by then does what every consumer is prepared for.
+        # An idempotent producer retries without a limit. After the timeout here it still sends the message once the
+        # broker is back. If the caller also sends it again, the message arrives twice, which every consumer accepts.
         async with translated(), asyncio.timeout(limit_s(DEPENDENCY, _SEND_TIMEOUT_S)):
             producer = await self._started()
             await producer.send_and_wait(topic, value=value, key=key, headers=headers)

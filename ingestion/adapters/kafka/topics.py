@@ -1,4 +1,4 @@
-"""Kafka's topics: creating them, and reading the dead letters without a consumer group."""
+"""Create the Kafka topics, and read dead letters without a consumer group."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FOR_EVER: Final = {"retention.ms": "-1"}
 
 
 async def ensure_topics(settings: KafkaSettings) -> None:
-    """Create the topics that are missing. Existing ones are left as they are. Raises DependencyUnavailable."""
+    """Create missing topics. Existing topics stay as they are. Raises DependencyUnavailable."""
     async with translated():
         admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap, request_timeout_ms=REQUEST_TIMEOUT_MS)
         try:
@@ -41,7 +41,7 @@ def _wanted(settings: KafkaSettings) -> list[NewTopic]:
     return [
         *(_topic(settings, name, settings.kafka_partitions) for name in jobs),
         _topic(settings, settings.kafka_events_topic, 1),
-        # A letter waits for a person, however long that takes.
+        # A dead letter waits for a person without a time limit.
         _topic(settings, settings.dead_letter_topic, 1, _FOR_EVER),
     ]
 
@@ -78,7 +78,7 @@ class KafkaDeadLetters:
                 yield letter
 
     async def _records(self) -> AsyncIterator[Record]:
-        """Everything that is on the topic at the beginning of the reading."""
+        """Yield the records that are on the topic when the read begins."""
         async with translated():
             consumer = AIOKafkaConsumer(
                 self._settings.dead_letter_topic,
@@ -100,6 +100,6 @@ class KafkaDeadLetters:
 
 
 async def _not_empty(consumer: AIOKafkaConsumer) -> dict[TopicPartition, int]:
-    """The assigned partitions that hold anything, with their ends."""
+    """Return the end offset of each assigned partition that has records."""
     ends = await consumer.end_offsets(consumer.assignment())
     return {at: end for at, end in ends.items() if end > await consumer.position(at)}

@@ -1,4 +1,4 @@
-"""Progress and running totals in Redis. Best effort: without Redis nothing is lost but what a person would watch."""
+"""Progress and running totals in Redis. Best effort: documents are processed without Redis too."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DEPENDENCY = "redis"
 TOTALS_KEY: Final = "metrics:ingestion"
 _TIMEOUT_S: Final = 1.0
 _REST_S: Final = 5.0
-"""For which a Redis that did not answer is not asked again: 200 files of an upload would wait for it 200 times."""
+"""After a timeout no request is sent for this time. An upload of 200 files would wait for 200 timeouts otherwise."""
 
 
 def task_key(document_id: str) -> str:
@@ -32,7 +32,7 @@ def task_key(document_id: str) -> str:
 
 
 def translate(error: RedisError) -> IngestError:
-    """What the pipeline calls an exception of redis-py."""
+    """Return the IngestError for an exception of redis-py."""
     message = f"{type(error).__name__}: {error}"
     if isinstance(error, ConnectionError | TimeoutError | AuthenticationError | AuthorizationError):
         return DependencyUnavailable(DEPENDENCY, message)
@@ -40,7 +40,7 @@ def translate(error: RedisError) -> IngestError:
 
 
 def open_client(settings: RedisSettings, timeout_s: float, *, decode_responses: bool = False) -> Redis:
-    """A client that asks once and waits no longer than that: what Redis holds here can be done without."""
+    """Return a client that tries each request once, for at most `timeout_s`: the callers can work without Redis."""
     return Redis.from_url(
         settings.redis_url,
         decode_responses=decode_responses,
@@ -52,7 +52,7 @@ def open_client(settings: RedisSettings, timeout_s: float, *, decode_responses: 
 
 
 class RedisProgress:
-    """Progress. The first failure of an outage is logged, and so is its end."""
+    """Implements the port Progress. Logs the first failure of an outage, and its end."""
 
     def __init__(self, settings: RedisSettings) -> None:
         self._settings = settings
