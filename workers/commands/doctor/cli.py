@@ -1,4 +1,4 @@
-"""`pagemill doctor`: what is missing on this machine, and the command that installs it."""
+"""`pagemill doctor`: reports what this machine lacks, and the command that installs it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _STYLES = {CheckStatus.OK: "green", CheckStatus.WARN: "yellow", CheckStatus.MISS
 
 
 def doctor(
-    data_dir: Annotated[Path, typer.Option(help="Data directory of the stack to look at.")] = datadir.DEFAULT,
+    data_dir: Annotated[Path, typer.Option(help="Data directory of the stack to check.")] = datadir.DEFAULT,
 ) -> None:
-    """Check this machine and the servers within reach; exit status 1 where something necessary is missing."""
+    """Check this machine and the configured servers. The exit status is 1 if a requirement is missing."""
     from ingestion.settings import Settings
     from workers.commands.doctor.confinement import check_confinement
     from workers.commands.doctor.reachability import check_services
@@ -36,7 +36,7 @@ def doctor(
     if is_configured:
         results += asyncio.run(check_services(settings))
     else:
-        results.append(CheckResult("stack", CheckStatus.WARN, f"none runs on {data_dir}", "pagemill up"))
+        results.append(CheckResult("stack", CheckStatus.WARN, f"no stack runs on {data_dir}", "pagemill up"))
     Console(highlight=False).print(_table(results))
     if any(result.status is CheckStatus.MISSING for result in results):
         raise typer.Exit(1)
@@ -44,7 +44,7 @@ def doctor(
 
 def _table(results: list[CheckResult]) -> Table:
     table = Table(box=None, pad_edge=False)
-    for column in ("what", "", "found", "to do"):
+    for column in ("check", "", "found", "to do"):
         table.add_column(column, overflow="fold")
     for result in results:
         style = _STYLES[result.status]

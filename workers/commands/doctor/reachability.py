@@ -1,4 +1,4 @@
-"""Ask each service that the settings name whether it answers, side by side and within seconds."""
+"""Check that each configured service answers. All requests run at the same time, within seconds."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from workers.commands.doctor.checks import CheckResult, CheckStatus
 from workers.stack import probes
 from workers.stack.supervise import NotReady
 
-_ANSWER_S: Final = 10.0
+_ANSWER_TIMEOUT_S: Final = 10.0
 
 
 async def check_services(settings: Settings) -> list[CheckResult]:
-    """A result for each of the five servers, the embedding service and the API."""
+    """Returns a result for each of the five servers, the embedding service and the API."""
     embedder_url, api_url = settings.embedder.embedder_url, settings.api.api_url
     async with open_services(settings) as services:
         return await asyncio.gather(
@@ -33,12 +33,14 @@ async def check_services(settings: Settings) -> list[CheckResult]:
 
 async def _ask(name: str, address: str, ping: Callable[[], Awaitable[None]]) -> CheckResult:
     try:
-        async with asyncio.timeout(_ANSWER_S):
+        async with asyncio.timeout(_ANSWER_TIMEOUT_S):
             await ping()
     except (IngestError, NotReady) as error:
         return CheckResult(f"{name} answers", CheckStatus.MISSING, f"{address}: {error}")
     except TimeoutError:
-        return CheckResult(f"{name} answers", CheckStatus.MISSING, f"{address}: nothing within {_ANSWER_S:g} s")
+        return CheckResult(
+            f"{name} answers", CheckStatus.MISSING, f"{address}: no answer within {_ANSWER_TIMEOUT_S:g} s"
+        )
     return CheckResult(f"{name} answers", CheckStatus.OK, address)
 
 
