@@ -1,4 +1,4 @@
-"""Structured logging: JSON lines for machines, readable lines on a terminal. Set up once, in a process's main."""
+"""Structured logging: JSON lines for machines, readable lines on a terminal. A process's main configures it once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Enumerations that are stored: a newer release may have written a value that this one does not know."""
+"""Enumerations for stored values: a newer release may have written a value that this release does not know."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Self
 
 
 class OpenStrEnum(StrEnum):
-    """A value without a member is kept as it is: it shows itself, equals its text, and is none of the members."""
+    """An unknown value becomes a member that equals its text and no known member."""
 
     @classmethod
     def _missing_(cls, value: object) -> Self | None:
-        """None, and with it ValueError, for what is no text."""
+        """Return an unknown member for a text. Return None for other types: the enumeration then raises ValueError."""
         if not isinstance(value, str):
             return None
         unknown = str.__new__(cls, value)
@@ -21,5 +21,5 @@ class OpenStrEnum(StrEnum):
 
     @property
     def is_known(self) -> bool:
-        """Whether this release has a member for it."""
+        """Whether this release defines the member."""
         return self.value in type(self)._value2member_map_

@@ -1,4 +1,4 @@
-"""Make what the services must hold before the first document comes: topics, bucket, indexes, counters."""
+"""Create the topics, the bucket, the indexes and the counter that the first document needs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from ingestion.settings import Settings
 
 
 async def prepare(settings: Settings) -> None:
-    """Create what is missing and leave what exists, so that it may be repeated, also by several processes at once.
+    """Create the missing ones and keep the existing ones. Safe to repeat, also by several processes at once.
 
-    Raises DependencyUnavailable where a server does not answer.
+    Raises DependencyUnavailable if a server does not answer.
     """
     async with MinioBlobStore(settings.s3) as blobs, MongoDocumentStore(settings.mongo) as documents:
         await gather_or_cancel(ensure_topics(settings.kafka), blobs.prepare(), documents.prepare())

@@ -1,4 +1,4 @@
-"""Remove a document, or a whole collection, from every store. Cut off in the middle, it may be repeated."""
+"""Remove a document, or a whole collection, from every store. An interrupted removal may be repeated."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ log = structlog.get_logger(__name__)
 
 _BATCH: Final = 100
 _OBJECTS_AT_ONCE: Final = 1_000
-"""What the object store deletes in one request."""
+"""The number of keys that the object store deletes in one request."""
 _LEAST_PAGES_PER_S: Final = 100
-"""The budget of a document grows by a second for so many pages."""
+"""The budget of a document grows by one second for each of this many pages."""
 
 
 class RemovalRecords(DocumentReader, Deletions, CollectionCatalogue, Holds, Bindings, ArchivedDocuments, Protocol):
-    """What a removal reads and writes."""
+    """The ports that a removal uses."""
 
 
 @dataclass(frozen=True, slots=True)
 class Remover:
     """Deletes documents and collections.
 
-    `budget_s` is the time that the stores may take for one document, or for one other step of deleting a collection;
-    None: the stores' own limits hold. Where a budget ends, DependencyUnavailable is raised and the janitor, or a
-    repeat of the call, finishes the deletion.
+    `budget_s` limits the time of the stores for one document, or for one other step of deleting a collection. None
+    leaves only the stores' own limits. When a budget ends, DependencyUnavailable is raised. The janitor, or a repeated
+    call, finishes the deletion.
     """
 
     documents: RemovalRecords
@@ -57,20 +57,21 @@ class Remover:
     budget_s: float | None = None
 
     async def delete_document(self, document_id: str) -> None:
-        """Remove vectors, objects, pages and the record, in this order; the record is what a repeat starts from.
+        """Remove vectors, objects, pages and the record, in this order: a repeated call needs the record.
 
-        Raises NotFound, CollectionArchived for a document in an archive, Conflict for one that came back at the same
-        moment, and DependencyUnavailable with the document left as `deleting`.
+        Raises NotFound, CollectionArchived for a document in an archive, and Conflict for a document that was restored
+        or uploaded again meanwhile. Raises DependencyUnavailable and leaves the document as `deleting`.
         """
-        # From here on the fence refuses what a worker still holds, and search no longer finds the document.
+        # From here on the fence refuses a worker that still holds the document, and search does not find it.
         with self._budget():
             document = await self._begin(document_id)
         await self.finish_delete(document)
 
     async def finish_delete(self, document: Document) -> bool:
-        """Go on with a deletion that has begun. False where somebody else finished it; the same file may be back then.
+        """Continue a deletion that has begun. Return False if another process has finished it.
 
-        Raises DependencyUnavailable with the document left as `deleting`.
+        The same file may have been uploaded again since. Raises DependencyUnavailable and leaves the document as
+        `deleting`.
         """
         with self._budget(document.pages / _LEAST_PAGES_PER_S):
             return await self._delete_from_stores(document)
@@ -78,7 +79,7 @@ class Remover:
     async def _delete_from_stores(self, document: Document) -> bool:
         for index in await self._indexes(document.collection):
             await self.vectors.delete_pages(index, document.first_page_key, document.pages)
-        # Unlike page keys, the keys of objects come from the id, and are those of the next upload, too.
+        # Object keys are made from the id: unlike page keys, the next upload of the file has the same ones.
         objects = await self.blobs.list_keys(document_prefix(document.id))
         for first in range(0, len(objects), _OBJECTS_AT_ONCE):
             if not await self._is_being_deleted(document):
@@ -93,7 +94,7 @@ class Remover:
         return True
 
     async def delete_collection(self, collection: str) -> None:
-        """Remove every document of the collection, archived ones too, then its indexes, its archive and its record.
+        """Remove all documents of the collection, also archived ones, then its indexes, its archive and its record.
 
         A collection without documents is no error. Raises BadRequest, CollectionArchived, CollectionHeld,
         DependencyUnavailable.
@@ -102,28 +103,28 @@ class Remover:
         if not await self._has_record(collection):
             deleted = await self._delete_documents(collection)
             if not await self._has_record(collection):
-                if not deleted:  # else one that has just come may be about to get an index
+                if not deleted:  # otherwise a new document may be about to get an index
                     with self._budget():
                         await self.vectors.drop(collection)
                 return
         await self._drop(collection)
 
     async def finish_drop(self, seen: CollectionRecord) -> None:
-        """Go on with a removal that has begun. Raises as `held` does where the collection is not as it was seen."""
+        """Continue a removal that has begun. Raises as `held`, also if the collection has changed since `seen`."""
         await self._drop(seen.name, seen)
 
     async def drop_unused(self, seen: CollectionRecord) -> None:
-        """As `delete_collection`, for one that is as it was seen and has no documents in progress: CollectionBusy."""
+        """As `delete_collection`. Raises CollectionBusy if it changed since `seen`, or has documents in progress."""
         await self._drop(seen.name, seen, only_idle=True)
 
     async def _drop(self, collection: str, seen: CollectionRecord | None = None, *, only_idle: bool = False) -> None:
         async with AsyncExitStack() as stack:
             with self._budget():
                 hold = await stack.enter_async_context(held(self.documents, collection, seen=seen))
-                if only_idle:  # before anything is told that another process would go on with
+                if only_idle:  # before a state is stored that another process would act on
                     await self._require_idle(hold)
                 await hold.move(CollectionState.DROPPING, hold.record.archive)
-                if only_idle:  # an upload that comes from now on is refused
+                if only_idle:  # uploads are refused from here on
                     await self._require_idle(hold)
                 await hold.thaw()
             await self._delete_documents(collection, hold)
@@ -166,9 +167,9 @@ class Remover:
                     if hold is None:
                         raise
                     with self._budget():
-                        await hold.thaw()  # frozen late, by a process that had stood still
+                        await hold.thaw()  # a process that was stopped for a while froze it late
                 except (NotFound, Conflict):
-                    continue  # somebody else deleted it meanwhile; one that came back is listed again
+                    continue  # another process deleted it; a document that was uploaded again is listed again
                 deleted += 1
         return deleted
 
@@ -177,7 +178,7 @@ class Remover:
             return await self.documents.list(collection, limit=_BATCH)
 
     async def _delete_archived(self, hold: Hold) -> None:
-        """The objects of documents that have no record any more, and the archive, of unfinished attempts too."""
+        """Delete the objects of documents that only the archive holds, and all archives, also unfinished ones."""
         while batch := await self._archived(hold.name):
             for document_id in batch:
                 with self._budget():
@@ -195,7 +196,7 @@ class Remover:
             return await self.documents.archived_in(collection, _BATCH)
 
     async def _indexes(self, collection: str) -> Sequence[str]:
-        """Asked for after documents have begun to be deleted: a re-embedding that begins later leaves those out."""
+        """Return the indexes. Call it after `_begin`: a re-embedding that begins later omits the document."""
         binding = await self.documents.binding(collection)
         return [collection] if binding is None else binding.indexes
 
@@ -208,7 +209,7 @@ class Remover:
         )
 
     async def _begin(self, document_id: str) -> Document:
-        """Nobody should take a document for gone that comes back when its collection is restored."""
+        """Begin the deletion. Raises CollectionArchived for an archived document: a restore would bring it back."""
         try:
             return await self.documents.begin_delete(document_id)
         except NotFound:
@@ -219,7 +220,7 @@ class Remover:
             raise
 
     async def _announce(self, document: Document) -> None:
-        """Best effort: the stores are already clean, and a broker that is down must not fail the delete."""
+        """Publish the deletion. Best effort: the stores are clean, so a broker's outage must not fail the delete."""
         try:
             await self.queue.announce(document)
         except RetryableError as error:

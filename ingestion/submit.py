@@ -1,4 +1,4 @@
-"""Accept an uploaded file: validate, store, record, publish. Each step may be repeated, so the whole may be."""
+"""Accept an uploaded file: validate, store, record, publish. Each step is safe to repeat."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ log = structlog.get_logger(__name__)
 
 PDF_CONTENT_TYPE: Final = "application/pdf"
 _LEAST_BYTES_PER_S: Final = 1024**2
-"""By which the budget of a file grows with its size."""
+"""The budget of a file grows by one second for each of this many bytes."""
 _PUBLISH_S: Final = 5.0
-"""For which an upload waits for the broker. The janitor publishes what is left."""
+"""How long an upload waits for the broker. After that the janitor publishes the job."""
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A file that has arrived and rests at `path`. `filename` is as `model.clean_filename` made it."""
+    """An uploaded file at `path`. `filename` is a result of `model.clean_filename`."""
 
     filename: str
     path: Path
@@ -56,11 +56,11 @@ class Upload:
 
 
 class UploadRecords(Uploads, DocumentReader, Deletions, Outbox, CollectionCatalogue, ArchivedDocuments, Protocol):
-    """What an upload reads and writes."""
+    """The ports that an upload uses."""
 
 
 class Submitter:
-    """Turns uploads into documents. The caller keeps the local file until `submit` is through with it."""
+    """Turns uploads into documents. The caller keeps the local file until `submit` has returned or raised."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Submitter:
         store_budget_s: float = 15.0,
         inspect_processes: int = 1,
     ) -> None:
-        """`sandbox` looks into files: at `inspect_processes` at a time, and at one more that takes long."""
+        """`sandbox` inspects `inspect_processes` files at once, and one more file that takes long."""
         self._documents = documents
         self._blobs = blobs
         self._queue = queue
@@ -87,20 +87,20 @@ class Submitter:
         )
 
     async def submit(self, collection: str, upload: Upload) -> Document:
-        """Accept `upload` for `collection`; on return its record is durable, whatever becomes of the broker.
+        """Accept `upload` for `collection`. On return its record is durable, also if the broker is unavailable.
 
-        The same file under the same name is the same document: it is returned as it stands, and put to work again
-        only where it had failed or its job never reached the broker.
+        The same file under the same name is the same document. It is returned as it is, unless it had failed: then it
+        is processed again. A job that never reached the broker is published.
 
-        Raises BadRequest, EmptyFile, NotAPdf, EncryptedPdf, CorruptPdf, NoPages, TooManyPages, Conflict where the
-        document is being deleted, CollectionArchived, DependencyUnavailable where a store is down.
+        Raises BadRequest, EmptyFile, NotAPdf, EncryptedPdf, CorruptPdf, NoPages, TooManyPages, CollectionArchived,
+        Conflict if the document is being deleted, DependencyUnavailable if a store is unavailable.
         """
         check_collection(collection)
         id_ = document_id(collection, upload.filename, upload.sha256)
         with budget(self._store_budget_s):
             await self._documents.require_active(collection)
             known = await self._documents.get(id_)
-        if known is None:  # looked at outside of the budget: opening it is no store's work
+        if known is None:  # outside of the budget, which is for the stores
             pages = (await self._inspector.inspect(upload.path, caller=collection)).pages
         with budget(self._store_budget_s + upload.size_bytes / _LEAST_BYTES_PER_S):
             if known is None:
@@ -125,10 +125,9 @@ class Submitter:
             first_page_key=first_page_key,
             fence=first_fence(first_page_key),
         )
-        # After an error the record may exist or not, and so it is open whether the source is needed. The audit removes
-        # a source without a record.
+        # After an error the record may exist, so the source is kept. The audit removes a source without a record.
         inserted = await self._documents.insert(document)
-        if not inserted:  # The same upload arrived twice at once, and the other one was quicker.
+        if not inserted:  # A concurrent upload of the same file was first.
             winner = await self._documents.get(id_)
             if winner is None:
                 raise Conflict(f"{upload.filename!r} was deleted from {collection!r} while it was being uploaded")
@@ -143,7 +142,7 @@ class Submitter:
             raise Conflict(f"{known.filename!r} is being deleted from {known.collection!r}; upload it again later")
         if known.state is not DocumentState.FAILED:
             return known
-        # The source may be what was wrong: a failed document gets its bytes again.
+        # The stored source may be the cause of the failure, so it is written again.
         await retrying(self._blobs.put_file, known.object_key, upload.path, PDF_CONTENT_TYPE)
         if await self._documents.requeue(known.id):
             log.info("requeued", document_id=known.id, was=known.error.code if known.error else "")
@@ -151,9 +150,9 @@ class Submitter:
         return await self._documents.get(known.id) or known
 
     async def _publish(self, document: Document) -> Document:
-        """Hand the job to the broker. Where that fails the outbox stays pending, and the janitor publishes later.
+        """Publish the job. If that fails, the outbox stays pending and the janitor publishes the job later.
 
-        A broker that has kept one upload waiting is not asked again for a while, by this upload's other files neither.
+        After a timeout of the broker no file is published for a while, also no other file of the same upload.
         """
         if self._broker.is_cooling_down:
             log.info("publish postponed", document_id=document.id, cause="the broker did not answer lately")
@@ -170,16 +169,16 @@ class Submitter:
         return replace(document, state=state, outbox="sent")
 
     async def _report_queued(self, document: Document) -> None:
-        """Before the job is published, so that it never hides what a quick worker reports."""
+        """Report progress. Call it before the job is published, so that it never overwrites a worker's report."""
         await self._progress.report(
             document.id, status="queued", message="waiting for a worker", processed=0, total=document.pages
         )
 
     async def _require_active_still(self, document: Document) -> None:
-        """Delete the document again where the collection has been closed meanwhile. Raises CollectionArchived then.
+        """Delete the document again and raise CollectionArchived if the collection has been closed meanwhile.
 
-        Archiving closes the collection and then looks for documents. This upload records the document and then looks
-        at the collection. So one of the two notices the other.
+        Archiving closes the collection and then reads its documents. An upload records the document and then reads the
+        collection. So at least one of the two sees the other.
         """
         try:
             await self._documents.require_active(document.collection)
@@ -190,7 +189,7 @@ class Submitter:
             raise
 
     async def _discard_unrecorded(self, id_: str) -> None:
-        """Delete the source, unless a record or an archive needs it. It is kept while the records cannot be read."""
+        """Delete the source unless a record or an archive needs it, or the records cannot be read."""
         try:
             if await self._documents.get(id_) is None and not await self._documents.archived_ids([id_]):
                 await self._blobs.delete_prefix(document_prefix(id_))

@@ -1,4 +1,4 @@
-"""Records when a collection was last used."""
+"""Record when a collection was last used."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ EVERY_S: Final = 60.0
 """Each process records the use of a collection at most this often. Expiry counts in days."""
 
 _WRITE_S: Final = 2.0
-"""A MongoDB that does not answer delays an answer by this much, once in EVERY_S."""
+"""An unavailable MongoDB delays a request by at most this time, once in EVERY_S."""
 
 
 class UsageRecorder:
-    """Takes every upload and every search, and writes at most one of them in `every_s` for each collection."""
+    """Writes the time of last use, at most once in `every_s` for each collection."""
 
     def __init__(self, documents: CollectionCatalogue, every_s: float = EVERY_S) -> None:
         self._documents = documents
@@ -29,11 +29,11 @@ class UsageRecorder:
         self._recorded_at: dict[str, float] = {}
 
     async def record(self, collection: str) -> None:
-        """The collection is in use now. Best effort: an error is logged, never raised."""
+        """Record that the collection is used now. Best effort: an error is logged, never raised."""
         now = time.monotonic()
         if now - self._recorded_at.get(collection, -self._every_s) < self._every_s:
             return
-        # Forget the collections that are due again, so that names do not pile up.
+        # Forget expired times, so that the table does not grow without a bound.
         self._recorded_at = {name: at for name, at in self._recorded_at.items() if now - at < self._every_s}
         self._recorded_at[collection] = now
         try:

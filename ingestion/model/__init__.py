@@ -1,4 +1,4 @@
-"""What a document is: its states, its job, its pages, and how their ids are made."""
+"""The types of documents, jobs and pages, and their ids and keys."""
 
 from ingestion.model.documents import (
     MAX_PAGE_KEY,

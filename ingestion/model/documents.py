@@ -11,12 +11,12 @@ from ingestion.errors import BadRecord, NewerRecord
 from ingestion.open_enum import OpenStrEnum
 
 MAX_PAGE_KEY: Final = 1 << 51
-"""Page keys are below it, so that primary keys, also of the last page of a long document, fit in int64."""
+"""Page keys are smaller, so that the primary keys of patch rows fit in int64, also for a document's last page."""
 OUTAGES_FORGIVEN: Final = 5
-"""So many attempts in a row that an outage ended, while the server worked for other documents in between, are given
-back. After that they count: the document brings the server down, or the server does not take this document alone."""
+"""The number of attempts in a row that are not counted if an outage ended them while the server worked for other
+documents in between. Later ones count: the document makes the server fail, or the server refuses it alone."""
 _FENCES_PER_PAGE: Final = 1 << 20
-"""More than a document is ever claimed."""
+"""More than the claims of any document."""
 
 
 class DocumentState(OpenStrEnum):
@@ -26,13 +26,13 @@ class DocumentState(OpenStrEnum):
     READY = "ready"
     FAILED = "failed"
     ARCHIVED = "archived"
-    """Ready or failed, and being packed into its collection's archive or brought back from it."""
+    """Was ready or failed; is being packed into its collection's archive, or restored from it."""
     DELETING = "deleting"
     DELETED = "deleted"
 
     @property
     def is_settled(self) -> bool:
-        """True where nothing more happens unless somebody asks for it."""
+        """True if the state changes only on a user's request."""
         return self in (
             DocumentState.READY,
             DocumentState.FAILED,
@@ -56,7 +56,7 @@ TRANSITIONS: Final[dict[DocumentState, frozenset[DocumentState]]] = {
 
 
 def sources_of(target: DocumentState) -> list[str]:
-    """The states from which `target` may be entered, as the compare part of a compare-and-set."""
+    """Return the states that may change to `target`, for the condition of a compare-and-set."""
     return sorted(source.value for source, targets in TRANSITIONS.items() if target in targets)
 
 
@@ -70,10 +70,10 @@ class Failure:
 
 
 def first_fence(first_page_key: int) -> int:
-    """Where the fences of an upload begin: above those of any earlier upload of the same file.
+    """Return the first fence of an upload. It is above all fences of earlier uploads of the same file.
 
-    Its page keys are above those that the earlier one had reserved. A worker that still holds the earlier one must
-    not find its fence again in the record of the new one.
+    Page keys grow with each upload, so fences that are made from them do too. A worker that still holds an earlier
+    upload must not find its fence in the record of the new one.
     """
     return first_page_key * _FENCES_PER_PAGE
 
@@ -94,32 +94,33 @@ class Document:
     stage: str = ""
     pages_done: int = 0
     generation: int = 1
-    """The generation of the collection's vectors that its pages are in, or are being written to."""
+    """The generation that holds the vectors of its pages, or that a worker writes them to."""
     next_generation: int = 0
-    """The one that a re-embedding has begun to write it to, and how far that has come."""
+    """The generation that a re-embedding writes the document to. 0: none."""
     next_pages_done: int = 0
+    """The number of pages that the re-embedding has written."""
     dpi: int = 0
     attempts: int = 0
     outages: int = 0
-    """Attempts since its last checkpoint that ended because a server was down for it and not for others; see
+    """Attempts since the last checkpoint that ended because a server failed for this document and not for others; see
     OUTAGES_FORGIVEN."""
     fence: int = 0
-    """One more with every claim and every delete; whoever changes a claimed document names the fence of its claim."""
+    """Grows with every claim and every delete. A change of a claimed document must name the fence of the claim."""
     owner: str = ""
     lease_until_ms: int = 0
     outbox: str = "pending"
     letter: str = ""
-    """Of a failed document: whether its dead letter is `pending` or `sent`."""
+    """`pending` or `sent`: the state of a failed document's dead letter. Empty for other documents."""
     error: Failure | None = None
-    """Of a failed document its cause, of one that waits for a retry that of the last attempt."""
+    """Why the document failed. For a document that waits for a retry: why the last attempt failed."""
     created_at: datetime | None = None
     updated_at: datetime | None = None
     ready_at: datetime | None = None
     damage: str = ""
-    """What of its record cannot be read, empty where all of it can. Not stored."""
+    """The unreadable fields of the record, empty if there are none. Not stored."""
 
     def require_readable(self) -> None:
-        """Raises BadRecord, or NewerRecord where its state is one that this release does not know."""
+        """Raises BadRecord for a damaged record, NewerRecord for a state that this release does not know."""
         if self.damage:
             raise BadRecord(f"the record of document {self.id} cannot be read: {self.damage}")
         if not self.state.is_known:
@@ -127,25 +128,25 @@ class Document:
 
     @property
     def is_readable(self) -> bool:
-        """False where a worker, the janitor and an audit have to leave the document alone."""
+        """False if workers, the janitor and audits must not change the document."""
         return not self.damage and self.state.is_known
 
     def page_key(self, page_number: int) -> int:
-        """The key of page `page_number` (from 1) in this document's reserved range."""
+        """Return the key of page `page_number` (from 1) in the document's reserved range."""
         return self.first_page_key + page_number - 1
 
     @property
     def is_begun_anew(self) -> bool:
-        """Whether it was claimed before the claim that this record shows."""
+        """Whether the document was claimed before its current claim."""
         return self.fence != first_fence(self.first_page_key) + 1
 
     @property
     def page_keys(self) -> range:
-        """The document's reserved range."""
+        """The range of page keys that is reserved for the document."""
         return range(self.first_page_key, self.first_page_key + self.pages)
 
     def is_in(self, generation: int) -> bool:
-        """Whether, the document being ready, all of its pages are in that generation."""
+        """Whether all pages of this document, which must be ready, are in `generation`."""
         is_moved = self.next_generation == generation and self.next_pages_done == self.pages
         return self.generation == generation or is_moved
 
@@ -162,7 +163,7 @@ class Event:
 
 
 class StaleKind(StrEnum):
-    """What a crash or an outage can leave behind in the records."""
+    """The kinds of unfinished documents that a crash or an outage leaves behind."""
 
     UNPUBLISHED = "unpublished"
     """Received or queued, and the outbox is still pending."""
@@ -171,14 +172,14 @@ class StaleKind(StrEnum):
     ABANDONED = "abandoned"
     """Processing, and the lease ran out."""
     LOST = "lost"
-    """Queued and published: perhaps it is only waiting its turn, perhaps the broker has lost the job."""
+    """Queued and published for long: either the job still waits, or the broker has lost it."""
     HALF_DELETED = "half_deleted"
     """Deleting."""
 
 
 @dataclass(frozen=True, slots=True)
 class LetterMark:
-    """What was done about a dead letter: `action` is replayed or discarded, `by` and `why` are whoever did it says."""
+    """What was done with a dead letter. `action` is replayed or discarded; its caller gives `by` and `why`."""
 
     letter_id: str
     action: str
@@ -189,9 +190,9 @@ class LetterMark:
 
 @dataclass(frozen=True, slots=True)
 class IngestJob:
-    """What the queue carries: enough to find the record, which holds the rest.
+    """The message of the jobs topic. The document's record holds the other fields.
 
-    `pages` tells a worker beforehand how much work there is; 0 where the writer did not say.
+    `pages` lets a worker plan before it reads the record. 0: unknown.
     """
 
     document_id: str

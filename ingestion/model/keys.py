@@ -1,4 +1,4 @@
-"""Ids of documents and keys of objects. All are made from the content: the same upload has the same ones."""
+"""Ids of documents and keys of objects. The same upload always gets the same id and keys."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import hashlib
 from typing import Final
 
 DOCUMENTS_PREFIX: Final = "documents/"
-"""Every object of every document is under it."""
+"""The prefix of all objects of all documents."""
 
 
 def document_id(collection: str, filename: str, sha256: str) -> str:
-    """The same file under the same name in the same collection is the same document: an upload may be repeated."""
+    """Return the id. The same file under the same name in the same collection has the same id."""
     return hashlib.sha256("\0".join((collection, filename, sha256)).encode()).hexdigest()[:32]
 
 
@@ -35,7 +35,7 @@ def vectors_key(document: str, page_number: int, generation: int = 1) -> str:
 
 
 def old_vectors_key(document: str, page_number: int, generation: int = 1) -> str:
-    """The key that releases before 0.2 used."""
+    """Return the key that releases before 0.2 used."""
     return f"{_vectors_stem(document, page_number, generation)}.bf16"
 
 

@@ -12,7 +12,7 @@ _COLLECTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
 
 def check_collection(name: str) -> str:
-    """Return `name`, or raise BadRequest where it cannot name a collection."""
+    """Return `name`. Raises BadRequest if it is not a valid collection name."""
     if not _COLLECTION.fullmatch(name):
         raise BadRequest(
             f"collection name {name[:120]!r} is not usable: 1 to 100 letters, digits, '_' or '-', "
@@ -22,10 +22,10 @@ def check_collection(name: str) -> str:
 
 
 def check_text(text: str, name: str) -> str:
-    """Return `text`, or raise BadRequest where it is no text: half a surrogate pair, which no encoding can hold.
+    """Return `text`. Raises BadRequest if it contains a lone surrogate, which no encoding can hold.
 
-    JSON can spell one as an escape, and Python makes one of each byte of a command line that is not UTF-8. `name` is
-    what the message calls `text`.
+    A JSON escape can be one, and Python makes one from each byte of a command line that is not UTF-8. The message
+    calls the text `name`.
     """
     try:
         text.encode()
@@ -35,7 +35,7 @@ def check_text(text: str, name: str) -> str:
 
 
 def clean_filename(name: str) -> str:
-    """The last path component of what an uploader called the file, for display only; it never becomes a path.
+    """Return the last path component of an uploaded file's name. Use it for display only, never as a path.
 
     Control characters and lone surrogates are dropped and the name is cut to MAX_FILENAME_BYTES of UTF-8 without
     splitting a character. An empty result becomes "unnamed.pdf".

@@ -1,4 +1,4 @@
-"""Pages on their way through the pipeline, and their records."""
+"""Pages in the pipeline, and their records."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 ROWS_PER_PAGE: Final = 2048
-"""A patch row's primary key is `page_key * ROWS_PER_PAGE + patch`, so a page holds at most this many vectors."""
+"""The most vectors of a page: the primary key of a patch row is `page_key * ROWS_PER_PAGE + patch`."""
 Vectors = NDArray[np.float32]
 """One page or one query: (tokens, dim) float32, each row of unit length."""
 BlobPrecision: TypeAlias = Literal["bf16", "int8", "int4"]
-"""Of the vectors from which pages are reranked."""
+"""The precision of the vectors that rerank pages."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One rendered page on its way through the pipeline; `page_number` counts from 1.
+    """One rendered page in the pipeline. `page_number` counts from 1.
 
-    `image` is the encoded picture that is kept, `pixels` the same picture as (height, width, 3) uint8 RGB, present
-    only where the embedder looks at pixels.
+    `image` is the encoded picture that is stored. `pixels` is the same picture as (height, width, 3) uint8 RGB. It is
+    present only if the embedder needs pixels.
     """
 
     page_number: int
@@ -31,7 +31,7 @@ class Page:
     text: str
     pixels: NDArray[np.uint8] | None = field(default=None, repr=False)
     image_format: str = "webp"
-    """Of `image`: webp, png or jpeg, which is also how the name of its object ends."""
+    """The format of `image`: webp, png or jpeg. It is also the extension of the object's key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +45,9 @@ class PageVectors:
 
 @dataclass(frozen=True, slots=True)
 class PageRecord:
-    """What MongoDB keeps of a page. `patches` vectors are in its blob, `rows` are in the ANN index.
+    """A page's record in MongoDB. `patches` vectors are in its blob, `rows` vectors in the ANN index.
 
-    `rows` is None in records from before the two could differ: then there is a row for each patch.
+    `rows` is None in records of releases that had one row for each patch.
     """
 
     page_key: int
