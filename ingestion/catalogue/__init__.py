@@ -1,1 +1,1 @@
-"""Collections: their states, the generations of their vectors, and who holds them."""
+"""Collections: their states, the generations of their vectors, and holds on them."""

@@ -1,9 +1,8 @@
-"""Which embedder a collection's vectors are of, and how one set of vectors takes the place of another.
+"""The generations of a collection's vectors, and the embedder of each one.
 
-A collection's vectors are a *generation*: an ANN index, and a blob for each page, all of one embedder. The first has
-the number 1. A re-embedding writes the next one beside it, and the collection's record says which one is searched.
-Numbers are never used again within a collection, so that what a forgotten process still writes to an abandoned
-generation reaches no other.
+A *generation* is one ANN index and one blob for each page, all from one embedder. The first generation has the number
+1. A re-embedding writes the next generation beside it. The collection's record says which one is searched. A
+collection never uses a number twice, so that a late write to an abandoned generation reaches no other generation.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ FIRST: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One set of vectors of a collection. `fingerprint` and `dim` are its embedder's."""
+    """One set of vectors of a collection. `fingerprint` and `dim` describe its embedder."""
 
     number: int
     fingerprint: str
@@ -27,11 +26,11 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """What the record of a collection says of its vectors.
+    """The generations in a collection's record.
 
-    `current` is searched, and written to by workers. `next`, while there is one, is being written by a re-embedding.
-    `is_closing` is true shortly before it takes over: no worker may begin with `current` any more. Those in `leaving`
-    are no longer in use and being removed. `retired` are the fingerprints that the collection was bound to before.
+    Searches read `current`, and workers write to it. A re-embedding writes to `next`; without one it is None.
+    `is_closing` is true shortly before `next` becomes `current`: no worker may then begin to write to `current`. The
+    generations in `leaving` are unused and are being removed. `retired` holds the fingerprints of former embedders.
     """
 
     collection: str
@@ -43,15 +42,15 @@ class Binding:
 
     @property
     def generations(self) -> tuple[Generation, ...]:
-        """All that may have vectors, the one that is searched first."""
+        """All generations that may have vectors. The first one is `current`."""
         coming = () if self.next is None else (self.next,)
         return (self.current, *coming, *self.leaving)
 
     def require_current(self, fingerprint: str, dim: int) -> None:
-        """Whether this embedder may fill the collection now.
+        """Check that this embedder may write to the collection now.
 
-        Raises EmbedderNotCurrent where it has filled it before, or will, or where nobody may at the moment, and
-        EmbedderMismatch for any other.
+        Raises EmbedderNotCurrent for a former or the next embedder, and shortly before a switch for the current one.
+        Raises EmbedderMismatch for any other embedder.
         """
         name, current, coming = self.collection, self.current, self.next
         if (fingerprint, dim) == (current.fingerprint, current.dim):
@@ -67,13 +66,13 @@ class Binding:
 
     @property
     def indexes(self) -> tuple[str, ...]:
-        """What the vector store calls them."""
+        """The names of the generations in the vector store."""
         return tuple(index_of(self.collection, generation.number) for generation in self.generations)
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationTotals:
-    """How far a generation has come: of all pages of ready documents, and of all ready documents."""
+    """The progress of a generation: the ready documents, those in the generation, and the same for pages."""
 
     documents: int
     documents_done: int
@@ -83,7 +82,7 @@ class GenerationTotals:
 
 @dataclass(frozen=True, slots=True)
 class PageSize:
-    """What a page comes to in one generation: vectors in its blob, and rows in the ANN index."""
+    """The size of a page in one generation: `patches` vectors in its blob, `rows` in the ANN index."""
 
     page_key: int
     patches: int
@@ -91,5 +90,5 @@ class PageSize:
 
 
 def index_of(collection: str, generation: int) -> str:
-    """What the vector store calls a generation of a collection: no collection can have a name with '@' in it."""
+    """Return a generation's name in the vector store. It is no collection's name: those cannot contain '@'."""
     return collection if generation == FIRST else f"{collection}@g{generation}"

@@ -1,4 +1,4 @@
-"""A lease on a collection, for work of many steps: archiving, restoring, dropping."""
+"""A lease on a collection, for operations of many steps: archive, restore, drop."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from ingestion.ports import Holds
 log = structlog.get_logger(__name__)
 
 LEASE_S: Final = 30.0
-"""A hold that is not renewed ends after this time. A killed process makes others wait for it."""
+"""A hold that is not renewed ends after this time. If its process is killed, other processes wait that long."""
 _LONG_LEASES: Final = 5
-"""The factor for a single request that may take minutes and cannot be undone, like the deletion of an index."""
+"""The factor for one request that may take minutes and cannot be undone, such as the deletion of an index."""
 
 _RELEASE_S: Final = 5.0
-"""Time for releasing a hold. After it, the hold ends with its lease."""
+"""The time limit for the release of a hold. A hold that is not released ends with its lease."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
     """`record` is the collection's record when the hold was taken. `token` is new for every hold.
 
-    All methods raise LeaseLost where another process has taken the collection since. Call one before each step: a
-    process that was stopped for a while then does no more than the request that it was in.
+    All methods raise LeaseLost if another process has taken the collection since. Call one before each step: a process
+    that was stopped for a while then completes its current request only.
     """
 
     documents: Holds
@@ -44,17 +44,17 @@ class Hold:
         return self.record.name
 
     async def renew(self, *, long: bool = False) -> None:
-        """Extend the hold to its lease from now. `long`: much longer, before a single request that may be slow."""
+        """Extend the hold by its lease, from now. `long` extends it further, for one request that may be slow."""
         lease_s = self.lease_s * (_LONG_LEASES if long else 1)
         await self.documents.renew_collection_hold(self.name, self.token, _ms(lease_s))
 
     async def freeze(self) -> None:
-        """Freeze settled documents for `token`, which takes the place of an archive's id, also those frozen before."""
+        """Freeze ready, failed and frozen documents, with `token` in place of an archive's id."""
         await self.renew()
         await self.documents.freeze(self.name, self.token)
 
     async def thaw(self) -> None:
-        """Give frozen documents their former state back, whatever archive they were frozen for."""
+        """Restore the former state of all frozen documents, of every archive."""
         await self.freeze()
         await self.renew()
         await self.documents.thaw(self.name, self.token)
@@ -68,10 +68,10 @@ class Hold:
 async def held(
     documents: Holds, collection: str, lease_s: float = LEASE_S, *, seen: CollectionRecord | None = None
 ) -> AsyncIterator[Hold]:
-    """Raises NotFound, CollectionHeld while another process has the collection.
+    """Hold the collection within the block. Raises NotFound, and CollectionHeld if another process holds it.
 
-    A caller that acts upon a record that it read a while ago passes it as `seen`. Raises CollectionBusy where the
-    collection has changed its state, or was used, since.
+    A caller that decided from a record read earlier passes that record as `seen`. Raises CollectionBusy if the
+    collection has changed its state, or was used, since then.
     """
     token = secrets.token_hex(8)
     record = await documents.hold_collection(collection, token, _ms(lease_s))
@@ -87,7 +87,7 @@ async def _release(documents: Holds, collection: str, token: str) -> None:
     try:
         with budget(_RELEASE_S):
             await documents.release_collection(collection, token)
-    except IngestError as error:  # The hold ends by itself, and this error must not hide one that led here.
+    except IngestError as error:  # the hold ends with its lease; keep the block's own error
         log.warning("hold not released", collection=collection, cause=error.message)
 
 

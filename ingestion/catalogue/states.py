@@ -1,4 +1,4 @@
-"""What a collection is: its states, its archive, and where that lies."""
+"""A collection's record, its states, and the keys of its archive."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from ingestion.catalogue.generations import index_of
 from ingestion.open_enum import OpenStrEnum
 
 ARCHIVES_PREFIX: Final = "archives/"
-"""Every object of every archive is under it."""
+"""The prefix of all objects of all archives."""
 
 
 class CollectionState(OpenStrEnum):
-    """Only in ACTIVE may anybody upload, search or work. Each move is one compare-and-set."""
+    """Uploads, searches and workers need ACTIVE. Each change of state is one compare-and-set."""
 
     ACTIVE = "active"
     ARCHIVING = "archiving"
-    """Being packed; nothing has been removed yet, so there is a way back."""
+    """Being packed. Nothing has been removed yet, so this can be undone."""
     FREEING = "freeing"
-    """The archive is complete and verified; what it holds is being removed from MongoDB and Milvus."""
+    """The archive is complete and verified. Its contents are being removed from MongoDB and Milvus."""
     ARCHIVED = "archived"
     RESTORING = "restoring"
-    """Being brought back; the archive is still complete."""
+    """Being restored. The archive is still complete."""
     OPENING = "opening"
-    """Everything is back; the archive is being removed."""
+    """Everything is restored. The archive is being removed."""
     DROPPING = "dropping"
 
     @property
     def is_under_way(self) -> bool:
-        """True where somebody has begun something that has to be finished."""
+        """True if an operation has begun and must be finished."""
         return self not in (CollectionState.ACTIVE, CollectionState.ARCHIVED)
 
     @property
     def shown(self) -> str:
-        """As people need to know it: active, archiving, archived, restoring or dropping."""
+        """The state shown to users: active, archiving, archived, restoring or dropping."""
         return _SHOWN.get(self, self.value)
 
 
@@ -45,7 +45,7 @@ _SHOWN: Final = {CollectionState.FREEING: "archiving", CollectionState.OPENING: 
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """What an archive holds. Its objects are under `archive_prefix(collection, id)`."""
+    """The contents of an archive. Its objects are under `archive_prefix(collection, id)`."""
 
     id: str
     documents: int = 0
@@ -56,10 +56,9 @@ class Archive:
 
 @dataclass(frozen=True, slots=True)
 class CollectionRecord:
-    """What MongoDB keeps of a collection that an embedder is bound to. Times are UTC.
+    """The record of a collection that is bound to an embedder. Times are UTC.
 
-    `archive` is there in every state but ACTIVE; in ARCHIVING it is not complete. `generation` is that of the vectors
-    that are searched.
+    `archive` is None in ACTIVE; in ARCHIVING it is not complete. `generation` is the one that is searched.
     """
 
     name: str
@@ -72,13 +71,13 @@ class CollectionRecord:
 
     @property
     def index(self) -> str:
-        """What the vector store calls the vectors that are searched."""
+        """The name of the searched generation in the vector store."""
         return index_of(self.name, self.generation)
 
 
 @dataclass(frozen=True, slots=True)
 class CollectionTotals:
-    """What the records of a collection's documents come to: `documents` by state, `source_bytes` of uploads."""
+    """Totals of a collection: `documents` by state, `pages`, and the size of all uploads in `source_bytes`."""
 
     documents: Counter[str] = field(default_factory=Counter)
     pages: int = 0
@@ -86,7 +85,7 @@ class CollectionTotals:
 
 
 def archives_of(collection: str) -> str:
-    """The prefix of every archive of the collection, of attempts that were cut off too."""
+    """Return the prefix of all archives of the collection, also of interrupted attempts."""
     return f"{ARCHIVES_PREFIX}{collection}/"
 
 

@@ -19,8 +19,8 @@ _FIRST_VERSION_BITS: Final = 52
 
 def changed_version() -> dict[str, Any]:
     """Return the next version as an expression. The first one is random: a recreated collection repeats none."""
-    anywhere = Int64(secrets.randbits(_FIRST_VERSION_BITS))
-    return {"$add": [{"$ifNull": ["$version", anywhere]}, 1]}
+    first = Int64(secrets.randbits(_FIRST_VERSION_BITS))
+    return {"$add": [{"$ifNull": ["$version", first]}, 1]}
 
 
 async def change_version(collections: MongoCollection, collection: str) -> None:
