@@ -18,6 +18,11 @@ class FairLimiter:
         self._free = slots
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
 
+    @property
+    def is_full(self) -> bool:
+        """Whether `slot` would wait."""
+        return self._free == 0
+
     @asynccontextmanager
     async def slot(self, caller: str) -> AsyncIterator[None]:
         """Waits for a slot, and frees it after the block."""

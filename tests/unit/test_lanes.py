@@ -14,6 +14,7 @@ from ingestion.model import Page
 from ingestion.sandbox.failures import ChildCrashed, ChildTimeout
 from ingestion.settings import RenderSettings
 from tests.unit.test_fair_limiter import settled
+from workers.consumer.capacity import WeightedLimiter, suspended_capacity
 from workers.rendering import lanes as lanes_module
 from workers.rendering.dpi import plan_page
 from workers.rendering.lanes import Lanes, Pace, try_cpu_s
@@ -143,6 +144,25 @@ async def test_long_tries_are_made_one_at_a_time_and_delay_no_document_without_t
     assert not any(bomb.done() for bomb in bombs)
     bench.let_go.set()
     await asyncio.gather(*bombs)
+    assert bench.most_long_tries == 1
+
+
+async def test_documents_that_wait_for_their_long_tries_hold_no_capacity_of_the_worker(bench: Bench) -> None:
+    limiter = WeightedLimiter(2)
+    shared = Lanes(settings(), "pdfium", suspended_capacity)
+    bench.bad, bench.held = {("pdfium", 1): ChildCrashed("too large")}, {1}
+
+    async def job(name: str, first_page: int) -> int:
+        async with limiter.acquire(16):
+            return sum([len(window) async for window in source(name, shared, pages(20)).windows(first_page)])
+
+    bombs = [asyncio.create_task(job(f"bomb{number}", 1)) for number in range(6)]
+    await settled()
+    async with asyncio.timeout(30):
+        assert await job("honest", 2) == 19
+    assert not any(bomb.done() for bomb in bombs)
+    bench.let_go.set()
+    assert await asyncio.gather(*bombs) == [20] * 6
     assert bench.most_long_tries == 1
 
 

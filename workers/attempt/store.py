@@ -77,8 +77,8 @@ class PageStore:
 
         Deletes rows and images that an earlier attempt wrote after its last checkpoint. That attempt may have written
         more rows for a page, an image in another format, or vectors under their old name (`old_vectors_key`), and this
-        attempt would not overwrite those. `check` is
-        called before each deletion; it raises where another worker may have the document.
+        attempt would not overwrite those. `check` is called before each deletion; it raises where another worker may
+        have the document.
         """
         try:
             bound = await self._documents.bind_collection(document.collection, embedder.fingerprint, embedder.dim)
