@@ -1,4 +1,4 @@
-"""Adaptive DPI: what the policies say, and that no page size escapes the pixel cap."""
+"""Adaptive DPI: the DPI of each policy, and the pixel cap for every page size."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_an_ordinary_page_keeps_its_dpi() -> None:
 
 
 @given(sides_pt, sides_pt, resolutions, caps_px)
-def test_no_page_exceeds_the_caps_or_vanishes(width_pt: float, height_pt: float, dpi: int, max_px: int) -> None:
+def test_no_page_exceeds_the_caps_or_has_no_pixels(width_pt: float, height_pt: float, dpi: int, max_px: int) -> None:
     plan = plan_page(1, width_pt, height_pt, dpi, max_px)
     assert 1 <= plan.width_px <= MAX_SIDE_PX
     assert 1 <= plan.height_px <= MAX_SIDE_PX
@@ -49,17 +49,19 @@ def test_no_page_exceeds_the_caps_or_vanishes(width_pt: float, height_pt: float,
 
 
 @given(sides_pt, sides_pt, resolutions, caps_px)
-def test_the_cap_costs_no_more_than_it_must(width_pt: float, height_pt: float, dpi: int, max_px: int) -> None:
+def test_the_cap_lowers_the_dpi_no_more_than_necessary(
+    width_pt: float, height_pt: float, dpi: int, max_px: int
+) -> None:
     capped = page_dpi(width_pt, height_pt, dpi, max_px)
     finer = plan_page(1, width_pt, height_pt, dpi, 10**30)
     if finer.pixels <= max_px:
         assert capped == finer.dpi
     else:
-        # Rounding up costs less than a pixel on each side, so one more on each is beyond the cap.
+        # Rounding up adds less than one pixel to each side, so one more pixel on each side reaches the cap.
         scale = capped / 72 * (1 + 1e-9)
         assert (width_pt * scale + 1) * (height_pt * scale + 1) >= max_px
 
 
 @given(sides_pt, sides_pt, resolutions, caps_px)
-def test_turning_a_page_changes_nothing(width_pt: float, height_pt: float, dpi: int, max_px: int) -> None:
+def test_a_rotated_page_has_the_same_dpi(width_pt: float, height_pt: float, dpi: int, max_px: int) -> None:
     assert page_dpi(width_pt, height_pt, dpi, max_px) == page_dpi(height_pt, width_pt, dpi, max_px)

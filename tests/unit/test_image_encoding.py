@@ -1,4 +1,4 @@
-"""Encoding of pages: what is kept exactly, and what goes where."""
+"""Encoding of page images: lossless grey text, the chosen formats, and the cache of the open PDF."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from workers.rendering.pdf_cache import open_cached
 
 
 def page(mode: str = "RGB", ink: tuple[int, int, int] = (0, 0, 0)) -> Image.Image:
-    picture = Image.new("RGB", (300, 200), "white")
-    ImageDraw.Draw(picture).text((20, 20), "Sixteen pages", fill=ink)
-    return picture if mode == "RGB" else Image.frombytes("RGBX", picture.size, picture.convert("RGBX").tobytes())
+    image = Image.new("RGB", (300, 200), "white")
+    ImageDraw.Draw(image).text((20, 20), "Sixteen pages", fill=ink)
+    return image if mode == "RGB" else Image.frombytes("RGBX", image.size, image.convert("RGBX").tobytes())
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBX"])
-def test_a_picture_is_grey_only_where_no_pixel_has_a_colour(mode: str) -> None:
+def test_an_image_is_grey_only_if_no_pixel_has_a_colour(mode: str) -> None:
     grey = to_greyscale(page(mode))
     assert grey is not None
     assert grey.tobytes() == page().convert("L").tobytes()
@@ -29,7 +29,7 @@ def test_a_picture_is_grey_only_where_no_pixel_has_a_colour(mode: str) -> None:
     assert to_greyscale(coloured) is None
 
 
-def test_grey_text_is_kept_bit_by_bit() -> None:
+def test_grey_text_is_encoded_without_loss() -> None:
     grey = to_greyscale(page())
     assert grey is not None
     content, image_format = encode_image(grey, "auto", quality=85)
@@ -39,9 +39,9 @@ def test_grey_text_is_kept_bit_by_bit() -> None:
 
 @pytest.mark.parametrize("wanted", ["webp", "png", "jpeg"])
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBX"])
-def test_any_picture_goes_into_any_format_that_is_asked_for(mode: str, wanted: str) -> None:
-    picture = page(mode) if mode != "L" else page().convert("L")
-    content, image_format = encode_image(picture, wanted, quality=85)  # type: ignore[arg-type]
+def test_every_image_mode_can_be_encoded_in_every_format(mode: str, wanted: str) -> None:
+    image = page(mode) if mode != "L" else page().convert("L")
+    content, image_format = encode_image(image, wanted, quality=85)  # type: ignore[arg-type]
     assert image_format == wanted
     assert Image.open(io.BytesIO(content)).format == wanted.upper()
 

@@ -1,4 +1,4 @@
-"""Pages that need much are drawn apart from all others, once in each engine at most, within their limit."""
+"""Render lanes: expensive pages do not delay other documents, and every try stays within its limits."""
 
 from __future__ import annotations
 
@@ -26,25 +26,28 @@ LIMIT_S = 60.0
 ENGINES: tuple[Engine, ...] = ("pdfium", "poppler")
 
 
-class Bench:
-    """Stands in for all sandboxes of a worker. `bad` are pages and what befalls the child that draws one; pages in
-    `held` stay in their long try until they are let go."""
+class FakeSandboxes:
+    """Replaces all sandboxes of a worker.
+
+    `bad` maps an engine and a page to the error of the child that renders the page. Long tries of the pages in `held`
+    wait until `released` is set.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.bad: dict[tuple[Engine, int], Exception] = {}
         self.held: set[int] = set()
-        self.let_go = asyncio.Event()
+        self.released = asyncio.Event()
         self.call_takes_s = 0.0
         self.calls: list[tuple[Engine, list[int], bool]] = []
-        """Engine, pages, and whether it is a first try."""
+        """Engine, page numbers, and whether the call is a first try."""
         self.cpu_s: list[float] = []
-        self.sandboxes: list[tuple[int, int]] = []
+        self.created: list[tuple[int, int]] = []
         self.long_tries = 0
         self.most_long_tries = 0
         monkeypatch.setattr(lanes_module, "Sandbox", self._sandbox)
 
-    def _sandbox(self, *, processes: int, memory_bytes: int) -> Bench:
-        self.sandboxes.append((processes, memory_bytes))
+    def _sandbox(self, *, processes: int, memory_bytes: int) -> FakeSandboxes:
+        self.created.append((processes, memory_bytes))
         return self
 
     async def run(
@@ -62,7 +65,7 @@ class Bench:
             self.most_long_tries = max(self.most_long_tries, self.long_tries)
             try:
                 if self.held & set(numbers):
-                    await self.let_go.wait()
+                    await self.released.wait()
             finally:
                 self.long_tries -= 1
         return RenderResult(pages={plan.number: rendered(plan.width_px, plan.height_px) for plan in request.pages})
@@ -73,8 +76,8 @@ def rendered(width_px: int, height_px: int) -> RenderedPage:
 
 
 @pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
-    return Bench(monkeypatch)
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeSandboxes:
+    return FakeSandboxes(monkeypatch)
 
 
 def settings(**changes: Any) -> RenderSettings:
@@ -101,56 +104,56 @@ async def windows_of(pdf: PdfPageSource) -> list[list[Page]]:
     return [window async for window in pdf.windows(1)]
 
 
-async def test_a_page_out_of_cpu_time_is_not_given_to_the_other_engine(bench: Bench) -> None:
-    bench.bad = {("pdfium", 1): ChildTimeout("slow")}
+async def test_a_page_out_of_cpu_time_is_not_tried_with_the_other_engine(fake: FakeSandboxes) -> None:
+    fake.bad = {("pdfium", 1): ChildTimeout("slow")}
     with pytest.raises(RenderTimeout, match=r"^page 1 cannot be rendered: pdfium: not done within 60 s of CPU time$"):
         await windows_of(source("bomb", Lanes(settings(), "pdfium"), pages(1)))
-    assert bench.calls == [("pdfium", [1], True), ("pdfium", [1], True), ("pdfium", [1], False)]
-    assert bench.cpu_s[0] < 0.5 < bench.cpu_s[1] < 2, "a quick try, and a slow one"
-    assert bench.cpu_s[2] == LIMIT_S
+    assert fake.calls == [("pdfium", [1], True), ("pdfium", [1], True), ("pdfium", [1], False)]
+    assert fake.cpu_s[0] < 0.5 < fake.cpu_s[1] < 2, "a quick try, and a slow one"
+    assert fake.cpu_s[2] == LIMIT_S
 
 
-async def test_a_page_that_crashes_its_reader_is_drawn_three_times_at_most_and_within_its_limit(bench: Bench) -> None:
-    bench.bad = {("pdfium", 1): ChildCrashed("died of SIGABRT"), ("poppler", 1): ChildCrashed("died of SIGSEGV")}
+async def test_a_page_that_crashes_its_child_gets_three_tries_within_its_limit(fake: FakeSandboxes) -> None:
+    fake.bad = {("pdfium", 1): ChildCrashed("died of SIGABRT"), ("poppler", 1): ChildCrashed("died of SIGSEGV")}
     with pytest.raises(PageRenderFailed, match=r"pdfium: died of SIGABRT; poppler: died of SIGSEGV"):
         await windows_of(source("bomb", Lanes(settings(), "pdfium"), pages(1)))
-    assert bench.calls == [("pdfium", [1], True), ("pdfium", [1], False), ("poppler", [1], False)]
-    assert bench.cpu_s[2] < bench.cpu_s[1] == LIMIT_S, "the second engine has what the first one has left"
+    assert fake.calls == [("pdfium", [1], True), ("pdfium", [1], False), ("poppler", [1], False)]
+    assert fake.cpu_s[2] < fake.cpu_s[1] == LIMIT_S, "the second engine gets the CPU time that the first one left"
 
 
-async def test_a_document_that_needed_a_long_try_makes_no_first_tries_any_more(bench: Bench) -> None:
-    bench.bad = {("pdfium", 2): ChildTimeout("slow")}
+async def test_a_document_that_needed_a_long_try_makes_no_more_first_tries(fake: FakeSandboxes) -> None:
+    fake.bad = {("pdfium", 2): ChildTimeout("slow")}
     pdf = source("bomb", Lanes(settings(render_processes=1), "pdfium"), pages(6))
     numbers = []
     with pytest.raises(RenderTimeout):
         async for window in pdf.windows(1):
             numbers += [page.page_number for page in window]
-    assert [numbers for _, numbers, is_first in bench.calls if is_first] == [[1, 2], [1, 2]]
-    assert all(len(numbers) == 1 for _, numbers, is_first in bench.calls if not is_first)
+    assert [numbers for _, numbers, is_first in fake.calls if is_first] == [[1, 2], [1, 2]]
+    assert all(len(numbers) == 1 for _, numbers, is_first in fake.calls if not is_first)
 
 
-async def test_long_tries_are_made_one_at_a_time_and_delay_no_document_without_them(bench: Bench) -> None:
+async def test_long_tries_run_one_at_a_time_and_delay_no_first_tries(fake: FakeSandboxes) -> None:
     shared = Lanes(settings(), "pdfium")
-    bench.bad = {("pdfium", number): ChildCrashed("too large") for number in (1,)}
-    bench.held = {1}
+    fake.bad = {("pdfium", number): ChildCrashed("too large") for number in (1,)}
+    fake.held = {1}
     bombs = [
         asyncio.create_task(windows_of(source(f"bomb{number}", shared, pages(1)))) for number in range(5)
-    ]  # pdfium fails on them, and poppler is long about them
+    ]  # pdfium crashes on page 1, and the long try with poppler waits
     await settled()
     honest = source("honest", shared, pages(7))
     async with asyncio.timeout(30):
         done = [page.page_number async for window in honest.windows(2) for page in window]
     assert done == [2, 3, 4, 5, 6, 7]
     assert not any(bomb.done() for bomb in bombs)
-    bench.let_go.set()
+    fake.released.set()
     await asyncio.gather(*bombs)
-    assert bench.most_long_tries == 1
+    assert fake.most_long_tries == 1
 
 
-async def test_documents_that_wait_for_their_long_tries_hold_no_capacity_of_the_worker(bench: Bench) -> None:
+async def test_documents_that_wait_for_their_long_tries_hold_no_capacity_of_the_worker(fake: FakeSandboxes) -> None:
     limiter = WeightedLimiter(2)
     shared = Lanes(settings(), "pdfium", suspended_capacity)
-    bench.bad, bench.held = {("pdfium", 1): ChildCrashed("too large")}, {1}
+    fake.bad, fake.held = {("pdfium", 1): ChildCrashed("too large")}, {1}
 
     async def job(name: str, first_page: int) -> int:
         async with limiter.acquire(16):
@@ -161,27 +164,27 @@ async def test_documents_that_wait_for_their_long_tries_hold_no_capacity_of_the_
     async with asyncio.timeout(30):
         assert await job("honest", 2) == 19
     assert not any(bomb.done() for bomb in bombs)
-    bench.let_go.set()
+    fake.released.set()
     assert await asyncio.gather(*bombs) == [20] * 6
-    assert bench.most_long_tries == 1
+    assert fake.most_long_tries == 1
 
 
-async def test_slow_documents_of_one_caller_delay_another_caller_by_one_try(bench: Bench) -> None:
+async def test_slow_documents_of_one_caller_delay_another_caller_by_one_try(fake: FakeSandboxes) -> None:
     shared = Lanes(settings(render_processes=1), "pdfium")
-    bench.bad, bench.call_takes_s = {("pdfium", 1): ChildTimeout("slow")}, 0.001
+    fake.bad, fake.call_takes_s = {("pdfium", 1): ChildTimeout("slow")}, 0.001
     bombs = [windows_of(source(f"bomb{n}", shared, pages(1), caller="hostile")) for n in range(10)]
     running = [asyncio.create_task(one) for one in bombs]
     await settled()
-    begun = len(bench.calls)
+    begun = len(fake.calls)
     honest = source("honest", shared, pages(3), caller="other")
     first = [page.page_number for page in await anext(aiter(honest.windows(2)))]
     assert first == [2, 3]
-    before = bench.calls.index(("pdfium", [2, 3], True)) - begun
+    before = fake.calls.index(("pdfium", [2, 3], True)) - begun
     assert before <= 2, "one quick and one slow try of the ten documents"
     assert [one.exception().__class__ for one in (await asyncio.wait(running))[0]] == [RenderTimeout] * 10
 
 
-async def test_a_window_holds_no_more_pixels_than_eight_ordinary_pages(bench: Bench) -> None:
+async def test_a_window_has_at_most_the_pixels_of_eight_ordinary_pages(fake: FakeSandboxes) -> None:
     sizes_pt = [*pages(3), (6000.0, 6000.0), (3500.0, 3500.0), (3500.0, 3500.0), *pages(3)]
     pdf = source("atlas", Lanes(settings(), "pdfium"), sizes_pt)
     windows = [[page.page_number for page in window] for window in await windows_of(pdf)]
@@ -195,16 +198,18 @@ async def test_a_window_holds_no_more_pixels_than_eight_ordinary_pages(bench: Be
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("processes", [1, 2, 8])
-def test_all_children_together_keep_to_the_budget(bench: Bench, engine: Engine, processes: int) -> None:
+def test_all_children_together_stay_within_the_memory_budget(
+    fake: FakeSandboxes, engine: Engine, processes: int
+) -> None:
     Lanes(settings(render_processes=processes, render_memory_bytes=2 * GIB), engine)
-    first, long_pdfium, long_poppler = bench.sandboxes
-    with_poppler = 2  # poppler runs beside the child that waits for it, and has as much memory
+    first, long_pdfium, long_poppler = fake.created
+    with_poppler = 2  # poppler's process has the same memory limit as the child that waits for it
     first_bytes = first[0] * first[1] * (with_poppler if engine == "poppler" else 1)
     long_bytes = max(long_pdfium[0] * long_pdfium[1], with_poppler * long_poppler[0] * long_poppler[1])
     assert first_bytes + long_bytes <= (processes / 2 + 1) * 2 * GIB
 
 
-def test_a_first_try_has_several_times_what_ordinary_pages_take() -> None:
+def test_a_first_try_has_several_times_the_cpu_time_of_ordinary_pages() -> None:
     plan = plan_page(1, 595, 842, 200, 10**8)
     assert try_cpu_s([plan], Pace.SLOW, "pdfium") == pytest.approx(1.4, abs=0.1)
     assert try_cpu_s([plan] * 8, Pace.SLOW, "pdfium") == pytest.approx(7.6, abs=0.2)

@@ -1,4 +1,4 @@
-"""Rendering, with both engines, of good and of hostile files. What is drawn is drawn in real child processes."""
+"""Rendering of good and hostile files with both engines, in real child processes."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def stored(tmp_path: Path) -> Store:
 
 @pytest.fixture(params=[pytest.param("poppler", marks=needs_poppler), "pdfium"])
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Each engine in turn, without the other one behind it."""
+    """Runs the test with each engine, without the other engine as fallback."""
     name = str(request.param)
     monkeypatch.setattr("workers.rendering.renderer.engines", lambda renderer: (name,))
     return name
 
 
 def renderer(engine: str = "auto", **settings: Any) -> PdfRenderer:
-    """Draws at 72 DPI, a pixel per point, unless `settings` say otherwise."""
+    """Returns a renderer with 72 DPI, one pixel per point, unless `settings` change it."""
     chosen: dict[str, Any] = {"renderer": engine, "dpi_policy": "fixed", "fixed_dpi": 72, **settings}
     return PdfRenderer(RenderSettings(**chosen), max_pages=60)
 
@@ -75,22 +75,22 @@ async def pages_of(renderer: PdfRenderer, path: Path, *, pixels: bool = False) -
     return [page for window in await windows_of(renderer, path, pixels=pixels) for page in window]
 
 
-def picture_of(page: Page) -> Image.Image:
+def image_of(page: Page) -> Image.Image:
     return Image.open(io.BytesIO(page.image))
 
 
 def processes_on(path: Path) -> list[psutil.Process]:
-    """Processes that have the file among their arguments, as poppler's have."""
+    """Processes with the file among their arguments, such as poppler's."""
     return [p for p in psutil.process_iter(["cmdline"]) if str(path) in (p.info["cmdline"] or [])]
 
 
-async def test_pages_come_in_order_with_their_pictures_and_texts(engine: str, stored: Store) -> None:
+async def test_pages_come_in_order_with_their_images_and_texts(engine: str, stored: Store) -> None:
     windows = await windows_of(renderer(engine, render_window_pages=2), stored(pdfs.numbered_pdf(5)))
     assert [[page.page_number for page in window] for window in windows] == [[1, 2], [3, 4], [5]]
     pages = [page for window in windows for page in window]
     assert [page.text for page in pages] == [f"This is page {number}." for number in range(1, 6)]
     assert {(page.width_px, page.height_px) for page in pages} == {(595, 842)}
-    assert {(picture_of(page).format, picture_of(page).size) for page in pages} == {("PNG", (595, 842))}
+    assert {(image_of(page).format, image_of(page).size) for page in pages} == {("PNG", (595, 842))}
     assert len({page.image for page in pages}) == 5
 
 
@@ -100,35 +100,35 @@ async def test_rendering_resumes_at_any_page(stored: Store) -> None:
     assert windows[0][0].text == "This is page 4."
 
 
-async def test_pixels_are_the_picture_and_come_only_when_asked_for(engine: str, stored: Store) -> None:
-    drawer = renderer(engine, image_format="png")
+async def test_pixels_equal_the_image_and_come_only_when_requested(engine: str, stored: Store) -> None:
+    pdf_renderer = renderer(engine, image_format="png")
     path = stored(pdfs.picture_pdf())
-    [page] = await pages_of(drawer, path, pixels=True)
+    [page] = await pages_of(pdf_renderer, path, pixels=True)
     assert page.pixels is not None
     assert page.pixels.dtype == np.uint8
-    assert np.array_equal(page.pixels, np.asarray(picture_of(page)))
-    assert page.pixels[600, 200].tolist() == [51, 102, 204], "drawn in RGB order"
+    assert np.array_equal(page.pixels, np.asarray(image_of(page)))
+    assert page.pixels[600, 200].tolist() == [51, 102, 204], "rendered in RGB order"
     assert page.text == ""
-    [page] = await pages_of(drawer, path)
+    [page] = await pages_of(pdf_renderer, path)
     assert page.pixels is None
 
 
 @pytest.mark.parametrize(("image_format", "kind"), [("webp", "WEBP"), ("png", "PNG"), ("jpeg", "JPEG")])
-async def test_pictures_are_kept_in_the_format_of_the_settings(image_format: str, kind: str, stored: Store) -> None:
+async def test_images_have_the_format_of_the_settings(image_format: str, kind: str, stored: Store) -> None:
     [page] = await pages_of(renderer(image_format=image_format), stored(pdfs.text_pdf("hello")))
-    assert picture_of(page).format == kind
+    assert image_of(page).format == kind
 
 
-async def test_text_without_colour_is_kept_exactly_and_all_else_as_jpeg(engine: str, stored: Store) -> None:
+async def test_grey_text_is_lossless_and_other_pages_are_jpeg(engine: str, stored: Store) -> None:
     path = stored(pdfs.make_pdf([pdfs.text_page("black"), pdfs.coloured_page(), pdfs.noise_page()]))
     text, coloured, noise = await pages_of(renderer(engine), path, pixels=True)
     assert [page.image_format for page in (text, coloured, noise)] == ["png", "jpeg", "jpeg"]
-    assert [picture_of(page).format for page in (text, coloured, noise)] == ["PNG", "JPEG", "JPEG"]
+    assert [image_of(page).format for page in (text, coloured, noise)] == ["PNG", "JPEG", "JPEG"]
     assert text.pixels is not None
-    assert np.array_equal(np.asarray(picture_of(text).convert("RGB")), text.pixels)
+    assert np.array_equal(np.asarray(image_of(text).convert("RGB")), text.pixels)
 
 
-async def test_pages_are_drawn_in_the_size_that_was_planned(engine: str, stored: Store) -> None:
+async def test_pages_are_rendered_in_the_planned_size(engine: str, stored: Store) -> None:
     plans = [
         (pdfs.text_page("plain"), (1190, 1684)),
         (pdfs.text_page("rotated", entries="/Rotate 90"), (1684, 1190)),
@@ -143,32 +143,32 @@ async def test_pages_are_drawn_in_the_size_that_was_planned(engine: str, stored:
     rendered = await pages_of(renderer(engine, fixed_dpi=144, max_page_px=2_100_000), path)
     for page, (_, size_px) in zip(rendered, plans, strict=True):
         assert (page.width_px, page.height_px) == pytest.approx(size_px, abs=1)
-        assert picture_of(page).size == (page.width_px, page.height_px)
+        assert image_of(page).size == (page.width_px, page.height_px)
     assert [page.text for page in rendered[:4]] == ["plain", "rotated", "cropped", "user unit"]
 
 
-async def test_the_policy_decides_by_the_number_of_pages(stored: Store) -> None:
-    drawer = renderer(dpi_policy="two-tier")
-    assert (await drawer.open(stored(pdfs.numbered_pdf(49)), pixels=False)).dpi == 200
-    source = await drawer.open(stored(pdfs.numbered_pdf(50)), pixels=False)
+async def test_the_dpi_policy_depends_on_the_number_of_pages(stored: Store) -> None:
+    pdf_renderer = renderer(dpi_policy="two-tier")
+    assert (await pdf_renderer.open(stored(pdfs.numbered_pdf(49)), pixels=False)).dpi == 200
+    source = await pdf_renderer.open(stored(pdfs.numbered_pdf(50)), pixels=False)
     assert (source.dpi, source.pages) == (150, 50)
 
 
-async def test_text_is_cut_and_freed_of_what_cannot_be_stored(stored: Store) -> None:
+async def test_text_is_truncated_and_loses_characters_that_cannot_be_stored(stored: Store) -> None:
     path = stored(pdfs.make_pdf([pdfs.strange_characters_page(), pdfs.text_page("word " * 100)]))
     strange, long = await pages_of(renderer(max_text_chars=50), path)
     assert strange.text == "ab"
     assert long.text == ("word " * 10)
 
 
-async def test_equal_pages_are_no_mistake(engine: str, stored: Store) -> None:
+async def test_equal_pages_are_rendered_as_they_are(engine: str, stored: Store) -> None:
     pages = await pages_of(renderer(engine), stored(pdfs.text_pdf("same", "same", "same")))
     assert [page.text for page in pages] == ["same"] * 3
     assert len({page.image for page in pages}) == 1
 
 
-async def test_a_page_that_one_engine_cannot_draw_is_drawn_by_the_other(stored: Store) -> None:
-    # Poppler gives up on such a page and all after it, exits with 0, and repeats the picture of page 1 for them.
+async def test_a_page_that_one_engine_cannot_render_is_rendered_by_the_other(stored: Store) -> None:
+    # Poppler stops at such a page, exits with 0, and returns the image of page 1 for this page and all later ones.
     texts = ["first", "second", "third"]
     odd = [pdfs.text_page(text, entries="/Annots 42" if text == "second" else "") for text in texts]
     expected = await pages_of(renderer("pdfium"), stored(pdfs.text_pdf(*texts)))
@@ -177,7 +177,7 @@ async def test_a_page_that_one_engine_cannot_draw_is_drawn_by_the_other(stored: 
     assert [page.image for page in pages[1:]] == [page.image for page in expected[1:]]
 
 
-async def test_a_broken_page_is_named_after_the_pages_before_it_were_drawn(engine: str, stored: Store) -> None:
+async def test_a_broken_page_is_named_after_the_earlier_pages_were_rendered(engine: str, stored: Store) -> None:
     source = await renderer(engine, render_window_pages=2).open(
         stored(pdfs.broken_page_pdf(5, broken=4)), pixels=False
     )
@@ -196,23 +196,23 @@ async def test_a_page_without_area_is_refused(stored: Store) -> None:
 
 async def test_a_page_that_needs_too_much_memory_is_named(stored: Store) -> None:
     ordinary, huge = pdfs.text_page("x"), pdfs.text_page("x", size_pt=(14_400, 14_400))
-    drawer = renderer(render_memory_bytes=450 * 1024**2, max_page_px=200_000_000)
+    pdf_renderer = renderer(render_memory_bytes=450 * 1024**2, max_page_px=200_000_000)
     with pytest.raises(PageRenderFailed, match="page 2 "):
-        await pages_of(drawer, stored(pdfs.make_pdf([ordinary, huge, ordinary])))
+        await pages_of(pdf_renderer, stored(pdfs.make_pdf([ordinary, huge, ordinary])))
 
 
-async def test_an_ordinary_document_is_drawn_in_first_tries(
+async def test_an_ordinary_document_is_rendered_in_first_tries(
     engine: str, stored: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also the first one of a worker, whose children have not drawn yet."""
+    """This includes the first document of a worker, whose children have not rendered before."""
     monkeypatch.delattr(Lanes, "long_try")
     assert len(await pages_of(renderer(engine), stored(pdfs.numbered_pdf(9)))) == 9
 
 
 async def test_a_bomb_behind_a_harmless_first_page_is_named(stored: Store) -> None:
-    drawer = renderer(render_memory_bytes=512 * 1024**2, render_timeout_s=20)
+    pdf_renderer = renderer(render_memory_bytes=512 * 1024**2, render_timeout_s=20)
     with pytest.raises(PageRenderFailed, match=r"page 2 .*pdfium: .*died"):
-        await pages_of(drawer, stored(pdfs.form_cycle_pdf(pages=2)))
+        await pages_of(pdf_renderer, stored(pdfs.form_cycle_pdf(pages=2)))
 
 
 async def test_a_page_that_takes_too_long_is_named_and_leaves_no_process(stored: Store) -> None:
@@ -261,7 +261,7 @@ async def test_files_that_cannot_be_rendered_are_refused_at_once(
         await renderer().open(stored(content), pixels=False)
 
 
-async def test_a_file_that_anybody_may_read_is_drawn_though_it_is_encrypted(engine: str, stored: Store) -> None:
+async def test_an_encrypted_file_without_user_password_is_rendered(engine: str, stored: Store) -> None:
     [page] = await pages_of(renderer(engine), stored(pdfs.encrypted_pdf("readable", user_password="")))
     assert page.text == "readable"
 
@@ -273,7 +273,7 @@ async def test_cpu_time_is_counted_by_stage(stored: Store) -> None:
     assert all(stage._value.get() > before for stage, before in zip(stages, before_s, strict=True))
 
 
-async def test_without_poppler_pdfium_draws_and_asking_for_poppler_says_how_to_get_it(
+async def test_without_poppler_pdfium_renders_and_requiring_poppler_says_how_to_install_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stored: Store
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -285,6 +285,6 @@ async def test_without_poppler_pdfium_draws_and_asking_for_poppler_says_how_to_g
 
 
 @needs_poppler
-def test_pdfium_draws_unless_poppler_is_asked_for_and_the_other_one_is_the_fallback() -> None:
+def test_pdfium_is_first_unless_poppler_is_chosen_and_the_other_engine_is_the_fallback() -> None:
     assert engines("poppler") == ("poppler", "pdfium")
     assert engines("auto") == engines("pdfium") == ("pdfium", "poppler")

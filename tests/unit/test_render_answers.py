@@ -1,10 +1,11 @@
-"""What a render child answers is held against what it was ordered, and what it may have run against what it needs."""
+"""Answers of a render child are checked against the request, and poppler runs only with the expected arguments."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
 
+import pdf2image.pdf2image
 import pytest
 
 from ingestion.sandbox.failures import ChildCrashed
@@ -31,11 +32,11 @@ def result(**changes: Any) -> RenderResult:
     return replace(RenderResult({1: PAGE}, {2: "damaged"}, dict.fromkeys(STAGES, 0.1)), **changes)
 
 
-def test_what_was_ordered_is_taken() -> None:
+def test_an_answer_that_matches_the_request_is_accepted() -> None:
     assert check_answer(result(), REQUEST) == result()
-    for pixels in (bytes(12), bytes(36)):  # with colour, and without
+    for pixels in (bytes(12), bytes(36)):  # without colour, and with
         assert check_answer(result(pages={1: replace(PAGE, pixels=pixels)}), REQUEST)
-    wider = replace(PAGE, image=JPEG, image_format="jpeg", width_px=5, pixels=bytes(15))  # engines do not round alike
+    wider = replace(PAGE, image=JPEG, image_format="jpeg", width_px=5, pixels=bytes(15))  # engines round differently
     assert check_answer(result(pages={1: wider}), REQUEST)
     assert max_answer_bytes(REQUEST) > 2 * (len(PNG) + 36)
 
@@ -44,7 +45,7 @@ def test_what_was_ordered_is_taken() -> None:
     "changes",
     [
         pytest.param({"pages": {}}, id="a page missing"),
-        pytest.param({"refused": {2: "x", 3: "x"}}, id="a page that was not ordered"),
+        pytest.param({"refused": {2: "x", 3: "x"}}, id="a page that was not requested"),
         pytest.param({"cpu_s": {}}, id="no times"),
         pytest.param({"cpu_s": dict.fromkeys((*STAGES, "x"), 0.1)}, id="a stage too many"),
         pytest.param({"cpu_s": dict.fromkeys(STAGES, -1.0)}, id="negative time"),
@@ -56,7 +57,7 @@ def test_what_was_ordered_is_taken() -> None:
                 "no height": {"height_px": 0, "pixels": b""},
                 "too much text": {"text": "x" * 11},
                 "control characters": {"text": "a\x00b"},
-                "no picture": {"image": b""},
+                "no image": {"image": b""},
                 "a web page": {"image": b"<html><script>"},
                 "another format": {"image_format": "jpeg"},
                 "no pixels": {"pixels": None},
@@ -66,12 +67,12 @@ def test_what_was_ordered_is_taken() -> None:
         ),
     ],
 )
-def test_what_was_not_ordered_is_a_crash(changes: dict[str, Any]) -> None:
+def test_an_answer_that_does_not_match_the_request_is_a_crash(changes: dict[str, Any]) -> None:
     with pytest.raises(ChildCrashed):
         check_answer(result(**changes), REQUEST)
 
 
-def test_the_format_of_the_settings_is_held() -> None:
+def test_an_answer_must_have_the_requested_format_and_pixels() -> None:
     assert check_answer(result(), replace(REQUEST, image_format="png"))
     with pytest.raises(ChildCrashed):
         check_answer(result(), replace(REQUEST, image_format="webp"))
@@ -80,7 +81,7 @@ def test_the_format_of_the_settings_is_held() -> None:
 
 
 @pytest.mark.skipif(not poppler.is_installed(), reason="poppler is not installed")
-def test_poppler_is_run_on_the_one_file_and_in_one_way() -> None:
+def test_poppler_may_run_only_on_its_file_with_the_expected_arguments() -> None:
     programs = poppler.programs("/a.pdf")
     assert programs["pdfinfo"].allows(["/a.pdf"])
     pdftoppm = programs["pdftoppm"].allows
@@ -93,3 +94,20 @@ def test_poppler_is_run_on_the_one_file_and_in_one_way() -> None:
         assert not pdftoppm([*good[:index], other, *good[index + 1 :]])
     assert not pdftoppm([*good, "/tmp/out"])
     assert not pdftoppm([])
+
+
+def test_pdf2image_starts_every_process_with_the_popen_that_poppler_replaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A release of pdf2image that starts processes in another way fails here."""
+    calls: list[str] = []
+
+    def run_program(program: str, arguments: list[str]) -> tuple[bytes, bytes]:
+        calls.append(program)
+        if program == "pdfinfo":
+            return b"Pages: 1\n", b""
+        return (b"", b"pdftoppm version 24.02.0\n") if arguments == ["-v"] else (b"P6\n1 1\n255\n\1\2\3", b"")
+
+    monkeypatch.setattr(pdf2image.pdf2image, "Popen", pdf2image.pdf2image.Popen)  # type: ignore[attr-defined]
+    monkeypatch.setattr(poppler, "run_program", run_program)
+    [image] = poppler.render_range("/missing.pdf", 1, 1, 72)
+    assert image.getpixel((0, 0)) == (1, 2, 3)
+    assert set(calls) == {"pdfinfo", "pdftoppm"}
