@@ -18,11 +18,6 @@ class FairLimiter:
         self._free = slots
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
 
-    @property
-    def is_full(self) -> bool:
-        """Whether `slot` would wait."""
-        return self._free == 0
-
     @asynccontextmanager
     async def slot(self, caller: str) -> AsyncIterator[None]:
         """Waits for a slot, and frees it after the block."""

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from workers.consumer.capacity import WeightedLimiter, suspended_capacity
+from workers.consumer.capacity import WeightedLimiter
 
 
 class Documents:
@@ -108,75 +108,3 @@ async def test_in_any_order_of_events_all_capacity_is_free_at_the_end() -> None:
     for number in range(9):
         await documents.come(str(number), 2)
     assert len(documents.inside) == 8, "no place is lost, and none given twice"
-
-
-class Waits:
-    """A job that suspends its capacity until `resume`, and then keeps it until `end`."""
-
-    def __init__(self, limiter: WeightedLimiter, tasks: int = 1) -> None:
-        self.resume = [asyncio.Event() for _ in range(tasks)]
-        self.resumed: list[int] = []
-        self.end = asyncio.Event()
-        self._limiter = limiter
-        self.task = asyncio.create_task(self._run())
-
-    async def _run(self) -> None:
-        async with self._limiter.acquire(16):
-            await asyncio.gather(*(self._wait(number) for number in range(len(self.resume))))
-            await self.end.wait()
-
-    async def _wait(self, number: int) -> None:
-        async with suspended_capacity():
-            await self.resume[number].wait()
-        self.resumed.append(number)
-
-
-async def test_a_job_that_waits_elsewhere_gives_its_capacity_to_others_and_has_it_back_before_new_jobs() -> None:
-    limiter = WeightedLimiter(1)
-    job = Waits(limiter)
-    documents = Documents(limiter)
-    await documents.come("first", 16)
-    await documents.come("second", 16)
-    assert documents.inside == ["first"], "the capacity is free while the job waits"
-    job.resume[0].set()
-    await settled()
-    assert not job.resumed, "the capacity is taken"
-    await documents.go("first")
-    assert job.resumed == [0] and not documents.inside, "the job that has begun comes before the second"
-    job.end.set()
-    await settled()
-    assert documents.inside == ["second"]
-    await documents.go("second")
-
-
-async def test_tasks_of_one_job_take_its_capacity_back_once() -> None:
-    limiter = WeightedLimiter(1)
-    job = Waits(limiter, tasks=2)
-    await settled()
-    for event in job.resume:
-        event.set()
-    await settled()
-    assert job.resumed == [0, 1]
-    job.end.set()
-    await job.task
-    assert limiter._free_pages == 16
-
-
-@pytest.mark.parametrize("is_resumed", [False, True])
-async def test_a_job_that_is_cancelled_while_it_waits_leaves_all_capacity(is_resumed: bool) -> None:
-    limiter = WeightedLimiter(1)
-    job = Waits(limiter)
-    documents = Documents(limiter)
-    await documents.come("other", 16)
-    if is_resumed:
-        job.resume[0].set()
-        await settled()
-    job.task.cancel()
-    await settled()
-    await documents.go("other")
-    assert job.task.cancelled() and limiter._free_pages == 16
-
-
-async def test_outside_of_a_job_nothing_is_suspended() -> None:
-    async with suspended_capacity():
-        pass

@@ -14,7 +14,6 @@ from ingestion.model import Page
 from ingestion.sandbox.failures import ChildCrashed, ChildTimeout
 from ingestion.settings import RenderSettings
 from tests.unit.test_fair_limiter import settled
-from workers.consumer.capacity import WeightedLimiter, suspended_capacity
 from workers.rendering import lanes as lanes_module
 from workers.rendering.dpi import plan_page
 from workers.rendering.lanes import Lanes, Pace, try_cpu_s
@@ -37,7 +36,9 @@ class FakeSandboxes:
         self.bad: dict[tuple[Engine, int], Exception] = {}
         self.held: set[int] = set()
         self.released = asyncio.Event()
-        self.call_takes_s = 0.0
+        self.gate = asyncio.Event()
+        """Every call waits until it is set."""
+        self.gate.set()
         self.calls: list[tuple[Engine, list[int], bool]] = []
         """Engine, page numbers, and whether the call is a first try."""
         self.cpu_s: list[float] = []
@@ -56,7 +57,8 @@ class FakeSandboxes:
         numbers = [plan.number for plan in request.pages]
         self.calls.append((request.engine, numbers, keep))
         self.cpu_s.append(timeout_s)
-        await asyncio.sleep(self.call_takes_s)
+        await asyncio.sleep(0)
+        await self.gate.wait()
         for number in numbers:
             if (error := self.bad.get((request.engine, number))) is not None:
                 raise error
@@ -150,38 +152,23 @@ async def test_long_tries_run_one_at_a_time_and_delay_no_first_tries(fake: FakeS
     assert fake.most_long_tries == 1
 
 
-async def test_documents_that_wait_for_their_long_tries_hold_no_capacity_of_the_worker(fake: FakeSandboxes) -> None:
-    limiter = WeightedLimiter(2)
-    shared = Lanes(settings(), "pdfium", suspended_capacity)
-    fake.bad, fake.held = {("pdfium", 1): ChildCrashed("too large")}, {1}
-
-    async def job(name: str, first_page: int) -> int:
-        async with limiter.acquire(16):
-            return sum([len(window) async for window in source(name, shared, pages(20)).windows(first_page)])
-
-    bombs = [asyncio.create_task(job(f"bomb{number}", 1)) for number in range(6)]
-    await settled()
-    async with asyncio.timeout(30):
-        assert await job("honest", 2) == 19
-    assert not any(bomb.done() for bomb in bombs)
-    fake.released.set()
-    assert await asyncio.gather(*bombs) == [20] * 6
-    assert fake.most_long_tries == 1
-
-
 async def test_slow_documents_of_one_caller_delay_another_caller_by_one_try(fake: FakeSandboxes) -> None:
     shared = Lanes(settings(render_processes=1), "pdfium")
-    fake.bad, fake.call_takes_s = {("pdfium", 1): ChildTimeout("slow")}, 0.001
+    fake.bad = {("pdfium", 1): ChildTimeout("slow")}
+    fake.gate.clear()
     bombs = [windows_of(source(f"bomb{n}", shared, pages(1), caller="hostile")) for n in range(10)]
     running = [asyncio.create_task(one) for one in bombs]
     await settled()
+    honest = asyncio.create_task(anext(aiter(source("honest", shared, pages(3), caller="other").windows(2))))
+    await settled()
     begun = len(fake.calls)
-    honest = source("honest", shared, pages(3), caller="other")
-    first = [page.page_number for page in await anext(aiter(honest.windows(2)))]
-    assert first == [2, 3]
+    assert begun == 1, "the others wait for their turns"
+    fake.gate.set()
+    await asyncio.wait([honest, *running])
+    assert [page.page_number for page in honest.result()] == [2, 3]
     before = fake.calls.index(("pdfium", [2, 3], True)) - begun
     assert before <= 2, "one quick and one slow try of the ten documents"
-    assert [one.exception().__class__ for one in (await asyncio.wait(running))[0]] == [RenderTimeout] * 10
+    assert [one.exception().__class__ for one in running] == [RenderTimeout] * 10
 
 
 async def test_a_window_has_at_most_the_pixels_of_eight_ordinary_pages(fake: FakeSandboxes) -> None:

@@ -6,64 +6,12 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from contextvars import ContextVar
 from typing import Final
 
 _MAX_WEIGHT_PAGES: Final = 16
 """Two windows. A longer document is processed window by window, and weighs no more."""
 _MIN_WEIGHT_PAGES: Final = 4
 """What a document costs besides its pages: a lease, requests, files."""
-
-
-_held: ContextVar[HeldCapacity | None] = ContextVar("held_capacity", default=None)
-
-
-@asynccontextmanager
-async def suspended_capacity() -> AsyncIterator[None]:
-    """Give the capacity of the current job to other jobs during the block. No effect outside of a job.
-
-    Waits at the end of the block until the job has its capacity again. Tasks that the job has started may use it at
-    the same time: the job has its capacity again as soon as one of their blocks has ended.
-    """
-    held = _held.get()
-    if held is None:
-        yield
-        return
-    held.release()
-    yield  # after an error, or a cancellation, the job ends and needs no capacity
-    await held.take_back()
-
-
-class HeldCapacity:
-    """The capacity of one job."""
-
-    def __init__(self, limiter: WeightedLimiter, weight: int) -> None:
-        self._limiter = limiter
-        self._weight = weight
-        self._is_held = True
-        self._is_closed = False
-        self._taking_back = asyncio.Lock()
-
-    def release(self) -> None:
-        """Free the capacity. No effect where it is free already."""
-        if self._is_held:
-            self._is_held = False
-            self._limiter._release(self._weight)
-
-    async def take_back(self) -> None:
-        """Wait for the capacity, ahead of jobs that have not begun. No effect where the job has it."""
-        async with self._taking_back:
-            if self._is_held or self._is_closed:
-                return
-            await self._limiter._acquire(self._weight, first=True)
-            self._is_held = True
-            if self._is_closed:  # the job has ended meanwhile
-                self.release()
-
-    def close(self) -> None:
-        """Free the capacity for good."""
-        self._is_closed = True
-        self.release()
 
 
 class WeightedLimiter:
@@ -84,25 +32,17 @@ class WeightedLimiter:
         """Hold the capacity that a document of `pages` pages takes; 0 where the number is unknown. Waits for it."""
         weight = min(max(pages, _MIN_WEIGHT_PAGES), _MAX_WEIGHT_PAGES) if pages else _MAX_WEIGHT_PAGES
         await self._acquire(weight)
-        held = HeldCapacity(self, weight)
-        token = _held.set(held)
         try:
             yield
         finally:
-            _held.reset(token)
-            held.close()
+            self._release(weight)
 
-    async def _acquire(self, weight: int, *, first: bool = False) -> None:
-        """With `first` ahead of all that wait."""
-        if (first or not self._waiting) and weight <= self._free_pages:
+    async def _acquire(self, weight: int) -> None:
+        if not self._waiting and weight <= self._free_pages:
             self._free_pages -= weight
             return
         turn = asyncio.get_running_loop().create_future()
-        waiting = (weight, turn)
-        if first:
-            self._waiting.appendleft(waiting)
-        else:
-            self._waiting.append(waiting)
+        self._waiting.append((weight, turn))
         try:
             await turn
         except asyncio.CancelledError:

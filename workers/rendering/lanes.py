@@ -14,8 +14,8 @@ All children together stay within (PAGEMILL_RENDER_PROCESSES / 2 + 1) x PAGEMILL
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from enum import Enum
 from typing import Final
 
@@ -56,13 +56,7 @@ def try_cpu_s(plans: Sequence[PagePlan], pace: Pace, engine: Engine) -> float:
 class Lanes:
     """The lanes of a worker, shared by all its documents. `engine` is the engine of first tries."""
 
-    def __init__(
-        self,
-        settings: RenderSettings,
-        engine: Engine,
-        while_waiting: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
-    ) -> None:
-        self._while_waiting = while_waiting
+    def __init__(self, settings: RenderSettings, engine: Engine) -> None:
         page_bytes = settings.render_memory_bytes
         first_bytes = max(page_bytes // 2, min(page_bytes, _LEAST_BYTES))
         if engine == "poppler":  # the child and poppler's process each get half
@@ -94,12 +88,6 @@ class Lanes:
 
     @asynccontextmanager
     async def long_try(self, caller: str, engine: Engine) -> AsyncIterator[Sandbox]:
-        """As `first_try`. Calls must not keep their child: the next child may need its memory.
-
-        A wait for other documents is inside the context manager `while_waiting`.
-        """
-        async with AsyncExitStack() as turn:
-            waiting = self._while_waiting() if self._long_turns.is_full else nullcontext()
-            async with waiting:
-                await turn.enter_async_context(self._long_turns.slot(caller))
+        """As `first_try`. Calls must not keep their child: the next child may need its memory."""
+        async with self._long_turns.slot(caller):
             yield self._long[engine]

@@ -13,8 +13,8 @@ uses all of it, the next engine is not tried.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, nullcontext, suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, suppress
 from math import inf
 from pathlib import Path
 from typing import Final
@@ -66,21 +66,12 @@ def engines(renderer: str) -> tuple[Engine, ...]:
 class PdfRenderer:
     """Implements the port Renderer."""
 
-    def __init__(
-        self,
-        settings: RenderSettings,
-        *,
-        max_pages: int,
-        while_waiting: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
-    ) -> None:
-        """Raises RendererMissing.
-
-        A page that needs long tries waits for those of other documents inside the context manager `while_waiting`.
-        """
+    def __init__(self, settings: RenderSettings, *, max_pages: int) -> None:
+        """Raises RendererMissing."""
         self._settings = settings
         self._max_pages = max_pages
         self._engines = engines(settings.renderer)
-        self._lanes = Lanes(settings, self._engines[0], while_waiting)
+        self._lanes = Lanes(settings, self._engines[0])
 
     async def open(self, path: Path, *, pixels: bool, caller: str = "") -> PdfPageSource:
         caller = caller or str(path)
