@@ -1,7 +1,7 @@
 """Reads the vectors of pages from the object store.
 
-Releases before 0.2 called these objects `.bf16`, whatever precision they held. They keep that name: readers try the
-new name and then the old one, and whatever deletes or compares objects knows both names.
+Releases before 0.2 called these objects `.bf16`, for every precision. They keep that name: readers try the
+new name and then the old one, and deletes and audits know both names.
 """
 
 from __future__ import annotations

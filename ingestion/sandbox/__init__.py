@@ -6,7 +6,7 @@
         +---------- plain data ------->  child: empty environment, hard limits, Landlock, seccomp, no network;
                                          reads one file, starts no process
 
-A child serves one file: whatever that file does to its child, the next file gets a fresh one. Answers are plain data,
+A child serves one file: a file can harm only its own child, and the next file gets a new one. Answers are plain data,
 checked against the type that the function is annotated with. Limits count CPU time; a wall clock far above them ends
 a child that gets none.
 

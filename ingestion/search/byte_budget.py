@@ -43,7 +43,7 @@ class ByteBudget:
             turn = asyncio.get_running_loop().create_future()
             self._waiting.append((expected_bytes, turn))
             try:
-                async with within_budget("s3"):  # whatever holds bytes is mostly waiting for the object store
+                async with within_budget("s3"):  # a holder of bytes mostly waits for the object store
                     await turn
             except (asyncio.CancelledError, DependencyUnavailable):
                 if turn.done() and not turn.cancelled():  # admitted and cancelled at the same moment

@@ -75,7 +75,7 @@ async def test_a_collection_expires_only_where_it_is_wanted_and_after_its_time(s
     await used(shelf, datetime.now(UTC) - timedelta(days=89))
     assert not (await lifecycle(shelf, "archive").round()).done
     await used(shelf, None)
-    assert not (await lifecycle(shelf, "archive").round()).done, "nobody knows when it was used"
+    assert not (await lifecycle(shelf, "archive").round()).done, "its last use is unknown"
     assert await last_use(shelf) is not None, "the time counts from now"
     await used(shelf, LONG_AGO)
     assert (await lifecycle(shelf, "archive").round()).done == {LifecycleChange.EXPIRED_ARCHIVED: 1}

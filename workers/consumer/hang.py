@@ -1,4 +1,4 @@
-"""Detects stalled attempts of a worker, and ends a worker of which a thread hangs."""
+"""Detects stalled attempts of a worker, and ends a worker whose thread hangs."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def point_alias(client: MilvusClient, alias: str, name: str, timeout_s: float) -> None:
-    """Make `alias` an alias of `name`, whatever it was an alias of before. Safe to repeat."""
+    """Make `alias` an alias of `name`; it is moved from any other name. Safe to repeat."""
     target = _target(client, alias, timeout_s)
     if target == name:
         return

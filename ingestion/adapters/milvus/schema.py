@@ -23,9 +23,9 @@ def ensure_index(
 ) -> None:
     """Make the HNSW index of the Milvus collection `name` where it is missing, and load the collection.
 
-    Another process may have made the collection and not yet its index. An index that exists stays as it is, whatever
-    the settings say. `known` holds names and server ids of collections that this process has found complete. They are
-    not checked again: Milvus Lite counts all rows whenever it is asked for an index.
+    Another process may have made the collection and not yet its index. An index that exists stays as it is, also
+    where the settings differ. `known` holds names and server ids of collections that this process has found complete.
+    They are not checked again: Milvus Lite counts all rows whenever it is asked for an index.
 
     Raises EmbedderMismatch, IndexUnsupported.
     """

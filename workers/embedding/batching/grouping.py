@@ -38,8 +38,8 @@ Chooser = Callable[[Sequence[int], int], BatchPlan]
 def choose_least_padding(costs: Sequence[int], max_cost: int) -> BatchPlan:
     """Choose a batch for a model that pads items to the largest one. `costs`: of the waiting items, oldest first.
 
-    The batch always contains the oldest item. So an item waits for at most as many batches as there were older items,
-    whatever its size. The other items are neighbours of the oldest one in the order of cost. Among those batches, take
+    The batch always contains the oldest item. So an item of any size waits for at most as many batches as there were
+    older items. The other items are neighbours of the oldest one in the order of cost. Among those batches, take
     the one with the highest rate:
 
         rate = sum of item costs / (largest cost x items + FORWARD_OVERHEAD)
