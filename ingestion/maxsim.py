@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingestion.model import Vectors
-from ingestion.vectors import StoredVectors, open_blob
+from ingestion.vectors.blob import StoredVectors, open_blob
 
 _BLOCK_VALUES: Final = 2**19
 """Values that are scored together: as float32 they fit into a core's own cache."""

@@ -10,7 +10,6 @@ import structlog
 
 from ingestion.concurrency.deadline import budget
 from ingestion.errors import CollectionArchived, Conflict, RetryableError
-from ingestion.inspection import Inspector
 from ingestion.model import (
     Document,
     DocumentState,
@@ -21,6 +20,7 @@ from ingestion.model import (
     first_fence,
     source_key,
 )
+from ingestion.pdf.inspector import Inspector
 from ingestion.ports import (
     ArchivedDocuments,
     BlobStore,

@@ -18,7 +18,7 @@ from ingestion.concurrency.supervision import TaskSupervisor
 from ingestion.ports import Embedder, EmbeddingServer
 from ingestion.retrying import retrying
 from ingestion.settings import Settings
-from ingestion.vector_encoding import VectorEncoding
+from ingestion.vectors.encoding import VectorEncoding
 from workers.attempt.claims import Claims
 from workers.attempt.outage_evidence import EMBEDDER, OutageEvidence
 from workers.attempt.outcomes import OutcomePublisher

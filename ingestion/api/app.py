@@ -20,7 +20,7 @@ from ingestion.api.shutdown import ShutdownMiddleware
 from ingestion.api.views import API_PREFIX
 from ingestion.bootstrap import Services
 from ingestion.errors import WorkerFault
-from ingestion.pdf_reader import read_info
+from ingestion.pdf.pdfium import read_info
 from ingestion.removal import Remover
 from ingestion.sandbox.pool import Sandbox
 from ingestion.search import Searcher

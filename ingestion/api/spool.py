@@ -17,7 +17,7 @@ from typing import IO, Final
 from ingestion.api.multipart import FileData, FileEnd, FileParser, FileStart, FormLimitExceeded
 from ingestion.errors import DependencyUnavailable, EmptyFile, FileTooLarge, FormTooLarge, PermanentError, TooManyFiles
 from ingestion.model import clean_filename
-from ingestion.pdf import MAGIC_WITHIN_BYTES, check_magic
+from ingestion.pdf.confined import MAGIC_WITHIN_BYTES, check_magic
 from ingestion.submit import Upload
 
 WRITE_BYTES: Final = 1024 * 1024

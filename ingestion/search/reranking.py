@@ -18,7 +18,7 @@ from ingestion.ports import BlobStore
 from ingestion.search.byte_budget import ByteBudget
 from ingestion.search.candidates import Candidate
 from ingestion.search.cpu_threads import CpuThreads
-from ingestion.vector_blobs import VectorBlobRef, VectorBlobs
+from ingestion.vectors.blob_reader import VectorBlobRef, VectorBlobs
 
 _FIRST_GUESS_BYTES: Final = 256 * 1024
 """The assumed size of a page's blob before one has been read: 700 vectors of 384 bytes."""

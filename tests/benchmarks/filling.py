@@ -21,7 +21,7 @@ from ingestion.concurrency.tasks import gather_or_cancel
 from ingestion.model import Document, Page, PageVectors, Vectors, source_key
 from ingestion.ports import Embedder
 from ingestion.settings import Settings
-from ingestion.vector_encoding import VectorEncoding
+from ingestion.vectors.encoding import VectorEncoding
 from tests.benchmarks.manuals import DIM, FINGERPRINT, ManualPage, Question, load_pages
 from tests.support.documents import LEASE_MS, document
 from workers.attempt.store import PageStore

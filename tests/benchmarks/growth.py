@@ -25,7 +25,7 @@ from ingestion.concurrency.tasks import map_ordered
 from ingestion.model import Page
 from ingestion.ports import Embedder
 from ingestion.settings import RenderSettings
-from ingestion.vector_encoding import VectorEncoding
+from ingestion.vectors.encoding import VectorEncoding
 from tests.support.pdfs import make_pdf, text_page
 from workers.rendering.renderer import PdfRenderer
 from workers.runtime.malloc import configure_malloc

@@ -20,7 +20,7 @@ import pypdfium2
 
 from ingestion.maxsim import maxsim
 from ingestion.model import Vectors
-from ingestion.vector_pooling import pool
+from ingestion.vectors.pooling import pool
 from tests.benchmarks.retrieval import TOP, outline
 from workers.embedding.local.embedder import open_local
 

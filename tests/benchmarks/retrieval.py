@@ -25,8 +25,8 @@ from ingestion.catalogue.generations import FIRST
 from ingestion.maxsim import maxsim
 from ingestion.model import Vectors
 from ingestion.settings import Settings
-from ingestion.vector_blobs import VectorBlobRef, VectorBlobs
-from ingestion.vectors import decode_blob
+from ingestion.vectors.blob import decode_blob
+from ingestion.vectors.blob_reader import VectorBlobRef, VectorBlobs
 
 TOP = 5
 MIN_TITLE_CHARS = 4

@@ -29,9 +29,9 @@ from ingestion.model import ROWS_PER_PAGE, BlobPrecision, Page, PageVectors, Vec
 from ingestion.ports import Neighbours
 from ingestion.search import approximate_scores
 from ingestion.settings import MilvusSettings, SearchSettings
-from ingestion.vector_encoding import VectorEncoding
-from ingestion.vector_pooling import pool
-from ingestion.vectors import decode_blob, encode_blob
+from ingestion.vectors.blob import decode_blob, encode_blob
+from ingestion.vectors.encoding import VectorEncoding
+from ingestion.vectors.pooling import pool
 from tests.benchmarks.manuals import DIM, ManualPage, Question, load_pages, load_questions
 from tests.benchmarks.pooling import quality
 

@@ -20,7 +20,7 @@ from typing import Any, Final
 import numpy as np
 
 from ingestion.model import ROWS_PER_PAGE, DocumentState, document_prefix, image_key, vectors_key
-from ingestion.vectors import encode_blob
+from ingestion.vectors.blob import encode_blob
 from tests.chaos.rig import Rig
 from tests.chaos.stores import Contents, read_stores
 

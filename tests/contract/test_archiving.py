@@ -11,8 +11,8 @@ import pytest
 from ingestion.bootstrap import Services
 from ingestion.model import Document, DocumentState, source_key, vectors_key
 from ingestion.removal import Remover
-from ingestion.vector_encoding import VectorEncoding
-from ingestion.vectors import decode_blob
+from ingestion.vectors.blob import decode_blob
+from ingestion.vectors.encoding import VectorEncoding
 from tests.support.documents import LEASE_MS, document
 from tests.support.embedders import WordEmbedder
 from tests.support.shelf import PATCHES, Shelf, open_shelf, page_of

@@ -15,7 +15,7 @@ from PIL import Image
 
 from ingestion.errors import BadRequest, DeviceMemoryExhausted, WorkerFault
 from ingestion.settings import ServingSettings
-from ingestion.vectors import from_bf16, to_bf16
+from ingestion.vectors.blob import from_bf16, to_bf16
 from tests.support.serving import MODEL, HeldEmbedder, data_uri, eventually, picture, serving
 from workers.embedding.serving.service import EmbeddingService
 

@@ -18,7 +18,7 @@ from ingestion.adapters.embedding.http import RemoteEmbedder
 from ingestion.errors import BadRequest, DependencyUnavailable, Overloaded
 from ingestion.model import Page, Vectors
 from ingestion.settings import EmbedderSettings, ServingSettings
-from ingestion.vectors import from_bf16, to_bf16
+from ingestion.vectors.blob import from_bf16, to_bf16
 from tests.chaos.proxy import REFUSED, Proxies
 from tests.support.ports import free_port
 from tests.support.serving import HeldEmbedder, eventually, serving

@@ -17,7 +17,7 @@ from ingestion.model import Document, IngestJob, Page, Vectors, document_prefix,
 from ingestion.ports import Embedder
 from ingestion.sandbox.pool import Sandbox
 from ingestion.submit import Submitter, Upload
-from ingestion.vectors import decode_blob
+from ingestion.vectors.blob import decode_blob
 from tests.support.embedders import WordEmbedder
 from workers.attempt.claims import Claims
 from workers.attempt.outcomes import OutcomePublisher

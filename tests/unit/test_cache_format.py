@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from ingestion.model import Vectors
-from ingestion.vectors import from_bf16, to_bf16
+from ingestion.vectors.blob import from_bf16, to_bf16
 from workers.embedding.serving.cache_format import CacheKeys, from_cache_value, to_cache_value
 
 _NUMBERS = st.floats(-(2.0**100), 2.0**100, width=32)

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from ingestion.errors import CorruptPdf
-from ingestion.inspection import FIRST_LOOK_S, Inspector
-from ingestion.pdf import MAGIC, PdfTooSlow, inspect_pdf, measure_pdf, run_on_pdf
-from ingestion.pdf_reader import PdfInfo, page_sizes, read_info
+from ingestion.pdf.confined import MAGIC, PdfTooSlow, inspect_pdf, measure_pdf, run_on_pdf
+from ingestion.pdf.inspector import FIRST_LOOK_S, Inspector
+from ingestion.pdf.pdfium import PdfInfo, page_sizes, read_info
 from ingestion.sandbox.failures import ChildCrashed, ChildTimeout
 from ingestion.sandbox.pool import Sandbox
 from tests.support.pdfs import form_cycle_pdf

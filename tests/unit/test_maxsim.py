@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ingestion import maxsim as module
 from ingestion.maxsim import maxsim, maxsim_of_blobs
 from ingestion.model import BlobPrecision
-from ingestion.vectors import decode_blob, encode_blob
+from ingestion.vectors.blob import decode_blob, encode_blob
 
 PRECISIONS: Final[tuple[BlobPrecision, ...]] = get_args(BlobPrecision)
 

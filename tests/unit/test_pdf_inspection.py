@@ -21,8 +21,8 @@ from ingestion.errors import (
     PermanentError,
     TooManyPages,
 )
-from ingestion.pdf import inspect_pdf, measure_pdf, run_on_pdf
-from ingestion.pdf_reader import A4_POINTS, page_sizes, read_info
+from ingestion.pdf.confined import inspect_pdf, measure_pdf, run_on_pdf
+from ingestion.pdf.pdfium import A4_POINTS, page_sizes, read_info
 from ingestion.sandbox.pool import Sandbox
 from tests.support.pdfs import make_pdf
 from tests.support.uploads import make_upload

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.cluster.hierarchy import linkage
 
 from ingestion.model import Vectors
-from ingestion.vector_pooling import pool
+from ingestion.vectors.pooling import pool
 
 
 def unit_rows(rows: int, dim: int, seed: int) -> Vectors:

@@ -273,7 +273,7 @@ async def test_a_kept_child_is_replaced_where_it_cannot_import_the_function(
 
 
 def test_the_launcher_imports_little_because_every_fork_copies_its_page_tables() -> None:
-    code = "import sys, ingestion.sandbox.launcher, ingestion.pdf_reader; print(*sys.modules)"
+    code = "import sys, ingestion.sandbox.launcher, ingestion.pdf.pdfium; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"asyncio", "anyio", "structlog", "numpy", "ingestion.settings"} & set(loaded)
 

@@ -18,7 +18,7 @@ from ingestion.ports import Neighbours, Searchable
 from ingestion.search import Searcher, coalescing, reranking, searcher
 from ingestion.search.admission import Admission, cost_in_rows, estimated_tokens
 from ingestion.settings import SearchSettings
-from ingestion.vectors import encode_blob
+from ingestion.vectors.blob import encode_blob
 from tests.support.documents import document, page
 from tests.support.nearest import neighbours
 

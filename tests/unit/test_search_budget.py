@@ -32,7 +32,7 @@ from ingestion.settings import (
     S3Settings,
     SearchSettings,
 )
-from ingestion.vectors import encode_blob
+from ingestion.vectors.blob import encode_blob
 from tests.support.documents import document, page
 from tests.support.nearest import neighbours
 from tests.support.silent import FakeServer, fake_server, says_nothing

@@ -18,7 +18,7 @@ from ingestion.model import Vectors, vectors_key
 from ingestion.search.candidates import Candidate
 from ingestion.search.cpu_threads import CpuThreads
 from ingestion.search.reranking import Reranker
-from ingestion.vectors import decode_blob, encode_blob
+from ingestion.vectors.blob import decode_blob, encode_blob
 from tests.support.documents import document
 
 DIM = 384

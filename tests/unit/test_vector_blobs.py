@@ -9,7 +9,7 @@ import pytest
 
 from ingestion.errors import NotFound
 from ingestion.ports import BlobStore
-from ingestion.vector_blobs import VectorBlobRef, VectorBlobs
+from ingestion.vectors.blob_reader import VectorBlobRef, VectorBlobs
 
 
 class Objects:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from ingestion.model import ROWS_PER_PAGE, BlobPrecision
-from ingestion.vectors import decode_blob, encode_blob, from_bf16, to_bf16
+from ingestion.vectors.blob import decode_blob, encode_blob, from_bf16, to_bf16
 
 matrices = hnp.arrays(
     np.float32,

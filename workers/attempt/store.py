@@ -22,7 +22,7 @@ from ingestion.model import (
 )
 from ingestion.ports import Bindings, BlobStore, DocumentReader, Embedder, PageRecords, VectorStore
 from ingestion.retrying import retrying
-from ingestion.vector_encoding import VectorEncoding
+from ingestion.vectors.encoding import VectorEncoding
 
 _CONTENT_TYPES: Final = {"webp": "image/webp", "png": "image/png", "jpeg": "image/jpeg"}
 

@@ -10,9 +10,9 @@ from ingestion.catalogue.generations import FIRST
 from ingestion.errors import BadRequest
 from ingestion.model import Document, DocumentState, Page, PageVectors, Vectors
 from ingestion.ports import Bindings, BlobStore, DocumentReader
-from ingestion.vector_blobs import VectorBlobRef, VectorBlobs
-from ingestion.vector_encoding import VectorEncoding
-from ingestion.vectors import decode_blob
+from ingestion.vectors.blob import decode_blob
+from ingestion.vectors.blob_reader import VectorBlobRef, VectorBlobs
+from ingestion.vectors.encoding import VectorEncoding
 
 TOKENS_PER_QUERY: Final = 16
 """A question of a dozen words has about as many vectors. They are asked together, as a search asks them."""

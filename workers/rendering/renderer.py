@@ -26,7 +26,7 @@ from ingestion import metrics
 from ingestion.concurrency.tasks import map_ordered
 from ingestion.errors import PageRenderFailed, RendererMissing, RenderTimeout
 from ingestion.model import Page
-from ingestion.pdf import PdfTooSlow, measure_pdf
+from ingestion.pdf.confined import PdfTooSlow, measure_pdf
 from ingestion.sandbox.failures import ChildCrashed, ChildTimeout
 from ingestion.sandbox.pool import WALL_FACTOR, Sandbox
 from ingestion.settings import RenderSettings

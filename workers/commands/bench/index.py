@@ -20,7 +20,7 @@ from ingestion.bootstrap import Services
 from ingestion.errors import BadRequest
 from ingestion.model import Vectors, check_collection
 from ingestion.settings import Settings
-from ingestion.vector_encoding import VectorEncoding
+from ingestion.vectors.encoding import VectorEncoding
 from workers.bench.grid import Built, Grid, Searched, measure
 from workers.bench.memory import milvus_rss_bytes
 from workers.bench.plot import require_matplotlib, save_plot

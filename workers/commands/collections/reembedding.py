@@ -21,7 +21,7 @@ from ingestion.model import check_collection
 from ingestion.ports import Embedder, WatchableEmbedder
 from ingestion.retrying import retrying
 from ingestion.settings import EmbedderSettings, WorkerSettings
-from ingestion.vector_encoding import VectorEncoding
+from ingestion.vectors.encoding import VectorEncoding
 from workers.attempt.store import PageStore
 from workers.commands.installation import open_installation
 from workers.commands.terminal import say, write_json_line

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingestion.model import Vectors
-from ingestion.vectors import from_bf16, to_bf16
+from ingestion.vectors.blob import from_bf16, to_bf16
 
 _UNIT: Final = "n1"
 """Marks rows of unit length, which every embedder returns. `n0`, for other rows, is unused."""

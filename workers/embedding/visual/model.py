@@ -11,7 +11,7 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
 from ingestion.model import Page, Vectors
-from ingestion.vector_pooling import pool
+from ingestion.vectors.pooling import pool
 from workers.embedding.batching.stages import OutOfMemory
 from workers.embedding.visual.inputs import ModelInput, Preparer
 from workers.embedding.visual.pixels import PatchCutter

@@ -1,4 +1,4 @@
-"""Check an uploaded PDF, and measure its pages, in a child of a `Sandbox`."""
+"""Calls the functions of `pdfium` in a child of a `Sandbox`, to check an uploaded PDF and to measure its pages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from ingestion.errors import CorruptPdf, EmptyFile, NotAPdf
-from ingestion.pdf_reader import PdfInfo, check_count, page_sizes, read_info
+from ingestion.pdf.pdfium import PdfInfo, check_count, page_sizes, read_info
 from ingestion.sandbox.failures import ChildCrashed, ChildTimeout
 from ingestion.sandbox.pool import Sandbox
 

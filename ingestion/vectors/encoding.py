@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from ingestion.model import BlobPrecision, PageVectors, Vectors
-from ingestion.vectors import encode_blob
+from ingestion.vectors.blob import encode_blob
 
 _BLOCK_VECTORS: Final = 256
 """So many vectors are pooled together. The work grows with the square of their number. Neighbours on the page are the
@@ -26,7 +26,7 @@ class VectorEncoding:
         """The page with the vectors of the index. Pooling takes milliseconds of CPU, too long for the event loop."""
         if self.index_pooling == 1 or not len(entry.vectors):
             return entry
-        from ingestion.vector_pooling import pool  # SciPy behind it takes a third of a second to import
+        from ingestion.vectors.pooling import pool  # SciPy behind it takes a third of a second to import
 
         starts = range(0, len(entry.vectors), _BLOCK_VECTORS)
         blocks = [pool(entry.vectors[start : start + _BLOCK_VECTORS], self.index_pooling) for start in starts]

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from ingestion.concurrency.fair_limiter import FairLimiter
-from ingestion.pdf import PdfTooSlow, inspect_pdf
-from ingestion.pdf_reader import PdfInfo
+from ingestion.pdf.confined import PdfTooSlow, inspect_pdf
+from ingestion.pdf.pdfium import PdfInfo
 from ingestion.sandbox.pool import WALL_FACTOR, Sandbox
 
 FIRST_LOOK_S: Final = 0.25

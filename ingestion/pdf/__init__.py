@@ -1,0 +1,1 @@
+"""Uploaded PDFs: inspection and page sizes, read by PDFium in a confined child."""
