@@ -6,16 +6,21 @@ protocols. A class that needs several ports of one object names them in a Protoc
 """
 
 from ingestion.ports.archiving import ArchivedDocuments, Archiving, PackedDocument, PackedPage
+from ingestion.ports.bindings import Bindings
 from ingestion.ports.caches import QueryCache
-from ingestion.ports.catalogue import CollectionCatalogue, Holds
+from ingestion.ports.catalogue import CollectionCatalogue
 from ingestion.ports.documents import Deletions, DocumentReader, Pingable, Uploads
 from ingestion.ports.embedding import Activity, Embedder, EmbedderChoice, EmbeddingServer, WatchableEmbedder
-from ingestion.ports.generations import Bindings, Generations, ReembeddingRecords
+from ingestion.ports.generations import Generations
+from ingestion.ports.holds import Holds
 from ingestion.ports.inventory import BlobEntry, PageTotals, RecordInventory
-from ingestion.ports.ledger import Ledger, Outbox, Recovery
+from ingestion.ports.ledger import Ledger
 from ingestion.ports.messaging import DeadLetterNotes, DeadLetters, JobQueue, Progress
 from ingestion.ports.neighbours import Neighbours
+from ingestion.ports.outbox import Outbox
 from ingestion.ports.page_records import PageRecords
+from ingestion.ports.recovery import Recovery
+from ingestion.ports.reembedding import ReembeddingRecords
 from ingestion.ports.rendering import PageSource, Renderer
 from ingestion.ports.stores import BlobStore, VectorStore
 from ingestion.ports.versions import CollectionVersions, Searchable

@@ -1,26 +1,10 @@
-"""The generations of collections' vectors, and the records that a re-embedding keeps."""
+"""The generations of a collection's vectors: the current one, the coming one and those that leave."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol
 
-from ingestion.catalogue.generations import Binding, GenerationTotals
-from ingestion.model import Document
-
-
-class Bindings(Protocol):
-    """Which embedder fills a collection."""
-
-    async def binding(self, collection: str) -> Binding | None:
-        """What the collection is bound to now, None before its first page."""
-
-    async def bind_collection(self, collection: str, fingerprint: str, dim: int) -> Binding:
-        """Remember which embedder fills the collection, where it is new; what it is bound to.
-
-        Raises EmbedderNotCurrent where this one has filled it before, or will, or where nobody may at the moment, and
-        EmbedderMismatch for any other, CollectionArchived where the collection is not active.
-        """
+from ingestion.catalogue.generations import Binding
 
 
 class Generations(Protocol):
@@ -53,25 +37,3 @@ class Generations(Protocol):
 
     async def forget_leaving(self, collection: str, generation: int) -> None:
         """Nothing of this leaving generation exists any more. Twice is safe."""
-
-
-class ReembeddingRecords(Protocol):
-    """How far the documents of a collection have come into the next generation."""
-
-    async def missing_from(self, collection: str, generation: int, *, after: str, limit: int) -> Sequence[Document]:
-        """Ready documents that are not completely in the generation, in the order of their ids, from after `after`."""
-
-    async def generation_totals(self, collection: str, generation: int) -> GenerationTotals: ...
-
-    async def advance(self, document: Document, generation: int, pages_done: int) -> None:
-        """Pages up to `pages_done` of a ready document are in the coming generation, or, with 0, none is.
-
-        Raises Conflict where the document is no longer ready, is gone, or was uploaded anew.
-        """
-
-    async def settle(self, document: Document, current: int) -> None:
-        """The document's records speak of generation `current` alone, where all of it is there; else of its own."""
-
-    async def fence_off(self, collection: str) -> Sequence[Document]:
-        """Every document that is being processed becomes `queued` under a new fence, with the outbox pending; the
-        attempt is not counted. Whoever works on it finds its lease lost."""

@@ -1,4 +1,4 @@
-"""The ledger: which worker has which document, what is still to be published, and what was left behind.
+"""The ledger: which worker has which document.
 
 `fence` grows with every claim and every delete. A method that takes a fence does nothing and raises LeaseLost where
 the document's fence is no longer that one. Lease times are compared by the database's own clock.
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from ingestion.catalogue.generations import FIRST
-from ingestion.model import Document, Event, Failure, StaleKind
+from ingestion.model import Document, Event, Failure
 
 
 class Ledger(Protocol):
@@ -65,46 +65,3 @@ class Ledger(Protocol):
 
     async def history(self, document_id: str) -> Sequence[Event]:
         """The events of the document, oldest first: claims, postponements, outcomes. Empty for an unknown id."""
-
-
-class Outbox(Protocol):
-    """What is still to be published about a document, and what the broker has acknowledged."""
-
-    async def mark_queued(self, document: Document) -> None:
-        """The broker has the job: outbox sent, and `received` becomes `queued`. Twice is safe.
-
-        Nothing is changed where the same file has been uploaded again.
-        """
-
-    async def mark_dead_letter_sent(self, document_id: str, fence: int) -> None:
-        """The broker has the dead letter of the failure under `fence`. No effect once the document has moved on."""
-
-    async def requeue(self, document_id: str, *, fence: int | None = None) -> bool:
-        """`failed` becomes `queued` with the outbox pending and no attempts; pages that are stored stay stored.
-
-        False, and nothing changed, where it is not failed, or, with `fence`, where it failed under another one.
-        """
-
-
-class Recovery(Protocol):
-    """What a crash or an outage has left half done."""
-
-    async def stale(
-        self, kind: StaleKind, age_s: float, limit: int, *, collection: str | None = None
-    ) -> Sequence[Document]:
-        """Documents that have been in the state which `kind` names for longer than `age_s`, oldest first.
-
-        The age counts from the last change, or from the end of a lease or of a wait where that is later.
-        """
-
-    async def expire(self, document_id: str, fence: int) -> bool:
-        """A lease that has run out: `processing` becomes `queued` with the outbox pending; the attempt stays counted.
-
-        False, and nothing changed, where the fence has moved on or the lease still runs.
-        """
-
-    async def unreadable(self, collection: str | None = None) -> dict[str, int]:
-        """How many documents are in each state that this release does not know."""
-
-    async def settle_changes(self) -> int:
-        """Give the collections whose changes were cut off their versions back; the number of those changes."""

@@ -14,11 +14,12 @@ from typing import Any
 from bson import json_util
 from pymongo import ReplaceOne
 
+from ingestion.adapters.mongo.collection_changes import CollectionChanges
+from ingestion.adapters.mongo.collection_versions import changed_version
 from ingestion.adapters.mongo.database import MongoCollection, MongoPort
 from ingestion.adapters.mongo.errors import translated
-from ingestion.adapters.mongo.holds import FREEZE_FIELDS, FROZEN, CollectionChanges
+from ingestion.adapters.mongo.holds import FREEZE_FIELDS, FROZEN
 from ingestion.adapters.mongo.records import Record, document_of
-from ingestion.adapters.mongo.version_changes import changed_version
 from ingestion.catalogue.states import Archive, CollectionState
 from ingestion.errors import CollectionBusy
 from ingestion.model import DocumentState

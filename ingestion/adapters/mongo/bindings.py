@@ -1,31 +1,31 @@
-"""Read a collection's binding to its embedders from its record."""
+"""Bind a collection to the embedder that fills it."""
 
 from __future__ import annotations
 
-from ingestion.adapters.mongo.records import Record
-from ingestion.catalogue.generations import FIRST, Binding, Generation
-from ingestion.errors import BadRecord
+from pymongo.errors import DuplicateKeyError
+
+from ingestion.adapters.mongo.collection_records import binding_of, require_active
+from ingestion.adapters.mongo.database import MongoPort
+from ingestion.adapters.mongo.errors import translated
+from ingestion.catalogue.generations import Binding
 
 
-def binding_of(record: Record) -> Binding:
-    """Return the binding in the record. Raises BadRecord."""
-    try:
-        return _binding_of(record)
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise BadRecord(f"the record of collection {record.get('_id')!r} cannot be read: {error!r}") from error
+class MongoBindings(MongoPort):
+    """Implements the port Bindings."""
 
+    @translated
+    async def binding(self, collection: str) -> Binding | None:
+        record = await self._collections.find_one({"_id": collection})
+        return None if record is None else binding_of(record)
 
-def _binding_of(record: Record) -> Binding:
-    coming = record.get("next")
-    return Binding(
-        collection=record["_id"],
-        current=Generation(int(record.get("generation") or FIRST), record["embedder"], int(record["dim"])),
-        next=None if coming is None else _generation_of(coming),
-        is_closing=bool(coming and coming["closing"]),
-        leaving=tuple(_generation_of(leaving) for leaving in record.get("leaving") or ()),
-        retired=frozenset(record.get("retired") or ()),
-    )
-
-
-def _generation_of(record: Record) -> Generation:
-    return Generation(int(record["generation"]), record["embedder"], int(record["dim"]))
+    @translated
+    async def bind_collection(self, collection: str, fingerprint: str, dim: int) -> Binding:
+        while (record := await self._collections.find_one({"_id": collection})) is None:
+            try:
+                await self._collections.insert_one({"_id": collection, "embedder": fingerprint, "dim": dim})
+            except DuplicateKeyError:
+                continue  # another process bound it first, perhaps to another embedder
+        require_active(record)
+        bound = binding_of(record)
+        bound.require_current(fingerprint, dim)
+        return bound

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 
 import structlog
 
-from ingestion.adapters.mongo.bindings import binding_of
+from ingestion.adapters.mongo.collection_records import binding_of, collection_of, require_active
 from ingestion.adapters.mongo.database import Database, MongoPort, aggregated
 from ingestion.adapters.mongo.errors import DEPENDENCY, translated
-from ingestion.adapters.mongo.fields import Reader, moment_of
 from ingestion.adapters.mongo.records import UNREADABLE, Record
-from ingestion.catalogue.generations import FIRST
-from ingestion.catalogue.states import Archive, CollectionRecord, CollectionState, CollectionTotals
+from ingestion.catalogue.states import CollectionRecord, CollectionTotals
 from ingestion.concurrency.request_batching import RequestBatcher
-from ingestion.errors import BadRecord, CollectionArchived, NewerRecord
+from ingestion.errors import BadRecord, CollectionArchived
 from ingestion.model import DocumentState
 
 log = structlog.get_logger(__name__)
@@ -95,48 +93,3 @@ class MongoCollectionCatalogue(MongoPort):
             except CollectionArchived as error:
                 archived[record["_id"]] = error
         return [archived.get(one) for one in collections]
-
-
-def collection_of(record: Record) -> CollectionRecord:
-    """Return the collection in the record. Raises BadRecord."""
-    reader = Reader(record)
-    collection = CollectionRecord(
-        name=reader.text("_id"),
-        embedder=reader.text("embedder"),
-        dim=reader.whole("dim"),
-        generation=reader.whole("generation", optional=True) or FIRST,
-        state=CollectionState(reader.text("state", CollectionState.ACTIVE, optional=True)),
-        archive=_archive_of(record.get("archive")),
-        last_used_at=moment_of(record.get("last_used_at")),
-    )
-    reader.require_whole("collection")
-    return collection
-
-
-def _archive_of(record: object) -> Archive | None:
-    if not record:
-        return None
-    if not isinstance(record, Mapping):
-        raise BadRecord(f"an archive is a {type(record).__name__}")
-    reader = Reader(record)
-    counts = {name: reader.whole(name, optional=True) for name in ("documents", "pages", "rows", "size_bytes")}
-    archive = Archive(reader.text("id"), **counts)
-    reader.require_whole("an archive")
-    return archive
-
-
-def require_active(record: Record) -> None:
-    """Raises CollectionArchived if the record's state allows no use, NewerRecord if this release does not know it.
-
-    Only `_id` and `state` of the record are read.
-    """
-    state, name = CollectionState(str(record.get("state", CollectionState.ACTIVE))), record["_id"]
-    if state is CollectionState.ACTIVE:
-        return
-    if not state.is_known:
-        raise NewerRecord(f"collection {name!r} is {state.value!r}: use it with the release that put it there")
-    if state is CollectionState.DROPPING:
-        raise CollectionArchived(f"collection {name!r} is being dropped; use it again once that is done")
-    if state in (CollectionState.RESTORING, CollectionState.OPENING):
-        raise CollectionArchived(f"collection {name!r} is being restored; use it again once that is done")
-    raise CollectionArchived(f"collection {name!r} is archived; `pagemill collections restore {name}` brings it back")

@@ -9,12 +9,14 @@ from bson.int64 import Int64
 from pymongo.errors import DuplicateKeyError
 
 from ingestion.adapters.mongo.archiving import MongoArchivedDocuments, MongoArchiving
+from ingestion.adapters.mongo.bindings import MongoBindings
 from ingestion.adapters.mongo.catalogue import MongoCollectionCatalogue
+from ingestion.adapters.mongo.collection_versions import MongoCollectionVersions
 from ingestion.adapters.mongo.database import Database
 from ingestion.adapters.mongo.dead_letter_notes import MongoDeadLetterNotes
 from ingestion.adapters.mongo.documents import MongoDeletions, MongoDocumentReader, MongoUploads
 from ingestion.adapters.mongo.errors import translated
-from ingestion.adapters.mongo.generations import MongoBindings, MongoGenerations
+from ingestion.adapters.mongo.generations import MongoGenerations
 from ingestion.adapters.mongo.holds import MongoHolds
 from ingestion.adapters.mongo.inventory import PAGE_KEYS, MongoRecordInventory
 from ingestion.adapters.mongo.ledger import MongoLedger
@@ -22,7 +24,6 @@ from ingestion.adapters.mongo.outbox import MongoOutbox
 from ingestion.adapters.mongo.page_records import MongoPageRecords
 from ingestion.adapters.mongo.recovery import MongoRecovery
 from ingestion.adapters.mongo.reembedding import MongoReembeddingRecords
-from ingestion.adapters.mongo.versions import MongoCollectionVersions
 from ingestion.settings import MongoSettings
 
 

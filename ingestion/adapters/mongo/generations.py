@@ -17,42 +17,19 @@ import secrets
 from typing import Final
 
 from pymongo import ReturnDocument
-from pymongo.errors import DuplicateKeyError
 
-from ingestion.adapters.mongo.bindings import binding_of
-from ingestion.adapters.mongo.catalogue import require_active
-from ingestion.adapters.mongo.changes import NOW_MS, ms_from_now
+from ingestion.adapters.mongo.collection_records import binding_of, require_active
+from ingestion.adapters.mongo.collection_versions import changed_version
 from ingestion.adapters.mongo.database import MongoPort, aggregated
 from ingestion.adapters.mongo.errors import translated
+from ingestion.adapters.mongo.expressions import NOW_MS, ms_from_now
 from ingestion.adapters.mongo.records import Record
-from ingestion.adapters.mongo.version_changes import changed_version
 from ingestion.catalogue.generations import FIRST, Binding
 from ingestion.catalogue.states import CollectionState
 from ingestion.errors import Conflict, NotFound
 
 NUMBER: Final = {"$ifNull": ["$generation", FIRST]}
 _LEAVING: Final = {"$ifNull": ["$leaving", []]}
-
-
-class MongoBindings(MongoPort):
-    """Implements the port Bindings."""
-
-    @translated
-    async def binding(self, collection: str) -> Binding | None:
-        record = await self._collections.find_one({"_id": collection})
-        return None if record is None else binding_of(record)
-
-    @translated
-    async def bind_collection(self, collection: str, fingerprint: str, dim: int) -> Binding:
-        while (record := await self._collections.find_one({"_id": collection})) is None:
-            try:
-                await self._collections.insert_one({"_id": collection, "embedder": fingerprint, "dim": dim})
-            except DuplicateKeyError:
-                continue  # another process bound it first, perhaps to another embedder
-        require_active(record)
-        bound = binding_of(record)
-        bound.require_current(fingerprint, dim)
-        return bound
 
 
 class MongoGenerations(MongoPort):

@@ -1,40 +1,25 @@
-"""Holds on collections, and the changes that need a hold. Every change is one compare-and-set."""
+"""Holds on collections, and what is changed under a hold. Every change is one compare-and-set."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any, Final
+from typing import Final
 
-from pymongo import ReturnDocument
-
-from ingestion.adapters.mongo.catalogue import collection_of
-from ingestion.adapters.mongo.changes import NOW_MS, ms_from_now
-from ingestion.adapters.mongo.database import MongoPort, aggregated
+from ingestion.adapters.mongo.collection_changes import CollectionChanges, hold_lost
+from ingestion.adapters.mongo.collection_records import collection_of
+from ingestion.adapters.mongo.collection_versions import changed_version
+from ingestion.adapters.mongo.database import aggregated
 from ingestion.adapters.mongo.errors import translated
+from ingestion.adapters.mongo.expressions import NOW_MS, ms_from_now
 from ingestion.adapters.mongo.records import Record, document_of
-from ingestion.adapters.mongo.version_changes import changed_version
 from ingestion.catalogue.states import Archive, CollectionRecord, CollectionState
-from ingestion.errors import CollectionHeld, LeaseLost, NotFound
+from ingestion.errors import CollectionHeld, NotFound
 from ingestion.model import Document, DocumentState
 
 FROZEN: Final = DocumentState.ARCHIVED.value
 FREEZE_FIELDS: Final = ("frozen_from", "archive")
 _FREEZABLE: Final = (DocumentState.READY.value, DocumentState.FAILED.value)
 _HOLD_ENDS: Final = {"$ifNull": ["$hold_until", 0]}
-
-
-class CollectionChanges(MongoPort):
-    """The base of the adapters that change a collection under a hold."""
-
-    async def _change_held_collection(self, collection: str, token: str, changes: dict[str, Any]) -> None:
-        if await self._change_collection({"_id": collection, "hold": token}, changes) is None:
-            raise _lost(collection)
-
-    async def _change_collection(self, condition: dict[str, Any], changes: dict[str, Any]) -> Record | None:
-        record: Record | None = await self._collections.find_one_and_update(
-            condition, [{"$set": changes}], return_document=ReturnDocument.AFTER
-        )
-        return record
 
 
 class MongoHolds(CollectionChanges):
@@ -72,7 +57,7 @@ class MongoHolds(CollectionChanges):
     async def forget_collection(self, collection: str, token: str) -> None:
         gone = await self._collections.delete_one({"_id": collection, "hold": token})
         if not gone.deleted_count:
-            raise _lost(collection)
+            raise hold_lost(collection)
 
     @translated
     async def freeze(self, collection: str, archive_id: str) -> None:
@@ -106,7 +91,3 @@ class MongoHolds(CollectionChanges):
         if not found:
             return NotFound(f"there is no collection {collection!r} with pages in it")
         return CollectionHeld(collection, retry_in_s=max(0, int(found[0]["remaining_ms"])) / 1000)
-
-
-def _lost(collection: str) -> LeaseLost:
-    return LeaseLost(f"collection {collection!r} is no longer held by this process")

@@ -7,8 +7,8 @@ from typing import Any
 
 from pymongo import UpdateOne
 
-from ingestion.adapters.mongo.changes import NO_LEASE, DocumentChanges, event
 from ingestion.adapters.mongo.database import Database
+from ingestion.adapters.mongo.document_changes import NO_LEASE, DocumentChanges, event
 from ingestion.adapters.mongo.errors import DEPENDENCY, translated
 from ingestion.concurrency.request_batching import RequestBatcher
 from ingestion.model import Document, DocumentState

@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ingestion.adapters.mongo.changes import NO_LEASE, NOW_MS, DocumentChanges, event
+from ingestion.adapters.mongo.collection_versions import end_change, parsed_change
 from ingestion.adapters.mongo.database import aggregated
+from ingestion.adapters.mongo.document_changes import NO_LEASE, DocumentChanges, event
 from ingestion.adapters.mongo.errors import translated
+from ingestion.adapters.mongo.expressions import NOW_MS
 from ingestion.adapters.mongo.records import UNREADABLE, Record, document_of
-from ingestion.adapters.mongo.version_changes import end_change, parsed_change
 from ingestion.model import Document, DocumentState, StaleKind
 
 _STALE: Final[dict[StaleKind, Record]] = {

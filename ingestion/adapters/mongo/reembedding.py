@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pymongo import ReturnDocument
 
-from ingestion.adapters.mongo.changes import NO_LEASE, event, pipeline_stage
 from ingestion.adapters.mongo.database import MongoPort, aggregated
+from ingestion.adapters.mongo.document_changes import NO_LEASE, event, pipeline_stage
 from ingestion.adapters.mongo.errors import translated
 from ingestion.adapters.mongo.generations import NUMBER
 from ingestion.adapters.mongo.records import Record, document_of

@@ -1,4 +1,4 @@
-"""Change a collection's version in MongoDB. The port `CollectionVersions` says which actions change it.
+"""Read and change a collection's version in MongoDB. The port `CollectionVersions` says which actions change it.
 
 A collection's record holds `version`, which grows with every change, and `changing`: the documents that may become
 ready now, each with its fence. One read returns both, because both are in one record.
@@ -11,10 +11,25 @@ from typing import Any, Final
 
 from bson.int64 import Int64
 
-from ingestion.adapters.mongo.database import MongoCollection
+from ingestion.adapters.mongo.collection_records import binding_of, require_active
+from ingestion.adapters.mongo.database import MongoCollection, MongoPort
+from ingestion.adapters.mongo.errors import translated
+from ingestion.ports import Searchable
 
 _CHANGING: Final = {"$ifNull": ["$changing", []]}
 _FIRST_VERSION_BITS: Final = 52
+
+
+class MongoCollectionVersions(MongoPort):
+    """Implements the port CollectionVersions."""
+
+    @translated
+    async def searchable(self, collection: str) -> Searchable | None:
+        record = await self._collections.find_one({"_id": collection})
+        if record is None:
+            return None
+        require_active(record)
+        return Searchable(binding_of(record), None if record.get("changing") else str(record.get("version", 0)))
 
 
 def changed_version() -> dict[str, Any]:

@@ -1,8 +1,4 @@
-"""Changes of a document's record: update pipelines, each one compare-and-set in the database.
-
-The database's clock ends leases; a worker's clock never does. Lease times are int64 milliseconds, compared with
-`$toLong` of `$$NOW`, because some servers of this protocol compare dates with `$$NOW` incorrectly.
-"""
+"""Changes of a document's record: update pipelines, each one compare-and-set in the database."""
 
 from __future__ import annotations
 
@@ -15,7 +11,6 @@ from ingestion.adapters.mongo.fields import Reader
 from ingestion.adapters.mongo.records import Record
 from ingestion.model import Event, Failure
 
-NOW_MS: Final = {"$toLong": "$$NOW"}
 NO_LEASE: Final = {"owner": "", "lease_until": 0}
 _LONGEST_HISTORY: Final = 50
 
@@ -69,11 +64,3 @@ def event_of(line: object) -> Event | None:
 def _storable(text: str) -> str:
     """Replace lone surrogates, which file names and damaged texts contain: BSON cannot hold them."""
     return text.encode("utf-8", "replace").decode()
-
-
-def if_else(condition: dict[str, Any], then: Any, otherwise: Any) -> dict[str, Any]:
-    return {"$cond": [condition, then, otherwise]}
-
-
-def ms_from_now(lease_ms: int) -> dict[str, Any]:
-    return {"$add": [NOW_MS, lease_ms]}
