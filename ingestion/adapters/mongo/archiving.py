@@ -19,7 +19,7 @@ from ingestion.adapters.mongo.collection_versions import changed_version
 from ingestion.adapters.mongo.database import MongoCollection, MongoPort
 from ingestion.adapters.mongo.errors import translated
 from ingestion.adapters.mongo.holds import FREEZE_FIELDS, FROZEN
-from ingestion.adapters.mongo.records import Record, document_of
+from ingestion.adapters.mongo.records import MongoRecord, document_of
 from ingestion.catalogue.states import Archive, CollectionState
 from ingestion.errors import CollectionBusy
 from ingestion.model import DocumentState
@@ -118,7 +118,7 @@ def _loaded(record: str) -> dict[str, Any]:
     return loaded
 
 
-def _packed_document(record: Record) -> PackedDocument:
+def _packed_document(record: MongoRecord) -> PackedDocument:
     """Return the record as it was before the freeze, also the fields that are unknown here. Raises BadRecord."""
     thawed = {name: value for name, value in record.items() if name not in FREEZE_FIELDS}
     thawed["state"] = record.get("frozen_from")
@@ -132,7 +132,7 @@ def _packed_document(record: Record) -> PackedDocument:
     )
 
 
-def _packed_page(record: Record, generation: int) -> PackedPage:
+def _packed_page(record: MongoRecord, generation: int) -> PackedPage:
     coming = record.get("next")
     sizes = coming if isinstance(coming, Mapping) and coming.get("generation") == generation else record
     rows = sizes.get("rows")

@@ -10,7 +10,7 @@ import structlog
 from ingestion.adapters.mongo.collection_records import binding_of, collection_of, require_active
 from ingestion.adapters.mongo.database import Database, MongoPort, aggregated
 from ingestion.adapters.mongo.errors import DEPENDENCY, translated
-from ingestion.adapters.mongo.records import UNREADABLE, Record
+from ingestion.adapters.mongo.records import UNREADABLE, MongoRecord
 from ingestion.catalogue.states import CollectionRecord, CollectionTotals
 from ingestion.concurrency.request_batching import RequestBatcher
 from ingestion.errors import BadRecord, CollectionArchived
@@ -54,7 +54,7 @@ class MongoCollectionCatalogue(MongoPort):
     @translated
     async def collection_totals(self) -> dict[str, CollectionTotals]:
         is_ready = {"$eq": ["$state", DocumentState.READY]}
-        pipeline: list[Record] = [
+        pipeline: list[MongoRecord] = [
             {
                 "$group": {
                     "_id": {"collection": "$collection", "state": "$state"},

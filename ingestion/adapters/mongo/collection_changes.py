@@ -7,7 +7,7 @@ from typing import Any
 from pymongo import ReturnDocument
 
 from ingestion.adapters.mongo.database import MongoPort
-from ingestion.adapters.mongo.records import Record
+from ingestion.adapters.mongo.records import MongoRecord
 from ingestion.errors import LeaseLost
 
 
@@ -18,8 +18,8 @@ class CollectionChanges(MongoPort):
         if await self._change_collection({"_id": collection, "hold": token}, changes) is None:
             raise hold_lost(collection)
 
-    async def _change_collection(self, condition: dict[str, Any], changes: dict[str, Any]) -> Record | None:
-        record: Record | None = await self._collections.find_one_and_update(
+    async def _change_collection(self, condition: dict[str, Any], changes: dict[str, Any]) -> MongoRecord | None:
+        record: MongoRecord | None = await self._collections.find_one_and_update(
             condition, [{"$set": changes}], return_document=ReturnDocument.AFTER
         )
         return record

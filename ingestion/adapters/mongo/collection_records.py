@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ingestion.adapters.mongo.fields import Reader, moment_of
-from ingestion.adapters.mongo.records import Record
+from ingestion.adapters.mongo.records import MongoRecord
 from ingestion.catalogue.generations import FIRST, Binding, Generation
 from ingestion.catalogue.states import Archive, CollectionRecord, CollectionState
 from ingestion.errors import BadRecord, CollectionArchived, NewerRecord
 
 
-def binding_of(record: Record) -> Binding:
+def binding_of(record: MongoRecord) -> Binding:
     """Return the binding in the record. Raises BadRecord."""
     try:
         return _binding_of(record)
@@ -19,7 +19,7 @@ def binding_of(record: Record) -> Binding:
         raise BadRecord(f"the record of collection {record.get('_id')!r} cannot be read: {error!r}") from error
 
 
-def _binding_of(record: Record) -> Binding:
+def _binding_of(record: MongoRecord) -> Binding:
     coming = record.get("next")
     return Binding(
         collection=record["_id"],
@@ -31,11 +31,11 @@ def _binding_of(record: Record) -> Binding:
     )
 
 
-def _generation_of(record: Record) -> Generation:
+def _generation_of(record: MongoRecord) -> Generation:
     return Generation(int(record["generation"]), record["embedder"], int(record["dim"]))
 
 
-def collection_of(record: Record) -> CollectionRecord:
+def collection_of(record: MongoRecord) -> CollectionRecord:
     """Return the collection in the record. Raises BadRecord."""
     reader = Reader(record)
     collection = CollectionRecord(
@@ -63,7 +63,7 @@ def _archive_of(record: object) -> Archive | None:
     return archive
 
 
-def require_active(record: Record) -> None:
+def require_active(record: MongoRecord) -> None:
     """Raises CollectionArchived if the record's state allows no use, NewerRecord if this release does not know it.
 
     Only `_id` and `state` of the record are read.

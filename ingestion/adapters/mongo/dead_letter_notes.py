@@ -1,4 +1,4 @@
-"""Record which dead letters were replayed or discarded."""
+"""MongoRecord which dead letters were replayed or discarded."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from ingestion.adapters.mongo.database import MongoPort
 from ingestion.adapters.mongo.fields import Reader
-from ingestion.adapters.mongo.records import Record
+from ingestion.adapters.mongo.records import MongoRecord
 from ingestion.model import Event, Failure
 
 NO_LEASE: Final = {"owner": "", "lease_until": 0}
@@ -44,7 +44,9 @@ def failure_fields(failure: Failure) -> dict[str, Any]:
     return {"stage": {"$literal": failure.stage}, "error": {"$literal": error}}
 
 
-def event(name: str, *, attempt: Any = "$attempts", worker: Any = "$owner", detail: Failure | None = None) -> Record:
+def event(
+    name: str, *, attempt: Any = "$attempts", worker: Any = "$owner", detail: Failure | None = None
+) -> MongoRecord:
     """Return the field that appends an event to the document's history. The history keeps the latest events."""
     text = _storable(f"{detail.code} in {detail.stage}: {detail.message}" if detail else "")
     line = {"at": "$$NOW", "event": name, "attempt": attempt, "worker": worker, "detail": {"$literal": text}}

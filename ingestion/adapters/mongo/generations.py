@@ -23,7 +23,7 @@ from ingestion.adapters.mongo.collection_versions import changed_version
 from ingestion.adapters.mongo.database import MongoPort, aggregated
 from ingestion.adapters.mongo.errors import translated
 from ingestion.adapters.mongo.expressions import NOW_MS, ms_from_now
-from ingestion.adapters.mongo.records import Record
+from ingestion.adapters.mongo.records import MongoRecord
 from ingestion.catalogue.generations import FIRST, Binding
 from ingestion.catalogue.states import CollectionState
 from ingestion.errors import Conflict, NotFound
@@ -108,7 +108,7 @@ class MongoGenerations(MongoPort):
 
     @translated
     async def rest_of_leaving_s(self, collection: str) -> float:
-        pipeline: list[Record] = [
+        pipeline: list[MongoRecord] = [
             {"$match": {"_id": collection}},
             {"$project": {"until": {"$max": "$leaving.free_at"}, "now": NOW_MS}},
         ]
@@ -121,8 +121,8 @@ class MongoGenerations(MongoPort):
     async def forget_leaving(self, collection: str, generation: int) -> None:
         await self._collections.update_one({"_id": collection}, {"$pull": {"leaving": {"generation": generation}}})
 
-    async def _change_binding(self, condition: Record, changes: Record) -> Record | None:
-        record: Record | None = await self._collections.find_one_and_update(
+    async def _change_binding(self, condition: MongoRecord, changes: MongoRecord) -> MongoRecord | None:
+        record: MongoRecord | None = await self._collections.find_one_and_update(
             condition, [{"$set": changes}], return_document=ReturnDocument.AFTER
         )
         return record

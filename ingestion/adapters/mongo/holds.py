@@ -11,7 +11,7 @@ from ingestion.adapters.mongo.collection_versions import changed_version
 from ingestion.adapters.mongo.database import aggregated
 from ingestion.adapters.mongo.errors import translated
 from ingestion.adapters.mongo.expressions import NOW_MS, ms_from_now
-from ingestion.adapters.mongo.records import Record, document_of
+from ingestion.adapters.mongo.records import MongoRecord, document_of
 from ingestion.catalogue.states import Archive, CollectionRecord, CollectionState
 from ingestion.errors import CollectionHeld, NotFound
 from ingestion.model import Document, DocumentState
@@ -86,7 +86,7 @@ class MongoHolds(CollectionChanges):
 
     async def _why_not_held(self, collection: str) -> CollectionHeld | NotFound:
         remaining = {"$subtract": [_HOLD_ENDS, NOW_MS]}
-        pipeline: list[Record] = [{"$match": {"_id": collection}}, {"$project": {"remaining_ms": remaining}}]
+        pipeline: list[MongoRecord] = [{"$match": {"_id": collection}}, {"$project": {"remaining_ms": remaining}}]
         found = await aggregated(self._collections, pipeline, limit=1)
         if not found:
             return NotFound(f"there is no collection {collection!r} with pages in it")

@@ -7,7 +7,7 @@ from typing import Final
 
 from ingestion.adapters.mongo.database import MongoPort, aggregated
 from ingestion.adapters.mongo.errors import translated
-from ingestion.adapters.mongo.records import Record, document_of, pages_of
+from ingestion.adapters.mongo.records import MongoRecord, document_of, pages_of
 from ingestion.catalogue.generations import FIRST
 from ingestion.model import Document, PageRecord
 from ingestion.ports import PageTotals
@@ -47,7 +47,7 @@ class MongoRecordInventory(MongoPort):
     @translated
     async def page_totals(self, document_ids: Collection[str], generation: int = FIRST) -> dict[str, PageTotals]:
         rows = {"$cond": [{"$eq": ["$next.generation", generation]}, "$next.rows", _ROWS]}
-        pipeline: list[Record] = [
+        pipeline: list[MongoRecord] = [
             {"$match": {"document_id": {"$in": list(document_ids)}}},
             {"$group": {"_id": "$document_id", "pages": {"$sum": 1}, "rows": {"$sum": rows}}},
         ]

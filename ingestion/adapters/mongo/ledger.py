@@ -14,7 +14,7 @@ from ingestion.adapters.mongo.database import aggregated
 from ingestion.adapters.mongo.document_changes import NO_LEASE, DocumentChanges, event, event_of, failure_fields
 from ingestion.adapters.mongo.errors import translated
 from ingestion.adapters.mongo.expressions import NOW_MS, if_else, ms_from_now
-from ingestion.adapters.mongo.records import Record, document_of
+from ingestion.adapters.mongo.records import MongoRecord, document_of
 from ingestion.catalogue.generations import FIRST
 from ingestion.errors import Conflict, LeaseHeld, LeaseLost, NotFound
 from ingestion.model import OUTAGES_FORGIVEN, Document, DocumentState, Event, Failure, sources_of
@@ -58,7 +58,7 @@ class MongoLedger(DocumentChanges):
     @translated
     async def require_claimable(self, document_id: str) -> None:
         remaining = {"$subtract": ["$lease_until", NOW_MS]}
-        pipeline: list[Record] = [
+        pipeline: list[MongoRecord] = [
             {"$match": {"_id": document_id}},
             {"$project": {"state": 1, "remaining_ms": remaining}},
         ]
@@ -117,7 +117,7 @@ class MongoLedger(DocumentChanges):
 
     @translated
     async def release(self, document_id: str, fence: int, *, outage: bool = False) -> None:
-        uncounted: Record = {"$subtract": ["$attempts", 1]}
+        uncounted: MongoRecord = {"$subtract": ["$attempts", 1]}
         if outage:
             outages = {"$ifNull": ["$outages", 0]}
             attempts = if_else({"$lt": [outages, OUTAGES_FORGIVEN]}, uncounted, "$attempts")

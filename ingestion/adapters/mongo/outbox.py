@@ -1,4 +1,4 @@
-"""Record which jobs and dead letters are still to be published."""
+"""MongoRecord which jobs and dead letters are still to be published."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 UNREADABLE: Final = "unreadable"
 """The state shown for a document without a readable state."""
 
-Record = Mapping[str, Any]
+MongoRecord = Mapping[str, Any]
 
 
 def record_of(document: Document) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def record_of(document: Document) -> dict[str, Any]:
     }
 
 
-def document_of(record: Record) -> Document:
+def document_of(record: MongoRecord) -> Document:
     """Return the document. Never raises: an unreadable field gets its default, and `damage` names the field.
 
     Unknown fields are ignored: a newer release may have added them.
@@ -84,7 +84,7 @@ def page_record_of(page: PageRecord) -> dict[str, Any]:
     return {"_id": Int64(fields.pop("page_key")), **fields}
 
 
-def page_of(record: Record) -> PageRecord:
+def page_of(record: MongoRecord) -> PageRecord:
     """Return the page, without its counts for the next generation. Raises BadRecord.
 
     `text` is empty if the record was read without it.
@@ -105,7 +105,7 @@ def page_of(record: Record) -> PageRecord:
     return page
 
 
-def pages_of(records: Iterable[Record]) -> Iterator[PageRecord]:
+def pages_of(records: Iterable[MongoRecord]) -> Iterator[PageRecord]:
     """Yield the readable pages and log the others. An audit reports a page without a readable record as missing."""
     for record in records:
         try:

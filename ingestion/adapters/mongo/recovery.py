@@ -11,10 +11,10 @@ from ingestion.adapters.mongo.database import aggregated
 from ingestion.adapters.mongo.document_changes import NO_LEASE, DocumentChanges, event
 from ingestion.adapters.mongo.errors import translated
 from ingestion.adapters.mongo.expressions import NOW_MS
-from ingestion.adapters.mongo.records import UNREADABLE, Record, document_of
+from ingestion.adapters.mongo.records import UNREADABLE, MongoRecord, document_of
 from ingestion.model import Document, DocumentState, StaleKind
 
-_STALE: Final[dict[StaleKind, Record]] = {
+_STALE: Final[dict[StaleKind, MongoRecord]] = {
     StaleKind.UNPUBLISHED: {
         "state": {"$in": [DocumentState.RECEIVED, DocumentState.QUEUED]},
         "outbox": "pending",
@@ -62,7 +62,7 @@ class MongoRecovery(DocumentChanges):
         wanted: dict[str, Any] = {"state": {"$nin": known}}
         if collection is not None:
             wanted["collection"] = collection
-        pipeline: list[Record] = [{"$match": wanted}, {"$group": {"_id": "$state", "documents": {"$sum": 1}}}]
+        pipeline: list[MongoRecord] = [{"$match": wanted}, {"$group": {"_id": "$state", "documents": {"$sum": 1}}}]
         found = await aggregated(self._documents, pipeline)
         counts: Counter[str] = Counter()
         for group in found:

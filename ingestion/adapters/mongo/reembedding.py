@@ -1,4 +1,4 @@
-"""Record how far the re-embedding of each document of a collection has come."""
+"""MongoRecord how far the re-embedding of each document of a collection has come."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ingestion.adapters.mongo.database import MongoPort, aggregated
 from ingestion.adapters.mongo.document_changes import NO_LEASE, event, pipeline_stage
 from ingestion.adapters.mongo.errors import translated
 from ingestion.adapters.mongo.generations import NUMBER
-from ingestion.adapters.mongo.records import Record, document_of
+from ingestion.adapters.mongo.records import MongoRecord, document_of
 from ingestion.catalogue.generations import GenerationTotals
 from ingestion.errors import Conflict
 from ingestion.model import Document, DocumentState
@@ -31,7 +31,7 @@ class MongoReembeddingRecords(MongoPort):
     async def generation_totals(self, collection: str, generation: int) -> GenerationTotals:
         is_in = _is_in(generation)
         begun = {"$cond": [{"$eq": ["$next_generation", generation]}, "$next_pages_done", 0]}
-        pipeline: list[Record] = [
+        pipeline: list[MongoRecord] = [
             {"$match": {"collection": collection, "state": DocumentState.READY}},
             {
                 "$group": {
@@ -95,7 +95,7 @@ class MongoReembeddingRecords(MongoPort):
         return fenced
 
 
-def _is_in(generation: int) -> Record:
+def _is_in(generation: int) -> MongoRecord:
     """Return `Document.is_in` as an aggregation expression."""
     is_moved = {"$and": [{"$eq": ["$next_generation", generation]}, {"$eq": ["$next_pages_done", "$pages"]}]}
     return {"$or": [{"$eq": [NUMBER, generation]}, is_moved]}
