@@ -24,6 +24,7 @@ from workers.attempt.outage_evidence import EMBEDDER, OutageEvidence
 from workers.attempt.outcomes import OutcomePublisher
 from workers.attempt.retry_policy import FailureRun
 from workers.attempt.store import PageStore
+from workers.consumer.capacity import suspended_capacity
 from workers.consumer.hang import HangShutdown, stall_detector_of
 from workers.consumer.loop import JobLoop
 from workers.consumer.record_runner import RecordRunner
@@ -132,7 +133,7 @@ def _pipeline(
         documents=services.documents,
         blobs=services.blobs,
         store=store,
-        renderer=PdfRenderer(settings.render, max_pages=settings.api.max_pages),
+        renderer=PdfRenderer(settings.render, max_pages=settings.api.max_pages, while_waiting=suspended_capacity),
         embedder=embedder,
         progress=services.progress,
         outcomes=OutcomePublisher(

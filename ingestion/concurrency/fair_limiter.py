@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+
+WhileWaiting = Callable[[], AbstractContextManager[None]]
+"""Returns a context manager that is entered for the time of a wait."""
 
 
 class FairLimiter:
@@ -14,8 +17,9 @@ class FairLimiter:
     With first come, first served, ten requests of one caller would delay all other callers by ten.
     """
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, *, while_waiting: WhileWaiting = nullcontext) -> None:
         self._free = slots
+        self._while_waiting = while_waiting
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
 
     @asynccontextmanager
@@ -34,7 +38,8 @@ class FairLimiter:
         turn = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(caller, deque()).append(turn)
         try:
-            await turn
+            with self._while_waiting():
+                await turn
         except asyncio.CancelledError:
             if not turn.cancelled():  # it got the slot at the same moment
                 self._give_back()

@@ -62,7 +62,7 @@ class WorkerSettings(Section):
     jobs_in_flight: PositiveInt = Field(
         4,
         description="documents of 16 pages or more that one worker ingests at a time, or up to four times as many "
-        "shorter ones",
+        "shorter ones; at most as many again wait for pages that are rendered one at a time",
     )
     max_attempts: PositiveInt = Field(5, description="attempts after which a document is dead-lettered")
     failure_run_limit: PositiveInt = Field(

@@ -7,8 +7,10 @@ import random
 from contextlib import suppress
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from workers.consumer.capacity import WeightedLimiter
+from workers.consumer.capacity import WeightedLimiter, suspended_capacity
 
 
 class Documents:
@@ -108,3 +110,179 @@ async def test_in_any_order_of_events_all_capacity_is_free_at_the_end() -> None:
     for number in range(9):
         await documents.come(str(number), 2)
     assert len(documents.inside) == 8, "no place is lost, and none given twice"
+
+
+class Windows:
+    """A document of 16 pages. Each of its windows waits for other documents until `go`."""
+
+    def __init__(self, limiter: WeightedLimiter, windows: int = 1) -> None:
+        self.resumed: list[int] = []
+        self.end = asyncio.Event()
+        self._go = [asyncio.Event() for _ in range(windows)]
+        self._limiter = limiter
+        self.task = asyncio.create_task(self._run())
+
+    async def go(self, window: int) -> None:
+        self._go[window].set()
+        await settled()
+
+    async def _run(self) -> None:
+        async with self._limiter.acquire(16):
+            await asyncio.gather(*(self._wait(number) for number in range(len(self._go))))
+            await self.end.wait()
+
+    async def _wait(self, number: int) -> None:
+        with suspended_capacity():
+            await self._go[number].wait()
+        self.resumed.append(number)
+
+
+async def test_a_document_that_waits_for_others_lends_its_capacity_and_never_waits_to_have_it_again() -> None:
+    limiter = WeightedLimiter(1)
+    waits = Windows(limiter)
+    documents = Documents(limiter)
+    await documents.come("first", 16)
+    await documents.come("second", 16)
+    assert documents.inside == ["first"], "the capacity is free while the document waits"
+    await waits.go(0)
+    assert waits.resumed == [0], "it has begun, and others may wait for it"
+    await documents.go("first")
+    assert not documents.inside, "a document that has begun comes before the second"
+    waits.end.set()
+    await settled()
+    assert documents.inside == ["second"]
+    await documents.go("second")
+
+
+async def test_a_document_has_its_capacity_again_when_its_last_window_waits_no_more() -> None:
+    limiter = WeightedLimiter(1)
+    waits = Windows(limiter, windows=2)
+    documents = Documents(limiter)
+    await settled()
+    await waits.go(0)
+    await documents.come("first", 16)
+    assert documents.inside == ["first"], "the other window still waits"
+    await waits.go(1)
+    await documents.go("first")
+    await documents.come("second", 16)
+    assert not documents.inside
+    waits.end.set()
+    await settled()
+    assert documents.inside == ["second"]
+
+
+async def test_documents_that_have_begun_weigh_at_most_twice_the_capacity() -> None:
+    limiter = WeightedLimiter(2)
+    waiting = [Windows(limiter) for _ in range(6)]
+    documents = Documents(limiter)
+    await documents.come("honest", 16)
+    assert len(limiter._suspended) == 2 and len(limiter._not_suspended) == 2
+    assert not documents.inside, "two more are suspended only when the first two wait no more"
+    await waiting[0].go(0)
+    waiting[0].end.set()
+    await settled()
+    assert len(limiter._suspended) == 2 and len(limiter._not_suspended) == 2, "the fifth has begun"
+    for document in waiting[1:3]:
+        document.task.cancel()
+    await settled()
+    assert documents.inside == ["honest"]
+    for document in waiting[3:]:
+        document.task.cancel()
+    await settled()
+    await documents.go("honest")
+    assert limiter._free_pages == limiter._suspendable_pages == 32
+
+
+async def test_a_document_that_is_cancelled_while_it_waits_leaves_all_capacity() -> None:
+    limiter = WeightedLimiter(1)
+    waits = Windows(limiter, windows=2)
+    documents = Documents(limiter)
+    await documents.come("other", 16)
+    await waits.go(0)
+    waits.task.cancel()
+    await settled()
+    await documents.go("other")
+    assert waits.task.cancelled() and limiter._free_pages == 16
+
+
+def test_outside_of_a_job_nothing_is_suspended() -> None:
+    with suspended_capacity():
+        pass
+
+
+_LONG_DOCUMENTS = 2
+_EVENTS = st.lists(st.tuples(st.sampled_from(["come", "wait", "wake", "leave", "cancel"]), st.integers(0, 9)))
+
+
+@given(_EVENTS)
+def test_in_any_order_of_waits_and_cancellations_capacity_is_exact(events: list[tuple[str, int]]) -> None:
+    asyncio.run(_any_order(events))
+
+
+class Waiter:
+    """A document of a random number of pages that begins and ends waits when it is told to."""
+
+    def __init__(self, limiter: WeightedLimiter, pages: int) -> None:
+        self.weight = min(max(pages, 4), 16) if pages else 16
+        self.is_inside = False
+        self.waits: list[asyncio.Task[None]] = []
+        self._limiter = limiter
+        self._begin = asyncio.Queue[None]()
+        self._leave = asyncio.Event()
+        self.task = asyncio.create_task(self._run(pages))
+
+    async def _run(self, pages: int) -> None:
+        async with self._limiter.acquire(pages):
+            self.is_inside = True
+            try:
+                while not self._leave.is_set():
+                    await self._begin.get()
+                    self.waits.append(asyncio.create_task(self._wait()))
+            finally:
+                self.is_inside = False
+                for wait in self.waits:
+                    wait.cancel()
+                if len(self.waits) % 2:  # a document may end before its tasks do
+                    await asyncio.gather(*self.waits, return_exceptions=True)
+
+    async def _wait(self) -> None:
+        with suspended_capacity():
+            await asyncio.Event().wait()
+
+    def happen(self, event: str) -> None:
+        if event == "wait":
+            self._begin.put_nowait(None)
+        elif event == "wake" and self.waits:
+            self.waits.pop(0).cancel()
+        elif event == "leave":
+            self._leave.set()
+            self._begin.put_nowait(None)
+        elif event == "cancel":
+            self.task.cancel()
+
+
+async def _any_order(events: list[tuple[str, int]]) -> None:
+    limiter = WeightedLimiter(_LONG_DOCUMENTS)
+    capacity = 16 * _LONG_DOCUMENTS
+    documents: list[Waiter] = []
+    for event, number in events:
+        if event == "come":
+            documents.append(Waiter(limiter, 2 * number))
+        elif documents:
+            documents[number % len(documents)].happen(event)
+        for _ in range(6):  # a document may be admitted, and begin all that it was told meanwhile
+            await settled()
+        inside = [one for one in documents if one.is_inside]
+        suspended = [held.weight for held in limiter._suspended]
+        assert sum(suspended) == capacity - limiter._suspendable_pages <= capacity
+        active = sum(one.weight for one in inside) - sum(suspended)
+        assert limiter._free_pages == capacity - active
+        assert active + sum(suspended) <= 2 * capacity
+        waiting = sum(any(not wait.done() for wait in one.waits) for one in inside)
+        assert waiting == len(limiter._suspended) + len(limiter._not_suspended)
+    for document in documents:
+        document.task.cancel()
+    await asyncio.gather(*(one.task for one in documents), return_exceptions=True)
+    await settled()
+    assert limiter._free_pages == limiter._suspendable_pages == capacity
+    assert not limiter._suspended and not limiter._not_suspended

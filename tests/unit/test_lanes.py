@@ -14,6 +14,8 @@ from ingestion.model import Page
 from ingestion.sandbox.failures import ChildCrashed, ChildTimeout
 from ingestion.settings import RenderSettings
 from tests.unit.test_fair_limiter import settled
+from workers.attempt.isolation import SharedExclusiveLock
+from workers.consumer.capacity import WeightedLimiter, suspended_capacity
 from workers.rendering import lanes as lanes_module
 from workers.rendering.dpi import plan_page
 from workers.rendering.lanes import Lanes, Pace, try_cpu_s
@@ -150,6 +152,44 @@ async def test_long_tries_run_one_at_a_time_and_delay_no_first_tries(fake: FakeS
     fake.released.set()
     await asyncio.gather(*bombs)
     assert fake.most_long_tries == 1
+
+
+async def test_documents_that_wait_for_their_long_tries_hold_no_capacity_of_the_worker(fake: FakeSandboxes) -> None:
+    limiter = WeightedLimiter(2)
+    shared = Lanes(settings(), "pdfium", while_waiting=suspended_capacity)
+    fake.bad, fake.held = {("pdfium", 1): ChildCrashed("too large")}, {1}
+
+    async def job(name: str, first_page: int) -> int:
+        async with limiter.acquire(16):
+            return sum([len(window) async for window in source(name, shared, pages(20)).windows(first_page)])
+
+    bombs = [asyncio.create_task(job(f"bomb{number}", 1)) for number in range(3)]
+    await settled()
+    async with asyncio.timeout(30):
+        assert await job("honest", 2) == 19
+    assert not any(bomb.done() for bomb in bombs)
+    fake.released.set()
+    async with asyncio.timeout(30):
+        assert await asyncio.gather(*bombs) == [20] * 3
+    assert fake.most_long_tries == 1
+
+
+async def test_documents_with_many_long_tries_end_beside_one_that_must_run_alone(fake: FakeSandboxes) -> None:
+    limiter = WeightedLimiter(2)
+    shared = Lanes(settings(), "pdfium", while_waiting=suspended_capacity)
+    lock = SharedExclusiveLock()
+    fake.bad = {("pdfium", number): ChildCrashed("too large") for number in (1, 2, 4, 5, 7)}
+
+    async def job(name: str, count: int) -> int:
+        async with limiter.acquire(count), lock.exclusive() if name == "suspect 9" else lock.shared():
+            return sum([len(window) async for window in source(name, shared, pages(count)).windows(1)])
+
+    counts = [2, 3, 7, 8, 16, 17, 40] * 3
+    async with asyncio.timeout(60):
+        done = await asyncio.gather(*(job(f"suspect {number}", count) for number, count in enumerate(counts)))
+    assert done == counts
+    assert fake.most_long_tries == 1
+    assert limiter._free_pages == limiter._suspendable_pages == 32
 
 
 async def test_slow_documents_of_one_caller_delay_another_caller_by_one_try(fake: FakeSandboxes) -> None:

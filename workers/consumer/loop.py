@@ -1,10 +1,10 @@
 """A worker's main loop: poll, dispatch, pause, commit, drain.
 
 Jobs run side by side while the `WeightedLimiter` has capacity. As many more wait in its queue, so that freed capacity
-is used at once and not at the next poll. A job that may not run yet waits without using capacity: a retry before its
-time, a job whose document is leased, or any job while a server is down. While the queue is full the partitions are
-paused and polling goes on, so that a long job never costs the membership of the group. Offsets are committed only up
-to the watermark.
+is used at once and not at the next poll. A running job may suspend its capacity. A job that may not run yet waits
+without using capacity: a retry before its time, a job whose document is leased, or any job while a server is down.
+While the queue is full the partitions are paused and polling goes on, so that a long job never costs the membership of
+the group. Offsets are committed only up to the watermark.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ class JobLoop:
         }
 
     def _running(self) -> set[asyncio.Task[None]]:
-        """Jobs that hold capacity, or are about to acquire it."""
+        """Jobs that hold capacity, have suspended it, or are about to acquire it."""
         return self._jobs - self._waiting - self._queued
 
     def _dispatch(self, record: Record) -> None:

@@ -15,11 +15,11 @@ All children together stay within (PAGEMILL_RENDER_PROCESSES / 2 + 1) x PAGEMILL
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from enum import Enum
 from typing import Final
 
-from ingestion.concurrency.fair_limiter import FairLimiter
+from ingestion.concurrency.fair_limiter import FairLimiter, WhileWaiting
 from ingestion.sandbox.pool import Sandbox
 from ingestion.settings import RenderSettings
 from workers.rendering.dpi import PagePlan
@@ -54,16 +54,19 @@ def try_cpu_s(plans: Sequence[PagePlan], pace: Pace, engine: Engine) -> float:
 
 
 class Lanes:
-    """The lanes of a worker, shared by all its documents. `engine` is the engine of first tries."""
+    """The lanes of a worker, shared by all its documents.
 
-    def __init__(self, settings: RenderSettings, engine: Engine) -> None:
+    `engine` is the engine of first tries. Waits for the long tries of other documents are inside `while_waiting`.
+    """
+
+    def __init__(self, settings: RenderSettings, engine: Engine, *, while_waiting: WhileWaiting = nullcontext) -> None:
         page_bytes = settings.render_memory_bytes
         first_bytes = max(page_bytes // 2, min(page_bytes, _LEAST_BYTES))
         if engine == "poppler":  # the child and poppler's process each get half
             first_bytes //= 2
         self._first = Sandbox(processes=settings.render_processes, memory_bytes=first_bytes)
         self._first_turns = FairLimiter(settings.render_processes)
-        self._long_turns = FairLimiter(1)
+        self._long_turns = FairLimiter(1, while_waiting=while_waiting)
         self._long: dict[Engine, Sandbox] = {
             "pdfium": Sandbox(processes=1, memory_bytes=page_bytes),
             "poppler": Sandbox(processes=1, memory_bytes=page_bytes // 2),

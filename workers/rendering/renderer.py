@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing, nullcontext, suppress
 from math import inf
 from pathlib import Path
 from typing import Final
@@ -23,6 +23,7 @@ import numpy as np
 import structlog
 
 from ingestion import metrics
+from ingestion.concurrency.fair_limiter import WhileWaiting
 from ingestion.concurrency.tasks import map_ordered
 from ingestion.errors import PageRenderFailed, RendererMissing, RenderTimeout
 from ingestion.model import Page
@@ -66,12 +67,12 @@ def engines(renderer: str) -> tuple[Engine, ...]:
 class PdfRenderer:
     """Implements the port Renderer."""
 
-    def __init__(self, settings: RenderSettings, *, max_pages: int) -> None:
-        """Raises RendererMissing."""
+    def __init__(self, settings: RenderSettings, *, max_pages: int, while_waiting: WhileWaiting = nullcontext) -> None:
+        """Raises RendererMissing. `while_waiting` is that of `Lanes`."""
         self._settings = settings
         self._max_pages = max_pages
         self._engines = engines(settings.renderer)
-        self._lanes = Lanes(settings, self._engines[0])
+        self._lanes = Lanes(settings, self._engines[0], while_waiting=while_waiting)
 
     async def open(self, path: Path, *, pixels: bool, caller: str = "") -> PdfPageSource:
         caller = caller or str(path)
