@@ -49,7 +49,7 @@ class Remover:
     call, finishes the deletion.
     """
 
-    documents: RemovalRecords
+    records: RemovalRecords
     vectors: VectorStore
     blobs: BlobStore
     queue: JobQueue
@@ -87,7 +87,7 @@ class Remover:
             await self.blobs.delete(objects[first : first + _OBJECTS_AT_ONCE])
         if not await self._is_being_deleted(document):
             return False
-        await self.documents.remove(document)
+        await self.records.remove(document)
         await self.progress.forget(document.id)
         log.info("deleted", document_id=document.id, collection=document.collection, objects=len(objects))
         await self._announce(replace(document, state=DocumentState.DELETED))
@@ -120,7 +120,7 @@ class Remover:
     async def _drop(self, collection: str, seen: CollectionRecord | None = None, *, only_idle: bool = False) -> None:
         async with AsyncExitStack() as stack:
             with self._budget():
-                hold = await stack.enter_async_context(held(self.documents, collection, seen=seen))
+                hold = await stack.enter_async_context(held(self.records, collection, seen=seen))
                 if only_idle:  # before a state is stored that another process would act on
                     await self._require_idle(hold)
                 await hold.move(CollectionState.DROPPING, hold.record.archive)
@@ -136,7 +136,7 @@ class Remover:
                     await hold.renew(long=True)
                     await self.vectors.drop(index)
             with self._budget():
-                await self.documents.forget_collection(collection, hold.token)
+                await self.records.forget_collection(collection, hold.token)
         log.info("collection deleted", collection=collection)
 
     def _budget(self, more_s: float = 0.0) -> AbstractContextManager[None]:
@@ -144,11 +144,11 @@ class Remover:
 
     async def _has_record(self, collection: str) -> bool:
         with self._budget():
-            return await self.documents.collection(collection) is not None
+            return await self.records.collection(collection) is not None
 
     async def _require_idle(self, hold: Hold) -> None:
         await hold.freeze()
-        busy = await self.documents.unfrozen(hold.name, 1)
+        busy = await self.records.unfrozen(hold.name, 1)
         await hold.thaw()
         if busy:
             await hold.move(hold.record.state, hold.record.archive)
@@ -175,7 +175,7 @@ class Remover:
 
     async def _listed(self, collection: str) -> Sequence[Document]:
         with self._budget():
-            return await self.documents.list(collection, limit=_BATCH)
+            return await self.records.list(collection, limit=_BATCH)
 
     async def _delete_archived(self, hold: Hold) -> None:
         """Delete the objects of documents that only the archive holds, and all archives, also unfinished ones."""
@@ -185,7 +185,7 @@ class Remover:
                     await hold.renew()
                     await self.blobs.delete_prefix(document_prefix(document_id))
             with self._budget():
-                await self.documents.forget_archived_ids(batch)
+                await self.records.forget_archived_ids(batch)
         with self._budget():
             parts = await self.blobs.list_keys(archives_of(hold.name))
             await hold.renew()
@@ -193,15 +193,15 @@ class Remover:
 
     async def _archived(self, collection: str) -> Sequence[str]:
         with self._budget():
-            return await self.documents.archived_in(collection, _BATCH)
+            return await self.records.archived_in(collection, _BATCH)
 
     async def _indexes(self, collection: str) -> Sequence[str]:
         """Return the indexes. Call it after `_begin`: a re-embedding that begins later omits the document."""
-        binding = await self.documents.binding(collection)
+        binding = await self.records.binding(collection)
         return [collection] if binding is None else binding.indexes
 
     async def _is_being_deleted(self, document: Document) -> bool:
-        current = await self.documents.get(document.id)
+        current = await self.records.get(document.id)
         return (
             current is not None
             and current.first_page_key == document.first_page_key
@@ -211,9 +211,9 @@ class Remover:
     async def _begin(self, document_id: str) -> Document:
         """Begin the deletion. Raises CollectionArchived for an archived document: a restore would bring it back."""
         try:
-            return await self.documents.begin_delete(document_id)
+            return await self.records.begin_delete(document_id)
         except NotFound:
-            if await self.documents.archived_ids([document_id]):
+            if await self.records.archived_ids([document_id]):
                 raise CollectionArchived(
                     f"document {document_id} is archived; restore its collection first, or drop it"
                 ) from None

@@ -65,7 +65,7 @@ class Submitter:
     def __init__(
         self,
         *,
-        documents: UploadRecords,
+        records: UploadRecords,
         blobs: BlobStore,
         queue: JobQueue,
         progress: Progress,
@@ -76,7 +76,7 @@ class Submitter:
         inspect_processes: int = 1,
     ) -> None:
         """`sandbox` inspects `inspect_processes` files at once, and one more file that takes long."""
-        self._documents = documents
+        self._records = records
         self._blobs = blobs
         self._queue = queue
         self._progress = progress
@@ -98,8 +98,8 @@ class Submitter:
         check_collection(collection)
         id_ = document_id(collection, upload.filename, upload.sha256)
         with budget(self._store_budget_s):
-            await self._documents.require_active(collection)
-            known = await self._documents.get(id_)
+            await self._records.require_active(collection)
+            known = await self._records.get(id_)
         if known is None:  # outside of the budget, which is for the stores
             pages = (await self._inspector.inspect(upload.path, caller=collection)).pages
         with budget(self._store_budget_s + upload.size_bytes / _LEAST_BYTES_PER_S):
@@ -113,7 +113,7 @@ class Submitter:
     async def _accept(self, collection: str, id_: str, upload: Upload, pages: int) -> Document:
         key = source_key(id_)
         await retrying(self._blobs.put_file, key, upload.path, PDF_CONTENT_TYPE)
-        first_page_key = await self._documents.reserve_page_keys(pages)
+        first_page_key = await self._records.reserve_page_keys(pages)
         document = Document(
             id=id_,
             collection=collection,
@@ -126,9 +126,9 @@ class Submitter:
             fence=first_fence(first_page_key),
         )
         # After an error the record may exist, so the source is kept. The audit removes a source without a record.
-        inserted = await self._documents.insert(document)
+        inserted = await self._records.insert(document)
         if not inserted:  # A concurrent upload of the same file was first.
-            winner = await self._documents.get(id_)
+            winner = await self._records.get(id_)
             if winner is None:
                 raise Conflict(f"{upload.filename!r} was deleted from {collection!r} while it was being uploaded")
             return await self._accept_again(winner, upload)
@@ -144,10 +144,10 @@ class Submitter:
             return known
         # The stored source may be the cause of the failure, so it is written again.
         await retrying(self._blobs.put_file, known.object_key, upload.path, PDF_CONTENT_TYPE)
-        if await self._documents.requeue(known.id):
+        if await self._records.requeue(known.id):
             log.info("requeued", document_id=known.id, was=known.error.code if known.error else "")
             await self._report_queued(known)
-        return await self._documents.get(known.id) or known
+        return await self._records.get(known.id) or known
 
     async def _publish(self, document: Document) -> Document:
         """Publish the job. If that fails, the outbox stays pending and the janitor publishes the job later.
@@ -161,7 +161,7 @@ class Submitter:
             with self._broker.request(), budget(_PUBLISH_S):
                 await self._queue.publish(IngestJob.of(document))
             with budget(self._store_budget_s):
-                await self._documents.mark_queued(document)
+                await self._records.mark_queued(document)
         except RetryableError as error:
             log.warning("publish postponed", document_id=document.id, cause=str(error))
             return document
@@ -181,17 +181,17 @@ class Submitter:
         collection. So at least one of the two sees the other.
         """
         try:
-            await self._documents.require_active(document.collection)
+            await self._records.require_active(document.collection)
         except CollectionArchived:
-            await self._documents.begin_delete(document.id)
-            await self._documents.remove(document)
+            await self._records.begin_delete(document.id)
+            await self._records.remove(document)
             await self._discard_unrecorded(document.id)
             raise
 
     async def _discard_unrecorded(self, id_: str) -> None:
         """Delete the source unless a record or an archive needs it, or the records cannot be read."""
         try:
-            if await self._documents.get(id_) is None and not await self._documents.archived_ids([id_]):
+            if await self._records.get(id_) is None and not await self._records.archived_ids([id_]):
                 await self._blobs.delete_prefix(document_prefix(id_))
         except RetryableError as error:
             log.warning("source left behind", document_id=id_, cause=str(error))

@@ -23,8 +23,8 @@ _WRITE_S: Final = 2.0
 class UsageRecorder:
     """Writes the time of last use, at most once in `every_s` for each collection."""
 
-    def __init__(self, documents: CollectionCatalogue, every_s: float = EVERY_S) -> None:
-        self._documents = documents
+    def __init__(self, catalogue: CollectionCatalogue, every_s: float = EVERY_S) -> None:
+        self._catalogue = catalogue
         self._every_s = every_s
         self._recorded_at: dict[str, float] = {}
 
@@ -38,6 +38,6 @@ class UsageRecorder:
         self._recorded_at[collection] = now
         try:
             with budget(_WRITE_S):
-                await self._documents.touch_collections([collection])
+                await self._catalogue.touch_collections([collection])
         except IngestError as error:
             log.warning("use not recorded", collection=collection, cause=error.message)

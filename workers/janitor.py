@@ -32,7 +32,7 @@ REMEDY: Final = "delete the document and upload it again"
 def janitor_of(services: Services) -> Janitor:
     settings = services.settings
     return Janitor(
-        documents=services.documents,
+        records=services.documents,
         queue=services.queue,
         remover=remover_of(services),
         group=settings.kafka.kafka_group,
@@ -43,7 +43,7 @@ def janitor_of(services: Services) -> Janitor:
 
 def auditor_of(services: Services) -> Auditor:
     return Auditor(
-        documents=services.documents,
+        records=services.documents,
         blobs=services.blobs,
         vectors=services.vectors,
         orphan_grace_s=services.settings.janitor.janitor_orphan_grace_s,

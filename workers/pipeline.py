@@ -70,7 +70,7 @@ _STORES: Final = ("mongodb", "s3", "milvus")
 """The servers that a window of pages is written to."""
 
 
-class PipelineRecords(DocumentReader, Ledger, Protocol):
+class PipelineLedger(DocumentReader, Ledger, Protocol):
     """What the pipeline itself reads and writes; its parts have ports of their own."""
 
 
@@ -78,7 +78,7 @@ class PipelineRecords(DocumentReader, Ledger, Protocol):
 class Pipeline:
     """Ingests documents. One pipeline serves all jobs of a worker."""
 
-    documents: PipelineRecords
+    ledger: PipelineLedger
     blobs: BlobStore
     store: PageStore
     renderer: Renderer
@@ -128,12 +128,12 @@ class Pipeline:
         Check that the document can be claimed before taking the exclusive lock.
         """
         await self.claims.clean_up(job.document_id)
-        document = await self.documents.get(job.document_id)
+        document = await self.ledger.get(job.document_id)
         if document is not None:
             document.require_readable()
         if document is None or not self._is_suspect(document):
             return self.document_lock.shared()
-        await self.documents.require_claimable(job.document_id)
+        await self.ledger.require_claimable(job.document_id)
         return self.document_lock.exclusive()
 
     def _is_suspect(self, document: Document) -> bool:
@@ -204,15 +204,13 @@ class Pipeline:
                         await self._checkpoint(document, window)
                     lease.document = replace(lease.document, outages=0)
         await lease.end()
-        return await retrying(self.documents.finish, document)
+        return await retrying(self.ledger.finish, document)
 
     async def _plan(self, document: Document, dpi: int, generation: int) -> Document:
         """Record the generation before pages are written to it. Most new records have the right one already."""
         if document.generation == generation and not document.is_begun_anew:
             return replace(document, dpi=dpi)
-        return await self.documents.plan(
-            document.id, document.fence, dpi=dpi, stage="processing", generation=generation
-        )
+        return await self.ledger.plan(document.id, document.fence, dpi=dpi, stage="processing", generation=generation)
 
     @asynccontextmanager
     async def _source(self, document: Document, watched: WatchedAttempt) -> AsyncIterator[Path]:
@@ -277,7 +275,7 @@ class Pipeline:
         """The last window needs no checkpoint: `finish` records it."""
         done = window[-1].page.page_number
         if done < document.pages:
-            await retrying(self.documents.checkpoint, document.id, document.fence, done)
+            await retrying(self.ledger.checkpoint, document.id, document.fence, done)
         metrics.PAGES.inc(len(window))
         await self.progress.report(
             document.id, status="processing", message="reading pages", processed=done, total=document.pages

@@ -51,7 +51,7 @@ class JanitorRecords(Outbox, Recovery, Protocol):
 class Janitor:
     """`group` is the consumer group of the workers, for the dead letters that a crash kept them from publishing."""
 
-    documents: JanitorRecords
+    records: JanitorRecords
     queue: JobQueue
     remover: Remover
     group: str
@@ -72,8 +72,8 @@ class Janitor:
             StaleKind.DEAD_LETTER_PENDING, self.grace_s, self._publish_dead_letter, done, collection
         )
         await self._repair_all(StaleKind.HALF_DELETED, self.grace_s, self.remover.finish_delete, done, collection)
-        await self.documents.settle_changes()
-        done.unreadable = await self.documents.unreadable(collection)
+        await self.records.settle_changes()
+        done.unreadable = await self.records.unreadable(collection)
         if collection is None:
             metrics.UNREADABLE.set(sum(done.unreadable.values()))
         return done
@@ -84,7 +84,7 @@ class Janitor:
         """Repair each stale document once. Documents that failed must not hide those behind them."""
         seen: set[str] = set()
         while True:
-            found = await self.documents.stale(kind, age_s, _DOCUMENTS_AT_ONCE + len(seen), collection=collection)
+            found = await self.records.stale(kind, age_s, _DOCUMENTS_AT_ONCE + len(seen), collection=collection)
             fresh = [document for document in found if document.id not in seen]
             if not fresh:
                 return
@@ -110,17 +110,17 @@ class Janitor:
 
     async def _publish(self, document: Document) -> bool:
         await self.queue.publish(IngestJob.of(document))
-        await self.documents.mark_queued(document)
+        await self.records.mark_queued(document)
         return True
 
     async def _requeue(self, document: Document) -> bool:
         """Unless the broker has lost it, the record that the worker had not committed is read again as well."""
-        return await self.documents.expire(document.id, document.fence) and await self._publish(document)
+        return await self.records.expire(document.id, document.fence) and await self._publish(document)
 
     async def _publish_dead_letter(self, document: Document) -> bool:
         letter = dead_letters.of_recovered(document, self.group)
         await self.queue.publish_dead_letter(letter)
         metrics.DEAD_LETTERS.inc()
-        await self.documents.mark_dead_letter_sent(document.id, document.fence)
+        await self.records.mark_dead_letter_sent(document.id, document.fence)
         await self.queue.announce(document)
         return True

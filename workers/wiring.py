@@ -24,7 +24,7 @@ def remover_of(services: Services) -> Remover:
 def lifecycle_of(services: Services) -> CollectionLifecycle:
     settings = services.settings.janitor
     return CollectionLifecycle(
-        documents=services.documents,
+        records=services.documents,
         archiver=archiver_of(services),
         remover=remover_of(services),
         expiry=settings.collection_expire,

@@ -130,14 +130,14 @@ def _pipeline(
     encoding = VectorEncoding(settings.vectors.index_pooling, settings.vectors.blob_precision)
     store = PageStore(services.documents, services.blobs, services.vectors, encoding)
     return Pipeline(
-        documents=services.documents,
+        ledger=services.documents,
         blobs=services.blobs,
         store=store,
         renderer=PdfRenderer(settings.render, max_pages=settings.api.max_pages, while_waiting=suspended_capacity),
         embedder=embedder,
         progress=services.progress,
         outcomes=OutcomePublisher(
-            documents=services.documents,
+            ledger=services.documents,
             queue=services.queue,
             progress=services.progress,
             failures=FailureRun(settings.worker.failure_run_limit, breakers.halt),

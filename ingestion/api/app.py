@@ -87,7 +87,7 @@ async def _lifespan(sandbox: Sandbox, app: FastAPI) -> AsyncIterator[None]:
 def _submitter(services: Services, sandbox: Sandbox) -> Submitter:
     api = services.settings.api
     return Submitter(
-        documents=services.documents,
+        records=services.documents,
         blobs=services.blobs,
         queue=services.queue,
         progress=services.progress,

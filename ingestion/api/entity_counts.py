@@ -25,8 +25,8 @@ MAX_TIME_SHARE: Final = 0.01
 class EntityCounts:
     """Updates the metric. The rows of documents that are not ready yet are included."""
 
-    def __init__(self, documents: CollectionCatalogue, vectors: VectorStore) -> None:
-        self._documents = documents
+    def __init__(self, catalogue: CollectionCatalogue, vectors: VectorStore) -> None:
+        self._catalogue = catalogue
         self._vectors = vectors
         self._shown: set[str] = set()
         self._due_at = -inf
@@ -50,7 +50,7 @@ class EntityCounts:
             self._due_at = ended + max(INTERVAL_S, (ended - began) / MAX_TIME_SHARE)
 
     async def _count_all(self) -> None:
-        collections = await self._documents.collections()
+        collections = await self._catalogue.collections()
         await gather_or_cancel(*(self._count(collection) for collection in collections))
         for gone in self._shown - set(collections):
             metrics.ENTITIES.remove(gone)

@@ -34,7 +34,7 @@ class Hold:
     that was stopped for a while then completes its current request only.
     """
 
-    documents: Holds
+    holds: Holds
     record: CollectionRecord
     token: str
     lease_s: float
@@ -46,27 +46,27 @@ class Hold:
     async def renew(self, *, long: bool = False) -> None:
         """Extend the hold by its lease, from now. `long` extends it further, for one request that may be slow."""
         lease_s = self.lease_s * (_LONG_LEASES if long else 1)
-        await self.documents.renew_collection_hold(self.name, self.token, _ms(lease_s))
+        await self.holds.renew_collection_hold(self.name, self.token, _ms(lease_s))
 
     async def freeze(self) -> None:
         """Freeze ready, failed and frozen documents, with `token` in place of an archive's id."""
         await self.renew()
-        await self.documents.freeze(self.name, self.token)
+        await self.holds.freeze(self.name, self.token)
 
     async def thaw(self) -> None:
         """Restore the former state of all frozen documents, of every archive."""
         await self.freeze()
         await self.renew()
-        await self.documents.thaw(self.name, self.token)
+        await self.holds.thaw(self.name, self.token)
 
     async def move(self, state: CollectionState, archive: Archive | None) -> None:
-        await self.documents.move_collection(self.name, self.token, state, archive)
+        await self.holds.move_collection(self.name, self.token, state, archive)
         log.info("collection", collection=self.name, state=state.value, archive=archive.id if archive else "")
 
 
 @asynccontextmanager
 async def held(
-    documents: Holds, collection: str, lease_s: float = LEASE_S, *, seen: CollectionRecord | None = None
+    holds: Holds, collection: str, lease_s: float = LEASE_S, *, seen: CollectionRecord | None = None
 ) -> AsyncIterator[Hold]:
     """Hold the collection within the block. Raises NotFound, and CollectionHeld if another process holds it.
 
@@ -74,19 +74,19 @@ async def held(
     collection has changed its state, or was used, since then.
     """
     token = secrets.token_hex(8)
-    record = await documents.hold_collection(collection, token, _ms(lease_s))
+    record = await holds.hold_collection(collection, token, _ms(lease_s))
     try:
         if seen is not None and _comparable(record) != _comparable(seen):
             raise CollectionBusy(f"collection {collection!r} is no longer as it was found: {record.state.shown}")
-        yield Hold(documents, record, token, lease_s)
+        yield Hold(holds, record, token, lease_s)
     finally:
-        await _release(documents, collection, token)
+        await _release(holds, collection, token)
 
 
-async def _release(documents: Holds, collection: str, token: str) -> None:
+async def _release(holds: Holds, collection: str, token: str) -> None:
     try:
         with budget(_RELEASE_S):
-            await documents.release_collection(collection, token)
+            await holds.release_collection(collection, token)
     except IngestError as error:  # the hold ends with its lease; keep the block's own error
         log.warning("hold not released", collection=collection, cause=error.message)
 

@@ -117,7 +117,7 @@ class Bench:
         held = HeldJobs()
         services = self.services
         submitter = Submitter(
-            documents=services.documents,
+            records=services.documents,
             blobs=services.blobs,
             queue=held,  # type: ignore[arg-type]  # of a queue, a submitter uses `publish` alone
             progress=services.progress,

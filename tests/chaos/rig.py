@@ -204,7 +204,7 @@ async def open_rig(
 
 def submitter_of(services: Services) -> Submitter:
     return Submitter(
-        documents=services.documents,
+        records=services.documents,
         blobs=services.blobs,
         queue=services.queue,
         progress=services.progress,

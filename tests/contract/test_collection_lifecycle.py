@@ -122,7 +122,7 @@ async def late_lifecycle(shelf: Shelf, expiry: Any = "off") -> CollectionLifecyc
     """One that has looked at the collections now, and acts later."""
     documents = shelf.services.documents
     listed = SeenEarlier(documents, await documents.collection_records())
-    return replace(lifecycle(shelf, expiry), documents=cast(DocumentStore, listed))
+    return replace(lifecycle(shelf, expiry), records=cast(DocumentStore, listed))
 
 
 async def test_a_collection_that_was_dropped_and_filled_again_is_not_dropped_once_more(shelf: Shelf) -> None:
@@ -283,7 +283,7 @@ async def test_uses_are_noted_once_a_while(shelf: Shelf) -> None:
 
 def submitter(services: Services, documents: Any) -> Submitter:
     return Submitter(
-        documents=documents,
+        records=documents,
         blobs=services.blobs,
         queue=services.queue,
         progress=services.progress,

@@ -32,7 +32,7 @@ DEADLINE_S = 30.0
 def janitor(services: Services, *, queue: Any = None, grace_s: float = 0.0, lost_after_s: float = HOURS_S) -> Janitor:
     queue = queue or services.queue
     return Janitor(
-        documents=services.documents,
+        records=services.documents,
         queue=queue,
         remover=Remover(services.documents, services.vectors, services.blobs, queue, services.progress),
         group=services.settings.kafka.kafka_group,

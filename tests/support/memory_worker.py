@@ -103,7 +103,7 @@ class MemoryWorker:
         documents = documents or self.documents
         store = PageStore(documents, self.blobs, self.vectors)
         outcomes = OutcomePublisher(
-            documents=documents,
+            ledger=documents,
             queue=queue or self.queue,
             progress=self.progress,
             failures=FailureRun(10, on_limit=lambda cause: None),
@@ -112,7 +112,7 @@ class MemoryWorker:
             retry_delays_s=DELAYS_S,
         )
         return Pipeline(
-            documents=documents,
+            ledger=documents,
             blobs=self.blobs,
             store=store,
             renderer=self.renderer,

@@ -85,14 +85,14 @@ def pipeline(
     documents = documents or services.documents
     store = PageStore(services.documents, services.blobs, services.vectors)
     return Pipeline(
-        documents=documents,
+        ledger=documents,
         blobs=services.blobs,
         store=store,
         renderer=PdfRenderer(render.model_copy(update={"dpi_policy": "fixed"}), max_pages=1000),
         embedder=embedder,
         progress=services.progress,
         outcomes=OutcomePublisher(
-            documents=documents,
+            ledger=documents,
             queue=queue or services.queue,
             progress=services.progress,
             failures=FailureRun(10, on_limit=lambda cause: None),
@@ -119,7 +119,7 @@ async def submitted_again(services: Services, path: Path) -> Document:
     """Submit the same file again."""
     content = path.read_bytes()
     submitter = Submitter(
-        documents=services.documents,
+        records=services.documents,
         blobs=services.blobs,
         queue=services.queue,
         progress=services.progress,

@@ -107,7 +107,7 @@ class Setting:
 
     def __post_init__(self) -> None:
         outcomes = OutcomePublisher(
-            documents=cast(Any, self.ledger),
+            ledger=cast(Any, self.ledger),
             queue=cast(Any, self.queue),
             progress=cast(Any, Progress()),
             failures=FailureRun(self.limit, self.causes.append),

@@ -52,7 +52,7 @@ def submitter(
     services: Services, documents: UploadRecords | None = None, *, store_budget_s: float = 15.0
 ) -> Submitter:
     return Submitter(
-        documents=documents or services.documents,
+        records=documents or services.documents,
         blobs=services.blobs,
         queue=services.queue,
         progress=services.progress,

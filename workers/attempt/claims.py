@@ -23,15 +23,15 @@ from workers.attempt.store import PageStore
 log = structlog.get_logger(__name__)
 
 
-class ClaimRecords(DocumentReader, Ledger, ArchivedDocuments, Protocol):
+class ClaimLedger(DocumentReader, Ledger, ArchivedDocuments, Protocol):
     """What claiming a document and letting go of it needs."""
 
 
 class Claims:
     """The claims of one worker. `worker` is its name in records and logs."""
 
-    def __init__(self, documents: ClaimRecords, store: PageStore, worker: str, lease_s: float) -> None:
-        self._documents = documents
+    def __init__(self, ledger: ClaimLedger, store: PageStore, worker: str, lease_s: float) -> None:
+        self._ledger = ledger
         self._store = store
         self._worker = worker
         self._lease_s = lease_s
@@ -56,7 +56,7 @@ class Claims:
 
     def lease(self, document: Document) -> Lease:
         """The lease of the claimed document, to be held while this worker processes it."""
-        return Lease(self._documents, document, self._lease_s)
+        return Lease(self._ledger, document, self._lease_s)
 
     async def release(self, document: Document, *, outage: bool = False) -> None:
         """Release the document at once, on shutdown or after an `outage`. Logs an error instead of raising it."""
@@ -73,7 +73,7 @@ class Claims:
         DependencyUnavailable.
         """
         with self._clean_up_later_on_error(document):
-            current = await self._documents.get(document.id)
+            current = await self._ledger.get(document.id)
             if current is None or current.fence != document.fence:
                 await self._delete_late_writes(document, current, lost)
                 return
@@ -81,7 +81,7 @@ class Claims:
         raise LeaseHeld(document.id, retry_in_s=0.0)
 
     async def _delete_late_writes(self, document: Document, current: Document | None, lost: LeaseLost) -> None:
-        if current is None and await self._documents.archived_ids([document.id]):
+        if current is None and await self._ledger.archived_ids([document.id]):
             log.warning("lease lost, and the document archived", **log_fields(document), cause=lost.message)
             return
         uploaded_again = current is not None and current.first_page_key != document.first_page_key
@@ -95,7 +95,7 @@ class Claims:
     async def _release(self, document: Document, *, outage: bool) -> None:
         with self._clean_up_later_on_error(document, outage=outage):
             try:
-                await self._documents.release(document.id, document.fence, outage=outage)
+                await self._ledger.release(document.id, document.fence, outage=outage)
             except LeaseLost as lost:
                 with suppress(LeaseHeld):  # an outcome, or a release, was recorded without an answer
                     await self.after_loss(document, lost)
@@ -117,13 +117,13 @@ class Claims:
         try:
             with suppress(Conflict, NotFound, LeaseHeld, LeaseLost):
                 document = await self._claim_with(token, document_id)
-                await self._documents.release(document.id, document.fence)
+                await self._ledger.release(document.id, document.fence)
         finally:
             self._in_doubt[document_id] = token
 
     async def _claim_with(self, token: str, document_id: str) -> Document:
         try:
-            return await self._documents.claim(document_id, self._worker, round(self._lease_s * 1000), token=token)
+            return await self._ledger.claim(document_id, self._worker, round(self._lease_s * 1000), token=token)
         except DependencyUnavailable:
             self._in_doubt[document_id] = token
             raise

@@ -32,8 +32,8 @@ class Lease:
     `document` is the record as the holder of the lease last changed it.
     """
 
-    def __init__(self, documents: Ledger, document: Document, lease_s: float) -> None:
-        self._documents = documents
+    def __init__(self, ledger: Ledger, document: Document, lease_s: float) -> None:
+        self._ledger = ledger
         self.document = document
         self._lease_s = lease_s
         self._expires = time.monotonic() + lease_s
@@ -112,7 +112,7 @@ class Lease:
         limit_s = max(self._expires - sent, self._lease_s / _BEATS_AGAIN_PER_LEASE)
         try:
             async with asyncio.timeout(limit_s):
-                await self._documents.extend(self.document.id, self.document.fence, round(self._lease_s * 1000))
+                await self._ledger.extend(self.document.id, self.document.fence, round(self._lease_s * 1000))
         except LeaseLost:
             raise
         except (DependencyUnavailable, TimeoutError) as error:

@@ -24,7 +24,7 @@ from workers.attempt.retry_policy import FailureRun, GiveUp, Retry, decide
 log = structlog.get_logger(__name__)
 
 
-class OutcomeRecords(DocumentReader, Ledger, Outbox, Protocol):
+class OutcomeLedger(DocumentReader, Ledger, Outbox, Protocol):
     """Where outcomes are recorded."""
 
 
@@ -32,7 +32,7 @@ class OutcomeRecords(DocumentReader, Ledger, Outbox, Protocol):
 class OutcomePublisher:
     """Records and publishes the outcomes of attempts. `group` is the consumer group's name, for dead letters."""
 
-    documents: OutcomeRecords
+    ledger: OutcomeLedger
     queue: JobQueue
     progress: Progress
     failures: FailureRun
@@ -47,9 +47,9 @@ class OutcomePublisher:
         match self._decision(document, error):
             case Retry(delay_s):
                 delay_ms = delay_s * 1000
-                return await retrying(self.documents.postpone, document.id, document.fence, failure, delay_ms)
+                return await retrying(self.ledger.postpone, document.id, document.fence, failure, delay_ms)
             case GiveUp():
-                return await retrying(self.documents.fail, document.id, document.fence, failure)
+                return await retrying(self.ledger.fail, document.id, document.fence, failure)
 
     async def publish(self, document: Document, record: Record, error: IngestError | None) -> None:
         """Publish the outcome that the ledger has. On return the broker has acknowledged it."""
@@ -64,7 +64,7 @@ class OutcomePublisher:
 
     async def republish(self, job: IngestJob, record: Record) -> None:
         """Publish the outcome of a settled document again: a crash may have come before the broker had it."""
-        document = await self.documents.get(job.document_id)
+        document = await self.ledger.get(job.document_id)
         if document is not None and document.state.is_settled:
             await self._follow_up(document, record, None)
 
@@ -73,7 +73,7 @@ class OutcomePublisher:
 
         It costs the document no attempt, however often it happens.
         """
-        document = await self.documents.get(job.document_id)
+        document = await self.ledger.get(job.document_id)
         if document is None or document.state not in sources_of(DocumentState.PROCESSING):
             await self.republish(job, record)
             return
@@ -105,7 +105,7 @@ class OutcomePublisher:
     async def _follow_up(self, document: Document, record: Record, error: IngestError | None) -> None:
         if document.letter == "pending":
             await self._publish_dead_letter(dead_letters.of_document(document, record, self.group, error))
-            await retrying(self.documents.mark_dead_letter_sent, document.id, document.fence)
+            await retrying(self.ledger.mark_dead_letter_sent, document.id, document.fence)
         await retrying(self.queue.announce, document)
 
     async def _publish_dead_letter(self, letter: DeadLetter) -> None:

@@ -40,12 +40,12 @@ class PageStore:
 
     def __init__(
         self,
-        documents: StoreRecords,
+        records: StoreRecords,
         blobs: BlobStore,
         vectors: VectorStore,
         encoding: VectorEncoding | None = None,
     ) -> None:
-        self._documents = documents
+        self._records = records
         self._blobs = blobs
         self._vectors = vectors
         self._encoding = encoding or VectorEncoding()
@@ -62,7 +62,7 @@ class PageStore:
         """
         if collection not in self._not_current:
             return
-        bound = await self._documents.binding(collection)
+        bound = await self._records.binding(collection)
         if bound is not None:
             with suppress(EmbedderMismatch):
                 bound.require_current(embedder.fingerprint, embedder.dim)
@@ -81,7 +81,7 @@ class PageStore:
         have the document.
         """
         try:
-            bound = await self._documents.bind_collection(document.collection, embedder.fingerprint, embedder.dim)
+            bound = await self._records.bind_collection(document.collection, embedder.fingerprint, embedder.dim)
         except EmbedderNotCurrent:
             self._not_current.add(document.collection)
             raise
@@ -103,7 +103,7 @@ class PageStore:
 
     async def delete_late_vectors(self, document: Document) -> None:
         """After a lost lease: delete the document's vectors, where their generation is no longer the current one."""
-        bound = await self._documents.binding(document.collection)
+        bound = await self._records.binding(document.collection)
         if bound is not None and bound.current.number != document.generation:
             await self.remove_blobs(document, document.generation)
 
@@ -122,7 +122,7 @@ class PageStore:
             *(self._put_blob(document, document.generation, entry) for entry in window),
         )
         records = [self._record(document, *pair) for pair in zip(window, encoded, strict=True)]
-        await retrying(self._documents.put_pages, records)
+        await retrying(self._records.put_pages, records)
 
     async def write_vectors(self, document: Document, generation: int, window: Sequence[PageVectors]) -> None:
         """Write the vectors of pages to a coming generation. Their images and records are stored already.
@@ -138,7 +138,7 @@ class PageStore:
             PageSize(entry.page_key, len(entry.vectors), len(rows.vectors))
             for entry, rows in zip(window, encoded, strict=True)
         ]
-        await retrying(self._documents.put_page_sizes, generation, sizes)
+        await retrying(self._records.put_page_sizes, generation, sizes)
 
     async def delete_late_writes(self, document: Document) -> None:
         """Delete what was written after `document` had been deleted while its worker processed it.
@@ -148,9 +148,9 @@ class PageStore:
         """
         index = index_of(document.collection, document.generation)
         await retrying(self._vectors.delete_pages, index, document.first_page_key, document.pages)
-        await retrying(self._documents.remove_pages, document.first_page_key, document.pages)
+        await retrying(self._records.remove_pages, document.first_page_key, document.pages)
         objects = await retrying(self._blobs.list_keys, pages_prefix(document.id))
-        current = await retrying(self._documents.get, document.id)
+        current = await retrying(self._records.get, document.id)
         if current is None or current.first_page_key == document.first_page_key:
             await retrying(self._blobs.delete, objects)
 

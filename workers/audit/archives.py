@@ -27,14 +27,14 @@ class ArchivesAudit:
     """An archiving stores parts before its collection's record speaks of them as complete, and one that is killed
     leaves them: a folder that no record names is an orphan once it is old enough."""
 
-    documents: CollectionCatalogue
+    catalogue: CollectionCatalogue
     blobs: BlobStore
     orphan_grace: timedelta
     repair: bool
     too_young: TooYoung = field(default_factory=TooYoung)
 
     async def suspects(self, collection: str | None) -> AsyncIterator[Recheck]:
-        records = await self.documents.collection_records()
+        records = await self.catalogue.collection_records()
         for record in records:
             if collection in (None, record.name) and await self._lacks(record):
                 yield partial(self._recheck_archive, record.name)
@@ -64,9 +64,9 @@ class ArchivesAudit:
         return [key for part in manifest.parts if (key := manifest.key_of(part)) not in there]
 
     async def _recheck_archive(self, name: str) -> list[Mismatch]:
-        record = await self.documents.collection(name)
+        record = await self.catalogue.collection(name)
         lacking = await self._lacks(record) if record else []
-        if not lacking or await self.documents.collection(name) != record:
+        if not lacking or await self.catalogue.collection(name) != record:
             return []
         return [Mismatch("s3", MismatchKind.MISSING, lacking[0], len(lacking), collection=name)]
 
@@ -83,7 +83,7 @@ class ArchivesAudit:
         """Whether the record of its collection names the folder as its archive, or cannot be read."""
         name = _collection_of(prefix)
         try:
-            record = await self.documents.collection(name)
+            record = await self.catalogue.collection(name)
         except BadRecord as error:
             log.error("not judged", collection=name, cause=error.message)
             return True

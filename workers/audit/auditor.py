@@ -36,7 +36,7 @@ class AuditRecords(ContentsRecords, PageOwners, RowRecords, CollectionCatalogue,
 class Auditor:
     """`settle_s` is the pause before the recheck. A worker deletes its late writes within that time."""
 
-    documents: AuditRecords
+    records: AuditRecords
     blobs: BlobStore
     vectors: VectorStore
     orphan_grace_s: float
@@ -76,24 +76,24 @@ class Auditor:
                 yield mismatch
 
     async def _suspects(self, collection: str | None, repair: bool, too_young: TooYoung) -> AsyncIterator[Recheck]:
-        end = await self.documents.next_page_key()
+        end = await self.records.next_page_key()
         grace = timedelta(seconds=self.orphan_grace_s)
         for audit in (ContentsAudit, ArchivesAudit):
-            async for suspect in audit(self.documents, self.blobs, grace, repair, too_young).suspects(collection):
+            async for suspect in audit(self.records, self.blobs, grace, repair, too_young).suspects(collection):
                 yield suspect
         if collection is None:
-            async for suspect in OrphanPagesAudit(self.documents, repair).suspects():
+            async for suspect in OrphanPagesAudit(self.records, repair).suspects():
                 yield suspect
         for name in await self._collections() if collection is None else [collection]:
             for generation in await self._generations(name):
-                rows = RowsAudit(self.documents, self.vectors, end, repair, name, generation)
+                rows = RowsAudit(self.records, self.vectors, end, repair, name, generation)
                 async for suspect in rows.suspects():
                     yield suspect
 
     async def _generations(self, collection: str) -> list[int]:
         """The generations whose rows can be judged: a leaving generation is partly removed."""
         try:
-            bound, record = await self.documents.binding(collection), await self.documents.collection(collection)
+            bound, record = await self.records.binding(collection), await self.records.collection(collection)
         except BadRecord as error:
             log.error("not judged", collection=collection, cause=error.message)
             return []
@@ -104,5 +104,5 @@ class Auditor:
         return [generation.number for generation in bound.generations if generation not in bound.leaving]
 
     async def _collections(self) -> list[str]:
-        bound, named = await self.documents.collections(), await self.documents.collections_of_documents()
+        bound, named = await self.records.collections(), await self.records.collections_of_documents()
         return sorted({*bound, *named})

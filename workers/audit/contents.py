@@ -36,7 +36,7 @@ class ContentsAudit:
     An upload stores its file before its record: an object without a record is an orphan once it is old enough.
     """
 
-    documents: ContentsRecords
+    records: ContentsRecords
     blobs: BlobStore
     orphan_grace: timedelta
     repair: bool
@@ -49,17 +49,17 @@ class ContentsAudit:
             if document is None and collection is not None:
                 continue
             if document is None and not self._are_old(entries):
-                if not await self.documents.archived_ids([id_]):
+                if not await self.records.archived_ids([id_]):
                     self.too_young.note(entries, self.orphan_grace)
             elif await self._difference(id_, document, entries):
                 yield partial(self._recheck, id_)
 
     async def _recheck(self, id_: str) -> list[Mismatch]:
         """The record is read before and after: as long as it stays the same, nothing of the document is in motion."""
-        document = await self.documents.get(id_)
+        document = await self.records.get(id_)
         entries = [entry async for entry in self.blobs.entries(document_prefix(id_))]
         difference = await self._difference(id_, document, entries)
-        if not difference or await self.documents.get(id_) != document:
+        if not difference or await self.records.get(id_) != document:
             return []
         found = difference.mismatches(id_, document)
         if self.repair and difference.extra:
@@ -72,13 +72,11 @@ class ContentsAudit:
         and a repair asks for the record once more: archiving notes the id first, restoring forgets it last."""
         keys = {entry.key for entry in entries}
         if document is None:
-            is_orphan = self._are_old(entries) and not await self.documents.archived_ids([id_])
+            is_orphan = self._are_old(entries) and not await self.records.archived_ids([id_])
             return _Difference(extra=sorted(keys) if is_orphan else [])
         if document.state is not DocumentState.READY or not document.is_readable:
             return _Difference()
-        return _compared(
-            document, await self._pages(document), keys, await self.documents.binding(document.collection)
-        )
+        return _compared(document, await self._pages(document), keys, await self.records.binding(document.collection))
 
     def _are_old(self, entries: Sequence[BlobEntry]) -> bool:
         latest = datetime.now(UTC) - self.orphan_grace
@@ -89,14 +87,14 @@ class ContentsAudit:
         right = {}
         keys = document.page_keys
         for start in range(0, len(keys), _PAGES_AT_ONCE):
-            for key, page in (await self.documents.pages_by_key(keys[start : start + _PAGES_AT_ONCE])).items():
+            for key, page in (await self.records.pages_by_key(keys[start : start + _PAGES_AT_ONCE])).items():
                 if page.document_id == document.id and document.page_key(page.page_number) == key:
                     right[page.page_number] = page
         return right
 
     async def _documents(self, collection: str | None) -> AsyncIterator[Document]:
         after: str | None = None
-        while batch := await self.documents.list(collection, limit=_DOCUMENTS_AT_ONCE, after=after):
+        while batch := await self.records.list(collection, limit=_DOCUMENTS_AT_ONCE, after=after):
             for document in batch:
                 yield document
             after = batch[-1].id

@@ -23,30 +23,30 @@ class PageOwners(DocumentReader, PageRecords, RecordInventory, Protocol):
 class OrphanPagesAudit:
     """A page record is an orphan where its document is unknown or has other page keys."""
 
-    documents: PageOwners
+    records: PageOwners
     repair: bool
 
     async def suspects(self) -> AsyncIterator[Recheck]:
         last = 0
-        while batch := await self.documents.pages_after(last, _PAGES_AT_ONCE):
+        while batch := await self.records.pages_after(last, _PAGES_AT_ONCE):
             last = batch[-1].page_key
             for id_, orphans in (await self._orphans(batch)).items():
                 yield partial(self._recheck, id_, [page.page_key for page in orphans])
 
     async def _recheck(self, id_: str, page_keys: Sequence[int]) -> list[Mismatch]:
-        pages = await self.documents.pages_by_key(page_keys)
+        pages = await self.records.pages_by_key(page_keys)
         orphans = (await self._orphans(list(pages.values()))).get(id_)
         if not orphans:
             return []
         if self.repair:
             for keys in _runs(page.page_key for page in orphans):
-                await self.documents.remove_pages(keys.start, len(keys))
+                await self.records.remove_pages(keys.start, len(keys))
         what = f"record of page {orphans[0].page_number}"
         return [Mismatch("mongodb", MismatchKind.ORPHAN, what, len(orphans), id_, is_repaired=self.repair)]
 
     async def _orphans(self, pages: Sequence[PageRecord]) -> dict[str, list[PageRecord]]:
         """Those of `pages` that are orphans, by the document they name, in the order of their keys."""
-        known = await self.documents.known({page.document_id for page in pages})
+        known = await self.records.known({page.document_id for page in pages})
         orphans = defaultdict(list)
         for page in sorted(pages, key=lambda page: page.page_key):
             if not _has(known.get(page.document_id), page):

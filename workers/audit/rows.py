@@ -34,7 +34,7 @@ class RowsAudit:
     Page keys from `end` on are not judged: they may belong to documents that have been uploaded since.
     """
 
-    documents: RowRecords
+    records: RowRecords
     vectors: VectorStore
     end: int
     repair: bool
@@ -47,7 +47,7 @@ class RowsAudit:
 
     async def suspects(self) -> AsyncIterator[Recheck]:
         low = 0
-        while block := await self.documents.by_page_key(self.collection, after=low - 1, limit=_DOCUMENTS_AT_ONCE):
+        while block := await self.records.by_page_key(self.collection, after=low - 1, limit=_DOCUMENTS_AT_ONCE):
             for gap in await self._unequal([(gap, 0) for gap in self._gaps(low, block)]):
                 yield partial(self._recheck_gap, gap)
             rows = await self._rows_of(block)
@@ -76,7 +76,7 @@ class RowsAudit:
             for document in block
             if document.state is DocumentState.READY and document.is_readable and document.is_in(self.generation)
         }
-        totals = await self.documents.page_totals(ready, self.generation)
+        totals = await self.records.page_totals(ready, self.generation)
         return {id_: total.rows for id_, total in totals.items() if total.pages == ready[id_].pages}
 
     async def _unequal(self, expected: Sequence[tuple[range, int]]) -> list[range]:
@@ -98,13 +98,13 @@ class RowsAudit:
 
     async def _recheck_document(self, id_: str) -> list[Mismatch]:
         """The record is read before and after: as long as it stays the same, nothing of the document is in motion."""
-        document = await self.documents.get(id_)
+        document = await self.records.get(id_)
         expected = await self._rows_of([document] if document else [])
         if document is None or id_ not in expected:
             return []
         found = await self._count([(document.page_keys, expected[id_])])
         lacking = expected[id_] - found
-        if not lacking or await self.documents.get(id_) != document:
+        if not lacking or await self.records.get(id_) != document:
             return []
         kind = MismatchKind.MISSING if lacking > 0 else MismatchKind.EXTRA
         what = f"{found} rows in place of {expected[id_]}"
@@ -112,7 +112,7 @@ class RowsAudit:
 
     async def _recheck_gap(self, gap: range) -> list[Mismatch]:
         count = await self.vectors.count_rows(self.index, gap.start, len(gap))
-        newer = await self.documents.by_page_key(self.collection, after=gap.start - 1, limit=1)
+        newer = await self.records.by_page_key(self.collection, after=gap.start - 1, limit=1)
         if not count or (newer and newer[0].first_page_key in gap) or await self._is_of_unreadable(gap):
             return []
         if self.repair:
@@ -125,9 +125,9 @@ class RowsAudit:
     async def _is_of_unreadable(self, gap: range) -> bool:
         """Whether page records in the gap are of a document whose own record, and so its page keys, cannot be read."""
         after = gap.start - 1
-        while pages := await self.documents.pages_after(after, _PAGES_AT_ONCE):
+        while pages := await self.records.pages_after(after, _PAGES_AT_ONCE):
             pages = [page for page in pages if page.page_key in gap]
-            known = await self.documents.known({page.document_id for page in pages})
+            known = await self.records.known({page.document_id for page in pages})
             if not all(document.is_readable for document in known.values()):
                 return True
             if not pages:

@@ -42,16 +42,16 @@ class Sample:
         return int(self.pages[0].vectors.shape[1])
 
 
-async def read_pages(documents: SampleRecords, blobs: BlobStore, collection: str, most: int) -> list[Vectors]:
+async def read_pages(records: SampleRecords, blobs: BlobStore, collection: str, most: int) -> list[Vectors]:
     """The stored vectors of at most `most` pages of ready documents, evenly spaced over the collection.
 
     Raises BadRequest where there are fewer than two, DependencyUnavailable.
     """
-    bound = await documents.binding(collection)
+    bound = await records.binding(collection)
     generation = FIRST if bound is None else bound.current.number
     places = [
         (document.id, number)
-        async for document in _ready(documents, collection)
+        async for document in _ready(records, collection)
         if document.is_in(generation)
         for number in range(1, document.pages + 1)
     ]
@@ -94,9 +94,9 @@ def _runs(page: Vectors) -> Iterator[Vectors]:
         yield page[start : start + TOKENS_PER_QUERY]
 
 
-async def _ready(documents: SampleRecords, collection: str) -> AsyncIterator[Document]:
+async def _ready(records: SampleRecords, collection: str) -> AsyncIterator[Document]:
     after: str | None = None
-    while batch := await documents.list(collection, limit=_DOCUMENTS_AT_ONCE, after=after):
+    while batch := await records.list(collection, limit=_DOCUMENTS_AT_ONCE, after=after):
         for document in batch:
             if document.state is DocumentState.READY:
                 yield document

@@ -30,7 +30,7 @@ _OWNER: Final = "dead letters"
 """The owner, in the ledger, of a document that is claimed only to record its failure."""
 
 
-class FailureRecords(DocumentReader, Ledger, Protocol):
+class FailureLedger(DocumentReader, Ledger, Protocol):
     """What a failed record needs of its document."""
 
 
@@ -39,7 +39,7 @@ class RecordRunner:
     """Runs jobs by `run_job`, and settles the errors that they raise."""
 
     run_job: Callable[[Record], Awaitable[None]]
-    documents: FailureRecords
+    ledger: FailureLedger
     queue: JobQueue
     outcomes: OutcomePublisher
 
@@ -87,12 +87,12 @@ class RecordRunner:
     async def _failed(self, job: IngestJob, cause: IngestError) -> Document | None:
         """Returns the failed document. None where it is settled, held, unknown, or cannot be read."""
         try:
-            document = await self.documents.get(job.document_id)
+            document = await self.ledger.get(job.document_id)
             if document is None or not document.is_readable:
                 return None
-            claimed = await self.documents.claim(job.document_id, _OWNER, _CLAIM_MS)
+            claimed = await self.ledger.claim(job.document_id, _OWNER, _CLAIM_MS)
             failure = Failure(cause.code, cause.stage or "ingest", cause.message)
-            return await retrying(self.documents.fail, claimed.id, claimed.fence, failure)
+            return await retrying(self.ledger.fail, claimed.id, claimed.fence, failure)
         except DependencyUnavailable:
             raise
         except IngestError as reason:

@@ -50,7 +50,7 @@ class Archiver:
     unless the collection still is as that shows it.
     """
 
-    documents: ArchiveRecords
+    records: ArchiveRecords
     blobs: BlobStore
     vectors: VectorStore
     packer: Packer
@@ -62,7 +62,7 @@ class Archiver:
 
         An archived collection is left alone. Raises CollectionArchived for one that is being restored or dropped.
         """
-        async with held(self.documents, collection, self.lease_s, seen=seen) as hold:
+        async with held(self.records, collection, self.lease_s, seen=seen) as hold:
             state, archive = hold.record.state, hold.record.archive
             if state in (_S.ACTIVE, _S.ARCHIVING):
                 archive = await self._pack(hold)
@@ -75,7 +75,7 @@ class Archiver:
 
     async def restore(self, collection: str, *, seen: CollectionRecord | None = None) -> Archive:
         """An archiving before the step `freeing` is undone. Raises Conflict for a collection without an archive."""
-        async with held(self.documents, collection, self.lease_s, seen=seen) as hold:
+        async with held(self.records, collection, self.lease_s, seen=seen) as hold:
             state, archive = hold.record.state, hold.record.archive
             if archive is None or state is _S.DROPPING:
                 raise Conflict(f"collection {collection!r} is {state.shown}: there is nothing to restore")
@@ -91,14 +91,14 @@ class Archiver:
 
     async def _pack(self, hold: Hold) -> Archive:
         archive_id = hold.token
-        await self.documents.begin_archive(hold.name, hold.token, archive_id)
+        await self.records.begin_archive(hold.name, hold.token, archive_id)
         try:
             # This archive has no parts yet: all parts that exist come from abandoned attempts.
             await self._remove_parts(hold, archives_of(hold.name))
             await hold.freeze()
             await self._require_idle(hold)
             archive = (await self.packer.pack(hold, archive_id)).summary()
-            if await self.documents.count_frozen(hold.name, archive_id) != (archive.documents, archive.pages):
+            if await self.records.count_frozen(hold.name, archive_id) != (archive.documents, archive.pages):
                 raise CollectionBusy(f"documents of {hold.name!r} were changed while it was being packed")
         except (DependencyUnavailable, LeaseLost):
             raise  # The archiving may be repeated: the parts packed so far do no harm.
@@ -110,7 +110,7 @@ class Archiver:
 
     async def _require_idle(self, hold: Hold) -> None:
         """Raises CollectionBusy. From now on uploads are refused: the collection is archiving."""
-        busy = await self.documents.unfrozen(hold.name, _NAMED + 1)
+        busy = await self.records.unfrozen(hold.name, _NAMED + 1)
         if not busy:
             return
         names = [document.id for document in busy[:_NAMED]] + ["and more"] * (len(busy) > _NAMED)
@@ -129,7 +129,7 @@ class Archiver:
         await hold.renew(long=True)
         await self.vectors.drop(hold.record.index)
         await hold.renew()
-        while await self.documents.free_documents(hold.name, archive.id, _DOCUMENTS_AT_ONCE):
+        while await self.records.free_documents(hold.name, archive.id, _DOCUMENTS_AT_ONCE):
             await hold.renew()
         await hold.move(_S.ARCHIVED, archive)
 
@@ -139,11 +139,11 @@ class Archiver:
         await hold.move(_S.OPENING, archive)
 
     async def _open(self, hold: Hold, archive: Archive) -> None:
-        await self.documents.thaw(hold.name, archive.id)
+        await self.records.thaw(hold.name, archive.id)
         await hold.renew()
-        await self.documents.forget_archived(hold.name, archive.id)
+        await self.records.forget_archived(hold.name, archive.id)
         await self._remove_parts(hold, archive_prefix(hold.name, archive.id))
-        await self.documents.touch_collections([hold.name])
+        await self.records.touch_collections([hold.name])
         await hold.move(_S.ACTIVE, None)
 
     async def _remove_parts(self, hold: Hold, prefix: str) -> None:

@@ -57,7 +57,7 @@ class CollectionLifecycle:
     when they looked: a round may take long, and others archive, drop and fill collections meanwhile.
     """
 
-    documents: LifecycleRecords
+    records: LifecycleRecords
     archiver: Archiver
     remover: Remover
     expiry: Expiry
@@ -69,8 +69,8 @@ class CollectionLifecycle:
         Raises DependencyUnavailable.
         """
         result = LifecycleResult()
-        frozen = set(await self.documents.collections_with_frozen())
-        for record in await self.documents.collection_records():
+        frozen = set(await self.records.collections_with_frozen())
+        for record in await self.records.collection_records():
             if collection in (None, record.name):
                 await self._process(record, record.name in frozen, result)
         return result
@@ -111,7 +111,7 @@ class CollectionLifecycle:
 
     async def _thaw(self, collection: str) -> None:
         """A process that stood still may have frozen documents after others had brought the collection back."""
-        async with held(self.documents, collection) as hold:
+        async with held(self.records, collection) as hold:
             if hold.record.state is _S.ACTIVE:
                 await hold.thaw()
                 await hold.move(_S.ACTIVE, hold.record.archive)  # what was answered without them is forgotten
@@ -121,7 +121,7 @@ class CollectionLifecycle:
         if self.expiry == "off" or record.state is not _S.ACTIVE:
             return None
         if record.last_used_at is None:
-            await self.documents.touch_collections([record.name])
+            await self.records.touch_collections([record.name])
             return None
         if datetime.now(UTC) - record.last_used_at < self.expire_after:
             return None

@@ -38,7 +38,7 @@ class _PageGroup:
 
 @dataclass(frozen=True, slots=True)
 class Packer:
-    documents: Archiving
+    archiving: Archiving
     blobs: BlobStore
     vectors: VectorStore
     part_bytes: int = PART_BYTES
@@ -92,13 +92,13 @@ class Packer:
     async def _pages(self, hold: Hold, writer: PartWriter) -> AsyncIterator[tuple[PackedDocument, list[PackedPage]]]:
         """Some pages of a document at a time, in the order of page keys. Writes the documents' records."""
         after = -1
-        while batch := await self.documents.pack_documents(hold.name, after=after, limit=_DOCUMENTS_AT_ONCE):
+        while batch := await self.archiving.pack_documents(hold.name, after=after, limit=_DOCUMENTS_AT_ONCE):
             await hold.renew()
             await writer.write(documents_batch(list(batch)))
             for document in batch:
                 for start in range(0, len(document.page_keys), _PAGES_AT_ONCE):
                     keys = document.page_keys[start : start + _PAGES_AT_ONCE]
-                    yield document, list(await self.documents.pack_pages(keys, hold.record.generation))
+                    yield document, list(await self.archiving.pack_pages(keys, hold.record.generation))
             after = batch[-1].page_keys.start
 
     async def _write_rows(self, hold: Hold, group: _PageGroup, writer: PartWriter) -> None:

@@ -24,7 +24,7 @@ _NO_PAGE = Page(page_number=0, width_px=0, height_px=0, image=b"", text="")
 
 @dataclass(frozen=True, slots=True)
 class Unpacker:
-    documents: Archiving
+    archiving: Archiving
     blobs: BlobStore
     vectors: VectorStore
 
@@ -35,9 +35,9 @@ class Unpacker:
         """
         manifest = await read_manifest(self.blobs, hold.record, archive.id)
         async for group in self._groups(hold, manifest, PartKind.DOCUMENTS):
-            await self.documents.unpack_documents(hold.name, archive.id, group["record"].to_pylist())
+            await self.archiving.unpack_documents(hold.name, archive.id, group["record"].to_pylist())
         async for group in self._groups(hold, manifest, PartKind.PAGES):
-            await self.documents.unpack_pages(group["record"].to_pylist())
+            await self.archiving.unpack_pages(group["record"].to_pylist())
         await hold.renew(long=True)
         await self.vectors.ensure(hold.record.index, manifest.dim)
         async for group in self._groups(hold, manifest, PartKind.ROWS):
@@ -63,7 +63,7 @@ class Unpacker:
 
     async def _verify(self, hold: Hold, archive: Archive) -> None:
         await hold.renew(long=True)
-        documents, pages = await self.documents.count_frozen(hold.name, archive.id)
+        documents, pages = await self.archiving.count_frozen(hold.name, archive.id)
         rows = await self.vectors.count(hold.record.index)
         if (documents, pages, rows) == (archive.documents, archive.pages, archive.rows):
             return

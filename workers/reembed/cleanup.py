@@ -28,7 +28,7 @@ class CleanupRecords(DocumentReader, Bindings, Generations, ReembeddingRecords, 
 class GenerationCleanup:
     """Removes index and blobs, and updates the records of documents and pages to the current generation."""
 
-    documents: CleanupRecords
+    records: CleanupRecords
     vectors: VectorStore
     store: PageStore
 
@@ -38,10 +38,10 @@ class GenerationCleanup:
         Workers that lost their leases at the switch may not have noticed yet. What they still write must go to the
         old index, not to a new one with its name.
         """
-        bound = await self.documents.binding(collection)
+        bound = await self.records.binding(collection)
         if bound is None or not bound.leaving:
             return
-        rest_s = await self.documents.rest_of_leaving_s(collection)
+        rest_s = await self.records.rest_of_leaving_s(collection)
         if rest_s > 0:
             log.info("former vectors rest", collection=collection, seconds=round(rest_s, 1))
             await asyncio.sleep(rest_s)
@@ -52,7 +52,7 @@ class GenerationCleanup:
         collection, current = bound.collection, bound.current.number
         async for document in self._documents(collection):
             await self.store.remove_blobs(document, generation.number)
-            await retrying(self.documents.settle, document, current)
+            await retrying(self.records.settle, document, current)
         index = index_of(collection, generation.number)
         if current == FIRST:
             await retrying(self.vectors.drop, index)
@@ -63,13 +63,13 @@ class GenerationCleanup:
         else:
             await retrying(self.vectors.point, collection, index_of(collection, current))
             await retrying(self.vectors.drop, index)
-        await retrying(self.documents.forget_leaving, collection, generation.number)
+        await retrying(self.records.forget_leaving, collection, generation.number)
         log.info("generation removed", collection=collection, generation=generation.number)
 
     async def _documents(self, collection: str) -> AsyncIterator[Document]:
         """In every state: a document that is not ready may have vectors too."""
         after: str | None = None
-        while batch := await self.documents.list(collection, limit=_DOCUMENTS_AT_ONCE, after=after):
+        while batch := await self.records.list(collection, limit=_DOCUMENTS_AT_ONCE, after=after):
             for document in batch:
                 yield document
             after = batch[-1].id

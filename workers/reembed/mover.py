@@ -44,7 +44,7 @@ class MoverRecords(DocumentReader, PageRecords, ReembeddingRecords, Protocol):
 class Mover:
     """`window_pages` are read, embedded and stored together."""
 
-    documents: MoverRecords
+    records: MoverRecords
     blobs: BlobStore
     vectors: VectorStore
     store: PageStore
@@ -73,7 +73,7 @@ class Mover:
     async def _read(self, windows: AsyncIterator[PageRefs]) -> AsyncGenerator[Read, None]:
         async for refs in windows:
             keys = [document.page_key(number) for document, number in refs]
-            records = await retrying(self.documents.pages_by_key, keys, with_text=True)
+            records = await retrying(self.records.pages_by_key, keys, with_text=True)
             pages = await gather_or_cancel(
                 *(
                     self._page(document, number, records.get(key))
@@ -98,7 +98,7 @@ class Mover:
         return replace(page, image=image, pixels=await asyncio.to_thread(_pixels, image))
 
     async def _require_gone(self, document: Document, what: str) -> None:
-        current = await retrying(self.documents.get, document.id)
+        current = await retrying(self.records.get, document.id)
         is_there = current is not None and current.state is DocumentState.READY
         if current is not None and is_there and current.first_page_key == document.first_page_key:
             raise WorkerFault(
@@ -126,7 +126,7 @@ class Mover:
         await self.store.write_vectors(document, generation, pages)
         done = pages[-1].page.page_number
         try:
-            await retrying(self.documents.advance, document, generation, done)
+            await retrying(self.records.advance, document, generation, done)
         except Conflict:
             # The delete may have removed the rows before these were written.
             log.info("deleted meanwhile", document_id=document.id, collection=document.collection)

@@ -79,7 +79,7 @@ class ReembedderRecords(
 class Reembedder:
     """`rest_s` is how long workers may take to notice that their leases have been cut off: the time of a lease."""
 
-    documents: ReembedderRecords
+    records: ReembedderRecords
     vectors: VectorStore
     queue: JobQueue
     mover: Mover
@@ -95,17 +95,17 @@ class Reembedder:
         or the embedder raise: until the switch, the old embedder goes on serving.
         """
         check_collection(collection)
-        async with held(self.documents, collection, self.hold_s) as hold:
+        async with held(self.records, collection, self.hold_s) as hold:
             return await while_held(hold, self._run(collection, on_pages))
 
     async def _run(self, collection: str, on_pages: Callable[[int], None]) -> Binding:
         embedder = self.mover.embedder
-        await self.documents.require_active(collection)
+        await self.records.require_active(collection)
         await self.cleanup.run(collection)
-        bound = await _bound(self.documents, collection)
+        bound = await _bound(self.records, collection)
         if bound.current.fingerprint == embedder.fingerprint:
             return bound
-        bound = await self.documents.begin_generation(collection, embedder.fingerprint, embedder.dim)
+        bound = await self.records.begin_generation(collection, embedder.fingerprint, embedder.dim)
         assert bound.next is not None
         generation = bound.next.number
         log.info("re-embedding", collection=collection, generation=generation, embedder=embedder.fingerprint)
@@ -116,7 +116,7 @@ class Reembedder:
         await self._check(collection, generation, on_pages)
         await self._take_over(collection, generation, on_pages)
         await self.cleanup.run(collection)
-        return await _bound(self.documents, collection)
+        return await _bound(self.records, collection)
 
     async def _fill(self, collection: str, generation: int, on_pages: Callable[[int], None]) -> int:
         return await self.mover.move(self._missing(collection, generation), generation, on_pages)
@@ -124,7 +124,7 @@ class Reembedder:
     async def _missing(self, collection: str, generation: int) -> AsyncIterator[Document]:
         after = ""
         while batch := await retrying(
-            self.documents.missing_from, collection, generation, after=after, limit=_DOCUMENTS_AT_ONCE
+            self.records.missing_from, collection, generation, after=after, limit=_DOCUMENTS_AT_ONCE
         ):
             for document in batch:
                 yield document
@@ -142,25 +142,25 @@ class Reembedder:
             for document in wrong:
                 await self.mover.remove_vectors(document, generation)
                 with suppress(Conflict):  # deleted meanwhile
-                    await retrying(self.documents.advance, document, generation, 0)
+                    await retrying(self.records.advance, document, generation, 0)
             await self._fill(collection, generation, on_pages)
         raise WorkerFault(f"the new index of {collection!r} keeps losing rows: see what the vector store logs")
 
     async def _wrong(self, collection: str, generation: int) -> Sequence[Document]:
-        end = await self.documents.next_page_key()
-        audit = RowsAudit(self.documents, self.vectors, end, True, collection, generation)
+        end = await self.records.next_page_key()
+        audit = RowsAudit(self.records, self.vectors, end, True, collection, generation)
         ids = set()
         async for recheck in audit.suspects():
             ids |= {mismatch.document_id for mismatch in await recheck() if not mismatch.is_repaired}
-        return list((await self.documents.known(ids)).values())
+        return list((await self.records.known(ids)).values())
 
     async def _take_over(self, collection: str, generation: int, on_pages: Callable[[int], None]) -> None:
-        closing = await self.documents.close_generation(collection, generation)
+        closing = await self.records.close_generation(collection, generation)
         fenced: Sequence[Document] = ()
         try:
-            fenced = await self.documents.fence_off(collection)
+            fenced = await self.records.fence_off(collection)
             await self._fill(collection, generation, on_pages)
-            await self.documents.switch_generation(collection, generation, closing, round(self.rest_s * 1000))
+            await self.records.switch_generation(collection, generation, closing, round(self.rest_s * 1000))
         except BaseException:
             await self._reopen(collection, closing)
             raise
@@ -170,7 +170,7 @@ class Reembedder:
 
     async def _reopen(self, collection: str, closing: str) -> None:
         try:
-            await self.documents.open_generation(collection, closing)
+            await self.records.open_generation(collection, closing)
         except IngestError as error:  # The next run opens it, and the error that led here must not be hidden.
             log.warning("collection stays closed to workers", collection=collection, cause=error.message)
 
@@ -179,13 +179,13 @@ class Reembedder:
         for document in fenced:
             try:
                 await self.queue.publish(IngestJob.of(document))
-                await self.documents.mark_queued(document)
+                await self.records.mark_queued(document)
             except IngestError as error:
                 log.warning("job not published yet", document_id=document.id, cause=error.message)
 
 
 async def abort_reembedding(
-    documents: ReembedderRecords, cleanup: GenerationCleanup, collection: str, hold_s: float = LEASE_S
+    records: ReembedderRecords, cleanup: GenerationCleanup, collection: str, hold_s: float = LEASE_S
 ) -> Binding:
     """Give up the generation that was begun, if one was, and remove it; what the collection is bound to.
 
@@ -194,16 +194,16 @@ async def abort_reembedding(
     check_collection(collection)
 
     async def abort() -> Binding:
-        await documents.abandon_generation(collection)
+        await records.abandon_generation(collection)
         await cleanup.run(collection)
-        return await _bound(documents, collection)
+        return await _bound(records, collection)
 
-    async with held(documents, collection, hold_s) as hold:
+    async with held(records, collection, hold_s) as hold:
         return await while_held(hold, abort())
 
 
-async def _bound(documents: ReembedderRecords, collection: str) -> Binding:
-    bound = await documents.binding(collection)
+async def _bound(records: ReembedderRecords, collection: str) -> Binding:
+    bound = await records.binding(collection)
     if bound is None:
         raise NotFound(f"there is no collection {collection!r} with pages in it")
     return bound

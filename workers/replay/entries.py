@@ -46,20 +46,20 @@ class EntryRecords(DocumentReader, DeadLetterNotes, ArchivedDocuments, Protocol)
     """What the status of a letter is read from."""
 
 
-async def entries_of(documents: EntryRecords, letters: Sequence[DeadLetter]) -> list[DeadLetterEntry]:
+async def entries_of(records: EntryRecords, letters: Sequence[DeadLetter]) -> list[DeadLetterEntry]:
     """The entries of `letters`, in the same order. Costs at most three requests for every 500 letters.
 
     Raises DependencyUnavailable.
     """
     entries: list[DeadLetterEntry] = []
     for start in range(0, len(letters), _LETTERS_PER_REQUEST):
-        entries += await _read_entries(documents, letters[start : start + _LETTERS_PER_REQUEST])
+        entries += await _read_entries(records, letters[start : start + _LETTERS_PER_REQUEST])
     return entries
 
 
-async def entry_of(documents: EntryRecords, letter: DeadLetter) -> DeadLetterEntry:
+async def entry_of(records: EntryRecords, letter: DeadLetter) -> DeadLetterEntry:
     """Raises DependencyUnavailable."""
-    [entry] = await _read_entries(documents, [letter])
+    [entry] = await _read_entries(records, [letter])
     return entry
 
 
@@ -69,12 +69,12 @@ def awaits_job(letter: DeadLetter, document: Document) -> bool:
     return is_unpublished and letter.id == letter_id(document)
 
 
-async def _read_entries(documents: EntryRecords, letters: Sequence[DeadLetter]) -> list[DeadLetterEntry]:
-    marks = await documents.letter_marks([letter.id for letter in letters])
+async def _read_entries(records: EntryRecords, letters: Sequence[DeadLetter]) -> list[DeadLetterEntry]:
+    marks = await records.letter_marks([letter.id for letter in letters])
     ids = {letter.document_id for letter in letters if letter.id not in marks} - {""}
-    known = await documents.known(ids) if ids else {}
+    known = await records.known(ids) if ids else {}
     missing = ids - known.keys()
-    archived = await documents.archived_ids(missing) if missing else set()
+    archived = await records.archived_ids(missing) if missing else set()
     return [_entry(letter, marks.get(letter.id), known, archived) for letter in letters]
 
 

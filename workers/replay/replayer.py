@@ -54,9 +54,9 @@ class ReplayRecords(EntryRecords, Outbox, Protocol):
 class Replayer:
     """All methods raise DependencyUnavailable."""
 
-    def __init__(self, letters: DeadLetters, documents: ReplayRecords, queue: JobQueue, progress: Progress) -> None:
+    def __init__(self, letters: DeadLetters, records: ReplayRecords, queue: JobQueue, progress: Progress) -> None:
         self._letters = letters
-        self._documents = documents
+        self._records = records
         self._queue = queue
         self._progress = progress
 
@@ -64,7 +64,7 @@ class Replayer:
         """The selected letters, oldest first. Raises NotFound where an id of the selection matches no letter."""
         letters = [letter async for letter in self._letters.read() if selection.takes(letter)]
         selection.check_ids_found(letters)
-        return [entry for entry in await entries_of(self._documents, letters) if selection.takes_status(entry)]
+        return [entry for entry in await entries_of(self._records, letters) if selection.takes_status(entry)]
 
     async def replay(self, letter: DeadLetter, reason: Reason) -> ReplayResult:
         """Process the letter's document once more. Where the letter's record is no job, publish the record again.
@@ -72,7 +72,7 @@ class Replayer:
         Only an open letter is replayed. The steps: queue the document with its outbox pending, mark the letter,
         publish the job.
         """
-        entry = await entry_of(self._documents, letter)
+        entry = await entry_of(self._records, letter)
         if entry.status is not DeadLetterStatus.OPEN:
             return ReplayResult(entry, is_changed=False)
         document = await self._requeue(letter)
@@ -81,29 +81,29 @@ class Replayer:
             is_marked = await self._mark(letter, DeadLetterStatus.REPLAYED, reason)
         if is_marked:
             await self._publish(letter, document)
-        return ReplayResult(await entry_of(self._documents, letter), is_marked)
+        return ReplayResult(await entry_of(self._records, letter), is_marked)
 
     async def discard(self, letter: DeadLetter, reason: Reason) -> ReplayResult:
         """Mark an open letter as discarded. Its document stays failed.
 
         A discard between two steps of a replay does not stop the replay.
         """
-        entry = await entry_of(self._documents, letter)
+        entry = await entry_of(self._records, letter)
         is_open = entry.status is DeadLetterStatus.OPEN
         is_marked = is_open and await self._mark(letter, DeadLetterStatus.DISCARDED, reason)
-        return ReplayResult(await entry_of(self._documents, letter), is_marked)
+        return ReplayResult(await entry_of(self._records, letter), is_marked)
 
     async def _requeue(self, letter: DeadLetter) -> Document | None:
         """The letter's document, queued by this call or by a replay that was cut short; None for any other."""
         if not letter.document_id:
             return None
-        is_requeued = await self._documents.requeue(letter.document_id, fence=letter.fence)
-        document = await self._documents.get(letter.document_id)
+        is_requeued = await self._records.requeue(letter.document_id, fence=letter.fence)
+        document = await self._records.get(letter.document_id)
         return document if document and (is_requeued or awaits_job(letter, document)) else None
 
     async def _mark(self, letter: DeadLetter, status: DeadLetterStatus, reason: Reason) -> bool:
         """False where another process has marked the letter."""
-        return await self._documents.mark_letter(LetterMark(letter.id, status.value, reason.by, reason.why))
+        return await self._records.mark_letter(LetterMark(letter.id, status.value, reason.by, reason.why))
 
     async def _publish(self, letter: DeadLetter, document: Document | None) -> None:
         if document is None:
@@ -114,7 +114,7 @@ class Replayer:
             document.id, status="queued", message="replayed", processed=document.pages_done, total=document.pages
         )
         await self._queue.replay(letter)
-        await self._documents.mark_queued(document)
+        await self._records.mark_queued(document)
 
 
 async def paced(items: Iterable[T], per_second: float | None) -> AsyncIterator[T]:

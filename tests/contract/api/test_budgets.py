@@ -126,7 +126,7 @@ async def test_a_delete_that_is_cut_off_is_finished_by_the_janitor(
     assert document is not None and document.state is DocumentState.DELETING
     remover = Remover(services.documents, services.vectors, services.blobs, services.queue, services.progress)
     janitor = Janitor(
-        documents=services.documents, queue=services.queue, remover=remover, group="g", grace_s=0, lost_after_s=3600
+        records=services.documents, queue=services.queue, remover=remover, group="g", grace_s=0, lost_after_s=3600
     )
     await janitor.round(collection)
     assert await services.documents.get(id_) is None
