@@ -49,12 +49,12 @@ class Consumer(Protocol):
 
 
 class JobLoop:
-    """Passes records to `run_job`, which returns once a record needs no more work."""
+    """Passes records to `run_record`, which returns once a record needs no more work."""
 
     def __init__(
         self,
         consumer: Consumer,
-        run_job: Callable[[Record], Awaitable[None]],
+        run_record: Callable[[Record], Awaitable[None]],
         breakers: Breakers,
         *,
         jobs_in_flight: int,
@@ -62,7 +62,7 @@ class JobLoop:
         drain_s: float,
     ) -> None:
         self._consumer = consumer
-        self._run_job = run_job
+        self._run_record = run_record
         self._breakers = breakers
         self._limiter = WeightedLimiter(jobs_in_flight)
         self._max_ahead = max_ahead
@@ -98,7 +98,7 @@ class JobLoop:
     async def run(self) -> None:
         """Work until `stop`. Raises DependencyUnavailable where the broker cannot be reached at the start.
 
-        `run_job` settles the errors of a job (`workers.consumer.record_runner`). An error that `run_job` raises
+        `run_record` settles the errors of a job (`workers.consumer.record_runner`). An error that `run_record` raises
         concerns this worker: it ends the loop and is raised here. The offset stays unfinished, so the record is read
         again later.
         """
@@ -175,7 +175,7 @@ class JobLoop:
                 async with self._capacity(record):
                     if self._breakers.is_blocking or not self._is_ours(tracked):
                         continue  # that may have changed while the job waited for capacity
-                    await self._run_job(record)
+                    await self._run_record(record)
             except LeaseHeld as held:
                 # Most often the lease of a worker that died. It ends by itself.
                 await self._wait(asyncio.sleep(min(held.retry_in_s + 0.1, _LEASE_RECHECK_S)))

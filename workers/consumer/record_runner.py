@@ -36,7 +36,7 @@ class FailureLedger(DocumentReader, Ledger, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RecordRunner:
-    """Runs jobs by `run_job`, and settles the errors that they raise."""
+    """Settles the errors that `run_job` raises."""
 
     run_job: Callable[[Record], Awaitable[None]]
     ledger: FailureLedger
