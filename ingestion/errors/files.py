@@ -55,7 +55,7 @@ class TooManyPages(FileError):
 
 
 class PageRenderFailed(FileError):
-    """No renderer can draw a page of the file."""
+    """No renderer can render a page of the file."""
 
     code = "page_render_failed"
 

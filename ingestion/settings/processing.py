@@ -12,8 +12,8 @@ from ingestion.settings.base import PositiveFloat, PositiveInt, Section
 class RenderSettings(Section):
     renderer: Literal["auto", "poppler", "pdfium"] = Field(
         "auto",
-        description="renderer that is tried first: poppler (pdftoppm) or pdfium; the other one draws what it cannot; "
-        "auto: pdfium",
+        description="renderer that is tried first: poppler (pdftoppm) or pdfium; the other one renders what it "
+        "cannot; auto: pdfium",
     )
     dpi_policy: Literal["two-tier", "granular", "fixed"] = Field(
         "two-tier",
@@ -22,18 +22,18 @@ class RenderSettings(Section):
     )
     fixed_dpi: PositiveInt = Field(200, description="DPI of the fixed policy")
     max_page_px: Annotated[int, Field(ge=10_000)] = Field(
-        16_000_000, description="most pixels of one page image; larger pages are drawn at a lower DPI"
+        16_000_000, description="most pixels of one page image; larger pages are rendered at a lower DPI"
     )
     render_window_pages: PositiveInt = Field(8, description="pages rendered, embedded and stored together")
     render_timeout_s: PositiveFloat = Field(
-        60.0, description="CPU seconds for drawing one page; the wall-clock limit is ten times as much"
+        60.0, description="CPU seconds for rendering one page; the wall-clock limit is ten times as much"
     )
     render_processes: PositiveInt = Field(
         2, description="render child processes per worker, and one more for pages that need much time or memory"
     )
     render_memory_bytes: PositiveInt = Field(
         2 * 1024**3,
-        description="most memory for drawing one page; the first try gets half of it, so that all render children "
+        description="most memory for rendering one page; the first tries of a page get half of it, so that all render children "
         "together take at most (`PAGEMILL_RENDER_PROCESSES` / 2 + 1) times as much",
     )
     image_format: Literal["auto", "webp", "png", "jpeg"] = Field(

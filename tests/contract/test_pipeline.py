@@ -88,7 +88,7 @@ async def test_a_picture_that_an_earlier_attempt_left_in_another_format_does_not
 ) -> None:
     document = await submitted(services, tmp_path / "two.pdf", pages=2)
     await claim_and_die(services, document)
-    await services.blobs.put(image_key(document.id, 2, "jpeg"), b"drawn by another engine", "image/jpeg")
+    await services.blobs.put(image_key(document.id, 2, "jpeg"), b"rendered by another engine", "image/jpeg")
     async with asyncio.timeout(DEADLINE_S):
         while (await read(services, document)).state is not DocumentState.READY:
             with suppress(LeaseHeld):

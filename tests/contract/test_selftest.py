@@ -1,4 +1,4 @@
-"""A worker that cannot draw or embed says so before it takes a job."""
+"""A worker that cannot render or embed a page stops before it takes a job."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def test_an_embedder_of_another_shape_is_refused() -> None:
 
 async def test_a_renderer_that_crashes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workers.rendering.renderer.render_pages", crashes)
-    with pytest.raises(SelfTestFailed, match=r"cannot draw a page: .*crashes died with status 7"):
+    with pytest.raises(SelfTestFailed, match=r"cannot render a page: .*crashes died with status 7"):
         await self_test(renderer(), WordEmbedder())
 
 

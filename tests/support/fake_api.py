@@ -65,7 +65,7 @@ class FakeApi:
     def finish(self, document: Document) -> None:
         """What a worker does in the end."""
         if document.filename.startswith("fails"):
-            error = Failure("page_render_failed", "render", "page 2 cannot be drawn")
+            error = Failure("page_render_failed", "render", "page 2 cannot be rendered")
             self.documents[document.id] = replace(document, state=DocumentState.FAILED, error=error)
         else:
             self.documents[document.id] = replace(document, state=DocumentState.READY, pages_done=PAGES)

@@ -100,7 +100,7 @@ def test_a_failed_document_shows_its_error_and_exits_1(api: FakeApi) -> None:
     pdfs("fails.pdf")
     result = pagemill("ingest", "fails.pdf", "--wait")
     assert result.exit_code == 1
-    assert "page_render_failed: page 2 cannot be drawn" in result.stdout
+    assert "page_render_failed: page 2 cannot be rendered" in result.stdout
     assert "1 failed" in result.stdout
 
 
@@ -301,7 +301,7 @@ def test_one_document_is_shown_in_detail(api: FakeApi) -> None:
     document_id = api.add("fails.pdf")
     api.finish(api.documents[document_id])
     shown = pagemill("status", document_id).stdout
-    assert all(part in shown for part in (document_id, "failed", "page_render_failed", "page 2 cannot be drawn"))
+    assert all(part in shown for part in (document_id, "failed", "page_render_failed", "page 2 cannot be rendered"))
 
 
 def test_an_unknown_document_is_one_line_of_error(api: FakeApi) -> None:

@@ -18,7 +18,7 @@ from workers.attempt.isolation import SharedExclusiveLock
 from workers.consumer.capacity import WeightedLimiter, suspended_capacity
 from workers.rendering import lanes as lanes_module
 from workers.rendering.dpi import plan_page
-from workers.rendering.lanes import Lanes, Pace, try_cpu_s
+from workers.rendering.lanes import Lanes, TryKind, try_cpu_s
 from workers.rendering.render_child import Engine, RenderedPage, RenderRequest, RenderResult
 from workers.rendering.renderer import PdfPageSource
 
@@ -42,7 +42,7 @@ class FakeSandboxes:
         """Every call waits until it is set."""
         self.gate.set()
         self.calls: list[tuple[Engine, list[int], bool]] = []
-        """Engine, page numbers, and whether the call is a first try."""
+        """Engine, page numbers, and whether the call is a short try."""
         self.cpu_s: list[float] = []
         self.created: list[tuple[int, int]] = []
         self.long_tries = 0
@@ -125,7 +125,7 @@ async def test_a_page_that_crashes_its_child_gets_three_tries_within_its_limit(f
     assert fake.cpu_s[2] < fake.cpu_s[1] == LIMIT_S, "the second engine gets the CPU time that the first one left"
 
 
-async def test_a_document_that_needed_a_long_try_makes_no_more_first_tries(fake: FakeSandboxes) -> None:
+async def test_a_document_that_needed_a_long_try_makes_no_more_short_tries(fake: FakeSandboxes) -> None:
     fake.bad = {("pdfium", 2): ChildTimeout("slow")}
     pdf = source("bomb", Lanes(settings(render_processes=1), "pdfium"), pages(6))
     numbers = []
@@ -136,7 +136,7 @@ async def test_a_document_that_needed_a_long_try_makes_no_more_first_tries(fake:
     assert all(len(numbers) == 1 for _, numbers, is_first in fake.calls if not is_first)
 
 
-async def test_long_tries_run_one_at_a_time_and_delay_no_first_tries(fake: FakeSandboxes) -> None:
+async def test_long_tries_run_one_at_a_time_and_delay_no_short_tries(fake: FakeSandboxes) -> None:
     shared = Lanes(settings(), "pdfium")
     fake.bad = {("pdfium", number): ChildCrashed("too large") for number in (1,)}
     fake.held = {1}
@@ -236,8 +236,8 @@ def test_all_children_together_stay_within_the_memory_budget(
     assert first_bytes + long_bytes <= (processes / 2 + 1) * 2 * GIB
 
 
-def test_a_first_try_has_several_times_the_cpu_time_of_ordinary_pages() -> None:
+def test_a_short_try_has_several_times_the_cpu_time_of_ordinary_pages() -> None:
     plan = plan_page(1, 595, 842, 200, 10**8)
-    assert try_cpu_s([plan], Pace.SLOW, "pdfium") == pytest.approx(1.4, abs=0.1)
-    assert try_cpu_s([plan] * 8, Pace.SLOW, "pdfium") == pytest.approx(7.6, abs=0.2)
-    assert try_cpu_s([plan], Pace.QUICK, "pdfium") == pytest.approx(0.35, abs=0.05)
+    assert try_cpu_s([plan], TryKind.SLOW, "pdfium") == pytest.approx(1.4, abs=0.1)
+    assert try_cpu_s([plan] * 8, TryKind.SLOW, "pdfium") == pytest.approx(7.6, abs=0.2)
+    assert try_cpu_s([plan], TryKind.QUICK, "pdfium") == pytest.approx(0.35, abs=0.05)

@@ -201,7 +201,7 @@ async def test_a_page_that_needs_too_much_memory_is_named(stored: Store) -> None
         await pages_of(pdf_renderer, stored(pdfs.make_pdf([ordinary, huge, ordinary])))
 
 
-async def test_an_ordinary_document_is_rendered_in_first_tries(
+async def test_an_ordinary_document_is_rendered_in_short_tries(
     engine: str, stored: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """This includes the first document of a worker, whose children have not rendered before."""

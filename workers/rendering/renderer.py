@@ -1,6 +1,6 @@
 """Renders a PDF window by window, in child processes that the worker can kill.
 
-    window -> first try with the chosen engine -> pages
+    window -> short try with the chosen engine -> pages
                   | a crash, out of memory or CPU time, a page not rendered
                   v
               each such page alone: a long try with each engine in turn -> page, or an error that names the page
@@ -34,7 +34,7 @@ from ingestion.settings import RenderSettings
 from workers.rendering import poppler
 from workers.rendering.answers import check_answer, max_answer_bytes
 from workers.rendering.dpi import PagePlan, document_dpi, plan_page
-from workers.rendering.lanes import OPENING_S, Lanes, Pace, try_cpu_s
+from workers.rendering.lanes import OPENING_S, Lanes, TryKind, try_cpu_s
 from workers.rendering.render_child import Engine, RenderedPage, RenderRequest, RenderResult, render_pages
 
 log = structlog.get_logger(__name__)
@@ -87,7 +87,7 @@ class PdfRenderer:
         wall_s = WALL_FACTOR * timeout_s
         first_s = min(OPENING_S, timeout_s)
         with suppress(PdfTooSlow):
-            async with self._lanes.first_try(caller) as sandbox:
+            async with self._lanes.short_try(caller) as sandbox:
                 return await measure_pdf(sandbox, path, max_pages=self._max_pages, timeout_s=first_s, wall_s=wall_s)
         async with self._lanes.long_try(caller, "pdfium") as sandbox:
             return await measure_pdf(sandbox, path, max_pages=self._max_pages, timeout_s=timeout_s, keep=False)
@@ -114,7 +114,7 @@ class PdfPageSource:
         self._lanes = lanes
         self._engines = engines
         self._with_pixels = with_pixels
-        self._pace = Pace.QUICK
+        self._next_try = TryKind.QUICK
         self._dpi = document_dpi(settings.dpi_policy, len(sizes_pt), settings.fixed_dpi)
         self.render_calls = 0
 
@@ -156,30 +156,30 @@ class PdfPageSource:
             return await self._pages(plans)
 
     async def _pages(self, plans: Sequence[PagePlan]) -> list[Page]:
-        rendered = await self._first_try(plans)
+        rendered = await self._short_try(plans)
         return [_page(plan.number, rendered.get(plan.number) or await self._render_alone(plan)) for plan in plans]
 
-    async def _first_try(self, plans: Sequence[PagePlan]) -> dict[int, RenderedPage]:
+    async def _short_try(self, plans: Sequence[PagePlan]) -> dict[int, RenderedPage]:
         """Returns the pages that the first engine renders in a quick or a slow try.
 
         Returns an empty dict if the whole window fails. The caller then renders each page alone, to find the bad one.
         """
         engine = self._engines[0]
-        while (pace := self._pace) is not Pace.LONG:
-            async with self._lanes.first_try(self._caller, pace) as sandbox:
-                if self._pace is not pace:
+        while (kind := self._next_try) is not TryKind.LONG:
+            async with self._lanes.short_try(self._caller, kind) as sandbox:
+                if self._next_try is not kind:
                     continue  # another window of this document failed during the wait
-                cpu_s = min(try_cpu_s(plans, pace, engine), self._settings.render_timeout_s)
+                cpu_s = min(try_cpu_s(plans, kind, engine), self._settings.render_timeout_s)
                 try:
                     return (await self._render(sandbox, plans, engine, cpu_s=cpu_s, keep=True)).pages
                 except ChildTimeout as error:
                     cause: Exception = error
-                    self._pace = Pace.SLOW if pace is Pace.QUICK else Pace.LONG
+                    self._next_try = TryKind.SLOW if kind is TryKind.QUICK else TryKind.LONG
                 except ChildCrashed as error:
-                    cause, self._pace = error, Pace.LONG
+                    cause, self._next_try = error, TryKind.LONG
             log.info(
-                "pages need longer tries", path=str(self._path), first_page=plans[0].number, next_try=self._pace.value,
-                cause=str(cause),
+                "pages need longer tries", path=str(self._path), first_page=plans[0].number,
+                next_try=self._next_try.value, cause=str(cause),
             )  # fmt: skip
         return {}
 

@@ -36,7 +36,7 @@ async def self_test(renderer: Renderer, embedder: Embedder) -> None:
             source = await renderer.open(path, pixels=embedder.wants_pixels)
             pages = [page async for window in source.windows(first_page=1) for page in window]
         except IngestError as error:
-            raise SelfTestFailed(f"this worker cannot draw a page: {error.message}") from error
+            raise SelfTestFailed(f"this worker cannot render a page: {error.message}") from error
     (vectors,) = await embedder.embed_pages(pages)
     if vectors.ndim != 2 or vectors.shape[1] != embedder.dim:
         raise SelfTestFailed(f"the embedder returns arrays of shape {vectors.shape}, not (tokens, {embedder.dim})")

@@ -82,7 +82,7 @@ def _decode(item: dict[str, Any]) -> Vectors:
 
 
 def data_uri(page: Page) -> str:
-    """The page's picture, without loss, as it was drawn: whoever scaled it before the model would change vectors.
+    """The page's image as it was rendered, without loss. An image that is scaled before the model gives other vectors.
 
     Blocks for as long as compressing takes. Raises BadRequest for a page without its pixels.
     """
