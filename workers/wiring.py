@@ -1,4 +1,4 @@
-"""Builds the parts that work on whole collections from services and settings."""
+"""Constructs, from services and settings, the objects that archive, delete and expire collections."""
 
 from __future__ import annotations
 

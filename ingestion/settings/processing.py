@@ -33,8 +33,8 @@ class RenderSettings(Section):
     )
     render_memory_bytes: PositiveInt = Field(
         2 * 1024**3,
-        description="most memory for rendering one page; the first tries of a page get half of it, so that all render children "
-        "together take at most (`PAGEMILL_RENDER_PROCESSES` / 2 + 1) times as much",
+        description="most memory for rendering one page; the first tries of a page get half of it, so that all "
+        "render children together take at most (`PAGEMILL_RENDER_PROCESSES` / 2 + 1) times as much",
     )
     image_format: Literal["auto", "webp", "png", "jpeg"] = Field(
         "auto",

@@ -1,4 +1,4 @@
-"""The tuning matrix: an index is built for each M and efConstruction, and asked with each ef."""
+"""The tuning matrix: builds an index for each M and efConstruction, and searches it with each ef."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from workers.bench.sample import Sample
 
 NEIGHBOURS: Final = 10
 _TOLERANCE: Final = 1e-5
-"""Of a product: equal vectors are equally good neighbours, whichever of them an index returns."""
+"""Tolerance of an inner product. Equal vectors are equally good neighbours: an index may return any of them."""
 _LINK_BYTES: Final = 4
 _TOKENS_AT_ONCE: Final = 64
 
@@ -36,7 +36,7 @@ class Grid:
 
 @dataclass(frozen=True, slots=True)
 class Searched:
-    """`recall` of the 10 nearest rows against exact search. Times are of one request for one query's vectors."""
+    """`recall` compares the 10 nearest rows with exact search. A time is of one request with one query's vectors."""
 
     ef: int
     recall: float
@@ -46,7 +46,7 @@ class Searched:
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """`memory_bytes` is what the server grew by, None where it is not local; `index_bytes` is computed."""
+    """`memory_bytes` is the growth of the server, None if it is not local. `index_bytes` is computed."""
 
     m: int
     ef_construction: int
@@ -59,7 +59,9 @@ class Built:
 def measure(
     scratch: ScratchIndex, sample: Sample, grid: Grid, settings: MilvusSettings, memory: Callable[[], int | None]
 ) -> Iterator[Built]:
-    """Insert the sample into `scratch` and build and ask one index after another. `memory` tells the server's.
+    """Insert the sample into `scratch`, then build and search one index after another.
+
+    `memory` returns the memory of the server in bytes, None if that is unknown.
 
     Raises IndexUnsupported, DependencyUnavailable.
     """
@@ -83,21 +85,21 @@ def measure(
 
 
 def row_bytes(dim: int, settings: MilvusSettings) -> int:
-    """Of a row in HNSW: the vector, and 2 * M links on the lowest layer. The layers above add some hundredths."""
+    """Bytes of a row in HNSW: its vector, and 2 * M links on the lowest layer. Higher layers add a few percent."""
     value_bytes = 4 if settings.index_type == "HNSW" else {"SQ8": 1}.get(settings.index_sq_type, 2)
     return dim * value_bytes + 2 * settings.hnsw_m * _LINK_BYTES
 
 
 class Exact:
-    """The truth about every query, from all products of its vectors with all rows."""
+    """Exact search: the products of every query's vectors with all rows."""
 
     def __init__(self, sample: Sample) -> None:
         self._rows = np.concatenate([page.vectors for page in sample.pages])  # (rows, dim)
-        self._starts = np.cumsum([0, *(len(page.vectors) for page in sample.pages)])  # of each page, in `_rows`
+        self._starts = np.cumsum([0, *(len(page.vectors) for page in sample.pages)])  # start of each page in `_rows`
         self._worst = [self._worst_of_best(query) for query in sample.queries]
 
     def recall(self, number: int, query: Vectors, keys: NDArray[np.int64]) -> float:
-        """How many of the rows that query `number` was answered with are among its nearest: keys (tokens, found)."""
+        """Return the share of the nearest rows of query `number` that `keys`, (tokens, found), contains."""
         rows = self._starts[keys // ROWS_PER_PAGE] + keys % ROWS_PER_PAGE
         products = np.einsum("tfd,td->tf", self._rows[rows], query)
         right = (products >= self._worst[number][:, None] - _TOLERANCE) & (keys >= 0)
@@ -111,7 +113,7 @@ class Exact:
 
 
 def _search(scratch: ScratchIndex, queries: Sequence[Vectors], exact: Exact, ef: int) -> Searched:
-    scratch.search(queries[0], NEIGHBOURS, ef)  # the first one finds nothing in any cache
+    scratch.search(queries[0], NEIGHBOURS, ef)  # warm the caches
     recalls, seconds = [], []
     for number, query in enumerate(queries):
         started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""How much memory a server of the local stack takes."""
+"""Memory of a server of the local stack."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import psutil
 
 
 def milvus_rss_bytes(stack: Mapping[str, Any] | None) -> int | None:
-    """Resident memory of the Milvus in `stack`, a stack.json, and of its children; None where it is not ours."""
+    """Resident memory of the Milvus in `stack`, a stack.json, and of its children; None if it runs elsewhere."""
     if stack is None:
         return None
     pids = [int(process["pid"]) for process in stack["processes"] if process["name"] == "milvus"]

@@ -1,4 +1,4 @@
-"""The tuning matrix as a picture. matplotlib is in the extra `plot`."""
+"""Plots the tuning matrix. matplotlib is in the extra `plot`."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _DPI: Final = 120
 
 
 def require_matplotlib() -> None:
-    """Raises BadRequest: better before the measurement than after it."""
+    """Raises BadRequest. Call it before the measurement, which takes long."""
     if importlib.util.find_spec("matplotlib") is None:
         raise BadRequest("--plot needs matplotlib: pip install 'pagemill[plot]'")
 
 
 def save_plot(measured: Sequence[Built], title: str, path: Path) -> None:
-    """Recall against query time, build time and memory, a colour for each M. Raises BadRequest for a bad path."""
+    """Plot recall over query time, build time, and memory; one colour for each M. Raises BadRequest for a bad path."""
     require_matplotlib()
     from matplotlib.figure import Figure
 
@@ -36,7 +36,7 @@ def save_plot(measured: Sequence[Built], title: str, path: Path) -> None:
     colours = {m: f"C{number}" for number, m in enumerate(sorted({one.m for one in measured}))}
     markers = dict(zip(sorted({one.ef_construction for one in measured}), _MARKERS * len(measured), strict=False))
     for one in measured:
-        _draw_searches(quality, one, colours[one.m], markers[one.ef_construction])
+        _plot_searches(quality, one, colours[one.m], markers[one.ef_construction])
     for m, colour in colours.items():
         of_m = sorted((one for one in measured if one.m == m), key=lambda one: one.ef_construction)
         steps = [one.ef_construction for one in of_m]
@@ -54,12 +54,12 @@ def save_plot(measured: Sequence[Built], title: str, path: Path) -> None:
         raise BadRequest(f"the plot cannot be written to {path}: {error}") from error
 
 
-def _draw_searches(axes: Axes, one: Built, colour: str, marker: str) -> None:
-    """A line from the smallest ef to the largest, each point named by its ef."""
+def _plot_searches(axes: Axes, one: Built, colour: str, marker: str) -> None:
+    """Plot a line from the smallest ef to the largest. The label of a point is its ef."""
     points = sorted(one.searched, key=lambda searched: searched.ef)
-    drawn: dict[str, Any] = {"color": colour, "marker": marker, "linewidth": 1, "markersize": 5}
+    style: dict[str, Any] = {"color": colour, "marker": marker, "linewidth": 1, "markersize": 5}
     label = f"M {one.m}, efC {one.ef_construction}"
-    axes.plot([point.p50_ms for point in points], [point.recall for point in points], label=label, **drawn)
+    axes.plot([point.p50_ms for point in points], [point.recall for point in points], label=label, **style)
     for point in points:
         axes.annotate(
             str(point.ef), (point.p50_ms, point.recall), fontsize=6, xytext=(3, 3), textcoords="offset points"

@@ -1,4 +1,4 @@
-"""What an index is measured with: vectors of a collection's pages, and queries to ask."""
+"""The sample of a measurement: vectors of a collection's pages, and queries."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ingestion.vectors.blob_reader import VectorBlobRef, VectorBlobs
 from ingestion.vectors.encoding import VectorEncoding
 
 TOKENS_PER_QUERY: Final = 16
-"""A question of a dozen words has about as many vectors. They are asked together, as a search asks them."""
+"""A question of a dozen words has about as many vectors. One request has all of them, as in a search."""
 
 _HELD_OUT_EVERY: Final = 20
 _DOCUMENTS_AT_ONCE: Final = 100
@@ -23,12 +23,12 @@ _BLOBS_AT_ONCE: Final = 32
 
 
 class SampleRecords(DocumentReader, Bindings, Protocol):
-    """What finds the stored vectors."""
+    """The records that say which vectors are stored."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """`pages` have their place in the sample as page key. `queries` are (tokens, dim) each, and not in the index."""
+    """The page key is the position in `pages`. Each query is (tokens, dim); the index does not contain it."""
 
     pages: Sequence[PageVectors]
     queries: Sequence[Vectors]
@@ -43,19 +43,19 @@ class Sample:
 
 
 async def read_pages(records: SampleRecords, blobs: BlobStore, collection: str, most: int) -> list[Vectors]:
-    """The stored vectors of at most `most` pages of ready documents, evenly spaced over the collection.
+    """Return the stored vectors of at most `most` pages of ready documents, evenly spaced over the collection.
 
-    Raises BadRequest where there are fewer than two, DependencyUnavailable.
+    Raises BadRequest if there are fewer than two pages, DependencyUnavailable.
     """
     bound = await records.binding(collection)
     generation = FIRST if bound is None else bound.current.number
-    places = [
+    page_numbers = [
         (document.id, number)
         async for document in _ready(records, collection)
         if document.is_in(generation)
         for number in range(1, document.pages + 1)
     ]
-    refs = [VectorBlobRef(*places[place], generation) for place in _spread(len(places), most)]
+    refs = [VectorBlobRef(*page_numbers[index], generation) for index in _evenly_spaced(len(page_numbers), most)]
     vector_blobs = VectorBlobs(blobs)
     pages: list[Vectors] = []
     for start in range(0, len(refs), _BLOBS_AT_ONCE):
@@ -67,24 +67,24 @@ async def read_pages(records: SampleRecords, blobs: BlobStore, collection: str, 
 
 
 def hold_out(pages: Sequence[Vectors], most_queries: int) -> tuple[list[Vectors], list[Vectors]]:
-    """(pages to index, queries): the queries are runs of vectors of every 20th page, which is left out of the index.
+    """Return the pages to index, and queries: runs of vectors of every 20th page, which is not indexed.
 
-    A page's vectors are nearer to those of other pages than a question's are, so questions are harder to answer.
+    Vectors of a page are nearer to those of other pages than vectors of a question. So questions have less recall.
     """
     held_out = [page for number, page in enumerate(pages) if number % _HELD_OUT_EVERY == 1]
     queries = [query for page in held_out for query in _runs(page)]
     kept = [page for number, page in enumerate(pages) if number % _HELD_OUT_EVERY != 1]
-    return kept, [queries[place] for place in _spread(len(queries), most_queries)]
+    return kept, [queries[index] for index in _evenly_spaced(len(queries), most_queries)]
 
 
 def sample_of(pages: Sequence[Vectors], queries: Sequence[Vectors], encoding: VectorEncoding) -> Sample:
-    """The pages as the index would hold them."""
+    """Return the sample with the rows that the index would hold."""
     nothing = Page(page_number=1, width_px=1, height_px=1, image=b"", text="")
     return Sample([encoding.rows(PageVectors(nothing, key, page)) for key, page in enumerate(pages)], queries)
 
 
-def _spread(count: int, most: int) -> list[int]:
-    """At most `most` of `count` places, evenly spaced."""
+def _evenly_spaced(count: int, most: int) -> list[int]:
+    """Return at most `most` of `count` positions, evenly spaced."""
     taken = min(count, most)
     return [step * count // taken for step in range(taken)]
 

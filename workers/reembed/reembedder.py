@@ -1,25 +1,26 @@
-"""A collection passes from one embedder to another while it is searched, filled and weeded.
+"""Moves a collection from one embedder to another while it is searched, filled and cleaned up.
 
-    begin    the collection's record names the next generation; its index is made
-    fill     every ready document is embedded again, from its checkpoint on; workers go on with the current generation
-    check    rows are counted, document by document
-    close    no worker begins a document in the current generation; those being processed are fenced off and queued
-    follow   documents that became ready in between
+    begin    record the next generation in the collection's record, and make its index
+    fill     embed every ready document again, from its checkpoint; workers continue with the current generation
+    check    count the rows of each document
+    close    workers begin no document in the current generation; fence off and queue those that are being processed
+    follow   embed the documents that became ready in between
     switch   one compare-and-set on the collection's record
-    clear    the old generation is removed
+    clear    remove the old generation
 
-Cut off anywhere, it is run again and goes on, or is aborted.
+A run that is cut off at any point can be repeated, and then continues, or can be aborted.
 
-Why no document is lost at the switch, nor visible twice or not at all: a worker writes the generation into the
-document's record, and only then asks once more whether the collection is open (`PageStore.confirm`). Either it finds
-the collection closed, and puts the document off; or it wrote the record before the collection was closed, so that the
-fencing, which comes after the closing, finds the document: still being processed, then its lease is ended and its
-verdict will be refused; or ready, then `follow` moves it. No document can become ready in the old generation after
-that. So at the switch every ready document is complete in both, and each search, which reads the record first and once
-more at its end, has seen one of them and not a mixture. A document that was fenced off, or comes later, is put off,
-at no cost of attempts, until a worker with the new embedder takes it. A delete marks the document first and then
-removes it from every generation that the record names; what the mover writes after that, it takes back, because its
-checkpoint is refused.
+At the switch every ready document is complete in both generations:
+- A worker first writes the generation into the document's record, and then checks that the collection is open
+  (`PageStore.confirm`). If the collection is closed, the worker puts the document off.
+- If it is open, the record was written before the closing. The fencing comes after the closing, so it finds the
+  document. If the document is still being processed, its lease ends and its outcome is refused. If it is ready,
+  `follow` moves it.
+
+So no document becomes ready in the old generation after that. A search reads the collection's record at its start and
+at its end, and therefore uses one generation. A document that was fenced off, or that comes later, waits, without a
+counted attempt, for a worker with the new embedder. A delete first marks the document, and then removes it from every
+generation in the record. The mover removes what it writes after that, because its checkpoint is refused.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ log = structlog.get_logger(__name__)
 
 _DOCUMENTS_AT_ONCE: Final = 100
 _OPEN_PASSES: Final = 5
-"""Over what came in during the pass before, while the collection stays open. The last pass is made with it closed."""
+"""Passes while the collection stays open. Each pass takes the documents that came in during the pass before it."""
 _CHECKS: Final = 3
 
 
@@ -72,12 +73,12 @@ class ReembedderRecords(
     Outbox,
     Protocol,
 ):
-    """What a re-embedding reads and writes."""
+    """The records that a re-embedding reads and writes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reembedder:
-    """`rest_s` is how long workers may take to notice that their leases have been cut off: the time of a lease."""
+    """`rest_s` is the time of a lease: after it, workers have noticed that their leases ended."""
 
     records: ReembedderRecords
     vectors: VectorStore
@@ -88,11 +89,11 @@ class Reembedder:
     hold_s: float = LEASE_S
 
     async def run(self, collection: str, on_pages: Callable[[int], None] = lambda pages: None) -> Binding:
-        """Fill the collection with the mover's embedder, from wherever that was left; what it is bound to then.
+        """Fill the collection with the mover's embedder, from the last checkpoints. Returns the binding after it.
 
-        Safe to repeat, also when it is done. Raises NotFound for an unknown collection, CollectionHeld while another
-        process has it, Conflict where it is being re-embedded with something else, LeaseLost, and whatever the stores
-        or the embedder raise: until the switch, the old embedder goes on serving.
+        Safe to repeat, also after the end. Raises NotFound for an unknown collection, CollectionHeld while another
+        process has it, Conflict while it is being re-embedded with another embedder, LeaseLost, and the errors of the
+        stores and of the embedder. Until the switch the collection uses the old embedder.
         """
         check_collection(collection)
         async with held(self.records, collection, self.hold_s) as hold:
@@ -131,9 +132,9 @@ class Reembedder:
             after = batch[-1].id
 
     async def _check(self, collection: str, generation: int, on_pages: Callable[[int], None]) -> None:
-        """Documents whose rows are not as many as they should be are embedded once more, and rows of none removed.
+        """Embed documents with a wrong number of rows again, and remove rows that belong to no document.
 
-        Either may be left by a run that was killed, or by a vector store that was.
+        A run or a vector store that was killed can leave both.
         """
         for _ in range(_CHECKS):
             wrong = await self._wrong(collection, generation)
@@ -171,11 +172,11 @@ class Reembedder:
     async def _reopen(self, collection: str, closing: str) -> None:
         try:
             await self.records.open_generation(collection, closing)
-        except IngestError as error:  # The next run opens it, and the error that led here must not be hidden.
+        except IngestError as error:  # The next run opens it. The error that led here is raised.
             log.warning("collection stays closed to workers", collection=collection, cause=error.message)
 
     async def _publish(self, fenced: Sequence[Document]) -> None:
-        """What cannot be published now, the janitor publishes: their outbox is pending."""
+        """Publish the jobs. The janitor publishes those that fail here: their outbox is pending."""
         for document in fenced:
             try:
                 await self.queue.publish(IngestJob.of(document))
@@ -187,7 +188,7 @@ class Reembedder:
 async def abort_reembedding(
     records: ReembedderRecords, cleanup: GenerationCleanup, collection: str, hold_s: float = LEASE_S
 ) -> Binding:
-    """Give up the generation that was begun, if one was, and remove it; what the collection is bound to.
+    """Abandon the next generation, if there is one, and remove it. Returns the binding of the collection.
 
     Safe to repeat. Raises NotFound for an unknown collection, CollectionHeld while another process has it.
     """

@@ -1,6 +1,6 @@
-"""What a stack keeps in its data directory beside the servers' own data: lock, secrets, ports, stack.json, logs.
+"""The files of a stack in its data directory, besides the data of its servers: lock, secrets, ports, stack.json, logs.
 
-Only the standard library is imported, so that every command can look for a running stack.
+This module imports only the standard library, so that every command finds a running stack fast.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from workers.stack.supervise import StackError
 
 DEFAULT: Final = Path(".pagemill")
 
-# Below the range from which Linux takes the ports of outgoing connections: one of those could take a port between
-# our choosing it and the server's listening on it, or connect to itself.
+# Below the range of ports that Linux gives to outgoing connections. Such a connection could take a port before the
+# server listens on it, or connect to itself.
 _PORTS: Final = range(20_000, 32_000)
 _ORPHANS_S: Final = 20.0
-"""How long the servers of a killed stack are given to end."""
+"""How long `acquire` waits for the servers of a killed stack to end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """Made once per data directory, so that a restarted stack knows its clients again."""
+    """Made once for each data directory, so that a restarted stack accepts the same credentials."""
 
     api_key: str
     s3_access_key: str
@@ -38,7 +38,7 @@ class Secrets:
 
 
 class DataDir:
-    """The files of one stack under `root`, which is made, readable by its owner alone, where it is missing."""
+    """The files of one stack under `root`. Only the owner can read the directories that `make` creates."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
@@ -46,7 +46,7 @@ class DataDir:
         self._lock_file = self.root / "lock"
 
     def make(self, *names: str) -> None:
-        """Create the directory and the sub-directories `names`. Raises StackError where that is impossible."""
+        """Create the directory and the sub-directories `names` if they are missing. Raises StackError."""
         try:
             self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
             for name in ("logs", *names):
@@ -58,10 +58,10 @@ class DataDir:
         return self.root / "logs" / f"{process}.log"
 
     async def acquire(self) -> int:
-        """Lock the directory and return the lock's descriptor. Raises StackError where a stack is using it.
+        """Lock the directory and return the descriptor of the lock. Raises StackError while a stack uses it.
 
-        Handed down to every child process, the lock is held until the last of them has ended, however they end. So
-        where the holder itself is dead, its servers are just stopping, and this waits for them.
+        Every child process inherits the lock, so it is held until the last child has ended. If the process that took
+        the lock has ended, its servers are stopping, and this waits for them.
         """
         fd = os.open(self._lock_file, os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -72,7 +72,9 @@ class DataDir:
                     await asyncio.sleep(0.1)
         except TimeoutError as error:
             os.close(fd)
-            raise StackError(f"data directory {self.root} is in use by what a killed stack left running") from error
+            raise StackError(
+                f"data directory {self.root} is in use by servers of a killed stack that still run"
+            ) from error
         except BaseException:
             os.close(fd)
             raise
@@ -81,7 +83,7 @@ class DataDir:
         return fd
 
     def is_in_use(self) -> bool:
-        """True while any process of a stack on this directory lives."""
+        """True while a process of a stack on this directory runs."""
         try:
             fd = os.open(self._lock_file, os.O_RDONLY)
         except FileNotFoundError:
@@ -92,7 +94,7 @@ class DataDir:
             os.close(fd)
 
     def secrets(self) -> Secrets:
-        """The directory's secrets, made at the first call."""
+        """Return the secrets of the directory. The first call makes them."""
         path = self.root / "secrets.json"
         if (kept := _read_json(path)) is not None:
             return Secrets(**kept)
@@ -105,7 +107,7 @@ class DataDir:
         return made
 
     def ports(self, names: Iterable[str]) -> dict[str, int]:
-        """A free port of 127.0.0.1 for each name: the one it had the last time, where that is still free."""
+        """Return a free port of 127.0.0.1 for each name. A name keeps its last port while that is free."""
         path = self.root / "ports.json"
         ports: dict[str, int] = _read_json(path) or {}
         names = list(names)
@@ -121,20 +123,20 @@ class DataDir:
         _write_json(self.stack_file, content)
 
     def read_stack(self) -> dict[str, Any] | None:
-        """The stack.json of the stack that runs on this directory; None where none does."""
+        """Return the stack.json of the stack that runs on this directory. None if none runs."""
         return _read_json(self.stack_file) if self.is_in_use() and self._living_holder() else None
 
     def remove_stack(self) -> None:
         self.stack_file.unlink(missing_ok=True)
 
     def _living_holder(self) -> int:
-        """The process that locked the directory last; 0 where it has ended, even if its children still run."""
+        """Return the process that locked the directory last; 0 if it has ended, even if its children still run."""
         pid = int(self._lock_file.read_text() or 0)
         return pid if pid and _is_alive(pid) else 0
 
 
 def _write_json(path: Path, content: object) -> None:
-    """Replace `path` in one step; only its owner can read it."""
+    """Replace `path` atomically. Only its owner can read it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(fd, "w") as file:
@@ -143,7 +145,7 @@ def _write_json(path: Path, content: object) -> None:
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
-    """None where there is no such file."""
+    """Return None if there is no such file."""
     try:
         content: dict[str, Any] = json.loads(path.read_text())
     except FileNotFoundError:
@@ -175,7 +177,7 @@ def _is_free(port: int) -> bool:
     if port not in _PORTS:
         return False
     with socket.socket() as probe:
-        # As the servers do: connections of the last run that are still closing are no hindrance.
+        # The servers set this as well: they can listen while connections of the last run are still closing.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))

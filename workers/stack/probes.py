@@ -1,7 +1,7 @@
-"""Readiness: one cheap request in each server's own protocol. A probe raises NotReady until it is answered properly.
+"""Readiness probes: one cheap request in the server's own protocol. A probe raises NotReady until the server is ready.
 
-The client libraries are imported by the probe that needs one, so that a command which starts nothing loads none.
-Milvus is asked through bare gRPC: importing pymilvus takes longer than starting the server.
+Each probe imports its own client library, so that commands that start no server import none. The probe of Milvus uses
+plain gRPC, because importing pymilvus takes longer than starting the server.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _CONNECT_TIMEOUT_S: Final = 2.0
 
 
 async def _listening(host: str, port: int) -> None:
-    """A refused connection costs nothing; some client libraries retry and log for seconds instead."""
+    """Check the port first: some client libraries retry a refused connection and log for seconds."""
     try:
         async with asyncio.timeout(_CONNECT_TIMEOUT_S):
             _, writer = await asyncio.open_connection(host, port)
@@ -54,7 +54,7 @@ async def mongo(uri: str) -> None:
 
 
 async def redis(url: str) -> None:
-    """The server answers PING, which it refuses while it loads its data."""
+    """The server answers PING. It refuses PING while it loads its data."""
     from redis.asyncio import Redis
     from redis.exceptions import RedisError
 
@@ -68,7 +68,7 @@ async def redis(url: str) -> None:
 
 
 async def s3(endpoint: str, access_key: str, secret_key: str, bucket: str) -> None:
-    """The credentials are taken and the bucket exists."""
+    """The server accepts the credentials, and the bucket exists."""
     host, _, port = endpoint.rpartition(":")
     await _listening(host, int(port))
     await asyncio.to_thread(_bucket_exists, endpoint, access_key, secret_key, bucket)
@@ -105,7 +105,7 @@ async def milvus(uri: str) -> None:
 
 
 async def milvus_lists(uri: str) -> None:
-    """A real server answers before it is ready, and says in its answer that it is not: so this one reads it."""
+    """Milvus Standalone answers before it is ready. Its answer then contains an error, which pymilvus reads."""
     await asyncio.to_thread(_list_collections, uri)
 
 
