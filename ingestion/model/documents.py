@@ -99,6 +99,8 @@ class Document:
     """The generation that a re-embedding writes the document to. 0: none."""
     next_pages_done: int = 0
     """The number of pages that the re-embedding has written."""
+    codes_format: int = 0
+    """The format of the sign codes that a ready document has, in each generation that it is in. 0: it has none."""
     dpi: int = 0
     attempts: int = 0
     outages: int = 0

@@ -7,6 +7,10 @@ from typing import Final
 
 DOCUMENTS_PREFIX: Final = "documents/"
 """The prefix of all objects of all documents."""
+SEGMENT_PAGES: Final = 64
+"""Pages whose sign codes are one object. Part of the format: see SIGN_CODE_FORMAT."""
+SIGN_CODE_FORMAT: Final = 1
+"""The format of sign codes that this release writes and reads."""
 
 
 def document_id(collection: str, filename: str, sha256: str) -> str:
@@ -41,6 +45,16 @@ def old_vectors_key(document: str, page_number: int, generation: int = 1) -> str
 
 def both_vectors_keys(document: str, page_number: int, generation: int = 1) -> tuple[str, str]:
     return vectors_key(document, page_number, generation), old_vectors_key(document, page_number, generation)
+
+
+def codes_key(document: str, first_page: int, generation: int = 1) -> str:
+    """The key of the sign codes of SEGMENT_PAGES pages from page `first_page` on: see `vectors.sign_codes`."""
+    return f"{_vectors_stem(document, first_page, generation)}.codes"
+
+
+def codes_keys(document: str, pages: int, generation: int = 1) -> list[str]:
+    """The keys of all sign codes of a document of `pages` pages."""
+    return [codes_key(document, first, generation) for first in range(1, pages + 1, SEGMENT_PAGES)]
 
 
 def _vectors_stem(document: str, page_number: int, generation: int) -> str:

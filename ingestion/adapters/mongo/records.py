@@ -57,6 +57,7 @@ def document_of(record: MongoRecord) -> Document:
         generation=reader.whole("generation", FIRST, optional=True),
         next_generation=reader.whole("next_generation", optional=True),
         next_pages_done=reader.whole("next_pages_done", optional=True),
+        codes_format=reader.whole("codes_format", optional=True),
         dpi=reader.whole("dpi", optional=True),
         attempts=reader.whole("attempts"),
         outages=reader.whole("outages", optional=True),
