@@ -203,7 +203,7 @@ async def test_a_document_that_is_being_processed_may_be_incomplete(shelf: Shelf
     assert await shelf.mismatches(repair=True) == []
 
 
-async def test_findings_are_told_apart_by_collection(shelf: Shelf) -> None:
+async def test_findings_are_reported_per_collection(shelf: Shelf) -> None:
     await lose_image(shelf, await shelf.document("d1"))
     await add_unrecorded_objects(shelf)
     assert await shelf.mismatches(collection="another") == []
@@ -224,7 +224,7 @@ async def test_small_batches_find_the_same(shelf: Shelf, monkeypatch: pytest.Mon
     assert [(found.store, found.document_id) for found in await shelf.mismatches()] == [("s3", "d1"), ("milvus", "d1")]
 
 
-async def test_nobody_is_blamed_while_documents_come_and_go(shelf: Shelf) -> None:
+async def test_an_audit_during_uploads_and_deletes_reports_no_mismatch(shelf: Shelf) -> None:
     stores = shelf.services
     remover = Remover(stores.documents, stores.vectors, stores.blobs, stores.queue, stores.progress)
     finished = asyncio.Event()

@@ -25,7 +25,7 @@ async def store(settings: Settings) -> AsyncIterator[MinioBlobStore]:
 class TestMinioBlobStore(BlobStoreContract): ...
 
 
-async def test_a_presigned_address_can_be_read_by_anybody(store: MinioBlobStore) -> None:
+async def test_a_presigned_address_needs_no_credentials(store: MinioBlobStore) -> None:
     await store.put("images/1 ü.webp", b"picture", "image/webp")
     url = await store.presign("images/1 ü.webp", 60)
     with await asyncio.to_thread(urllib.request.urlopen, url, timeout=10) as response:

@@ -26,7 +26,7 @@ async def test_each_fingerprint_leads_to_the_service_that_has_its_model() -> Non
                 await embedders.for_fingerprint("another")
 
 
-async def test_one_that_is_down_matters_only_to_those_who_may_need_it() -> None:
+async def test_a_service_that_is_down_fails_only_the_callers_that_need_it() -> None:
     async with serving(OLD) as old:
         urls = f"http://127.0.0.1:{free_port()},{old.http.base_url}"
         async with EmbeddersByFingerprint(EmbedderSettings(embedder_url=urls)) as embedders:

@@ -235,7 +235,7 @@ async def test_the_model_is_described() -> None:
     assert (model["modalities"], model["lane"]) == (["text", "image"], "both")
 
 
-async def test_health_and_metrics_tell_what_was_done() -> None:
+async def test_health_and_metrics_report_the_finished_work() -> None:
     async with serving(HeldEmbedder()) as client:
         await client.embed("pump")
         health = await client.health()

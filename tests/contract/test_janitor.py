@@ -123,7 +123,7 @@ async def test_a_document_of_a_dead_worker_is_freed_and_published(services: Serv
     assert await published(services) == {"d1": 1}
 
 
-async def test_a_document_whose_worker_lives_stays_with_it(services: Services) -> None:
+async def test_a_document_with_a_running_lease_stays_with_its_worker(services: Services) -> None:
     claimed = await in_state(services.documents, S.PROCESSING)
     await assert_nothing_is_left(services)
     assert await read(services) == claimed
@@ -216,7 +216,7 @@ async def test_an_outage_ends_the_round_and_the_next_one_goes_on(services: Servi
     assert (await janitor(services).round()).repaired == {StaleKind.UNPUBLISHED: 1}
 
 
-async def test_what_is_repeated_goes_on_after_an_outage_and_tells_of_it_meanwhile() -> None:
+async def test_a_repeated_round_continues_after_an_outage_and_logs_it() -> None:
     outages = []
 
     async def work() -> None:
@@ -234,7 +234,7 @@ async def test_what_is_repeated_goes_on_after_an_outage_and_tells_of_it_meanwhil
     assert outages == [None, "kafka", "kafka", None, None, None, None]
 
 
-async def test_the_process_repairs_tells_its_health_and_stops_when_asked(
+async def test_the_janitor_repairs_reports_its_health_and_stops_at_sigterm(
     services: Services, unused_tcp_port: int
 ) -> None:
     await services.documents.insert(replace(document(), filename="a.pdf"))

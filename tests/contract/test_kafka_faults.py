@@ -49,7 +49,7 @@ async def test_a_broker_that_says_nothing_holds_up_neither_an_upload_nor_the_end
                 await queue.publish(JOB)
 
 
-async def test_a_worker_whose_client_has_given_up_the_group_is_told(
+async def test_the_loop_gets_an_error_when_its_client_left_the_group(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await ensure_topics(settings.kafka)

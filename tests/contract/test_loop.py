@@ -133,7 +133,7 @@ async def test_more_jobs_run_side_by_side_where_their_documents_are_short(
     assert jobs.most_running == WeightedLimiter(1).max_documents == 4
 
 
-async def test_a_job_that_does_not_end_holds_back_the_commit_and_nobody_else(
+async def test_a_job_that_does_not_end_holds_back_the_commit_and_no_other_job(
     kafka: KafkaSettings, queue: KafkaJobQueue
 ) -> None:
     jobs = Jobs()
@@ -373,7 +373,7 @@ async def test_a_worker_that_is_out_of_the_group_finishes_what_it_has_begun_and_
     assert jobs.finished["begun"] == 1
 
 
-async def test_a_job_that_raises_what_nobody_foresaw_is_a_dead_letter_and_the_worker_goes_on(
+async def test_an_unforeseen_error_of_a_job_makes_a_dead_letter_and_the_worker_continues(
     kafka: KafkaSettings, settings: Settings, document_store: MongoDocumentStore
 ) -> None:
     soon = kafka.model_copy(update={"retry_delays_s": (1,)})

@@ -274,7 +274,7 @@ class ClaimsUnheard:
 
 
 @pytest.mark.parametrize("attempts_before", [0, 4], ids=["first", "last"])
-async def test_a_claim_whose_answer_was_lost_is_no_attempt_and_keeps_nobody_waiting(
+async def test_a_claim_with_a_lost_answer_counts_no_attempt_and_delays_no_worker(
     services: Services, tmp_path: Path, attempts_before: int
 ) -> None:
     document = await submitted(services, tmp_path / "one.pdf", pages=1)
@@ -290,7 +290,9 @@ async def test_a_claim_whose_answer_was_lost_is_no_attempt_and_keeps_nobody_wait
     assert (settled.state, settled.attempts) == (S.READY, attempts_before + 1)
 
 
-async def test_a_last_attempt_that_has_to_wait_keeps_nobody_out(services: Services, tmp_path: Path) -> None:
+async def test_a_last_attempt_checks_the_lease_before_it_takes_the_exclusive_lock(
+    services: Services, tmp_path: Path
+) -> None:
     suspect = await submitted(services, tmp_path / "one.pdf", pages=1)
     for _ in range(3):
         await claim_and_die(services, suspect)

@@ -133,7 +133,9 @@ async def test_a_source_that_is_gone_fails_the_document(services: Services, tmp_
     assert (failed.error.code, failed.error.stage) == ("source_missing", "fetch")
 
 
-async def test_while_one_worker_has_the_document_another_is_told_to_wait(services: Services, tmp_path: Path) -> None:
+async def test_a_claim_of_a_document_that_another_worker_holds_raises_lease_held(
+    services: Services, tmp_path: Path
+) -> None:
     embedder = ScriptedEmbedder()
     embedder.hold_at = 2
     document = await submitted(services, tmp_path / "held.pdf", pages=2)
@@ -204,7 +206,7 @@ async def test_a_delete_leaves_nothing_where_an_outage_ends_the_attempt(
     await assert_stores_hold_nothing(services, document)
 
 
-async def test_a_worker_whose_document_was_deleted_and_uploaded_again_keeps_out_of_the_new_one(
+async def test_a_late_worker_does_not_change_a_document_that_was_deleted_and_uploaded_again(
     services: Services, tmp_path: Path
 ) -> None:
     early, late = ScriptedEmbedder(), ScriptedEmbedder()

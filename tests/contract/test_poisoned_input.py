@@ -67,7 +67,7 @@ async def test_pages_that_are_too_much_together_are_embedded_one_by_one() -> Non
     assert [len(vectors) for vectors in found] == [1, 2]
 
 
-async def test_a_page_that_brings_down_each_connection_is_told_from_a_broken_network() -> None:
+async def test_a_page_that_breaks_every_connection_is_not_taken_for_a_network_outage() -> None:
     async with remote(HeldEmbedder()) as (adapter, network):
         await adapter.connect()
 
@@ -82,7 +82,7 @@ async def test_a_page_that_brings_down_each_connection_is_told_from_a_broken_net
             await adapter.embed_pages(pages("one", POISON))
 
 
-async def test_a_service_that_hangs_at_everything_is_an_outage_of_nobody_in_particular() -> None:
+async def test_a_service_that_hangs_at_every_request_is_an_outage_of_no_document() -> None:
     embedder = HeldEmbedder()
     async with remote(embedder) as (adapter, _):
         await adapter.connect()
@@ -92,7 +92,7 @@ async def test_a_service_that_hangs_at_everything_is_an_outage_of_nobody_in_part
         assert embedder.seen["one"] == 1, "it is not isolated while nothing works"
 
 
-async def test_a_service_whose_model_hangs_answers_a_ping_and_proves_nothing() -> None:
+async def test_a_ping_of_a_service_with_a_hung_model_is_no_evidence() -> None:
     embedder = HeldEmbedder()
     async with remote(embedder) as (adapter, _):
         await adapter.prove()

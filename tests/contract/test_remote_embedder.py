@@ -60,7 +60,7 @@ def assert_same(found: Sequence[Vectors], expected: Sequence[Vectors]) -> None:
         np.testing.assert_array_equal(one, from_bf16(to_bf16(other)))
 
 
-async def test_vectors_are_the_models_in_order_whatever_the_batches() -> None:
+async def test_vectors_keep_their_order_for_every_batch_size() -> None:
     embedder = HeldEmbedder()
     texts = [f"number {number} of many words {'and more ' * (number % 5)}" for number in range(50)]
     async with remote(embedder, serve=ServingSettings(embed_max_inputs=7), embedder_request_bytes=300) as adapter:

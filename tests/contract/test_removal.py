@@ -62,7 +62,7 @@ async def test_the_slower_of_two_deletes_leaves_the_next_upload_alone(services: 
     await assert_is_whole(services, first)
 
 
-async def test_a_deletion_that_somebody_else_finished_is_not_begun_again(services: Services, tmp_path: Path) -> None:
+async def test_a_deletion_that_another_caller_finished_is_not_repeated(services: Services, tmp_path: Path) -> None:
     path = tmp_path / "listed.pdf"
     first = await submitted(services, path, pages=2)
     listed = await services.documents.begin_delete(first.id)

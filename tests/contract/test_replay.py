@@ -114,7 +114,7 @@ async def test_replaying_twice_runs_once(desk: Desk) -> None:
     assert len(await desk.published()) == 1
 
 
-async def test_two_who_replay_the_same_letters_side_by_side_run_each_document_once(desk: Desk) -> None:
+async def test_two_concurrent_replays_of_the_same_letters_run_each_document_once(desk: Desk) -> None:
     letters = [await desk.dead(f"d{number}") for number in range(12)]
     outcomes = await asyncio.gather(
         *(desk.replayer.replay(letter, Reason(who, "")) for letter in letters for who in ("ann", "bob"))
@@ -157,7 +157,7 @@ async def test_a_document_that_dies_again_has_a_new_letter_and_the_old_one_no_lo
     assert len(await desk.published()) == 2
 
 
-async def test_a_letter_whose_document_was_uploaded_again_has_moved_on_and_does_nothing(desk: Desk) -> None:
+async def test_replay_of_a_document_that_was_uploaded_again_is_a_no_op(desk: Desk) -> None:
     letter = await desk.dead()
     await desk.documents.requeue("d1")
     await desk.documents.mark_queued(document("d1"))
@@ -187,7 +187,7 @@ async def test_a_document_deleted_and_uploaded_again_has_letters_of_its_own(desk
 
 
 @pytest.mark.parametrize("is_removed", [False, True])
-async def test_a_letter_whose_document_is_deleted_does_nothing(desk: Desk, is_removed: bool) -> None:
+async def test_replay_of_a_deleted_document_is_a_no_op(desk: Desk, is_removed: bool) -> None:
     letter = await desk.dead()
     await desk.documents.begin_delete("d1")
     if is_removed:
@@ -285,7 +285,7 @@ async def test_a_dry_run_changes_nothing(desk: Desk) -> None:
     assert await desk.published() == []
 
 
-async def test_the_command_replays_what_is_asked_for_and_keeps_who_and_why(desk: Desk) -> None:
+async def test_the_replay_command_replays_the_selection_and_records_user_and_reason(desk: Desk) -> None:
     wanted = await desk.dead("d1")
     other = await desk.dead("d2", failure=Failure("corrupt_pdf", "render", "broken"))
     status, [line] = await dlq("replay", "--code", "source_missing", "--why", "it is back", "--by", "ann")

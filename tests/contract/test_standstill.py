@@ -65,7 +65,7 @@ asyncio.run(workers.worker.run_worker(settings))
 
 
 @pytest.mark.timeout(240)
-async def test_a_worker_whose_device_hangs_ends_itself_and_leaves_its_documents_to_others(
+async def test_a_worker_with_a_hung_device_exits_and_other_workers_take_its_documents(
     services: Services, tmp_path: Path
 ) -> None:
     earlier = await submitted(services, tmp_path / "a.pdf", pages=2, word="good")

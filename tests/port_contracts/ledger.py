@@ -106,7 +106,7 @@ class LedgerContract:
         assert await store.get("d1") == claimed
 
     @pytest.mark.parametrize("state", [S.READY, S.FAILED, S.DELETING])
-    async def test_a_document_that_is_given_up_is_held_by_nobody(
+    async def test_fenced_calls_raise_lease_lost_when_the_document_is_not_processing(
         self, store: DocumentStore, state: DocumentState
     ) -> None:
         before = await in_state(store, state)

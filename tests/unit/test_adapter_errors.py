@@ -141,7 +141,7 @@ def test_every_failure_on_the_way_to_the_embedding_service_is_an_outage(kind: ty
         (500, requests.ServerFailed),
     ],
 )
-def test_the_embedding_services_refusals_are_told_apart(status: int, expected: type[IngestError]) -> None:
+def test_each_refusal_of_the_embedding_service_has_its_error(status: int, expected: type[IngestError]) -> None:
     response = httpx.Response(status, text="cause", request=httpx.Request("POST", "http://embedder"))
     with pytest.raises(httpx.HTTPStatusError) as refused:
         response.raise_for_status()
@@ -218,7 +218,7 @@ def test_a_failed_write_does_not_put_its_record_into_the_message() -> None:
     assert "page text" not in message
 
 
-def test_what_nobody_foresaw_keeps_its_cause_in_the_message() -> None:
+def test_an_unforeseen_error_keeps_its_cause_in_the_message() -> None:
     for error in (
         mongo_errors.translate(pymongo.errors.OperationFailure("bad $expr", 2)),
         minio_adapter.translate(s3_error("InvalidRequest")),

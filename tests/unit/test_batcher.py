@@ -55,7 +55,7 @@ async def test_nothing_in_nothing_out() -> None:
     capacity=st.integers(900, 4000),
     forward_threads=st.integers(1, 3),
 )
-def test_everybody_gets_the_right_vectors_whatever_the_sizes(
+def test_every_caller_gets_its_own_vectors_for_all_sizes(
     calls: list[list[int]], batch_cost: int, capacity: int, forward_threads: int
 ) -> None:
     async def run() -> None:
@@ -96,7 +96,7 @@ async def test_an_idle_device_waits_a_little_for_what_is_being_prepared() -> Non
     assert [len(batch) for batch in model.batches] == [4]
 
 
-async def test_and_no_longer_than_it_is_told() -> None:
+async def test_a_batch_waits_no_longer_than_its_limit() -> None:
     model = FakeModel()
     async with running(model, wait_ms=20) as batcher:
         early = embedding(batcher, [Sheet(1)])
@@ -194,7 +194,7 @@ async def test_several_devices_compute_side_by_side(urgent: bool) -> None:
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("embed-")] == []
 
 
-async def test_one_device_of_several_that_breaks_leaves_nobody_waiting_and_no_thread() -> None:
+async def test_a_broken_device_of_several_leaves_no_waiting_caller_and_no_thread() -> None:
     model = FakeModel()
     async with running(model, batch_cost=100, forward_threads=3) as batcher:
         bad = embedding(batcher, [Sheet(1, raises={"forward": SystemExit("driver gone")}), *sheets(40, first=2)])
@@ -228,7 +228,7 @@ async def test_an_error_of_ours_comes_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("step", ["forward", "finish"])
-async def test_an_error_of_a_batch_reaches_everybody_in_it_and_nobody_else(step: str) -> None:
+async def test_an_error_of_a_batch_reaches_exactly_its_callers(step: str) -> None:
     model = FakeModel()
     async with running(model) as batcher:
         with held(model.forwarding):
@@ -271,7 +271,7 @@ async def test_a_cancelled_caller_s_items_do_not_reach_the_device() -> None:
     assert sorted(model.computed) == [0, 10, 11, 12]
 
 
-async def test_closing_tells_everybody_who_waits_and_ends_the_threads() -> None:
+async def test_closing_fails_all_waiting_callers_and_ends_the_threads() -> None:
     model = FakeModel()
     async with running(model) as batcher:
         with held(model.forwarding):
@@ -287,7 +287,7 @@ async def test_closing_tells_everybody_who_waits_and_ends_the_threads() -> None:
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("embed-")] == []
 
 
-async def test_a_thread_that_breaks_leaves_nobody_waiting() -> None:
+async def test_a_broken_thread_leaves_no_waiting_caller() -> None:
     async with running(FakeModel()) as batcher:
         with pytest.raises(WorkerFault, match="SystemExit: driver gone"):
             await batcher.embed([Sheet(1, raises={"forward": SystemExit("driver gone")})])

@@ -118,7 +118,7 @@ async def test_opened_from_settings_it_says_what_it_is_and_the_largest_page_fits
         ({}, {"max_page_px": 4_000_000}),
     ],
 )
-def test_the_fingerprint_changes_with_whatever_changes_vectors(
+def test_the_fingerprint_changes_with_every_setting_that_changes_vectors(
     checkpoint: Path, loaded: LoadedModel, embedding: dict[str, Any], rendering: dict[str, Any]
 ) -> None:
     usual = fingerprint(loaded, settings(checkpoint), RenderSettings())

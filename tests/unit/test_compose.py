@@ -104,7 +104,7 @@ def test_the_processes_listen_beyond_their_container_where_they_are_probed(monke
 
 
 @pytest.mark.parametrize(("is_ready", "healthy"), [(True, True), (False, False)])
-def test_the_workers_probe_tells_ready_from_not_ready(is_ready: bool, healthy: bool) -> None:
+def test_the_workers_probe_fails_while_it_is_not_ready(is_ready: bool, healthy: bool) -> None:
     server = HealthServer("127.0.0.1", 0, lambda: Health(is_ready, []))
     try:
         kind, _python, option, code = SERVICES["worker"]["healthcheck"]["test"]
@@ -265,7 +265,7 @@ def test_the_images_python_is_one_that_the_project_supports() -> None:
     assert Version(versions.pop()) in SpecifierSet(PROJECT["requires-python"])
 
 
-def test_the_image_runs_as_nobody_in_particular() -> None:
+def test_the_image_runs_as_an_unprivileged_user() -> None:
     (user,) = re.findall(r"^USER (\d+):\d+$", DOCKERFILE, re.MULTILINE)
     assert int(user) >= 10_000
     assert DOCKERFILE.index(f"\nUSER {user}") > DOCKERFILE.rindex("\nRUN ")

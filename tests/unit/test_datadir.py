@@ -73,7 +73,7 @@ def test_a_damaged_file_is_named(directory: DataDir) -> None:
         directory.secrets()
 
 
-def test_ports_stay_unless_somebody_took_them(directory: DataDir) -> None:
+def test_ports_stay_the_same_unless_they_are_taken(directory: DataDir) -> None:
     first = directory.ports(["kafka", "mongo"])
     assert len(set(first.values())) == 2
     assert directory.ports(["kafka", "mongo"]) == first

@@ -68,7 +68,7 @@ def test_headers_are_named_as_kip_1191_names_them() -> None:
     assert {name: sent[f"__dlq.errors.{name}"] for name in expected} == expected
 
 
-def test_a_job_that_was_retried_is_told_by_where_it_was_first_read() -> None:
+def test_a_retried_job_is_identified_by_its_first_topic_partition_and_offset() -> None:
     first = Record(("team:jobs", 3), 17, b"k", b"v")
     second = Record(("team:jobs-retry-10000", 8), 2, b"k", b"v", tuple(retry_headers(first, 10_000)))
     third = Record(("team:jobs-retry-60000", 1), 5, b"k", b"v", tuple(retry_headers(second, 60_000)))
@@ -84,7 +84,7 @@ def test_an_origin_that_cannot_be_read_is_the_record_itself(origin: bytes) -> No
     assert record.origin == Origin("jobs-retry-10000", 8, 2)
 
 
-def test_a_letter_whose_record_is_no_longer_at_hand_carries_the_same_job() -> None:
+def test_a_letter_made_without_its_record_carries_the_same_job() -> None:
     letter = dead_letters.of_recovered(failed(), "group")
     job = IngestJob.of(failed())
     key, value, _ = encode_job(job)

@@ -40,7 +40,7 @@ class Device:
         self.spend(0.5)
 
 
-def test_a_step_that_does_not_end_is_told_once() -> None:
+def test_a_step_that_does_not_end_is_reported_once() -> None:
     device = Device()
     device.work(1)
     with device.activity.track():

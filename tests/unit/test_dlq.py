@@ -182,7 +182,7 @@ def test_what_strangers_wrote_cannot_harm_a_terminal() -> None:
         assert "a.pdf" in text
 
 
-def test_the_report_tells_everything_about_a_letter() -> None:
+def test_the_report_shows_all_fields_of_a_letter() -> None:
     mark = LetterMark("d1-5-2", "replayed", "ann@host", "fixed", NOON)
     now = replace(document(), error=Failure("internal", "embed", "still"))
     text = shown(

@@ -108,7 +108,7 @@ def test_no_bytes_raise_anything_else(value: bytes) -> None:
         return
 
 
-def test_an_event_tells_the_verdict_and_its_cause() -> None:
+def test_an_event_contains_the_outcome_and_its_cause() -> None:
     document = Document("d", "c", "f.pdf", "k", "0" * 64, 1, pages=3, first_page_key=1, state=DocumentState.FAILED,
                         attempts=1, error=Failure("corrupt_pdf", "render", "broken"))  # fmt: skip
     _, value, _ = encode_event(document)

@@ -17,7 +17,7 @@ def test_a_document_that_meets_outages_while_others_get_on_is_suspect() -> None:
     assert evidence.add_outage("milvus", "a"), "and each one after that"
 
 
-def test_an_outage_that_lasts_is_nobodys_however_many_meet_it() -> None:
+def test_a_lasting_outage_is_attributed_to_no_document() -> None:
     evidence = OutageEvidence()
     evidence.add_success("milvus", "a")
     evidence.add_success("milvus", "b")

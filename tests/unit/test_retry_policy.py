@@ -89,7 +89,7 @@ def test_a_document_that_gets_ready_ends_the_run() -> None:
     assert run.causes == []
 
 
-def test_ten_failures_within_one_collection_halt_nobody_and_one_elsewhere_shows_what_they_are() -> None:
+def test_ten_failures_in_one_collection_stop_no_worker_until_another_collection_fails() -> None:
     run = Run(limit=10)
     run.fail(*(f"x/{number}" for number in range(10)))
     assert run.causes == [], "it may be that collection"

@@ -76,12 +76,12 @@ async def test_memory_has_a_limit() -> None:
         await box().run(eats, timeout_s=30)
 
 
-async def test_a_child_that_dies_is_told_with_what_it_died_of() -> None:
+async def test_the_error_of_a_dead_child_names_the_cause() -> None:
     with pytest.raises(ChildCrashed, match="running abort died of SIGABRT"):
         await box().run(os.abort, timeout_s=30)
 
 
-async def test_a_machine_on_which_no_child_starts_is_told_apart_from_a_bad_file(
+async def test_a_machine_that_starts_no_child_is_not_taken_for_a_bad_file(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(pool, "_START_TIMEOUT_S", 0.0)

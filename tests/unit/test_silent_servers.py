@@ -86,7 +86,7 @@ async def test_an_object_that_trickles_is_given_up_with_the_budget(tmp_path: Pat
             await wait_for(lambda: not server.open)
 
 
-async def test_a_silent_database_holds_up_nobody_beyond_the_budget() -> None:
+async def test_a_silent_database_delays_no_caller_beyond_the_budget() -> None:
     with fake_server(says_nothing) as server:
         settings = MongoSettings(mongo_uri=f"mongodb://{server.address}/?directConnection=true")
         async with MongoDocumentStore(settings) as documents:

@@ -158,7 +158,7 @@ def test_an_attempt_that_does_not_end_ends_the_worker(worker: Worker) -> None:
     assert "does not end" in worker.causes[0]
 
 
-def test_what_ends_when_told_leaves_the_worker_alone(worker: Worker) -> None:
+def test_a_stage_that_ends_when_cancelled_does_not_end_the_worker(worker: Worker) -> None:
     with worker.attempt() as attempt, attempt.stage("store"):
         worker.pass_s(FLOOR_S + 1)
     worker.pass_s(10 * GRACE_S)
@@ -188,7 +188,7 @@ def test_a_device_that_goes_from_step_to_step_or_rests_is_left_alone(worker: Wor
 
 
 @pytest.mark.parametrize("error", [KeyError("x"), asyncio.CancelledError()], ids=lambda error: type(error).__name__)
-async def test_what_nobody_foresaw_is_a_fault_of_the_stage(worker: Worker, error: BaseException) -> None:
+async def test_an_unforeseen_error_is_a_fault_of_the_stage(worker: Worker, error: BaseException) -> None:
     with worker.attempt() as attempt, pytest.raises(WorkerFault) as fault, attempt.stage("embed"):
         raise error
     assert fault.value.stage == "embed"

@@ -86,7 +86,7 @@ def test_no_damage_raises_anything_but_our_errors(record: dict[str, Any], reader
 
 
 @given(damaged(record_of(WHOLE)))
-def test_a_document_is_shown_whatever_its_record_is_like(record: dict[str, Any]) -> None:
+def test_a_document_with_any_damaged_record_is_shown(record: dict[str, Any]) -> None:
     document = document_of(record)
     shown = DocumentView.of(document).model_dump(mode="json")
     json.dumps(shown)
@@ -126,7 +126,7 @@ def test_damage_is_named() -> None:
         document.require_readable()
 
 
-def test_a_collection_in_an_unknown_state_is_kept_and_used_by_nobody() -> None:
+def test_a_collection_in_an_unknown_state_is_kept_and_not_used() -> None:
     record = {**COLLECTION, "state": "migrating", "archive": {"id": "a", "tier": "cold"}}
     collection = collection_of(record)
     assert (collection.state.shown, collection.state.is_under_way) == ("migrating", True)
@@ -136,7 +136,7 @@ def test_a_collection_in_an_unknown_state_is_kept_and_used_by_nobody() -> None:
 
 
 @given(values)
-def test_changes_under_way_that_nobody_knows_are_left_alone(change: Any) -> None:
+def test_changes_of_an_unknown_form_are_not_touched(change: Any) -> None:
     found = parsed_change(change)
     assert found is None or isinstance(found[1], int)
 
@@ -151,7 +151,7 @@ def test_stored_enumerations_are_open_to_texts_alone(kind: Any) -> None:
 
 
 @given(damaged(page_record_of(PAGE)))
-def test_a_packed_page_keeps_what_nobody_knows(record: dict[str, Any]) -> None:
+def test_a_packed_page_keeps_unknown_fields(record: dict[str, Any]) -> None:
     try:
         packed = _packed_page(record, 1)
     except (LookupError, TypeError, ValueError, OverflowError, AttributeError):
@@ -168,7 +168,7 @@ HEADERS = [name for name, _ in LETTER[2]]
     st.dictionaries(st.sampled_from(HEADERS), st.none() | st.binary()),
     st.dictionaries(st.text().map(lambda name: f"__dlq.errors.x{name}"), st.binary(), max_size=2),
 )
-def test_a_letter_is_shown_whatever_its_headers_are_like(
+def test_a_letter_with_any_damaged_headers_is_shown(
     dropped: set[str], changed: dict[str, Any], added: dict[str, bytes]
 ) -> None:
     headers = {**{name: text for name, text in LETTER[2] if name not in dropped}, **changed, **added}

@@ -190,7 +190,7 @@ class Interrupted:
 
 
 @pytest.mark.parametrize("recorded", [False, True])
-async def test_a_source_whose_record_is_in_doubt_is_left_to_the_audit(
+async def test_a_source_with_an_uncertain_record_is_left_to_the_audit(
     services: Services, uploaded: Uploaded, recorded: bool
 ) -> None:
     """The source may belong to a record that is about to appear, or to the same upload at the same time."""

@@ -176,7 +176,7 @@ async def test_uploading_a_document_that_is_being_deleted_is_a_conflict(
     assert_problem(await upload(client, collection, ("a.pdf", make_upload(2))), 409, "conflict")
 
 
-async def test_an_upload_whose_client_disconnects_leaves_nothing(
+async def test_an_upload_cut_off_by_its_client_leaves_nothing(
     app: FastAPI, client: httpx.AsyncClient, services: Services, collection: str
 ) -> None:
     # The fixture asserts that the spool directory is empty afterwards.
