@@ -69,7 +69,7 @@ LOSSES: Final = {
 }
 
 
-async def test_what_ready_documents_lack_is_found_once_each_and_left_as_it_is(shelf: Shelf) -> None:
+async def test_an_audit_reports_each_loss_of_a_ready_document_once_and_changes_nothing(shelf: Shelf) -> None:
     expected = set()
     for lose, (store, kind, what, count) in LOSSES.items():
         await lose(shelf, await shelf.put(lose.__name__))
@@ -126,7 +126,7 @@ async def add_rows_behind(shelf: Shelf) -> Mismatch:
     return Mismatch("milvus", MismatchKind.ORPHAN, what, PATCHES, collection=shelf.collection)
 
 
-async def test_what_no_document_refers_to_is_found_once_each_and_deleted_without_anything_else(shelf: Shelf) -> None:
+async def test_an_audit_reports_each_orphan_once_and_deletes_only_orphans(shelf: Shelf) -> None:
     expected = {
         await add_objects(shelf),
         await add_unrecorded_objects(shelf),

@@ -160,7 +160,7 @@ async def test_answers_of_while_documents_were_frozen_are_forgotten_once_they_ar
     assert after.version != before.version
 
 
-async def test_what_a_process_that_is_gone_had_begun_is_finished(shelf: Shelf) -> None:
+async def test_the_lifecycle_finishes_the_work_of_a_dead_process(shelf: Shelf) -> None:
     documents, archives = shelf.services.documents, archiver(shelf.services)
     await leave(shelf, CollectionState.ARCHIVING, None)
     assert await finished_by_the_lifecycle(shelf) is CollectionState.ARCHIVED
@@ -231,7 +231,7 @@ async def test_a_worker_that_stood_still_takes_nothing_from_an_archived_document
 
 
 @pytest.mark.parametrize("is_archived_too", [False, True])
-async def test_an_upload_that_meets_an_archiving_is_taken_back_but_for_what_the_archive_needs(
+async def test_an_upload_during_an_archiving_is_removed_except_for_objects_of_the_archive(
     shelf: Shelf, tmp_path: Path, is_archived_too: bool
 ) -> None:
     """The archiving begins after the upload has looked whether the collection takes uploads."""

@@ -89,7 +89,7 @@ async def test_many_small_parts_come_back_whole(shelf: Shelf) -> None:
     assert await everything(shelf) == before
 
 
-async def test_what_cannot_be_done_or_is_done_changes_nothing(shelf: Shelf) -> None:
+async def test_refused_and_repeated_operations_change_nothing(shelf: Shelf) -> None:
     async with held(shelf.services.documents, shelf.collection):
         for work in (archiver(shelf.services).archive, remover_of(shelf.services).delete_collection):
             with pytest.raises(CollectionHeld):
@@ -121,7 +121,7 @@ async def test_a_collection_that_lacks_rows_is_not_archived(shelf: Shelf) -> Non
     assert (await shelf.document("d1")).state is S.READY
 
 
-async def test_what_the_object_store_did_not_keep_as_it_was_written_is_never_relied_on(shelf: Shelf) -> None:
+async def test_an_archive_that_reads_back_differently_is_discarded(shelf: Shelf) -> None:
     services = shelf.services
     damaged = archiver(services, blobs=Damaging(services.blobs, "rows-"))
     with pytest.raises(WorkerFault, match="is not what was written"):

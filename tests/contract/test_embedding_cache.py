@@ -53,7 +53,7 @@ async def written(redis: Redis, count: int = 1) -> list[bytes]:
     return keys
 
 
-async def test_what_was_embedded_once_comes_from_redis(settings: Settings, redis: Redis) -> None:
+async def test_repeated_input_comes_from_the_redis_cache(settings: Settings, redis: Redis) -> None:
     embedder = HeldEmbedder()
     async with cached_service(embedder, settings.redis) as client:
         (computed,) = await client.embed("red pump")

@@ -99,7 +99,7 @@ async def test_equal_inputs_of_a_request_are_computed_once() -> None:
         ({"input": "a", "model": "other"}, "model", "only 'words'"),
     ],
 )
-async def test_what_cannot_be_done_is_refused_and_the_field_named(
+async def test_an_invalid_request_is_refused_and_the_error_names_the_field(
     fields: dict[str, Any], param: str, says: str
 ) -> None:
     embedder = HeldEmbedder()
@@ -197,7 +197,7 @@ async def test_a_small_file_that_claims_to_be_a_huge_picture_is_refused_by_its_h
     assert not embedder.seen
 
 
-async def test_what_is_transparent_lies_on_white() -> None:
+async def test_transparent_pixels_become_white() -> None:
     clear, white = io.BytesIO(), picture(8, 8, "white")
     Image.new("RGBA", (8, 8), (255, 0, 0, 0)).save(clear, "PNG")
     async with serving(HeldEmbedder(wants_pixels=True)) as client:
@@ -312,7 +312,7 @@ async def test_a_stop_waits_for_what_is_in_flight() -> None:
         assert (await asking).status_code == 200
 
 
-async def test_what_a_stop_does_not_wait_for_is_answered_with_503() -> None:
+async def test_requests_that_outlast_the_grace_time_of_a_stop_get_503() -> None:
     embedder = HeldEmbedder()
     embedder.hold()
     async with serving(embedder, grace_s=1) as client:

@@ -93,7 +93,7 @@ async def test_a_requeued_document_that_was_not_published_is_published(services:
     assert await published(services) == {"d1": 1}
 
 
-async def test_what_may_still_be_under_way_is_left_alone(services: Services) -> None:
+async def test_documents_within_the_grace_time_are_not_repaired(services: Services) -> None:
     await services.documents.insert(document("d1"))
     await expired(services.documents, "d2")
     await in_state(services.documents, S.FAILED, "d3")

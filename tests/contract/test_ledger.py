@@ -21,7 +21,7 @@ def store(document_store: MongoDocumentStore) -> MongoDocumentStore:
 class TestMongoLedger(LedgerContract, RecoveryContract): ...
 
 
-async def test_a_delete_that_meets_a_thaw_takes_nothing(
+async def test_a_delete_during_a_thaw_removes_nothing(
     store: MongoDocumentStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ready = await in_state(store, S.READY)

@@ -150,9 +150,7 @@ async def test_a_job_that_does_not_end_holds_back_the_commit_and_no_other_job(
     assert set(again.started) < {"stuck", *names}, "the other partition's offsets were committed"
 
 
-async def test_what_was_finished_before_a_stop_is_not_started_again(
-    kafka: KafkaSettings, queue: KafkaJobQueue
-) -> None:
+async def test_jobs_finished_before_a_stop_are_not_started_again(kafka: KafkaSettings, queue: KafkaJobQueue) -> None:
     await publish(queue, "a", "b", "c")
     first = Jobs()
     async with working(kafka, first.run):
@@ -305,9 +303,7 @@ async def test_a_free_place_is_taken_at_once_by_a_job_that_has_been_read_already
     await task
 
 
-async def test_what_stands_in_line_when_the_worker_stops_is_not_begun(
-    kafka: KafkaSettings, queue: KafkaJobQueue
-) -> None:
+async def test_queued_jobs_are_not_started_after_a_stop(kafka: KafkaSettings, queue: KafkaJobQueue) -> None:
     jobs, consumer = Jobs(), Deaf(kafka, "worker")
     names = ["first", "second"]
     jobs.held = {name: asyncio.Event() for name in names}

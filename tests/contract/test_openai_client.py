@@ -81,7 +81,7 @@ def test_models_are_listed(client: openai.OpenAI) -> None:
         {"input": "https://example.org/image.png", "extra_body": {"modality": "image"}},
     ],
 )
-def test_what_cannot_be_done_is_a_bad_request(client: openai.OpenAI, asked: dict[str, object]) -> None:
+def test_an_unsupported_request_is_a_bad_request_error(client: openai.OpenAI, asked: dict[str, object]) -> None:
     with pytest.raises(openai.BadRequestError) as refused:
         client.embeddings.create(model="words", **asked)  # type: ignore[arg-type]
     assert refused.value.type == "invalid_request_error"

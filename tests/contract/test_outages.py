@@ -92,7 +92,7 @@ async def test_outages_are_given_back_and_then_count_until_there_is_a_letter_wit
     assert "it went down" in failed.error.message
 
 
-async def test_a_document_that_gets_on_between_outages_is_forgiven_them(services: Services, tmp_path: Path) -> None:
+async def test_outages_of_a_document_that_progresses_are_not_counted(services: Services, tmp_path: Path) -> None:
     windows = OUTAGES_FORGIVEN + 2
     document = await submitted(services, tmp_path / "a.pdf", pages=windows * WINDOW)
     embedder = FragileEmbedder()

@@ -130,7 +130,7 @@ async def test_a_record_that_is_no_job_is_a_letter_with_the_same_bytes(services:
     assert (letter.id, letter.failure.code, letter.document_id) == ("jobs-1-7", "bad_message", "")
 
 
-async def test_a_letter_that_a_crash_kept_back_is_written_when_the_job_comes_again_and_then_no_more(
+async def test_a_letter_lost_in_a_crash_is_published_once_when_the_job_is_redelivered(
     services: Services, tmp_path: Path
 ) -> None:
     document = await submitted(services, tmp_path / "broken.pdf", pages=1)
@@ -244,7 +244,7 @@ class AnswersLate:
 
 
 @pytest.mark.parametrize("fault", [None, CorruptPdf("page 1")], ids=["ready", "failed"])
-async def test_a_heartbeat_that_meets_the_outcome_is_not_taken_for_a_lost_lease(
+async def test_a_heartbeat_during_the_outcome_is_not_a_lost_lease(
     services: Services, tmp_path: Path, fault: IngestError | None
 ) -> None:
     document = await submitted(services, tmp_path / "one.pdf", pages=1)

@@ -101,7 +101,9 @@ async def test_a_search_sees_the_old_or_the_new_and_never_a_mixture(shelf: Libra
     assert seen.count(old) > 3
 
 
-async def test_what_is_uploaded_meanwhile_is_in_both_and_what_is_deleted_meanwhile_in_neither(shelf: Library) -> None:
+async def test_documents_uploaded_meanwhile_are_in_both_generations_and_deleted_ones_in_neither(
+    shelf: Library,
+) -> None:
     for name in ("a", "b", "c"):
         await shelf.put(name)
     old_answers = []
@@ -142,7 +144,7 @@ async def test_a_worker_that_planned_before_the_closing_and_asks_after_it_is_ref
         await shelf.store.prepare(begun, OLD)
 
 
-async def test_killed_at_any_step_and_run_again_it_comes_to_its_end(shelf: Library) -> None:
+async def test_a_reembedding_killed_at_any_step_finishes_when_repeated(shelf: Library) -> None:
     for name in ("a", "b"):
         await shelf.put(name)
     held = await shelf.begun("in flight", 1)
@@ -237,7 +239,7 @@ async def test_an_embedder_of_pictures_gets_the_stored_ones_as_pixels(shelf: Lib
     assert score == pytest.approx(1.0, abs=1e-3)
 
 
-async def test_while_it_is_under_way_an_audit_knows_both_generations(shelf: Library) -> None:
+async def test_an_audit_during_a_reembedding_checks_both_generations(shelf: Library) -> None:
     for name in ("a", "b", "c"):
         await shelf.put(name, 2)
     mismatches = []

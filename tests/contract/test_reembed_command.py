@@ -43,7 +43,9 @@ async def test_a_collection_is_re_embedded_by_another_service(
     shelf.records.client.close()
 
 
-async def test_what_was_begun_is_shown_and_given_up(services: Services, collection: str, tmp_path: Path) -> None:
+async def test_a_begun_reembedding_is_shown_and_can_be_aborted(
+    services: Services, collection: str, tmp_path: Path
+) -> None:
     shelf = library(services, collection)
     await shelf.put("a", 2)
     await services.documents.begin_generation(collection, NEW.fingerprint, NEW.dim)

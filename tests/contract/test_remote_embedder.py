@@ -100,7 +100,7 @@ async def test_a_page_that_should_be_seen_and_has_no_pixels_is_refused() -> None
             await adapter.embed_pages([page(3, "text", image=b"RIFF, a lossy picture")])
 
 
-async def test_what_the_service_refuses_is_the_inputs_fault() -> None:
+async def test_a_refusal_of_the_service_is_a_bad_request() -> None:
     async with remote(HeldEmbedder(), serve=ServingSettings(embed_max_input_chars=10)) as adapter:
         with pytest.raises(BadRequest, match="input_too_long"):
             await adapter.embed_queries(["a query of more than ten characters"])

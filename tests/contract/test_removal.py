@@ -74,7 +74,7 @@ async def test_a_deletion_that_another_caller_finished_is_not_repeated(services:
     await assert_is_whole(services, first)
 
 
-async def test_a_worker_that_takes_back_what_it_wrote_late_leaves_the_next_upload_alone(
+async def test_a_worker_that_deletes_its_late_writes_does_not_touch_the_next_upload(
     services: Services, tmp_path: Path
 ) -> None:
     path = tmp_path / "late.pdf"

@@ -298,7 +298,7 @@ async def test_the_replay_command_replays_the_selection_and_records_user_and_rea
     assert (status, line["outcome"]) == (0, "replayed already")
 
 
-async def test_what_could_not_be_replayed_costs_the_exit_status(desk: Desk) -> None:
+async def test_the_exit_status_is_1_if_a_letter_was_not_replayed(desk: Desk) -> None:
     letter = await desk.dead()
     await desk.replayer.discard(letter, REASON)
     status, [line] = await dlq("replay", letter.id)

@@ -47,7 +47,7 @@ async def damage(shelf: Shelf, id_: str, change: dict[str, Any]) -> dict[str, An
 
 
 @pytest.mark.parametrize("change", DAMAGE.values(), ids=DAMAGE.keys())
-async def test_a_record_that_cannot_be_read_is_shown_and_spoils_no_listing_no_round_and_no_audit(
+async def test_an_unreadable_record_is_shown_and_breaks_no_listing_round_or_audit(
     shelf: Shelf, change: dict[str, Any]
 ) -> None:
     documents, blobs = shelf.services.documents, shelf.services.blobs

@@ -124,7 +124,7 @@ async def test_an_index_of_shorter_vectors_finds_the_same_where_the_server_has_i
         assert await found_pages(store, own_collection, vectors) == [[n] for n in range(4) for _ in range(50)]
 
 
-async def test_milvus_lite_is_not_asked_for_what_it_would_make_something_else_of(
+async def test_an_index_type_that_milvus_lite_lacks_is_refused(
     uri: str, milvus: MilvusSettings, own_collection: str
 ) -> None:
     async with MilvusVectorStore(

@@ -17,7 +17,7 @@ KIND: Final = "application/octet-stream"
 class BlobStoreContract:
     """Needs a fixture `store`."""
 
-    async def test_what_is_put_is_what_one_gets(self, store: BlobStore) -> None:
+    async def test_get_returns_the_bytes_that_were_put(self, store: BlobStore) -> None:
         await store.put("a/b", b"\x00\xffpage", KIND)
         assert await store.get("a/b") == b"\x00\xffpage"
 

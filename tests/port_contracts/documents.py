@@ -73,7 +73,7 @@ class RecordsContract:
         await store.bind_collection("c", "colqwen", 128)
         assert await store.collection_fingerprint("c") == "colqwen"
 
-    async def test_of_two_embedders_at_once_one_is_refused(self, store: DocumentStore) -> None:
+    async def test_one_of_two_concurrent_embedders_is_refused(self, store: DocumentStore) -> None:
         names = ["one", "two"] * 5
         results = await asyncio.gather(
             *(store.bind_collection("c", name, 8) for name in names), return_exceptions=True

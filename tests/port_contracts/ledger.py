@@ -25,7 +25,7 @@ class LedgerContract:
         assert (claimed.attempts, claimed.fence) == (before.attempts + 1, before.fence + 1)
         assert claimed == await store.get("d1")
 
-    async def test_of_fifty_claimants_one_wins(self, store: DocumentStore) -> None:
+    async def test_one_of_fifty_concurrent_claims_wins(self, store: DocumentStore) -> None:
         await in_state(store, S.QUEUED)
         claims = (store.claim("d1", f"w{number}", LEASE_MS) for number in range(50))
         results = await asyncio.gather(*claims, return_exceptions=True)
@@ -80,7 +80,9 @@ class LedgerContract:
             await store.claim("d1", "w", LEASE_MS)
 
     @pytest.mark.parametrize("state", [S.READY, S.FAILED, S.DELETING])
-    async def test_what_allows_no_work_cannot_be_claimed(self, store: DocumentStore, state: DocumentState) -> None:
+    async def test_a_document_in_a_state_without_work_cannot_be_claimed(
+        self, store: DocumentStore, state: DocumentState
+    ) -> None:
         before = await in_state(store, state)
         with pytest.raises(Conflict, match=state.value):
             await store.claim("d1", "w", LEASE_MS)
@@ -216,7 +218,7 @@ class LedgerContract:
         assert await store.get("d1") is None
         assert list(await store.pages_by_key([first, first + 1, 3])) == [3]
 
-    async def test_what_is_meant_for_an_upload_leaves_the_next_one_of_the_same_file_alone(
+    async def test_late_changes_for_an_upload_do_not_change_the_next_upload_of_the_file(
         self,
         store: DocumentStore,
     ) -> None:

@@ -173,7 +173,7 @@ def test_a_server_that_does_not_answer_is_unavailable() -> None:
 
 
 @pytest.mark.parametrize(("retriable", "expected"), [(True, DependencyUnavailable), (False, WorkerFault)])
-def test_what_an_index_that_is_starting_refuses_may_be_repeated(
+def test_a_refusal_of_a_starting_index_is_retryable(
     monkeypatch: pytest.MonkeyPatch, retriable: bool, expected: type[IngestError]
 ) -> None:
     writer = rows.RowWriter("http://127.0.0.1:1", "", [])

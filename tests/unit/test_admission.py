@@ -31,7 +31,7 @@ def refusal(lane: AdmissionLane, cost: int) -> LaneFull:
     return caught.value
 
 
-def test_what_fits_is_let_in_and_the_rest_refused(clock: Clock) -> None:
+def test_requests_within_the_lane_capacity_are_admitted_and_others_refused(clock: Clock) -> None:
     lane = AdmissionLane("text", 10, clock)
     with lane.admit(1, 6):
         with lane.admit(2, 4):
@@ -43,7 +43,7 @@ def test_what_fits_is_let_in_and_the_rest_refused(clock: Clock) -> None:
     assert (lane.admitted, lane.refused) == (3, 1)
 
 
-def test_what_is_larger_than_the_lane_goes_alone(clock: Clock) -> None:
+def test_a_request_larger_than_the_lane_is_admitted_alone(clock: Clock) -> None:
     lane = AdmissionLane("text", 10, clock)
     with lane.admit(1, 50):
         assert refusal(lane, 1).status == 429
@@ -75,7 +75,7 @@ def test_the_caller_is_asked_back_when_there_should_be_room(clock: Clock) -> Non
             assert refusal(lane, 1000).retry_after_s == 10  # all 100 have to be
 
 
-def test_what_was_long_ago_does_not_count(clock: Clock) -> None:
+def test_old_requests_do_not_count_for_retry_after(clock: Clock) -> None:
     lane = AdmissionLane("text", 10, clock)
     with lane.admit(1, 10):
         clock.now += 5

@@ -155,7 +155,7 @@ async def test_a_page_of_another_caller_does_not_wait_for_a_long_document() -> N
         await long
 
 
-async def test_what_is_urgent_goes_before_all_that_waits_and_shares_its_batch_with_nothing_else() -> None:
+async def test_urgent_items_go_first_in_a_batch_of_their_own() -> None:
     model = FakeModel()
     async with running(model) as batcher:
         with held(model.forwarding):

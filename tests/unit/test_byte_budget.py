@@ -46,7 +46,7 @@ async def test_more_than_all_of_it_is_held_alone() -> None:
     assert order == [99, 1]
 
 
-async def test_what_turns_out_smaller_makes_room() -> None:
+async def test_a_reservation_that_shrinks_frees_bytes() -> None:
     budget, order, end = ByteBudget(10), list[int](), asyncio.Event()
     async with budget.reserve(10) as reserved:
         task = asyncio.create_task(holding(budget, 5, end, order))

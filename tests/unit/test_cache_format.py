@@ -26,7 +26,7 @@ def test_vectors_come_back_rounded_to_bf16(vectors: Vectors) -> None:
 
 
 @given(_MATRICES)
-def test_what_came_back_is_stored_unchanged(vectors: Vectors) -> None:
+def test_a_cached_value_is_stored_unchanged_again(vectors: Vectors) -> None:
     value = to_cache_value(vectors)
     assert len(value) == 2 * vectors.size
     assert to_cache_value(from_cache_value(value, vectors.shape[1])) == value

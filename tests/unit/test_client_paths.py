@@ -76,7 +76,7 @@ def test_a_linked_folder_is_followed(tmp_path: Path) -> None:
     assert expand([str(tmp_path / "shelf")]) == [tmp_path / "shelf/link/1.pdf"]
 
 
-def test_what_leads_to_no_file_is_named_in_the_error(tmp_path: Path) -> None:
+def test_an_argument_without_files_is_named_in_the_error(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     os.mkfifo(tmp_path / "pipe.pdf")
     (tmp_path / "dangling.pdf").symlink_to(tmp_path / "gone")

@@ -93,7 +93,7 @@ async def test_a_worker_can_draw_a_page_for_it_and_have_it_embedded(embedder: Em
     await self_test(PdfRenderer(RenderSettings(renderer="pdfium"), max_pages=1), embedder)
 
 
-async def test_opened_from_settings_it_says_what_it_is_and_the_largest_page_fits_the_rows_of_a_page(
+async def test_the_embedder_opened_from_settings_has_its_fingerprint_and_fits_the_largest_page(
     checkpoint: Path, loaded: LoadedModel
 ) -> None:
     wide, render = settings(checkpoint, colqwen_max_tokens=2000), RenderSettings()

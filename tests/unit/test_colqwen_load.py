@@ -73,7 +73,7 @@ def test_nf4_quantises_the_language_model_and_nothing_else(checkpoint: Path) -> 
     assert network.embedding_proj_layer.weight.dtype == torch.bfloat16
 
 
-def test_nf4_keeps_half_a_byte_a_weight_and_computes_what_the_weights_would(checkpoint: Path) -> None:
+def test_nf4_takes_half_a_byte_a_weight_and_computes_close_results(checkpoint: Path) -> None:
     """Of the layer's results and size alone: how bitsandbytes lays the weights out depends on the CPU."""
     quantised, exact = (load_model(settings(checkpoint, p)).model.network.vlm.language_model for p in ("nf4", "fp32"))
     inputs = torch.from_numpy(np.random.default_rng(0).standard_normal((64, HIDDEN), dtype=np.float32))
@@ -290,7 +290,7 @@ def test_a_folders_version_is_what_is_in_it(checkpoint: Path, copy: Path) -> Non
     assert version(copy) != version(checkpoint)
 
 
-def test_what_is_held_of_a_gpu_is_read_when_the_metric_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_memory_is_read_when_the_metric_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     held = {torch.device("cuda:1"): 3 << 30}
     monkeypatch.setattr(torch.cuda, "memory_reserved", held.__getitem__)
     monkeypatch.setattr(metrics, "GPU_MEMORY", Gauge("gpu_memory", "of this test", registry=None))

@@ -62,7 +62,7 @@ def test_patches_are_those_of_the_published_processor(
     assert (differences > EQUAL).float().mean() < 0.01
 
 
-def test_where_nothing_is_resized_patches_are_equal(processor: Any, sizing: ImageSizing) -> None:
+def test_patches_are_equal_without_resizing(processor: Any, sizing: ImageSizing) -> None:
     pixels = page_pixels(28 * 12, 28 * 9)
     assert (ours(processor, sizing, pixels) - published(processor, pixels)["pixel_values"]).abs().max() <= EQUAL
 

@@ -299,7 +299,7 @@ def test_nginx_gives_up_idle_connections_before_the_service_does_and_as_slow_hea
 
 
 @pytest.mark.parametrize("service", ["api", "worker"])
-def test_what_hostile_files_may_take_fits_into_the_container(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_limits_of_all_children_fit_into_the_container(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """All children at their limits at once, beside the process that has started them."""
     settings = settings_of(service, monkeypatch)
     children_bytes = {

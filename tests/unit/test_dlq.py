@@ -125,7 +125,7 @@ def test_a_duration_is_so_long_ago(text: str, ago: timedelta) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "2", "2y", "-2h", "yesterday", "9999999999d", "9" * 5000 + "d"])
-def test_what_is_no_time_is_refused(text: str) -> None:
+def test_an_invalid_time_is_refused(text: str) -> None:
     with pytest.raises(typer.BadParameter):
         parse_time(text)
 
@@ -174,7 +174,7 @@ def test_pacing_keeps_the_order_and_the_least_time_between() -> None:
 # rendering
 
 
-def test_what_strangers_wrote_cannot_harm_a_terminal() -> None:
+def test_control_characters_of_a_letter_do_not_reach_the_terminal() -> None:
     entry = DeadLetterEntry(letter(filename=f"{ESCAPE}a.pdf"), DeadLetterStatus.OPEN)
     history = [Event(NOON, "failed", 5, "w", f"{ESCAPE}detail")]
     for text in (shown(letter_table([entry])), shown(letter_report(entry, None, history))):

@@ -62,11 +62,11 @@ def test_sizes_far_apart_are_not_mixed_where_each_fills_a_batch(costs: list[int]
         assert len({costs[index] for index in choose_least_padding(costs, budget).indices}) == 1
 
 
-def test_of_equal_items_older_ones_go_first() -> None:
+def test_older_items_go_first_among_equal_ones() -> None:
     assert choose_least_padding([100] * 10, 400).indices == (0, 1, 2, 3)
 
 
-def test_what_is_too_small_for_a_forward_of_its_own_shares_one() -> None:
+def test_small_items_share_a_forward_pass() -> None:
     assert sorted(choose_least_padding([8, 20, 9, 14], 4000).indices) == [0, 1, 2, 3]
 
 
@@ -137,7 +137,7 @@ def test_urgent_goes_first_and_the_rest_gets_a_turn_in_so_many(
 
 
 @given(st.lists(st.integers(1, 100), min_size=1), st.integers(1, 300))
-def test_where_nothing_is_padded_the_oldest_go_first_as_many_as_fit(costs: list[int], budget: int) -> None:
+def test_without_padding_a_batch_takes_the_oldest_items_that_fit(costs: list[int], budget: int) -> None:
     batch = choose_oldest(costs, budget)
     count = len(batch.indices)
     assert batch.indices == tuple(range(count))

@@ -70,7 +70,7 @@ def stored(tmp_path: Path, name: str = "file.pdf", content: bytes = MAGIC) -> Pa
     return path
 
 
-async def test_what_is_on_a_page_is_not_read(tmp_path: Path) -> None:
+async def test_inspection_does_not_read_page_content(tmp_path: Path) -> None:
     """A form that contains itself takes gigabytes to load; these limits would not do for a hundredth of it."""
     path = stored(tmp_path, content=form_cycle_pdf())
     sandbox = Sandbox(processes=1, memory_bytes=192 * MIB)
@@ -94,7 +94,7 @@ async def test_a_file_that_killed_its_reader_is_not_given_to_another(tmp_path: P
         await run_on_pdf(Recorded(ChildCrashed("x")), read_info, stored(tmp_path), timeout_s=1)  # type: ignore[arg-type]
 
 
-async def test_what_needs_longer_than_a_first_look_gets_all_of_the_limit_once(tmp_path: Path) -> None:
+async def test_a_file_that_exceeds_the_first_look_gets_the_full_limit_once(tmp_path: Path) -> None:
     sandbox = Recorded(ChildTimeout("first"), PdfInfo(7))
     assert (await inspector(sandbox).inspect(stored(tmp_path), caller="c")).pages == 7
     assert [call["timeout_s"] for call in sandbox.calls] == [FIRST_LOOK_S, 30.0]

@@ -64,7 +64,7 @@ def test_a_job_need_not_say_how_many_pages_there_are(pages: object) -> None:
         (b'{"version":1,"document_id":"\\ud83d","collection":"c","filename":"f"}', "document_id"),
     ],
 )
-def test_what_is_not_a_job_is_refused_with_the_reason(value: bytes | None, reason: str) -> None:
+def test_an_invalid_job_is_refused_with_the_reason(value: bytes | None, reason: str) -> None:
     with pytest.raises(BadMessage, match=reason):
         decode_job(value)
 

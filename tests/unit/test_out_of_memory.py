@@ -12,7 +12,7 @@ from tests.support.batched_models import NEVER_MS, FakeModel, Sheet, embedding, 
 from workers.embedding.batching.stages import OutOfMemory
 
 
-async def test_what_does_not_fit_is_done_in_smaller_batches_from_then_on() -> None:
+async def test_a_batch_that_does_not_fit_lowers_the_batch_size() -> None:
     model = FakeModel(capacity=450)
     async with running(model, batch_cost=1600, wait_ms=NEVER_MS) as batcher:
         assert names(await batcher.embed(sheets(64))) == list(range(64))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from workers.attempt.outage_evidence import OutageEvidence
 
 
-def test_a_document_that_meets_outages_while_others_get_on_is_suspect() -> None:
+def test_a_document_with_outages_is_suspect_while_others_progress() -> None:
     evidence = OutageEvidence()
     assert not evidence.add_outage("milvus", "a"), "the first may be a real one"
     evidence.add_success("milvus", "b")

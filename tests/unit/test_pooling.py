@@ -52,7 +52,7 @@ def test_factor_one_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("rows", [0, 1])
-def test_what_is_too_little_to_pool_stays_as_it_is(rows: int) -> None:
+def test_too_few_vectors_to_pool_are_returned_unchanged(rows: int) -> None:
     vectors = unit_rows(rows, 16, seed=2)
     np.testing.assert_array_equal(pool(vectors, 4), vectors)
 

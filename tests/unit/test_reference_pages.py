@@ -9,7 +9,7 @@ import pytest
 from tests.support.reference_pages import PAGES, error_classes, updated
 
 
-def test_every_error_has_a_meaning_of_its_own() -> None:
+def test_every_error_has_its_own_docstring() -> None:
     assert [kind.__name__ for kind in error_classes() if not kind.__dict__.get("__doc__")] == []
 
 

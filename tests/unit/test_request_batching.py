@@ -39,7 +39,7 @@ class Server:
         return [BadRequest(str(item)) if item < 0 else 2 * item for item in items]
 
 
-async def test_what_comes_while_a_call_is_under_way_shares_the_next() -> None:
+async def test_calls_made_during_a_request_share_the_next_request() -> None:
     server = Server()
     server.may_go.clear()
     batches: RequestBatcher[int, int] = RequestBatcher(server.double, dependency="server")

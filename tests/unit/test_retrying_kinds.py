@@ -18,7 +18,7 @@ from ingestion.retrying import ATTEMPTS, retrying
     ],
     ids=lambda value: type(value).__name__,
 )
-async def test_what_would_only_come_again_is_left_to_the_next_attempt(error: IngestError, calls: int) -> None:
+async def test_only_transient_errors_are_retried_within_an_attempt(error: IngestError, calls: int) -> None:
     made = 0
 
     async def call() -> None:

@@ -98,7 +98,7 @@ def evil() -> Evil:
     return Evil()
 
 
-async def test_what_is_not_plain_data_is_an_error_and_no_code_is_run() -> None:
+async def test_an_answer_that_is_not_plain_data_is_an_error_and_runs_no_code() -> None:
     with pytest.raises(ChildFailed, match="evil: not plain data: a value of type Evil"):
         await box().run(evil, timeout_s=30)
 

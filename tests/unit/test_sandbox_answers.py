@@ -72,13 +72,13 @@ def over_the_wire(value: Any, kind: Any) -> Any:
 
 
 @given(samples)
-def test_what_is_plain_arrives_as_it_was(sample: Sample) -> None:
+def test_plain_data_arrives_unchanged(sample: Sample) -> None:
     assert over_the_wire(sample, Sample) == sample
     assert over_the_wire([sample], list[Sample]) == [sample]
 
 
 @given(json_values)
-def test_what_has_no_type_arrives_as_json_types(value: Any) -> None:
+def test_untyped_data_arrives_as_json_types(value: Any) -> None:
     try:
         arrived = over_the_wire(value, Any)
     except NotPlain:
@@ -134,7 +134,7 @@ VALID = {
         pytest.param({"cpu_s": [["render", 10**400]]}, [], id="beyond all floats"),
     ],
 )
-def test_what_is_not_as_agreed_is_refused(change: dict[str, Any], blobs: list[bytes]) -> None:
+def test_an_answer_of_another_type_is_refused(change: dict[str, Any], blobs: list[bytes]) -> None:
     assert from_plain(VALID, RenderResult, []).refused == {1: "damaged"}
     with pytest.raises(NotPlain):
         from_plain(VALID | change, RenderResult, blobs)

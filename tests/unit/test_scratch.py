@@ -30,7 +30,7 @@ def begin(base: Path) -> tuple[subprocess.Popen[str], Path]:
     return process, Path(process.stdout.readline().strip())
 
 
-def test_what_a_killed_process_leaves_is_removed_by_the_next_and_a_living_ones_is_not(tmp_path: Path) -> None:
+def test_scratch_folders_of_dead_processes_are_removed_and_others_stay(tmp_path: Path) -> None:
     killed, abandoned = begin(tmp_path)
     living, in_use = begin(tmp_path)
     try:

@@ -44,14 +44,14 @@ async def read(sender: Sender, budget: BodyBudget, *, max_bytes: int = 64 * MIB,
 
 
 @pytest.mark.parametrize("length", [None, 9])
-async def test_a_body_is_what_was_sent_and_leaves_nothing_behind(length: int | None) -> None:
+async def test_a_body_is_returned_unchanged_and_frees_its_bytes(length: int | None) -> None:
     budget = BodyBudget(100)
     for chunks in ([b"123456789"], [b"1234", b"", b"56789"], [b"", b"123456789", b""]):
         assert await read(Sender(chunks, length=length), budget) == b"123456789"
     assert budget.in_flight_bytes == 0
 
 
-async def test_what_is_announced_is_reserved_before_it_is_read() -> None:
+async def test_an_announced_body_is_reserved_before_it_is_read() -> None:
     budget = BodyBudget(8 * MIB)
     silent = asyncio.create_task(read(Sender([b"x"], length=4 * MIB, ends=False), budget))
     await eventually(lambda: budget.in_flight_bytes == 4 * MIB)
@@ -67,7 +67,7 @@ async def test_what_is_announced_is_reserved_before_it_is_read() -> None:
     assert budget.in_flight_bytes == 0
 
 
-async def test_what_is_not_announced_is_counted_as_it_arrives() -> None:
+async def test_a_body_without_a_length_is_counted_as_it_arrives() -> None:
     budget = BodyBudget(8 * MIB)
     silent = asyncio.create_task(read(Sender([bytes(MIB)] * 4, ends=False), budget))
     await eventually(lambda: budget.in_flight_bytes == 4 * MIB)

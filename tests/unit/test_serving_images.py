@@ -152,7 +152,7 @@ def test_pixels_count_in_the_lanes_limit() -> None:
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
-def test_a_png_of_any_kind_shows_what_it_shows(mode: str) -> None:
+def test_every_kind_of_png_decodes_to_its_pixels(mode: str) -> None:
     grey = Image.linear_gradient("L").resize((300, 2000))
     if mode == "I;16":
         picture = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)

@@ -60,7 +60,7 @@ def test_a_body_of_very_many_values_is_refused_before_objects_are_made_of_it(bod
         b'{"\\udfff":"a"}',
     ],
 )
-def test_what_is_wrong_with_a_body_is_said_in_few_words(body: bytes) -> None:
+def test_the_error_for_a_bad_body_is_short(body: bytes) -> None:
     with pytest.raises(ServiceError) as refused:
         read_request(body, LIMITS)
     assert refused.value.status == 400

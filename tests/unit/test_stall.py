@@ -126,7 +126,7 @@ def test_a_slow_machine_is_given_more_time(worker: Worker) -> None:
             assert len(worker.given_up) == 1
 
 
-def test_what_the_self_test_measured_counts_for_the_first_document(worker: Worker) -> None:
+def test_the_self_test_sets_the_stall_limit_of_the_first_document(worker: Worker) -> None:
     worker.stalls.add_gap("embed", 40)
     assert worker.stalls.limit_s("embed") == pytest.approx(20 * 40)
 

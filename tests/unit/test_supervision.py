@@ -61,7 +61,7 @@ def restarts(name: str) -> float:
         (cancelled_by_a_library, "background task was cancelled from within"),
     ],
 )
-async def test_what_ends_before_its_time_is_logged_counted_and_begun_again(
+async def test_a_background_task_that_ends_early_is_logged_counted_and_restarted(
     background: TaskSupervisor, ending: Callable[[], object], said: str
 ) -> None:
     work, before = Work(ending), restarts("work")
@@ -75,7 +75,7 @@ async def test_what_ends_before_its_time_is_logged_counted_and_begun_again(
     assert all(line["exc_info"] for line in logs), "with its traceback"
 
 
-async def test_what_is_done_is_not_begun_again_and_what_fails_is(background: TaskSupervisor) -> None:
+async def test_a_failed_task_is_restarted_and_a_finished_one_is_not(background: TaskSupervisor) -> None:
     work = Work(fail, times=1)
     ended = asyncio.Event()
 

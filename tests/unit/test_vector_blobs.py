@@ -40,7 +40,7 @@ async def test_new_names_cost_one_request_each_and_nothing_else() -> None:
     assert await blobs_over(objects).read([]) == []
 
 
-async def test_old_names_cost_requests_in_vain_only_at_the_first_read_of_their_document() -> None:
+async def test_old_names_cost_extra_requests_only_at_the_first_read_of_a_document() -> None:
     wanted, new = refs("d", 1, 2), refs("e", 1)
     objects = Objects(*(ref.old_key for ref in wanted), new[0].key)
     blobs = blobs_over(objects)

@@ -64,7 +64,7 @@ def test_an_int4_blob_holds_two_values_a_byte() -> None:
     assert blob[20:] == bytes([0x8F, 0x71, 0x09, 0x88, 0x88, 0x08])
 
 
-def test_what_is_not_finite_has_no_int8_form() -> None:
+def test_int8_refuses_values_that_are_not_finite() -> None:
     with pytest.raises(ValueError, match="infinite"):
         encode_blob(np.array([[1, np.inf]], np.float32), "int8")
 
