@@ -1,8 +1,12 @@
-"""Fixtures of the contract tests: prepared stores, and a real Milvus server beside the stack's milvus-lite."""
+"""Fixtures of the contract tests: prepared stores, a real Milvus server beside the stack's milvus-lite, and a model.
+
+torch is imported inside fixtures: most tests do not need it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -54,3 +58,22 @@ async def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterat
         yield f"http://127.0.0.1:{ports['milvus']}"
     finally:
         await server.stop()
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny ColQwen2 checkpoint. All tests of the session share it: copy it before a change."""
+    from tests.support.tiny_colqwen import make_checkpoint
+
+    return make_checkpoint(tmp_path_factory.mktemp("colqwen"))
+
+
+@pytest.fixture(scope="module")
+def one_torch_thread() -> Iterator[None]:
+    """Let torch use one thread: several threads wait for each other longer than a tiny model computes."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

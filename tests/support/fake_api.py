@@ -20,7 +20,6 @@ from typing import Any, cast
 import uvicorn
 from pydantic import SecretStr
 from starlette.types import ASGIApp, Receive, Scope, Send
-from structlog.testing import capture_logs
 
 from ingestion.api.app import create_app
 from ingestion.bootstrap import Services
@@ -165,17 +164,36 @@ class FakeUsage:
         return None
 
 
+class FakeApiServer:
+    """Serves the newest of its APIs. A request that is under way stays with the API that it came to."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._app: ASGIApp | None = None
+
+    def fresh(self) -> FakeApi:
+        """An API without documents, for the next requests. It reads the settings of the environment."""
+        api = FakeApi(self._url)
+        self._app = _app(api)
+        return api
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert self._app is not None, "no API yet"
+        await self._app(scope, receive, send)
+
+
 @contextmanager
-def fake_api() -> Iterator[FakeApi]:
-    """Serve on a free port, in a thread."""
+def fake_api_server() -> Iterator[FakeApiServer]:
+    """Serve on a free port, in a thread. One for many tests: uvicorn takes a quarter of a second to start and stop."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        api = FakeApi(f"http://127.0.0.1:{listener.getsockname()[1]}")
-        server = uvicorn.Server(uvicorn.Config(_app(api), log_config=None, access_log=False, lifespan="off"))
+        fakes = FakeApiServer(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        server = uvicorn.Server(
+            uvicorn.Config(fakes.serve, interface="asgi3", log_config=None, access_log=False, lifespan="off")
+        )
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         try:
-            with capture_logs():  # The command under test writes to the same standard output.
-                yield api
+            yield fakes
         finally:
             server.should_exit = True
             thread.join()

@@ -20,3 +20,9 @@ async def wait_for(condition: Callable[[], object], timeout_s: float = 30.0) -> 
     async with asyncio.timeout(timeout_s):
         while not condition():
             await asyncio.sleep(0.02)
+
+
+async def settled() -> None:
+    """Let the tasks that can run do so, for a few turns of the event loop."""
+    for _ in range(10):
+        await asyncio.sleep(0)

@@ -1,14 +1,9 @@
-"""Fixtures of the unit tests, and the guard that keeps servers and the network out of them.
-
-torch is imported inside fixtures: most unit tests do not need it.
-"""
+"""The guard that keeps servers and the network out of the unit tests."""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -44,22 +39,3 @@ def server_env() -> dict[str, str]:
 def stack() -> dict[str, Any]:
     """Takes the place of the fixture that starts the whole stack."""
     pytest.fail("unit tests run without servers: move this test to tests/contract")
-
-
-@pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny ColQwen2 checkpoint. All tests of the session share it: copy it before a change."""
-    from tests.support.tiny_colqwen import make_checkpoint
-
-    return make_checkpoint(tmp_path_factory.mktemp("colqwen"))
-
-
-@pytest.fixture(scope="module")
-def one_torch_thread() -> Iterator[None]:
-    """Let torch use one thread: several threads wait for each other longer than a tiny model computes."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)

@@ -6,6 +6,7 @@ import asyncio
 from contextlib import suppress
 
 from ingestion.concurrency.fair_limiter import FairLimiter
+from tests.support.waiting import settled
 
 
 class Desk:
@@ -31,11 +32,6 @@ class Desk:
         async with self.limiter.slot(caller):
             self.served.append(request)
             await self._leave[request].wait()
-
-
-async def settled() -> None:
-    for _ in range(10):
-        await asyncio.sleep(0)
 
 
 async def test_a_caller_with_many_requests_keeps_no_other_caller_waiting_for_all_of_them() -> None:

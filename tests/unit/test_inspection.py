@@ -16,7 +16,7 @@ from ingestion.sandbox.failures import ChildCrashed, ChildTimeout
 from ingestion.sandbox.pool import Sandbox
 from tests.support.pdfs import form_cycle_pdf
 from tests.support.uploads import make_upload
-from tests.unit.test_fair_limiter import settled
+from tests.support.waiting import settled
 
 MIB = 1024**2
 

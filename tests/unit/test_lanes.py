@@ -13,7 +13,7 @@ from ingestion.errors import PageRenderFailed, RenderTimeout
 from ingestion.model import Page
 from ingestion.sandbox.failures import ChildCrashed, ChildTimeout
 from ingestion.settings import RenderSettings
-from tests.unit.test_fair_limiter import settled
+from tests.support.waiting import settled
 from workers.attempt.isolation import SharedExclusiveLock
 from workers.consumer.capacity import WeightedLimiter, suspended_capacity
 from workers.rendering import lanes as lanes_module

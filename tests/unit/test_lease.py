@@ -1,4 +1,4 @@
-"""Heartbeats that fail, and the error that the holder of the lease gets."""
+"""Heartbeats that fail, and the error that the holder of the lease gets, in virtual time."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from structlog.testing import capture_logs
 from ingestion.errors import DependencyUnavailable, LeaseLost, Stalled, WorkerFault
 from ingestion.model import Document, DocumentState
 from ingestion.ports import Ledger
+from tests.support.virtual_time import in_virtual_time
 from tests.support.waiting import wait_for
 from workers.attempt.lease import Lease
 
-LEASE_S = 1.5
-DEADLINE_S = 10.0
+LEASE_S = 60.0
+DEADLINE_S = 600.0
 
 
 class Store:
@@ -37,7 +38,7 @@ class Store:
 
 def lease_of(store: Store) -> Lease:
     document = Document("d", "c", "f.pdf", "o", "s", 1, 1, 1, state=DocumentState.PROCESSING, fence=7)
-    return Lease(cast(Ledger, store), document, LEASE_S)
+    return Lease(cast(Ledger, store), document, LEASE_S, clock=asyncio.get_running_loop().time)
 
 
 @pytest.mark.parametrize(
@@ -51,24 +52,27 @@ def lease_of(store: Store) -> Lease:
     ],
     ids=lambda error: type(error).__name__,
 )
+@in_virtual_time
 async def test_a_heartbeat_that_fails_once_is_sent_again_while_the_lease_lasts(error: BaseException) -> None:
     store = Store(error, error)
     with capture_logs():
         async with asyncio.timeout(DEADLINE_S), lease_of(store) as lease:
-            await wait_for(lambda: store.beats >= 4)
+            await wait_for(lambda: store.beats >= 4, DEADLINE_S)
             lease.check()
 
 
+@in_virtual_time
 async def test_an_unforeseen_error_is_logged_with_its_traceback() -> None:
     store = Store(KeyError("x"))
     with capture_logs() as logs:
         async with lease_of(store):
-            await wait_for(lambda: store.beats >= 2)
+            await wait_for(lambda: store.beats >= 2, DEADLINE_S)
     [line] = logs
     assert (line["event"], line["exc_info"]) == ("heartbeat failed", True)
 
 
 @pytest.mark.parametrize("error", [WorkerFault("cut off"), KeyError("x")], ids=lambda error: type(error).__name__)
+@in_virtual_time
 async def test_heartbeats_that_go_on_failing_end_the_work_with_the_lease_and_say_why(error: BaseException) -> None:
     store = Store(always=error)
     with capture_logs(), pytest.raises(LeaseLost, match=f"could not be extended: {type(error).__name__}"):
@@ -77,12 +81,14 @@ async def test_heartbeats_that_go_on_failing_end_the_work_with_the_lease_and_say
     assert store.beats > 3, "it was tried for as long as the lease lasted"
 
 
+@in_virtual_time
 async def test_a_database_that_never_answers_ends_the_work_with_the_lease() -> None:
     with pytest.raises(DependencyUnavailable, match="no answer to a heartbeat"):
         async with asyncio.timeout(DEADLINE_S), lease_of(Store(asyncio.Event(), asyncio.Event())):
             await asyncio.Event().wait()
 
 
+@in_virtual_time
 async def test_a_fence_that_has_moved_ends_the_work_at_once() -> None:
     store = Store(LeaseLost("the fence has moved"))
     with pytest.raises(LeaseLost, match="the fence has moved"):
@@ -91,11 +97,12 @@ async def test_a_fence_that_has_moved_ends_the_work_at_once() -> None:
     assert store.beats == 1
 
 
+@in_virtual_time
 async def test_an_abort_ends_the_work_and_the_heartbeats() -> None:
     store = Store()
     with pytest.raises(Stalled):
         async with asyncio.timeout(DEADLINE_S), lease_of(store) as lease:
-            await wait_for(lambda: store.beats >= 1)
+            await wait_for(lambda: store.beats >= 1, DEADLINE_S)
             lease.abort(Stalled("no progress", stage="embed"))
             await asyncio.Event().wait()
     beats = store.beats
@@ -103,6 +110,7 @@ async def test_an_abort_ends_the_work_and_the_heartbeats() -> None:
     assert store.beats == beats
 
 
+@in_virtual_time
 async def test_an_abort_after_the_end_does_not_touch_the_outcome() -> None:
     async with lease_of(Store()) as lease:
         await lease.end()

@@ -27,9 +27,12 @@ from ingestion.sandbox.pool import Sandbox
 from tests.support.pdfs import make_pdf
 from tests.support.uploads import make_upload
 
+in_one_loop = pytest.mark.asyncio(loop_scope="module")
 
-@pytest.fixture
+
+@pytest.fixture(scope="module")
 def sandbox() -> Sandbox:
+    """One launcher for the tests of one event loop. Each file gets a child of its own."""
     return Sandbox(processes=1, memory_bytes=1024**3)
 
 
@@ -47,6 +50,7 @@ async def inspect(sandbox: Sandbox, path: Path, max_pages: int = 10_000) -> int:
     return (await inspect_pdf(sandbox, path, max_pages=max_pages, timeout_s=30)).pages
 
 
+@in_one_loop
 @pytest.mark.parametrize(
     ("content", "pages"),
     [
@@ -66,6 +70,7 @@ async def test_what_opens_is_counted(
     assert len(await measure_pdf(sandbox, path, max_pages=pages, timeout_s=30)) == pages
 
 
+@in_one_loop
 @pytest.mark.parametrize(
     ("content", "error", "reason"),
     [
@@ -112,6 +117,7 @@ def dies(path: str) -> None:
     os.abort()
 
 
+@in_one_loop
 @pytest.mark.parametrize(
     ("function", "timeout_s", "reason"), [(never_returns, 1, "within 1 s"), (dies, 30, "crashed its reader")]
 )
@@ -128,6 +134,7 @@ async def test_a_file_that_stops_its_reader_is_corrupt(
     assert (await run_on_pdf(sandbox, read_info, path, timeout_s=30)).pages == 1
 
 
+@in_one_loop
 async def test_a_file_is_not_blamed_where_its_reader_gets_no_cpu_time(
     sandbox: Sandbox, stored: Callable[[bytes], Path]
 ) -> None:
@@ -135,6 +142,7 @@ async def test_a_file_is_not_blamed_where_its_reader_gets_no_cpu_time(
         await run_on_pdf(sandbox, waits, stored(make_upload(1)), timeout_s=0.05)
 
 
+@in_one_loop
 async def test_a_child_that_died_while_it_was_idle_is_not_blamed_on_the_file(
     sandbox: Sandbox, stored: Callable[[bytes], Path]
 ) -> None:

@@ -178,6 +178,16 @@ def sends_and_ends(raw: bytes) -> int:
     os._exit(0)
 
 
+in_one_loop = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture(scope="module")
+def box() -> Sandbox:
+    """One launcher for the tests of one event loop. A child that has misbehaved is never kept."""
+    return Sandbox(processes=1, memory_bytes=1024**3)
+
+
+@in_one_loop
 @pytest.mark.parametrize(
     "raw",
     [
@@ -206,27 +216,27 @@ def sends_and_ends(raw: bytes) -> int:
         pytest.param(answer(kind="ended", call=1), id="the end of no program"),
     ],
 )
-async def test_a_child_that_does_not_keep_to_the_protocol_is_ended(raw: bytes) -> None:
-    box = Sandbox(processes=1, memory_bytes=1024**3)
+async def test_a_child_that_does_not_keep_to_the_protocol_is_ended(box: Sandbox, raw: bytes) -> None:
     with pytest.raises(ChildCrashed):
         await box.run(sends, raw, timeout_s=TIMEOUT_S)
-    assert await box.run(abs, -1, timeout_s=TIMEOUT_S) == 1
+    assert await box.run(abs, -1, timeout_s=TIMEOUT_S, keep=False) == 1, "the next test has a new child"
 
 
+@in_one_loop
 @pytest.mark.parametrize("raw", [b"", b"PMS", prefix(100), prefix(2) + b"{"])
-async def test_a_child_that_ends_in_the_middle_of_its_answer_has_crashed(raw: bytes) -> None:
+async def test_a_child_that_ends_in_the_middle_of_its_answer_has_crashed(box: Sandbox, raw: bytes) -> None:
     with pytest.raises(ChildCrashed, match="died"):
-        await Sandbox(processes=1, memory_bytes=1024**3).run(sends_and_ends, raw, timeout_s=TIMEOUT_S)
+        await box.run(sends_and_ends, raw, timeout_s=TIMEOUT_S)
 
 
-async def test_an_answer_that_was_not_asked_for_is_never_taken_for_another_one() -> None:
-    box = Sandbox(processes=1, memory_bytes=1024**3)
+@in_one_loop
+async def test_an_answer_that_was_not_asked_for_is_never_taken_for_another_one(box: Sandbox) -> None:
     assert await box.run(answers_twice, timeout_s=TIMEOUT_S) == 7
     try:
         assert await box.run(abs, -1, timeout_s=TIMEOUT_S) == 1
     except ChildCrashed as error:  # where the second answer came late enough to be taken for that of this call
         assert "another call" in str(error)
-    assert await box.run(abs, -1, timeout_s=TIMEOUT_S) == 1
+    assert await box.run(abs, -1, timeout_s=TIMEOUT_S, keep=False) == 1
 
 
 def answers_twice() -> int:
@@ -250,9 +260,10 @@ def raises() -> None:
     raise CorruptPdf("line\nbreak \x1b[31m red \u202e\ud800" + "x" * 1000)
 
 
-async def test_messages_of_errors_are_one_short_line() -> None:
+@in_one_loop
+async def test_messages_of_errors_are_one_short_line(box: Sandbox) -> None:
     with pytest.raises(CorruptPdf) as raised:
-        await Sandbox(processes=1, memory_bytes=1024**3).run(raises, timeout_s=TIMEOUT_S)
+        await box.run(raises, timeout_s=TIMEOUT_S, keep=False)
     assert raised.value.message == clean(raised.value.message)
     assert raised.value.message.startswith("line break ?[31m red ")
     assert len(raised.value.message) == 500

@@ -36,14 +36,25 @@ libc = ctypes.CDLL(None, use_errno=True)
 REFUSED = r"OSError|PermissionError|ValueError: not allowed|can't start new thread"
 
 
-@pytest.fixture
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture(scope="module")
 def box() -> Sandbox:
+    """One launcher for all attempts: a loop of its own would cost each test the start of another one."""
+    return Sandbox(processes=1, memory_bytes=1024**3)
+
+
+@pytest.fixture
+def fresh_box() -> Sandbox:
+    """For tests about what its launcher gets from this process."""
     return Sandbox(processes=1, memory_bytes=1024**3)
 
 
 async def gets_nowhere(box: Sandbox, attempt: Callable[..., Any], *args: Any, file: Path | None = None) -> None:
+    """Each attempt has a child of its own."""
     with pytest.raises(ChildFailed, match=REFUSED):
-        await box.run(attempt, *args, timeout_s=30, file=file)
+        await box.run(attempt, *args, timeout_s=30, file=file, keep=False)
 
 
 def syscall(number: int, *args: int) -> int:
@@ -60,10 +71,12 @@ def environment() -> dict[str, str]:
     return dict(os.environ)
 
 
-async def test_the_environment_holds_nothing_of_the_parents(box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_environment_holds_nothing_of_the_parents(
+    fresh_box: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PAGEMILL_S3_SECRET_KEY", "example-secret")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "example-secret")
-    seen = await box.run(environment, timeout_s=30)
+    seen = await fresh_box.run(environment, timeout_s=30)
     ours = {"PATH", "LANG", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "PYTHONDONTWRITEBYTECODE"}
     assert set(seen) <= ours | {"LD_LIBRARY_PATH", "FONTCONFIG_FILE", "FONTCONFIG_PATH"}
     assert "example-secret" not in str(seen)
@@ -133,10 +146,10 @@ def open_descriptors() -> list[int]:
     return found
 
 
-async def test_no_descriptor_is_inherited(box: Sandbox, tmp_path: Path) -> None:
+async def test_no_descriptor_is_inherited(fresh_box: Sandbox, tmp_path: Path) -> None:
     with (tmp_path / "secret").open("w") as file:
         os.set_inheritable(file.fileno(), True)
-        assert await box.run(open_descriptors, timeout_s=30) == [0, 1, 2, 3]
+        assert await fresh_box.run(open_descriptors, timeout_s=30) == [0, 1, 2, 3]
 
 
 # The network
@@ -368,7 +381,7 @@ DANGEROUS = {
 async def test_a_call_that_no_reader_of_pdfs_needs_is_refused(box: Sandbox, name: str) -> None:
     number = DANGEROUS[name][0 if platform.machine() == "x86_64" else 1]
     with pytest.raises(ChildFailed, match="Function not implemented"):
-        await box.run(syscall, number, 0, 0, 0, 0, timeout_s=30)
+        await box.run(syscall, number, 0, 0, 0, 0, timeout_s=30, keep=False)
 
 
 def makes_call_of_32_bits() -> None:

@@ -24,8 +24,12 @@ from tests.memory import MemoryBlobStore, MemoryDocumentStore, MemoryJobQueue, M
 from tests.support.silent import fake_server, says_nothing
 from tests.support.uploads import make_upload
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 COLLECTION = "manuals"
 DEADLINE_S = 30.0
+SANDBOX = Sandbox(processes=1, memory_bytes=1024**3)
+"""One launcher for all tests, in one event loop. Each file gets a child of its own."""
 
 
 @dataclass
@@ -56,7 +60,7 @@ def submitter(
         blobs=services.blobs,
         queue=services.queue,
         progress=services.progress,
-        sandbox=Sandbox(processes=1, memory_bytes=1024**3),
+        sandbox=SANDBOX,
         max_pages=5,
         inspect_timeout_s=30,
         store_budget_s=store_budget_s,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -21,6 +20,8 @@ matrices = hnp.arrays(
 
 @given(hnp.arrays(np.float32, st.integers(0, 50), elements=st.floats(width=32, allow_nan=False)))
 def test_bf16_rounds_as_torch_does(values: np.ndarray) -> None:
+    import torch  # only this test needs it, and the import takes seconds
+
     expected = torch.from_numpy(values).to(torch.bfloat16).view(torch.int16).numpy().view(np.uint16)
     assert np.array_equal(to_bf16(values), expected)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
 
@@ -32,11 +33,14 @@ class Lease:
     `document` is the record as the holder of the lease last changed it.
     """
 
-    def __init__(self, ledger: Ledger, document: Document, lease_s: float) -> None:
+    def __init__(
+        self, ledger: Ledger, document: Document, lease_s: float, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._ledger = ledger
         self.document = document
         self._lease_s = lease_s
-        self._expires = time.monotonic() + lease_s
+        self._clock = clock
+        self._expires = clock() + lease_s
         self._lost: _Loss | None = None
         self._has_ended = False
 
@@ -53,7 +57,7 @@ class Lease:
 
         Call it before writes to stores that know no fences. It uses this machine's clock alone.
         """
-        if time.monotonic() >= self._expires:
+        if self._clock() >= self._expires:
             raise LeaseLost(
                 f"the lease of document {self.document.id} may have ended; it has not been extended in time"
             )
@@ -103,12 +107,12 @@ class Lease:
                 self.abort(lost)
                 return
             pause_s = self._lease_s / (_BEATS_PER_LEASE if failure is None else _BEATS_AGAIN_PER_LEASE)
-            if failure is not None and time.monotonic() >= self._expires:
+            if failure is not None and self._clock() >= self._expires:
                 self.abort(failure)
 
     async def _extend(self) -> LeaseLost | DependencyUnavailable | None:
         """Returns why the lease could not be extended, or None. Raises LeaseLost where the fence has moved."""
-        sent = time.monotonic()
+        sent = self._clock()
         limit_s = max(self._expires - sent, self._lease_s / _BEATS_AGAIN_PER_LEASE)
         try:
             async with asyncio.timeout(limit_s):

@@ -22,8 +22,7 @@ from ingestion.sandbox.client import LauncherClient
 from ingestion.sandbox.failures import ChildCrashed, ChildFailed, ChildOutOfMemory, ChildTimeout
 from ingestion.sandbox.pool import Sandbox
 from ingestion.sandbox.programs import Program
-from tests.support.waiting import wait_until
-from tests.unit.test_fair_limiter import settled
+from tests.support.waiting import settled, wait_until
 
 MIB = 1024**2
 PYTHON = str(Path(sys.executable).resolve())

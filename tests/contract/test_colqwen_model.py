@@ -229,7 +229,7 @@ def golden_items() -> tuple[Page, str]:
 
 
 def write_golden(checkpoint: Path) -> None:
-    """After a change that is meant: `python -m tests.unit.test_colqwen_model FOLDER`."""
+    """After a change that is meant: `python -m tests.contract.test_colqwen_model FOLDER`."""
     golden = {}
     for precision in ("fp32", "nf4"):
         vectors = embed(model_of(checkpoint, precision), *golden_items())
