@@ -18,7 +18,7 @@ from ingestion.concurrency.supervision import TaskSupervisor
 from ingestion.errors import DependencyUnavailable, as_ingest_error
 from ingestion.settings import Settings
 from workers.audit.auditor import Auditor
-from workers.audit.mismatch import STORES, Mismatch, MismatchKind, TooYoung
+from workers.audit.mismatch import STORES, Mismatch, MismatchKind, NotJudged, TooYoung
 from workers.recovery import Janitor
 from workers.runtime.breaker import Outage
 from workers.runtime.health import Health, HealthServer
@@ -124,14 +124,19 @@ class Repeated:
 async def audit(auditor: Auditor) -> None:
     """Compare the stores, delete orphans, and report what is missing."""
     left = {(store, kind): 0 for store in STORES for kind in MismatchKind}
-    too_young = TooYoung()
-    async for mismatch in auditor.mismatches(repair=True, too_young=too_young):
+    too_young, not_judged = TooYoung(), NotJudged()
+    async for mismatch in auditor.mismatches(repair=True, too_young=too_young, not_judged=not_judged):
         _report(mismatch)
         if not mismatch.is_repaired:
             left[mismatch.store, mismatch.kind] += 1
     for (store, kind), count in left.items():
         metrics.FINDINGS.labels(store, kind).set(count)
-    log.info("audited", mismatches_left=sum(left.values()), too_young=too_young.objects)
+    log.info(
+        "audited",
+        mismatches_left=sum(left.values()),
+        too_young=too_young.objects,
+        not_judged=len(not_judged.causes),
+    )
 
 
 def _report(mismatch: Mismatch) -> None:

@@ -16,6 +16,8 @@ from ingestion.bootstrap import Services
 from ingestion.model import DocumentState, document_prefix, image_key, source_key, vectors_key
 from tests.support.documents import document
 from tests.support.shelf import Shelf, open_shelf
+from workers.audit.contents import ContentsAudit
+from workers.audit.mismatch import Mismatch
 from workers.cli import app
 
 
@@ -90,6 +92,29 @@ async def test_a_check_reports_what_is_wrong_and_changes_nothing(shelf: Shelf, t
     untouched = await shelf.services.documents.get("d7")
     assert untouched is not None
     assert (untouched.state, untouched.outbox) == (DocumentState.RECEIVED, "pending")
+
+
+async def test_a_document_that_cannot_be_judged_is_said_and_no_success(shelf: Shelf, tmp_path: Path) -> None:
+    await shelf.records["documents"].update_one({"_id": "d1"}, {"$set": {"pages": "four"}})
+    checked = await asyncio.to_thread(janitor_command, tmp_path, "--check")
+    assert checked.exit_code == 1
+    assert "not judged: document d1: the record of document d1 cannot be read" in " ".join(checked.stdout.split())
+    as_json = await asyncio.to_thread(janitor_command, tmp_path, "--check", "--json")
+    [line] = [json.loads(line) for line in as_json.stdout.splitlines()]
+    assert (as_json.exit_code, line["not_judged"], "cannot be read" in line["cause"]) == (1, "document d1", True)
+
+
+async def test_a_check_that_fails_is_said_and_no_success(
+    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(audit: ContentsAudit, id_: str) -> list[Mismatch]:
+        raise KeyError("nobody foresaw this")
+
+    await shelf.services.blobs.delete([image_key("d1", 2, "webp")])
+    monkeypatch.setattr(ContentsAudit, "_recheck", fail)
+    checked = await asyncio.to_thread(janitor_command, tmp_path, "--check")
+    assert checked.exit_code == 1
+    assert "not judged: " in checked.stdout and "nobody foresaw this" in checked.stdout
 
 
 async def test_a_round_repairs_what_it_can_and_fails_for_the_rest(shelf: Shelf, tmp_path: Path) -> None:

@@ -9,15 +9,11 @@ from functools import partial
 from itertools import groupby
 from typing import Final
 
-import structlog
-
 from ingestion.catalogue.states import ARCHIVES_PREFIX, CollectionRecord, CollectionState, archive_prefix, archives_of
 from ingestion.errors import BadRecord, NewerRecord, WorkerFault
 from ingestion.ports import BlobEntry, BlobStore, CollectionCatalogue
-from workers.audit.mismatch import Mismatch, MismatchKind, Recheck, TooYoung
+from workers.audit.mismatch import Mismatch, MismatchKind, NotJudged, Recheck, TooYoung
 from workers.lifecycle.manifest import read_manifest
-
-log = structlog.get_logger(__name__)
 
 _COMPLETE: Final = (CollectionState.FREEING, CollectionState.ARCHIVED, CollectionState.RESTORING)
 
@@ -32,6 +28,7 @@ class ArchivesAudit:
     orphan_grace: timedelta
     repair: bool
     too_young: TooYoung = field(default_factory=TooYoung)
+    not_judged: NotJudged = field(default_factory=NotJudged)
 
     async def suspects(self, collection: str | None) -> AsyncIterator[Recheck]:
         records = await self.catalogue.collection_records()
@@ -85,7 +82,7 @@ class ArchivesAudit:
         try:
             record = await self.catalogue.collection(name)
         except BadRecord as error:
-            log.error("not judged", collection=name, cause=error.message)
+            self.not_judged.note(f"archive of collection {name}", error)
             return True
         if record is not None and not record.state.is_known:
             return True

@@ -12,18 +12,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Protocol
 
-import structlog
-
 from ingestion.catalogue.generations import FIRST
-from ingestion.errors import BadRecord, DependencyUnavailable, as_ingest_error
+from ingestion.errors import BadRecord, DependencyUnavailable
 from ingestion.ports import BlobStore, CollectionCatalogue, VectorStore
 from workers.audit.archives import ArchivesAudit
 from workers.audit.contents import ContentsAudit, ContentsRecords
-from workers.audit.mismatch import Mismatch, Recheck, TooYoung
+from workers.audit.mismatch import Mismatch, NotJudged, Recheck, TooYoung
 from workers.audit.orphans import OrphanPagesAudit, PageOwners
 from workers.audit.rows import RowRecords, RowsAudit
-
-log = structlog.get_logger(__name__)
 
 _SUSPECTS_AT_ONCE: Final = 500
 
@@ -43,25 +39,32 @@ class Auditor:
     settle_s: float
 
     async def mismatches(
-        self, *, collection: str | None = None, repair: bool = False, too_young: TooYoung | None = None
+        self,
+        *,
+        collection: str | None = None,
+        repair: bool = False,
+        too_young: TooYoung | None = None,
+        not_judged: NotJudged | None = None,
     ) -> AsyncIterator[Mismatch]:
         """The mismatches of one collection, or of all. `repair` deletes what no document refers to.
 
-        `too_young` counts what cannot be judged yet.
+        `too_young` counts what cannot be judged yet. `not_judged` collects what cannot be judged: the stores may
+        differ there.
 
         Raises DependencyUnavailable. Two audits side by side do no harm, and may both report the same.
         """
         suspects: list[Recheck] = []
-        async for suspect in self._suspects(collection, repair, too_young or TooYoung()):
+        too_young, not_judged = too_young or TooYoung(), not_judged or NotJudged()
+        async for suspect in self._suspects(collection, repair, too_young, not_judged):
             suspects.append(suspect)
             if len(suspects) == _SUSPECTS_AT_ONCE:
-                async for mismatch in self._recheck(suspects):
+                async for mismatch in self._recheck(suspects, not_judged):
                     yield mismatch
                 suspects.clear()
-        async for mismatch in self._recheck(suspects):
+        async for mismatch in self._recheck(suspects, not_judged):
             yield mismatch
 
-    async def _recheck(self, suspects: list[Recheck]) -> AsyncIterator[Mismatch]:
+    async def _recheck(self, suspects: list[Recheck], not_judged: NotJudged) -> AsyncIterator[Mismatch]:
         if suspects:
             await asyncio.sleep(self.settle_s)
         for recheck in suspects:
@@ -69,33 +72,36 @@ class Auditor:
                 mismatches = await recheck()
             except DependencyUnavailable:
                 raise
-            except Exception as error:  # noqa: BLE001 - an unreadable record is not judged
-                log.error("not judged", cause=as_ingest_error(error).message)
+            except Exception as error:  # noqa: BLE001 - one check that fails must not end the audit
+                not_judged.note(_subject_of(recheck), error)
                 continue
             for mismatch in mismatches:
                 yield mismatch
 
-    async def _suspects(self, collection: str | None, repair: bool, too_young: TooYoung) -> AsyncIterator[Recheck]:
+    async def _suspects(
+        self, collection: str | None, repair: bool, too_young: TooYoung, not_judged: NotJudged
+    ) -> AsyncIterator[Recheck]:
         end = await self.records.next_page_key()
         grace = timedelta(seconds=self.orphan_grace_s)
         for audit in (ContentsAudit, ArchivesAudit):
-            async for suspect in audit(self.records, self.blobs, grace, repair, too_young).suspects(collection):
+            compared = audit(self.records, self.blobs, grace, repair, too_young, not_judged)
+            async for suspect in compared.suspects(collection):
                 yield suspect
         if collection is None:
             async for suspect in OrphanPagesAudit(self.records, repair).suspects():
                 yield suspect
         for name in await self._collections() if collection is None else [collection]:
-            for generation in await self._generations(name):
+            for generation in await self._generations(name, not_judged):
                 rows = RowsAudit(self.records, self.vectors, end, repair, name, generation)
                 async for suspect in rows.suspects():
                     yield suspect
 
-    async def _generations(self, collection: str) -> list[int]:
+    async def _generations(self, collection: str, not_judged: NotJudged) -> list[int]:
         """The generations whose rows can be judged: a leaving generation is partly removed."""
         try:
             bound, record = await self.records.binding(collection), await self.records.collection(collection)
         except BadRecord as error:
-            log.error("not judged", collection=collection, cause=error.message)
+            not_judged.note(f"rows of collection {collection}", error)
             return []
         if bound is None:
             return [FIRST]
@@ -106,3 +112,9 @@ class Auditor:
     async def _collections(self) -> list[str]:
         bound, named = await self.records.collections(), await self.records.collections_of_documents()
         return sorted({*bound, *named})
+
+
+def _subject_of(recheck: Recheck) -> str:
+    """The kind and the first argument of a check, such as a document id or a range of page keys."""
+    name, subjects = getattr(recheck, "func", recheck).__qualname__, getattr(recheck, "args", ())
+    return " ".join([name.partition(".")[0], *map(str, subjects[:1])])

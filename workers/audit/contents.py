@@ -9,6 +9,7 @@ from functools import partial
 from typing import Final, Protocol
 
 from ingestion.catalogue.generations import Binding
+from ingestion.errors import BadRecord, NewerRecord
 from ingestion.model import (
     DOCUMENTS_PREFIX,
     Document,
@@ -19,7 +20,7 @@ from ingestion.model import (
     pages_prefix,
 )
 from ingestion.ports import ArchivedDocuments, Bindings, BlobEntry, BlobStore, DocumentReader, PageRecords
-from workers.audit.mismatch import Mismatch, MismatchKind, Recheck, TooYoung
+from workers.audit.mismatch import Mismatch, MismatchKind, NotJudged, Recheck, TooYoung
 
 _DOCUMENTS_AT_ONCE: Final = 100
 _PAGES_AT_ONCE: Final = 500
@@ -41,6 +42,7 @@ class ContentsAudit:
     orphan_grace: timedelta
     repair: bool
     too_young: TooYoung = field(default_factory=TooYoung)
+    not_judged: NotJudged = field(default_factory=NotJudged)
 
     async def suspects(self, collection: str | None) -> AsyncIterator[Recheck]:
         """With `collection`, only its documents: an object without a record does not say where it belongs."""
@@ -48,11 +50,20 @@ class ContentsAudit:
         async for id_, document, entries in _joined(self._documents(collection), listing):
             if document is None and collection is not None:
                 continue
+            if document is not None and not document.is_readable:
+                self._note_unreadable(document)
+                continue
             if document is None and not self._are_old(entries):
                 if not await self.records.archived_ids([id_]):
                     self.too_young.note(entries, self.orphan_grace)
             elif await self._difference(id_, document, entries):
                 yield partial(self._recheck, id_)
+
+    def _note_unreadable(self, document: Document) -> None:
+        try:
+            document.require_readable()
+        except (BadRecord, NewerRecord) as error:
+            self.not_judged.note(f"document {document.id}", error)
 
     async def _recheck(self, id_: str) -> list[Mismatch]:
         """The record is read before and after: as long as it stays the same, nothing of the document is in motion."""

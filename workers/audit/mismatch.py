@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final, TypeAlias
 
+import structlog
+
+from ingestion.errors import as_ingest_error
 from ingestion.ports import BlobEntry
+
+log = structlog.get_logger(__name__)
 
 STORES: Final = ("mongodb", "s3", "milvus")
 
@@ -51,6 +56,20 @@ class TooYoung:
         youngest = max(entry.modified for entry in entries)
         age = min(datetime.now(UTC) - youngest, grace)  # an object of unknown time is never old
         self.judged_in_s = max(self.judged_in_s, min(grace, grace - age).total_seconds())
+
+
+@dataclass(slots=True)
+class NotJudged:
+    """What an audit could not judge, such as a record that cannot be read, and the cause of each."""
+
+    causes: dict[str, str] = field(default_factory=dict)
+
+    def note(self, what: str, error: Exception) -> None:
+        """Log it, once for each `what`."""
+        cause = as_ingest_error(error).message
+        if what not in self.causes:
+            log.error("not judged", what=what, cause=cause)
+        self.causes[what] = cause
 
 
 Recheck: TypeAlias = Callable[[], Awaitable[list[Mismatch]]]

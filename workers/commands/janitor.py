@@ -24,7 +24,8 @@ def janitor(
 ) -> None:
     """Finish work that a crash or an outage interrupted, and compare MongoDB, S3 and Milvus with each other.
 
-    Exit status 1 if the stores do not match or a document could not be repaired. Objects without a record that are
+    Exit status 1 if the stores do not match, a document could not be repaired, or a part of the stores could not be
+    judged, for example because a record cannot be read. Objects without a record that are
     younger than PAGEMILL_JANITOR_ORPHAN_GRACE_S may belong to an upload in progress: they are counted, and the exit
     status stays 0.
     """

@@ -11,7 +11,7 @@ from rich import box
 from rich.table import Table
 
 from ingestion.model import check_collection
-from workers.audit.mismatch import Mismatch, MismatchKind, TooYoung
+from workers.audit.mismatch import Mismatch, MismatchKind, NotJudged, TooYoung
 from workers.commands.installation import open_installation
 from workers.commands.terminal import cell, say, stdout, write_json_line
 from workers.janitor import REMEDY, auditor_of, janitor_of
@@ -21,7 +21,7 @@ from workers.wiring import lifecycle_of
 
 
 def do_round(*, check: bool, collection: str | None, as_json: bool, data_dir: Path | None) -> bool:
-    """True where everything is in order now. Raises BadRequest, DependencyUnavailable."""
+    """True where everything was judged and is in order now. Raises BadRequest, DependencyUnavailable."""
     if collection is not None:
         check_collection(collection)
     return anyio.run(_do_round, check, collection, as_json, data_dir)
@@ -33,8 +33,10 @@ async def _do_round(check: bool, collection: str | None, as_json: bool, data_dir
         changed = LifecycleResult() if check else await lifecycle_of(services).round(collection)
         _show_round(done, as_json)
         _show_lifecycle(changed, as_json)
-        mismatches, too_young = [], TooYoung()
-        audited = auditor_of(services).mismatches(collection=collection, repair=not check, too_young=too_young)
+        mismatches, too_young, not_judged = [], TooYoung(), NotJudged()
+        audited = auditor_of(services).mismatches(
+            collection=collection, repair=not check, too_young=too_young, not_judged=not_judged
+        )
         async for mismatch in audited:
             mismatches.append(mismatch)
             if as_json:
@@ -42,7 +44,9 @@ async def _do_round(check: bool, collection: str | None, as_json: bool, data_dir
     if not as_json:
         _show_mismatches(mismatches)
     _show_too_young(too_young, as_json)
-    return not done.failed and not changed.failed and all(mismatch.is_repaired for mismatch in mismatches)
+    _show_not_judged(not_judged, as_json)
+    is_repaired = not done.failed and not changed.failed and all(mismatch.is_repaired for mismatch in mismatches)
+    return is_repaired and not not_judged.causes
 
 
 def _show_round(done: RoundResult, as_json: bool) -> None:
@@ -88,6 +92,15 @@ def _show_too_young(too_young: TooYoung, as_json: bool) -> None:
             f"{too_young.objects} object(s) without a record are too young to judge: an upload may be under way;",
             f"look again in {judged_in_s} s",
         )
+
+
+def _show_not_judged(not_judged: NotJudged, as_json: bool) -> None:
+    """A reason to exit with 1: the stores may differ there."""
+    for what, cause in not_judged.causes.items():
+        if as_json:
+            write_json_line({"not_judged": what, "cause": cause})
+        else:
+            say(cell(f"not judged: {what}: {cause}", "red"))
 
 
 def _as_json(mismatch: Mismatch) -> dict[str, str | int | bool]:
