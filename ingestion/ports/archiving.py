@@ -9,7 +9,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class PackedDocument:
-    """A document's record in full, as JSON. `is_ready` tells whether it was, before it was frozen."""
+    """A document's record in full, as JSON. `is_ready`: it was ready before it was frozen."""
 
     id: str
     page_keys: range

@@ -18,7 +18,7 @@ class Neighbours:
     scores: NDArray[np.float32]
     """(rows,) inner products with the token."""
     counts: NDArray[np.int64]
-    """(tokens,) how many of the rows are of which token."""
+    """(tokens,): the number of rows of each token."""
 
     @classmethod
     def none(cls, tokens: int) -> Self:

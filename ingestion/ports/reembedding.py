@@ -26,4 +26,4 @@ class ReembeddingRecords(Protocol):
 
     async def fence_off(self, collection: str) -> Sequence[Document]:
         """Every document that is being processed becomes `queued` under a new fence, with the outbox pending; the
-        attempt is not counted. Whoever works on it finds its lease lost."""
+        attempt is not counted. Its worker gets LeaseLost."""

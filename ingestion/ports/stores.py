@@ -37,7 +37,7 @@ class BlobStore(BlobInventory, Protocol):
     async def list_keys(self, prefix: str) -> list[str]: ...
 
     async def presign(self, key: str, expires_s: int) -> str:
-        """A URL from which anybody can read the object for `expires_s` seconds. Makes no request."""
+        """A URL that reads the object without credentials for `expires_s` seconds. Makes no request."""
 
     async def prove(self) -> None:
         """Write something small, and delete it. Raises DependencyUnavailable where the server cannot."""

@@ -1,4 +1,4 @@
-"""What a search asks of a collection's record before it begins, and how a change of the collection is told."""
+"""The version of a collection, and the fields of its record that a search reads first."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class Searchable:
 
 
 class CollectionVersions(Protocol):
-    """The version of a collection: the one thing that says whether a search could find something else than before.
+    """The version of a collection changes with everything that a search of it finds.
 
     `Ledger.finish` changes it twice: before the document becomes ready, and after. In between the collection has no
     version. If the process dies there, it has none until `Recovery.settle_changes` has seen that the document can no
-    longer become ready under that fence. `begin_delete` changes it before the document is no longer ready. Whatever
-    else changes what a search finds must change the version in the same compare-and-set. A version never comes again,
-    not even after the collection was dropped and made anew.
+    longer become ready under that fence. `begin_delete` changes it before the document is no longer ready. Any
+    other method that changes the results of a search must change the version in the same compare-and-set. A version
+    is never used again, also after the collection was dropped and recreated.
     """
 
     async def searchable(self, collection: str) -> Searchable | None:

@@ -103,7 +103,7 @@ _ALLOWED: Final = {
     "exit": (60, 93),
     "exit_group": (231, 94),
 }
-# Calls of which some arguments are allowed: (x86_64, aarch64)
+# Calls that are allowed with some arguments: (x86_64, aarch64)
 _OPEN: Final = (2, None)
 _OPENAT: Final = (257, 56)
 _FCNTL: Final = (72, 25)

@@ -89,7 +89,7 @@ class StandIn:
         return await self._batcher.embed(pages)
 
     async def embed_queries(self, queries: Sequence[str]) -> list[Vectors]:
-        raise NotImplementedError("nobody searches here")
+        raise NotImplementedError("this stand-in serves no queries")
 
 
 @asynccontextmanager

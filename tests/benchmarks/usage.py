@@ -79,7 +79,7 @@ async def snapshot(bench: Bench, worker: Worker) -> Snapshot:
         stages_cpu_s=stages,
         servers_cpu_s={name: cpu_s(psutil.Process(pid)) for name, pid in bench.server_pids.items()},
         busy_s={
-            "drawing": counters["conversion_duration_seconds_sum"],
+            "rendering": counters["conversion_duration_seconds_sum"],
             "embedding": counters["embedding_duration_seconds_sum"],
             "device": counters["embedder_device_busy_seconds_total"],
             "storing": counters["storing_duration_seconds_sum"],

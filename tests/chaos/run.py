@@ -70,7 +70,7 @@ async def attempt(name: str, scenario: Scenario, servers: Mapping[str, str], fol
     started = time.monotonic()
     try:
         run = await scenario(servers, folder)
-    except Exception as error:  # noqa: BLE001  # whatever it is, it is this row of the table
+    except Exception as error:  # noqa: BLE001  # any error becomes this row of the table
         return Row(name, None, time.monotonic() - started, [f"scenario failed: {type(error).__name__}: {error}"])
     return Row(name, run, time.monotonic() - started, run.verdict)
 

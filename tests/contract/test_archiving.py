@@ -1,4 +1,4 @@
-"""Pages with fewer rows in the index than vectors in their blobs: every count stays exact, whatever came before."""
+"""Pages with fewer rows in the index than vectors in their blobs: every count is exact."""
 
 from __future__ import annotations
 

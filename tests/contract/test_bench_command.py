@@ -1,4 +1,4 @@
-"""`pagemill bench index`, as it is typed: what it measures, and that it leaves nothing behind."""
+"""The command `pagemill bench index`: its measurements, and that it removes its index."""
 
 from __future__ import annotations
 

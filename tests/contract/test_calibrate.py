@@ -27,7 +27,7 @@ class Timed(FakeModel):
 
 
 class Probe:
-    """The memory of a batch is what the model was last given."""
+    """The memory of a batch is the size of the last batch."""
 
     def __init__(self, model: FakeModel) -> None:
         self._model = model

@@ -1,4 +1,4 @@
-"""What the janitor does about collections: what nobody uses expires, what was cut off is finished."""
+"""The collection lifecycle in the janitor: unused collections expire, and interrupted work is finished."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ async def test_a_collection_with_documents_in_progress_does_not_expire(shelf: Sh
 
 
 class SeenEarlier:
-    """The records, of which the list of collections is as it was when this was made."""
+    """The records, with an old list of collections."""
 
     def __init__(self, documents: DocumentStore, listed: Sequence[CollectionRecord]) -> None:
         self._documents = documents
@@ -182,7 +182,7 @@ async def test_the_lifecycle_finishes_the_work_of_a_dead_process(shelf: Shelf) -
 async def leave(shelf: Shelf, state: CollectionState, archive: Archive | None) -> None:
     async with held(shelf.services.documents, shelf.collection) as hold:
         await hold.move(state, archive)
-        assert not (await lifecycle(shelf).round()).done, "somebody is at it"
+        assert not (await lifecycle(shelf).round()).done, "another process holds the collection"
 
 
 async def finished_by_the_lifecycle(shelf: Shelf) -> CollectionState | None:

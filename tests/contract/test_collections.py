@@ -1,4 +1,4 @@
-"""Archiving, restoring and dropping a collection on real stores: what is where, what is refused, what comes back."""
+"""Archiving, restoring and dropping a collection on real stores."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ async def test_a_process_that_is_killed_for_real_has_done_no_harm(shelf: Shelf, 
 
 
 class Killed(BaseException):
-    """As far as a process can be killed in another one: nobody catches it, and no port answers afterwards."""
+    """A kill, simulated inside the test process: no code catches it, and no port answers afterwards."""
 
 
 class Life:

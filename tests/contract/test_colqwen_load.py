@@ -1,4 +1,4 @@
-"""Loading ColQwen2: what is quantised, what is refused before a page is embedded, and what the error says."""
+"""Loading ColQwen2: which layers are quantised, which checkpoints are refused, and the error messages."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def test_weights_that_are_cut_off(copy: Path) -> None:
 
 
 def test_weights_of_another_model(copy: Path) -> None:
-    """transformers would draw what is missing at random."""
+    """transformers would initialise missing weights at random."""
     weights = copy / "model.safetensors"
     weights.write_bytes(weights.read_bytes().replace(b"embedding_proj_layer", b"something_else_layer"))
     assert "lacks 2 of ColQwen2's weights" in message(settings(copy), ModelNotFound)

@@ -1,4 +1,4 @@
-"""ColQwen2's vectors are those of the published model, and nobody else's page, size or turn is in them."""
+"""ColQwen2's vectors equal those of the published model, for every batch, page size and order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The embedding service with Redis: what was embedded once is not embedded again."""
+"""The embedding service with Redis: the cache returns input that was embedded before."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pagemill janitor`, as it is typed: what it prints, and its exit status."""
+"""The command `pagemill janitor`: its output and its exit status."""
 
 from __future__ import annotations
 

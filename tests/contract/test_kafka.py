@@ -31,7 +31,7 @@ async def queue(kafka: KafkaSettings) -> AsyncIterator[KafkaJobQueue]:
 
 
 class Member:
-    """A consumer that remembers what the group told it."""
+    """A consumer that records its assignments."""
 
     def __init__(self, settings: KafkaSettings, name: str) -> None:
         self.consumer = JobConsumer(settings, name)

@@ -1,4 +1,4 @@
-"""A broker that fails in ways of which the client library says nothing."""
+"""Faults of a broker that the client library does not report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who works on which document: claims, leases, fences and states, on a real MongoDB-speaking server."""
+"""The ledger on a real MongoDB-speaking server: claims, leases, fences and states."""
 
 from __future__ import annotations
 

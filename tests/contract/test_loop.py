@@ -1,4 +1,4 @@
-"""The worker's loop on a real broker, with jobs that do what the test says."""
+"""The worker's job loop on a real broker, with jobs that the test controls."""
 
 from __future__ import annotations
 
@@ -322,7 +322,7 @@ async def test_queued_jobs_are_not_started_after_a_stop(kafka: KafkaSettings, qu
 
 
 class Deaf(JobConsumer):
-    """Counts what it has read, and from some moment on reads nothing more."""
+    """Counts the records that it reads, and reads no more after a given moment."""
 
     is_deaf = False
 

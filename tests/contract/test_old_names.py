@@ -1,4 +1,4 @@
-"""What a release before 0.2 stored: objects called `.bf16`, and Milvus collections called `colqwen_…`."""
+"""Stored names of releases before 0.2: objects called `.bf16`, and Milvus collections called `colqwen_…`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from workers.bench.sample import read_pages
 
 @contextmanager
 def old_release() -> Iterator[None]:
-    """What is written inside the block gets old names."""
+    """Writes inside the block use old names."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(names, "_PREFIX", "colqwen")
         patch.setattr(attempt_store, "vectors_key", old_vectors_key)

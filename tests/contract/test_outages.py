@@ -46,7 +46,7 @@ async def meets_outage(worker: Pipeline, document: Document) -> None:
 
 
 async def meets_outages(worker: Pipeline, document: Document, times: int, server: str = "embedder") -> None:
-    """One that could be anybody's, and as many that are only this document's."""
+    """One outage that any document can have, and the outages that only this document has."""
     await meets_outage(worker, document)
     for _ in range(times):
         worker.evidence.add_success(server, "another")

@@ -158,7 +158,7 @@ async def test_an_attempt_that_an_outage_of_the_database_ended_is_not_counted(
     worker = pipeline(services, embedder, documents=cast(DocumentStore, documents))
     with pytest.raises(DependencyUnavailable):
         await worker.run(job(document))
-    assert (await read(services, document)).attempts == 1, "nobody could say that it does not count"
+    assert (await read(services, document)).attempts == 1, "the release failed, so the attempt counts"
     documents.missing = ""
     await worker.run(job(document))
     ready = await read(services, document)
@@ -216,7 +216,7 @@ async def test_the_last_attempt_is_made_alone(services: Services, tmp_path: Path
         last = asyncio.create_task(worker.run(job(suspect)))
         while not worker.document_lock.is_exclusive_wanted:
             await asyncio.sleep(0.01)
-        assert (await read(services, suspect)).attempts == 4, "not begun while somebody is there"
+        assert (await read(services, suspect)).attempts == 4, "not begun while another job holds the lock"
         embedder.go_on.set()
         await asyncio.gather(beside, last)
     assert (await read(services, suspect)).attempts == 5

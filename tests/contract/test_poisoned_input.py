@@ -1,4 +1,4 @@
-"""Input that an embedding service cannot cope with, told from a service that cannot cope with anything."""
+"""Input that makes an embedding service fail, and services that fail at every input."""
 
 from __future__ import annotations
 

@@ -167,7 +167,7 @@ async def test_a_reembedding_killed_at_any_step_finishes_when_repeated(shelf: Li
     assert await shelf.mismatches() == []
     bound = await shelf.bound()
     assert (bound.current.fingerprint, bound.leaving) == (NEW.fingerprint, ())
-    in_flight = await shelf.read("in flight")  # the janitor publishes what nobody else lived to publish
+    in_flight = await shelf.read("in flight")  # the janitor publishes the jobs of killed processes
     assert (in_flight.state, in_flight.outbox) == (DocumentState.QUEUED, "pending")
 
 

@@ -1,4 +1,4 @@
-"""`pagemill collections reembed`, as it is typed: what it prints, and its exit status."""
+"""The command `pagemill collections reembed`: its output and its exit status."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whoever comes late with a deletion: somebody else finished it, and the same file has been uploaded again since."""
+"""Late deletions: another caller has finished the deletion, and the same file was uploaded again."""
 
 from __future__ import annotations
 

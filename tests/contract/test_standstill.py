@@ -1,4 +1,4 @@
-"""A worker whose device hangs: it says so, gives back what it can, and ends itself with status 1."""
+"""A worker with a hung device logs it, releases its documents, and exits with status 1."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ async def shelf(services: Services, collection: str) -> AsyncIterator[Shelf]:
 
 
 async def damage(shelf: Shelf, id_: str, change: dict[str, Any]) -> dict[str, Any]:
-    """Change the document's record behind everybody's back; the record as it is then."""
+    """Change the document's record directly in MongoDB. Returns the changed record."""
     await shelf.records["documents"].update_one({"_id": id_}, change)
     record: dict[str, Any] = await shelf.records["documents"].find_one({"_id": id_})
     return record

@@ -1,4 +1,4 @@
-"""Progress: what a person watches."""
+"""Progress of a document, and running totals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recovery: what a crash or an outage has left half done."""
+"""Recovery: documents and versions that a crash or an outage left half done."""
 
 from __future__ import annotations
 

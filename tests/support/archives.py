@@ -1,4 +1,4 @@
-"""Archivists, and all that a collection is, for tests that compare it before and after."""
+"""Archivers, and the whole content of a collection, for tests that compare it before and after."""
 
 from __future__ import annotations
 

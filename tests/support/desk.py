@@ -1,4 +1,4 @@
-"""A replayer of dead letters on real servers, and ways for documents to die."""
+"""A replayer of dead letters on real servers, and documents that fail in several ways."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from workers.replay.selection import Selection
 
 GONE = Failure("source_missing", "fetch", "the uploaded file is gone")
 THEIRS = ("traceparent", b"00-\xff")
-"""A header that somebody else has put on a job."""
+"""A header of a job that another program has set."""
 _DEADLINE_S = 30.0
 
 
 @dataclass(frozen=True)
 class Desk:
-    """A replayer and what it works on."""
+    """A replayer and its stores."""
 
     kafka: KafkaSettings
     documents: MongoDocumentStore
@@ -90,7 +90,7 @@ def job_of(failed: Document) -> tuple[bytes, bytes, list[tuple[str, bytes]]]:
 
 
 def retry_of(failed: Document) -> Record:
-    """The job as it came from a retry topic, and with a header that somebody else has put there."""
+    """The job as it came from a retry topic, and with a header of another program."""
     key, value, headers = job_of(failed)
     put_off = [(HEADER_ORIGIN, b"jobs:1:42"), (HEADER_DUE_MS, b"1")]
     return Record(("jobs-retry-10000", 3), 17, key, value, (*headers, THEIRS, *put_off))

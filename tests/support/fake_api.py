@@ -1,4 +1,4 @@
-"""The real API over fakes of what stands behind it: no servers, no worker, and faults on demand.
+"""The real API over fake stores: no servers, no worker, and faults on demand.
 
 Routing, authentication, form parsing, views, problem documents and event streams are the product's. The fakes are the
 document records, the use cases `submit`, `delete` and `search`, and the progress of documents. A file named `bad…` is
@@ -62,7 +62,7 @@ class FakeApi:
         return id_
 
     def finish(self, document: Document) -> None:
-        """What a worker does in the end."""
+        """Do the last step of a worker."""
         if document.filename.startswith("fails"):
             error = Failure("page_render_failed", "render", "page 2 cannot be rendered")
             self.documents[document.id] = replace(document, state=DocumentState.FAILED, error=error)

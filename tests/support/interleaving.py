@@ -1,4 +1,4 @@
-"""Two things that happen at once, taken apart into steps, so that every order of the steps can be tried."""
+"""Two concurrent operations as steps, so that a test can try every order of the steps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Step = Callable[[], Awaitable[None]]
 
 
 class Gate:
-    """Where somebody is made to wait, so that others can act meanwhile."""
+    """A point where one operation waits, so that others can act meanwhile."""
 
     def __init__(self) -> None:
         self._reached, self._opened = asyncio.Event(), asyncio.Event()
@@ -34,7 +34,7 @@ class Gate:
 
 
 class Through:
-    """An adapter, one method of which has a gate before it."""
+    """An adapter with a gate before one of its methods."""
 
     def __init__(self, adapter: Any, method: str, gate: Gate) -> None:
         self._adapter, self._method, self._gate = adapter, method, gate

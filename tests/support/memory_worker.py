@@ -156,7 +156,7 @@ def job(document: Document) -> Record:
 
 
 class Cut:
-    """A port, one method of which raises `error` instead of, or after, its work."""
+    """A port with one method that raises `error` instead of its work, or after it."""
 
     def __init__(self, port: object, method: str, error: Exception, *, works: bool = False) -> None:
         self._port, self.method, self._error, self._works = port, method, error, works

@@ -158,7 +158,7 @@ async def assert_stores_hold_exactly(services: Services, document: Document) -> 
 
 
 async def claim_and_die(services: Services, document: Document) -> None:
-    """Leave what a killed worker leaves: a claim with an expired lease."""
+    """Leave the state of a killed worker: a claim with an expired lease."""
     async with asyncio.timeout(DEADLINE_S):
         while True:
             try:

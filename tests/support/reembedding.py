@@ -1,4 +1,4 @@
-"""A collection that is in use and passes from one embedder to another, and what may happen to it meanwhile."""
+"""A collection in use that is re-embedded, and the events that tests cause meanwhile."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ STEPS: Final = {
     *("put_page_sizes", "advance", "count_rows_in", "close_generation", "fence_off", "switch_generation"),
     *("rest_of_leaving_s", "delete", "settle", "drop", "point", "forget_leaving"),
 }
-"""Of a re-embedding: the ports' methods before each of which a process is killed."""
+"""Port methods of a re-embedding. Tests kill a process before each of them."""
 WINDOW: Final = 2
 TOP_K: Final = 50
 
@@ -106,7 +106,7 @@ class Library:
         )
 
     async def answer(self, searcher: Searcher | None = None) -> Answer:
-        """Every page of the collection, each with a score that tells which embedder it is of."""
+        """Every page of the collection, each with a score that shows its embedder."""
         hits = await (searcher or self.searcher()).search(self.collection, QUERY, TOP_K)
         return sorted((hit.document_id, hit.page, round(hit.score, 3)) for hit in hits)
 
@@ -216,13 +216,13 @@ class PixelEmbedder(WordEmbedder):
 
 
 class Killed(Exception):
-    """The process ends here: it makes no further call to anybody."""
+    """The process ends here: it makes no further call."""
 
 
 class Reaper:
     """Kills a process before the first step that none before it was killed at, which is after the one before that.
 
-    A step is a call of a port's method; `seen` are those at which somebody has been killed.
+    A step is a call of a port's method; `seen` are the steps at which a process was killed.
     """
 
     def __init__(self, seen: set[str]) -> None:

@@ -1,4 +1,4 @@
-"""Documents that lie in all three stores, for tests that damage them behind everybody's back."""
+"""Documents in all three stores, for tests that damage them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OTHER_PAGES: Final = 3
 
 @dataclass(frozen=True)
 class Shelf:
-    """Stores with documents in them, and ways to damage those behind the back of everybody."""
+    """Stores with documents, and ways to damage their data directly."""
 
     services: Services
     collection: str

@@ -1,4 +1,4 @@
-"""No exception of a client library crosses a port: every class that a library defines becomes one of ours."""
+"""Every exception class of a client library becomes one of ours at the port."""
 
 from __future__ import annotations
 

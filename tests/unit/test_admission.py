@@ -1,4 +1,4 @@
-"""How much a lane lets in."""
+"""The capacity of an admission lane."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The batcher, with a model of which the test decides how long each step takes and what it raises."""
+"""The batcher, with a model whose steps the test delays or fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pagemill bench index` stops at SIGTERM, also where a library swallows what the signal's handler raises."""
+"""`pagemill bench index` stops at SIGTERM, also if a library catches the signal handler's exception."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How vectors lie in the cache."""
+"""The format of vectors in the cache."""
 
 from __future__ import annotations
 

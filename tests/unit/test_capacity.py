@@ -220,7 +220,7 @@ def test_in_any_order_of_waits_and_cancellations_capacity_is_exact(events: list[
 
 
 class Waiter:
-    """A document of a random number of pages that begins and ends waits when it is told to."""
+    """A document of a random number of pages that begins and ends waits when the test says so."""
 
     def __init__(self, limiter: WeightedLimiter, pages: int) -> None:
         self.weight = min(max(pages, 4), 16) if pages else 16

@@ -1,4 +1,4 @@
-"""How errors of any command look."""
+"""The errors of all commands."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 def settings_of(service: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """What the code makes of the environment that Compose gives this service."""
+    """The settings that the code reads from the environment of this service in Compose."""
     for section in SECTIONS:
         for name in section.model_fields:
             monkeypatch.delenv(f"PAGEMILL_{name.upper()}", raising=False)

@@ -1,4 +1,4 @@
-"""The files of a local stack: who may use them, and what they keep."""
+"""The files of a local stack: their permissions, and what they keep between runs."""
 
 from __future__ import annotations
 

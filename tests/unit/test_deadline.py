@@ -1,4 +1,4 @@
-"""Budgets of time: how they nest, what they leave to each request, and how retries keep to them."""
+"""Time budgets: nested budgets, the share of each request, and retries."""
 
 from __future__ import annotations
 

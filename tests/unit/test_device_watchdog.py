@@ -1,4 +1,4 @@
-"""A device that hangs under an embedding service, told from one that is slow, idle or frozen with its process."""
+"""The device watchdog: it reports a hung device, and no slow, idle or suspended one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pagemill dlq`: what it refuses to do, how times are read, which letters are taken, and how one is shown."""
+"""`pagemill dlq`: refused arguments, times, selections, and the report of a letter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the pages for users and operators name, against the project: files, commands, settings, modules, codes."""
+"""Files, commands, settings, modules and codes in the docs, compared with the project."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is sent to an embedding service, and what its answers are taken for."""
+"""Requests to an embedding service, and how its answers are read."""
 
 from __future__ import annotations
 

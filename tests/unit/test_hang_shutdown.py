@@ -1,4 +1,4 @@
-"""The end of a worker that cannot get on."""
+"""The shutdown of a worker whose work hangs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The metered transport: what it counts, and which writes it joins."""
+"""The metered transport: the bytes that it counts, and the writes that it joins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Uploads are looked into in fair turns, and what is on a page is not read."""
+"""The inspector of uploads: fair turns, and no reading of page content."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MIB = 1024**2
 
 
 class Recorded:
-    """In place of a Sandbox: it does what it is told to do, and keeps the calls."""
+    """A fake Sandbox: it returns or raises scripted results, and keeps the calls."""
 
     def __init__(self, *outcomes: Exception | PdfInfo) -> None:
         self.outcomes = list(outcomes)

@@ -41,7 +41,7 @@ def _quiet() -> Iterator[None]:
 
 @dataclass
 class Queue:
-    """Keeps what was published."""
+    """Keeps the published records."""
 
     retried: list[tuple[Record, int]] = field(default_factory=list)
     letters: list[DeadLetter] = field(default_factory=list)
@@ -97,7 +97,7 @@ class Progress:
 
 @dataclass
 class Setting:
-    """Records whose job raises what a test says."""
+    """Records whose job raises the error of the test."""
 
     error: BaseException
     ledger: Ledger = field(default_factory=Ledger)
@@ -121,7 +121,7 @@ class Setting:
         raise self.error
 
     async def deliver(self, record: Record = RECORD) -> int:
-        """Run the record, and whatever retries come of it; how often it ran."""
+        """Run the record and all its retries. Returns the number of runs."""
         deliveries = 0
         while deliveries < 20:
             deliveries += 1
@@ -165,7 +165,7 @@ async def test_a_document_that_the_ledger_cannot_fail_is_left_alone_and_its_reco
     [letter] = setting.queue.letters
     assert (letter.failure.code, letter.delivery_count, letter.origin.offset) == (code, deliveries, 7)
     assert (letter.key, letter.value, letter.headers[0]) == (KEY, VALUE, ("traceparent", b"x"))
-    assert letter.document_id == "", "a replay publishes the record, whatever the document's record says"
+    assert letter.document_id == "", "a replay publishes the record without the document's record"
 
 
 @pytest.mark.parametrize("error", [LeaseHeld("d", 1.0), DependencyUnavailable("s3", "down")])

@@ -1,4 +1,4 @@
-"""Heartbeats that fail, and the error that the holder of the lease gets, in virtual time."""
+"""Failed heartbeats, and the error that the holder of the lease gets, in virtual time."""
 
 from __future__ import annotations
 

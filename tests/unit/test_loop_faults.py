@@ -1,4 +1,4 @@
-"""Jobs that end in a way that no job should: the loop notices at once, and ends."""
+"""Jobs that end in an unexpected way: the loop notices at once, and ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is taken from pymilvus beside its public client: these tests fail where another version changes it."""
+"""Names that come from generated modules of pymilvus. These tests fail if a version changes them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a model counts as lost, and when it is tried again."""
+"""When a model is lost, and when it is tried again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is scraped, alerted on and drawn: it exists, and Prometheus understands it."""
+"""Scrape targets, alerts and dashboards: their series exist, and their expressions are valid PromQL."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ DASHBOARD = json.loads((GRAFANA / "dashboards/pagemill.json").read_text())
 CONFIG = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
 GROUPS = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())["groups"]
 ALERTS = [rule for group in GROUPS for rule in group["rules"]]
-DRAWN = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
-EXPRESSIONS = [*DRAWN, *(rule["expr"] for rule in ALERTS)]
+PANEL_EXPRESSIONS = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
+EXPRESSIONS = [*PANEL_EXPRESSIONS, *(rule["expr"] for rule in ALERTS)]
 
 needs_promtool = pytest.mark.skipif(
     shutil.which("promtool") is None, reason="promtool is not installed (apt-get install prometheus)"
@@ -139,7 +139,7 @@ def test_alerts_fire_when_they_should_and_only_then() -> None:
 def test_prometheus_understands_every_panel(tmp_path: Path) -> None:
     rules = [
         {"record": f"panel:{number}", "expr": expression.replace("$__rate_interval", "1m")}
-        for number, expression in enumerate(DRAWN)
+        for number, expression in enumerate(PANEL_EXPRESSIONS)
     ]
     (tmp_path / "panels.yml").write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
     promtool("check", "rules", "panels.yml", folder=tmp_path)

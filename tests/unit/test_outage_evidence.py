@@ -1,4 +1,4 @@
-"""Whether an outage is the server's, or one document's."""
+"""Attribution of an outage: to the server, or to one document."""
 
 from __future__ import annotations
 

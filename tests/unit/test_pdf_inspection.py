@@ -1,4 +1,4 @@
-"""Looking into PDFs: what opens is counted honestly, what does not is refused with the reason."""
+"""Inspection of PDFs: the page count of valid files, and the reason for refused ones."""
 
 from __future__ import annotations
 

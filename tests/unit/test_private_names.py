@@ -1,4 +1,4 @@
-"""What the adapters rely on in client libraries beyond their documentation. A new release may change it."""
+"""Undocumented names of client libraries that the adapters use. A new release may change them."""
 
 from __future__ import annotations
 

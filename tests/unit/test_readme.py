@@ -1,4 +1,4 @@
-"""What the README says of the project, against the project."""
+"""The statements of the README, compared with the project."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls that come together are made together, and each has its own outcome."""
+"""Concurrent calls share a request, and each call has its own result."""
 
 from __future__ import annotations
 

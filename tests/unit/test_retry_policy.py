@@ -1,4 +1,4 @@
-"""What becomes of a failed attempt, and when a run of failures says more about us than about documents."""
+"""The decision after a failed attempt, and the run of failures that stops a worker."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_every_attempt_ends_in_a_known_delay_or_the_end(attempt: int, delays_s: 
 
 
 class Run:
-    """A run of failures with a limit of 3, and the causes that it has told."""
+    """A run of failures with a limit of 3, and the causes that it has reported."""
 
     def __init__(self, limit: int = 3) -> None:
         self.causes: list[str] = []

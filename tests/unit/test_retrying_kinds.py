@@ -1,4 +1,4 @@
-"""Which errors are worth another try within the same attempt."""
+"""The errors that are retried within the same attempt."""
 
 from __future__ import annotations
 

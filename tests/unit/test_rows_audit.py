@@ -1,4 +1,4 @@
-"""Rows are counted in requests that a server is through with soon."""
+"""The audit of rows counts them in small requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a child answers is plain data of the type that was agreed on, or an error, whatever it sends."""
+"""Answers of a child: plain data of the agreed type, or an error."""
 
 from __future__ import annotations
 

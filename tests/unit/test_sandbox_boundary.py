@@ -1,4 +1,4 @@
-"""What a child can do to the machine once a hostile file has taken it over: one test for each attempt."""
+"""Attacks on the machine from a child that a hostile file controls: one test for each."""
 
 # ruff: noqa: PTH101, PTH102, PTH104, PTH108, PTH115, PTH123, PTH208, PTH211 - a child tries the system's calls
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Temporary files of processes that were killed do not stay."""
+"""Temporary files of killed processes are removed."""
 
 from __future__ import annotations
 

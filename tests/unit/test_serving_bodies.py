@@ -1,4 +1,4 @@
-"""Bodies are counted before they are read, and what does not arrive holds nothing for long."""
+"""Bodies are reserved before they are read, and slow senders hold memory for a limited time."""
 
 from __future__ import annotations
 

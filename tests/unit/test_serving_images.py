@@ -1,4 +1,4 @@
-"""Images cost what their pixels cost, and come out as what they show."""
+"""Images in requests: their cost in pixels, and how they are decoded."""
 
 from __future__ import annotations
 

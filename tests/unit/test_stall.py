@@ -1,4 +1,4 @@
-"""What counts as progress, what as a stall, and what follows. The tests move the clock."""
+"""Progress, stalls and their consequences. The tests set the clock."""
 
 from __future__ import annotations
 

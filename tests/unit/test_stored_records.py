@@ -1,4 +1,4 @@
-"""Records that another release wrote, or that are damaged: they are read as far as that goes, or refused as ours."""
+"""Records that another release wrote, and damaged records: they are read in part, or refused with our errors."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ values = st.recursive(
 
 
 def damaged(record: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """The record with some fields dropped, some of another type, and some that nobody knows."""
+    """The record with some fields removed, some of another type, and some unknown ones."""
     names = sorted(record)
 
     def changed(dropped: set[str], mistyped: dict[str, Any], added: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Background tasks: whatever ends one, it goes on, and the log says what happened."""
+"""Supervised background tasks: they are restarted after any end, and the log says why."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of a thread whose caller is cancelled."""
+"""Threads whose caller is cancelled."""
 
 from __future__ import annotations
 

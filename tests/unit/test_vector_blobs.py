@@ -1,4 +1,4 @@
-"""Which requests reading the vectors of pages costs, under new and old names."""
+"""The requests for reading vectors of pages, under new and old names."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ PARTITIONS = [("jobs", 0), ("jobs", 1), ("jobs", 2)]
 
 
 class WatermarkMachine(RuleBasedStateMachine):
-    """The model keeps, per assignment, what was begun and what was finished, and never forgets."""
+    """The model keeps all started and all finished offsets of each assignment."""
 
     tracked_offsets = Bundle("tracked_offsets")
 

@@ -1,4 +1,4 @@
-"""Tells a server that is down from a document that makes a server fail.
+"""Distinguishes a server that is down from a document that makes a server fail.
 
 A server that is down fails for all documents. A document that makes a server fail, or that a server refuses, meets an
 outage at each attempt, while the server works for other documents in between. Only such outages count against the

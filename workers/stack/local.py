@@ -24,7 +24,7 @@ _STEADY_S: Final = 60.0
 
 
 class LocalStack:
-    """One stack on one data directory. `report` is told, in a line or two, what happens to it after the start."""
+    """One stack on one data directory. `report` gets a line or two about each event after the start."""
 
     def __init__(
         self,

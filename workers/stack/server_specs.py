@@ -172,7 +172,7 @@ def _s3(folder: Path, ports: Mapping[str, int], secrets: Secrets) -> ProcessSpec
         address=f"http://{address}",
         probe=partial(probes.s3, address, secrets.s3_access_key, secrets.s3_secret_key, BUCKET),
         cwd=folder,
-        # With credentials in its environment it refuses everybody else's.
+        # With credentials in its environment it refuses all others.
         env={"AWS_ACCESS_KEY_ID": secrets.s3_access_key, "AWS_SECRET_ACCESS_KEY": secrets.s3_secret_key},
     )
 

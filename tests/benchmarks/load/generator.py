@@ -108,7 +108,7 @@ class Generator:
         return course.tally
 
     async def drain(self) -> None:
-        """Wait for the answers that are still to come; those that do not come in time are told in the tally."""
+        """Wait for the outstanding answers. The tally counts those that do not arrive in time."""
         give_up_at = time.perf_counter() + _ANSWERS_WITHIN_S
         while self._waiting and time.perf_counter() < give_up_at:
             await asyncio.sleep(_TICK_S)

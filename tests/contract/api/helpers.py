@@ -39,7 +39,7 @@ async def uploaded(client: httpx.AsyncClient, collection: str, name: str = "a.pd
 
 
 async def make_ready(services: Services, id_: str, *texts: str) -> None:
-    """What a worker does, without rendering. `texts` are the texts of the pages."""
+    """Do the work of a worker, without rendering. `texts` are the texts of the pages."""
     embedder = WordEmbedder()
     store = PageStore(services.documents, services.blobs, services.vectors)
     claimed = await services.documents.claim(id_, "worker", 60_000)

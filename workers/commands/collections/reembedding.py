@@ -193,7 +193,7 @@ def _show(status: Status, as_json: bool) -> None:
 
 
 class _Report:
-    """Tells every few seconds how many pages have been embedded."""
+    """Reports the number of embedded pages every few seconds."""
 
     def __init__(self) -> None:
         self._pages = 0

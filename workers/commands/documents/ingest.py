@@ -107,7 +107,7 @@ async def _follow(api: ApiClient, document_id: str) -> AsyncGenerator[DocumentVi
                     if view.state.is_settled:
                         return
         except ApiUnavailable:
-            pass  # The record tells below what the stream did not.
+            pass  # The record, read below, has what the stream did not send.
         view = await api.document(document_id)
         if view.state.is_settled:
             yield view

@@ -14,7 +14,7 @@ _GLOB_CHARACTERS = frozenset("*?[")
 def expand(arguments: Iterable[str]) -> list[Path]:
     """The files that `arguments` name, in the order given, each real file once.
 
-    A file named outright is taken whatever it is called. A folder stands for every *.pdf below it, in any case, and a
+    A file argument is used under any name. A folder stands for every *.pdf below it, in any case, and a
     glob (`**` included) for the *.pdf files and the folders that it matches; a path that exists is never read as a
     glob. Raises BadRequest for an argument that leads to no file, and for a folder that cannot be read.
     """

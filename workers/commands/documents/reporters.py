@@ -70,7 +70,7 @@ def _shown(path: Path, error: IngestError) -> dict[str, str]:
 
 
 class Reporter:
-    """Told what happens to each file, in any order; a context manager around the whole run."""
+    """Gets the events of each file, in any order. It is a context manager around the whole run."""
 
     def __enter__(self) -> Self:
         return self
