@@ -1,6 +1,6 @@
 """Find what grows with the number of pages in a worker: one process renders and embeds, without servers.
 
-    python -m tests.benchmarks.growth --pages 50 --pages 1200 [--embedder none] [--dpi 150]
+    python -m tests.benchmarks.worker_memory --pages 50 --pages 1200 [--embedder none] [--dpi 150]
 
 Each document is measured in a process of its own.
 """
