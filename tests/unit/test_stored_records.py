@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from ingestion import dead_letters
 from ingestion.adapters.mongo.archiving import _packed_document, _packed_page
-from ingestion.adapters.mongo.collection_records import binding_of, collection_of, require_active
+from ingestion.adapters.mongo.collection_mapping import binding_of, collection_of, require_active
 from ingestion.adapters.mongo.collection_versions import parsed_change
 from ingestion.adapters.mongo.document_changes import event_of
-from ingestion.adapters.mongo.records import document_of, page_of, page_record_of, record_of
+from ingestion.adapters.mongo.document_mapping import document_of, page_of, page_record_of, record_of
 from ingestion.api.views import DocumentView
 from ingestion.catalogue.states import CollectionState
 from ingestion.client.views import DocumentView as ClientView

@@ -17,9 +17,10 @@ from pymongo import ReplaceOne
 from ingestion.adapters.mongo.collection_changes import CollectionChanges
 from ingestion.adapters.mongo.collection_versions import changed_version
 from ingestion.adapters.mongo.database import MongoCollection, MongoPort
+from ingestion.adapters.mongo.document_mapping import document_of
 from ingestion.adapters.mongo.errors import translated
+from ingestion.adapters.mongo.fields import MongoRecord
 from ingestion.adapters.mongo.holds import FREEZE_FIELDS, FROZEN
-from ingestion.adapters.mongo.records import MongoRecord, document_of
 from ingestion.catalogue.states import Archive, CollectionState
 from ingestion.errors import CollectionBusy
 from ingestion.model import DocumentState

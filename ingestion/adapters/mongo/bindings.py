@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pymongo.errors import DuplicateKeyError
 
-from ingestion.adapters.mongo.collection_records import binding_of, require_active
+from ingestion.adapters.mongo.collection_mapping import binding_of, require_active
 from ingestion.adapters.mongo.database import MongoPort
 from ingestion.adapters.mongo.errors import translated
 from ingestion.catalogue.generations import Binding

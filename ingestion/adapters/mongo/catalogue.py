@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 
 import structlog
 
-from ingestion.adapters.mongo.collection_records import binding_of, collection_of, require_active
+from ingestion.adapters.mongo.collection_mapping import binding_of, collection_of, require_active
 from ingestion.adapters.mongo.database import Database, MongoPort, aggregated
+from ingestion.adapters.mongo.document_mapping import UNREADABLE
 from ingestion.adapters.mongo.errors import DEPENDENCY, translated
-from ingestion.adapters.mongo.records import UNREADABLE, MongoRecord
+from ingestion.adapters.mongo.fields import MongoRecord
 from ingestion.catalogue.states import CollectionRecord, CollectionTotals
 from ingestion.concurrency.request_batching import RequestBatcher
 from ingestion.errors import BadRecord, CollectionArchived

@@ -7,7 +7,7 @@ from typing import Any
 from pymongo import ReturnDocument
 
 from ingestion.adapters.mongo.database import MongoPort
-from ingestion.adapters.mongo.records import MongoRecord
+from ingestion.adapters.mongo.fields import MongoRecord
 from ingestion.errors import LeaseLost
 
 

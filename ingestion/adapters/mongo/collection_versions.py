@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from bson.int64 import Int64
 
-from ingestion.adapters.mongo.collection_records import binding_of, require_active
+from ingestion.adapters.mongo.collection_mapping import binding_of, require_active
 from ingestion.adapters.mongo.database import MongoCollection, MongoPort
 from ingestion.adapters.mongo.errors import translated
 from ingestion.ports import Searchable

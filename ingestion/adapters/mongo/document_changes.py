@@ -7,8 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from ingestion.adapters.mongo.database import MongoPort
-from ingestion.adapters.mongo.fields import Reader
-from ingestion.adapters.mongo.records import MongoRecord
+from ingestion.adapters.mongo.fields import FieldReader, MongoRecord
 from ingestion.model import Event, Failure
 
 NO_LEASE: Final = {"owner": "", "lease_until": 0}
@@ -58,7 +57,7 @@ def event_of(line: object) -> Event | None:
     """Return the event. None if neither this release nor an older one can have written it."""
     if not isinstance(line, Mapping) or not isinstance(at := line.get("at"), datetime):
         return None
-    reader = Reader(line)
+    reader = FieldReader(line)
     texts = [reader.text(name, optional=True) for name in ("event", "worker", "detail")]
     return Event(at, texts[0], reader.whole("attempt", optional=True), *texts[1:])
 

@@ -14,9 +14,9 @@ from pymongo.errors import BulkWriteError
 from ingestion.adapters.mongo.collection_versions import change_version
 from ingestion.adapters.mongo.database import Database, MongoPort
 from ingestion.adapters.mongo.document_changes import NO_LEASE, DocumentChanges
+from ingestion.adapters.mongo.document_mapping import document_of, record_of
 from ingestion.adapters.mongo.errors import DEPENDENCY, translated
 from ingestion.adapters.mongo.inventory import PAGE_KEYS
-from ingestion.adapters.mongo.records import document_of, record_of
 from ingestion.concurrency.request_batching import RequestBatcher
 from ingestion.errors import BadRequest, CollectionArchived, Conflict, NotFound, WorkerFault
 from ingestion.model import Document, DocumentState, sources_of

@@ -10,11 +10,13 @@ from ingestion.errors import BadRecord
 
 T = TypeVar("T")
 
+MongoRecord = Mapping[str, Any]
 
-class Reader:
+
+class FieldReader:
     """Reads fields by name and type. `damage` lists the fields that are missing or of another type."""
 
-    def __init__(self, record: Mapping[str, Any]) -> None:
+    def __init__(self, record: MongoRecord) -> None:
         self._record = record
         self.damage: list[str] = []
 

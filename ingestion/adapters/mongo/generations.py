@@ -18,12 +18,12 @@ from typing import Final
 
 from pymongo import ReturnDocument
 
-from ingestion.adapters.mongo.collection_records import binding_of, require_active
+from ingestion.adapters.mongo.collection_mapping import binding_of, require_active
 from ingestion.adapters.mongo.collection_versions import changed_version
 from ingestion.adapters.mongo.database import MongoPort, aggregated
 from ingestion.adapters.mongo.errors import translated
 from ingestion.adapters.mongo.expressions import NOW_MS, ms_from_now
-from ingestion.adapters.mongo.records import MongoRecord
+from ingestion.adapters.mongo.fields import MongoRecord
 from ingestion.catalogue.generations import FIRST, Binding
 from ingestion.catalogue.states import CollectionState
 from ingestion.errors import Conflict, NotFound

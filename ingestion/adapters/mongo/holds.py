@@ -6,12 +6,13 @@ from dataclasses import asdict
 from typing import Final
 
 from ingestion.adapters.mongo.collection_changes import CollectionChanges, hold_lost
-from ingestion.adapters.mongo.collection_records import collection_of
+from ingestion.adapters.mongo.collection_mapping import collection_of
 from ingestion.adapters.mongo.collection_versions import changed_version
 from ingestion.adapters.mongo.database import aggregated
+from ingestion.adapters.mongo.document_mapping import document_of
 from ingestion.adapters.mongo.errors import translated
 from ingestion.adapters.mongo.expressions import NOW_MS, ms_from_now
-from ingestion.adapters.mongo.records import MongoRecord, document_of
+from ingestion.adapters.mongo.fields import MongoRecord
 from ingestion.catalogue.states import Archive, CollectionRecord, CollectionState
 from ingestion.errors import CollectionHeld, NotFound
 from ingestion.model import Document, DocumentState

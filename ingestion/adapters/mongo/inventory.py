@@ -6,8 +6,9 @@ from collections.abc import Collection
 from typing import Final
 
 from ingestion.adapters.mongo.database import MongoPort, aggregated
+from ingestion.adapters.mongo.document_mapping import document_of, pages_of
 from ingestion.adapters.mongo.errors import translated
-from ingestion.adapters.mongo.records import MongoRecord, document_of, pages_of
+from ingestion.adapters.mongo.fields import MongoRecord
 from ingestion.catalogue.generations import FIRST
 from ingestion.model import Document, PageRecord
 from ingestion.ports import PageTotals

@@ -12,9 +12,10 @@ from pymongo.errors import PyMongoError
 from ingestion.adapters.mongo.collection_versions import begin_change, end_change
 from ingestion.adapters.mongo.database import aggregated
 from ingestion.adapters.mongo.document_changes import NO_LEASE, DocumentChanges, event, event_of, failure_fields
+from ingestion.adapters.mongo.document_mapping import document_of
 from ingestion.adapters.mongo.errors import translated
 from ingestion.adapters.mongo.expressions import NOW_MS, if_else, ms_from_now
-from ingestion.adapters.mongo.records import MongoRecord, document_of
+from ingestion.adapters.mongo.fields import MongoRecord
 from ingestion.catalogue.generations import FIRST
 from ingestion.errors import Conflict, LeaseHeld, LeaseLost, NotFound
 from ingestion.model import OUTAGES_FORGIVEN, Document, DocumentState, Event, Failure, sources_of

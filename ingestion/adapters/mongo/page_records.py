@@ -7,8 +7,8 @@ from collections.abc import Collection, Sequence
 from pymongo import UpdateOne
 
 from ingestion.adapters.mongo.database import MongoPort
+from ingestion.adapters.mongo.document_mapping import page_record_of, pages_of
 from ingestion.adapters.mongo.errors import translated
-from ingestion.adapters.mongo.records import page_record_of, pages_of
 from ingestion.catalogue.generations import PageSize
 from ingestion.model import PageRecord
 

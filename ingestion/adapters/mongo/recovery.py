@@ -9,9 +9,10 @@ from typing import Any, Final
 from ingestion.adapters.mongo.collection_versions import end_change, parsed_change
 from ingestion.adapters.mongo.database import aggregated
 from ingestion.adapters.mongo.document_changes import NO_LEASE, DocumentChanges, event
+from ingestion.adapters.mongo.document_mapping import UNREADABLE, document_of
 from ingestion.adapters.mongo.errors import translated
 from ingestion.adapters.mongo.expressions import NOW_MS
-from ingestion.adapters.mongo.records import UNREADABLE, MongoRecord, document_of
+from ingestion.adapters.mongo.fields import MongoRecord
 from ingestion.model import Document, DocumentState, StaleKind
 
 _STALE: Final[dict[StaleKind, MongoRecord]] = {

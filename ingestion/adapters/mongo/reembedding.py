@@ -6,9 +6,10 @@ from pymongo import ReturnDocument
 
 from ingestion.adapters.mongo.database import MongoPort, aggregated
 from ingestion.adapters.mongo.document_changes import NO_LEASE, event, pipeline_stage
+from ingestion.adapters.mongo.document_mapping import document_of
 from ingestion.adapters.mongo.errors import translated
+from ingestion.adapters.mongo.fields import MongoRecord
 from ingestion.adapters.mongo.generations import NUMBER
-from ingestion.adapters.mongo.records import MongoRecord, document_of
 from ingestion.catalogue.generations import GenerationTotals
 from ingestion.errors import Conflict
 from ingestion.model import Document, DocumentState

@@ -9,7 +9,7 @@ from typing import Any, Final
 import structlog
 from bson.int64 import Int64
 
-from ingestion.adapters.mongo.fields import Reader, moment_of
+from ingestion.adapters.mongo.fields import FieldReader, MongoRecord, moment_of
 from ingestion.catalogue.generations import FIRST
 from ingestion.errors import BadRecord
 from ingestion.model import MAX_PAGE_KEY, Document, DocumentState, Failure, PageRecord
@@ -18,8 +18,6 @@ log = structlog.get_logger(__name__)
 
 UNREADABLE: Final = "unreadable"
 """The state shown for a document without a readable state."""
-
-MongoRecord = Mapping[str, Any]
 
 
 def record_of(document: Document) -> dict[str, Any]:
@@ -40,7 +38,7 @@ def document_of(record: MongoRecord) -> Document:
 
     Unknown fields are ignored: a newer release may have added them.
     """
-    reader = Reader(record)
+    reader = FieldReader(record)
     state = reader.text("state", UNREADABLE)
     return Document(
         id=str(record.get("_id", "")),
@@ -90,7 +88,7 @@ def page_of(record: MongoRecord) -> PageRecord:
 
     `text` is empty if the record was read without it.
     """
-    reader = Reader(record)
+    reader = FieldReader(record)
     page = PageRecord(
         page_key=reader.whole("_id", below=MAX_PAGE_KEY),
         document_id=reader.text("document_id"),

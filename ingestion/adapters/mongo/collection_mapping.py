@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ingestion.adapters.mongo.fields import Reader, moment_of
-from ingestion.adapters.mongo.records import MongoRecord
+from ingestion.adapters.mongo.fields import FieldReader, MongoRecord, moment_of
 from ingestion.catalogue.generations import FIRST, Binding, Generation
 from ingestion.catalogue.states import Archive, CollectionRecord, CollectionState
 from ingestion.errors import BadRecord, CollectionArchived, NewerRecord
@@ -37,7 +36,7 @@ def _generation_of(record: MongoRecord) -> Generation:
 
 def collection_of(record: MongoRecord) -> CollectionRecord:
     """Return the collection in the record. Raises BadRecord."""
-    reader = Reader(record)
+    reader = FieldReader(record)
     collection = CollectionRecord(
         name=reader.text("_id"),
         embedder=reader.text("embedder"),
@@ -56,7 +55,7 @@ def _archive_of(record: object) -> Archive | None:
         return None
     if not isinstance(record, Mapping):
         raise BadRecord(f"an archive is a {type(record).__name__}")
-    reader = Reader(record)
+    reader = FieldReader(record)
     counts = {name: reader.whole(name, optional=True) for name in ("documents", "pages", "rows", "size_bytes")}
     archive = Archive(reader.text("id"), **counts)
     reader.require_whole("an archive")
