@@ -148,7 +148,7 @@ async def test_a_collection_that_is_used_at_the_last_moment_does_not_expire(shel
         await used(shelf, LONG_AGO)
 
 
-async def test_answers_of_while_documents_were_frozen_are_forgotten_once_they_are_thawed(shelf: Shelf) -> None:
+async def test_a_thaw_changes_the_version_of_the_collection(shelf: Shelf) -> None:
     documents = shelf.services.documents
     await documents.freeze(shelf.collection, "late")
     before = await documents.searchable(shelf.collection)

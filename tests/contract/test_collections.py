@@ -194,7 +194,7 @@ async def test_dropping_takes_what_an_unfinished_archiving_left(shelf: Shelf) ->
     assert await shelf.records["documents"].count_documents({}) == 0
 
 
-async def test_an_archiving_that_has_not_gone_far_is_taken_back_by_a_restore(shelf: Shelf) -> None:
+async def test_a_restore_undoes_an_archiving_in_its_first_step(shelf: Shelf) -> None:
     before = await everything(shelf)
     async with held(shelf.services.documents, shelf.collection) as hold:
         await shelf.services.documents.begin_archive(hold.name, hold.token, hold.token)

@@ -65,7 +65,7 @@ async def test_callers_at_the_same_time_get_what_each_would_get_alone(embedder: 
         assert np.abs(vectors - alone).max() <= TOLERANCE
 
 
-async def test_nothing_in_gives_nothing_out(embedder: Embedder) -> None:
+async def test_no_input_gives_no_vectors(embedder: Embedder) -> None:
     assert await embedder.embed_pages([]) == await embedder.embed_queries([]) == []
 
 

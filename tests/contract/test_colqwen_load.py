@@ -280,7 +280,7 @@ def test_parameters_are_counted_from_the_headers(checkpoint: Path, network: Any)
     assert found.parameters == sum(weight.numel() for weight in network.parameters())
 
 
-def test_a_folders_version_is_what_is_in_it(checkpoint: Path, copy: Path) -> None:
+def test_the_version_of_a_weights_folder_depends_on_its_content(checkpoint: Path, copy: Path) -> None:
     def version(folder: Path) -> str:
         return weights.find_weights(str(folder), "main").version
 

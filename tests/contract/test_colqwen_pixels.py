@@ -93,7 +93,7 @@ def test_a_view_that_is_not_contiguous_is_a_page_like_another(processor: Any, si
 
 @hypothesis_settings(max_examples=100, deadline=None)
 @given(st.integers(1, 16_000), st.integers(1, 16_000))
-def test_the_fitted_size_is_what_the_model_sees_or_the_picture_as_it_is(
+def test_the_fitted_size_is_that_of_the_model_or_of_the_image(
     sizing: ImageSizing, height_px: int, width_px: int
 ) -> None:
     fitted = sizing.fitted_size(height_px, width_px)

@@ -70,7 +70,7 @@ async def test_repeated_input_comes_from_the_redis_cache(settings: Settings, red
     assert await redis.get(key) == to_cache_value((await embedder.embed_queries(["red pump"]))[0])
 
 
-async def test_what_is_embedded_differently_is_kept_apart(settings: Settings, redis: Redis) -> None:
+async def test_each_input_type_pooling_and_model_has_its_own_cache_entry(settings: Settings, redis: Redis) -> None:
     image = data_uri(picture(40, 30))
     async with cached_service(HeldEmbedder(), settings.redis) as client:
         for input_type in ("query", "document"):
@@ -221,14 +221,14 @@ async def test_a_caller_that_leaves_does_not_disturb_others(cache: VectorCache, 
     assert await staying == [None, b"value"]
 
 
-async def test_what_waits_is_written_before_the_end(settings: Settings, redis: Redis) -> None:
+async def test_closing_the_cache_writes_the_waiting_entries(settings: Settings, redis: Redis) -> None:
     async with open_cache(settings.redis, TTL_S) as cache:
         for number in range(1000):
             cache.put(f"emb:{number}", b"value")
     assert await redis.dbsize() == 1000
 
 
-async def test_no_more_waits_to_be_written_than_there_is_room_for(
+async def test_the_queue_of_waiting_cache_entries_is_bounded(
     cache: VectorCache, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("workers.embedding.serving.cache._WRITE_QUEUE_BYTES", 10)

@@ -83,7 +83,7 @@ async def test_every_published_job_is_read_once_and_a_document_keeps_its_partiti
     assert len(set().union(*places.values())) > 1
 
 
-async def test_only_what_was_committed_is_not_read_again(kafka: KafkaSettings, queue: KafkaJobQueue) -> None:
+async def test_uncommitted_records_are_read_again(kafka: KafkaSettings, queue: KafkaJobQueue) -> None:
     for job in jobs(20):
         await queue.publish(job)
     first = await Member(kafka, "first").start()

@@ -52,11 +52,11 @@ async def test_a_page_without_text_has_no_vectors_and_a_long_one_is_cut(embedder
     assert long.shape == (ROWS_PER_PAGE, embedder.dim)
 
 
-async def test_nothing_in_gives_nothing_out(embedder: LocalEmbedder) -> None:
+async def test_no_input_gives_no_vectors(embedder: LocalEmbedder) -> None:
     assert await embedder.embed_pages([]) == []
 
 
-async def test_many_at_once_get_the_vectors_they_get_alone(embedder: LocalEmbedder) -> None:
+async def test_concurrent_calls_get_the_same_vectors_as_single_calls(embedder: LocalEmbedder) -> None:
     texts = [" ".join(WORDS[start % 5 :] * (1 + start * 7 % 12)) for start in range(12)]
     alone = [(await embedder.embed_queries([text]))[0] for text in texts]
     pages = embedder.embed_pages([page(text) for text in texts])

@@ -350,7 +350,7 @@ class Expelled(JobConsumer):
         return await super().poll(max_records, timeout_ms)
 
 
-async def test_a_worker_that_is_out_of_the_group_finishes_what_it_has_begun_and_ends_with_that_fault(
+async def test_an_expelled_worker_finishes_its_jobs_and_ends_with_the_fault(
     kafka: KafkaSettings, queue: KafkaJobQueue
 ) -> None:
     await publish(queue, "begun")

@@ -110,7 +110,7 @@ async def test_a_file_that_cannot_be_rendered_fails_with_code_stage_and_cause(
     assert (await services.progress.read(document.id))["status"] == "failed"
 
 
-async def test_a_file_in_which_the_worker_counts_other_pages_than_the_api_fails_and_writes_nothing(
+async def test_a_file_with_another_page_count_than_at_the_upload_fails_and_writes_nothing(
     services: Services, tmp_path: Path
 ) -> None:
     longer = await submitted(services, tmp_path / "longer.pdf", pages=3)

@@ -45,7 +45,7 @@ async def shelf(services: Services, collection: str) -> AsyncIterator[Library]:
         shelf.records.client.close()
 
 
-async def test_all_is_found_with_the_new_embedder_and_nothing_of_the_old_is_left(shelf: Library) -> None:
+async def test_a_reembedding_keeps_all_pages_and_leaves_no_old_vectors(shelf: Library) -> None:
     documents = [await shelf.put(name, pages) for name, pages in (("a", 3), ("b", 1), ("c", 4))]
     before = await shelf.answer()
     bound = await reembedder(shelf.services).run(shelf.collection)
@@ -134,7 +134,7 @@ async def test_a_document_that_is_deleted_and_uploaded_again_meanwhile_is_found_
     assert await shelf.mismatches() == []
 
 
-async def test_a_worker_that_planned_before_the_closing_and_asks_after_it_is_refused(shelf: Library) -> None:
+async def test_prepare_raises_embedder_not_current_after_the_generation_is_closed(shelf: Library) -> None:
     await shelf.put("a")
     begun = await shelf.begun("late", 2)
     bound = await shelf.services.documents.begin_generation(shelf.collection, NEW.fingerprint, NEW.dim)

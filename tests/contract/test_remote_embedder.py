@@ -80,7 +80,7 @@ async def test_a_page_without_text_has_no_vectors_and_costs_no_request() -> None
 
 
 @pytest.mark.parametrize("kept_as", ["WEBP", "PNG"])
-async def test_a_model_that_sees_gets_each_pixel_as_it_was_drawn(kept_as: str) -> None:
+async def test_a_visual_model_gets_the_exact_pixels_of_the_page(kept_as: str) -> None:
     drawn = np.random.default_rng(1).integers(0, 256, (90, 60, 3), np.uint8)
     kept = io.BytesIO()
     Image.fromarray(drawn).save(kept, kept_as)

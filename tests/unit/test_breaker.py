@@ -78,7 +78,7 @@ async def test_an_optional_server_is_reported_and_not_waited_for(breakers: Break
     assert [outage.dependency for outage in breakers.outages] == ["redis"]
 
 
-async def test_a_server_that_answers_pings_and_refuses_work_is_asked_less_and_less(
+async def test_the_pauses_grow_while_a_server_answers_pings_and_refuses_work(
     breakers: Breakers, milvus: Server
 ) -> None:
     pauses_s = []

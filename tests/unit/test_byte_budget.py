@@ -36,7 +36,7 @@ async def test_first_come_first_served_even_where_a_smaller_one_would_fit() -> N
     assert budget.reserved_bytes == 0
 
 
-async def test_more_than_all_of_it_is_held_alone() -> None:
+async def test_a_reservation_above_the_limit_is_held_alone() -> None:
     budget, order, end = ByteBudget(10), list[int](), asyncio.Event()
     tasks = [asyncio.create_task(holding(budget, size, end, order)) for size in (99, 1)]
     await turns()

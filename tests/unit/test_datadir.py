@@ -49,7 +49,7 @@ subprocess.Popen([sys.executable, "-c", "input()"], pass_fds=[lock])
 """
 
 
-async def test_what_a_killed_stack_left_running_is_waited_for(directory: DataDir) -> None:
+async def test_acquire_waits_for_the_processes_of_a_killed_stack(directory: DataDir) -> None:
     holder = subprocess.Popen([sys.executable, "-c", _HOLDER, str(directory.root)], stdin=subprocess.PIPE)
     holder.wait(30)  # its own child goes on, with the lock, until its input ends
     assert directory.is_in_use()

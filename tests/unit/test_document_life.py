@@ -135,7 +135,7 @@ async def test_a_lease_lost_to_another_worker_leaves_the_document_to_it(worker: 
     assert (worker.queue.events, worker.queue.letters, worker.queue.retries(DELAYS_S[0])) == ([], [], [])
 
 
-async def test_a_delete_meanwhile_wins_and_late_writes_are_deleted(worker: MemoryWorker) -> None:
+async def test_a_delete_during_an_attempt_wins_and_late_writes_are_deleted(worker: MemoryWorker) -> None:
     document = await worker.uploaded(pages=4)
 
     async def delete() -> None:

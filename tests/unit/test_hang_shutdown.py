@@ -41,7 +41,7 @@ class Watchable(WordEmbedder):
         self.activity = self.Activity()
 
 
-def test_what_runs_into_a_timeout_of_its_own_does_not_stall_before() -> None:
+def test_stall_limits_exceed_the_timeouts_of_their_stages() -> None:
     settings = Settings()
     settings.worker = settings.worker.model_copy(update={"stall_s": 1.0})
     store = PageStore(*cast(Any, (None, None, None)))

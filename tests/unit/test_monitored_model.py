@@ -20,7 +20,7 @@ class Clock:
         return self.now
 
 
-async def test_a_lost_model_is_left_alone_for_a_while_and_then_given_a_chance() -> None:
+async def test_a_lost_model_is_tried_again_after_a_pause() -> None:
     embedder, clock = HeldEmbedder(), Clock()
     model = MonitoredModel(embedder, clock)
     embedder.failure = WorkerFault("device lost")

@@ -24,7 +24,7 @@ def test_a_lasting_outage_is_attributed_to_no_document() -> None:
     assert not any(evidence.add_outage("milvus", document) for _ in range(100) for document in "abc")
 
 
-def test_what_a_server_did_before_the_outage_says_nothing() -> None:
+def test_successes_before_an_outage_are_no_evidence_for_the_next_one() -> None:
     evidence = OutageEvidence()
     evidence.add_outage("s3", "a")
     evidence.add_success("s3", "b")
@@ -32,7 +32,7 @@ def test_what_a_server_did_before_the_outage_says_nothing() -> None:
     assert not evidence.add_outage("s3", "a")
 
 
-def test_work_for_the_document_itself_and_at_other_servers_says_nothing() -> None:
+def test_own_successes_and_successes_at_other_servers_are_no_evidence() -> None:
     evidence = OutageEvidence()
     evidence.add_outage("s3", "a")
     evidence.add_success("s3", "a")
@@ -40,7 +40,7 @@ def test_work_for_the_document_itself_and_at_other_servers_says_nothing() -> Non
     assert not evidence.add_outage("s3", "a")
 
 
-def test_work_for_another_is_not_forgotten_over_work_for_the_document_itself() -> None:
+def test_success_of_another_document_still_counts_after_own_successes() -> None:
     evidence = OutageEvidence()
     evidence.add_outage("s3", "a")
     evidence.add_success("s3", "b")
@@ -70,7 +70,7 @@ def test_it_agrees_with_the_whole_history(events: list[tuple[bool, str]]) -> Non
         history.append((is_outage, document))
 
 
-def test_what_is_remembered_is_bounded() -> None:
+def test_the_evidence_holds_a_bounded_number_of_documents() -> None:
     evidence = OutageEvidence()
     for number in range(20_000):
         evidence.add_outage("s3", str(number))

@@ -62,7 +62,7 @@ async def inspect(sandbox: Sandbox, path: Path, max_pages: int = 10_000) -> int:
         pytest.param(make_upload(3) + b"\0" * 5000, 3, id="padded at the end"),
     ],
 )
-async def test_what_opens_is_counted(
+async def test_pages_of_a_valid_file_are_counted(
     sandbox: Sandbox, stored: Callable[[bytes], Path], content: bytes, pages: int
 ) -> None:
     path = stored(content)
@@ -85,7 +85,7 @@ async def test_what_opens_is_counted(
         pytest.param(make_upload(4), TooManyPages, "4 pages", id="too many pages"),
     ],
 )
-async def test_what_cannot_be_used_is_refused_with_the_reason(
+async def test_an_unusable_file_is_refused_with_the_reason(
     sandbox: Sandbox, stored: Callable[[bytes], Path], content: bytes, error: type[PermanentError], reason: str
 ) -> None:
     path = stored(content)

@@ -37,12 +37,12 @@ def test_the_waits_grow_the_last_one_holds_and_the_fifth_failure_is_the_end() ->
 
 
 @pytest.mark.parametrize("error", [CorruptPdf("x"), EmbedderMismatch("x")])
-def test_what_no_retry_can_mend_is_given_up_at_once(error: PermanentError) -> None:
+def test_a_permanent_error_is_given_up_at_once(error: PermanentError) -> None:
     assert of(1, error) == GiveUp()
 
 
 @pytest.mark.parametrize("error", [RendererMissing("x"), DependencyUnavailable("milvus", "x"), ChildStalled("x")])
-def test_what_a_person_may_mend_is_tried_again(error: IngestError) -> None:
+def test_an_error_that_an_operator_can_repair_is_retried(error: IngestError) -> None:
     assert of(1, error) == Retry(10)
 
 

@@ -50,7 +50,7 @@ UNSHARE, LANDLOCK, SECCOMP = 272, 444, 317  # on x86-64
     platform.machine() != "x86_64" or not seccomp.is_available(), reason="calls are denied by a filter for x86-64"
 )
 @pytest.mark.parametrize("denied", [[UNSHARE], [LANDLOCK], [SECCOMP], [UNSHARE, LANDLOCK, SECCOMP]])
-def test_what_the_system_does_not_have_is_said_and_children_run(denied: list[int]) -> None:
+def test_missing_protections_are_reported_and_children_run(denied: list[int]) -> None:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", UNDER_DENIAL, json.dumps(denied)]
     said = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
@@ -151,7 +151,7 @@ def test_only_the_process_itself_is_signalled_and_no_limit_is_set(machine: str) 
 
 
 @machines
-def test_of_some_calls_only_what_is_harmless_is_allowed(machine: str) -> None:
+def test_some_calls_are_allowed_only_with_harmless_arguments(machine: str) -> None:
     assert action(machine, number(machine, "fcntl"), 3, 3) == ALLOWED
     assert action(machine, number(machine, "fcntl"), 3, 8) == NOT_PERMITTED  # F_SETOWN
     assert action(machine, number(machine, "ioctl"), 3, 0x5401) == ALLOWED

@@ -159,7 +159,7 @@ async def test_a_caller_that_leaves_releases_its_room() -> None:
     assert budget.in_flight_bytes == 0
 
 
-async def test_silent_senders_hold_what_there_is_at_most_and_queries_are_answered() -> None:
+async def test_silent_senders_hold_a_bounded_number_of_bytes_and_queries_are_answered() -> None:
     """Over HTTP: of twelve that announce 2 MiB each, three are let in, and in the end nothing is held."""
     settings = ServingSettings(embed_bodies_limit_bytes=8 * MIB)
     async with serving(HeldEmbedder(), settings=settings) as client:

@@ -128,7 +128,7 @@ _AWAITED = {
 """Where tasks are started whose end another task waits for, or has a callback for."""
 
 
-def test_no_task_lives_in_the_background_unsupervised() -> None:
+def test_every_background_task_is_supervised() -> None:
     root = Path(__file__).parents[2]
     paths = [path for package in ("ingestion", "workers") for path in (root / package).rglob("*.py")]
     found = {str(path.relative_to(root)) for path in paths if _STARTS.search(path.read_text())}

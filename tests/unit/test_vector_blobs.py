@@ -60,6 +60,6 @@ async def test_a_document_may_have_both_and_the_new_one_counts() -> None:
         assert await blobs.read([first, second, third]) == expected
 
 
-async def test_what_exists_under_neither_name_is_not_found() -> None:
+async def test_a_blob_under_neither_name_is_not_found() -> None:
     with pytest.raises(NotFound):
         await blobs_over(Objects(refs("d", 1)[0].key)).read(refs("d", 1, 2))
