@@ -32,23 +32,25 @@ class Boundary:
     before: bool
 
 
-_MOMENTS: Final = {
+MOMENTS: Final = {
     "claim": ("mongo", b"\0claimed\0"),
     "fetch": ("s3", b"/source.pdf"),
-    "plan": ("mongo", b"\0dpi\0"),
+    "plan": ("mongo", b"$literal\0\x0b\0\0\0processing\0"),
     "embed": ("embedder", b"POST /v1/embeddings"),
     "objects": ("s3", b"/pages/"),
     "rows": ("milvus", b"page_key"),
     "records": ("mongo", b"image_key"),
-    "checkpoint": ("mongo", b"\0pages_done\0"),
-    "verdict": ("mongo", b"ready_at"),
+    "checkpoint": ("mongo", b"\x10pages_done\0"),
+    "finish": ("mongo", b"\x02ready_at\0"),
     "announcement": ("kafka", b'"state":"ready"'),
     "letter": ("kafka", b"__dlq.errors"),
     "retry": ("kafka", b"pagemill.retry.due.ms"),
 }
+"""Server and bytes of each step. `tests/unit/test_chaos_moments.py` compares them with the commands to MongoDB."""
+
 BOUNDARIES: Final = tuple(
     Boundary(f"{'before' if before else 'after'} {name}", server, pattern, before)
-    for name, (server, pattern) in _MOMENTS.items()
+    for name, (server, pattern) in MOMENTS.items()
     for before in (True, False)
 )
 

@@ -70,7 +70,7 @@ def _provoking(boundary: Boundary, turn: int) -> list[Source]:
     """The documents that make a worker reach `boundary`."""
     if boundary.name.endswith("letter"):
         return [broken(f"broken{turn}")]
-    if boundary.name.endswith("retry"):
+    if boundary.name.endswith(("retry", "plan")):  # only a later attempt records a plan
         return [flaky(f"turn{turn}")]
     return several(2, _PAGES, prefix=f"turn{turn}n")
 
