@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from aiokafka import AIOKafkaConsumer
 
 from ingestion.adapters.kafka.consumer import JobConsumer
 from ingestion.adapters.kafka.producer import KafkaJobQueue
@@ -14,6 +15,7 @@ from ingestion.errors import DependencyUnavailable
 from ingestion.messages import Partition, Record, decode_job
 from ingestion.model import IngestJob
 from ingestion.settings import KafkaSettings, Settings
+from tests.port_contracts.job_queue import JobQueueContract, ReadTopic
 
 DEADLINE_S = 30.0
 
@@ -28,6 +30,28 @@ async def kafka(settings: Settings) -> KafkaSettings:
 async def queue(kafka: KafkaSettings) -> AsyncIterator[KafkaJobQueue]:
     async with KafkaJobQueue(kafka) as queue:
         yield queue
+
+
+@pytest.fixture
+def read_topic(kafka: KafkaSettings) -> ReadTopic:
+    async def read(topic: str) -> list[Record]:
+        found: list[Record] = []
+        async with (
+            asyncio.timeout(DEADLINE_S),
+            AIOKafkaConsumer(topic, bootstrap_servers=kafka.kafka_bootstrap, auto_offset_reset="earliest") as consumer,
+        ):
+            ends = await consumer.end_offsets(consumer.assignment())
+            while len(found) < sum(ends.values()):
+                for partition, records in (await consumer.getmany(timeout_ms=200)).items():
+                    found += [
+                        Record(tuple(partition), one.offset, one.key, one.value, tuple(one.headers)) for one in records
+                    ]
+        return found
+
+    return read
+
+
+class TestKafkaJobQueue(JobQueueContract): ...
 
 
 class Member:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests.memory import MemoryBlobStore, MemoryDocumentStore, MemoryProgress, MemoryVectorStore
+from ingestion.messages import Record
+from ingestion.settings import KafkaSettings
+from tests.memory import MemoryBlobStore, MemoryDocumentStore, MemoryJobQueue, MemoryProgress, MemoryVectorStore
 from tests.port_contracts.blob_store import BlobStoreContract
 from tests.port_contracts.documents import RecordsContract
+from tests.port_contracts.job_queue import JobQueueContract, ReadTopic
 from tests.port_contracts.ledger import LedgerContract
 from tests.port_contracts.progress import ProgressContract
 from tests.port_contracts.recovery import RecoveryContract
@@ -42,3 +45,20 @@ class TestMemoryProgress(ProgressContract):
     @pytest.fixture
     def progress(self) -> MemoryProgress:
         return MemoryProgress()
+
+
+class TestMemoryJobQueue(JobQueueContract):
+    @pytest.fixture
+    def kafka(self) -> KafkaSettings:
+        return KafkaSettings()
+
+    @pytest.fixture
+    def queue(self, kafka: KafkaSettings) -> MemoryJobQueue:
+        return MemoryJobQueue(kafka)
+
+    @pytest.fixture
+    def read_topic(self, queue: MemoryJobQueue) -> ReadTopic:
+        async def read(topic: str) -> list[Record]:
+            return queue.topics[topic]
+
+        return read
