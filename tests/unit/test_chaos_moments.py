@@ -10,8 +10,8 @@ import bson
 import pytest
 
 from ingestion.adapters.mongo.database import Database
+from ingestion.adapters.mongo.document_mapping import page_record_of
 from ingestion.adapters.mongo.ledger import MongoLedger
-from ingestion.adapters.mongo.records import page_record_of
 from tests.chaos.killer import MOMENTS
 from tests.support.documents import FAILURE, document, page
 
