@@ -1,4 +1,4 @@
-"""Records on their way into an archive and back, and the documents that are in one."""
+"""Moving records into an archive and back, and the ids of archived documents."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class PackedDocument:
 
 @dataclass(frozen=True, slots=True)
 class PackedPage:
-    """A page's record in full, as JSON. `rows` is how many rows the vector store should hold of it."""
+    """A page's record in full, as JSON. `rows` is the number of rows that the vector store should hold."""
 
     page_key: int
     rows: int
@@ -49,13 +49,13 @@ class Archiving(Protocol):
         """Insert or replace packed records."""
 
     async def free_documents(self, collection: str, archive_id: str, limit: int) -> int:
-        """Delete pages and records of up to `limit` documents that are frozen for this archive; returns how many.
+        """Delete pages and records of up to `limit` documents that are frozen for this archive. Returns the number.
 
-        Their ids are first recorded as archived, so that no audit takes the objects of these documents for orphans.
+        Their ids are first recorded as archived, so that an audit does not report their objects as orphans.
         """
 
     async def count_frozen(self, collection: str, archive_id: str) -> tuple[int, int]:
-        """The numbers of documents that are frozen for this archive, and of their pages."""
+        """Return the number of documents that are frozen for this archive, and the number of their pages."""
 
 
 class ArchivedDocuments(Protocol):
@@ -68,7 +68,7 @@ class ArchivedDocuments(Protocol):
         """Ids of documents that are in the collection's archive."""
 
     async def forget_archived(self, collection: str, archive_id: str) -> None:
-        """No document is in this archive any more."""
+        """Record that this archive has no documents any more."""
 
     async def forget_archived_ids(self, document_ids: Collection[str]) -> None:
-        """These documents are in no archive any more."""
+        """Record that these documents are in no archive any more."""

@@ -9,11 +9,11 @@ from ingestion.catalogue.generations import Binding
 
 class Bindings(Protocol):
     async def binding(self, collection: str) -> Binding | None:
-        """What the collection is bound to now, None before its first page."""
+        """Return the present binding of the collection, None before its first page."""
 
     async def bind_collection(self, collection: str, fingerprint: str, dim: int) -> Binding:
-        """Remember which embedder fills the collection, where it is new; what it is bound to.
+        """Bind the collection to the embedder if it is new. Returns its binding.
 
-        Raises EmbedderNotCurrent where this one has filled it before, or will, or while no embedder may fill it, and
-        EmbedderMismatch for any other, CollectionArchived where the collection is not active.
+        Raises EmbedderNotCurrent if this embedder is a former or the coming one, or while no embedder may fill the
+        collection, EmbedderMismatch for any other embedder, CollectionArchived if the collection is not active.
         """

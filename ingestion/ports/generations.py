@@ -8,32 +8,32 @@ from ingestion.catalogue.generations import Binding
 
 
 class Generations(Protocol):
-    """A method that takes a generation's number does nothing and raises Conflict where that is no longer the coming
-    one of the collection, unless it says otherwise."""
+    """Unless a docstring says otherwise, a method that takes a generation's number changes nothing and raises
+    Conflict if that is not the coming generation of the collection."""
 
     async def begin_generation(self, collection: str, fingerprint: str, dim: int) -> Binding:
-        """Make room for a generation of that embedder, or find the one that was begun for it, and open.
+        """Begin a generation of that embedder, or continue the one that was begun, and open the collection.
 
-        Raises NotFound for an unknown collection, Conflict where another embedder's generation has been begun.
+        Raises NotFound for an unknown collection, Conflict if a generation of another embedder was begun.
         """
 
     async def close_generation(self, collection: str, generation: int) -> str:
-        """From now on no worker begins a document in the current generation. Returns what a switch has to show."""
+        """Let no worker begin a document in the current generation. Returns the token that a switch needs."""
 
     async def open_generation(self, collection: str, closing: str) -> None:
-        """Take `close_generation` back. No effect where it was closed, or opened, again since."""
+        """Undo `close_generation`. No effect if the collection was closed or opened again since."""
 
     async def switch_generation(self, collection: str, generation: int, closing: str, rest_ms: int) -> Binding:
-        """The coming generation becomes the current one, the current one leaves and is left alone for `rest_ms`.
+        """Make the coming generation the current one. The former one leaves, and is kept for `rest_ms`.
 
-        One compare-and-set. Raises Conflict where the collection has been opened since `closing`.
+        One compare-and-set. Raises Conflict if the collection has been opened since `closing`.
         """
 
     async def abandon_generation(self, collection: str) -> Binding:
-        """The coming generation, if there is one, leaves. Raises NotFound for an unknown collection."""
+        """Let the coming generation leave, if there is one. Raises NotFound for an unknown collection."""
 
     async def rest_of_leaving_s(self, collection: str) -> float:
-        """For how long generations that leave are to be left alone yet, by the database's clock."""
+        """Return for how long leaving generations must still be kept, by the database's clock."""
 
     async def forget_leaving(self, collection: str, generation: int) -> None:
-        """Nothing of this leaving generation exists any more. Twice is safe."""
+        """Forget a leaving generation after all of it was removed. Twice is safe."""

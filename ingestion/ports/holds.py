@@ -18,13 +18,13 @@ class Holds(Protocol):
     """Frozen documents are those in state ARCHIVED. Each carries the id of the archive that it is frozen for."""
 
     async def hold_collection(self, collection: str, token: str, lease_ms: int) -> CollectionRecord:
-        """Take a hold, or extend one's own. Raises NotFound, CollectionHeld while another hold lasts."""
+        """Take a hold, or extend that of the same token. Raises NotFound, CollectionHeld while another hold lasts."""
 
     async def renew_collection_hold(self, collection: str, token: str, lease_ms: int) -> None:
-        """Move the end of the hold. Raises LeaseLost where another process has taken the collection since."""
+        """Move the end of the hold. Raises LeaseLost if another process has taken the collection."""
 
     async def release_collection(self, collection: str, token: str) -> None:
-        """End the hold. No effect where it is not the present one."""
+        """End the hold. No effect if it is not the present one."""
 
     async def move_collection(
         self, collection: str, token: str, state: CollectionState, archive: Archive | None
@@ -35,10 +35,10 @@ class Holds(Protocol):
         """Remove the record, under the hold. Raises LeaseLost."""
 
     async def freeze(self, collection: str, archive_id: str) -> None:
-        """Ready and failed documents become frozen, and those frozen for another archive are so for this one."""
+        """Freeze ready and failed documents, and documents of another archive, for this archive."""
 
     async def thaw(self, collection: str, archive_id: str) -> None:
-        """Documents that are frozen for this archive become what they were, ready or failed."""
+        """Give documents that are frozen for this archive their former state: ready or failed."""
 
     async def unfrozen(self, collection: str, limit: int) -> Sequence[Document]:
-        """Documents that are not frozen, in the order of their ids."""
+        """Return documents that are not frozen, in the order of their ids."""

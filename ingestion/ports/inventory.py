@@ -1,6 +1,6 @@
-"""What an audit reads: everything that a store holds, in an order in which stores can be compared.
+"""Inventories for audits: the whole content of a store, in an order that is the same in all stores.
 
-Each method reads a part, so that no audit holds a whole store in memory.
+Each method returns a part, so that an audit does not hold a whole store in memory.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ingestion.model import Document, PageRecord
 
 @dataclass(frozen=True, slots=True)
 class BlobEntry:
-    """An object as a listing names it. `modified` is by the object store's clock."""
+    """An object in a listing. `modified` is by the object store's clock."""
 
     key: str
     modified: datetime
@@ -24,7 +24,7 @@ class BlobEntry:
 
 @dataclass(frozen=True, slots=True)
 class PageTotals:
-    """What the page records of one document come to. `rows` are those that the vector store should hold."""
+    """Totals of a document's page records. `rows`: the number that the vector store should hold."""
 
     pages: int
     rows: int
@@ -32,10 +32,10 @@ class PageTotals:
 
 class RecordInventory(Protocol):
     async def next_page_key(self) -> int:
-        """No document holds this page key yet, nor any above it. 0 where the database has not been prepared."""
+        """Return the lowest page key that was never reserved. 0 if the database is not prepared."""
 
     async def collections_of_documents(self) -> Sequence[str]:
-        """The collections that any document names, whether an embedder is bound to them or not."""
+        """Return the collections of all documents, also those without a bound embedder."""
 
     async def by_page_key(self, collection: str, *, after: int, limit: int) -> Sequence[Document]:
         """Documents of the collection whose first page key is above `after`, in the order of these keys."""
@@ -44,14 +44,14 @@ class RecordInventory(Protocol):
         """The page records with a key above `page_key`, in the order of the keys and without their texts."""
 
     async def page_totals(self, document_ids: Collection[str], generation: int = FIRST) -> dict[str, PageTotals]:
-        """The totals of those of `document_ids` that have page records, the rows being those of `generation`."""
+        """Return the totals of the documents that have page records. `rows` are those of `generation`."""
 
 
 class BlobInventory(Protocol):
     def entries(self, prefix: str) -> AsyncIterator[BlobEntry]:
-        """Every object under `prefix`, in the order of the keys, as one listing goes on."""
+        """Yield the objects under `prefix` in the order of their keys, from one listing."""
 
 
 class RowInventory(Protocol):
     async def count_rows_in(self, collection: str, page_keys: Sequence[range]) -> int:
-        """How many rows the pages of all these ranges have together, strongly consistent."""
+        """Return the number of rows of all pages in these ranges, strongly consistent."""

@@ -1,4 +1,4 @@
-"""The broker, and what people watch."""
+"""The broker, marks of dead letters, and progress."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from ingestion.model import Document, IngestJob, LetterMark
 
 
 class JobQueue(Protocol):
-    """Where jobs are published and terminal changes announced. Each call returns once the broker has acknowledged."""
+    """Publishes jobs and announces terminal changes. Each call returns once the broker has acknowledged."""
 
     async def publish(self, job: IngestJob) -> None:
-        """Publish with key = document id. Twice makes two messages of one job, which workers treat as one."""
+        """Publish with key = document id. A second call makes a second message; workers process the job once."""
 
     async def retry(self, record: Record, delay_s: int) -> None:
         """Publish the record again, key and value untouched, on the retry topic of `delay_s`."""
 
     async def publish_dead_letter(self, letter: DeadLetter) -> None:
-        """Publish on the dead-letter topic. Twice makes two records of one letter, which readers take for one."""
+        """Publish on the dead-letter topic. A second call makes a second record; readers return the letter once."""
 
     async def replay(self, letter: DeadLetter) -> None:
-        """Publish the letter's record on the jobs topic, with key, value and headers as they first came."""
+        """Publish the letter's record on the jobs topic, with its original key, value and headers."""
 
     async def announce(self, document: Document) -> None:
         """Publish the document's present state on the events topic. At least once."""
@@ -32,7 +32,7 @@ class JobQueue(Protocol):
 
 
 class DeadLetters(Protocol):
-    """The dead-letter topic, read without a consumer group: looking at it changes nothing."""
+    """The dead-letter topic, read without a consumer group, so that reading changes nothing."""
 
     def read(self) -> AsyncIterator[DeadLetter]:
         """Every letter that is on the topic now, oldest first within a partition, each id once.
@@ -42,23 +42,23 @@ class DeadLetters(Protocol):
 
 
 class DeadLetterNotes(Protocol):
-    """What was done about dead letters. The topic itself is never changed."""
+    """Marks of dead letters that were replayed or discarded. The topic itself is never changed."""
 
     async def mark_letter(self, mark: LetterMark) -> bool:
-        """Record what was done about a dead letter. False, and nothing changed, where it has a mark already."""
+        """Mark a dead letter. Returns False, and changes nothing, if it has a mark."""
 
     async def letter_marks(self, letter_ids: Collection[str]) -> dict[str, LetterMark]:
         """The marks that exist, by letter id."""
 
 
 class Progress(Protocol):
-    """Redis: what a person watches. Best effort: a Redis that is down loses progress, never a document, so the
-    writing methods log and return instead of raising."""
+    """Progress of documents, for people. While Redis is down, the writing methods log and return: progress is lost,
+    documents are not."""
 
     async def report(self, document_id: str, *, status: str, message: str, processed: int, total: int) -> None: ...
 
     async def read(self, document_id: str) -> dict[str, str]:
-        """The task hash, empty where there is none or Redis is down."""
+        """Return the task hash, empty if there is none or Redis is down."""
 
     async def forget(self, document_id: str) -> None: ...
 

@@ -12,19 +12,19 @@ class Recovery(Protocol):
     async def stale(
         self, kind: StaleKind, age_s: float, limit: int, *, collection: str | None = None
     ) -> Sequence[Document]:
-        """Documents that have been in the state which `kind` names for longer than `age_s`, oldest first.
+        """Return documents that have been in the state of `kind` for longer than `age_s`, oldest first.
 
-        The age counts from the last change, or from the end of a lease or of a wait where that is later.
+        The age counts from the last change, or from the end of a lease or of a wait if that is later.
         """
 
     async def expire(self, document_id: str, fence: int) -> bool:
-        """A lease that has run out: `processing` becomes `queued` with the outbox pending; the attempt stays counted.
+        """End an expired lease: `processing` becomes `queued`, the outbox pending. The attempt stays counted.
 
-        False, and nothing changed, where the fence has moved on or the lease still runs.
+        Returns False, and changes nothing, if the fence has moved on or the lease still runs.
         """
 
     async def unreadable(self, collection: str | None = None) -> dict[str, int]:
-        """How many documents are in each state that this release does not know."""
+        """Return the number of documents in each state that this release does not know."""
 
     async def settle_changes(self) -> int:
-        """Give the collections whose changes were cut off their versions back; the number of those changes."""
+        """Give collections with an interrupted change a version again. Returns the number of those changes."""

@@ -1,4 +1,4 @@
-"""How far the documents of a collection have come into the next generation."""
+"""The progress of a collection's documents into the next generation."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from ingestion.model import Document
 
 class ReembeddingRecords(Protocol):
     async def missing_from(self, collection: str, generation: int, *, after: str, limit: int) -> Sequence[Document]:
-        """Ready documents that are not completely in the generation, in the order of their ids, from after `after`."""
+        """Return ready documents that are not completely in the generation, in the order of ids, after `after`."""
 
     async def generation_totals(self, collection: str, generation: int) -> GenerationTotals: ...
 
     async def advance(self, document: Document, generation: int, pages_done: int) -> None:
-        """Pages up to `pages_done` of a ready document are in the coming generation, or, with 0, none is.
+        """Record that pages up to `pages_done` of a ready document are in the coming generation; 0 means none.
 
-        Raises Conflict where the document is no longer ready, is gone, or was uploaded anew.
+        Raises Conflict if the document is no longer ready, is gone, or was uploaded again.
         """
 
     async def settle(self, document: Document, current: int) -> None:
-        """The document's records speak of generation `current` alone, where all of it is there; else of its own."""
+        """Reduce the document's records to generation `current` if it is complete there, else to its own."""
 
     async def fence_off(self, collection: str) -> Sequence[Document]:
-        """Every document that is being processed becomes `queued` under a new fence, with the outbox pending; the
-        attempt is not counted. Its worker gets LeaseLost."""
+        """Every document that is being processed becomes `queued` under a new fence, with the outbox pending.
+
+        The attempt is not counted. The worker of the document gets LeaseLost. Returns the documents.
+        """

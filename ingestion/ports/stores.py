@@ -23,16 +23,16 @@ class BlobStore(BlobInventory, Protocol):
         """Raises NotFound."""
 
     async def get_many(self, keys: Sequence[str]) -> list[bytes]:
-        """Fetch side by side, in the order of `keys`. Raises NotFound where any is missing."""
+        """Fetch concurrently, in the order of `keys`. Raises NotFound if one is missing."""
 
     async def fetch_file(self, key: str, path: Path) -> None:
         """Write the object to `path` without holding it in memory. Raises NotFound."""
 
     async def delete_prefix(self, prefix: str) -> int:
-        """Delete every object under `prefix`; returns how many there were."""
+        """Delete every object under `prefix`. Returns their number."""
 
     async def delete(self, keys: Sequence[str]) -> None:
-        """Delete these objects, where they are there."""
+        """Delete these objects. A missing one is no error."""
 
     async def list_keys(self, prefix: str) -> list[str]: ...
 
@@ -40,7 +40,7 @@ class BlobStore(BlobInventory, Protocol):
         """A URL that reads the object without credentials for `expires_s` seconds. Makes no request."""
 
     async def prove(self) -> None:
-        """Write something small, and delete it. Raises DependencyUnavailable where the server cannot."""
+        """Write and delete a small object. Raises DependencyUnavailable if the server cannot."""
 
     async def ping(self) -> None: ...
 
@@ -49,41 +49,41 @@ class VectorStore(RowInventory, Protocol):
     """One ANN index per document collection. All writes are by primary key: doing them twice is the same as once."""
 
     async def ensure(self, collection: str, dim: int) -> None:
-        """Create the collection and its HNSW index where they are missing.
+        """Create the collection and its HNSW index if they are missing.
 
-        Raises EmbedderMismatch where it exists with another dimension.
+        Raises EmbedderMismatch if it exists with another dimension.
         """
 
     async def upsert(self, collection: str, pages: Sequence[PageVectors]) -> None:
         """Write the rows of `pages`, row `patch` of a page under `page_key * ROWS_PER_PAGE + patch`."""
 
     async def search(self, collection: str, query: Vectors, limit: int, *, stable_for_s: float = 0.0) -> Neighbours:
-        """For each query token the `limit` nearest rows, in one request.
+        """Return the `limit` nearest rows of each query token, in one request.
 
-        Rows that were written less than `stable_for_s` seconds ago may be missed; no others are. An unknown collection
-        gives no rows.
+        The result may lack rows that were written less than `stable_for_s` seconds ago, and no others.
+        An unknown collection gives no rows.
         """
 
     async def delete_pages(self, collection: str, first_page_key: int, count: int) -> None:
         """Remove every row of `count` pages from `first_page_key` on. An unknown collection is no error."""
 
     async def read_pages(self, collection: str, page_keys: range) -> dict[int, Vectors]:
-        """The rows of these pages, of those that have any: (rows, dim) float32 by page key, in the order of patches.
+        """Return the rows by page key: (rows, dim) float32, in the order of patches. Pages without rows are left out.
 
-        All at once in memory: the caller asks for few pages at a time. Strongly consistent.
+        All rows are in memory at once, so ask for few pages. Strongly consistent.
         """
 
     async def count_rows(self, collection: str, first_page_key: int, count: int) -> int:
-        """How many rows these pages have, strongly consistent."""
+        """Return the number of rows of these pages, strongly consistent."""
 
     async def count(self, collection: str) -> int:
-        """How many rows the collection has, 0 where it is unknown."""
+        """Return the number of rows of the collection, 0 if it is unknown."""
 
     async def drop(self, collection: str) -> None:
         """Remove the collection. An unknown one is no error."""
 
     async def point(self, collection: str, index: str) -> None:
-        """Let others find `index` under the name of `collection` as well, which has no index of its own any more.
+        """Make `index` known under the name of `collection`, too. The collection must have no index of its own.
 
         Twice is safe.
         """
