@@ -1,1 +1,1 @@
-"""What a document is and how it is accepted, found and removed."""
+"""Documents: how they are accepted, found and removed."""

@@ -25,7 +25,7 @@ HEADER_VERSION: Final = "pagemill.version"
 HEADER_DUE_MS: Final = "pagemill.retry.due.ms"
 HEADER_ORIGIN: Final = "pagemill.retry.origin"
 HEADER_FAILED: Final = "pagemill.retry.failed"
-"""How many deliveries of the record have failed without the ledger counting them."""
+"""The number of failed deliveries of the record that the ledger has not counted."""
 HEADER_UNREADABLE: Final = "pagemill.unreadable"
 """On a record whose bytes could not be read: the reason."""
 _OF_RETRIES: Final = (HEADER_DUE_MS, HEADER_ORIGIN)
@@ -75,7 +75,7 @@ class Record:
 
     @property
     def due_in_s(self) -> float:
-        """How long this job has to wait still, by the clocks of its writer and of this machine."""
+        """The time that this job must still wait, by the clocks of its writer and of this machine."""
         try:
             wait_s = int(dict(self.headers)[HEADER_DUE_MS]) / 1000 - time.time()
         except _UNREADABLE:

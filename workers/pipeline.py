@@ -71,7 +71,7 @@ _STORES: Final = ("mongodb", "s3", "milvus")
 
 
 class PipelineLedger(DocumentReader, Ledger, Protocol):
-    """What the pipeline itself reads and writes; its parts have ports of their own."""
+    """The records that the pipeline itself reads and writes. Its parts have their own ports."""
 
 
 @dataclass(frozen=True, slots=True)

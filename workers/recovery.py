@@ -44,7 +44,7 @@ class RoundResult:
 
 
 class JanitorRecords(Outbox, Recovery, Protocol):
-    """What the janitor reads and repairs."""
+    """The records that the janitor reads and repairs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,7 +181,7 @@ class StaleKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LetterMark:
-    """What was done with a dead letter. `action` is replayed or discarded; its caller gives `by` and `why`."""
+    """The mark of a dead letter. `action` is replayed or discarded; its caller gives `by` and `why`."""
 
     letter_id: str
     action: str

@@ -1,4 +1,4 @@
-"""What a child reads of a PDF: whether it opens, how many pages it has, and how large they are.
+"""Read a PDF with PDFium, in a child: check that it opens, count its pages, and measure them.
 
 PDFium reads hostile bytes here. It is not thread-safe: a child makes one call at a time.
 """

@@ -1,4 +1,4 @@
-"""What the pipeline, the API and the search ask of the outside world.
+"""The ports: protocols of the servers that the pipeline, the API and the search use.
 
 Every method may block on its server and raises `DependencyUnavailable` while that server does not answer; each
 docstring says what else it raises and whether calling it twice is safe. `bootstrap` makes the adapters behind these

@@ -1,4 +1,4 @@
-"""What may be forgotten at any time."""
+"""Caches. Their entries may vanish at any time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is recorded of collections."""
+"""The records of collections."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class CollectionCatalogue(Protocol):
         """The embedder bound to the collection, None before its first page."""
 
     async def collection_totals(self) -> dict[str, CollectionTotals]:
-        """Of every collection that any document names."""
+        """Return the totals of every collection that a document names."""
 
     async def require_active(self, collection: str) -> None:
         """Raises CollectionArchived where the collection is in any state but ACTIVE. An unknown one is active."""

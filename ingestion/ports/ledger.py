@@ -14,7 +14,7 @@ from ingestion.model import Document, Event, Failure
 
 
 class Ledger(Protocol):
-    """What a worker asks for, from the claim of a document to its outcome."""
+    """The changes that a worker makes, from the claim of a document to its outcome."""
 
     async def claim(self, document_id: str, owner: str, lease_ms: int, *, token: str = "") -> Document:
         """Take the document for `lease_ms`: attempts + 1, fence + 1, state processing, in one compare-and-set.

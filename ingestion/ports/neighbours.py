@@ -1,4 +1,4 @@
-"""What an ANN index answers."""
+"""The answer of an ANN index."""
 
 from __future__ import annotations
 

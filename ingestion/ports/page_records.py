@@ -20,4 +20,4 @@ class PageRecords(Protocol):
         """Delete the records of `count` pages from `first_page_key` on. Missing ones are no error."""
 
     async def put_page_sizes(self, generation: int, sizes: Sequence[PageSize]) -> None:
-        """What these pages come to in a coming generation. Pages without a record are left out. Twice is safe."""
+        """Record page sizes in a coming generation. Pages without a record are skipped. Twice is safe."""

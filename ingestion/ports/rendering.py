@@ -17,7 +17,7 @@ class PageSource(Protocol):
 
     @property
     def dpi(self) -> int:
-        """What the policy chose; single pages may be rendered at less because of the pixel cap."""
+        """The DPI of the policy. The pixel cap can lower it for single pages."""
 
     @property
     def render_calls(self) -> int:

@@ -25,7 +25,7 @@ _ENVIRONMENT: Final = {
     "PYTHONDONTWRITEBYTECODE": "1",
 }
 _PASSED_ON: Final = ("LD_LIBRARY_PATH", "FONTCONFIG_FILE", "FONTCONFIG_PATH")
-"""Of the parent's environment, a launcher and its children get only these: the places of libraries and fonts."""
+"""The variables that a launcher and its children inherit: the paths of libraries and fonts."""
 
 _PROGRAM: Final = (
     "import sys; sys.path[:] = sys.argv[2:]; from ingestion.sandbox.launcher import main; main(int(sys.argv[1]))"

@@ -196,7 +196,7 @@ def _request(function: Callable[..., Any], args: tuple[Any, ...], blobs: list[by
 
 
 def _result(function: Callable[..., Any], message: dict[str, Any], blobs: list[bytes]) -> Any:
-    """What the function returned, or the error that it raised as _Raised. Raises ChildCrashed."""
+    """Return the result of the function, or the error that it raised as _Raised. Raises ChildCrashed."""
     name = function.__name__
     try:
         if message.keys() == {"kind", "value"} and message["kind"] == "answer":

@@ -1,4 +1,4 @@
-"""What the sections of settings share."""
+"""The base class of the sections of settings."""
 
 from __future__ import annotations
 

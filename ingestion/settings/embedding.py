@@ -73,7 +73,7 @@ class EmbedderSettings(Section):
 
 
 class ServingSettings(Section):
-    """What the embedding service accepts, and how long it caches vectors."""
+    """The limits of the embedding service, and how long it caches vectors."""
 
     embed_max_inputs: PositiveInt = Field(64, description="most inputs in one request to the embedding service")
     embed_max_input_chars: PositiveInt = Field(

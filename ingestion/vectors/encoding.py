@@ -1,4 +1,4 @@
-"""How a page's vectors are stored: which of them the ANN index gets, and the precision of the blob."""
+"""The stored form of a page's vectors: the rows of the ANN index, and the precision of the blob."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 
 class ClaimLedger(DocumentReader, Ledger, ArchivedDocuments, Protocol):
-    """What claiming a document and letting go of it needs."""
+    """Claims and releases documents."""
 
 
 class Claims:
@@ -102,7 +102,7 @@ class Claims:
 
     @contextmanager
     def _clean_up_later_on_error(self, document: Document, *, outage: bool = False) -> Iterator[None]:
-        """Where the block raises an IngestError, `clean_up` releases the document later."""
+        """If the block raises an IngestError, `clean_up` releases the document later."""
         try:
             yield
         except IngestError:

@@ -41,7 +41,7 @@ class _Successes:
 
 @dataclass(slots=True)
 class OutageEvidence:
-    """What one worker has seen its servers do. Only the order of events counts, never their times."""
+    """The outages and successes of one worker's servers. Their order counts, their times do not."""
 
     _number: int = 0
     _successes: dict[str, _Successes] = field(default_factory=dict)

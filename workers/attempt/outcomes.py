@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 
 class OutcomeLedger(DocumentReader, Ledger, Outbox, Protocol):
-    """Where outcomes are recorded."""
+    """Records outcomes."""
 
 
 @dataclass(frozen=True, slots=True)

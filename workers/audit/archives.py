@@ -89,7 +89,7 @@ class ArchivesAudit:
         return bool(record and record.archive and archive_prefix(name, record.archive.id) == prefix)
 
     async def _recheck_folder(self, prefix: str) -> list[Mismatch]:
-        """What belongs to no record now will never do: the ids of archives are used once."""
+        """An archive without a record never gets one: the ids of archives are used once."""
         keys = await self._orphans(prefix, [entry async for entry in self.blobs.entries(prefix)])
         if not keys:
             return []

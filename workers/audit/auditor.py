@@ -25,7 +25,7 @@ _SUSPECTS_AT_ONCE: Final = 500
 
 
 class AuditRecords(ContentsRecords, PageOwners, RowRecords, CollectionCatalogue, Protocol):
-    """What an audit reads."""
+    """The records that an audit reads."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ _PAGES_AT_ONCE: Final = 500
 
 
 class ContentsRecords(DocumentReader, PageRecords, Bindings, ArchivedDocuments, Protocol):
-    """What says which objects there should be."""
+    """The records that say which objects there should be."""
 
 
 @dataclass(frozen=True, slots=True)

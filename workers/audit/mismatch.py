@@ -1,4 +1,4 @@
-"""What an audit reports."""
+"""The findings of an audit."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class TooYoung:
 
 @dataclass(slots=True)
 class NotJudged:
-    """What an audit could not judge, such as a record that cannot be read, and the cause of each."""
+    """Parts that an audit could not check, such as unreadable records, each with its cause."""
 
     causes: dict[str, str] = field(default_factory=dict)
 

@@ -23,7 +23,7 @@ _PAGES_AT_ONCE: Final = 1000
 
 
 class RowRecords(DocumentReader, RecordInventory, Protocol):
-    """What says how many rows there should be."""
+    """The records that say how many rows there should be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class RowsAudit:
             low = document.page_keys.stop
 
     async def _rows_of(self, block: Sequence[Document]) -> dict[str, int]:
-        """How many rows each ready document of this generation has to have.
+        """Return the number of rows that each ready document of this generation must have.
 
         One whose page records are not complete is not judged.
         """

@@ -1,4 +1,4 @@
-"""What `pagemill janitor` does and prints."""
+"""The work and the output of `pagemill janitor`."""
 
 from __future__ import annotations
 

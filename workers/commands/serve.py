@@ -31,7 +31,7 @@ _API_SWITCH_S: Final = 0.0005
 """How long a thread that computes may keep the interpreter while the event loop waits for it, which is at every event.
 Python's own 5 ms are more than the loop needs for ten of them."""
 _EMBEDDER_GRACE_S: Final = 10
-"""What was admitted is finished, which may take as long."""
+"""A stop finishes the admitted requests, which may take as long."""
 _UPLOAD_DESCRIPTORS: Final = 2
 """A connection that uploads has a temporary file too."""
 

@@ -1,4 +1,4 @@
-"""What the client commands write: text that cannot harm a terminal, and JSON lines."""
+"""The output of the client commands: text without control characters, and JSON lines."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ _LEASE_RECHECK_S: Final = 2.0
 
 
 class Consumer(Protocol):
-    """What the loop needs of `ingestion.adapters.kafka.consumer.JobConsumer`, which documents the methods."""
+    """Methods of `ingestion.adapters.kafka.consumer.JobConsumer`, which documents them."""
 
     async def start(
         self,

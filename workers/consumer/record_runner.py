@@ -31,7 +31,7 @@ _OWNER: Final = "dead letters"
 
 
 class FailureLedger(DocumentReader, Ledger, Protocol):
-    """What a failed record needs of its document."""
+    """Reads and fails the document of a failed record."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ _S = CollectionState
 
 
 class ArchiveRecords(CollectionCatalogue, Holds, Archiving, ArchivedDocuments, Protocol):
-    """What archiving and restoring read and write."""
+    """The records that archiving and restoring read and write."""
 
 
 @dataclass(frozen=True, slots=True)

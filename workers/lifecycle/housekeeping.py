@@ -27,7 +27,7 @@ _BACK: Final = (_S.RESTORING, _S.OPENING)
 
 
 class LifecycleChange(StrEnum):
-    """How a round changed a collection."""
+    """The change that a round made to a collection."""
 
     ARCHIVED = "archived"
     """An interrupted archiving was finished. The next three changes finish interrupted work too."""
@@ -48,7 +48,7 @@ class LifecycleResult:
 
 
 class LifecycleRecords(CollectionCatalogue, Holds, Archiving, Protocol):
-    """What the upkeep of collections reads and writes."""
+    """The records that the lifecycle of collections reads and writes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What an archive consists of, `manifest.json` in its folder. It is written last: an archive without one is none."""
+"""The manifest of an archive, `manifest.json` in its folder. It is written last: without it there is no archive."""
 
 from __future__ import annotations
 

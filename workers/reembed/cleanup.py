@@ -21,7 +21,7 @@ _DOCUMENTS_AT_ONCE: Final = 100
 
 
 class CleanupRecords(DocumentReader, Bindings, Generations, ReembeddingRecords, Protocol):
-    """What the removal of a generation reads and writes."""
+    """The records that the removal of a generation reads and writes."""
 
 
 @dataclass(frozen=True, slots=True)

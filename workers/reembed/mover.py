@@ -37,7 +37,7 @@ Embedded: TypeAlias = list[tuple[Document, PageVectors]]
 
 
 class MoverRecords(DocumentReader, PageRecords, ReembeddingRecords, Protocol):
-    """What moving pages reads and writes."""
+    """The records that moving pages reads and writes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ class DeadLetterEntry:
 
 
 class EntryRecords(DocumentReader, DeadLetterNotes, ArchivedDocuments, Protocol):
-    """What the status of a letter is read from."""
+    """The records that give the status of a letter."""
 
 
 async def entries_of(records: EntryRecords, letters: Sequence[DeadLetter]) -> list[DeadLetterEntry]:

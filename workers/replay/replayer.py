@@ -48,7 +48,7 @@ class ReplayResult:
 
 
 class ReplayRecords(EntryRecords, Outbox, Protocol):
-    """What a replay reads and writes."""
+    """The records that a replay reads and writes."""
 
 
 class Replayer:

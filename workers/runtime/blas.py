@@ -1,4 +1,4 @@
-"""How many threads one matrix product uses."""
+"""The number of threads of a matrix product."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the servers of the local stack are found: each comes as a wheel of the `stack` extra."""
+"""Find the servers of the local stack. Each comes as a wheel of the `stack` extra."""
 
 from __future__ import annotations
 

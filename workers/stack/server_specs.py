@@ -1,4 +1,4 @@
-"""How each of the five servers is run: its command line, its data, its ports, its address, its probe."""
+"""The five servers of a stack: command line, data, ports, address and probe of each."""
 
 from __future__ import annotations
 

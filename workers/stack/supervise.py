@@ -52,9 +52,9 @@ class ProcessSpec:
     stop_s: float = 15.0
     stop_signal: signal.Signals = signal.SIGTERM
     orphan_signal: signal.Signals = signal.SIGKILL
-    """What the kernel sends where the parent is killed and cannot stop the process itself."""
+    """The signal that the kernel sends to the process if the parent is killed."""
     start_delay_s: Callable[[], float] = lambda: 0.0
-    """How long a start has to wait, as seen when it is due."""
+    """Returns how long a start must wait."""
 
 
 class Supervised:
@@ -178,7 +178,7 @@ class Supervised:
 
 
 def _die_with_parent(orphan_signal: signal.Signals) -> Callable[[], None] | None:
-    """What the child runs between fork and exec: as little as possible, for the parent may have threads."""
+    """Run in the child between fork and exec. It does little, because the parent may have threads."""
     if _LIBC is None:
         return None
     libc, parent_pid = _LIBC, os.getpid()

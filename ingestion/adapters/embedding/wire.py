@@ -1,4 +1,4 @@
-"""What goes to an embedding service and what comes back: OpenAI's format, and what it says about its model."""
+"""Requests and answers of an embedding service: OpenAI's format, with the service's model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Modality = Literal["text", "image"]
 InputType = Literal["query", "document"]
 
 FINGERPRINT_HEADER: Final = "x-embedder-fingerprint"
-"""Of an answer with vectors: the fingerprint of the model that made them."""
+"""Header of an answer: the fingerprint of the model that made its vectors."""
 
 _PNG_LEVEL: Final = 1
 """A page of text at 200 DPI takes 0.1 s, a noisy scan 0.7 s; level 6 takes twice that and saves a tenth at most."""

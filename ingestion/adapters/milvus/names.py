@@ -1,4 +1,4 @@
-"""What document collections and their generations are called in Milvus.
+"""Names of document collections and their generations in Milvus.
 
 Releases before 0.2 used another prefix. An index that one of them made keeps its name for life, and every request
 finds it under that name; a new index gets a new name. So an upgrade renames nothing.

@@ -1,4 +1,4 @@
-"""What `pagemill bench index` does and prints."""
+"""The work and the output of `pagemill bench index`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What was asked for on the command line."""
+    """The options of the command line."""
 
     collection: str
     grid: Grid

@@ -1,4 +1,4 @@
-"""What `pagemill collections archive|restore|drop` does and prints."""
+"""The work and the output of `pagemill collections archive|restore|drop`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `pagemill collections reembed` does and prints."""
+"""The work and the output of `pagemill collections reembed`."""
 
 from __future__ import annotations
 

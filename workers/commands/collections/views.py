@@ -1,4 +1,4 @@
-"""What `pagemill collections list` shows."""
+"""The output of `pagemill collections list`."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ class _Run:
 
 
 async def _follow(api: ApiClient, document_id: str) -> AsyncGenerator[DocumentView]:
-    """What becomes of a document until it is settled. A stream that breaks is opened again after a look at the record.
+    """Yield views of a document until it is settled. A broken stream is reopened after reading the record.
 
     Raises ApiError where the document is deleted meanwhile, ApiUnavailable where the API stays away.
     """

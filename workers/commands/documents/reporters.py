@@ -1,4 +1,4 @@
-"""What `pagemill ingest` shows while it runs: progress bars for a person, lines for a log, JSON for a program."""
+"""The progress output of `pagemill ingest`: bars on a terminal, lines in a log, or JSON."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _STYLE: Final = {"ready": "green", "failed": "red", REFUSED: "red", "deleted": "
 
 @dataclass(frozen=True, slots=True)
 class UploadResult:
-    """How one file ended, as `--json` writes it. `error` is {"code", "message"} and for a failed document "stage"."""
+    """The outcome of a file in `--json`. `error`: {"code", "message"}, and "stage" for a failed document."""
 
     path: str
     document_id: str | None

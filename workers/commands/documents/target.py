@@ -1,4 +1,4 @@
-"""Where the client commands find the API: a running local stack, or the settings."""
+"""The address of the API for client commands: from a running local stack, or from the settings."""
 
 from __future__ import annotations
 

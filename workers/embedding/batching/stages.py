@@ -1,4 +1,4 @@
-"""What the batcher needs from a model: an embedding in three stages, which run in parallel on different batches."""
+"""The model of a batcher: it embeds in three stages, which run in parallel on different batches."""
 
 from __future__ import annotations
 

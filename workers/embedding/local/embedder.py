@@ -25,7 +25,7 @@ _BATCH_TOKENS: Final = 384
 
 _WAIT_MS: Final = 2.0
 _MAX_QUERY_TOKENS: Final = 510
-"""Of a query's own text; the rest is cut. MiniLM has 512 positions, two of them for [CLS] and [SEP]."""
+"""Most tokens of a query's own text. The rest is cut. MiniLM has 512 positions, two of them for [CLS] and [SEP]."""
 
 
 class LocalEmbedder:

@@ -16,7 +16,7 @@ AUGMENTATION_TOKENS: Final = 10
 """Padding tokens after a query, as in training: their vectors extend the query (query augmentation, ColBERT)."""
 
 MAX_QUERY_TOKENS: Final = 512
-"""Of a query's own text; the rest is cut."""
+"""Most tokens of a query's own text. The rest is cut."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
