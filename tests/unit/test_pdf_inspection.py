@@ -119,7 +119,7 @@ def dies(path: str) -> None:
 
 @in_one_loop
 @pytest.mark.parametrize(
-    ("function", "timeout_s", "reason"), [(never_returns, 1, "within 1 s"), (dies, 30, "crashed its reader")]
+    ("function", "timeout_s", "reason"), [(never_returns, 0.3, r"within 0\.3 s"), (dies, 30, "crashed its reader")]
 )
 async def test_a_file_that_stops_its_reader_is_corrupt(
     sandbox: Sandbox,
