@@ -30,6 +30,9 @@ PAGES_OF_DOCUMENT: Final = 16
 WINDOW: Final = 8
 _PICTURE: Final = bytes(40_000)
 
+Place = tuple[str, int]
+"""Document id, and the page's number in that document, from 1."""
+
 
 @dataclass(frozen=True, slots=True)
 class KnownVectors:
@@ -58,14 +61,19 @@ class KnownVectors:
 class Filler:
     """Writes documents of PAGES_OF_DOCUMENT pages, each until it is ready."""
 
-    def __init__(self, services: Services, collection: str, index_pooling: int) -> None:
+    def __init__(
+        self, services: Services, collection: str, index_pooling: int, model: KnownVectors | None = None
+    ) -> None:
+        """`model`: its fingerprint and dimension are those of the pages' vectors."""
         self._services = services
         self._collection = collection
-        self._store = PageStore(services.documents, services.blobs, services.vectors, VectorEncoding(index_pooling))
+        self._model = model or KnownVectors({})
+        encoding = VectorEncoding(index_pooling, services.settings.vectors.blob_precision)
+        self._store = PageStore(services.documents, services.blobs, services.vectors, encoding)
 
-    async def fill(self, pages: Sequence[ManualPage], width: int = 2) -> dict[int, ManualPage]:
-        """All of `pages`, `width` documents at a time. The pages by page key."""
-        placed: dict[int, ManualPage] = {}
+    async def fill(self, pages: Sequence[ManualPage], width: int = 2) -> dict[Place, ManualPage]:
+        """Write all of `pages`, `width` documents at a time. Returns the pages by their place in the collection."""
+        placed: dict[Place, ManualPage] = {}
         parts = iter([pages[i : i + PAGES_OF_DOCUMENT] for i in range(0, len(pages), PAGES_OF_DOCUMENT)])
 
         async def fill_next() -> None:
@@ -75,20 +83,20 @@ class Filler:
         await gather_or_cancel(*(fill_next() for _ in range(width)))
         return placed
 
-    async def put(self, id_: str, pages: Sequence[ManualPage]) -> dict[int, ManualPage]:
+    async def put(self, id_: str, pages: Sequence[ManualPage]) -> dict[Place, ManualPage]:
         documents = self._services.documents
         first = await documents.reserve_page_keys(len(pages))
         fresh = replace(document(id_, self._collection), pages=len(pages), first_page_key=first)
         await documents.insert(replace(fresh, object_key=source_key(id_), filename=f"{id_}.pdf"))
         claimed = await documents.claim(id_, "filler", LEASE_MS)
-        generation = await self._store.prepare(claimed, KnownVectors({}))
+        generation = await self._store.prepare(claimed, self._model)
         planned = await documents.plan(id_, claimed.fence, dpi=150, stage="", generation=generation)
         for start in range(0, len(pages), WINDOW):
             window = _window(planned, start, pages[start : start + WINDOW])
             await self._store.write(planned, window)
             await documents.checkpoint(id_, claimed.fence, start + len(window))
         await documents.finish(planned)
-        return dict(zip(claimed.page_keys, pages, strict=True))
+        return {(id_, number): page for number, page in enumerate(pages, 1)}
 
 
 def _window(document: Document, start: int, pages: Sequence[ManualPage]) -> list[PageVectors]:

@@ -26,6 +26,7 @@ from ingestion.model import Vectors
 from tests.benchmarks.retrieval import outline
 
 PAGES_PER_FILE: Final = 64
+QUESTIONS_FILE: Final = "questions.npz"
 DIM: Final = 384
 FINGERPRINT: Final = "benchmark/all-MiniLM-L6-v2"
 
@@ -54,10 +55,10 @@ def load_pages(paths: Sequence[Path], *, most: int | None = None) -> list[Manual
     """The pages of all manuals, `most` of them at most, in order. Those without a text layer are left out."""
     pages: list[ManualPage] = []
     for path in paths:
-        for numbers in _files(path):
+        for numbers in page_ranges(path):
             if most is not None and len(pages) >= most:
                 return pages[:most]
-            pages += _pages_of(path, numbers)
+            pages += read_pages(path, numbers)
     return pages[:most]
 
 
@@ -66,32 +67,49 @@ def load_questions(paths: Sequence[Path]) -> list[Question]:
     questions = []
     for path in paths:
         entries = outline(path, every=1)
-        vectors = _cached(_folder(path) / "questions.npz", [title for title, _ in entries])
+        if not entries:  # a manual without an outline
+            continue
+        vectors = _cached(vectors_folder(path) / QUESTIONS_FILE, [title for title, _ in entries])
         questions += [
             Question(title, path.name, page, vector) for (title, page), vector in zip(entries, vectors, strict=True)
         ]
     return questions
 
 
-def _pages_of(path: Path, numbers: range) -> Iterator[ManualPage]:
+def page_ranges(path: Path) -> list[range]:
+    """The numbers of the pages in each of the manual's files of vectors."""
+    with pypdfium2.PdfDocument(path) as pdf:
+        pages = len(pdf)
+    return [range(start, min(start + PAGES_PER_FILE, pages + 1)) for start in range(1, pages + 1, PAGES_PER_FILE)]
+
+
+def numbers_with_text(path: Path, numbers: range) -> list[int]:
+    """Those pages of a range that have vectors, without reading these.
+
+    Raises FileNotFoundError where the range has not been embedded yet.
+    """
+    with np.load(vectors_folder(path) / _file_name(numbers)) as stored:
+        return [number for number, count in zip(numbers, stored["counts"], strict=True) if count]
+
+
+def read_pages(path: Path, numbers: range) -> Iterator[ManualPage]:
+    """The pages of a range, without those that have no text layer."""
     texts = _texts(path, numbers)
-    vectors = _cached(_folder(path) / f"pages-{numbers.start:05d}.npz", texts)
+    vectors = _cached(vectors_folder(path) / _file_name(numbers), texts)
     for number, text, page_vectors in zip(numbers, texts, vectors, strict=True):
         if len(page_vectors):
             yield ManualPage(path.name, number, text, page_vectors)
 
 
-def _folder(path: Path) -> Path:
-    """The place of this very file's vectors: another one of the same name has another."""
+def vectors_folder(path: Path) -> Path:
+    """The folder of this file's vectors. Another file of the same name has another folder."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:12]
     return Path(os.environ.get("PAGEMILL_BENCH_VECTORS", "/tmp/pagemill-vectors")) / f"{path.stem}-{digest}"
 
 
-def _files(path: Path) -> list[range]:
-    with pypdfium2.PdfDocument(path) as pdf:
-        pages = len(pdf)
-    return [range(start, min(start + PAGES_PER_FILE, pages + 1)) for start in range(1, pages + 1, PAGES_PER_FILE)]
+def _file_name(numbers: range) -> str:
+    return f"pages-{numbers.start:05d}.npz"
 
 
 def _texts(path: Path, numbers: range) -> list[str]:
@@ -127,8 +145,8 @@ def main() -> None:
     for path in arguments.manuals:
         questions = load_questions([path])
         pages = tokens = 0
-        for numbers in _files(path):
-            for page in _pages_of(path, numbers):
+        for numbers in page_ranges(path):
+            for page in read_pages(path, numbers):
                 pages, tokens = pages + 1, tokens + len(page.vectors)
         print(json.dumps({"manual": path.name, "pages": pages, "tokens": tokens, "questions": len(questions)}))
 
