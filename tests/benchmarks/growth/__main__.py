@@ -29,7 +29,7 @@ from tests.benchmarks.filling import Filler, KnownVectors, Place
 from tests.benchmarks.growth.clients import SearchProcess, many_clients, search_process
 from tests.benchmarks.growth.corpus import Corpus, PageName
 from tests.benchmarks.growth.exact import ExactScores
-from tests.benchmarks.growth.measure import TOP, Asked, Plan, figures_of_load, measure, settle
+from tests.benchmarks.growth.measure import STABLE_S, TOP, Asked, Plan, figures_of_load, measure, settle
 from tests.benchmarks.growth.replica import effort_option, write_questions
 from tests.benchmarks.growth.report import save_plot, table, write_json
 from tests.benchmarks.manuals import DIM
@@ -66,7 +66,7 @@ class Growth:
         asked = Asked(self._questions[size], self._placed, self._exact)
         await self._step(f"{size} pages are filled")
         async with self._searching(size) as process:
-            plan = Plan(self._arguments.rounds, CLIENTS, self._arguments.seconds)
+            plan = Plan(self._arguments.rounds, CLIENTS, self._arguments.seconds, self._arguments.warm_up_s)
             measured = await measure(process, self._milvus, asked, plan)
             if self._arguments.beside_ingest and size == self._arguments.sizes[-1]:
                 measured.update(await self._beside_ingest(process, asked.queries))
@@ -172,6 +172,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="how often one client asks all questions")
     parser.add_argument("--seconds", type=float, default=20, help=f"for which {CLIENTS} clients ask")
     parser.add_argument("--settle-s", type=float, default=120, help="at most, until Milvus has built its indexes")
+    parser.add_argument("--warm-up-s", type=float, default=STABLE_S, help="of one client, one round at least")
     parser.add_argument("--index-pooling", type=int, help="vectors of a page in one row; by default the setting")
     parser.add_argument("--dim", type=int, default=DIM, help="project the vectors to this dimension by PCA")
     parser.add_argument("--effort", help="of each search, where the release has efforts")

@@ -18,6 +18,7 @@ from tests.benchmarks.filling import Place
 _LINE_BYTES: Final = 16 * 1024**2
 _WAIT_REFUSED_S: Final = 0.2
 _STOP_S: Final = 30.0
+_LOG_CHARS: Final = 4000
 
 Counters = dict[str, float]
 
@@ -34,6 +35,10 @@ class SearchFailed(Exception):
     """The search failed, for another reason than overload."""
 
 
+class SearchProcessEnded(Exception):
+    """The searching process has ended. The text has the last lines of its log."""
+
+
 class SearchProcess:
     """A running `tests.benchmarks.growth.replica`."""
 
@@ -42,10 +47,11 @@ class SearchProcess:
         self._log = log
         self._ids = itertools.count()
         self._asked: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._has_ended = False
         self.pid = process.pid
 
     async def search(self, query: str) -> Answer:
-        """Raises SearchFailed, and SystemExit where the process has ended."""
+        """Raises SearchFailed, and SearchProcessEnded."""
         began = time.perf_counter()
         answer = await self._ask(query=query)
         took_s = time.perf_counter() - began
@@ -59,6 +65,8 @@ class SearchProcess:
         return dict((await self._ask())["counters"])
 
     async def _ask(self, **request: Any) -> dict[str, Any]:
+        if self._has_ended:
+            raise self._ended()
         id_ = next(self._ids)
         future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._asked[id_] = future
@@ -72,8 +80,12 @@ class SearchProcess:
         while line := await self._process.stdout.readline():
             answer = json.loads(line)
             self._asked.pop(answer["id"]).set_result(answer)
+        self._has_ended = True
         for future in self._asked.values():
-            future.set_exception(SystemExit(f"the searching process has ended:\n{self._log.read_text()[-4000:]}"))
+            future.set_exception(self._ended())
+
+    def _ended(self) -> SearchProcessEnded:
+        return SearchProcessEnded(f"the searching process has ended:\n{self._log.read_text()[-_LOG_CHARS:]}")
 
 
 @asynccontextmanager

@@ -20,7 +20,7 @@ from tests.benchmarks.rig import cpu_s
 
 TOP: Final = 10
 _TOP_RIGHT: Final = 5
-_STABLE_S: Final = 16.0
+STABLE_S: Final = 16.0
 """A search waits for Milvus's time tick until its process has known the collection unchanged for 15 s."""
 _MB: Final = 1e6
 
@@ -32,6 +32,7 @@ class Plan:
     rounds: int
     clients: int
     seconds: float
+    warm_up_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class Asked:
 
 async def measure(process: SearchProcess, milvus: psutil.Process, asked: Asked, plan: Plan) -> dict[str, Any]:
     """The figures of the searches, of the process's first search on."""
-    cold = await _cold(process, asked.queries)
+    cold = await _cold(process, asked.queries, plan.warm_up_s)
     before, milvus_s = await process.counters(), cpu_s(milvus)
     answers = await one_client(process, asked.queries * plan.rounds)
     alone = await _used(process, before, len(answers))
@@ -79,7 +80,7 @@ async def measure(process: SearchProcess, milvus: psutil.Process, asked: Asked, 
     }
 
 
-async def _cold(process: SearchProcess, queries: Sequence[str]) -> dict[str, float]:
+async def _cold(process: SearchProcess, queries: Sequence[str], warm_up_s: float) -> dict[str, float]:
     """Ask all questions for the first time, and again until the times no longer depend on the start."""
     began = time.perf_counter()
     first = await process.counters()
@@ -87,7 +88,7 @@ async def _cold(process: SearchProcess, queries: Sequence[str]) -> dict[str, flo
     after_one = await process.counters()
     rest = await one_client(process, queries[1:])
     after_round = await process.counters()
-    while time.perf_counter() < began + _STABLE_S:
+    while time.perf_counter() < began + warm_up_s:
         await one_client(process, queries)
     return {
         "cold_ms": round(cold.took_s * 1000, 1),
