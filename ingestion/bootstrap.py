@@ -45,6 +45,7 @@ from ingestion.ports import (
     RecordInventory,
     Recovery,
     ReembeddingRecords,
+    SignCodeRecords,
     Uploads,
     VectorStore,
 )
@@ -69,6 +70,7 @@ class DocumentStore(
     Archiving,
     ArchivedDocuments,
     RecordInventory,
+    SignCodeRecords,
     Pingable,
     Protocol,
 ):

@@ -74,6 +74,12 @@ COLLECTIONS_CHANGED: Final = Counter(
     "collections that the janitor archived, restored, dropped or thawed, after a crash or because they expired",
     ["action"],
 )
+CODES_MADE: Final = Counter(
+    "sign_codes_made_documents_total", "documents whose sign codes the janitor made from their stored vectors"
+)
+DOCUMENTS_WITHOUT_CODES: Final = Gauge(
+    "documents_without_sign_codes", "ready documents that the janitor has to make sign codes for, at most 100000"
+)
 STALLS: Final = Counter("ingestion_stalls_total", "attempts that ended because a stage made no progress", ["stage"])
 BACKGROUND_RESTARTS: Final = Counter(
     "background_restarts_total", "background tasks that ended unexpectedly and were restarted", ["task"]

@@ -22,11 +22,12 @@ from workers.audit.mismatch import STORES, Mismatch, MismatchKind, NotJudged, To
 from workers.recovery import Janitor
 from workers.runtime.breaker import Outage
 from workers.runtime.health import Health, HealthServer
-from workers.wiring import lifecycle_of, remover_of
+from workers.wiring import code_backfill_of, lifecycle_of, remover_of
 
 log = structlog.get_logger(__name__)
 
 REMEDY: Final = "delete the document and upload it again"
+REMAKE: Final = "let the janitor run, or run `pagemill janitor` twice: the second time makes the sign codes"
 
 
 def janitor_of(services: Services) -> Janitor:
@@ -52,7 +53,7 @@ def auditor_of(services: Services) -> Auditor:
 
 
 async def run_janitor(settings: Settings) -> None:
-    """Run rounds, lifecycle rounds and audits until SIGTERM or SIGINT. Each step is safe to interrupt."""
+    """Run all rounds and the audits until SIGTERM or SIGINT. Each step is safe to interrupt."""
     structlog.contextvars.bind_contextvars(worker=f"janitor-{socket.gethostname()}-{os.getpid()}")
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -61,19 +62,21 @@ async def run_janitor(settings: Settings) -> None:
         janitor, auditor = janitor_of(services), auditor_of(services)
         every_s, audit_every_s = settings.janitor.janitor_every_s, settings.janitor.janitor_audit_every_s
         rounds = Repeated(janitor.round, every_s=every_s, again_s=every_s)
-        # In a task of its own, because archiving may take long.
+        # In tasks of their own, because archiving and reading vectors may take long.
         lifecycle_rounds = Repeated(lifecycle_of(services).round, every_s=every_s, again_s=every_s)
+        code_rounds = Repeated(code_backfill_of(services).round, every_s=every_s, again_s=every_s)
         audits = Repeated(lambda: audit(auditor), every_s=audit_every_s, again_s=min(every_s, audit_every_s))
         health = HealthServer(
             settings.worker.worker_metrics_host,
             settings.worker.worker_metrics_port,
-            lambda: _health(rounds, lifecycle_rounds, audits),
+            lambda: _health(rounds, lifecycle_rounds, code_rounds, audits),
         )
         log.info("janitor started", health_port=health.port)
         try:
             async with TaskSupervisor() as tasks:
                 tasks.run_forever("janitor rounds", rounds.run)
                 tasks.run_forever("collection lifecycle rounds", lifecycle_rounds.run)
+                tasks.run_forever("sign code rounds", code_rounds.run)
                 # An audit reads all stores, so a janitor that is restarted again and again should not begin with one.
                 tasks.run_forever("audits", lambda: audits.run(first_after_s=audit_every_s))
                 await stopping.wait()
@@ -143,10 +146,12 @@ def _report(mismatch: Mismatch) -> None:
     facts = {"store": mismatch.store, "document_id": mismatch.document_id, "collection": mismatch.collection}
     if mismatch.is_repaired:
         metrics.REPAIRS.labels(mismatch.kind).inc()
-        log.warning("orphans deleted", **facts, what=mismatch.what, count=mismatch.count)
+        repair = "sign codes to be made again" if mismatch.is_remade else "orphans deleted"
+        log.warning(repair, **facts, what=mismatch.what, count=mismatch.count)
     else:
+        remedy = REMAKE if mismatch.is_remade else REMEDY
         log.error(
-            "stores differ", **facts, kind=mismatch.kind, what=mismatch.what, count=mismatch.count, remedy=REMEDY
+            "stores differ", **facts, kind=mismatch.kind, what=mismatch.what, count=mismatch.count, remedy=remedy
         )
 
 

@@ -56,6 +56,7 @@ from ingestion.model import Document, IngestJob, Page, PageVectors
 from ingestion.ports import BlobStore, DocumentReader, Embedder, Ledger, PageSource, Progress, Renderer
 from ingestion.retrying import retrying
 from workers.attempt.claims import Claims, log_fields
+from workers.attempt.code_writer import CodeWriter
 from workers.attempt.isolation import SharedExclusiveLock
 from workers.attempt.lease import Lease
 from workers.attempt.outage_evidence import EMBEDDER, OutageEvidence
@@ -194,15 +195,19 @@ class Pipeline:
             with watched.stage("store"):
                 generation = await self.store.prepare(document, self.embedder, lease.check)
                 document = lease.document = await self._plan(document, source.dpi, generation)
+            codes = self.store.code_writer(document, document.generation, document.pages_done)
             async with (
                 prefetch(self._rendered(source, document.pages_done + 1, watched)) as rendered,
                 prefetch(self._embedded(document, rendered, watched)) as embedded,
-                aclosing(self._written(document, lease, embedded, watched)) as written,
+                aclosing(self._written(lease, embedded, codes, watched)) as written,
             ):
                 async for window in written:
                     with watched.stage("store"):
                         await self._checkpoint(document, window)
                     lease.document = replace(lease.document, outages=0)
+            lease.check()
+            with watched.stage("store"):
+                document = replace(document, codes_format=await codes.complete())
         await lease.end()
         return await retrying(self.ledger.finish, document)
 
@@ -253,12 +258,14 @@ class Pipeline:
                 yield window
 
     async def _written(
-        self, document: Document, lease: Lease, windows: AsyncIterator[list[PageVectors]], watched: WatchedAttempt
+        self, lease: Lease, windows: AsyncIterator[list[PageVectors]], codes: CodeWriter, watched: WatchedAttempt
     ) -> AsyncGenerator[list[PageVectors], None]:
+        document = lease.document
+
         async def write(window: list[PageVectors]) -> list[PageVectors]:
             lease.check()
             with watched.stage("store"), metrics.STORING.time():
-                await self.store.write(document, window)
+                await self.store.write(document, window, codes)
             self._add_success(document, *_STORES)
             return window
 

@@ -1,4 +1,5 @@
-"""Constructs, from services and settings, the objects that archive, delete and expire collections."""
+"""Constructs, from services and settings, the objects that archive, delete and expire collections, and
+make sign codes."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ from datetime import timedelta
 
 from ingestion.bootstrap import Services
 from ingestion.removal import Remover
+from workers.code_backfill import CodeBackfill
 from workers.lifecycle.archive import Archiver
 from workers.lifecycle.housekeeping import CollectionLifecycle
 from workers.lifecycle.packer import Packer
@@ -19,6 +21,10 @@ def archiver_of(services: Services) -> Archiver:
 
 def remover_of(services: Services) -> Remover:
     return Remover(services.documents, services.vectors, services.blobs, services.queue, services.progress)
+
+
+def code_backfill_of(services: Services) -> CodeBackfill:
+    return CodeBackfill(services.documents, services.blobs)
 
 
 def lifecycle_of(services: Services) -> CollectionLifecycle:

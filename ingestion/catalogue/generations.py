@@ -43,8 +43,12 @@ class Binding:
     @property
     def generations(self) -> tuple[Generation, ...]:
         """All generations that may have vectors. The first one is `current`."""
-        coming = () if self.next is None else (self.next,)
-        return (self.current, *coming, *self.leaving)
+        return (*self.live, *self.leaving)
+
+    @property
+    def live(self) -> tuple[Generation, ...]:
+        """The generations that are searched or filled: all but those that are being removed."""
+        return (self.current,) if self.next is None else (self.current, self.next)
 
     def require_current(self, fingerprint: str, dim: int) -> None:
         """Check that this embedder may write to the collection now.

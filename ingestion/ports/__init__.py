@@ -22,6 +22,7 @@ from ingestion.ports.page_records import PageRecords
 from ingestion.ports.recovery import Recovery
 from ingestion.ports.reembedding import ReembeddingRecords
 from ingestion.ports.rendering import PageSource, Renderer
+from ingestion.ports.sign_codes import SignCodeRecords
 from ingestion.ports.stores import BlobStore, VectorStore
 from ingestion.ports.versions import CollectionVersions, Searchable
 
@@ -60,6 +61,7 @@ __all__ = [
     "ReembeddingRecords",
     "Renderer",
     "Searchable",
+    "SignCodeRecords",
     "Uploads",
     "VectorStore",
     "WatchableEmbedder",

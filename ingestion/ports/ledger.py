@@ -42,7 +42,7 @@ class Ledger(Protocol):
         """Everything up to page `pages_done` is in all stores. Raises LeaseLost."""
 
     async def finish(self, document: Document) -> Document:
-        """`processing` becomes `ready` under the document's fence, with all pages done and with its DPI.
+        """`processing` becomes `ready` under the document's fence, with all pages done, its DPI and `codes_format`.
 
         From then on search finds it. Returns `document` as it is then, except for its times. Raises LeaseLost.
         """

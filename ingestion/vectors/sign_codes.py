@@ -88,6 +88,17 @@ class CodeSegment:
         joined = np.concatenate(codes) if codes else np.empty((0, ceil(bits / 8)), np.uint8)
         return cls(bits, np.array([len(stored) for stored in opened], np.int64), joined)
 
+    @classmethod
+    def joined(cls, parts: Sequence[CodeSegment]) -> Self:
+        """One segment of the pages of all parts, in their order. Raises ValueError where their widths differ."""
+        widths = {part.bits for part in parts if len(part.codes)}
+        if len(widths) > 1:
+            raise ValueError(f"pages of one document have sign codes of {sorted(widths)} bits")
+        bits = widths.pop() if widths else LEAST_BITS
+        codes = [part.codes for part in parts if len(part.codes)]
+        joined = np.concatenate(codes) if codes else np.empty((0, ceil(bits / 8)), np.uint8)
+        return cls(bits, np.concatenate([np.empty(0, np.int64), *(part.counts for part in parts)]), joined)
+
     def encode(self) -> bytes:
         """The content of the segment's object."""
         header = _HEADER.pack(_MARK, SIGN_CODE_FORMAT, self.bits, self.pages)

@@ -3,7 +3,7 @@
 - lost: an accepted document that is neither ready nor failed with a dead letter.
 - missing, duplicate, orphan: Milvus rows, page records and objects, compared with the documents' pages. A failed
   document may keep rows and objects of its own pages: a replay resumes from them.
-- damaged: an object with the wrong length.
+- damaged: an object with the wrong length, or sign codes that are not those of their pages.
 - stranded: a document with unfinished work and no uncommitted record that would bring it to a worker.
 """
 
@@ -19,8 +19,18 @@ from typing import Any, Final
 
 import numpy as np
 
-from ingestion.model import ROWS_PER_PAGE, DocumentState, document_prefix, image_key, vectors_key
+from ingestion.model import (
+    ROWS_PER_PAGE,
+    SIGN_CODE_FORMAT,
+    DocumentState,
+    codes_key,
+    document_prefix,
+    image_key,
+    vectors_key,
+)
 from ingestion.vectors.blob import encode_blob
+from ingestion.vectors.sign_codes import segment_starts
+from ingestion.vectors.stored_codes import segment_pages
 from tests.chaos.rig import Rig
 from tests.chaos.stores import Contents, read_stores
 
@@ -162,6 +172,7 @@ def _judge_contents(rig: Rig, records: dict[str, dict[str, Any]], contents: Cont
     expected_pages: set[object] = set()
     expected_rows: set[object] = set()
     expected_sizes: dict[str, int | None] = {}
+    expected_codes: dict[str, list[int]] = {}
     tolerated_prefixes: list[str] = []
     tolerated_keys: set[int] = set()
     dim, vectors = rig.embedding.embedder.dim, rig.settings.vectors
@@ -172,6 +183,12 @@ def _judge_contents(rig: Rig, records: dict[str, dict[str, Any]], contents: Cont
             tolerated_keys |= set(range(first, first + record["pages"]))
             continue
         expected_sizes[record["object_key"]] = len(source.content)
+        if record["codes_format"] != SIGN_CODE_FORMAT:
+            findings.add("missing", [f"sign codes of {id_}: their format is {record['codes_format']}"])
+        for start in segment_starts(record["pages"]):
+            numbers = segment_pages(start, record["pages"])
+            expected_codes[codes_key(id_, start)] = [source.patches(number) for number in numbers]
+            expected_sizes[codes_key(id_, start)] = None
         for number in range(1, record["pages"] + 1):
             key, patches = first + number - 1, source.patches(number)
             expected_pages.add((key, id_, number, patches))
@@ -186,6 +203,9 @@ def _judge_contents(rig: Rig, records: dict[str, dict[str, Any]], contents: Cont
     _compare("page", contents.pages, expected_pages, pages_of_others, findings)
     _compare("object", Counter(contents.objects.keys()), set(expected_sizes), objects_of_others, findings)
     findings.add("orphan", [f"{contents.rows_elsewhere} rows of no page key"] * contents.rows_elsewhere)
+    for key, counts in expected_codes.items():
+        if contents.code_counts.get(key, counts) != counts:
+            findings.add("damaged", [f"{key}: {contents.code_counts[key]}, not {counts}"])
     for key, size in contents.objects.items():
         wanted = expected_sizes.get(key) or contents.picture_sizes.get(key)
         if wanted is not None and size != wanted:

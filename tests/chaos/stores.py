@@ -16,6 +16,7 @@ from pymilvus import MilvusClient
 from ingestion.adapters.milvus.names import index_name
 from ingestion.model import ROWS_PER_PAGE
 from ingestion.settings import MilvusSettings, S3Settings
+from ingestion.vectors.sign_codes import CodeSegment
 from tests.chaos.rig import Rig
 
 _FEW_PINGS: Final = {"grpc.keepalive_time_ms": 600_000}
@@ -37,6 +38,8 @@ class Contents:
     """Size in bytes by key."""
     picture_sizes: dict[str, int]
     """The length in bytes in each image's header, by key."""
+    code_counts: dict[str, list[int] | str]
+    """The number of sign codes of each page of a segment, or why it cannot be read, by key."""
 
 
 async def read_stores(rig: Rig) -> Contents:
@@ -49,7 +52,8 @@ async def read_stores(rig: Rig) -> Contents:
     pictures = await asyncio.to_thread(
         _picture_sizes, rig.settings.s3, [key for key in objects if key.endswith("webp")]
     )
-    return Contents(rows, total - rows.total(), pages, objects, pictures)
+    codes = await asyncio.to_thread(_code_counts, rig.settings.s3, [key for key in objects if key.endswith(".codes")])
+    return Contents(rows, total - rows.total(), pages, objects, pictures, codes)
 
 
 def _rows(settings: MilvusSettings, collection: str, next_page_key: int) -> tuple[Counter[int], int]:
@@ -103,3 +107,20 @@ def _picture_sizes(settings: S3Settings, keys: Iterable[str]) -> dict[str, int]:
 
     with ThreadPoolExecutor(_THREADS) as threads:
         return dict(threads.map(size, keys))
+
+
+def _code_counts(settings: S3Settings, keys: Iterable[str]) -> dict[str, list[int] | str]:
+    client = _client(settings)
+
+    def counts(key: str) -> tuple[str, list[int] | str]:
+        response = client.get_object(settings.s3_bucket, key)
+        try:
+            return key, CodeSegment.decode(response.read()).counts.tolist()
+        except ValueError as error:
+            return key, str(error)
+        finally:
+            response.close()
+            response.release_conn()
+
+    with ThreadPoolExecutor(_THREADS) as threads:
+        return dict(threads.map(counts, keys))

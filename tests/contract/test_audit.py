@@ -11,8 +11,12 @@ import pytest
 
 from ingestion.bootstrap import Services
 from ingestion.model import (
+    SEGMENT_PAGES,
+    SIGN_CODE_FORMAT,
     Document,
     PageRecord,
+    codes_key,
+    codes_keys,
     document_prefix,
     image_key,
     pages_prefix,
@@ -20,8 +24,9 @@ from ingestion.model import (
     vectors_key,
 )
 from ingestion.removal import Remover
-from tests.support.shelf import OTHER_PAGES, PAGES, PATCHES, Shelf, auditor, open_shelf, page_of, whole
+from tests.support.shelf import OTHER_PAGES, PAGES, PATCHES, Shelf, auditor, objects_of, open_shelf, page_of, whole
 from workers.audit.mismatch import Mismatch, MismatchKind
+from workers.code_backfill import CodeBackfill
 
 
 @pytest.fixture
@@ -42,8 +47,10 @@ async def lose_vectors(shelf: Shelf, found: Document) -> None:
     await shelf.services.blobs.delete([vectors_key(found.id, number) for number in (2, 4)])
 
 
-async def lose_all_objects(shelf: Shelf, found: Document) -> None:
-    await shelf.services.blobs.delete_prefix(document_prefix(found.id))
+async def lose_all_pages_objects(shelf: Shelf, found: Document) -> None:
+    codes = codes_keys(found.id, found.pages)
+    keys = await shelf.services.blobs.list_keys(document_prefix(found.id))
+    await shelf.services.blobs.delete([key for key in keys if key not in codes])
 
 
 async def lose_page_records(shelf: Shelf, found: Document) -> None:
@@ -62,7 +69,7 @@ LOSSES: Final = {
     lose_source: ("s3", MismatchKind.MISSING, "source.pdf", 1),
     lose_image: ("s3", MismatchKind.MISSING, "pages/000002.webp", 1),
     lose_vectors: ("s3", MismatchKind.MISSING, "pages/000002.vec", 2),
-    lose_all_objects: ("s3", MismatchKind.MISSING, "pages/000001.vec", 2 * PAGES + 1),
+    lose_all_pages_objects: ("s3", MismatchKind.MISSING, "pages/000001.vec", 2 * PAGES + 1),
     lose_page_records: ("mongodb", MismatchKind.MISSING, "record of page 2", 2),
     lose_rows: ("milvus", MismatchKind.MISSING, "15 rows in place of 20", PATCHES),
     double_rows: ("milvus", MismatchKind.EXTRA, "22 rows in place of 20", 2),
@@ -84,11 +91,39 @@ async def test_an_audit_reports_each_loss_of_a_ready_document_once_and_changes_n
     assert await shelf.holdings("d2") == whole(OTHER_PAGES)
 
 
+async def test_lost_sign_codes_are_missing_until_an_audit_lets_them_be_made_again(shelf: Shelf) -> None:
+    found, pages = await shelf.put("long", 2 * SEGMENT_PAGES), 2 * SEGMENT_PAGES
+    await shelf.services.blobs.delete([codes_key("long", SEGMENT_PAGES + 1), codes_key("d1", 1)])
+    assert found.codes_format == SIGN_CODE_FORMAT
+    lacking = [
+        Mismatch("s3", MismatchKind.MISSING, "pages/000001.codes", 1, "d1", shelf.collection, is_remade=True),
+        Mismatch("s3", MismatchKind.MISSING, "pages/000065.codes", 1, "long", shelf.collection, is_remade=True),
+    ]
+    assert await shelf.mismatches() == lacking
+    assert await shelf.mismatches(repair=True) == [replace(one, is_repaired=True) for one in lacking]
+    assert [(await shelf.document(id_)).codes_format for id_ in ("d1", "long", "d2")] == [0, 0, SIGN_CODE_FORMAT]
+    assert await shelf.mismatches() == []
+    assert (await CodeBackfill(shelf.services.documents, shelf.services.blobs).round()).made == 2
+    assert await shelf.mismatches() == []
+    assert await shelf.holdings("d1") == whole(PAGES)
+    assert await shelf.holdings("long") == whole(pages)
+
+
+async def test_sign_codes_of_a_ready_document_are_needed_only_if_its_record_says_so(shelf: Shelf) -> None:
+    await shelf.records["documents"].update_one({"_id": "d1"}, {"$unset": {"codes_format": ""}})
+    await shelf.records["documents"].update_one({"_id": "d2"}, {"$set": {"codes_format": SIGN_CODE_FORMAT + 1}})
+    assert await shelf.mismatches(repair=True) == []
+    assert await shelf.holdings("d1") == whole(PAGES)
+    await shelf.services.blobs.delete([codes_key("d1", 1), codes_key("d2", 1)])
+    assert await shelf.mismatches(repair=True) == []
+
+
 async def add_objects(shelf: Shelf) -> Mismatch:
     await shelf.services.blobs.put(image_key("d1", 1, "png"), b"other picture", "image/png")
+    await shelf.services.blobs.put(codes_key("d1", 2), b"of no segment", "text/plain")
     # A key that others, which are needed, begin with.
     await shelf.services.blobs.put(f"{pages_prefix('d1')}000001", b"", "text/plain")
-    return Mismatch("s3", MismatchKind.EXTRA, "pages/000001", 2, "d1", shelf.collection)
+    return Mismatch("s3", MismatchKind.EXTRA, "pages/000001", 3, "d1", shelf.collection)
 
 
 async def add_unrecorded_objects(shelf: Shelf) -> Mismatch:
@@ -165,7 +200,7 @@ async def test_a_lost_record_leaves_orphans_in_every_store(shelf: Shelf) -> None
     what = f"rows of page keys 0 to {lost.page_keys.stop - 1}"
     found = await shelf.mismatches(repair=True)
     assert found == [
-        Mismatch("s3", MismatchKind.ORPHAN, "pages/000001.vec", 2 * PAGES + 1, "d1", is_repaired=True),
+        Mismatch("s3", MismatchKind.ORPHAN, "pages/000001.codes", objects_of(PAGES), "d1", is_repaired=True),
         Mismatch("mongodb", MismatchKind.ORPHAN, "record of page 1", PAGES, "d1", is_repaired=True),
         Mismatch("milvus", MismatchKind.ORPHAN, what, PAGES * PATCHES, "", shelf.collection, is_repaired=True),
     ]

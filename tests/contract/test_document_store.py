@@ -38,7 +38,7 @@ async def test_records_have_the_fields_that_were_agreed_upon(store: MongoDocumen
         *("_id", "collection", "filename", "object_key", "sha256", "size_bytes", "state", "stage", "pages"),
         *("pages_done", "first_page_key", "dpi", "attempts", "fence", "owner", "lease_until", "outbox", "error"),
         *("claim", "letter", "outages", "story", "created_at", "updated_at", "ready_at"),
-        *("generation", "next_generation", "next_pages_done"),
+        *("generation", "next_generation", "next_pages_done", "codes_format"),
     }
     assert found["error"] == {"code": FAILURE.code, "stage": FAILURE.stage, "message": FAILURE.message}
     assert set(stored_page) == {

@@ -10,6 +10,7 @@ from ingestion.adapters.mongo.document_store import MongoDocumentStore
 from ingestion.errors import Conflict
 from tests.port_contracts.ledger import LedgerContract
 from tests.port_contracts.recovery import RecoveryContract
+from tests.port_contracts.sign_codes import SignCodesContract
 from tests.support.documents import S, in_state
 
 
@@ -18,7 +19,7 @@ def store(document_store: MongoDocumentStore) -> MongoDocumentStore:
     return document_store
 
 
-class TestMongoLedger(LedgerContract, RecoveryContract): ...
+class TestMongoLedger(LedgerContract, RecoveryContract, SignCodesContract): ...
 
 
 async def test_a_delete_during_a_thaw_removes_nothing(

@@ -11,7 +11,7 @@ import pytest
 from ingestion.bootstrap import Services
 from ingestion.catalogue.generations import index_of
 from ingestion.errors import Conflict, DependencyUnavailable, EmbedderMismatch, EmbedderNotCurrent
-from ingestion.model import DocumentState
+from ingestion.model import DocumentState, codes_key
 from tests.support.embedders import WordEmbedder
 from tests.support.nearest import rows_of
 from tests.support.pipelines import DEADLINE_S, ScriptedEmbedder, job, pipeline, read, submitted
@@ -58,6 +58,7 @@ async def test_a_reembedding_keeps_all_pages_and_leaves_no_old_vectors(shelf: Li
     assert await shelf.mismatches() == []
     for document in documents:
         assert await shelf.blob_keys(document) == blobs_of(document, 2)
+        assert await shelf.code_keys(document) == {codes_key(document.id, 1, 2)}
     assert await shelf.services.vectors.count(index_of(shelf.collection, 2)) == 8 * 3
     again = ScriptedWords()
     assert await reembedder(shelf.services, again).run(shelf.collection) == bound
@@ -223,6 +224,7 @@ async def test_an_abort_leaves_the_old_as_it_was_and_its_number_is_never_used_ag
     assert (bound.current.number, bound.next, bound.leaving) == (1, None, ())
     assert await shelf.answer() == before
     assert await shelf.blob_keys(document) == blobs_of(document, 1)
+    assert await shelf.code_keys(document) == {codes_key(document.id, 1)}
     assert await shelf.services.vectors.count(index_of(shelf.collection, 2)) == 0
     assert await shelf.mismatches() == []
     bound = await reembedder(shelf.services, WordEmbedder(dim=24)).run(shelf.collection)

@@ -13,6 +13,7 @@ from tests.memory.catalogue import (
 from tests.memory.clock import Clock
 from tests.memory.documents import MemoryDeletions, MemoryDocumentReader, MemoryPageRecords, MemoryUploads
 from tests.memory.ledger import MemoryLedger, MemoryOutbox, MemoryRecovery
+from tests.memory.sign_codes import MemorySignCodeRecords
 from tests.memory.state import State
 
 
@@ -30,6 +31,7 @@ class MemoryDocumentStore(
     MemoryBindings,
     MemoryGenerations,
     MemoryArchivedDocuments,
+    MemorySignCodeRecords,
 ):
     """The ports that uploads, workers, the janitor, deletions and searches use. `state` is open to tests."""
 

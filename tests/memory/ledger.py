@@ -67,7 +67,8 @@ class MemoryLedger(MemoryPort):
         done = {"stage": "", "error": None, "pages_done": document.pages, "ready_at": self.clock.now}
         self._record_event(document.id, "ready")
         self._change_version(document.collection)
-        return self._change(document.id, {"state": _S.READY, "dpi": document.dpi, **done, **NO_LEASE})
+        given = {"dpi": document.dpi, "codes_format": document.codes_format}
+        return self._change(document.id, {"state": _S.READY, **given, **done, **NO_LEASE})
 
     async def postpone(self, document_id: str, fence: int, failure: Failure, delay_ms: int) -> Document:
         self._held(document_id, fence)

@@ -13,7 +13,16 @@ from fpdf import FPDF
 from ingestion.bootstrap import DocumentStore, Services
 from ingestion.errors import DependencyUnavailable, IngestError, LeaseHeld, WorkerFault
 from ingestion.messages import Record, encode_job
-from ingestion.model import Document, IngestJob, Page, Vectors, document_prefix, vectors_key
+from ingestion.model import (
+    SIGN_CODE_FORMAT,
+    Document,
+    IngestJob,
+    Page,
+    Vectors,
+    codes_keys,
+    document_prefix,
+    vectors_key,
+)
 from ingestion.ports import Embedder
 from ingestion.sandbox.pool import Sandbox
 from ingestion.submit import Submitter, Upload
@@ -150,7 +159,10 @@ async def assert_stores_hold_exactly(services: Services, document: Document) -> 
     rows = await services.vectors.count_rows(document.collection, document.first_page_key, document.pages)
     assert rows == sum(record.patches for record in records.values()) > 0
     objects = await services.blobs.list_keys(document_prefix(document.id))
-    assert len(objects) == 2 * document.pages + 1
+    codes = codes_keys(document.id, document.pages)
+    assert len(objects) == 2 * document.pages + 1 + len(codes)
+    assert set(codes) <= set(objects)
+    assert (await read(services, document)).codes_format == SIGN_CODE_FORMAT
     for record in records.values():
         assert record.image_key in objects
         vectors = decode_blob(await services.blobs.get(vectors_key(document.id, record.page_number)))

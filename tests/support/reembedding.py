@@ -72,17 +72,19 @@ class Library:
         generation = await self.store.prepare(claimed, embedder)
         return await stores.documents.plan(id_, claimed.fence, dpi=40, stage="processing", generation=generation)
 
-    async def write(self, begun: Document, embedder: Embedder = OLD) -> None:
+    async def write(self, begun: Document, embedder: Embedder = OLD) -> Document:
+        """The document as `finish` records it."""
         pages = [Page(n, 20, 10, _picture(n), f"shared {begun.id} page{n}") for n in range(1, begun.pages + 1)]
         vectors = await embedder.embed_pages(pages)
         window = [PageVectors(p, begun.page_key(p.page_number), v) for p, v in zip(pages, vectors, strict=True)]
-        await self.store.write(begun, window)
+        codes = self.store.code_writer(begun, begun.generation, 0)
+        await self.store.write(begun, window, codes)
+        return replace(begun, codes_format=await codes.complete())
 
     async def put(self, name: str, pages: int = 3, embedder: Embedder = OLD) -> Document:
         """A document that is ready."""
         begun = await self.begun(name, pages, embedder)
-        await self.write(begun, embedder)
-        return await self.services.documents.finish(begun)
+        return await self.services.documents.finish(await self.write(begun, embedder))
 
     async def delete(self, name: str) -> None:
         stores = self.services
@@ -122,6 +124,10 @@ class Library:
     async def blob_keys(self, found: Document) -> set[str]:
         keys = await self.services.blobs.list_keys(document_prefix(found.id))
         return {key for key in keys if key.endswith(".vec")}
+
+    async def code_keys(self, found: Document) -> set[str]:
+        keys = await self.services.blobs.list_keys(document_prefix(found.id))
+        return {key for key in keys if key.endswith(".codes")}
 
     async def read(self, name: str) -> Document:
         found = await self.services.documents.get(self.id_of(name))

@@ -11,7 +11,7 @@ import numpy as np
 from motor.motor_asyncio import AsyncIOMotorClient
 
 from ingestion.bootstrap import Services
-from ingestion.model import Document, Page, PageVectors, document_prefix, source_key
+from ingestion.model import Document, Page, PageVectors, codes_keys, document_prefix, source_key
 from tests.support.documents import LEASE_MS, document
 from tests.support.embedders import WordEmbedder
 from workers.attempt.store import PageStore
@@ -21,6 +21,8 @@ from workers.audit.mismatch import Mismatch
 PAGES: Final = 4
 PATCHES: Final = 5
 OTHER_PAGES: Final = 3
+WITH_CODES = True
+"""False: documents as an earlier release stored them, without sign codes."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,12 @@ class Shelf:
         claimed = await self.services.documents.claim(id_, "w", LEASE_MS)
         await store.prepare(claimed, WordEmbedder())
         numbers = range(1, (pages if written is None else written) + 1)
-        await store.write(claimed, [page_of(number, claimed.page_key(number)) for number in numbers])
-        return claimed if written is not None else await self.services.documents.finish(claimed)
+        codes = store.code_writer(claimed, claimed.generation, 0) if WITH_CODES else None
+        await store.write(claimed, [page_of(number, claimed.page_key(number)) for number in numbers], codes)
+        if written is not None:
+            return claimed
+        codes_format = 0 if codes is None else await codes.complete()
+        return await self.services.documents.finish(replace(claimed, codes_format=codes_format))
 
     async def document(self, id_: str) -> Document:
         found = await self.services.documents.get(id_)
@@ -77,7 +83,12 @@ def page_of(number: int, page_key: int, patches: int = PATCHES) -> PageVectors:
 
 
 def whole(pages: int) -> tuple[int, int, int]:
-    return 2 * pages + 1, pages, pages * PATCHES
+    return objects_of(pages), pages, pages * PATCHES
+
+
+def objects_of(pages: int) -> int:
+    """The file, and for each page a picture and vectors, and the sign codes of all pages."""
+    return 1 + 2 * pages + len(codes_keys("", pages))
 
 
 @asynccontextmanager

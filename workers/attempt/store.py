@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from ingestion.catalogue.generations import PageSize, index_of
@@ -15,6 +16,8 @@ from ingestion.model import (
     PageRecord,
     PageVectors,
     both_vectors_keys,
+    codes_key,
+    codes_keys,
     image_key,
     old_vectors_key,
     pages_prefix,
@@ -23,6 +26,9 @@ from ingestion.model import (
 from ingestion.ports import Bindings, BlobStore, DocumentReader, Embedder, PageRecords, VectorStore
 from ingestion.retrying import retrying
 from ingestion.vectors.encoding import VectorEncoding
+from ingestion.vectors.sign_codes import CodeSegment, segment_starts
+from ingestion.vectors.stored_codes import segment_pages
+from workers.attempt.code_writer import CodeWriter
 
 _CONTENT_TYPES: Final = {"webp": "image/webp", "png": "image/png", "jpeg": "image/jpeg"}
 
@@ -31,11 +37,23 @@ class StoreRecords(DocumentReader, PageRecords, Bindings, Protocol):
     """The records of pages, and what decides where their vectors go."""
 
 
-class PageStore:
-    """Writes pages: images and vectors as objects, vectors as rows of the index, and page records.
+@dataclass(frozen=True, slots=True)
+class _EncodedPage:
+    """A page with what is stored of its vectors."""
 
-    Objects and rows are written side by side, and the records last. No search shows any of them until the document is
-    `ready`.
+    page: PageVectors
+    rows: PageVectors
+    """The page with the vectors that the index gets."""
+    blob: bytes
+    codes: CodeSegment | None
+    """None where no sign codes are written."""
+
+
+class PageStore:
+    """Writes pages: images, vectors and sign codes as objects, vectors as rows of the index, and page records.
+
+    Objects and rows are written side by side, then the records, and sign codes last. No search shows any of them until
+    the document is `ready`.
     """
 
     def __init__(
@@ -75,10 +93,10 @@ class PageStore:
         after the claim: a re-embedding that closes the collection later revokes all claims, so no document becomes
         ready in a generation that has been replaced.
 
-        Deletes rows and images that an earlier attempt wrote after its last checkpoint. That attempt may have written
-        more rows for a page, an image in another format, or vectors under their old name (`old_vectors_key`), and this
-        attempt would not overwrite those. `check` is called before each deletion; it raises where another worker may
-        have the document.
+        Deletes rows, images and sign codes that an earlier attempt wrote after its last checkpoint. That attempt may
+        have written more rows for a page, an image in another format, or vectors under their old name
+        (`old_vectors_key`), and this attempt would not overwrite those. `check` is called before each deletion; it
+        raises where another worker may have the document.
         """
         try:
             bound = await self._records.bind_collection(document.collection, embedder.fingerprint, embedder.dim)
@@ -97,6 +115,11 @@ class PageStore:
             numbers = range(pages_done + 1, document.pages + 1)
             stale = [image_key(document.id, number, kind) for number in numbers for kind in _CONTENT_TYPES]
             stale += [old_vectors_key(document.id, number, generation) for number in numbers]
+            stale += [
+                codes_key(document.id, first, generation)
+                for first in segment_starts(document.pages)
+                if segment_pages(first, document.pages)[-1] > pages_done
+            ]
             check()
             await retrying(self._blobs.delete, stale)
         return generation
@@ -108,37 +131,49 @@ class PageStore:
             await self.remove_blobs(document, document.generation)
 
     async def remove_blobs(self, document: Document, generation: int) -> None:
-        """Delete the vectors that the document has in a generation."""
+        """Delete the vectors and the sign codes that the document has in a generation."""
         numbers = range(1, document.pages + 1)
         keys = [key for number in numbers for key in both_vectors_keys(document.id, number, generation)]
+        keys += codes_keys(document.id, document.pages, generation)
         await retrying(self._blobs.delete, keys)
 
-    async def write(self, document: Document, window: Sequence[PageVectors]) -> None:
-        """Write all of `window`, or raise. The next attempt overwrites what was written before an error."""
-        encoded = await self._encoded(window)
+    def code_writer(self, document: Document, generation: int, pages_done: int) -> CodeWriter:
+        """What an attempt gives to `write`, or `write_vectors`, with each window, if it resumes after `pages_done`."""
+        return CodeWriter(self._blobs, document, generation, pages_done, self._add_write)
+
+    async def write(self, document: Document, window: Sequence[PageVectors], codes: CodeWriter | None = None) -> None:
+        """Write all of `window`, or raise. The next attempt overwrites what was written before an error.
+
+        Without `codes`, no sign codes are written.
+        """
+        encoded = await self._encoded(window, with_codes=codes is not None)
         await gather_or_cancel(
             self._put_rows(document, document.generation, encoded),
             *(self._put_image(document, entry) for entry in window),
-            *(self._put_blob(document, document.generation, entry) for entry in window),
+            *(self._put_blob(document, document.generation, entry) for entry in encoded),
         )
-        records = [self._record(document, *pair) for pair in zip(window, encoded, strict=True)]
-        await retrying(self._records.put_pages, records)
+        await retrying(self._records.put_pages, [self._record(document, entry) for entry in encoded])
+        await _add_codes(codes, encoded)
 
-    async def write_vectors(self, document: Document, generation: int, window: Sequence[PageVectors]) -> None:
+    async def write_vectors(
+        self,
+        document: Document,
+        generation: int,
+        window: Sequence[PageVectors],
+        codes: CodeWriter | None = None,
+    ) -> None:
         """Write the vectors of pages to a coming generation. Their images and records are stored already.
 
-        Raises DependencyUnavailable, WorkerFault. Safe to repeat.
+        Without `codes`, no sign codes are written. Raises DependencyUnavailable, WorkerFault. Safe to repeat.
         """
-        encoded = await self._encoded(window)
+        encoded = await self._encoded(window, with_codes=codes is not None)
         await gather_or_cancel(
             self._put_rows(document, generation, encoded),
-            *(self._put_blob(document, generation, entry) for entry in window),
+            *(self._put_blob(document, generation, entry) for entry in encoded),
         )
-        sizes = [
-            PageSize(entry.page_key, len(entry.vectors), len(rows.vectors))
-            for entry, rows in zip(window, encoded, strict=True)
-        ]
+        sizes = [PageSize(entry.page.page_key, len(entry.page.vectors), len(entry.rows.vectors)) for entry in encoded]
         await retrying(self._records.put_page_sizes, generation, sizes)
+        await _add_codes(codes, encoded)
 
     async def delete_late_writes(self, document: Document) -> None:
         """Delete what was written after `document` had been deleted while its worker processed it.
@@ -158,31 +193,46 @@ class PageStore:
         number = entry.page.page_number
         key = image_key(document.id, number, entry.page.image_format)
         await retrying(self._blobs.put, key, entry.page.image, _CONTENT_TYPES[entry.page.image_format])
+        self._add_write()
+
+    async def _put_blob(self, document: Document, generation: int, entry: _EncodedPage) -> None:
+        key = vectors_key(document.id, entry.page.page.page_number, generation)
+        await retrying(self._blobs.put, key, entry.blob, "application/octet-stream")
+        self._add_write()
+
+    async def _encoded(self, window: Sequence[PageVectors], *, with_codes: bool) -> Sequence[_EncodedPage]:
+        """In a thread: it takes milliseconds of CPU a page."""
+
+        def encode(entry: PageVectors) -> _EncodedPage:
+            blob = self._encoding.blob(entry.vectors)
+            codes = CodeSegment.of([blob]) if with_codes else None
+            return _EncodedPage(entry, self._encoding.rows(entry), blob, codes)
+
+        return await asyncio.to_thread(lambda: [encode(entry) for entry in window])
+
+    async def _put_rows(self, document: Document, generation: int, encoded: Sequence[_EncodedPage]) -> None:
+        index = index_of(document.collection, generation)
+        await retrying(self._vectors.upsert, index, [entry.rows for entry in encoded])
+        self._add_write()
+
+    def _add_write(self) -> None:
         self.writes += 1
 
-    async def _put_blob(self, document: Document, generation: int, entry: PageVectors) -> None:
-        key = vectors_key(document.id, entry.page.page_number, generation)
-        await retrying(self._blobs.put, key, self._encoding.blob(entry.vectors), "application/octet-stream")
-        self.writes += 1
-
-    async def _encoded(self, window: Sequence[PageVectors]) -> Sequence[PageVectors]:
-        """The pages with the vectors that the index gets."""
-        return await asyncio.to_thread(lambda: [self._encoding.rows(entry) for entry in window])
-
-    async def _put_rows(self, document: Document, generation: int, encoded: Sequence[PageVectors]) -> None:
-        await retrying(self._vectors.upsert, index_of(document.collection, generation), encoded)
-        self.writes += 1
-
-    def _record(self, document: Document, entry: PageVectors, encoded: PageVectors) -> PageRecord:
-        page = entry.page
+    def _record(self, document: Document, entry: _EncodedPage) -> PageRecord:
+        page = entry.page.page
         return PageRecord(
-            page_key=entry.page_key,
+            page_key=entry.page.page_key,
             document_id=document.id,
             page_number=page.page_number,
             width_px=page.width_px,
             height_px=page.height_px,
-            patches=len(entry.vectors),
+            patches=len(entry.page.vectors),
             image_key=image_key(document.id, page.page_number, page.image_format),
             text=page.text,
-            rows=len(encoded.vectors),
+            rows=len(entry.rows.vectors),
         )
+
+
+async def _add_codes(codes: CodeWriter | None, encoded: Sequence[_EncodedPage]) -> None:
+    if codes is not None:
+        await codes.add({entry.page.page.page_number: entry.codes for entry in encoded if entry.codes is not None})

@@ -12,21 +12,32 @@ from ingestion.catalogue.generations import Binding
 from ingestion.errors import BadRecord, NewerRecord
 from ingestion.model import (
     DOCUMENTS_PREFIX,
+    SIGN_CODE_FORMAT,
     Document,
     DocumentState,
     PageRecord,
     both_vectors_keys,
+    codes_keys,
     document_prefix,
     pages_prefix,
 )
-from ingestion.ports import ArchivedDocuments, Bindings, BlobEntry, BlobStore, DocumentReader, PageRecords
+from ingestion.ports import (
+    ArchivedDocuments,
+    Bindings,
+    BlobEntry,
+    BlobStore,
+    DocumentReader,
+    PageRecords,
+    SignCodeRecords,
+)
+from ingestion.vectors.stored_codes import coded_generations
 from workers.audit.mismatch import Mismatch, MismatchKind, NotJudged, Recheck, TooYoung
 
 _DOCUMENTS_AT_ONCE: Final = 100
 _PAGES_AT_ONCE: Final = 500
 
 
-class ContentsRecords(DocumentReader, PageRecords, Bindings, ArchivedDocuments, Protocol):
+class ContentsRecords(DocumentReader, PageRecords, Bindings, ArchivedDocuments, SignCodeRecords, Protocol):
     """The records that say which objects there should be."""
 
 
@@ -76,6 +87,9 @@ class ContentsAudit:
         if self.repair and difference.extra:
             await self.blobs.delete(difference.extra)
             found[-1] = replace(found[-1], is_repaired=True)
+        if self.repair and difference.codes and document is not None:
+            is_repaired = await self.records.set_codes_format(document, 0)
+            found = [replace(one, is_repaired=is_repaired) if one.is_remade else one for one in found]
         return found
 
     async def _difference(self, id_: str, document: Document | None, entries: Sequence[BlobEntry]) -> _Difference:
@@ -118,22 +132,28 @@ class _Difference:
     pages: Sequence[int] = ()
     missing: Sequence[str] = ()
     extra: Sequence[str] = ()
+    codes: Sequence[str] = ()
+    """Keys of missing objects with sign codes."""
 
     def __bool__(self) -> bool:
-        return bool(self.pages or self.missing or self.extra)
+        return bool(self.pages or self.missing or self.extra or self.codes)
 
     def mismatches(self, id_: str, document: Document | None) -> list[Mismatch]:
-        """At most one of each sort, what is extra last."""
+        """At most one of each sort: missing records, missing objects, missing sign codes, what is extra."""
         collection = document.collection if document else ""
         too_many = MismatchKind.EXTRA if document else MismatchKind.ORPHAN
         found = []
         if self.pages:
             what = f"record of page {self.pages[0]}"
             found.append(Mismatch("mongodb", MismatchKind.MISSING, what, len(self.pages), id_, collection))
-        for kind, keys in ((MismatchKind.MISSING, self.missing), (too_many, self.extra)):
+        for kind, keys in (
+            (MismatchKind.MISSING, self.missing),
+            (MismatchKind.MISSING, self.codes),
+            (too_many, self.extra),
+        ):
             if keys:
                 what = keys[0].removeprefix(document_prefix(id_))
-                found.append(Mismatch("s3", kind, what, len(keys), id_, collection))
+                found.append(Mismatch("s3", kind, what, len(keys), id_, collection, is_remade=keys is self.codes))
         return found
 
 
@@ -156,11 +176,21 @@ def _compared(
         for number in numbers
         for key in both_vectors_keys(document.id, number, generation)
     }
+    lacking_codes = _expected_codes(document, binding) - keys
+    # The janitor writes sign codes before the record says so.
+    keys -= {key for one in {*generations, *whole} for key in codes_keys(document.id, document.pages, one)}
     unrecorded = [number for number in numbers if number not in pages]
     # The name of a page's image is in its record; without that, any name will do.
     spared = {f"{pages_prefix(document.id)}{number:06d}" for number in unrecorded}
     extra = sorted(key for key in keys - wanted if key.rpartition(".")[0] not in spared)
-    return _Difference(unrecorded, sorted(wanted - keys), extra)
+    return _Difference(unrecorded, sorted(wanted - keys), extra, sorted(lacking_codes))
+
+
+def _expected_codes(document: Document, binding: Binding | None) -> set[str]:
+    if document.codes_format != SIGN_CODE_FORMAT:
+        return set()
+    generations = coded_generations(document, binding)
+    return {key for generation in generations for key in codes_keys(document.id, document.pages, generation)}
 
 
 def _stored_vectors_key(document: Document, page_number: int, generation: int, keys: set[str]) -> str:

@@ -20,7 +20,7 @@ STORES: Final = ("mongodb", "s3", "milvus")
 
 class MismatchKind(StrEnum):
     MISSING = "missing"
-    """A ready document lacks it. Only a new upload of the file restores it."""
+    """A ready document lacks it. Only a new upload of the file restores it, unless `is_remade`."""
     EXTRA = "extra"
     """It is among a ready document's objects or rows, and the document does not refer to it."""
     ORPHAN = "orphan"
@@ -41,6 +41,8 @@ class Mismatch:
     document_id: str = ""
     collection: str = ""
     is_repaired: bool = False
+    is_remade: bool = False
+    """What is missing is made again by the janitor: by an audit that repairs, and its next round."""
 
 
 @dataclass(slots=True)

@@ -12,12 +12,13 @@ from rich.table import Table
 
 from ingestion.model import check_collection
 from workers.audit.mismatch import Mismatch, MismatchKind, NotJudged, TooYoung
+from workers.code_backfill import BackfillResult
 from workers.commands.installation import open_installation
 from workers.commands.terminal import cell, say, stdout, write_json_line
-from workers.janitor import REMEDY, auditor_of, janitor_of
+from workers.janitor import REMAKE, REMEDY, auditor_of, janitor_of
 from workers.lifecycle.housekeeping import LifecycleResult
 from workers.recovery import RoundResult
-from workers.wiring import lifecycle_of
+from workers.wiring import code_backfill_of, lifecycle_of
 
 
 def do_round(*, check: bool, collection: str | None, as_json: bool, data_dir: Path | None) -> bool:
@@ -31,8 +32,10 @@ async def _do_round(check: bool, collection: str | None, as_json: bool, data_dir
     async with open_installation(data_dir) as services:
         done = RoundResult() if check else await janitor_of(services).round(collection)
         changed = LifecycleResult() if check else await lifecycle_of(services).round(collection)
+        codes = BackfillResult() if check else await code_backfill_of(services).round(collection)
         _show_round(done, as_json)
         _show_lifecycle(changed, as_json)
+        _show_codes(codes, as_json)
         mismatches, too_young, not_judged = [], TooYoung(), NotJudged()
         audited = auditor_of(services).mismatches(
             collection=collection, repair=not check, too_young=too_young, not_judged=not_judged
@@ -45,8 +48,8 @@ async def _do_round(check: bool, collection: str | None, as_json: bool, data_dir
         _show_mismatches(mismatches)
     _show_too_young(too_young, as_json)
     _show_not_judged(not_judged, as_json)
-    is_repaired = not done.failed and not changed.failed and all(mismatch.is_repaired for mismatch in mismatches)
-    return is_repaired and not not_judged.causes
+    has_failed = bool(done.failed or changed.failed or codes.failed or not_judged.causes)
+    return not has_failed and all(mismatch.is_repaired for mismatch in mismatches)
 
 
 def _show_round(done: RoundResult, as_json: bool) -> None:
@@ -78,6 +81,21 @@ def _show_lifecycle(changed: LifecycleResult, as_json: bool) -> None:
             write_json_line({"failed": name})
         else:
             say(cell(f"not processed: collection {name}", "red"))
+
+
+def _show_codes(codes: BackfillResult, as_json: bool) -> None:
+    if as_json:
+        if codes.made or codes.left:
+            write_json_line({"sign_codes_made": codes.made, "documents_without": codes.left})
+        for document_id in codes.failed:
+            write_json_line({"failed": document_id})
+        return
+    if codes.made:
+        say(f"sign codes made: {codes.made} document(s)")
+    for document_id in codes.failed:
+        say(cell(f"no sign codes: {document_id}: its vectors are missing or unreadable", "red"))
+    if codes.left:
+        say(f"{codes.left} document(s) have no sign codes yet; the next round makes more")
 
 
 def _show_too_young(too_young: TooYoung, as_json: bool) -> None:
@@ -134,8 +152,11 @@ def _show_mismatches(mismatches: Sequence[Mismatch]) -> None:
             cell(mismatch.document_id, "dim"),
             cell(mismatch.what),
             str(mismatch.count),
-            cell("deleted", "green") if mismatch.is_repaired else "",
+            cell("to be made again" if mismatch.is_remade else "deleted", "green") if mismatch.is_repaired else "",
         )
     stdout().print(table)
-    if any(mismatch.kind is not MismatchKind.ORPHAN and not mismatch.is_repaired for mismatch in mismatches):
+    left = [one for one in mismatches if one.kind is not MismatchKind.ORPHAN and not one.is_repaired]
+    if any(not one.is_remade for one in left):
         say("of a ready document that lacks something:", REMEDY)
+    if any(one.is_remade for one in left):
+        say("of a ready document that lacks sign codes:", REMAKE)

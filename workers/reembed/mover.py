@@ -23,9 +23,18 @@ from PIL import Image
 from ingestion.catalogue.generations import index_of
 from ingestion.concurrency.tasks import gather_or_cancel, map_ordered, prefetch
 from ingestion.errors import Conflict, NotFound, WorkerFault
-from ingestion.model import Document, DocumentState, Page, PageRecord, PageVectors
-from ingestion.ports import BlobStore, DocumentReader, Embedder, PageRecords, ReembeddingRecords, VectorStore
+from ingestion.model import SIGN_CODE_FORMAT, Document, DocumentState, Page, PageRecord, PageVectors
+from ingestion.ports import (
+    BlobStore,
+    DocumentReader,
+    Embedder,
+    PageRecords,
+    ReembeddingRecords,
+    SignCodeRecords,
+    VectorStore,
+)
 from ingestion.retrying import retrying
+from workers.attempt.code_writer import CodeWriter
 from workers.attempt.store import PageStore
 
 log = structlog.get_logger(__name__)
@@ -36,7 +45,7 @@ Read: TypeAlias = list[tuple[Document, Page]]
 Embedded: TypeAlias = list[tuple[Document, PageVectors]]
 
 
-class MoverRecords(DocumentReader, PageRecords, ReembeddingRecords, Protocol):
+class MoverRecords(DocumentReader, PageRecords, ReembeddingRecords, SignCodeRecords, Protocol):
     """The records that moving pages reads and writes."""
 
 
@@ -59,13 +68,18 @@ class Mover:
         raise, and WorkerFault where a page lacks its record or its picture.
         """
         moved: set[str] = set()
+        codes: dict[str, CodeWriter] = {}
+        """Of the document whose pages are being stored."""
         async with (
             prefetch(self._read(_windows(pending, generation, self.window_pages))) as read,
             prefetch(self._embedded(read)) as embedded,
         ):
             async for window in embedded:
                 for document, pages in groupby(window, key=lambda entry: entry[0]):
-                    await self._store(document, generation, [page for _, page in pages])
+                    if document.id not in codes:
+                        done = _pages_done(document, generation)
+                        codes = {document.id: self.store.code_writer(document, generation, done)}
+                    await self._store(document, generation, [page for _, page in pages], codes[document.id])
                     moved.add(document.id)
                 on_pages(len(window))
         return len(moved)
@@ -122,9 +136,10 @@ class Mover:
             async for window in ordered:
                 yield window
 
-    async def _store(self, document: Document, generation: int, pages: list[PageVectors]) -> None:
-        await self.store.write_vectors(document, generation, pages)
+    async def _store(self, document: Document, generation: int, pages: list[PageVectors], codes: CodeWriter) -> None:
+        await self.store.write_vectors(document, generation, pages, codes)
         done = pages[-1].page.page_number
+        codes_format = await codes.complete() if done == document.pages else document.codes_format
         try:
             await retrying(self.records.advance, document, generation, done)
         except Conflict:
@@ -133,7 +148,14 @@ class Mover:
             await self.remove_vectors(document, generation)
             return
         if done == document.pages:
+            await self._note_lacking_codes(document, codes_format)
             log.info("re-embedded", document_id=document.id, generation=generation, pages=document.pages)
+
+    async def _note_lacking_codes(self, document: Document, codes_format: int) -> None:
+        """Where sign codes could not be made for the coming generation, the janitor makes those of both."""
+        current = await retrying(self.records.get, document.id) if codes_format != SIGN_CODE_FORMAT else None
+        if current is not None and current.codes_format == SIGN_CODE_FORMAT:
+            await retrying(self.records.set_codes_format, current, 0)
 
     async def remove_vectors(self, document: Document, generation: int) -> None:
         """Remove the document's vectors of the coming generation."""
@@ -145,14 +167,17 @@ class Mover:
 async def _windows(pending: AsyncIterator[Document], generation: int, window_pages: int) -> AsyncIterator[PageRefs]:
     window: PageRefs = []
     async for document in pending:
-        done = document.next_pages_done if document.next_generation == generation else 0
-        for number in range(done + 1, document.pages + 1):
+        for number in range(_pages_done(document, generation) + 1, document.pages + 1):
             window.append((document, number))
             if len(window) == window_pages:
                 yield window
                 window = []
     if window:
         yield window
+
+
+def _pages_done(document: Document, generation: int) -> int:
+    return document.next_pages_done if document.next_generation == generation else 0
 
 
 def _pixels(image: bytes) -> NDArray[np.uint8]:

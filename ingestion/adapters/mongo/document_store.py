@@ -24,6 +24,7 @@ from ingestion.adapters.mongo.outbox import MongoOutbox
 from ingestion.adapters.mongo.page_records import MongoPageRecords
 from ingestion.adapters.mongo.recovery import MongoRecovery
 from ingestion.adapters.mongo.reembedding import MongoReembeddingRecords
+from ingestion.adapters.mongo.sign_codes import CODES_INDEX, MongoSignCodeRecords
 from ingestion.settings import MongoSettings
 
 
@@ -45,6 +46,7 @@ class MongoDocumentStore(
     MongoArchiving,
     MongoArchivedDocuments,
     MongoRecordInventory,
+    MongoSignCodeRecords,
 ):
     """Each base is the adapter of one port. All share a client, which the context manager closes."""
 
@@ -66,6 +68,7 @@ class MongoDocumentStore(
         await self._documents.create_index([("collection", 1), ("_id", 1)])
         await self._documents.create_index([("collection", 1), ("first_page_key", 1)])
         await self._documents.create_index([("state", 1), ("updated_at", 1)])
+        await self._documents.create_index(CODES_INDEX)
         await self._pages.create_index("document_id")
         await self._archived.create_index("collection")
         try:

@@ -90,7 +90,14 @@ class MongoLedger(DocumentChanges):
     @translated
     async def finish(self, document: Document) -> Document:
         collection, document_id, fence = document.collection, document.id, document.fence
-        done = {"stage": "", "error": None, "dpi": document.dpi, "pages_done": "$pages", "ready_at": "$$NOW"}
+        done = {
+            "stage": "",
+            "error": None,
+            "dpi": document.dpi,
+            "codes_format": document.codes_format,
+            "pages_done": "$pages",
+            "ready_at": "$$NOW",
+        }
         await begin_change(self._collections, collection, document_id, fence)
         try:
             await self._keep(document_id, fence, {"state": DocumentState.READY, **done, **event("ready"), **NO_LEASE})
