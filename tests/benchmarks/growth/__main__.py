@@ -19,11 +19,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import psutil
+from pymilvus import MilvusClient
 
 from tests.benchmarks.filling import Filler, KnownVectors, Place
 from tests.benchmarks.growth.clients import SearchProcess, many_clients, search_process
@@ -61,6 +62,8 @@ class Growth:
     async def grow_to(self, size: int) -> dict[str, Any]:
         """Fill up to `size` pages and measure."""
         filled = await self._fill(size)
+        if self._arguments.flush:
+            await asyncio.to_thread(_flush, self._bench)
         settled_s = await settle(self._milvus, self._arguments.settle_s)
         rows = await self._bench.services.vectors.count(self._bench.collection)
         asked = Asked(self._questions[size], self._placed, self._exact)
@@ -118,6 +121,15 @@ class Growth:
             await asyncio.to_thread(sys.stdin.readline)
 
 
+def _flush(bench: Bench) -> None:
+    """Let Milvus seal all segments of the collection: it builds an index of a sealed segment alone."""
+    settings = bench.settings.milvus
+    with closing(MilvusClient(uri=settings.milvus_uri, token=settings.milvus_token.get_secret_value())) as client:
+        for name in client.list_collections():
+            if name.startswith(bench.collection):
+                client.flush(name)
+
+
 @contextmanager
 def _ingesting(bench: Bench, index_pooling: int, paths: Sequence[Path]) -> Iterator[Path]:
     """Run an ingest in a process of its own. The file gets a line for each document."""
@@ -173,6 +185,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=20, help=f"for which {CLIENTS} clients ask")
     parser.add_argument("--settle-s", type=float, default=120, help="at most, until Milvus has built its indexes")
     parser.add_argument("--warm-up-s", type=float, default=STABLE_S, help="of one client, one round at least")
+    parser.add_argument("--flush", action="store_true", help="let Milvus seal all segments before it is searched")
     parser.add_argument("--index-pooling", type=int, help="vectors of a page in one row; by default the setting")
     parser.add_argument("--dim", type=int, default=DIM, help="project the vectors to this dimension by PCA")
     parser.add_argument("--effort", help="of each search, where the release has efforts")

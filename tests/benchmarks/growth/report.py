@@ -38,12 +38,17 @@ def write_json(figures: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def table(figures: Sequence[Mapping[str, Any]]) -> str:
-    rows = [list(COLUMNS.values())]
-    for size in figures:
-        shown = {**size, **{key: size[key] / _KB for key in COLUMNS if "bytes" in key}}
-        rows.append([f"{shown[key]:,.3f}" if "recall" in key else f"{shown[key]:,.5g}" for key in COLUMNS])
+    rows = [list(COLUMNS.values()), *([_cell(key, size[key]) for key in COLUMNS] for size in figures)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+
+
+def _cell(key: str, value: float) -> str:
+    if "recall" in key:
+        return f"{value:.3f}"
+    if "bytes" in key:
+        return f"{value / _KB:,.0f}"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"
 
 
 def save_plot(figures: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
