@@ -133,7 +133,7 @@ async def test_a_replayed_document_begins_without_outages(services: Services, tm
 class TooLarge(PageStore):
     """A store that does not take this document's pages, and takes everything else."""
 
-    async def write(self, document: Document, window: Any) -> None:
+    async def write(self, document: Document, window: Any, codes: Any = None) -> None:
         raise DependencyUnavailable("s3", "ReadTimeout", stage="store")
 
 

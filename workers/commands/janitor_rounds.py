@@ -143,7 +143,7 @@ def _show_mismatches(mismatches: Sequence[Mismatch]) -> None:
     table.add_column("document", no_wrap=True)
     table.add_column("what", overflow="fold")
     table.add_column("count", justify="right")
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for mismatch in mismatches:
         table.add_row(
             mismatch.store,
