@@ -110,6 +110,19 @@ PAGE_CACHE: Final = Counter(
     "search_page_cache_total", "pages to rerank, by result of the page cache: hit or miss", ["outcome"]
 )
 PAGE_CACHE_BYTES: Final = Gauge("search_page_cache_bytes", "bytes of page vectors in the page cache")
+CODE_CACHE: Final = Counter(
+    "search_code_cache_total", "segments of sign codes, by result of the cache: hit or miss", ["outcome"]
+)
+CODE_CACHE_BYTES: Final = Gauge("search_code_cache_bytes", "bytes of sign codes in the cache")
+STAGE_PAGES: Final = Counter(
+    "search_stage_pages_total",
+    "pages that entered and left each stage of searches: index, codes or exact; in or out",
+    ["stage", "flow"],
+)
+SEARCH_PAGES_LEFT_OUT: Final = Counter(
+    "search_pages_left_out_total",
+    "pages that the ANN index showed and that were not ranked: their sign codes were more than one search may read",
+)
 ANN_SHARED: Final = Histogram(
     "search_ann_shared_searches", "searches that share one request to the ANN index", buckets=(1, 2, 4, 8, 16, 32)
 )

@@ -25,6 +25,8 @@ async def search(
 
     429 with Retry-After where too many searches are in flight. A search is cancelled when its client disconnects.
     """
-    hits = await cancel_on_disconnect(request.receive, searcher.search(collection, wanted.query, wanted.top_k))
+    hits = await cancel_on_disconnect(
+        request.receive, searcher.search(collection, wanted.query, wanted.top_k, wanted.effort)
+    )
     await usage.record(collection)
     return SearchResult(hits=hits)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, Field
 
 from ingestion.errors import BadRecord
+from ingestion.hits import Effort
 from ingestion.model import Document, DocumentState, Failure
 
 API_PREFIX = "/api/v1"
@@ -78,3 +79,4 @@ class UploadView(BaseModel):
 class SearchRequest(BaseModel):
     query: str
     top_k: int = 10
+    effort: Effort = Effort.BALANCED

@@ -19,6 +19,7 @@ from ingestion.ports.messaging import DeadLetterNotes, DeadLetters, JobQueue, Pr
 from ingestion.ports.neighbours import Neighbours
 from ingestion.ports.outbox import Outbox
 from ingestion.ports.page_records import PageRecords
+from ingestion.ports.ready_pages import PageRange, ReadyPages
 from ingestion.ports.recovery import Recovery
 from ingestion.ports.reembedding import ReembeddingRecords
 from ingestion.ports.rendering import PageSource, Renderer
@@ -50,12 +51,14 @@ __all__ = [
     "Outbox",
     "PackedDocument",
     "PackedPage",
+    "PageRange",
     "PageRecords",
     "PageSource",
     "PageTotals",
     "Pingable",
     "Progress",
     "QueryCache",
+    "ReadyPages",
     "RecordInventory",
     "Recovery",
     "ReembeddingRecords",

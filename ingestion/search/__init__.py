@@ -1,4 +1,4 @@
-"""From a query to pages: ANN per token, candidate pages, exact MaxSim, and a cache of earlier answers."""
+"""From a query to pages: pages from the ANN index, sign codes, exact MaxSim, and a cache of earlier answers."""
 
 from ingestion.hits import Hit
 from ingestion.search.scoring import approximate_scores

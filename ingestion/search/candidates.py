@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -18,6 +18,8 @@ from ingestion.search.coalescing import SearchCoalescer
 _WIDEN_BY: Final = 4
 _WIDEST_LIMIT: Final = 6400
 _MAX_CACHED_PAGES: Final = 200_000
+_READ_AT_ONCE: Final = 512
+"""Pages whose records are read in one request."""
 
 
 class CandidateRecords(DocumentReader, PageRecords, Protocol):
@@ -35,21 +37,25 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class CandidateQuery:
-    """How many pages a search wants: at most `pages`, and at least `needed` where the index has them."""
+    """How many pages a search wants: at most `most`, and `enough` of them where the index has so many.
 
-    pages: int
+    Fewer do where all pages that the index shows are ready, and they are `needed` at least. `limit`: the rows asked of
+    the index for each query token. `stable_for_s`: see `VersionAge`.
+    """
+
+    most: int
+    enough: int
+    limit: int
     needed: int = 1
     stable_for_s: float = 0.0
-    """See `VersionAge`."""
 
 
 class Candidates:
-    """Finds the pages to rerank."""
+    """Finds pages that are worth ranking. Safe to use from many tasks at once."""
 
-    def __init__(self, index: SearchCoalescer, documents: CandidateRecords, ann_limit: int) -> None:
+    def __init__(self, index: SearchCoalescer, documents: CandidateRecords) -> None:
         self._index = index
         self._documents = documents
-        self._ann_limit = ann_limit
         # A page key belongs to one document for ever, so an entry never becomes wrong.
         self._document_of: LRUCache[int, str] = LRUCache(_MAX_CACHED_PAGES)
 
@@ -61,34 +67,25 @@ class Candidates:
         An answer of the index also has rows of documents that are not ready, and many rows of one page. Where that
         leaves too few pages, this asks again for more rows, until the index has no more or gives no further pages.
         """
-        index, limit, reached = index_of(collection, generation.number), self._ann_limit, 0
+        index, limit, reached = index_of(collection, generation.number), wanted.limit, 0
         while True:
             reserved.resize(len(query), limit)
             with metrics.SEARCH.labels("ann").time():
                 scores = await self._index.search(index, query, limit, wanted.stable_for_s)
             best: list[int] = scores.page_keys.tolist()
-            candidates = await self._ready(best, generation, wanted.pages)
-            is_enough = len(candidates) >= wanted.pages or len(candidates) == len(best) >= wanted.needed
+            candidates = await self._ready(best, generation, wanted.most)
+            is_enough = len(candidates) >= wanted.enough or len(candidates) == len(best) >= wanted.needed
             exhausted = not scores.is_cut_off or len(best) == reached
             if is_enough or exhausted or limit >= _WIDEST_LIMIT:
+                metrics.STAGE_PAGES.labels("index", "in").inc(len(best))
+                metrics.STAGE_PAGES.labels("index", "out").inc(len(candidates))
                 return candidates
             limit, reached = limit * _WIDEN_BY, len(best)
 
-    async def _ready(self, page_keys: Sequence[int], generation: Generation, wanted: int) -> list[Candidate]:
-        """The first `wanted` of these pages whose documents are ready in that generation, in the given order.
-
-        Reads only as many records as it takes: mostly all documents are ready.
-        """
-        found: list[Candidate] = []
-        for start in range(0, len(page_keys), wanted):
-            with metrics.SEARCH.labels("records").time():
-                found += await self._ready_of(page_keys[start : start + wanted], generation)
-            if len(found) >= wanted:
-                break
-        return found[:wanted]
-
-    async def _ready_of(self, page_keys: Sequence[int], generation: Generation) -> list[Candidate]:
-        document_of = await self._documents_of(page_keys)
+    async def ready(
+        self, page_keys: Sequence[int], document_of: Mapping[int, str], generation: Generation
+    ) -> list[Candidate]:
+        """Those of the pages whose documents are ready in the generation now, in the given order."""
         documents = await self._documents.ready_documents(set(document_of.values()))
         return [
             Candidate(key, key - document.first_page_key + 1, document)
@@ -98,6 +95,18 @@ class Candidates:
             and key in document.page_keys
             and document.is_in(generation.number)
         ]
+
+    async def _ready(self, page_keys: Sequence[int], generation: Generation, wanted: int) -> list[Candidate]:
+        """The first `wanted` of these pages whose documents are ready in that generation, in the given order."""
+        found: list[Candidate] = []
+        step = min(wanted, _READ_AT_ONCE)
+        for start in range(0, len(page_keys), step):
+            part = page_keys[start : start + step]
+            with metrics.SEARCH.labels("records").time():
+                found += await self.ready(part, await self._documents_of(part), generation)
+            if len(found) >= wanted:
+                break
+        return found[:wanted]
 
     async def _documents_of(self, page_keys: Sequence[int]) -> dict[int, str]:
         """The id of each page's document. Pages without a record are left out."""

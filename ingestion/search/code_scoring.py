@@ -21,11 +21,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingestion.model import Vectors
-from ingestion.vectors.sign_codes import Codes, rotate
+from ingestion.vectors.sign_codes import Codes, CodeSegment, rotate
 
 REFINED_PLANES: Final = 4
+_STEPS: Final = {1: 1.596, 2: 0.996, 3: 0.586, 4: 0.335}
+"""The step between levels that loses least, by planes, for normally distributed values of variance 1 (Max, 1960)."""
 _BLOCK_DISTANCES: Final = 2**20
 """Distances that are computed together: 4 MiB."""
+_JOINED_PAGES: Final = 16
+"""Codes of this many pages are scored at once, so that the fixed cost of a call does not count."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,10 +49,9 @@ class CodeQuery:
         """`query` is (tokens, dim), with at least one token."""
         values = rotate(query)  # (tokens, bits)
         most = 2**planes - 1
-        sizes = np.abs(values)
-        steps = 2 * (sizes.mean(axis=1) if planes == 1 else sizes.max(axis=1) / most)  # (tokens,)
-        rounded = np.rint(values / np.where(steps > 0, steps, 1)[:, None] + most / 2)
-        levels = (values > 0).astype(np.uint8) if planes == 1 else np.clip(rounded, 0, most).astype(np.uint8)
+        steps = _STEPS[planes] * np.sqrt(np.square(values).mean(axis=1))  # (tokens,)
+        rounded = np.floor(values / np.where(steps > 0, steps, 1)[:, None]) + (most + 1) / 2
+        levels = np.clip(rounded, 0, most).astype(np.uint8)
         each = [levels >> number & 1 for number in reversed(range(planes))]
         packed = numkong.hammings_pack(np.packbits(np.concatenate(each), axis=1), dtype="uint1")
         return cls(len(query), values.shape[1], planes, steps.astype(np.float32), packed)
@@ -98,12 +101,33 @@ def best_first(scores: NDArray[np.float32], most: int) -> NDArray[np.intp]:
     return np.argsort(-scores, kind="stable")[:most]
 
 
-def refined_scores(query: Vectors, pages: Sequence[Codes]) -> NDArray[np.float32]:
-    """Scores (pages,) with REFINED_PLANES planes. `pages` are the codes of each page."""
-    if not pages:
-        return np.empty(0, np.float32)
-    counts = np.array([len(codes) for codes in pages], np.int64)
-    return code_scores(CodeQuery.of(query, REFINED_PLANES), np.concatenate(pages), counts)
+def scan_scores(query: CodeQuery, segments: Sequence[CodeSegment]) -> NDArray[np.float32]:
+    """The scores of all pages of these segments, (pages,). Small segments are joined before they are scored."""
+    scores = []
+    for group in _joined_groups(segments):
+        codes = group[0].codes if len(group) == 1 else np.concatenate([segment.codes for segment in group])
+        scores.append(code_scores(query, codes, np.concatenate([segment.counts for segment in group])))
+    return np.concatenate(scores) if scores else np.empty(0, np.float32)
+
+
+def joined_scores(query: CodeQuery, pages: Sequence[Codes]) -> NDArray[np.float32]:
+    """The scores of pages whose codes are `pages`, (pages,)."""
+    scores = []
+    for start in range(0, len(pages), _JOINED_PAGES):
+        part = pages[start : start + _JOINED_PAGES]
+        counts = np.array([len(codes) for codes in part], np.int64)
+        scores.append(code_scores(query, np.concatenate(part), counts))
+    return np.concatenate(scores) if scores else np.empty(0, np.float32)
+
+
+def _joined_groups(segments: Sequence[CodeSegment]) -> Iterator[Sequence[CodeSegment]]:
+    """Slices of segments, in order: each large one alone, small ones together up to _JOINED_PAGES pages."""
+    start = pages = 0
+    for end, segment in enumerate(segments, 1):
+        pages += segment.pages
+        if pages >= _JOINED_PAGES or end == len(segments):
+            yield segments[start:end]
+            start, pages = end, 0
 
 
 def _blocks(counts: NDArray[np.int64], most: int) -> Iterator[tuple[int, int]]:

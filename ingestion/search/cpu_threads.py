@@ -15,17 +15,16 @@ _MOST: Final = 8
 """Each thread has its own arrays in memory."""
 
 
-def _spare_cores() -> int:
-    """One core less than there are, for the event loop."""
-    return min(_MOST, max(1, len(os.sched_getaffinity(0)) - 1))
+def _cores() -> int:
+    return min(_MOST, len(os.sched_getaffinity(0)))
 
 
 class CpuThreads:
     """Runs functions in a bounded number of threads, in the order of arrival."""
 
-    def __init__(self, at_once: int | None = None) -> None:
-        """`at_once`: by default one less than there are cores."""
-        self._at_once = at_once or _spare_cores()
+    def __init__(self, at_once: int = 0) -> None:
+        """`at_once`: by default one for each core. Scoring mostly does not hold the GIL."""
+        self._at_once = at_once or _cores()
         self._limiter: CapacityLimiter | None = None
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -65,9 +65,9 @@ class VersionedQueryCache:
         )
 
 
-def key_of(view: Searchable, query: str, options: Sequence[int]) -> str | None:
-    """The key of an answer; None while the collection has no version. `options` are the other numbers that the answer
-    depends on: candidates, hits, rows."""
+def key_of(view: Searchable, query: str, options: Sequence[int | str]) -> str | None:
+    """The key of an answer; None while the collection has no version. `options` are the other things that the answer
+    depends on: hits, effort, pages and rows."""
     if view.version is None:
         return None
     asked = hashlib.sha256(json.dumps([query, *options]).encode()).hexdigest()

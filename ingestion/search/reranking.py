@@ -63,6 +63,7 @@ class Reranker:
             with metrics.SEARCH.labels("maxsim").time():
                 scores = await self._cpu_threads.run(_scores, query, blobs)
         metrics.SEARCH_BLOB_BYTES.set(self._budget.reserved_bytes)
+        metrics.STAGE_PAGES.labels("exact", "in").inc(len(candidates))
         order = np.argsort(-scores, kind="stable")
         return [(candidates[i], float(scores[i])) for i in order if np.isfinite(scores[i])]
 

@@ -1,22 +1,20 @@
-"""A search from end to end.
-
-The ANN index returns the nearest rows of each query token; a row's key contains the key of its page. That gives an
-approximate score of each page. The best pages are scored exactly with all their vectors, which are one blob for each
-page in the object store.
-"""
+"""A search from end to end: admission, the query cache, the query's vectors, the best pages, and their hits."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Final, Protocol
+
+from cachetools import LRUCache
 
 from ingestion import metrics
 from ingestion.catalogue.generations import Generation
 from ingestion.concurrency.deadline import budget, is_spent
 from ingestion.concurrency.tasks import gather_or_cancel
-from ingestion.errors import BadRequest, EmbedderMismatch, IngestError, NotFound, WorkerFault
-from ingestion.hits import Hit
+from ingestion.errors import BadRequest, EmbedderMismatch, IngestError, Overloaded
+from ingestion.hits import Effort, Hit
 from ingestion.model import PageRecord, Vectors, check_collection, check_text
 from ingestion.ports import (
     Bindings,
@@ -28,20 +26,22 @@ from ingestion.ports import (
     VectorStore,
 )
 from ingestion.search.admission import Admission, ReservedRows, cost_in_rows, estimated_tokens
-from ingestion.search.candidates import Candidate, CandidateQuery, CandidateRecords, Candidates
-from ingestion.search.coalescing import SearchCoalescer
+from ingestion.search.candidates import Candidate
 from ingestion.search.cpu_threads import CpuThreads
+from ingestion.search.exhaustive import ExhaustiveScorer
+from ingestion.search.page_finder import FinderRecords, PageFinder, Ranked
+from ingestion.search.planning import LEAST_COST_ROWS
 from ingestion.search.query_cache import VersionedQueryCache, key_of
-from ingestion.search.reranking import Reranker
 from ingestion.search.snippets import snippet
 from ingestion.search.version_age import VersionAge
 from ingestion.settings import SearchSettings
 
-_TRIES: Final = 3
+_MOST_COLLECTIONS: Final = 10_000
+_EXHAUSTIVE_RETRY_S: Final = 10
 _MAX_QUERY_CHARS: Final = 4000
 
 
-class SearchRecords(CandidateRecords, CollectionVersions, Bindings, Protocol):
+class SearchRecords(FinderRecords, CollectionVersions, Bindings, Protocol):
     """What a search reads."""
 
 
@@ -65,37 +65,56 @@ class Searcher:
         self._version_age = VersionAge()
         self._query_cache = VersionedQueryCache(cache, documents, settings.search_cache_ttl_s)
         self._admission = Admission(settings.search_limit_rows)
-        self._cpu_threads = CpuThreads()
-        index = SearchCoalescer(vectors, settings.search_ann_requests, self._cpu_threads)
-        self._candidates = Candidates(index, documents, settings.search_ann_limit)
-        self._reranker = Reranker(
-            blobs,
-            self._cpu_threads,
-            cache_bytes=settings.search_page_cache_bytes,
-            limit_bytes=settings.search_limit_bytes,
+        self._costs: LRUCache[str, int] = LRUCache(_MOST_COLLECTIONS)
+        """The cost for each token of the last search of a collection."""
+        self._cpu_threads = CpuThreads(settings.search_threads)
+        self._finder = PageFinder(
+            vectors=vectors, records=documents, blobs=blobs, settings=settings, cpu_threads=self._cpu_threads
         )
+        self._exhaustive = ExhaustiveScorer(blobs, documents, self._cpu_threads)
+        self._is_exhausting = False
 
     def check_capacity(self) -> None:
         """Raises Overloaded where even the smallest search would be refused."""
-        self._admission.check_capacity(cost_in_rows(0, self._settings.search_ann_limit))
+        self._admission.check_capacity(cost_in_rows(0, LEAST_COST_ROWS))
 
-    async def search(self, collection: str, query: str, top_k: int) -> list[Hit]:
+    async def search(self, collection: str, query: str, top_k: int, effort: Effort = Effort.BALANCED) -> list[Hit]:
         """The `top_k` best pages of `collection`, best first; an unknown collection has none.
 
         Raises BadRequest, CollectionArchived, EmbedderMismatch where no embedding service has the model of the
         collection's vectors, Overloaded at once where too much is in flight, here or at the embedder, and
-        DependencyUnavailable, at the latest once `search_budget_s` have passed.
+        DependencyUnavailable, at the latest once `search_budget_s` have passed, or `search_exhaustive_budget_s`.
         """
         check_collection(collection)
         self._check(query, top_k)
-        rows = cost_in_rows(estimated_tokens(query), self._settings.search_ann_limit)
-        with self._admission.admit(rows) as reserved, budget(self._settings.search_budget_s):
-            return await self._search(collection, query, top_k, reserved)
+        rows = cost_in_rows(estimated_tokens(query), self._costs.get(collection, LEAST_COST_ROWS))
+        with self._one_exhaustive(effort), self._admission.admit(rows) as reserved, self._budget(effort):
+            return await self._search(collection, query, top_k, effort, reserved)
 
-    async def _search(self, collection: str, query: str, top_k: int, reserved: ReservedRows) -> list[Hit]:
+    @contextmanager
+    def _one_exhaustive(self, effort: Effort) -> Iterator[None]:
+        """Raises Overloaded where another exhaustive search runs in this process."""
+        if effort is not Effort.EXHAUSTIVE:
+            yield
+            return
+        if self._is_exhausting:
+            raise Overloaded("exhaustive search", _EXHAUSTIVE_RETRY_S)
+        self._is_exhausting = True
+        try:
+            yield
+        finally:
+            self._is_exhausting = False
+
+    def _budget(self, effort: Effort) -> AbstractContextManager[None]:
+        is_exhaustive = effort is Effort.EXHAUSTIVE
+        return budget(self._settings.search_exhaustive_budget_s if is_exhaustive else self._settings.search_budget_s)
+
+    async def _search(
+        self, collection: str, query: str, top_k: int, effort: Effort, reserved: ReservedRows
+    ) -> list[Hit]:
         while (view := await self._view(collection)) is not None:
             try:
-                hits = await self._answer(view, query, top_k, reserved)
+                hits = await self._answer(view, query, top_k, effort, reserved)
             except IngestError:
                 if is_spent() or await self._is_current(view):
                     raise
@@ -114,26 +133,41 @@ class Searcher:
         bound = await self._documents.binding(view.binding.collection)
         return bound is None or bound.current == view.binding.current
 
-    async def _answer(self, view: Searchable, query: str, top_k: int, reserved: ReservedRows) -> list[Hit] | None:
+    async def _answer(
+        self, view: Searchable, query: str, top_k: int, effort: Effort, reserved: ReservedRows
+    ) -> list[Hit] | None:
         """None where the collection switched to other vectors during the search."""
-        wanted = max(top_k, self._settings.search_candidates)
-        key = key_of(view, query, (top_k, wanted, self._settings.search_ann_limit))
+        key = key_of(view, query, (top_k, effort, *self._settings.result_options))
         with metrics.SEARCH.labels("query_cache").time():
             cached = await self._query_cache.get(key)
         if cached is not None:
             return cached
-        collection, generation = view.binding.collection, view.binding.current
         stable_for_s = self._version_age.stable_for_s(view)
-        vectors = await self._embed(collection, generation, query)
-        ranked = await self._best(
-            collection, generation, vectors, CandidateQuery(wanted, needed=top_k, stable_for_s=stable_for_s), reserved
-        )
+        vectors = await self._embed(view.binding.collection, view.binding.current, query)
+        ranked = await self._ranked(view, vectors, top_k, effort, reserved, stable_for_s)
         hits, is_current = await asyncio.gather(self._described(query, ranked[:top_k]), self._is_current(view))
         if not is_current:
             return None
         if len(hits) == len(ranked[:top_k]):  # else a document of it is just being deleted
             await self._query_cache.put(key, hits)
         return hits
+
+    async def _ranked(
+        self,
+        view: Searchable,
+        vectors: Vectors,
+        top_k: int,
+        effort: Effort,
+        reserved: ReservedRows,
+        stable_for_s: float,
+    ) -> Ranked:
+        if not len(vectors):  # a query without tokens
+            return []
+        if effort is Effort.EXHAUSTIVE:
+            return await self._exhaustive.best(view, await self._finder.pages_of(view), vectors, top_k)
+        plan = await self._finder.plan(view, effort, top_k)
+        self._costs[view.binding.collection] = plan.cost_rows
+        return await self._finder.best(view, vectors, plan, reserved, stable_for_s)
 
     async def _embed(self, collection: str, generation: Generation, query: str) -> Vectors:
         with metrics.SEARCH.labels("embed").time():
@@ -145,17 +179,6 @@ class Searcher:
                 f"but queries are embedded with {embedder.fingerprint!r}"
             )
         return vectors
-
-    async def _best(
-        self, collection: str, generation: Generation, query: Vectors, wanted: CandidateQuery, reserved: ReservedRows
-    ) -> list[tuple[Candidate, float]]:
-        for _ in range(_TRIES):
-            candidates = await self._candidates.find(collection, generation, query, wanted, reserved)
-            try:
-                return await self._reranker.rank(query, candidates, generation)
-            except NotFound:
-                continue  # a document was deleted after it had become a candidate: search again without it
-        raise WorkerFault(f"pages of {collection!r} lack their vectors in the object store", stage="search")
 
     def _check(self, query: str, top_k: int) -> None:
         check_text(query, "the query")

@@ -83,29 +83,70 @@ class SearchSettings(Section):
     search_budget_s: PositiveFloat = Field(
         30.0, description="time that one search may take, with all its waiting; then the answer is 503"
     )
-    search_ann_limit: PositiveInt = Field(200, description="rows per query token asked of the ANN index")
+    search_scan_pages: Annotated[int, Field(ge=0)] = Field(
+        16_384,
+        description="largest collection, in pages, whose sign codes are all ranked in a search; in larger ones the "
+        "ANN index shows the pages that are ranked",
+    )
+    search_ann_limit: PositiveInt = Field(
+        800,
+        description="rows per query token asked of the ANN index in a collection of 10,000 pages; more in larger "
+        "ones, in proportion",
+    )
+    search_ann_limit_max: PositiveInt = Field(3200, description="most rows per query token asked of the ANN index")
     search_ann_requests: PositiveInt = Field(
         4,
         description="requests to the ANN index side by side, per process; searches that come meanwhile share the next",
     )
-    search_candidates: PositiveInt = Field(128, description="pages reranked with exact MaxSim")
+    search_candidates: PositiveInt = Field(
+        32, description="pages scored with exact MaxSim in a search, or twice its hits where that is more"
+    )
+    search_threads: Annotated[int, Field(ge=0)] = Field(
+        0, description="threads of a process that score pages; 0: one for each core, 8 at most"
+    )
     search_limit_rows: PositiveInt = Field(
-        204_800,
-        description="rows of the ANN index that searches in flight in a process may ask for together; each asks for "
-        "PAGEMILL_SEARCH_ANN_LIMIT a token of its query and 24 tokens more; what comes on top is answered with 429",
+        614_400,
+        description="rows of the ANN index that searches in flight in a process may ask for together, with 24 tokens "
+        "added to each query; a search that ranks all sign codes counts a row per token for 16 pages, and 200 at "
+        "least; what comes on top is answered with 429",
     )
     search_limit_bytes: PositiveInt = Field(
         256 * 1024**2,
         description="vectors of pages that reranks of a process may hold together, beside the cache; others wait",
     )
     search_page_cache_bytes: Annotated[int, Field(ge=0)] = Field(
-        512 * 1024**2, description="vectors of pages reranked lately that a process keeps in memory; 0: none"
+        128 * 1024**2, description="vectors of pages scored lately that a process keeps in memory; 0: none"
+    )
+    search_code_cache_bytes: Annotated[int, Field(ge=0)] = Field(
+        512 * 1024**2,
+        description="sign codes of pages that a process keeps in memory; a collection whose codes do not fit is "
+        "searched through the ANN index",
+    )
+    search_code_read_bytes: PositiveInt = Field(
+        64 * 1024**2,
+        description="sign codes that one search reads from the object store, in a collection that is searched through "
+        "the ANN index; pages beyond that are left out",
+    )
+    search_exhaustive_budget_s: PositiveFloat = Field(
+        600.0, description="time that a search with effort `exhaustive` may take; a process runs one at a time"
     )
     search_cache_ttl_s: Annotated[int, Field(ge=0)] = Field(
         3600, description="how long Redis remembers an answer, unless its collection changes; 0: not at all"
     )
     search_max_top_k: PositiveInt = Field(100, description="most hits a caller may ask for")
     image_url_expires_s: PositiveInt = Field(900, description="life of an image address in a hit")
+
+    @property
+    def result_options(self) -> tuple[int, ...]:
+        """What hits depend on besides the request."""
+        return (
+            self.search_candidates,
+            self.search_scan_pages,
+            self.search_ann_limit,
+            self.search_ann_limit_max,
+            self.search_code_cache_bytes,
+            self.search_code_read_bytes,
+        )
 
 
 class LogSettings(Section):

@@ -18,7 +18,7 @@ import hashlib
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from math import ceil
 from typing import Final, Self
 
@@ -58,7 +58,7 @@ def sign_codes(blob: bytes) -> Codes:
     return np.packbits(rotate(values) > 0, axis=1)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class CodeSegment:
     """The codes of consecutive pages of one document."""
 
@@ -98,6 +98,15 @@ class CodeSegment:
         codes = [part.codes for part in parts if len(part.codes)]
         joined = np.concatenate(codes) if codes else np.empty((0, ceil(bits / 8)), np.uint8)
         return cls(bits, np.concatenate([np.empty(0, np.int64), *(part.counts for part in parts)]), joined)
+
+    @cached_property
+    def _ends(self) -> NDArray[np.int64]:
+        return np.cumsum(self.counts)
+
+    def of_page(self, index: int) -> Codes:
+        """The codes of the page at `index`, from 0, without a copy."""
+        end = int(self._ends[index])
+        return self.codes[end - int(self.counts[index]) : end]
 
     def encode(self) -> bytes:
         """The content of the segment's object."""

@@ -91,11 +91,12 @@ class Filler:
         claimed = await documents.claim(id_, "filler", LEASE_MS)
         generation = await self._store.prepare(claimed, self._model)
         planned = await documents.plan(id_, claimed.fence, dpi=150, stage="", generation=generation)
+        codes = self._store.code_writer(planned, generation, 0)
         for start in range(0, len(pages), WINDOW):
             window = _window(planned, start, pages[start : start + WINDOW])
-            await self._store.write(planned, window)
+            await self._store.write(planned, window, codes)
             await documents.checkpoint(id_, claimed.fence, start + len(window))
-        await documents.finish(planned)
+        await documents.finish(replace(planned, codes_format=await codes.complete()))
         return {(id_, number): page for number, page in enumerate(pages, 1)}
 
 

@@ -21,7 +21,7 @@ from ingestion.catalogue.generations import Binding, Generation
 from ingestion.concurrency.deadline import budget
 from ingestion.errors import DependencyUnavailable
 from ingestion.model import Document, PageRecord, Vectors
-from ingestion.ports import Embedder, Neighbours, Searchable
+from ingestion.ports import Embedder, Neighbours, PageRange, Searchable
 from ingestion.search import Searcher
 from ingestion.search.byte_budget import ByteBudget
 from ingestion.settings import (
@@ -69,6 +69,12 @@ class Sound:
 
     async def ready_documents(self, ids: set[str]) -> dict[str, Document]:
         return {KEPT.id: KEPT}
+
+    async def count_ready_pages(self, collection: str) -> int:
+        return KEPT.pages
+
+    async def ready_page_ranges(self, collection: str, generation: int) -> list[PageRange]:
+        return [PageRange(KEPT.id, KEPT.first_page_key, KEPT.pages, has_codes=False)]
 
     async def get_many(self, keys: list[str]) -> list[bytes]:
         return [encode_blob(np.ones((2, DIM), np.float32)) for _ in keys]

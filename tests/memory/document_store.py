@@ -11,7 +11,13 @@ from tests.memory.catalogue import (
     MemoryHolds,
 )
 from tests.memory.clock import Clock
-from tests.memory.documents import MemoryDeletions, MemoryDocumentReader, MemoryPageRecords, MemoryUploads
+from tests.memory.documents import (
+    MemoryDeletions,
+    MemoryDocumentReader,
+    MemoryPageRecords,
+    MemoryReadyPages,
+    MemoryUploads,
+)
 from tests.memory.ledger import MemoryLedger, MemoryOutbox, MemoryRecovery
 from tests.memory.sign_codes import MemorySignCodeRecords
 from tests.memory.state import State
@@ -22,6 +28,7 @@ class MemoryDocumentStore(
     MemoryDocumentReader,
     MemoryDeletions,
     MemoryPageRecords,
+    MemoryReadyPages,
     MemoryLedger,
     MemoryOutbox,
     MemoryRecovery,

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from ingestion.catalogue.generations import PageSize
 from ingestion.errors import BadRequest, CollectionArchived, Conflict, NotFound
-from ingestion.model import Document, DocumentState, PageRecord, sources_of
+from ingestion.model import SIGN_CODE_FORMAT, Document, DocumentState, PageRecord, sources_of
+from ingestion.ports import PageRange
 from tests.memory.ledger import NO_LEASE
 from tests.memory.state import MemoryPort, StoredDocument
 
@@ -76,6 +77,22 @@ class MemoryDeletions(MemoryPort):
             del self.state.documents[document.id]
         for key in document.page_keys:
             self.state.pages.pop(key, None)
+
+
+class MemoryReadyPages(MemoryPort):
+    async def count_ready_pages(self, collection: str) -> int:
+        return sum(one.pages for one in self._ready_in(collection))
+
+    async def ready_page_ranges(self, collection: str, generation: int) -> list[PageRange]:
+        ranges = [
+            PageRange(one.id, one.first_page_key, one.pages, has_codes=one.codes_format == SIGN_CODE_FORMAT)
+            for one in self._ready_in(collection)
+            if one.is_readable and one.is_in(generation)
+        ]
+        return sorted(ranges, key=lambda one: one.first_page_key)
+
+    def _ready_in(self, collection: str) -> list[Document]:
+        return self._documents(lambda one: one.collection == collection and one.state is DocumentState.READY)
 
 
 class MemoryPageRecords(MemoryPort):

@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ingestion.api.app import create_app
 from ingestion.bootstrap import Services
 from ingestion.errors import DependencyUnavailable, NotAPdf, NotFound
-from ingestion.hits import Hit
+from ingestion.hits import Effort, Hit
 from ingestion.model import Document, DocumentState, Failure, document_id, source_key
 from ingestion.search import Searcher
 from ingestion.settings import Settings
@@ -155,7 +155,7 @@ class FakeSearcher:
     def check_capacity(self) -> None:
         return None
 
-    async def search(self, collection: str, query: str, top_k: int) -> list[Hit]:
+    async def search(self, collection: str, query: str, top_k: int, effort: Effort) -> list[Hit]:
         return self.api.hits[:top_k]
 
 

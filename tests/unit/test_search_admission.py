@@ -14,17 +14,18 @@ import pytest
 from ingestion.catalogue.generations import Binding, Generation
 from ingestion.errors import BadRequest, DependencyUnavailable, Overloaded
 from ingestion.model import Document, DocumentState, PageRecord, Vectors
-from ingestion.ports import Neighbours, Searchable
+from ingestion.ports import Neighbours, PageRange, Searchable
 from ingestion.search import Searcher, coalescing, reranking, searcher
 from ingestion.search.admission import Admission, cost_in_rows, estimated_tokens
+from ingestion.search.planning import LEAST_COST_ROWS
 from ingestion.settings import SearchSettings
 from ingestion.vectors.blob import encode_blob
 from tests.support.documents import document, page
 from tests.support.nearest import neighbours
 
 DIM = 4
-LIMIT = 10
-"""Rows asked for a token."""
+LIMIT = LEAST_COST_ROWS
+"""The cost of a token."""
 ONE = cost_in_rows(estimated_tokens("one search"), LIMIT)
 KEPT = replace(document("kept"), state=DocumentState.READY, pages=5, first_page_key=1)
 
@@ -75,6 +76,12 @@ class World:
 
     async def ready_documents(self, ids: set[str]) -> dict[str, Document]:
         return {KEPT.id: KEPT}
+
+    async def count_ready_pages(self, collection: str) -> int:
+        return KEPT.pages
+
+    async def ready_page_ranges(self, collection: str, generation: int) -> list[PageRange]:
+        return [PageRange(KEPT.id, KEPT.first_page_key, KEPT.pages, has_codes=False)]
 
     async def get_many(self, keys: Sequence[str]) -> list[bytes]:
         await self._pass("blobs")

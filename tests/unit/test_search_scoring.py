@@ -130,8 +130,8 @@ class Records:
 
 async def found_among(rows: Rows, needed: int = 1) -> int:
     index = SearchCoalescer(cast(VectorStore, rows), 4, CpuThreads())
-    candidates = Candidates(index, cast(CandidateRecords, Records()), ann_limit=200)
-    query, wanted = np.ones((5, 4), np.float32), CandidateQuery(128, needed=needed)
+    candidates = Candidates(index, cast(CandidateRecords, Records()))
+    query, wanted = np.ones((5, 4), np.float32), CandidateQuery(128, 128, 200, needed=needed)
     with Admission(1_000_000).admit(0) as place:
         return len(await candidates.find("c", Generation(1, "f", 4), query, wanted, place))
 

@@ -22,6 +22,7 @@ from ingestion.adapters.mongo.inventory import PAGE_KEYS, MongoRecordInventory
 from ingestion.adapters.mongo.ledger import MongoLedger
 from ingestion.adapters.mongo.outbox import MongoOutbox
 from ingestion.adapters.mongo.page_records import MongoPageRecords
+from ingestion.adapters.mongo.ready_pages import MongoReadyPages
 from ingestion.adapters.mongo.recovery import MongoRecovery
 from ingestion.adapters.mongo.reembedding import MongoReembeddingRecords
 from ingestion.adapters.mongo.sign_codes import CODES_INDEX, MongoSignCodeRecords
@@ -33,6 +34,7 @@ class MongoDocumentStore(
     MongoDocumentReader,
     MongoDeletions,
     MongoPageRecords,
+    MongoReadyPages,
     MongoLedger,
     MongoOutbox,
     MongoRecovery,

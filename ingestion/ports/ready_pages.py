@@ -1,0 +1,33 @@
+"""The pages that a search of a collection may find."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class PageRange:
+    """The pages of one ready document: `pages` page keys from `first_page_key` on.
+
+    `has_codes`: the sign codes of all pages are in the object store, in the format of this release.
+    """
+
+    document_id: str
+    first_page_key: int
+    pages: int
+    has_codes: bool
+
+
+class ReadyPages(Protocol):
+    """Documents that are `ready` and completely in a generation. Damaged records are left out.
+
+    The same documents as `DocumentReader.ready_documents` returns, for a whole collection.
+    """
+
+    async def count_ready_pages(self, collection: str) -> int:
+        """The number of pages of the collection's ready documents, in any generation. 0 where it is unknown."""
+
+    async def ready_page_ranges(self, collection: str, generation: int) -> Sequence[PageRange]:
+        """The page ranges of the collection's ready documents in that generation, by page key. Reads the primary."""

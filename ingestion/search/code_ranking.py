@@ -1,0 +1,183 @@
+"""Ranks pages by sign codes: reads the codes, scores them in threads, and names the best pages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, ParamSpec, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ingestion import metrics
+from ingestion.concurrency.tasks import gather_or_cancel
+from ingestion.errors import WorkerFault
+from ingestion.model import Vectors
+from ingestion.search.code_reader import CodeReader, SegmentRef
+from ingestion.search.code_scoring import REFINED_PLANES, CodeQuery, best_first, joined_scores, scan_scores
+from ingestion.search.cpu_threads import CpuThreads
+from ingestion.vectors.sign_codes import Codes, CodeSegment
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_GROUP_PAGES: Final = 2048
+"""Pages whose codes are scored in one go, on one thread."""
+_FIRST_GUESS_BYTES: Final = 32 * 1024
+"""The assumed size of a page's codes before any have been read: 680 vectors of 48 bytes."""
+_WEIGHT: Final = 0.05
+"""The weight of the latest segment in the moving mean of sizes."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShownPage:
+    """A page that the ANN index has shown, and the segment of its sign codes. `segment` is None if it has none."""
+
+    page_key: int
+    segment: SegmentRef | None
+
+
+@dataclass(frozen=True, slots=True)
+class ShownRanking:
+    """`ranked`: the best pages with sign codes, best first. `without_codes`: the others, in the order of the index."""
+
+    ranked: Sequence[int]
+    without_codes: Sequence[int]
+
+
+class CodeRanker:
+    """Safe to use from many tasks at once."""
+
+    def __init__(self, reader: CodeReader, cpu_threads: CpuThreads, read_bytes: int) -> None:
+        """`read_bytes`: the most that one search for shown pages reads from the object store."""
+        self._reader = reader
+        self._cpu_threads = cpu_threads
+        self._read_bytes = read_bytes
+        self.mean_page_bytes = float(_FIRST_GUESS_BYTES)
+
+    async def rank_all(
+        self, query: Vectors, segments: Sequence[SegmentRef], *, refined: int, most: int
+    ) -> list[int] | None:
+        """The keys of the `most` best pages of `segments`, best first. None where codes of a segment are lacking.
+
+        The `refined` best by Hamming distance are ranked once more with more planes. Raises DependencyUnavailable,
+        WorkerFault where codes have another width than the query.
+        """
+        coarse = await self._run(CodeQuery.of, query, 1)
+        groups = await gather_or_cancel(*(self._scan(coarse, group) for group in _groups(segments)))
+        read, scores = list[CodeSegment](), list[NDArray[np.float32]]()
+        for group in groups:
+            if group is None:
+                return None
+            read += group[0]
+            scores.append(group[1])
+        if not read:
+            return []
+        best = best_first(np.concatenate(scores), refined)
+        keys, codes = _pages_at(segments, read, best)
+        _count(sum(segment.pages for segment in read), min(len(best), most))
+        return await self._refine(query, keys, codes, most)
+
+    async def rank_shown(self, query: Vectors, pages: Sequence[ShownPage], *, refined: int, most: int) -> ShownRanking:
+        """As `rank_all`, for `pages` in the order in which the index ranks them.
+
+        Where their codes are more than one search may read, the last pages are left out.
+        """
+        wanted = self._affordable(pages)
+        refs = list(dict.fromkeys(page.segment for page in wanted if page.segment is not None))
+        with metrics.SEARCH.labels("codes").time():
+            read = dict(zip(refs, await self._reader.read(refs), strict=True))
+        keys, codes, without = list[int](), list[Codes](), list[int]()
+        for page in wanted:
+            segment = None if page.segment is None else read[page.segment]
+            if page.segment is None or segment is None:
+                without.append(page.page_key)
+            else:
+                keys.append(page.page_key)
+                codes.append(segment.of_page(page.page_key - page.segment.page_keys.start))
+        self._note([segment for segment in read.values() if segment is not None])
+        if len(keys) > refined:
+            coarse = await self._run(CodeQuery.of, query, 1)
+            with metrics.SEARCH.labels("code_scores").time():
+                scores = await self._run(joined_scores, coarse, codes)
+            best = best_first(scores, refined).tolist()
+            keys, codes = [keys[i] for i in best], [codes[i] for i in best]
+        ranked = await self._refine(query, keys, codes, most)
+        _count(len(wanted) - len(without), len(ranked))
+        return ShownRanking(ranked, without)
+
+    async def _scan(
+        self, query: CodeQuery, group: Sequence[SegmentRef]
+    ) -> tuple[list[CodeSegment], NDArray[np.float32]] | None:
+        with metrics.SEARCH.labels("codes").time():
+            read = [segment for segment in await self._reader.read(group) if segment is not None]
+        if len(read) < len(group):
+            return None
+        self._note(read)
+        with metrics.SEARCH.labels("code_scores").time():
+            return read, await self._run(scan_scores, query, read)
+
+    async def _refine(self, query: Vectors, keys: Sequence[int], codes: Sequence[Codes], most: int) -> list[int]:
+        if not keys:
+            return []
+        with metrics.SEARCH.labels("code_scores").time():
+            fine = await self._run(CodeQuery.of, query, REFINED_PLANES)
+            scores = await self._run(joined_scores, fine, codes)
+        order = best_first(scores, most)
+        return [keys[i] for i in order if np.isfinite(scores[i])]
+
+    def _affordable(self, pages: Sequence[ShownPage]) -> list[ShownPage]:
+        """The first pages whose codes are in memory, or are little enough to be read."""
+        left_bytes = float(self._read_bytes)
+        taken = set[SegmentRef]()
+        wanted = []
+        for page in pages:
+            ref = page.segment
+            if ref is not None and ref not in taken and not self._reader.is_cached(ref):
+                size = ref.pages * self.mean_page_bytes
+                if taken and size > left_bytes:
+                    continue
+                left_bytes -= size
+            if ref is not None:
+                taken.add(ref)
+            wanted.append(page)
+        metrics.SEARCH_PAGES_LEFT_OUT.inc(len(pages) - len(wanted))
+        return wanted
+
+    def _note(self, read: Sequence[CodeSegment]) -> None:
+        for segment in read[-1:]:
+            if segment.pages:
+                self.mean_page_bytes += _WEIGHT * (segment.size_bytes / segment.pages - self.mean_page_bytes)
+
+    async def _run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await self._cpu_threads.run(function, *args, **kwargs)
+        except ValueError as error:
+            raise WorkerFault(f"a page's sign codes cannot be used: {error}", stage="search") from error
+
+
+def _groups(segments: Sequence[SegmentRef]) -> Iterator[Sequence[SegmentRef]]:
+    start = pages = 0
+    for end, segment in enumerate(segments, 1):
+        pages += segment.pages
+        if pages >= _GROUP_PAGES or end == len(segments):
+            yield segments[start:end]
+            start, pages = end, 0
+
+
+def _pages_at(
+    refs: Sequence[SegmentRef], read: Sequence[CodeSegment], positions: NDArray[np.intp]
+) -> tuple[list[int], list[Codes]]:
+    """Keys and codes of the pages at `positions`, which count the pages of all segments one after another."""
+    ends = np.cumsum([segment.pages for segment in read])
+    keys, codes = list[int](), list[Codes]()
+    for position, at in zip(positions.tolist(), np.searchsorted(ends, positions, side="right").tolist(), strict=True):
+        number = position - int(ends[at]) + read[at].pages
+        keys.append(refs[at].page_keys[number])
+        codes.append(read[at].of_page(number))
+    return keys, codes
+
+
+def _count(ranked: int, kept: int) -> None:
+    metrics.STAGE_PAGES.labels("codes", "in").inc(ranked)
+    metrics.STAGE_PAGES.labels("codes", "out").inc(kept)

@@ -1,0 +1,103 @@
+"""The pages of a collection that a search may find, read once for each version of the collection."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+from cachetools import LRUCache, TTLCache
+
+from ingestion.model import SEGMENT_PAGES
+from ingestion.ports import PageRange, ReadyPages, Searchable
+from ingestion.search.code_reader import SegmentRef
+from ingestion.vectors.sign_codes import segment_starts
+
+_COUNT_S: Final = 10.0
+"""How long a number of pages is used. It decides how to search, not what is found."""
+_MOST_COLLECTIONS: Final = 1_000
+_MOST_RANGES: Final = 500_000
+
+
+class CollectionPages:
+    """The page ranges of one collection in one generation."""
+
+    def __init__(self, ranges: Sequence[PageRange], generation: int) -> None:
+        self.ranges = ranges
+        self._generation = generation
+
+    @cached_property
+    def have_codes(self) -> bool:
+        return all(one.has_codes for one in self.ranges)
+
+    @cached_property
+    def segments(self) -> Sequence[SegmentRef]:
+        """The segments of all pages, in the order of page keys."""
+        return [segment for one in self.ranges for segment in segments_of(one, self._generation)]
+
+    @cached_property
+    def _firsts(self) -> list[int]:
+        return [one.first_page_key for one in self.ranges]
+
+    def documents_of(self, page_keys: Sequence[int]) -> dict[int, str]:
+        """The id of the document of each page of the collection."""
+        return {key: self.ranges[bisect_right(self._firsts, key) - 1].document_id for key in page_keys}
+
+
+def segments_of(pages: PageRange, generation: int) -> list[SegmentRef]:
+    return [
+        SegmentRef(
+            pages.document_id,
+            pages.first_page_key,
+            first,
+            min(SEGMENT_PAGES, pages.pages - first + 1),
+            generation,
+        )
+        for first in segment_starts(pages.pages)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    collection: str
+    generation: int
+    version: str
+
+
+def _size(pages: CollectionPages) -> int:
+    return len(pages.ranges) + 1
+
+
+class CollectionPageLists:
+    """Between two reads of the same version no document became ready: see `CollectionVersions`.
+
+    A document of a list may have been deleted. So whoever shows a page checks that its document is ready.
+    """
+
+    def __init__(self, documents: ReadyPages) -> None:
+        self._documents = documents
+        self._counts: TTLCache[str, int] = TTLCache(_MOST_COLLECTIONS, _COUNT_S)
+        self._lists: LRUCache[_Key, CollectionPages] = LRUCache(
+            _MOST_RANGES, getsizeof=lambda one: len(one.ranges) + 1
+        )
+
+    async def count(self, collection: str) -> int:
+        """About how many ready pages the collection has."""
+        count = self._counts.get(collection)
+        if count is None:
+            count = self._counts[collection] = await self._documents.count_ready_pages(collection)
+        return count
+
+    async def of(self, view: Searchable) -> CollectionPages:
+        """All ready pages of the collection's current generation."""
+        binding = view.binding
+        number = binding.current.number
+        key = None if view.version is None else _Key(binding.collection, number, view.version)
+        if key is not None and (known := self._lists.get(key)) is not None:
+            return known
+        pages = CollectionPages(await self._documents.ready_page_ranges(binding.collection, number), number)
+        if key is not None and len(pages.ranges) < _MOST_RANGES:
+            self._lists[key] = pages
+        return pages

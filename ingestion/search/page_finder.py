@@ -1,0 +1,151 @@
+"""Finds the best pages of a collection in three stages.
+
+1. The ANN index shows pages, or, where that costs less, all pages of the collection are taken.
+2. MaxSim over sign codes ranks them: see `code_scoring`.
+3. Exact MaxSim scores the best few dozen.
+
+Pages whose documents have no sign codes yet, as an earlier release left them, are ranked by the index alone. So that
+none of them is missed, more of them are scored exactly.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+from ingestion import metrics
+from ingestion.errors import NotFound, WorkerFault
+from ingestion.hits import Effort
+from ingestion.model import SEGMENT_PAGES, SIGN_CODE_FORMAT, Vectors
+from ingestion.ports import BlobStore, ReadyPages, Searchable, VectorStore
+from ingestion.search.admission import ReservedRows
+from ingestion.search.candidates import Candidate, CandidateQuery, CandidateRecords, Candidates
+from ingestion.search.coalescing import SearchCoalescer
+from ingestion.search.code_ranking import CodeRanker, ShownPage
+from ingestion.search.code_reader import CodeReader, SegmentRef
+from ingestion.search.collection_pages import CollectionPageLists, CollectionPages
+from ingestion.search.cpu_threads import CpuThreads
+from ingestion.search.planning import SearchPlan, plan_search
+from ingestion.search.reranking import Reranker
+from ingestion.settings import SearchSettings
+from ingestion.vectors.sign_codes import segment_start
+
+_TRIES: Final = 3
+_MOST_SHOWN: Final = 4096
+_SCORED_WITHOUT_CODES: Final = 128
+"""Pages without sign codes that are scored exactly in a search."""
+_SPARE: Final = 2
+"""So many times the pages that are scored are ranked: some documents may just have been deleted."""
+
+Ranked = list[tuple[Candidate, float]]
+
+
+class FinderRecords(CandidateRecords, ReadyPages, Protocol):
+    """The ports that finding pages reads."""
+
+
+class PageFinder:
+    """Safe to use from many tasks at once."""
+
+    def __init__(
+        self,
+        *,
+        vectors: VectorStore,
+        records: FinderRecords,
+        blobs: BlobStore,
+        settings: SearchSettings,
+        cpu_threads: CpuThreads,
+    ) -> None:
+        self._settings = settings
+        self._lists = CollectionPageLists(records)
+        index = SearchCoalescer(vectors, settings.search_ann_requests, cpu_threads)
+        self._candidates = Candidates(index, records)
+        reader = CodeReader(blobs, settings.search_code_cache_bytes)
+        self._codes = CodeRanker(reader, cpu_threads, settings.search_code_read_bytes)
+        self._reranker = Reranker(
+            blobs,
+            cpu_threads,
+            cache_bytes=settings.search_page_cache_bytes,
+            limit_bytes=settings.search_limit_bytes,
+        )
+
+    async def pages_of(self, view: Searchable) -> CollectionPages:
+        """All pages of the collection that a search may find."""
+        with metrics.SEARCH.labels("pages").time():
+            return await self._lists.of(view)
+
+    async def plan(self, view: Searchable, effort: Effort, top_k: int) -> SearchPlan:
+        """The plan of a search, for the number of pages that the collection has now."""
+        with metrics.SEARCH.labels("pages").time():
+            pages = await self._lists.count(view.binding.collection)
+        return plan_search(effort, top_k, pages, int(pages * self._codes.mean_page_bytes), self._settings)
+
+    async def best(
+        self, view: Searchable, query: Vectors, plan: SearchPlan, reserved: ReservedRows, stable_for_s: float
+    ) -> Ranked:
+        """The `plan.scored_pages` best pages with their exact scores, best first.
+
+        Raises DependencyUnavailable, WorkerFault where the vectors of a ready page are missing or unreadable.
+        """
+        for _ in range(_TRIES):
+            candidates = await self._shortlist(view, query, plan, reserved, stable_for_s)
+            try:
+                return await self._reranker.rank(query, candidates, view.binding.current)
+            except NotFound:
+                continue  # a document was deleted after it had become a candidate: search again without it
+        raise WorkerFault(
+            f"pages of {view.binding.collection!r} lack their vectors in the object store", stage="search"
+        )
+
+    async def _shortlist(
+        self, view: Searchable, query: Vectors, plan: SearchPlan, reserved: ReservedRows, stable_for_s: float
+    ) -> list[Candidate]:
+        """The pages to score exactly."""
+        if plan.scans:
+            reserved.resize(len(query), plan.cost_rows)
+            pages = await self.pages_of(view)
+            if pages.have_codes:
+                found = await self._scanned(view, query, plan, pages)
+                if found is not None:
+                    return found
+        return await self._shown(view, query, plan, reserved, stable_for_s)
+
+    async def _scanned(
+        self, view: Searchable, query: Vectors, plan: SearchPlan, pages: CollectionPages
+    ) -> list[Candidate] | None:
+        """None where the codes of a document are not in the object store, although its record says so."""
+        ranked = await self._codes.rank_all(
+            query, pages.segments, refined=plan.refined_pages, most=_SPARE * plan.scored_pages
+        )
+        if ranked is None:
+            return None
+        with metrics.SEARCH.labels("records").time():
+            found = await self._candidates.ready(ranked, pages.documents_of(ranked), view.binding.current)
+        return found[: plan.scored_pages]
+
+    async def _shown(
+        self, view: Searchable, query: Vectors, plan: SearchPlan, reserved: ReservedRows, stable_for_s: float
+    ) -> list[Candidate]:
+        binding = view.binding
+        wanted = CandidateQuery(
+            _MOST_SHOWN, plan.scored_pages, plan.ann_limit, needed=plan.top_k, stable_for_s=stable_for_s
+        )
+        shown = await self._candidates.find(binding.collection, binding.current, query, wanted, reserved)
+        generation = binding.current.number
+        ranking = await self._codes.rank_shown(
+            query,
+            [ShownPage(page.page_key, _segment_of(page, generation)) for page in shown],
+            refined=plan.refined_pages,
+            most=plan.scored_pages,
+        )
+        of_key = {page.page_key: page for page in shown}
+        without = ranking.without_codes[: max(_SCORED_WITHOUT_CODES, plan.scored_pages)]
+        return [of_key[key] for key in (*ranking.ranked, *without)]
+
+
+def _segment_of(page: Candidate, generation: int) -> SegmentRef | None:
+    document = page.document
+    if document.codes_format != SIGN_CODE_FORMAT:
+        return None
+    first = segment_start(page.page_number)
+    pages = min(SEGMENT_PAGES, document.pages - first + 1)
+    return SegmentRef(document.id, document.first_page_key, first, pages, generation)
