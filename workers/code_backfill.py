@@ -35,10 +35,11 @@ Written = list[tuple[int, str]]
 
 @dataclass(slots=True)
 class BackfillResult:
-    """The number of documents that a round gave sign codes, and the ids of those for which it could not."""
+    """The number of documents that a round gave sign codes."""
 
     made: int = 0
-    failed: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    """The ids of documents that could not get sign codes, and the cause of each."""
     left: int = 0
     """Documents that lack sign codes after the round, counted up to 100,000."""
 
@@ -90,8 +91,8 @@ class CodeBackfill:
         except DependencyUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - any error belongs to this one document
-            result.failed.append(document.id)
             cause = as_ingest_error(error)
+            result.failed[document.id] = cause.message
             log.error("sign codes not made", document_id=document.id, code=cause.code, cause=cause.message)
             return
         if is_made:

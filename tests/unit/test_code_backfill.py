@@ -67,12 +67,12 @@ class Acting:
 async def test_documents_of_an_earlier_release_get_the_codes_that_a_worker_writes(worker: MemoryWorker) -> None:
     documents = [await old_document(worker, id_, pages) for id_, pages in (("d1", 3), ("d2", SEGMENT_PAGES + 1))]
     done = await backfill(worker).round()
-    assert (done.made, done.failed, done.left) == (2, [], 0)
+    assert (done.made, done.failed, done.left) == (2, {}, 0)
     assert stored_codes(worker) == {key: content for _, codes in documents for key, content in codes.items()}
     for document, _ in documents:
         assert (await worker.read(document)).codes_format == SIGN_CODE_FORMAT
     again = await backfill(worker).round()
-    assert (again.made, again.failed, again.left) == (0, [], 0)
+    assert (again.made, again.failed, again.left) == (0, {}, 0)
 
 
 async def test_a_round_makes_the_codes_of_few_pages_and_the_next_ones_the_rest(worker: MemoryWorker) -> None:
@@ -99,7 +99,7 @@ async def test_a_document_without_readable_vectors_hides_no_other(worker: Memory
             await worker.blobs.put(vectors_key(document.id, 2), content, "")
     rounds = backfill(worker, pages_a_round=2)
     done = [await rounds.round() for _ in range(4)]
-    assert [one.failed for one in done] == [["a0"], ["a1"], ["a2"], []]
+    assert [[*one.failed] for one in done] == [["a0"], ["a1"], ["a2"], []]
     assert (await worker.read(good)).codes_format == SIGN_CODE_FORMAT
     assert [(await worker.read(document)).codes_format for document in bad] == [0, 0, 0]
     assert stored_codes(worker).keys() == {codes_key("b", 1)}
@@ -128,7 +128,7 @@ async def test_codes_of_a_document_that_is_deleted_meanwhile_are_deleted(
             await worker.documents.remove(deleting)
 
     done = await backfill(worker, Acting(worker, delete, before=before)).round()
-    assert (done.made, done.failed) == (0, [])
+    assert (done.made, done.failed) == (0, {})
     assert worker.blobs.objects == {}
 
 

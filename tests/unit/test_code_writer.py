@@ -18,6 +18,7 @@ from ingestion.model import (
     PageVectors,
     codes_key,
     codes_keys,
+    document_prefix,
     old_vectors_key,
     vectors_key,
 )
@@ -192,3 +193,22 @@ async def test_a_ready_document_has_its_codes(worker: MemoryWorker) -> None:
     assert ready.codes_format == SIGN_CODE_FORMAT
     assert stored_codes(worker.blobs) == set(codes_keys("d1", SEGMENT_PAGES + 3))
     await assert_codes_are_those_of_the_blobs(worker.blobs, ready)
+
+
+async def test_codes_that_are_written_after_a_delete_are_deleted(worker: MemoryWorker) -> None:
+    document = await worker.uploaded(pages=SEGMENT_PAGES + 3)
+    put, has_deleted = worker.blobs.put, False
+
+    async def put_late(key: str, data: bytes, content_type: str) -> None:
+        nonlocal has_deleted
+        if key == codes_key("d1", SEGMENT_PAGES + 1):
+            deleting = await worker.documents.begin_delete("d1")
+            await worker.blobs.delete_prefix(document_prefix("d1"))
+            await worker.documents.remove(deleting)
+            has_deleted = True
+        await put(key, data, content_type)
+
+    worker.blobs.put = put_late  # type: ignore[method-assign]
+    await worker.pipeline.run(job(document))
+    assert has_deleted
+    assert worker.blobs.objects == {}

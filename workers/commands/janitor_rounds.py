@@ -87,13 +87,13 @@ def _show_codes(codes: BackfillResult, as_json: bool) -> None:
     if as_json:
         if codes.made or codes.left:
             write_json_line({"sign_codes_made": codes.made, "documents_without": codes.left})
-        for document_id in codes.failed:
-            write_json_line({"failed": document_id})
+        for document_id, cause in codes.failed.items():
+            write_json_line({"failed": document_id, "cause": cause})
         return
     if codes.made:
         say(f"sign codes made: {codes.made} document(s)")
-    for document_id in codes.failed:
-        say(cell(f"no sign codes: {document_id}: its vectors are missing or unreadable", "red"))
+    for document_id, cause in codes.failed.items():
+        say(cell(f"no sign codes: {document_id}: {cause}", "red"))
     if codes.left:
         say(f"{codes.left} document(s) have no sign codes yet; the next round makes more")
 
