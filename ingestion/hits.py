@@ -1,22 +1,11 @@
-"""Searches and hits, in the one shape that search, query cache, API and client share."""
+"""A hit of a search, in the one shape that search, query cache, API and client share."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field
-
-
-class Effort(StrEnum):
-    """What a search may cost."""
-
-    FAST = "fast"
-    """Half the pages of `balanced` in each stage."""
-    BALANCED = "balanced"
-    EXHAUSTIVE = "exhaustive"
-    """Exact MaxSim over every page of the collection, which takes seconds for thousands of pages."""
 
 
 class Hit(BaseModel):

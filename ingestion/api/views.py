@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
+from ingestion.effort import Effort
 from ingestion.errors import BadRecord
-from ingestion.hits import Effort
 from ingestion.model import Document, DocumentState, Failure
 
 API_PREFIX = "/api/v1"

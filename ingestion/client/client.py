@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from ingestion.client.target import Target
 from ingestion.client.views import DocumentList, DocumentView, UploadResult
+from ingestion.effort import Effort
 from ingestion.errors import BadRequest, DependencyUnavailable, Fault, PermanentError, not_text
 from ingestion.hits import Hit, SearchResult
 from ingestion.model import check_text
@@ -108,8 +109,8 @@ class ApiClient:
                     if line.startswith("data:"):
                         yield _parse(DocumentView, line.removeprefix("data:"))
 
-    async def search(self, collection: str, query: str, top_k: int) -> list[Hit]:
-        body = {"query": check_text(query, "the query"), "top_k": top_k}
+    async def search(self, collection: str, query: str, top_k: int, effort: Effort = Effort.BALANCED) -> list[Hit]:
+        body = {"query": check_text(query, "the query"), "top_k": top_k, "effort": effort.value}
         return _parse(SearchResult, await self._request("POST", _collection_url(collection, "search"), json=body)).hits
 
     async def delete(self, document_id: str) -> None:

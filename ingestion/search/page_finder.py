@@ -13,8 +13,8 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from ingestion import metrics
+from ingestion.effort import Effort
 from ingestion.errors import NotFound, WorkerFault
-from ingestion.hits import Effort
 from ingestion.model import SEGMENT_PAGES, SIGN_CODE_FORMAT, Vectors
 from ingestion.ports import BlobStore, ReadyPages, Searchable, VectorStore
 from ingestion.search.admission import ReservedRows

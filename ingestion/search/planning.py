@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from ingestion.hits import Effort
+from ingestion.effort import Effort
 from ingestion.settings import SearchSettings
 
 _SCORED_FOR_EACH_HIT: Final = 2

@@ -13,8 +13,9 @@ from ingestion import metrics
 from ingestion.catalogue.generations import Generation
 from ingestion.concurrency.deadline import budget, is_spent
 from ingestion.concurrency.tasks import gather_or_cancel
+from ingestion.effort import Effort
 from ingestion.errors import BadRequest, EmbedderMismatch, IngestError, Overloaded
-from ingestion.hits import Effort, Hit
+from ingestion.hits import Hit
 from ingestion.model import PageRecord, Vectors, check_collection, check_text
 from ingestion.ports import (
     Bindings,

@@ -15,6 +15,7 @@ from ingestion.adapters.mongo.document_store import MongoDocumentStore
 from ingestion.errors import DependencyUnavailable, WorkerFault
 from ingestion.settings import MongoSettings, Settings
 from tests.port_contracts.documents import RecordsContract
+from tests.port_contracts.ready_pages import ReadyPagesContract
 from tests.support.documents import FAILURE, LEASE_MS, S, document, in_state, page
 
 
@@ -23,7 +24,7 @@ def store(document_store: MongoDocumentStore) -> MongoDocumentStore:
     return document_store
 
 
-class TestMongoRecords(RecordsContract): ...
+class TestMongoRecords(ReadyPagesContract, RecordsContract): ...
 
 
 async def test_records_have_the_fields_that_were_agreed_upon(store: MongoDocumentStore, settings: Settings) -> None:

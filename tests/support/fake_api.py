@@ -23,8 +23,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ingestion.api.app import create_app
 from ingestion.bootstrap import Services
+from ingestion.effort import Effort
 from ingestion.errors import DependencyUnavailable, NotAPdf, NotFound
-from ingestion.hits import Effort, Hit
+from ingestion.hits import Hit
 from ingestion.model import Document, DocumentState, Failure, document_id, source_key
 from ingestion.search import Searcher
 from ingestion.settings import Settings

@@ -12,13 +12,16 @@ from tests.port_contracts.documents import RecordsContract
 from tests.port_contracts.job_queue import JobQueueContract, ReadTopic
 from tests.port_contracts.ledger import LedgerContract
 from tests.port_contracts.progress import ProgressContract
+from tests.port_contracts.ready_pages import ReadyPagesContract
 from tests.port_contracts.recovery import RecoveryContract
 from tests.port_contracts.sign_codes import SignCodesContract
 from tests.port_contracts.vector_store import DIM, SHARED, VectorStoreContract
 from tests.port_contracts.vector_store import first_key as first_key
 
 
-class TestMemoryDocumentStore(LedgerContract, RecordsContract, RecoveryContract, SignCodesContract):
+class TestMemoryDocumentStore(
+    LedgerContract, ReadyPagesContract, RecordsContract, RecoveryContract, SignCodesContract
+):
     @pytest.fixture
     def store(self) -> MemoryDocumentStore:
         return MemoryDocumentStore()

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ingestion.effort import Effort
 from ingestion.errors import DependencyUnavailable, Overloaded, WorkerFault
-from ingestion.hits import Effort
 from ingestion.maxsim import maxsim
 from ingestion.model import Document, Page, PageVectors, Vectors, codes_keys
 from ingestion.search import Searcher

@@ -117,6 +117,7 @@ _AWAITED = {
     "ingestion/sandbox/client.py",
     "ingestion/sandbox/process.py",
     "ingestion/search/coalescing.py",
+    "ingestion/search/code_reader.py",
     "ingestion/concurrency/supervision.py",
     "workers/commands/documents/ingest.py",
     "workers/commands/up.py",

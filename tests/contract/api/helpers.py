@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -43,15 +44,17 @@ async def make_ready(services: Services, id_: str, *texts: str) -> None:
     embedder = WordEmbedder()
     store = PageStore(services.documents, services.blobs, services.vectors)
     claimed = await services.documents.claim(id_, "worker", 60_000)
-    await store.prepare(claimed, embedder)
+    generation = await store.prepare(claimed, embedder)
+    codes = store.code_writer(claimed, generation, 0)
     pages = [Page(number, 10, 10, b"a picture", text) for number, text in enumerate(texts, 1)]
     vectors = await embedder.embed_pages(pages)
     await store.write(
         claimed,
         [PageVectors(p, claimed.page_key(p.page_number), v) for p, v in zip(pages, vectors, strict=True)],
+        codes,
     )
     await services.documents.checkpoint(id_, claimed.fence, len(pages))
-    await services.documents.finish(claimed)
+    await services.documents.finish(replace(claimed, codes_format=await codes.complete()))
 
 
 async def fail(services: Services, id_: str) -> None:

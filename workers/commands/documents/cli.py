@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from ingestion.effort import Effort
+
 _Collection = Annotated[str, typer.Option("--collection", "-c", help="The collection of documents.")]
 _AsJson = Annotated[bool, typer.Option("--json", help="Write JSON lines.")]
 _DataDir = Annotated[
@@ -38,6 +40,9 @@ def search(
     query: Annotated[str, typer.Argument(help="The question.")],
     collection: _Collection = "default",
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="The number of hits to show.")] = 5,
+    effort: Annotated[
+        Effort, typer.Option("--effort", help="exhaustive: score every page of the collection exactly.")
+    ] = Effort.BALANCED,
     images: Annotated[bool, typer.Option("--images", help="Show the addresses of the page images too.")] = False,
     as_json: _AsJson = False,
     data_dir: _DataDir = None,
@@ -45,7 +50,7 @@ def search(
     """Find the pages that answer a question, best first. No hit is no error."""
     from workers.commands.documents.search import search_pages
 
-    search_pages(query, collection, top_k=top_k, images=images, as_json=as_json, data_dir=data_dir)
+    search_pages(query, collection, top_k=top_k, effort=effort, images=images, as_json=as_json, data_dir=data_dir)
 
 
 def status(

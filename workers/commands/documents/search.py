@@ -11,6 +11,7 @@ from rich import box
 from rich.table import Table
 
 from ingestion.client.client import connect
+from ingestion.effort import Effort
 from ingestion.hits import Hit
 from workers.commands.documents.target import find_target
 from workers.commands.terminal import cell, plain, say, stdout, write_json_line
@@ -19,10 +20,10 @@ _SNIPPET_CHARS: Final = 160
 
 
 def search_pages(
-    query: str, collection: str, *, top_k: int, images: bool, as_json: bool, data_dir: Path | None
+    query: str, collection: str, *, top_k: int, effort: Effort, images: bool, as_json: bool, data_dir: Path | None
 ) -> None:
     """Raises BadRequest, ApiError, DependencyUnavailable."""
-    hits = anyio.run(_search, collection, query, top_k, data_dir)
+    hits = anyio.run(_search, collection, query, top_k, effort, data_dir)
     if as_json:
         for rank, hit in enumerate(hits, start=1):
             write_json_line({"rank": rank, **hit.model_dump()})
@@ -32,9 +33,9 @@ def search_pages(
         say(f"nothing found in collection {collection}")
 
 
-async def _search(collection: str, query: str, top_k: int, data_dir: Path | None) -> list[Hit]:
+async def _search(collection: str, query: str, top_k: int, effort: Effort, data_dir: Path | None) -> list[Hit]:
     async with connect(find_target(data_dir)) as api:
-        return await api.search(collection, query, top_k)
+        return await api.search(collection, query, top_k, effort)
 
 
 def _show(hits: list[Hit], *, images: bool) -> None:

@@ -1,0 +1,15 @@
+"""The effort of a search, which its caller chooses."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Effort(StrEnum):
+    """What a search may cost."""
+
+    FAST = "fast"
+    """Half the pages of `balanced` in each stage."""
+    BALANCED = "balanced"
+    EXHAUSTIVE = "exhaustive"
+    """Exact MaxSim over every page of the collection, which takes seconds for thousands of pages."""
