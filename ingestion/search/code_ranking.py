@@ -21,7 +21,7 @@ from ingestion.vectors.sign_codes import Codes, CodeSegment
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_GROUP_PAGES: Final = 2048
+_GROUP_PAGES: Final = 512
 """Pages whose codes are scored in one go, on one thread."""
 _FIRST_GUESS_BYTES: Final = 32 * 1024
 """The assumed size of a page's codes before any have been read: 680 vectors of 48 bytes."""

@@ -10,9 +10,11 @@ none of them is missed, more of them are scored exactly.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 from ingestion import metrics
+from ingestion.catalogue.generations import Generation
 from ingestion.effort import Effort
 from ingestion.errors import NotFound, WorkerFault
 from ingestion.model import SEGMENT_PAGES, SIGN_CODE_FORMAT, Vectors
@@ -119,8 +121,18 @@ class PageFinder:
         if ranked is None:
             return None
         with metrics.SEARCH.labels("records").time():
-            found = await self._candidates.ready(ranked, pages.documents_of(ranked), view.binding.current)
-        return found[: plan.scored_pages]
+            return await self._first_ready(ranked, pages, view.binding.current, plan.scored_pages)
+
+    async def _first_ready(
+        self, ranked: Sequence[int], pages: CollectionPages, generation: Generation, wanted: int
+    ) -> list[Candidate]:
+        """The first `wanted` pages whose documents are ready now: mostly the first that are ranked."""
+        found, seen = list[Candidate](), 0
+        while len(found) < wanted and seen < len(ranked):
+            part = ranked[seen : seen + wanted - len(found)]
+            seen += len(part)
+            found += await self._candidates.ready(part, pages.documents_of(part), generation)
+        return found
 
     async def _shown(
         self, view: Searchable, query: Vectors, plan: SearchPlan, reserved: ReservedRows, stable_for_s: float

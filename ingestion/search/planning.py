@@ -11,7 +11,7 @@ from ingestion.settings import SearchSettings
 _SCORED_FOR_EACH_HIT: Final = 2
 """So many pages are scored exactly for each hit that is asked for, where that is more than the setting."""
 _FAST_SHARE: Final = 2
-_REFINED_FOR_EACH_SCORED: Final = 6
+_REFINED_FOR_EACH_SCORED: Final = 4
 _LEAST_ROWS: Final = 200
 LEAST_COST_ROWS: Final = 200
 """The cost of each token in the cheapest search."""
