@@ -45,9 +45,9 @@ class RenderSettings(Section):
 
 
 class VectorSettings(Section):
-    index_pooling: Annotated[int, Field(ge=1, le=4)] = Field(
-        4,
-        description="stored vectors of a page that are merged into one row of the ANN index; pages are reranked with "
+    index_pooling: Annotated[int, Field(ge=1, le=32)] = Field(
+        8,
+        description="stored vectors of a page that are merged into one row of the ANN index; pages are ranked with "
         "all of them",
     )
     blob_precision: Literal["bf16", "int8", "int4"] = Field(

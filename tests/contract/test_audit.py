@@ -24,6 +24,7 @@ from ingestion.model import (
     vectors_key,
 )
 from ingestion.removal import Remover
+from ingestion.vectors.encoding import VectorEncoding
 from tests.support.shelf import OTHER_PAGES, PAGES, PATCHES, Shelf, auditor, objects_of, open_shelf, page_of, whole
 from workers.audit.mismatch import Mismatch, MismatchKind
 from workers.code_backfill import CodeBackfill
@@ -74,6 +75,18 @@ LOSSES: Final = {
     lose_rows: ("milvus", MismatchKind.MISSING, "15 rows in place of 20", PATCHES),
     double_rows: ("milvus", MismatchKind.EXTRA, "22 rows in place of 20", 2),
 }
+
+
+async def test_an_audit_is_exact_where_documents_of_a_collection_differ_in_index_pooling(shelf: Shelf) -> None:
+    for id_, factor, rows in (("d4", 4, 2), ("d8", 8, 1), ("d32", 32, 1)):
+        found = await shelf.put(id_, encoding=VectorEncoding(index_pooling=factor))
+        assert await shelf.services.vectors.count_rows(shelf.collection, found.first_page_key, PAGES) == PAGES * rows
+    assert not await shelf.mismatches()
+
+    await lose_rows(shelf, await shelf.document("d4"))
+    await lose_rows(shelf, await shelf.document("d8"))
+    lost = {(mismatch.document_id, mismatch.what) for mismatch in await shelf.mismatches()}
+    assert lost == {("d4", "6 rows in place of 8"), ("d8", "3 rows in place of 4")}
 
 
 async def test_an_audit_reports_each_loss_of_a_ready_document_once_and_changes_nothing(shelf: Shelf) -> None:

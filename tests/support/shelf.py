@@ -12,6 +12,7 @@ from motor.motor_asyncio import AsyncIOMotorClient
 
 from ingestion.bootstrap import Services
 from ingestion.model import Document, Page, PageVectors, codes_keys, document_prefix, source_key
+from ingestion.vectors.encoding import VectorEncoding
 from tests.support.documents import LEASE_MS, document
 from tests.support.embedders import WordEmbedder
 from workers.attempt.store import PageStore
@@ -34,9 +35,16 @@ class Shelf:
     records: Any
     """The database, for damage that no port can do."""
 
-    async def put(self, id_: str, pages: int = PAGES, *, written: int | None = None) -> Document:
+    async def put(
+        self,
+        id_: str,
+        pages: int = PAGES,
+        *,
+        written: int | None = None,
+        encoding: VectorEncoding = VectorEncoding(),  # immutable
+    ) -> Document:
         """A document that is ready, or where less is `written` than it has `pages`, still being processed."""
-        store = PageStore(self.services.documents, self.services.blobs, self.services.vectors)
+        store = PageStore(self.services.documents, self.services.blobs, self.services.vectors, encoding)
         first = await self.services.documents.reserve_page_keys(pages)
         fresh = replace(document(id_, self.collection), object_key=source_key(id_), pages=pages, first_page_key=first)
         await self.services.blobs.put(source_key(id_), b"%PDF-", "application/pdf")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.cluster.hierarchy import linkage
 
-from ingestion.model import Vectors
+from ingestion.model import PageVectors, Vectors
+from ingestion.vectors.encoding import VectorEncoding
 from ingestion.vectors.pooling import pool
+from tests.support.shelf import page_of
 
 
 def unit_rows(rows: int, dim: int, seed: int) -> Vectors:
@@ -24,7 +27,7 @@ VECTORS = st.builds(unit_rows, st.integers(1, 90), st.sampled_from([2, 16]), st.
 
 
 @settings(deadline=None)
-@given(vectors=VECTORS, factor=st.integers(1, 4))
+@given(vectors=VECTORS, factor=st.integers(1, 32))
 def test_there_are_as_many_rows_as_promised_each_of_unit_length(vectors: Vectors, factor: int) -> None:
     pooled = pool(vectors, factor)
     assert pooled.shape == (math.ceil(len(vectors) / factor), vectors.shape[1])
@@ -33,7 +36,7 @@ def test_there_are_as_many_rows_as_promised_each_of_unit_length(vectors: Vectors
 
 
 @settings(deadline=None, derandomize=True)  # the nearest pair is a matter of rounding in one case of many thousands
-@given(vectors=VECTORS, factor=st.integers(2, 4))
+@given(vectors=VECTORS, factor=st.integers(2, 32))
 def test_rows_are_the_means_of_wards_clusters_in_order_of_first_members(vectors: Vectors, factor: int) -> None:
     clusters = {index: [index] for index in range(len(vectors))}
     if len(vectors) > 1:
@@ -73,3 +76,19 @@ def test_opposed_vectors_still_give_a_direction() -> None:
 def test_the_same_vectors_give_the_same_bytes() -> None:
     vectors = np.repeat(unit_rows(200, 128, seed=4), 3, axis=0)
     assert pool(vectors, 3).tobytes() == pool(vectors.copy(), 3).tobytes()
+
+
+@pytest.mark.parametrize("factor", [2, 3, 8, 31, 32])
+@pytest.mark.parametrize("patches", [1, 7, 255, 256, 257, 646])
+def test_a_page_keeps_a_row_for_each_so_many_vectors_of_a_block_and_at_least_one(factor: int, patches: int) -> None:
+    rows = VectorEncoding(index_pooling=factor).rows(with_vectors(unit_rows(patches, 16, seed=5))).vectors
+    assert len(rows) == sum(math.ceil(min(256, patches - start) / factor) for start in range(0, patches, 256))
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)
+
+
+def test_a_page_without_vectors_has_no_row() -> None:
+    assert len(VectorEncoding(index_pooling=32).rows(with_vectors(unit_rows(0, 16, seed=6))).vectors) == 0
+
+
+def with_vectors(vectors: Vectors) -> PageVectors:
+    return replace(page_of(1, 1), vectors=vectors)
