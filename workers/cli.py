@@ -58,6 +58,8 @@ def _expected_errors() -> tuple[type[Exception], ...]:
         expected += [httpx.HTTPError, httpx.InvalidURL]
     if pydantic := sys.modules.get("pydantic"):
         expected.append(pydantic.ValidationError)
+    if pydantic_settings := sys.modules.get("pydantic_settings"):
+        expected.append(pydantic_settings.SettingsError)
     return tuple(expected)
 
 
@@ -65,8 +67,14 @@ def _in_words(error: Exception) -> str:
     if isinstance(error, IngestError):
         return error.message
     if (pydantic := sys.modules.get("pydantic")) and isinstance(error, pydantic.ValidationError):
-        return "; ".join(f"PAGEMILL_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors() if e["loc"])
+        return "; ".join(_setting_in_words(found) for found in error.errors())
     return f"{error}" or type(error).__name__
+
+
+def _setting_in_words(found: Any) -> str:
+    """A check of several settings together has no location: its message names them."""
+    message = found["msg"].removeprefix("Value error, ")
+    return f"PAGEMILL_{str(found['loc'][0]).upper()}: {message}" if found["loc"] else message
 
 
 app = typer.Typer(

@@ -50,10 +50,12 @@ from ingestion.errors.requests import (
 )
 from ingestion.errors.work import (
     ChildStalled,
+    DependencyRefused,
     DependencyUnavailable,
     DeviceMemoryExhausted,
     EmbedderMissing,
     IndexUnsupported,
+    InvalidSetting,
     LeaseHeld,
     LeaseLost,
     ModelNotFound,
@@ -76,6 +78,7 @@ __all__ = [
     "CollectionHeld",
     "Conflict",
     "CorruptPdf",
+    "DependencyRefused",
     "DependencyUnavailable",
     "DeviceMemoryExhausted",
     "EmbedderMismatch",
@@ -91,6 +94,7 @@ __all__ = [
     "FormTooLarge",
     "IndexUnsupported",
     "IngestError",
+    "InvalidSetting",
     "LeaseHeld",
     "LeaseLost",
     "ModelNotFound",

@@ -16,6 +16,27 @@ class DependencyUnavailable(RetryableError):
         self.dependency = dependency
 
 
+class DependencyRefused(DependencyUnavailable):
+    """A server refuses this process: a login, a certificate or a right is wrong. The message names the setting.
+
+    A process ends if this is raised at its start. Later it waits, as for a server that is down.
+    """
+
+    code = "dependency_refused"
+    may_work_soon = False
+
+    def __init__(self, dependency: str, message: str, *, stage: str | None = None) -> None:
+        IngestError.__init__(self, f"{dependency} refuses this process: {message}", stage=stage)
+        self.dependency = dependency
+
+
+class InvalidSetting(IngestError):
+    """A setting cannot be used. The message names it."""
+
+    code = "invalid_setting"
+    fault = Fault.WORKER
+
+
 class LeaseHeld(RetryableError):
     """Another worker holds the document; `retry_in_s` is the rest of its lease."""
 

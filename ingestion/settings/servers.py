@@ -8,10 +8,10 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
 from ingestion.settings.base import PositiveFloat, PositiveInt, Section
+from ingestion.settings.kafka_client import KafkaClientSettings
 
 
-class KafkaSettings(Section):
-    kafka_bootstrap: str = Field("127.0.0.1:9092", description="Kafka bootstrap servers, comma separated")
+class KafkaSettings(KafkaClientSettings):
     kafka_group: str = Field("pagemill-workers", description="consumer group of the workers")
     kafka_jobs_topic: str = Field(
         "pagemill.jobs", description="topic of ingest jobs; the retry and dead-letter topics are named after it"

@@ -12,6 +12,8 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, CorruptRecordException, IllegalStateError, KafkaError
 
+from ingestion.adapters.kafka.client_options import consumer_options
+from ingestion.adapters.kafka.client_start import start_client
 from ingestion.adapters.kafka.membership import leave_group_on_stop, membership_failure
 from ingestion.adapters.kafka.producer import translated
 from ingestion.errors import WorkerFault
@@ -38,8 +40,8 @@ class JobConsumer:
         self._next: dict[TopicPartition, int] = {}
         """For each assigned partition, the offset after the last record that `poll` returned."""
         self._is_searching = False
-        self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=settings.kafka_bootstrap,
+        options = consumer_options(
+            settings,
             group_id=settings.kafka_group,
             client_id=client_id,
             group_instance_id=client_id if settings.kafka_static_membership else None,
@@ -49,20 +51,20 @@ class JobConsumer:
             session_timeout_ms=settings.kafka_session_timeout_ms,
             heartbeat_interval_ms=max(1, settings.kafka_session_timeout_ms // 10),
         )
+        self._consumer = AIOKafkaConsumer(**options)
 
     async def start(
         self,
         on_assigned: Callable[[set[Partition]], Awaitable[None]],
         on_revoked: Callable[[set[Partition]], Awaitable[None]],
     ) -> None:
-        """Connect and begin to join the group. Raises DependencyUnavailable.
+        """Connect and begin to join the group. Raises DependencyRefused, DependencyUnavailable.
 
         Joining may take minutes. The client is started before it subscribes: otherwise its start would wait until it
         has partitions.
         """
         topics = [self._settings.kafka_jobs_topic, *self._settings.retry_topics.values()]
-        async with translated():
-            await self._consumer.start()
+        await start_client(self._consumer, self._settings)
         self._consumer.subscribe(topics, listener=_Listener(on_assigned, self._forgetting(on_revoked)))
 
     def _forgetting(

@@ -12,26 +12,18 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from ingestion import dead_letters
+from ingestion.adapters.kafka.client_options import producer_options
+from ingestion.adapters.kafka.client_start import start_client
+from ingestion.adapters.kafka.refusals import CLIENT_ERRORS, DEPENDENCY, explained, translate
 from ingestion.concurrency.deadline import limit_s
 from ingestion.dead_letters import DeadLetter
-from ingestion.errors import DependencyUnavailable, IngestError
 from ingestion.messages import Headers, Record, encode_event, encode_job, first_headers, retry_headers
 from ingestion.model import Document, IngestJob
 from ingestion.settings import KafkaSettings
 
-DEPENDENCY: Final = "kafka"
 REQUEST_TIMEOUT_MS: Final = 10_000
 _SEND_TIMEOUT_S: Final = 10.0
 _STOP_TIMEOUT_S: Final = 5.0
-
-
-def translate(error: BaseException) -> IngestError:
-    """Return the IngestError for an exception of aiokafka or of its socket.
-
-    It is always DependencyUnavailable: no refusal of the broker, such as missing permission or replicas, is the job's
-    fault.
-    """
-    return DependencyUnavailable(DEPENDENCY, f"{type(error).__name__}: {error}")
 
 
 @asynccontextmanager
@@ -39,7 +31,7 @@ async def translated() -> AsyncIterator[None]:
     """Translate the client library's exceptions that leave the block."""
     try:
         yield
-    except (KafkaError, OSError, TimeoutError) as error:
+    except CLIENT_ERRORS as error:
         raise translate(error) from error
 
 
@@ -82,9 +74,11 @@ class KafkaJobQueue:
         await self._send(self._settings.kafka_jobs_topic, letter.key, letter.value, headers)
 
     async def ping(self) -> None:
-        async with translated():
-            producer = await self._started()
+        producer = await self._started()
+        try:
             await producer.client.fetch_all_metadata()
+        except CLIENT_ERRORS as error:
+            raise await explained(self._settings, error) from error
 
     async def _send(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> None:
         # An idempotent producer retries without a limit. After the timeout here it still sends the message once the
@@ -96,16 +90,10 @@ class KafkaJobQueue:
     async def _started(self) -> AIOKafkaProducer:
         async with self._starting:
             if self._producer is None:
-                producer = AIOKafkaProducer(
-                    bootstrap_servers=self._settings.kafka_bootstrap,
-                    acks="all",
-                    enable_idempotence=True,
-                    request_timeout_ms=REQUEST_TIMEOUT_MS,
+                options = producer_options(
+                    self._settings, acks="all", enable_idempotence=True, request_timeout_ms=REQUEST_TIMEOUT_MS
                 )
-                try:
-                    await producer.start()
-                except BaseException:
-                    await producer.stop()
-                    raise
+                producer = AIOKafkaProducer(**options)
+                await start_client(producer, self._settings)
                 self._producer = producer
             return self._producer

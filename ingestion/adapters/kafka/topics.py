@@ -11,6 +11,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from ingestion import dead_letters
+from ingestion.adapters.kafka.client_options import client_options, consumer_options
+from ingestion.adapters.kafka.client_start import start_client
 from ingestion.adapters.kafka.producer import REQUEST_TIMEOUT_MS, translated
 from ingestion.dead_letters import DeadLetter
 from ingestion.errors import BadMessage
@@ -24,11 +26,11 @@ _FOR_EVER: Final = {"retention.ms": "-1"}
 
 
 async def ensure_topics(settings: KafkaSettings) -> None:
-    """Create missing topics. Existing topics stay as they are. Raises DependencyUnavailable."""
+    """Create missing topics. Existing topics stay as they are. Raises DependencyRefused, DependencyUnavailable."""
     async with translated():
-        admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap, request_timeout_ms=REQUEST_TIMEOUT_MS)
+        admin = AIOKafkaAdminClient(**client_options(settings, request_timeout_ms=REQUEST_TIMEOUT_MS))
+        await start_client(admin, settings)
         try:
-            await admin.start()
             existing = set(await admin.list_topics())
             if missing := [topic for topic in _wanted(settings) if topic.name not in existing]:
                 _check(await admin.create_topics(missing))
@@ -80,14 +82,10 @@ class KafkaDeadLetters:
     async def _records(self) -> AsyncIterator[Record]:
         """Yield the records that are on the topic when the read begins."""
         async with translated():
-            consumer = AIOKafkaConsumer(
-                self._settings.dead_letter_topic,
-                bootstrap_servers=self._settings.kafka_bootstrap,
-                auto_offset_reset="earliest",
-                enable_auto_commit=False,
-            )
+            options = consumer_options(self._settings, auto_offset_reset="earliest", enable_auto_commit=False)
+            consumer = AIOKafkaConsumer(self._settings.dead_letter_topic, **options)
+            await start_client(consumer, self._settings)
             try:
-                await consumer.start()
                 left = await _not_empty(consumer)
                 while left:
                     for at, records in (await consumer.getmany(*left, timeout_ms=_POLL_MS)).items():
