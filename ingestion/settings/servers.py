@@ -26,10 +26,10 @@ class KafkaSettings(KafkaClientSettings):
     kafka_max_poll_interval_ms: PositiveInt = Field(
         300_000, description="time without a poll after which the broker takes a worker's partitions away"
     )
-    kafka_idle_rest_ms: int = Field(
-        0,
-        description="pause after an empty poll; only for a broker that answers an empty fetch at once, which Apache "
-        "Kafka does not",
+    kafka_stand_in: bool = Field(
+        False,
+        description="the broker is noida-db, the stand-in of the local stack, which needs pauses after empty polls; "
+        "`pagemill up` sets it",
     )
     kafka_session_timeout_ms: PositiveInt = Field(
         30_000, description="time without a heartbeat after which the broker declares a worker dead"

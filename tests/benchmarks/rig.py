@@ -163,7 +163,7 @@ async def open_bench(worker: Mapping[str, str], milvus: MilvusKind = MilvusKind.
     if given := os.environ.get("PAGEMILL_TEST_STACK"):
         stack = json.loads(Path(given).read_text())
         pids = {process["name"]: process["pid"] for process in stack["processes"]}
-        environment = {"PAGEMILL_KAFKA_IDLE_REST_MS": "100", **environment_of(stack)}
+        environment = environment_of(stack)
         async with _bench(environment, pids, folder, worker, MilvusKind(stack["milvus_kind"])) as bench:
             yield bench
         return

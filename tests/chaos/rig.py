@@ -59,7 +59,6 @@ WORKER_SETTINGS: Final = {
     "PAGEMILL_RENDER_WINDOW_PAGES": "2",
     "PAGEMILL_RENDER_PROCESSES": "1",
     "PAGEMILL_JOBS_IN_FLIGHT": "2",
-    "PAGEMILL_KAFKA_IDLE_REST_MS": "100",
     "PAGEMILL_RETRY_DELAYS_S": "1,2",
     "PAGEMILL_KAFKA_SESSION_TIMEOUT_MS": "6000",
     "PAGEMILL_KAFKA_MAX_POLL_INTERVAL_MS": "6000",
@@ -233,7 +232,7 @@ def _own_names(servers: Mapping[str, str], run: str) -> dict[str, str]:
         "PAGEMILL_REDIS_URL": f"{redis_server}/{secrets.choice(_REDIS_DATABASES)}",
     }
     if broker := os.environ.get(_BROKER_OF_CHOICE):
-        own |= {"PAGEMILL_KAFKA_BOOTSTRAP": broker, "PAGEMILL_KAFKA_IDLE_REST_MS": "0"}
+        own |= {"PAGEMILL_KAFKA_BOOTSTRAP": broker, "PAGEMILL_KAFKA_STAND_IN": "false"}
     return own
 
 

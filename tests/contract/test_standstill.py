@@ -80,7 +80,6 @@ async def test_a_worker_with_a_hung_device_exits_and_other_workers_take_its_docu
         "PAGEMILL_DRAIN_S": "1",
         "PAGEMILL_FIXED_DPI": "40",
         "PAGEMILL_DPI_POLICY": "fixed",
-        "PAGEMILL_KAFKA_IDLE_REST_MS": "100",
         "PAGEMILL_LOG_FORMAT": "json",
     }
     log = tmp_path / "worker.log"

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from workers.stack import milvus_server
+from workers.stack.kafka_kinds import KafkaKind
 from workers.stack.server_specs import MilvusKind, check_kind, folders, ports_needed
 from workers.stack.supervise import StackError
 
 
 @pytest.mark.parametrize(("held", "asked"), [("lite", "server"), ("server", "lite")])
 def test_vectors_of_the_other_kind_are_not_left_behind_unnoticed(tmp_path: Path, held: str, asked: str) -> None:
-    folder = tmp_path / folders(MilvusKind(held))[-1]
+    folder = tmp_path / folders(MilvusKind(held), KafkaKind.NOIDA)[-1]
     folder.mkdir()
     check_kind(tmp_path, MilvusKind(asked))
     (folder / "rows").touch()
@@ -40,7 +41,7 @@ def test_every_port_of_the_server_is_chosen_and_used(tmp_path: Path, monkeypatch
     executable.parent.mkdir(parents=True)
     executable.touch()
     monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
-    ports = {name: 20_000 + number for number, name in enumerate(ports_needed(MilvusKind.SERVER))}
+    ports = {name: 20_000 + number for number, name in enumerate(ports_needed(MilvusKind.SERVER, KafkaKind.NOIDA))}
     spec = milvus_server.spec(tmp_path, ports)
     used = " ".join(spec.argv) + (tmp_path / "etcd.yaml").read_text()
     for name in ("milvus", *milvus_server.PORTS):
@@ -51,7 +52,7 @@ def test_a_start_waits_until_the_sessions_of_the_last_run_have_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(milvus_server, "find_executable", lambda: tmp_path / "milvus-server")
-    ports = {name: 20_000 + number for number, name in enumerate(ports_needed(MilvusKind.SERVER))}
+    ports = {name: 20_000 + number for number, name in enumerate(ports_needed(MilvusKind.SERVER, KafkaKind.NOIDA))}
     spec = milvus_server.spec(tmp_path, ports)
     assert spec.start_delay_s() == 0, "no run before"
     log = tmp_path / "data" / "logs" / "milvus-stdout.log"

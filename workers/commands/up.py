@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from workers.stack import datadir
+from workers.stack.kafka_kinds import KafkaKind
 from workers.stack.server_specs import MilvusKind
 
 if TYPE_CHECKING:
@@ -38,13 +39,25 @@ def up(
     milvus: Annotated[
         MilvusKind, typer.Option(help="Milvus Lite, or a real Milvus server, which listens on all interfaces.")
     ] = MilvusKind.LITE,
+    kafka: Annotated[
+        KafkaKind,
+        typer.Option(
+            help="Apache Kafka from the folder KAFKA_HOME, the stand-in noida-db, or the given Kafka of the settings. "
+            "auto: apache where KAFKA_HOME is set and Java is installed, else noida."
+        ),
+    ] = KafkaKind.AUTO,
 ) -> None:
     """Start servers, API, embedder and workers on this machine; Ctrl-C stops them all."""
     from workers.stack.local import LocalStack
 
     errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     stack = LocalStack(
-        datadir.DataDir(data_dir), workers=workers, embedder=embedder, report=errors.print, milvus=milvus
+        datadir.DataDir(data_dir),
+        workers=workers,
+        embedder=embedder,
+        report=errors.print,
+        milvus=milvus,
+        kafka=kafka,
     )
     if asyncio.run(_Session(stack, data_dir).run()):
         raise typer.Exit(_INTERRUPTED)

@@ -9,6 +9,7 @@ from typing import Final
 
 from workers.stack import probes
 from workers.stack.datadir import Secrets
+from workers.stack.kafka_kinds import KafkaKind
 from workers.stack.server_specs import HOST
 from workers.stack.supervise import ProcessSpec
 
@@ -38,6 +39,15 @@ def app_environment(ports: Mapping[str, int], secrets: Secrets) -> dict[str, str
     }
 
 
+def membership(kafka: KafkaKind) -> dict[str, str]:
+    """How the workers belong to their consumer group.
+
+    A worker that is started again under its static name gets its partitions back at once. On noida-db, which never
+    expires a dead member, it would not get them otherwise. In a given Kafka the names may be those of other stacks.
+    """
+    return {} if kafka is KafkaKind.GIVEN else {"PAGEMILL_KAFKA_STATIC_MEMBERSHIP": "true"}
+
+
 def api_spec(ports: Mapping[str, int], env: Mapping[str, str]) -> ProcessSpec:
     return _serve(API, API, ports[API], env)
 
@@ -51,8 +61,6 @@ def worker_spec(name: str, ports: Mapping[str, int], env: Mapping[str, str], *, 
     own = {
         "PAGEMILL_WORKER_ID": name,
         "PAGEMILL_WORKER_METRICS_PORT": str(ports[name]),
-        # This broker never expires a dead member. With a static name a restarted worker is the same member.
-        "PAGEMILL_KAFKA_STATIC_MEMBERSHIP": "true",
     }
     return _serve(name, "worker", ports[name], {**env, **own}, stop_s=drain_s + _STOP_MARGIN_S)
 

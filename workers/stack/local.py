@@ -12,6 +12,7 @@ from ingestion.prepare import prepare
 from ingestion.settings import Settings
 from workers.stack import app_specs, server_specs
 from workers.stack.datadir import DataDir
+from workers.stack.kafka_kinds import KafkaKind
 from workers.stack.server_specs import MilvusKind
 from workers.stack.servers import LocalServers, start_all, stop_all
 from workers.stack.stack_file import describe
@@ -34,8 +35,9 @@ class LocalStack:
         embedder: str,
         report: Callable[[str], None],
         milvus: MilvusKind = MilvusKind.LITE,
+        kafka: KafkaKind = KafkaKind.AUTO,
     ) -> None:
-        self._servers = LocalServers(data_dir, milvus)
+        self._servers = LocalServers(data_dir, milvus, kafka)
         self._data_dir = data_dir
         self._worker_names = app_specs.worker_names(workers)
         self._embedder_kind = embedder
@@ -91,6 +93,7 @@ class LocalStack:
             **{name: os.environ[name] for name in defaults if name in os.environ},
             **self._servers.environment,
             **app_specs.app_environment(ports, secrets),
+            **app_specs.membership(self._servers.kafka),
             "PAGEMILL_EMBEDDER": self._embedder_kind,
         }
         drain_s = Settings().worker.drain_s
@@ -129,4 +132,4 @@ class LocalStack:
             self._report(f"{process.spec.name} runs again as process {process.pid}")
 
     def _write_stack(self) -> None:
-        self._data_dir.write_stack(describe(os.environ, self.processes, self._servers.milvus))
+        self._data_dir.write_stack(describe(os.environ, self.processes, self._servers.milvus, self._servers.kafka))

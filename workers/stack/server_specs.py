@@ -9,8 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from workers.stack import binaries, milvus_server, probes
+from ingestion.settings import KafkaSettings
+from workers.stack import apache_kafka, binaries, kafka_kinds, milvus_server, probes
 from workers.stack.datadir import Secrets
+from workers.stack.kafka_kinds import KafkaKind
 from workers.stack.supervise import ProcessSpec, StackError
 
 HOST: Final = "127.0.0.1"
@@ -24,7 +26,7 @@ class MilvusKind(StrEnum):
     SERVER = "server"
 
 
-_FOLDERS: Final = ("kafka", "mongo", "redis", "s3")
+_FOLDERS: Final = ("mongo", "redis", "s3")
 _MILVUS_FOLDERS: Final = {MilvusKind.LITE: "milvus", MilvusKind.SERVER: milvus_server.FOLDER}
 """One for each kind: neither reads what the other has written."""
 
@@ -48,13 +50,16 @@ _PORTS: Final = ("kafka", "mongo", "redis", "milvus", *_S3_PORT_OPTIONS)
 _server = partial(ProcessSpec, orphan_signal=signal.SIGTERM)
 
 
-def folders(milvus: MilvusKind) -> tuple[str, ...]:
-    """Under the data directory, one per server."""
-    return (*_FOLDERS, _MILVUS_FOLDERS[milvus])
+def folders(milvus: MilvusKind, kafka: KafkaKind) -> tuple[str, ...]:
+    """Under the data directory, one per server that the stack starts."""
+    own_kafka = () if kafka is KafkaKind.GIVEN else (kafka_kinds.FOLDERS[kafka],)
+    return (*own_kafka, *_FOLDERS, _MILVUS_FOLDERS[milvus])
 
 
-def ports_needed(milvus: MilvusKind) -> tuple[str, ...]:
-    return _PORTS if milvus is MilvusKind.LITE else (*_PORTS, *milvus_server.PORTS)
+def ports_needed(milvus: MilvusKind, kafka: KafkaKind) -> tuple[str, ...]:
+    of_kafka = apache_kafka.PORTS if kafka is KafkaKind.APACHE else ()
+    of_milvus = milvus_server.PORTS if milvus is MilvusKind.SERVER else ()
+    return (*_PORTS, *of_kafka, *of_milvus)
 
 
 def check_kind(root: Path, milvus: MilvusKind) -> None:
@@ -67,11 +72,13 @@ def check_kind(root: Path, milvus: MilvusKind) -> None:
             )
 
 
-def all_servers(root: Path, ports: Mapping[str, int], secrets: Secrets, milvus: MilvusKind) -> list[ProcessSpec]:
-    """The specs of all five. Raises StackError where one is not installed."""
+def all_servers(
+    root: Path, ports: Mapping[str, int], secrets: Secrets, milvus: MilvusKind, kafka: KafkaKind
+) -> list[ProcessSpec]:
+    """The specs of all that the stack starts. Raises StackError where one is not installed."""
     folder = root / _MILVUS_FOLDERS[milvus]
     return [
-        _kafka(root / "kafka", ports["kafka"]),
+        *([] if kafka is KafkaKind.GIVEN else [kafka_server(root, ports, kafka)]),
         _mongo(root / "mongo", ports["mongo"]),
         _redis(root / "redis", ports["redis"]),
         _s3(root / "s3", ports, secrets),
@@ -79,12 +86,23 @@ def all_servers(root: Path, ports: Mapping[str, int], secrets: Secrets, milvus: 
     ]
 
 
-def server_environment(ports: Mapping[str, int], secrets: Secrets) -> dict[str, str]:
+def kafka_server(root: Path, ports: Mapping[str, int], kafka: KafkaKind) -> ProcessSpec:
+    """The spec of a broker of this kind, NOIDA or APACHE."""
+    folder = root / kafka_kinds.FOLDERS[kafka]
+    return apache_kafka.spec(folder, ports) if kafka is KafkaKind.APACHE else _noida(folder, ports["kafka"])
+
+
+def kafka_environment(ports: Mapping[str, int], kafka: KafkaKind) -> dict[str, str]:
+    """The settings of a process that uses this broker. A given Kafka is used as the user's own settings say."""
+    if kafka is KafkaKind.GIVEN:
+        return {"PAGEMILL_KAFKA_BOOTSTRAP": KafkaSettings().kafka_bootstrap}
+    return {"PAGEMILL_KAFKA_BOOTSTRAP": _address(ports["kafka"]), **kafka_kinds.settings(kafka)}
+
+
+def server_environment(ports: Mapping[str, int], secrets: Secrets, kafka: KafkaKind) -> dict[str, str]:
     """The settings of a process that uses these servers."""
     return {
-        "PAGEMILL_KAFKA_BOOTSTRAP": _address(ports["kafka"]),
-        # This broker answers an empty fetch at once; without a rest each idle worker takes half a core.
-        "PAGEMILL_KAFKA_IDLE_REST_MS": "100",
+        **kafka_environment(ports, kafka),
         "PAGEMILL_MONGO_URI": _mongo_uri(ports["mongo"]),
         "PAGEMILL_REDIS_URL": _redis_url(ports["redis"]),
         "PAGEMILL_S3_ENDPOINT": _address(ports["s3"]),
@@ -114,7 +132,7 @@ DEFAULTS: Final[Mapping[MilvusKind, Mapping[str, str]]] = {
 """Settings that suit these servers on a small machine; the user's own go before them."""
 
 
-def _kafka(folder: Path, port: int) -> ProcessSpec:
+def _noida(folder: Path, port: int) -> ProcessSpec:
     return _server(
         name="kafka",
         argv=_argv("kafka", "start", "--only", "kafka", "--kafka-port", port, "--data-dir", folder),

@@ -1,4 +1,4 @@
-"""The five servers that Pagemill needs, running on 127.0.0.1 with their data under one directory."""
+"""The servers that Pagemill needs, running on 127.0.0.1 with their data under one directory."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from types import TracebackType
 from typing import Self
 
 from ingestion.concurrency.tasks import gather_or_cancel
-from workers.stack import server_specs
+from workers.stack import kafka_kinds, server_specs
 from workers.stack.datadir import DataDir
+from workers.stack.kafka_kinds import KafkaKind
 from workers.stack.server_specs import MilvusKind
 from workers.stack.supervise import ProcessSpec, Supervised
 
@@ -21,9 +22,13 @@ class LocalServers:
     `environment` holds the settings of a process that wants to use them.
     """
 
-    def __init__(self, data_dir: DataDir, milvus: MilvusKind = MilvusKind.LITE) -> None:
+    def __init__(
+        self, data_dir: DataDir, milvus: MilvusKind = MilvusKind.LITE, kafka: KafkaKind = KafkaKind.AUTO
+    ) -> None:
         self.data_dir = data_dir
         self.milvus = milvus
+        self.kafka = kafka
+        """Once reserved, never AUTO."""
         self.processes: list[Supervised] = []
         self.environment: dict[str, str] = {}
         self._lock_fd: int | None = None
@@ -39,14 +44,17 @@ class LocalServers:
         Raises StackError where another stack uses the directory or a server is not installed.
         """
         server_specs.check_kind(self.data_dir.root, self.milvus)
-        self.data_dir.make(*server_specs.folders(self.milvus))
+        self.kafka = kafka_kinds.choose(self.data_dir.root, self.kafka)
+        self.data_dir.make(*server_specs.folders(self.milvus, self.kafka))
         self._lock_fd = await self.data_dir.acquire()
         self.data_dir.remove_stack()  # of a stack that was killed
-        secrets, ports = self.data_dir.secrets(), self.data_dir.ports(server_specs.ports_needed(self.milvus))
-        self.environment = server_specs.server_environment(ports, secrets)
-        self.processes = [
-            self.supervised(spec) for spec in server_specs.all_servers(self.data_dir.root, ports, secrets, self.milvus)
-        ]
+        secrets, ports = self.data_dir.secrets(), self._ports()
+        self.environment = server_specs.server_environment(ports, secrets, self.kafka)
+        specs = server_specs.all_servers(self.data_dir.root, ports, secrets, self.milvus, self.kafka)
+        self.processes = [self.supervised(spec) for spec in specs]
+
+    def _ports(self) -> dict[str, int]:
+        return self.data_dir.ports(server_specs.ports_needed(self.milvus, self.kafka))
 
     def supervised(self, spec: ProcessSpec) -> Supervised:
         """A process of this data directory: its log is kept there, and the directory is taken while it lives."""

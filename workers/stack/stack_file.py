@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from workers.stack import kafka_kinds
+from workers.stack.kafka_kinds import KafkaKind
 from workers.stack.server_specs import MilvusKind
 from workers.stack.supervise import Supervised
 
@@ -25,19 +27,27 @@ _S3_SETTINGS: Final = {
 }
 
 
-def describe(environment: Mapping[str, str], processes: Iterable[Supervised], milvus: MilvusKind) -> dict[str, Any]:
+def describe(
+    environment: Mapping[str, str], processes: Iterable[Supervised], milvus: MilvusKind, kafka: KafkaKind
+) -> dict[str, Any]:
     """The content of stack.json, from the settings of the stack's processes."""
     return {
         **{key: environment[variable] for key, variable in _SETTINGS.items()},
         "s3": {key: environment[variable] for key, variable in _S3_SETTINGS.items()},
         "milvus_kind": milvus.value,
+        "kafka_server": kafka.value,
         "processes": [{"name": process.spec.name, "pid": process.pid} for process in processes],
     }
 
 
 def environment_of(stack: Mapping[str, Any]) -> dict[str, str]:
-    """The settings of a process that wants to use the stack which `stack`, a stack.json, describes."""
+    """The settings of a process that uses the stack of `stack`, a stack.json.
+
+    The logins of a given Kafka are not among them: they are those of the user's own settings.
+    """
+    kafka = KafkaKind(stack["kafka_server"])
     return {
+        **({} if kafka is KafkaKind.GIVEN else kafka_kinds.settings(kafka)),
         **{variable: stack[key] for key, variable in _SETTINGS.items()},
         **{variable: stack["s3"][key] for key, variable in _S3_SETTINGS.items()},
     }

@@ -16,6 +16,7 @@ from ingestion.adapters.kafka.client_options import consumer_options
 from ingestion.adapters.kafka.client_start import start_client
 from ingestion.adapters.kafka.membership import leave_group_on_stop, membership_failure
 from ingestion.adapters.kafka.producer import translated
+from ingestion.adapters.kafka.stand_in import GLANCE_MS, rest_after_empty_poll
 from ingestion.errors import WorkerFault
 from ingestion.messages import HEADER_UNREADABLE, Partition, Record
 from ingestion.settings import KafkaSettings
@@ -25,7 +26,6 @@ log = structlog.get_logger(__name__)
 _UNREADABLE = (CorruptRecordException, ValueError, LookupError, struct.error)
 """Raised by aiokafka for a record that cannot be decoded: a wrong checksum, a header name that is not UTF-8. Each poll
 raises it again, in each worker that gets the partition."""
-_GLANCE_MS: Final = 20
 _COMMIT_TIMEOUT_S: Final = 10.0
 
 
@@ -88,22 +88,18 @@ class JobConsumer:
 
         Raises WorkerFault if aiokafka has left the group: it does not join again.
         """
-        rest_ms = self._settings.kafka_idle_rest_ms
         if (failure := membership_failure(self._consumer)) is not None:
             raise WorkerFault(f"no longer in the group: {failure}")
         async with translated():
-            wait_ms = min(timeout_ms, _GLANCE_MS) if rest_ms else timeout_ms
+            wait_ms = min(timeout_ms, GLANCE_MS) if self._settings.kafka_stand_in else timeout_ms
             try:
                 batches = await self._read(wait_ms, max_records)
             except _UNREADABLE as error:
                 log.warning("a record cannot be read", cause=f"{type(error).__name__}: {error}")
                 await self._rewind()
                 batches = {}
-            if rest_ms and not batches:
-                awake = self._consumer.assignment() - self._consumer.paused()
-                self._consumer.pause(*awake)
-                await asyncio.sleep(rest_ms / 1000)
-                self._consumer.resume(*(awake & self._consumer.assignment()))
+            if self._settings.kafka_stand_in and not batches:
+                await rest_after_empty_poll(self._consumer)
         return [record for records in batches.values() for record in records]
 
     async def _read(self, wait_ms: int, max_records: int) -> dict[TopicPartition, list[Record]]:

@@ -6,12 +6,15 @@ import importlib.util
 import platform
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from workers.stack import binaries
+from workers.stack import apache_kafka, binaries, kafka_kinds
+from workers.stack.kafka_kinds import KafkaKind
 from workers.stack.supervise import StackError
 
 _OLDEST_PYTHON: Final = (3, 11)
@@ -49,7 +52,7 @@ def check_machine(data_root: Path, embedder: str, *, needs_servers: bool) -> lis
     return [
         _python(),
         _poppler(),
-        *(_server(name, needed=needs_servers) for name in binaries.SERVERS),
+        *(_server(name, partial(_find, name, data_root), needed=needs_servers) for name in binaries.SERVERS),
         *_embedder(embedder),
         _disk(data_root),
     ]
@@ -69,12 +72,20 @@ def _poppler() -> CheckResult:
     return CheckResult("poppler", CheckStatus.WARN, "pdftoppm is not installed; pdfium renders all pages", command)
 
 
-def _server(name: str, *, needed: bool) -> CheckResult:
+def _find(server: str, data_root: Path) -> str:
+    """What `pagemill up` would start. Raises StackError, whose message ends in what to do."""
+    if server == "kafka" and kafka_kinds.choose(data_root, KafkaKind.AUTO) is KafkaKind.APACHE:
+        return f"Apache Kafka in {apache_kafka.find_home()}, {apache_kafka.require_java()}"
+    return str(binaries.find(server))
+
+
+def _server(name: str, find: Callable[[], str], *, needed: bool) -> CheckResult:
     try:
-        return CheckResult(f"{name} server", CheckStatus.OK, str(binaries.find(name)))
+        return CheckResult(f"{name} server", CheckStatus.OK, find())
     except StackError as error:
         status = CheckStatus.MISSING if needed else CheckStatus.WARN
-        return CheckResult(f"{name} server", status, error.message.split(":")[0], binaries.INSTALL)
+        problem, _, remedy = error.message.partition(": ")
+        return CheckResult(f"{name} server", status, problem, remedy)
 
 
 def _embedder(kind: str) -> list[CheckResult]:
