@@ -112,7 +112,7 @@ class NotEnoughMemory(IngestError):
 
 
 class IndexUnsupported(RetryableError):
-    """The Milvus server does not have the index type of `PAGEMILL_INDEX_TYPE`."""
+    """The Milvus server does not make the index of `PAGEMILL_INDEX_TYPE` and `PAGEMILL_INDEX_MMAP`."""
 
     code = "index_unsupported"
     fault = Fault.WORKER

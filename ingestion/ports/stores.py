@@ -49,9 +49,9 @@ class VectorStore(RowInventory, Protocol):
     """One ANN index per document collection. All writes are by primary key: doing them twice is the same as once."""
 
     async def ensure(self, collection: str, dim: int) -> None:
-        """Create the collection and its HNSW index if they are missing.
+        """Create the collection and its index if they are missing. An index that exists stays as it is.
 
-        Raises EmbedderMismatch if it exists with another dimension.
+        Raises EmbedderMismatch if it exists with another dimension, and IndexUnsupported.
         """
 
     async def upsert(self, collection: str, pages: Sequence[PageVectors]) -> None:

@@ -87,10 +87,16 @@ class MilvusSettings(Section):
     milvus_uri: str = Field("http://127.0.0.1:19530", description="Milvus address")
     milvus_token: SecretStr = Field(SecretStr(""), description="Milvus token, user:password")
     milvus_timeout_s: PositiveFloat = Field(60.0, description="time limit of one Milvus request")
-    index_type: Literal["HNSW", "HNSW_SQ"] = Field(
+    index_type: Literal["HNSW", "HNSW_SQ", "DISKANN", "IVF_RABITQ"] = Field(
         "HNSW",
         description="index of new collections; HNSW_SQ keeps each vector in fewer bytes and needs Milvus Lite, or "
-        "Milvus 2.5 or later",
+        "Milvus 2.5 or later; DISKANN keeps vectors and graph on the disk of Milvus (2.2 or later); IVF_RABITQ keeps "
+        "one bit a value and needs Milvus 2.6 or later",
+    )
+    index_mmap: bool = Field(
+        False,
+        description="Milvus maps index and vectors of new collections from its disk, in place of loading them into "
+        "memory; needs Milvus 2.4 or later",
     )
     index_sq_type: Literal["SQ8", "BF16", "FP16"] = Field(
         "SQ8", description="precision of a value in HNSW_SQ: SQ8 (8 bits), BF16 or FP16; Milvus Lite has SQ8 only"
@@ -101,4 +107,18 @@ class MilvusSettings(Section):
     )
     hnsw_ef: PositiveInt = Field(
         400, description="HNSW candidates while searching (ef); at least the number of rows asked for"
+    )
+    diskann_search_list: PositiveInt = Field(
+        400, description="DISKANN candidates while searching (search_list); at least the number of rows asked for"
+    )
+    ivf_nlist: Annotated[int, Field(ge=1, le=65_536)] = Field(
+        1024, description="IVF_RABITQ clusters of each segment (nlist) of new collections"
+    )
+    ivf_nprobe: Annotated[int, Field(ge=1, le=65_536)] = Field(
+        64, description="IVF_RABITQ clusters that a search reads (nprobe); at most PAGEMILL_IVF_NLIST"
+    )
+    rabitq_refine_type: Literal["NONE", "SQ6", "SQ8", "FP16", "BF16", "FP32"] = Field(
+        "NONE",
+        description="precision of further values that IVF_RABITQ keeps, of new collections, to score the rows found; "
+        "NONE keeps none: pages are scored from object storage anyway",
     )

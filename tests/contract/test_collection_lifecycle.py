@@ -7,23 +7,28 @@ import hashlib
 import json
 import os
 from collections.abc import AsyncIterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
+from pymilvus import MilvusClient
 from structlog.testing import capture_logs
 from typer.testing import CliRunner, Result
 
 from ingestion import dead_letters, metrics
-from ingestion.bootstrap import DocumentStore, Services
+from ingestion.adapters.milvus.names import index_name
+from ingestion.bootstrap import DocumentStore, Services, open_services
 from ingestion.catalogue.holds import held
 from ingestion.catalogue.states import Archive, CollectionRecord, CollectionState, archives_of
 from ingestion.dead_letters import DeadLetter
 from ingestion.errors import CollectionArchived, LeaseLost
 from ingestion.model import document_id, document_prefix, pages_prefix, source_key
 from ingestion.sandbox.pool import Sandbox
+from ingestion.settings import Settings
 from ingestion.submit import Submitter, Upload
 from ingestion.usage import UsageRecorder
 from tests.support.archives import archiver, everything
@@ -102,6 +107,21 @@ async def test_a_collection_with_documents_in_progress_does_not_expire(shelf: Sh
         assert (result.done, result.failed) == ({}, [])
         assert await state_of(shelf) is CollectionState.ACTIVE
         assert await everything(shelf) == before
+
+
+async def test_a_restored_collection_has_the_index_of_todays_settings_and_the_same_rows(
+    shelf: Shelf, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = await everything(shelf)
+    await archiver(shelf.services).archive(shelf.collection)
+    monkeypatch.setenv("PAGEMILL_INDEX_TYPE", "HNSW_SQ")
+    async with open_services(Settings()) as services:
+        await archiver(services).restore(shelf.collection)
+    with closing(MilvusClient(settings.milvus.milvus_uri)) as client:
+        assert client.describe_index(index_name(shelf.collection), "vector")["index_type"] == "HNSW_SQ"
+    assert await everything(shelf) == before
+    query = np.eye(32, dtype=np.float32)[:2]
+    assert len((await shelf.services.vectors.search(shelf.collection, query, 5)).page_keys) == 10
 
 
 class SeenEarlier:

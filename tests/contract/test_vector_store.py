@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 
@@ -14,7 +15,7 @@ from pymilvus import DataType, MilvusClient
 from ingestion.adapters.milvus.names import both_names, index_name, old_index_name
 from ingestion.adapters.milvus.store import MilvusVectorStore
 from ingestion.errors import DependencyUnavailable, IndexUnsupported, IngestError
-from ingestion.model import ROWS_PER_PAGE, Vectors
+from ingestion.model import ROWS_PER_PAGE, PageVectors, Vectors
 from ingestion.settings import MilvusSettings, Settings
 from tests.chaos.proxy import Proxies
 from tests.port_contracts.vector_store import DIM, SHARED, VectorStoreContract, found_pages, page_of, unit_rows
@@ -132,6 +133,77 @@ async def test_an_index_type_that_milvus_lite_lacks_is_refused(
     ) as store:
         with pytest.raises(IndexUnsupported, match=r"PAGEMILL_INDEX_(SQ_)?TYPE="):
             await store.ensure(own_collection, DIM)
+
+
+@pytest.mark.parametrize("asked", [{"index_type": "IVF_RABITQ"}, {"index_mmap": True}])
+async def test_an_index_that_neither_server_makes_is_refused_and_another_can_be_made(
+    milvus: MilvusSettings, own_collection: str, asked: dict[str, object]
+) -> None:
+    [(name, value)] = asked.items()
+    async with MilvusVectorStore(milvus.model_copy(update=asked)) as store:
+        with pytest.raises(IndexUnsupported, match=f"PAGEMILL_{name.upper()}={str(value).replace('True', 'true')}"):
+            await store.ensure(own_collection, DIM)
+    async with MilvusVectorStore(milvus) as store:
+        await store.ensure(own_collection, DIM)
+        await store.upsert(own_collection, [page_of(1, unit_rows(3))])
+        assert await found_pages(store, own_collection, unit_rows(3)) == [[1]] * 3
+
+
+async def test_a_collection_keeps_its_index_and_is_searched_with_the_parameters_of_it(
+    milvus: MilvusSettings, own_collection: str, behind_its_back: MilvusClient
+) -> None:
+    """The wheel of Milvus 2.3.5 accepts DISKANN and does not build it, so rows are not flushed here."""
+    dim = 384
+    vectors = unit_rows(1200, dim, seed=9)
+    async with MilvusVectorStore(milvus.model_copy(update={"index_type": "DISKANN"})) as store:
+        try:
+            await store.ensure(own_collection, dim)
+        except IndexUnsupported as error:
+            assert "PAGEMILL_INDEX_TYPE=DISKANN" in error.message
+            assert "milvus_lite" in error.message, "a real server takes it"
+            assert not behind_its_back.has_collection(index_name(own_collection))
+            return
+        await store.upsert(own_collection, twelve_pages(vectors))
+        for limit in (1, 25, 1000):
+            found = rows_of(await store.search(own_collection, vectors[::50], limit))
+            assert [row[0][0] for row in found] == [n for n in range(12) for _ in range(2)]
+            assert {len(row) for row in found} == {limit}
+    async with MilvusVectorStore(milvus) as other:  # its settings name HNSW
+        await other.ensure(own_collection, dim)
+        assert await found_pages(other, own_collection, vectors[::50]) == [[n] for n in range(12) for _ in range(2)]
+        assert behind_its_back.describe_index(index_name(own_collection), "vector")["index_type"] == "DISKANN"
+
+
+async def test_an_index_of_another_type_that_an_operator_has_made_is_searched(
+    milvus: MilvusSettings, store: MilvusVectorStore, own_collection: str, behind_its_back: MilvusClient
+) -> None:
+    vectors = unit_rows(1200, seed=9)
+    await store.ensure(own_collection, DIM)
+    await store.upsert(own_collection, twelve_pages(vectors))
+    name = index_name(own_collection)
+    behind_its_back.flush(name)
+    behind_its_back.release_collection(name)
+    behind_its_back.drop_index(name, "vector")
+    index = behind_its_back.prepare_index_params()
+    index.add_index("vector", index_type="IVF_FLAT", metric_type="IP", params={"nlist": 8, "params": {"nlist": 8}})
+    behind_its_back.create_index(name, index)
+    await asyncio.to_thread(until_indexed, behind_its_back, name, len(vectors))
+    behind_its_back.load_collection(name)
+    async with MilvusVectorStore(milvus) as api:
+        assert await found_pages(api, own_collection, vectors[::50]) == [[n] for n in range(12) for _ in range(2)]
+        await api.ensure(own_collection, DIM)
+    assert behind_its_back.describe_index(name, "vector")["index_type"] == "IVF_FLAT"
+
+
+def twelve_pages(vectors: Vectors) -> list[PageVectors]:
+    return [page_of(n, vectors[100 * n : 100 * n + 100]) for n in range(12)]
+
+
+def until_indexed(client: MilvusClient, name: str, rows: int) -> None:
+    deadline = time.monotonic() + 60
+    while int((state := client.describe_index(name, "vector"))["indexed_rows"]) < rows:
+        assert time.monotonic() < deadline, state
+        time.sleep(0.1)
 
 
 async def test_a_collection_dropped_by_another_process_is_noticed_and_made_again(

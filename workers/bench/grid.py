@@ -100,9 +100,10 @@ class Exact:
 
     def recall(self, number: int, query: Vectors, keys: NDArray[np.int64]) -> float:
         """Return the share of the nearest rows of query `number` that `keys`, (tokens, found), contains."""
-        rows = self._starts[keys // ROWS_PER_PAGE] + keys % ROWS_PER_PAGE
+        is_found = keys >= 0  # an index of fewer rows than NEIGHBOURS returns fewer
+        rows = np.where(is_found, self._starts[keys // ROWS_PER_PAGE] + keys % ROWS_PER_PAGE, 0)
         products = np.einsum("tfd,td->tf", self._rows[rows], query)
-        right = (products >= self._worst[number][:, None] - _TOLERANCE) & (keys >= 0)
+        right = (products >= self._worst[number][:, None] - _TOLERANCE) & is_found
         return float(right.sum(axis=1).mean()) / min(NEIGHBOURS, len(self._rows))
 
     def _worst_of_best(self, query: Vectors) -> NDArray[np.float32]:

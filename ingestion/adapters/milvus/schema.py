@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from ingestion.adapters.milvus.errors import translate
+from ingestion.adapters.milvus.index_types import LITE_TYPES, MMAP, NEEDED, build_parameters
+from ingestion.adapters.milvus.server_version import server_version
 from ingestion.errors import DependencyUnavailable, EmbedderMismatch, IndexUnsupported
 from ingestion.settings import MilvusSettings
 
@@ -15,13 +17,12 @@ if TYPE_CHECKING:
 STRONG: Final = "Strong"
 VECTOR: Final = "vector"
 METRIC: Final = "IP"
-_LITE: Final = "milvus_lite"
 
 
 def ensure_index(
     client: MilvusClient, name: str, dim: int, settings: MilvusSettings, known: set[tuple[str, int]]
 ) -> None:
-    """Make the HNSW index of the Milvus collection `name` where it is missing, and load the collection.
+    """Make the index of the Milvus collection `name` where it is missing, and load the collection.
 
     Another process may have made the collection and not yet its index. An index that exists stays as it is, also
     where the settings differ. `known` holds names and server ids of collections that this process has found complete.
@@ -42,29 +43,35 @@ def ensure_index(
 
 
 def create_collection(client: MilvusClient, name: str, dim: int, settings: MilvusSettings) -> None:
+    """Raises IndexUnsupported where the server is known not to make the index: then nothing is created."""
     from pymilvus import DataType
 
+    _check_server(client, settings)
     schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
     schema.add_field("pk", DataType.INT64, is_primary=True)
     schema.add_field("page_key", DataType.INT64)
     schema.add_field(VECTOR, DataType.FLOAT_VECTOR, dim=dim)
     timeout_s = settings.milvus_timeout_s
+    # An index that does not hold the vectors themselves, such as HNSW_SQ, has them loaded beside it.
+    properties = {"properties": {MMAP: "true"}} if settings.index_mmap else {}
     _unless_there(
-        lambda: client.create_collection(name, schema=schema, consistency_level=STRONG, timeout=timeout_s),
+        lambda: client.create_collection(
+            name, schema=schema, consistency_level=STRONG, timeout=timeout_s, **properties
+        ),
         there=lambda: bool(client.has_collection(name, timeout=timeout_s)),
     )
 
 
 def create_index(client: MilvusClient, name: str, settings: MilvusSettings) -> None:
     """Create the index that the settings name, on the vectors of `name`. Raises IndexUnsupported."""
-    graph: dict[str, object] = {"M": settings.hnsw_m, "efConstruction": settings.hnsw_ef_construction}
-    if settings.index_type == "HNSW_SQ":
-        _check_sq_type(client, settings)
-        graph["sq_type"] = settings.index_sq_type
+    _check_server(client, settings)
+    parameters = build_parameters(settings)
+    if settings.index_mmap:
+        parameters[MMAP] = "true"
     index = client.prepare_index_params()
     # Sent twice, flat and nested: pymilvus 3 flattens, and Milvus Lite reads the nested form only.
     index.add_index(
-        VECTOR, index_type=settings.index_type, metric_type=METRIC, params={**graph, "params": dict(graph)}
+        VECTOR, index_type=settings.index_type, metric_type=METRIC, params={**parameters, "params": dict(parameters)}
     )
     timeout_s = settings.milvus_timeout_s
     try:
@@ -75,23 +82,41 @@ def create_index(client: MilvusClient, name: str, settings: MilvusSettings) -> N
     except Exception as error:
         if settings.index_type == "HNSW" or isinstance(translate(error), DependencyUnavailable):
             raise
-        raise IndexUnsupported(
-            f"PAGEMILL_INDEX_TYPE={settings.index_type}: Milvus {_version(client, settings)} does not make this "
-            f"index; set HNSW, or use Milvus 2.5 or later ({error})"
-        ) from error
+        raise _unsupported(settings, server_version(client, timeout_s).text, f" ({error})") from error
 
 
-def _check_sq_type(client: MilvusClient, settings: MilvusSettings) -> None:
-    """Milvus Lite accepts every type and uses SQ8."""
-    version = _version(client, settings)
-    if version.startswith(_LITE) and settings.index_sq_type != "SQ8":
+def _check_server(client: MilvusClient, settings: MilvusSettings) -> None:
+    """Refuse what a server would accept and not do. Raises IndexUnsupported.
+
+    Milvus Lite accepts every index type and every precision, and uses SQ8; it and Milvus before 2.4 ignore mmap.
+    """
+    if settings.index_type == "HNSW" and not settings.index_mmap:
+        return
+    version = server_version(client, settings.milvus_timeout_s)
+    if version.is_lite and settings.index_type not in LITE_TYPES:
+        raise _unsupported(settings, version.text)
+    if version.is_lite and settings.index_type == "HNSW_SQ" and settings.index_sq_type != "SQ8":
         raise IndexUnsupported(
-            f"PAGEMILL_INDEX_SQ_TYPE={settings.index_sq_type}: this server ({version}) knows SQ8 only"
+            f"PAGEMILL_INDEX_SQ_TYPE={settings.index_sq_type}: this server ({version.text}) knows SQ8 only"
+        )
+    if not settings.index_mmap:
+        return
+    if settings.index_type == "DISKANN":
+        raise IndexUnsupported(
+            "PAGEMILL_INDEX_MMAP=true: PAGEMILL_INDEX_TYPE=DISKANN is on disk already; set one of the two"
+        )
+    if version.is_lite or version.is_before(2, 4):
+        raise IndexUnsupported(
+            f"PAGEMILL_INDEX_MMAP=true: Milvus {version.text} does not map an index from disk on request; set false, "
+            "or use Milvus 2.4 or later (Milvus 2.3 maps all collections where queryNode.mmapDirPath is set)"
         )
 
 
-def _version(client: MilvusClient, settings: MilvusSettings) -> str:
-    return str(client.get_server_version(timeout=settings.milvus_timeout_s))
+def _unsupported(settings: MilvusSettings, version: str, cause: str = "") -> IndexUnsupported:
+    return IndexUnsupported(
+        f"PAGEMILL_INDEX_TYPE={settings.index_type}: Milvus {version} does not make this index; set HNSW, or use "
+        f"{NEEDED[settings.index_type]}{cause}"
+    )
 
 
 def _unless_there(create: Callable[[], None], there: Callable[[], bool]) -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ingestion.adapters.milvus.connection import connect, open_searcher, open_writer
 from ingestion.adapters.milvus.errors import translated
+from ingestion.adapters.milvus.index_types import search_parameters
 from ingestion.adapters.milvus.schema import VECTOR, create_collection, create_index
 from ingestion.model import PageVectors, Vectors
 from ingestion.settings import MilvusSettings
@@ -47,6 +48,7 @@ class ScratchIndex:
         self._name = f"{_PREFIX}_{int(time.time())}_{secrets.token_hex(4)}"
         self._rows = 0
         self._is_indexed = False
+        self._built = self._settings
 
     def __enter__(self) -> Self:
         self._client = self._translated(lambda: connect(self._settings))
@@ -88,6 +90,7 @@ class ScratchIndex:
         self._translated(lambda: self._client.flush(self._name, timeout=_BUILD_TIMEOUT_S))
         self.unload()
         own = settings.model_copy(update={"milvus_timeout_s": _BUILD_TIMEOUT_S})
+        self._built = own
         started = time.perf_counter()
         self._translated(lambda: create_index(self._client, self._name, own))
         self._is_indexed = True
@@ -98,6 +101,8 @@ class ScratchIndex:
     def search(self, queries: Vectors, limit: int, ef: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Primary keys and inner products of the `limit` nearest rows, (queries, limit) each, in one request.
 
+        `ef` counts for HNSW and HNSW_SQ. Other types are searched as the settings of `build` say.
+
         Where fewer are found, the keys end in -1 and the products in -inf.
         """
         found = self._translated(
@@ -106,7 +111,7 @@ class ScratchIndex:
                 self._name,
                 queries,
                 limit,
-                ef=ef,
+                parameters=self._parameters(limit, ef),
                 consistency="Eventually",
                 timeout_s=_BUILD_TIMEOUT_S,
             )
@@ -116,6 +121,10 @@ class ScratchIndex:
         is_found = np.arange(limit) < found.counts[:, None]  # (queries, limit)
         keys[is_found], products[is_found] = found.keys, found.products
         return keys, products
+
+    def _parameters(self, limit: int, ef: int) -> dict[str, object]:
+        own = self._built.model_copy(update={"hnsw_ef": ef})
+        return search_parameters(own.index_type, limit, own)
 
     def _await_index(self) -> None:
         """Milvus Lite builds while it loads; a real server in the background, and segments it merges once more.

@@ -7,7 +7,7 @@ A request names one small output field. Where a request names none, Milvus Lite 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import numpy as np
@@ -49,13 +49,22 @@ class RowSearcher:
         self._send = self._channel.method("Search", SearchRequest.SerializeToString, SearchResults.FromString)
 
     def search(
-        self, name: str, query: Vectors, limit: int, *, ef: int, consistency: Consistency, timeout_s: float
+        self,
+        name: str,
+        query: Vectors,
+        limit: int,
+        *,
+        parameters: Mapping[str, object],
+        consistency: Consistency,
+        timeout_s: float,
     ) -> FoundRows:
         """The `limit` rows of the Milvus collection `name` nearest to each of `query`, (tokens, dim).
 
+        `parameters`: those of the type of its index: see `search_parameters`.
+
         Raises MilvusException, grpc.RpcError.
         """
-        request = search_request(name, query, limit, ef=ef, consistency=consistency)
+        request = search_request(name, query, limit, parameters=parameters, consistency=consistency)
         request.db_name = self._channel.database
         answer = self._send(request, timeout_s=timeout_s)
         check(answer.status)
@@ -70,7 +79,9 @@ class RowSearcher:
         self._channel.close()
 
 
-def search_request(name: str, query: Vectors, limit: int, *, ef: int, consistency: Consistency) -> SearchRequest:
+def search_request(
+    name: str, query: Vectors, limit: int, *, parameters: Mapping[str, object], consistency: Consistency
+) -> SearchRequest:
     from ingestion.adapters.milvus.protocol import (
         ConsistencyLevel,
         DslType,
@@ -86,12 +97,12 @@ def search_request(name: str, query: Vectors, limit: int, *, ef: int, consistenc
         type=PlaceholderType.FloatVector,
         values=[vector.tobytes() for vector in query.astype("<f4", copy=False)],
     )
-    parameters = {
+    options = {
         "anns_field": VECTOR,
         "topk": str(limit),
         "metric_type": METRIC,
         "round_decimal": "-1",
-        "params": json.dumps({"ef": max(ef, limit)}),
+        "params": json.dumps(dict(parameters)),
     }
     return SearchRequest(
         collection_name=name,
@@ -99,7 +110,7 @@ def search_request(name: str, query: Vectors, limit: int, *, ef: int, consistenc
         placeholder_group=PlaceholderGroup(placeholders=[vectors]).SerializeToString(),
         nq=len(query),
         output_fields=_OUTPUT_FIELDS,
-        search_params=[KeyValuePair(key=key, value=value) for key, value in parameters.items()],
+        search_params=[KeyValuePair(key=key, value=value) for key, value in options.items()],
         consistency_level=ConsistencyLevel.Value(consistency),
         guarantee_timestamp=_GUARANTEE[consistency],
     )

@@ -12,6 +12,8 @@ import stamina
 from ingestion.adapters.milvus.aliases import drop_with_aliases, point_alias
 from ingestion.adapters.milvus.connection import Budgeted, connect, open_searcher, open_writer
 from ingestion.adapters.milvus.errors import NOT_LOADED, is_lost, milvus_code, translated
+from ingestion.adapters.milvus.held_indexes import HeldIndexes
+from ingestion.adapters.milvus.index_types import search_parameters
 from ingestion.adapters.milvus.names import IndexNames, both_names, index_name
 from ingestion.adapters.milvus.row_reading import read_rows
 from ingestion.adapters.milvus.rows import RowWriter
@@ -54,6 +56,7 @@ class MilvusVectorStore:
         self._searching: RowSearcher | None = None
         self._ensured: set[tuple[str, int]] = set()
         self._names = IndexNames()
+        self._held = HeldIndexes()
 
     async def __aenter__(self) -> Self:
         return self
@@ -74,7 +77,9 @@ class MilvusVectorStore:
             found = self._names.find(client, collection, self._settings.milvus_timeout_s)
             if found is None:
                 create_collection(client, index_name(collection), dim, self._settings)
-            ensure_index(client, found or index_name(collection), dim, self._settings, self._ensured)
+            name = found or index_name(collection)
+            ensure_index(client, name, dim, self._settings, self._ensured)
+            self._held.forget(name)
 
         await self._threads.write(translated(make))
 
@@ -91,12 +96,19 @@ class MilvusVectorStore:
             return Neighbours.none(0)
         rows_per_token = min(limit, _MAX_TOP_K)
         consistency: Consistency = "Bounded" if stable_for_s >= _BOUNDED_FROM_S else "Strong"
-        ef, timeout_s = self._settings.hnsw_ef, self._settings.milvus_timeout_s
 
         @stamina.retry(on=is_lost, attempts=None, timeout=_LOST_S, wait_initial=0.05, wait_max=0.5)
-        def find(_: MilvusClient, name: str) -> Neighbours:
-            searcher = self._searcher()
-            found = searcher.search(name, query, rows_per_token, ef=ef, consistency=consistency, timeout_s=timeout_s)
+        def find(client: MilvusClient, name: str) -> Neighbours:
+            timeout_s = self._settings.milvus_timeout_s
+            index_type = self._held.type_of(client, name, timeout_s) or self._settings.index_type
+            parameters = search_parameters(index_type, rows_per_token, self._settings)
+            try:
+                found = self._searcher().search(
+                    name, query, rows_per_token, parameters=parameters, consistency=consistency, timeout_s=timeout_s
+                )
+            except Exception:
+                self._held.forget(name)  # another process may have made the collection again, with another index
+                raise
             # The page key is part of the primary key.
             return Neighbours(found.keys // ROWS_PER_PAGE, found.products, found.counts)
 
@@ -139,6 +151,7 @@ class MilvusVectorStore:
         def drop() -> None:
             for name in both_names(collection):
                 drop_with_aliases(self._client(), name, self._settings.milvus_timeout_s)
+                self._held.forget(name)
 
         await self._threads.write(translated(drop))
 

@@ -55,6 +55,11 @@ def run(request: Request) -> None:
     questions = [] if request.questions is None else _lines(request.questions)[: request.queries]
     sample = anyio.run(_read, request, questions)
     settings = Settings()  # of the stack, where one was found
+    if not settings.milvus.index_type.startswith("HNSW"):
+        raise BadRequest(
+            f"M, efConstruction and ef are parameters of HNSW and HNSW_SQ, not of PAGEMILL_INDEX_TYPE="
+            f"{settings.milvus.index_type}"
+        )
     stack = datadir.DataDir(request.data_dir or datadir.DEFAULT).read_stack()
     if not request.as_json:
         _say_what(request, settings, sample)
