@@ -123,6 +123,9 @@ SEARCH_PAGES_LEFT_OUT: Final = Counter(
     "search_pages_left_out_total",
     "pages that the ANN index showed and that were not ranked: their sign codes were more than one search may read",
 )
+SCANS_SHARED: Final = Histogram(
+    "search_shared_scans", "searches that share one pass over the sign codes of a collection", buckets=(1, 2, 4, 8, 16)
+)
 ANN_SHARED: Final = Histogram(
     "search_ann_shared_searches", "searches that share one request to the ANN index", buckets=(1, 2, 4, 8, 16, 32)
 )

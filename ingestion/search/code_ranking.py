@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, ParamSpec, TypeVar
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,17 +15,13 @@ from ingestion.concurrency.tasks import gather_or_cancel
 from ingestion.errors import WorkerFault
 from ingestion.model import Vectors
 from ingestion.search.code_reader import CodeReader, SegmentRef
-from ingestion.search.code_scoring import REFINED_PLANES, CodeQuery, best_first, joined_scores, scan_scores
+from ingestion.search.code_scoring import REFINED_PLANES, CodeQueries, best_first, joined_scores
 from ingestion.search.cpu_threads import CpuThreads
+from ingestion.search.shared_scans import SharedScans
 from ingestion.vectors.sign_codes import Codes, CodeSegment
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
-_GROUP_PAGES: Final = 512
-"""Pages whose codes are scored in one go, on one thread."""
-_FIRST_GUESS_BYTES: Final = 32 * 1024
-"""The assumed size of a page's codes before any have been read: 680 vectors of 48 bytes."""
+_FIRST_GUESS_BYTES: Final = 40 * 1024
+"""The assumed size of a page's codes before any have been read: 640 vectors of 64 bytes."""
 _WEIGHT: Final = 0.05
 """The weight of the latest segment in the moving mean of sizes."""
 
@@ -53,6 +50,7 @@ class CodeRanker:
         self._reader = reader
         self._cpu_threads = cpu_threads
         self._read_bytes = read_bytes
+        self._scans = SharedScans(cpu_threads)
         self.mean_page_bytes = float(_FIRST_GUESS_BYTES)
 
     async def rank_all(
@@ -63,19 +61,19 @@ class CodeRanker:
         The `refined` best by Hamming distance are ranked once more with more planes. Raises DependencyUnavailable,
         WorkerFault where codes have another width than the query.
         """
-        coarse = await self._run(CodeQuery.of, query, 1)
-        groups = await gather_or_cancel(*(self._scan(coarse, group) for group in _groups(segments)))
-        read, scores = list[CodeSegment](), list[NDArray[np.float32]]()
-        for group in groups:
-            if group is None:
-                return None
-            read += group[0]
-            scores.append(group[1])
-        if not read:
+        with metrics.SEARCH.labels("codes").time():
+            read = await self._reader.read(segments)
+        found = [segment for segment in read if segment is not None]
+        if len(found) < len(segments):
+            return None
+        if not found:
             return []
-        best = best_first(np.concatenate(scores), refined)
-        keys, codes = _pages_at(segments, read, best)
-        _count(sum(segment.pages for segment in read), min(len(best), most))
+        self._note(found)
+        with metrics.SEARCH.labels("code_scores").time(), _translated():
+            scores = await self._scans.scores(segments, found, query)
+        best = best_first(scores, refined)
+        keys, codes = _pages_at(segments, found, best)
+        _count(len(scores), min(len(best), most))
         return await self._refine(query, keys, codes, most)
 
     async def rank_shown(self, query: Vectors, pages: Sequence[ShownPage], *, refined: int, most: int) -> ShownRanking:
@@ -97,32 +95,19 @@ class CodeRanker:
                 codes.append(segment.of_page(page.page_key - page.segment.page_keys.start))
         self._note([segment for segment in read.values() if segment is not None])
         if len(keys) > refined:
-            coarse = await self._run(CodeQuery.of, query, 1)
             with metrics.SEARCH.labels("code_scores").time():
-                scores = await self._run(joined_scores, coarse, codes)
+                scores = await self._scored(query, codes, planes=1)
             best = best_first(scores, refined).tolist()
             keys, codes = [keys[i] for i in best], [codes[i] for i in best]
         ranked = await self._refine(query, keys, codes, most)
         _count(len(wanted) - len(without), len(ranked))
         return ShownRanking(ranked, without)
 
-    async def _scan(
-        self, query: CodeQuery, group: Sequence[SegmentRef]
-    ) -> tuple[list[CodeSegment], NDArray[np.float32]] | None:
-        with metrics.SEARCH.labels("codes").time():
-            read = [segment for segment in await self._reader.read(group) if segment is not None]
-        if len(read) < len(group):
-            return None
-        self._note(read)
-        with metrics.SEARCH.labels("code_scores").time():
-            return read, await self._run(scan_scores, query, read)
-
     async def _refine(self, query: Vectors, keys: Sequence[int], codes: Sequence[Codes], most: int) -> list[int]:
         if not keys:
             return []
         with metrics.SEARCH.labels("code_scores").time():
-            fine = await self._run(CodeQuery.of, query, REFINED_PLANES)
-            scores = await self._run(joined_scores, fine, codes)
+            scores = await self._scored(query, codes, REFINED_PLANES)
         order = best_first(scores, most)
         return [keys[i] for i in order if np.isfinite(scores[i])]
 
@@ -149,20 +134,26 @@ class CodeRanker:
             if segment.pages:
                 self.mean_page_bytes += _WEIGHT * (segment.size_bytes / segment.pages - self.mean_page_bytes)
 
-    async def _run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return await self._cpu_threads.run(function, *args, **kwargs)
-        except ValueError as error:
-            raise WorkerFault(f"a page's sign codes cannot be used: {error}", stage="search") from error
+    async def _scored(self, query: Vectors, codes: Sequence[Codes], planes: int) -> NDArray[np.float32]:
+        with _translated():
+            half = len(codes) // 2  # on two threads
+            parts = [part for part in (codes[:half], codes[half:]) if part]
+            scores = await gather_or_cancel(
+                *(self._cpu_threads.run(_scores_of, query, part, planes) for part in parts)
+            )
+            return np.concatenate(scores)
 
 
-def _groups(segments: Sequence[SegmentRef]) -> Iterator[Sequence[SegmentRef]]:
-    start = pages = 0
-    for end, segment in enumerate(segments, 1):
-        pages += segment.pages
-        if pages >= _GROUP_PAGES or end == len(segments):
-            yield segments[start:end]
-            start, pages = end, 0
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise WorkerFault(f"a page's sign codes cannot be used: {error}", stage="search") from error
+
+
+def _scores_of(query: Vectors, codes: Sequence[Codes], planes: int) -> NDArray[np.float32]:
+    return joined_scores(CodeQueries.of([query], planes), codes)[:, 0]
 
 
 def _pages_at(

@@ -18,6 +18,7 @@ from ingestion.errors import NotFound
 from ingestion.model import codes_key
 from ingestion.ports import BlobStore
 from ingestion.retrying import retrying
+from ingestion.search.code_scoring import pad_codes
 from ingestion.search.segmented_cache import SegmentedCache
 from ingestion.vectors.sign_codes import CodeSegment
 
@@ -66,7 +67,7 @@ class CodeReader:
         return ref in self._cache
 
     async def read(self, refs: Sequence[SegmentRef]) -> list[CodeSegment | None]:
-        """The segments in the order of `refs`. None for one that has no object, or one that cannot be read.
+        """The segments in the order of `refs`, with padded codes. None for one that has no object or cannot be read.
 
         Raises DependencyUnavailable.
         """
@@ -98,6 +99,7 @@ class CodeReader:
             segment = CodeSegment.decode(await retrying(self._blobs.get, ref.key))
             if segment.pages != ref.pages:
                 raise ValueError(f"they are of {segment.pages} pages, not of {ref.pages}")
+            segment = CodeSegment(segment.bits, segment.counts, pad_codes(segment.codes))
         except NotFound:
             self._lacking[ref] = None
             return None

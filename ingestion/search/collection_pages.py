@@ -45,6 +45,10 @@ class CollectionPages:
         """The id of the document of each page of the collection."""
         return {key: self.ranges[bisect_right(self._firsts, key) - 1].document_id for key in page_keys}
 
+    def number_of(self, page_key: int) -> int:
+        """The page's number in its document, from 1."""
+        return page_key - self._firsts[bisect_right(self._firsts, page_key) - 1] + 1
+
 
 def segments_of(pages: PageRange, generation: int) -> list[SegmentRef]:
     return [

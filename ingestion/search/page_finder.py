@@ -10,11 +10,13 @@ none of them is missed, more of them are scored exactly.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
 
 from ingestion import metrics
 from ingestion.catalogue.generations import Generation
+from ingestion.concurrency.tasks import gather_or_cancel
 from ingestion.effort import Effort
 from ingestion.errors import NotFound, WorkerFault
 from ingestion.model import SEGMENT_PAGES, SIGN_CODE_FORMAT, Vectors
@@ -27,8 +29,9 @@ from ingestion.search.code_reader import CodeReader, SegmentRef
 from ingestion.search.collection_pages import CollectionPageLists, CollectionPages
 from ingestion.search.cpu_threads import CpuThreads
 from ingestion.search.planning import SearchPlan, plan_search
-from ingestion.search.reranking import Reranker
+from ingestion.search.reranking import Reranker, ranked
 from ingestion.settings import SearchSettings
+from ingestion.vectors.blob_reader import VectorBlobRef
 from ingestion.vectors.sign_codes import segment_start
 
 _TRIES: Final = 3
@@ -43,6 +46,16 @@ Ranked = list[tuple[Candidate, float]]
 
 class FinderRecords(CandidateRecords, ReadyPages, Protocol):
     """The ports that finding pages reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Unchecked:
+    """Pages by their sign codes, best first. Their documents were ready when the pages were listed."""
+
+    page_keys: Sequence[int]
+    pages: CollectionPages
+    wanted: int
+    """How many of them to score."""
 
 
 class PageFinder:
@@ -91,6 +104,11 @@ class PageFinder:
         for _ in range(_TRIES):
             candidates = await self._shortlist(view, query, plan, reserved, stable_for_s)
             try:
+                if isinstance(candidates, _Unchecked):
+                    found = await self._checked_and_scored(view, query, candidates)
+                    if found is not None:
+                        return found
+                    candidates = await self._first_ready(candidates, view.binding.current, plan.scored_pages)
                 return await self._reranker.rank(query, candidates, view.binding.current)
             except NotFound:
                 continue  # a document was deleted after it had become a candidate: search again without it
@@ -100,38 +118,50 @@ class PageFinder:
 
     async def _shortlist(
         self, view: Searchable, query: Vectors, plan: SearchPlan, reserved: ReservedRows, stable_for_s: float
-    ) -> list[Candidate]:
+    ) -> list[Candidate] | _Unchecked:
         """The pages to score exactly."""
         if plan.scans:
             reserved.resize(len(query), plan.cost_rows)
             pages = await self.pages_of(view)
             if pages.have_codes:
-                found = await self._scanned(view, query, plan, pages)
+                found = await self._scanned(query, plan, pages)
                 if found is not None:
                     return found
         return await self._shown(view, query, plan, reserved, stable_for_s)
 
-    async def _scanned(
-        self, view: Searchable, query: Vectors, plan: SearchPlan, pages: CollectionPages
-    ) -> list[Candidate] | None:
+    async def _scanned(self, query: Vectors, plan: SearchPlan, pages: CollectionPages) -> _Unchecked | None:
         """None where the codes of a document are not in the object store, although its record says so."""
-        ranked = await self._codes.rank_all(
+        best = await self._codes.rank_all(
             query, pages.segments, refined=plan.refined_pages, most=_SPARE * plan.scored_pages
         )
-        if ranked is None:
-            return None
-        with metrics.SEARCH.labels("records").time():
-            return await self._first_ready(ranked, pages, view.binding.current, plan.scored_pages)
+        return None if best is None else _Unchecked(best, pages, plan.scored_pages)
 
-    async def _first_ready(
-        self, ranked: Sequence[int], pages: CollectionPages, generation: Generation, wanted: int
+    async def _checked_and_scored(self, view: Searchable, query: Vectors, best: _Unchecked) -> Ranked | None:
+        """Score the best pages, and look meanwhile whether their documents are ready. None where one is not."""
+        generation = view.binding.current
+        first = best.page_keys[: best.wanted]
+        document_of = best.pages.documents_of(first)
+        blobs = [(key, VectorBlobRef(document_of[key], best.pages.number_of(key), generation.number)) for key in first]
+        checked: Any
+        scores: Any
+        checked, scores = await gather_or_cancel(
+            self._ready(first, document_of, generation), self._reranker.scores(query, blobs)
+        )
+        return ranked(checked, scores) if len(checked) == len(first) else None
+
+    async def _ready(
+        self, page_keys: Sequence[int], document_of: Mapping[int, str], generation: Generation
     ) -> list[Candidate]:
-        """The first `wanted` pages whose documents are ready now: mostly the first that are ranked."""
+        with metrics.SEARCH.labels("records").time():
+            return await self._candidates.ready(page_keys, document_of, generation)
+
+    async def _first_ready(self, best: _Unchecked, generation: Generation, wanted: int) -> list[Candidate]:
+        """The first `wanted` pages whose documents are ready now."""
         found, seen = list[Candidate](), 0
-        while len(found) < wanted and seen < len(ranked):
-            part = ranked[seen : seen + wanted - len(found)]
+        while len(found) < wanted and seen < len(best.page_keys):
+            part = best.page_keys[seen : seen + wanted - len(found)]
             seen += len(part)
-            found += await self._candidates.ready(part, pages.documents_of(part), generation)
+            found += await self._ready(part, best.pages.documents_of(part), generation)
         return found
 
     async def _shown(

@@ -25,7 +25,8 @@ _FIRST_GUESS_BYTES: Final = 256 * 1024
 _WEIGHT: Final = 0.05
 """The weight of the latest blob in the moving mean of blob sizes."""
 
-_Key = tuple[int, VectorBlobRef]
+PageBlob = tuple[int, VectorBlobRef]
+"""A page key, and where the page's vectors are."""
 
 
 class Reranker:
@@ -42,7 +43,7 @@ class Reranker:
         self._mean_bytes = 0.0
         # Every upload gets new page keys, and a page of a ready document does not change within one generation. So an
         # entry is never out of date.
-        self._cache: LRUCache[_Key, bytes] = LRUCache(cache_bytes, getsizeof=len)
+        self._cache: LRUCache[PageBlob, bytes] = LRUCache(cache_bytes, getsizeof=len)
 
     async def rank(
         self, query: Vectors, candidates: Sequence[Candidate], generation: Generation
@@ -55,6 +56,10 @@ class Reranker:
             (page.page_key, VectorBlobRef(page.document.id, page.page_number, generation.number))
             for page in candidates
         ]
+        return ranked(candidates, await self.scores(query, keys))
+
+    async def scores(self, query: Vectors, keys: Sequence[PageBlob]) -> NDArray[np.float32]:
+        """The scores of pages, (pages,), -inf for one without vectors. Raises as `rank`."""
         async with self._budget.reserve(self._expected_bytes(keys)) as reserved:
             with metrics.SEARCH.labels("blobs").time():
                 blobs = await self._fetch(keys)
@@ -63,15 +68,14 @@ class Reranker:
             with metrics.SEARCH.labels("maxsim").time():
                 scores = await self._cpu_threads.run(_scores, query, blobs)
         metrics.SEARCH_BLOB_BYTES.set(self._budget.reserved_bytes)
-        metrics.STAGE_PAGES.labels("exact", "in").inc(len(candidates))
-        order = np.argsort(-scores, kind="stable")
-        return [(candidates[i], float(scores[i])) for i in order if np.isfinite(scores[i])]
+        metrics.STAGE_PAGES.labels("exact", "in").inc(len(keys))
+        return scores
 
-    def _expected_bytes(self, keys: Sequence[_Key]) -> int:
+    def _expected_bytes(self, keys: Sequence[PageBlob]) -> int:
         kept = [blob for key in keys if (blob := self._cache.get(key)) is not None]
         return sum(map(len, kept)) + int((len(keys) - len(kept)) * (self._mean_bytes or _FIRST_GUESS_BYTES))
 
-    async def _fetch(self, keys: Sequence[_Key]) -> list[bytes]:
+    async def _fetch(self, keys: Sequence[PageBlob]) -> list[bytes]:
         """The blobs of the candidates, from the cache or from the object store."""
         found = {key: blob for key in keys if (blob := self._cache.get(key)) is not None}
         missing = [key for key in keys if key not in found]
@@ -84,9 +88,15 @@ class Reranker:
         metrics.PAGE_CACHE_BYTES.set(self._cache.currsize)
         return [found[key] for key in keys]
 
-    def _cache_blob(self, key: _Key, blob: bytes) -> None:
+    def _cache_blob(self, key: PageBlob, blob: bytes) -> None:
         if len(blob) <= self._cache.maxsize:  # LRUCache raises ValueError for a larger one
             self._cache[key] = blob
+
+
+def ranked(candidates: Sequence[Candidate], scores: NDArray[np.float32]) -> list[tuple[Candidate, float]]:
+    """The candidates with their scores, best first; those without vectors are left out."""
+    order = np.argsort(-scores, kind="stable")
+    return [(candidates[i], float(scores[i])) for i in order if np.isfinite(scores[i])]
 
 
 def _scores(query: Vectors, blobs: Sequence[bytes]) -> NDArray[np.float32]:
