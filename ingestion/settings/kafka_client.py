@@ -91,14 +91,15 @@ class KafkaClientSettings(Section):
                 value = getattr(self, name)
                 if not (value.get_secret_value() if isinstance(value, SecretStr) else value):
                     raise ValueError(f"PAGEMILL_{name.upper()} is needed for {self.kafka_sasl_mechanism}")
-        if self.kafka_sasl_username and not self.kafka_has_login:
+        # A protocol that is set on purpose turns the login off.
+        if self.kafka_sasl_username and "kafka_security_protocol" not in self.model_fields_set:
             raise ValueError(
-                f"PAGEMILL_KAFKA_SASL_USERNAME has no effect with {self.kafka_security_protocol}: set "
+                "PAGEMILL_KAFKA_SASL_USERNAME has no effect alone: set "
                 "PAGEMILL_KAFKA_SECURITY_PROTOCOL to SASL_SSL or SASL_PLAINTEXT"
             )
-        if self.kafka_ssl_cafile and not self.kafka_has_tls:
+        if self.kafka_ssl_cafile and "kafka_security_protocol" not in self.model_fields_set:
             raise ValueError(
-                f"PAGEMILL_KAFKA_SSL_CAFILE has no effect with {self.kafka_security_protocol}: set "
+                "PAGEMILL_KAFKA_SSL_CAFILE has no effect alone: set "
                 "PAGEMILL_KAFKA_SECURITY_PROTOCOL to SSL or SASL_SSL"
             )
         if self.kafka_ssl_keyfile and not self.kafka_ssl_certfile:

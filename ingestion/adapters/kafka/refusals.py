@@ -38,7 +38,7 @@ _LOGIN_ERRORS: Final = (errors.SaslAuthenticationFailed, errors.AuthenticationFa
 _RIGHTS: Final[dict[type[Exception], str]] = {
     errors.TopicAuthorizationFailedError: "no right on a topic",
     errors.GroupAuthorizationFailedError: "no right on a consumer group",
-    errors.ClusterAuthorizationFailedError: "no right on the cluster",
+    errors.ClusterAuthorizationFailedError: "no right to publish: it needs Write on a topic",
 }
 
 
@@ -50,8 +50,8 @@ def translate(error: BaseException) -> DependencyUnavailable:
     """
     for kind, what in _RIGHTS.items():
         if isinstance(error, kind):
-            named = ", ".join(str(one) for one in error.args) or "see the broker's log"
-            return DependencyRefused(DEPENDENCY, f"{what} ({named}): docs/security.md lists the rights")
+            named = f" ({', '.join(map(str, error.args))})" if error.args else ""
+            return DependencyRefused(DEPENDENCY, f"{what}{named}; docs/security.md lists the rights")
     return DependencyUnavailable(DEPENDENCY, f"{type(error).__name__}: {error}")
 
 
@@ -70,6 +70,12 @@ async def explained(settings: KafkaClientSettings, error: BaseException) -> Depe
                 unreachable = unreachable or cause
     except TimeoutError:
         pass
+    if refusal is None and unreachable is not None and _is_closed(unreachable):
+        return DependencyUnavailable(
+            DEPENDENCY,
+            "the broker closes the connection without an answer: it is starting, or PAGEMILL_KAFKA_SECURITY_PROTOCOL="
+            f"{settings.kafka_security_protocol} does not fit that port",
+        )
     return refusal or translate(unreachable or error)
 
 
@@ -99,6 +105,10 @@ def _refusal(error: BaseException, settings: KafkaClientSettings, address: str) 
     return None
 
 
+def _is_closed(error: BaseException) -> bool:
+    return any(isinstance(cause, EOFError | ConnectionResetError) for cause in _chain(error))
+
+
 def _chain(error: BaseException) -> Iterator[BaseException]:
     cause: BaseException | None = error
     while cause is not None:
@@ -123,7 +133,7 @@ def _in_words(error: Any, settings: KafkaClientSettings, address: str) -> str:
             login = "the settings PAGEMILL_KAFKA_OAUTH_…" if mechanism == "OAUTHBEARER" else "the AWS credentials"
         return f"{address} does not accept the {mechanism} login: check {login}"
     if isinstance(error, _MECHANISM_ERRORS):
-        return f"{address} has no {mechanism}: change PAGEMILL_KAFKA_SASL_MECHANISM ({_short(error)})"
+        return f"{address} has no {mechanism}: change PAGEMILL_KAFKA_SASL_MECHANISM"
     return ""
 
 
@@ -139,7 +149,3 @@ def _certificate_in_words(error: ssl.SSLCertVerificationError, address: str) -> 
         f"the certificate of {address} is not signed by a trusted authority ({error.verify_message}): set "
         "PAGEMILL_KAFKA_SSL_CAFILE"
     )
-
-
-def _short(error: BaseException) -> str:
-    return str(error.args[0]) if error.args else type(error).__name__
