@@ -23,6 +23,7 @@ from minio import Minio
 from redis import Redis
 
 from ingestion.settings import Settings
+from tests.support.brokers import main_broker, other_broker, running_broker, set_kafka_home
 from tests.support.waiting import wait_until
 from workers.stack.datadir import DataDir
 from workers.stack.servers import LocalServers
@@ -31,6 +32,8 @@ from workers.stack.stack_file import environment_of
 # An example may be slow on a busy machine, or under coverage: no test is timed.
 hypothesis_settings.register_profile("untimed", deadline=None)
 hypothesis_settings.load_profile("untimed")
+
+set_kafka_home()
 
 _START_S = 90.0
 _STOP_S = 60.0
@@ -114,8 +117,38 @@ async def server_env(
         yield servers.environment
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run tests with the mark `each_broker` on Apache Kafka and on noida-db, as far as they are installed."""
+    if metafunc.definition.get_closest_marker("each_broker") and "broker_env" in metafunc.fixturenames:
+        kinds = [main_broker(), *filter(None, [other_broker()])]
+        metafunc.parametrize("broker_env", kinds, indirect=True, ids=[kind.value for kind in kinds])
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def other_broker_env(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[dict[str, str]]:
+    """The settings of the broker that is not among the servers; empty where no test of this session needs it."""
+    kind = other_broker()
+    if kind is None or not any(item.get_closest_marker("each_broker") for item in request.session.items):
+        yield {}
+        return
+    async with running_broker(kind, tmp_path_factory.mktemp("broker")) as environment:
+        yield environment
+
+
 @pytest.fixture
-def settings(server_env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+def broker_env(
+    request: pytest.FixtureRequest, server_env: dict[str, str], other_broker_env: dict[str, str]
+) -> dict[str, str]:
+    """The settings of the Kafka that a test uses: that of the servers, or, as its parameter says, the other one."""
+    return other_broker_env if getattr(request, "param", main_broker()) is other_broker() else {}
+
+
+@pytest.fixture
+def settings(
+    server_env: dict[str, str], broker_env: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Settings]:
     """Settings with unique names: database, bucket, topics, group, Redis database. None of them exists yet."""
     unique = secrets.token_hex(4)
     for name in [name for name in os.environ if name.startswith("PAGEMILL_")]:
@@ -129,7 +162,7 @@ def settings(server_env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Ite
         "PAGEMILL_KAFKA_GROUP": f"test-{unique}",
         "PAGEMILL_REDIS_URL": f"{redis_server}/{next(_REDIS_DATABASES)}",
     }
-    for name, value in {**server_env, **own}.items():
+    for name, value in {**server_env, **broker_env, **own}.items():
         monkeypatch.setenv(name, value)
     made = Settings()
     with Redis.from_url(made.redis.redis_url) as redis:

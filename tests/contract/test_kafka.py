@@ -17,6 +17,8 @@ from ingestion.model import IngestJob
 from ingestion.settings import KafkaSettings, Settings
 from tests.port_contracts.job_queue import JobQueueContract, ReadTopic
 
+pytestmark = pytest.mark.each_broker
+
 DEADLINE_S = 30.0
 
 

@@ -20,6 +20,8 @@ from ingestion.model import IngestJob
 from ingestion.settings import KafkaSettings, Settings
 from tests.chaos.proxy import SILENT, Proxies, Proxy
 
+pytestmark = pytest.mark.each_broker
+
 DEADLINE_S = 30.0
 JOB = IngestJob("document", "c", "a.pdf")
 

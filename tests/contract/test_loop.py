@@ -27,6 +27,8 @@ from workers.consumer.loop import JobLoop
 from workers.consumer.record_runner import RecordRunner
 from workers.runtime.breaker import Breakers
 
+pytestmark = pytest.mark.each_broker
+
 DEADLINE_S = 40.0
 LONG = 100
 """Pages of a document that takes a whole place."""

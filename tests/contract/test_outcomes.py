@@ -64,6 +64,7 @@ def faulty(message: str = "a bug") -> ScriptedEmbedder:
     return embedder
 
 
+@pytest.mark.each_broker
 async def test_a_fault_publishes_the_record_to_the_retry_topic_with_its_bytes_untouched(
     services: Services, tmp_path: Path
 ) -> None:
@@ -92,6 +93,7 @@ async def test_a_postponed_document_is_not_claimed_before_its_time(services: Ser
     assert healthy.seen == []
 
 
+@pytest.mark.each_broker
 async def test_after_the_last_attempt_there_is_one_letter_that_says_everything(
     services: Services, tmp_path: Path
 ) -> None:
@@ -114,6 +116,7 @@ async def test_after_the_last_attempt_there_is_one_letter_that_says_everything(
     assert events == ["claimed"] * 5 + ["failed"]
 
 
+@pytest.mark.each_broker
 async def test_a_permanent_error_is_a_dead_letter_at_once(services: Services, tmp_path: Path) -> None:
     document = await submitted(services, tmp_path / "broken.pdf", pages=1)
     await services.blobs.put(document.object_key, b"%PDF-1.4 nothing", "application/pdf")
@@ -122,6 +125,7 @@ async def test_a_permanent_error_is_a_dead_letter_at_once(services: Services, tm
     assert (letter.failure.code, letter.delivery_count) == ("corrupt_pdf", 1)
 
 
+@pytest.mark.each_broker
 async def test_a_record_that_is_no_job_is_a_letter_with_the_same_bytes(services: Services) -> None:
     record = Record(("jobs", 1), 7, b"\x00key", b"\xff no job", (("theirs", b"\x01"),))
     await pipeline(services, ScriptedEmbedder()).run(record)
@@ -130,6 +134,7 @@ async def test_a_record_that_is_no_job_is_a_letter_with_the_same_bytes(services:
     assert (letter.id, letter.failure.code, letter.document_id) == ("jobs-1-7", "bad_message", "")
 
 
+@pytest.mark.each_broker
 async def test_a_letter_lost_in_a_crash_is_published_once_when_the_job_is_redelivered(
     services: Services, tmp_path: Path
 ) -> None:

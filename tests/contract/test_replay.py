@@ -29,6 +29,8 @@ from workers.replay.entries import DeadLetterStatus
 from workers.replay.replayer import Reason, Replayer
 from workers.replay.selection import Selection
 
+pytestmark = pytest.mark.each_broker
+
 S = DocumentState
 REASON = Reason("ann@host", "the bucket is back")
 

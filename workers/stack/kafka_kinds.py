@@ -41,7 +41,7 @@ def choose(root: Path, asked: KafkaKind) -> KafkaKind:
     """
     held = [kind for kind, folder in FOLDERS.items() if (root / folder).is_dir() and any((root / folder).iterdir())]
     if asked is KafkaKind.AUTO:
-        return held[0] if held else _default()
+        return held[0] if held else default()
     if held and asked not in held:
         raise StackError(
             f"data directory {root} has its jobs in Kafka of the kind {held[0].value!r}; "
@@ -50,6 +50,7 @@ def choose(root: Path, asked: KafkaKind) -> KafkaKind:
     return asked
 
 
-def _default() -> KafkaKind:
+def default() -> KafkaKind:
+    """The kind for an empty data directory."""
     wanted = os.environ.get(apache_kafka.HOME_VARIABLE) and apache_kafka.find_java()
     return KafkaKind.APACHE if wanted else KafkaKind.NOIDA

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -22,11 +23,15 @@ from ingestion.settings import KafkaSettings
 log = structlog.get_logger(__name__)
 
 _POLL_MS: Final = 500
+_LIST_EVERY_S: Final = 0.05
 _FOR_EVER: Final = {"retention.ms": "-1"}
 
 
 async def ensure_topics(settings: KafkaSettings) -> None:
-    """Create missing topics. Existing topics stay as they are. Raises DependencyRefused, DependencyUnavailable."""
+    """Create missing topics, and wait until the broker knows them. Existing topics stay as they are.
+
+    Raises DependencyRefused, DependencyUnavailable.
+    """
     async with translated():
         admin = AIOKafkaAdminClient(**client_options(settings, request_timeout_ms=REQUEST_TIMEOUT_MS))
         await start_client(admin, settings)
@@ -34,8 +39,19 @@ async def ensure_topics(settings: KafkaSettings) -> None:
             existing = set(await admin.list_topics())
             if missing := [topic for topic in _wanted(settings) if topic.name not in existing]:
                 _check(await admin.create_topics(missing))
+                await _until_listed(admin, {topic.name for topic in missing})
         finally:
             await admin.close()
+
+
+async def _until_listed(admin: AIOKafkaAdminClient, topics: set[str]) -> None:
+    """Wait until a request for metadata finds the topics: the controller creates them before its brokers know them.
+
+    A consumer that subscribes before that gets no partitions until its next request for metadata, minutes later.
+    """
+    async with asyncio.timeout(REQUEST_TIMEOUT_MS / 1000):
+        while topics - set(await admin.list_topics()):  # noqa: ASYNC110  # the broker sends no notice
+            await asyncio.sleep(_LIST_EVERY_S)
 
 
 def _wanted(settings: KafkaSettings) -> list[NewTopic]:
