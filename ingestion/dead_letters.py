@@ -8,7 +8,7 @@ keeps its id.
 from __future__ import annotations
 
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -19,6 +19,7 @@ from ingestion.model import Document, Failure, IngestJob
 
 _PREFIX: Final = "__dlq.errors."
 _MESSAGE_CHARS: Final = 2_000
+_SHORT_MESSAGE_CHARS: Final = 200
 _STACKTRACE_CHARS: Final = 16_000
 _UNKNOWN: Final = "unknown"
 
@@ -47,6 +48,11 @@ class DeadLetter:
             return decode_job(self.value)
         except IngestError:
             return None
+
+    def without_stacktrace(self) -> DeadLetter:
+        """This letter, with headers that take some hundred bytes in place of up to 16,000."""
+        failure = replace(self.failure, message=self.failure.message[:_SHORT_MESSAGE_CHARS])
+        return replace(self, stacktrace="", failure=failure)
 
 
 def letter_id(document: Document) -> str:

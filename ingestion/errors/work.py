@@ -37,6 +37,19 @@ class InvalidSetting(IngestError):
     fault = Fault.WORKER
 
 
+class MessageTooLarge(RetryableError):
+    """The Kafka topic does not take a message of this size. A higher `max.message.bytes` of the topic would help."""
+
+    code = "message_too_large"
+    fault = Fault.RECORD
+    may_work_soon = False
+
+    def __init__(self, topic: str, size_bytes: int) -> None:
+        super().__init__(
+            f"topic {topic} refuses a message of {size_bytes} bytes and its headers: raise its max.message.bytes"
+        )
+
+
 class LeaseHeld(RetryableError):
     """Another worker holds the document; `retry_in_s` is the rest of its lease."""
 

@@ -64,6 +64,11 @@ class KafkaClientSettings(Section):
         1024**2, description="most bytes of one partition in an answer to a fetch"
     )
     kafka_client_rack: str = Field("", description="rack of this process: it reads from replicas of the same rack")
+    kafka_metadata_max_age_ms: PositiveInt = Field(
+        30_000,
+        description="time after which a client asks for topics and partitions again; it bounds how long added "
+        "partitions, or a topic that was deleted and created again, stay unnoticed",
+    )
     kafka_extra: Annotated[dict[str, Any], NoDecode] = Field(
         {}, description='further options of aiokafka\'s clients, as JSON, for example `{"retry_backoff_ms": 500}`'
     )

@@ -59,6 +59,16 @@ class KafkaSettings(KafkaClientSettings):
     def dead_letter_topic(self) -> str:
         return f"{self.kafka_jobs_topic}-dlt"
 
+    @property
+    def topics(self) -> list[str]:
+        """The names of all topics."""
+        return [
+            self.kafka_jobs_topic,
+            *self.retry_topics.values(),
+            self.kafka_events_topic,
+            self.dead_letter_topic,
+        ]
+
 
 class MongoSettings(Section):
     mongo_uri: str = Field("mongodb://127.0.0.1:27017", description="MongoDB connection string")

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from functools import partial
 
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
 from ingestion.adapters.kafka import producer as adapter
+from ingestion.adapters.kafka import publisher
+from ingestion.adapters.kafka.abort import close_producer
 from ingestion.adapters.kafka.consumer import JobConsumer
 from ingestion.adapters.kafka.producer import KafkaJobQueue
 from ingestion.adapters.kafka.topics import ensure_topics
@@ -41,7 +44,7 @@ async def behind_proxy(settings: Settings, proxy: Proxy) -> KafkaSettings:
 async def test_a_broker_that_says_nothing_holds_up_neither_an_upload_nor_the_end(
     behind_proxy: KafkaSettings, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adapter, "_STOP_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(publisher, "close_producer", partial(close_producer, timeout_s=0.5))
     with ExitStack() as faults:
         async with asyncio.timeout(DEADLINE_S), KafkaJobQueue(behind_proxy) as queue:
             await queue.publish(JOB)  # a connection that is made may take its time

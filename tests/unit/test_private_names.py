@@ -7,8 +7,10 @@ import re
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.producer.message_accumulator import MessageAccumulator
+from aiokafka.producer.sender import Sender
 from motor.motor_asyncio import AsyncIOMotorCollection
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.cursor import AsyncCursor
@@ -31,12 +33,23 @@ def test_aiokafkas_coordinator_has_the_names_that_membership_uses() -> None:
     assert "_maybe_leave_group" in GroupCoordinator.close.__code__.co_names
 
 
-def test_only_membership_uses_private_names_of_aiokafka() -> None:
-    private = re.compile(
-        r"\._(coordinator|coordination_task|maybe_leave_group|group_instance_id|subscription|fetcher)\b"
-    )
-    users = [path for path in (_PRODUCT / "ingestion").rglob("*.py") if private.search(path.read_text())]
-    assert [path.name for path in users] == ["membership.py"]
+def test_aiokafkas_producer_has_the_names_that_an_abort_uses() -> None:
+    assert {"_message_accumulator", "_sender"} <= set(AIOKafkaProducer.__init__.__code__.co_names)
+    assert not inspect.iscoroutinefunction(MessageAccumulator.fail_all)
+    assert isinstance(inspect.getattr_static(Sender, "sender_task"), property)
+
+
+@pytest.mark.parametrize(
+    ("names", "module"),
+    [
+        ("coordinator|coordination_task|maybe_leave_group|group_instance_id|subscription|fetcher", "membership.py"),
+        ("message_accumulator|sender|txn_manager", "abort.py"),
+    ],
+)
+def test_one_module_uses_each_private_name_of_aiokafka(names: str, module: str) -> None:
+    private = re.compile(rf"\._({names})\b")
+    users = [path for path in (_PRODUCT / "ingestion/adapters/kafka").glob("*.py") if private.search(path.read_text())]
+    assert [path.name for path in users] == [module]
 
 
 def test_one_module_of_the_product_imports_motor() -> None:

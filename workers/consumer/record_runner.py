@@ -15,7 +15,7 @@ from typing import Final, Protocol
 import structlog
 
 from ingestion import dead_letters, metrics
-from ingestion.errors import DependencyUnavailable, IngestError, LeaseHeld, as_ingest_error
+from ingestion.errors import DependencyUnavailable, IngestError, LeaseHeld, MessageTooLarge, as_ingest_error
 from ingestion.messages import Record
 from ingestion.model import Document, Failure, IngestJob
 from ingestion.ports import DocumentReader, JobQueue, Ledger
@@ -65,7 +65,11 @@ class RecordRunner:
         match decision:
             case Retry(delay_s):
                 log.error("record retried", **facts, cause=cause.message, exc_info=error)
-                await retrying(self.queue.retry, record.failed_again(), delay_s)
+                try:
+                    await retrying(self.queue.retry, record.failed_again(), delay_s)
+                except MessageTooLarge as refused:
+                    await self._publish_dead_letter(record, job, refused, delivery)
+                    return
                 metrics.RETRIES.labels(cause.code).inc()
             case GiveUp():
                 log.error("record given up", **facts, cause=cause.message, exc_info=error)

@@ -18,7 +18,7 @@ _WITH_OWN_SETTING: Final = frozenset(
     {
         *("bootstrap_servers", "security_protocol", "ssl_context", "sasl_mechanism", "sasl_plain_username"),
         *("sasl_plain_password", "sasl_oauth_token_provider", "compression_type", "linger_ms", "max_batch_size"),
-        *("fetch_min_bytes", "fetch_max_bytes", "max_partition_fetch_bytes", "client_rack"),
+        *("fetch_min_bytes", "fetch_max_bytes", "max_partition_fetch_bytes", "client_rack", "metadata_max_age_ms"),
     }
 )
 _RELIED_ON: Final = frozenset(
@@ -41,6 +41,7 @@ def client_options(settings: KafkaClientSettings, **own: Any) -> dict[str, Any]:
     options = {
         "bootstrap_servers": settings.kafka_bootstrap,
         "security_protocol": settings.kafka_security_protocol,
+        "metadata_max_age_ms": settings.kafka_metadata_max_age_ms,
         **_login(settings),
         **own,
     }

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Final, Self
 
+import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
 
 from ingestion import dead_letters
 from ingestion.adapters.kafka.client_options import producer_options
 from ingestion.adapters.kafka.client_start import start_client
+from ingestion.adapters.kafka.publisher import Publisher
 from ingestion.adapters.kafka.refusals import CLIENT_ERRORS, DEPENDENCY, explained, translate
 from ingestion.concurrency.deadline import limit_s
 from ingestion.dead_letters import DeadLetter
+from ingestion.errors import DependencyUnavailable, MessageTooLarge
 from ingestion.messages import Headers, Record, encode_event, encode_job, first_headers, retry_headers
 from ingestion.model import Document, IngestJob
 from ingestion.settings import KafkaSettings
 
+log = structlog.get_logger(__name__)
+
 REQUEST_TIMEOUT_MS: Final = 10_000
 _SEND_TIMEOUT_S: Final = 10.0
-_STOP_TIMEOUT_S: Final = 5.0
 
 
 @asynccontextmanager
@@ -40,8 +43,7 @@ class KafkaJobQueue:
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
-        self._producer: AIOKafkaProducer | None = None
-        self._starting = asyncio.Lock()
+        self._publisher = Publisher(self._start_producer)
 
     async def __aenter__(self) -> Self:
         return self
@@ -49,12 +51,7 @@ class KafkaJobQueue:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._producer is not None:
-            # Only unacknowledged messages can be lost, and their callers got an error. Without a broker the stop would
-            # never end.
-            with suppress(KafkaError, TimeoutError):
-                async with asyncio.timeout(_STOP_TIMEOUT_S):
-                    await self._producer.stop()
+        await self._publisher.close()
 
     async def publish(self, job: IngestJob) -> None:
         await self._send(self._settings.kafka_jobs_topic, *encode_job(job))
@@ -67,33 +64,44 @@ class KafkaJobQueue:
         await self._send(topic, record.key, record.value, retry_headers(record, delay_s * 1000))
 
     async def publish_dead_letter(self, letter: DeadLetter) -> None:
-        await self._send(self._settings.dead_letter_topic, *dead_letters.encode(letter))
+        topic = self._settings.dead_letter_topic
+        try:
+            await self._send(topic, *dead_letters.encode(letter))
+        except MessageTooLarge as error:
+            log.warning("dead letter published without its stack trace", letter=letter.id, cause=error.message)
+            await self._send(topic, *dead_letters.encode(letter.without_stacktrace()))
 
     async def replay(self, letter: DeadLetter) -> None:
         headers = first_headers(letter.headers)
         await self._send(self._settings.kafka_jobs_topic, letter.key, letter.value, headers)
 
     async def ping(self) -> None:
-        producer = await self._started()
+        """Raises DependencyUnavailable if the broker does not answer, lacks a topic, or refuses what is published."""
+        producer = await self._publisher.producer()
         try:
-            await producer.client.fetch_all_metadata()
+            cluster = await producer.client.fetch_all_metadata()
         except CLIENT_ERRORS as error:
             raise await explained(self._settings, error) from error
+        if missing := set(self._settings.topics) - cluster.topics():
+            raise DependencyUnavailable(DEPENDENCY, missing_topics(missing))
+        for topic, cause in self._publisher.outcomes.failing().items():
+            raise DependencyUnavailable(DEPENDENCY, f"publishing on {topic} fails: {cause}")
 
     async def _send(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> None:
         # An idempotent producer retries without a limit. After the timeout here it still sends the message once the
         # broker is back. If the caller also sends it again, the message arrives twice, which every consumer accepts.
         async with translated(), asyncio.timeout(limit_s(DEPENDENCY, _SEND_TIMEOUT_S)):
-            producer = await self._started()
-            await producer.send_and_wait(topic, value=value, key=key, headers=headers)
+            await self._publisher.publish(topic, key, value, headers)
 
-    async def _started(self) -> AIOKafkaProducer:
-        async with self._starting:
-            if self._producer is None:
-                options = producer_options(
-                    self._settings, acks="all", enable_idempotence=True, request_timeout_ms=REQUEST_TIMEOUT_MS
-                )
-                producer = AIOKafkaProducer(**options)
-                await start_client(producer, self._settings)
-                self._producer = producer
-            return self._producer
+    async def _start_producer(self) -> AIOKafkaProducer:
+        options = producer_options(
+            self._settings, acks="all", enable_idempotence=True, request_timeout_ms=REQUEST_TIMEOUT_MS
+        )
+        producer = AIOKafkaProducer(**options)
+        await start_client(producer, self._settings)
+        return producer
+
+
+def missing_topics(topics: Collection[str]) -> str:
+    """Say which topics are missing, and how to create them."""
+    return f"missing topics: {', '.join(sorted(topics))}; `pagemill topics ensure` creates them"

@@ -1,0 +1,134 @@
+"""Publishing after errors that only a real broker answers with."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+import pytest_asyncio
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+
+from ingestion.adapters.kafka.producer import KafkaJobQueue
+from ingestion.adapters.kafka.topics import KafkaDeadLetters, ensure_topics
+from ingestion.errors import DependencyUnavailable, MessageTooLarge
+from ingestion.model import IngestJob
+from ingestion.settings import KafkaSettings
+from tests.port_contracts.job_queue import letter_of, record_of
+from tests.support.broker_processes import Broker
+
+DEADLINE_S = 60.0
+TOPIC_COMMAND = "org.apache.kafka.tools.TopicCommand"
+CONFIG_COMMAND = "kafka.admin.ConfigCommand"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def broker(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Broker]:
+    broker = Broker(tmp_path_factory.mktemp("kafka"))
+    broker.start()
+    try:
+        await broker.ready()
+        yield broker
+    finally:
+        broker.kill()
+
+
+@pytest.fixture
+async def kafka(broker: Broker, request: pytest.FixtureRequest) -> KafkaSettings:
+    name = f"t{abs(hash(request.node.name))}"
+    kafka = KafkaSettings(
+        kafka_bootstrap=broker.address,
+        kafka_jobs_topic=f"{name}.jobs",
+        kafka_events_topic=f"{name}.events",
+        kafka_partitions=2,
+    )
+    await ensure_topics(kafka)
+    return kafka
+
+
+@pytest.fixture
+async def queue(kafka: KafkaSettings) -> AsyncIterator[KafkaJobQueue]:
+    async with asyncio.timeout(DEADLINE_S), KafkaJobQueue(kafka) as queue:
+        yield queue
+
+
+def job(number: int) -> IngestJob:
+    return IngestJob(f"document-{number}", "c", "a.pdf")
+
+
+async def test_a_producer_publishes_again_after_a_message_that_was_out_of_order(
+    queue: KafkaJobQueue, kafka: KafkaSettings
+) -> None:
+    for number in range(10):
+        await queue.publish(job(number))
+    producer = await queue._publisher.producer()
+    for partition in range(2):
+        producer._txn_manager.increment_sequence_number(TopicPartition(kafka.kafka_jobs_topic, partition), 5)
+    results = await asyncio.gather(*(queue.publish(job(number)) for number in range(10)), return_exceptions=True)
+    assert any(results), "not out of order"
+    assert all(result is None or isinstance(result, DependencyUnavailable) for result in results)
+    for number in range(10):
+        await queue.publish(job(number))
+    await queue.ping()
+
+
+async def test_a_ping_fails_while_messages_are_refused_although_the_broker_answers(
+    queue: KafkaJobQueue, kafka: KafkaSettings, broker: Broker
+) -> None:
+    await queue.publish(job(1))
+    topic = ("--entity-type", "topics", "--entity-name", kafka.kafka_jobs_topic, "--alter")
+    refuse_all = "message.timestamp.before.max.ms"  # 0: each message is too old when it arrives
+    await asyncio.to_thread(broker.tool, CONFIG_COMMAND, *topic, "--add-config", f"{refuse_all}=0")
+    with pytest.raises(DependencyUnavailable, match="Timestamp"):
+        while True:
+            await queue.publish(job(2))
+    with pytest.raises(DependencyUnavailable, match=f"publishing on {kafka.kafka_jobs_topic} fails: .*Timestamp"):
+        await queue.ping()
+    await asyncio.to_thread(broker.tool, CONFIG_COMMAND, *topic, "--delete-config", refuse_all)
+    await queue.publish(job(3))
+    await queue.ping()
+
+
+async def test_a_message_that_a_topic_does_not_take_is_one_clear_error_and_the_next_one_is_published(
+    queue: KafkaJobQueue, kafka: KafkaSettings, broker: Broker
+) -> None:
+    await queue.publish(job(1))
+    topic = ("--entity-type", "topics", "--entity-name", kafka.kafka_jobs_topic, "--alter")
+    await asyncio.to_thread(broker.tool, CONFIG_COMMAND, *topic, "--add-config", "max.message.bytes=2000")
+    with pytest.raises(MessageTooLarge, match=rf"{kafka.kafka_jobs_topic} refuses .* max\.message\.bytes"):
+        await queue.publish(replace(job(1), filename="a" * 3_000))
+    await queue.ping()
+    for number in range(10):
+        await queue.publish(job(number))
+
+
+async def test_a_dead_letter_that_is_too_large_is_kept_without_its_stack_trace(
+    queue: KafkaJobQueue, kafka: KafkaSettings, broker: Broker
+) -> None:
+    topic = ("--entity-type", "topics", "--entity-name", kafka.dead_letter_topic, "--alter")
+    await asyncio.to_thread(broker.tool, CONFIG_COMMAND, *topic, "--add-config", "max.message.bytes=2000")
+    letter = replace(letter_of(record_of()), stacktrace="line\n" * 1_000)
+    await queue.publish_dead_letter(letter)
+    [found] = [one async for one in KafkaDeadLetters(kafka).read()]
+    assert (found.id, found.value, found.stacktrace) == (letter.id, letter.value, "")
+
+
+async def test_a_ping_names_a_topic_that_is_missing_and_the_client_does_not_create_it(
+    queue: KafkaJobQueue, kafka: KafkaSettings, broker: Broker
+) -> None:
+    await queue.ping()
+    admin = AIOKafkaAdminClient(bootstrap_servers=broker.address)
+    await admin.start()
+    try:
+        await admin.delete_topics([kafka.kafka_events_topic])
+        with pytest.raises(
+            DependencyUnavailable, match=f"missing topics: {kafka.kafka_events_topic}; `pagemill topics"
+        ):
+            async with asyncio.timeout(DEADLINE_S):
+                while True:
+                    await queue.ping()
+        assert kafka.kafka_events_topic not in await admin.list_topics()
+    finally:
+        await admin.close()
