@@ -9,6 +9,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import sys
 import tempfile
 import time
@@ -167,10 +168,14 @@ async def open_bench(worker: Mapping[str, str], milvus: MilvusKind = MilvusKind.
         async with _bench(environment, pids, folder, worker, MilvusKind(stack["milvus_kind"])) as bench:
             yield bench
         return
-    async with LocalServers(DataDir(folder / "servers"), milvus) as local:
-        pids = {process.spec.name: process.pid for process in local.processes}
-        async with _bench(local.environment, pids, folder, worker, milvus) as bench:
-            yield bench
+    servers = folder / "servers"
+    try:
+        async with LocalServers(DataDir(servers), milvus) as local:
+            pids = {process.spec.name: process.pid for process in local.processes}
+            async with _bench(local.environment, pids, folder, worker, milvus) as bench:
+                yield bench
+    finally:
+        shutil.rmtree(servers, ignore_errors=True)  # gigabytes; the logs of workers stay
 
 
 @asynccontextmanager
