@@ -41,7 +41,6 @@ from ingestion.errors import (
     AttemptsExhausted,
     BadMessage,
     Conflict,
-    CorruptPdf,
     DependencyUnavailable,
     EmbedderNotCurrent,
     IngestError,
@@ -63,6 +62,7 @@ from workers.attempt.outage_evidence import EMBEDDER, OutageEvidence
 from workers.attempt.outcomes import OutcomePublisher
 from workers.attempt.stall import StallDetector, WatchedAttempt, bytes_in
 from workers.attempt.store import PageStore
+from workers.rendering.page_count import require_same_pages
 
 log = structlog.get_logger(__name__)
 
@@ -191,7 +191,7 @@ class Pipeline:
         async with self._source(document, watched) as path:
             with watched.stage("render"):
                 source = await self.renderer.open(path, pixels=self.embedder.wants_pixels, caller=document.collection)
-                _require_same_pages(source, document)
+                require_same_pages(source, document)
             with watched.stage("store"):
                 generation = await self.store.prepare(document, self.embedder, lease.check)
                 document = lease.document = await self._plan(document, source.dpi, generation)
@@ -286,15 +286,6 @@ class Pipeline:
         metrics.PAGES.inc(len(window))
         await self.progress.report(
             document.id, status="processing", message="reading pages", processed=done, total=document.pages
-        )
-
-
-def _require_same_pages(source: PageSource, document: Document) -> None:
-    """Page keys were reserved for the pages that the upload counted. Raises CorruptPdf for another number."""
-    if source.pages != document.pages:
-        raise CorruptPdf(
-            f"this worker counts {source.pages} pages in the file, and the upload counted {document.pages}: "
-            "delete the document and upload it again"
         )
 
 
