@@ -13,6 +13,7 @@ from typing import Final, NoReturn
 import structlog
 
 from ingestion import metrics
+from ingestion.access import check_access
 from ingestion.bootstrap import Services, open_services
 from ingestion.concurrency.supervision import TaskSupervisor
 from ingestion.errors import DependencyUnavailable, as_ingest_error
@@ -59,6 +60,7 @@ async def run_janitor(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     async with open_services(settings) as services:
+        await check_access(services)
         janitor, auditor = janitor_of(services), auditor_of(services)
         every_s, audit_every_s = settings.janitor.janitor_every_s, settings.janitor.janitor_audit_every_s
         rounds = Repeated(janitor.round, every_s=every_s, again_s=every_s)

@@ -12,6 +12,7 @@ from typing import Final
 
 import structlog
 
+from ingestion.access import check_access
 from ingestion.adapters.kafka.consumer import JobConsumer
 from ingestion.bootstrap import Services, open_services
 from ingestion.concurrency.supervision import TaskSupervisor
@@ -45,10 +46,14 @@ _EXIT_S: Final = 30.0
 
 
 async def run_worker(settings: Settings) -> None:
-    """Ingest documents until SIGTERM or SIGINT. Raises DependencyUnavailable where the broker is down at the start."""
+    """Ingest documents until SIGTERM or SIGINT. Raises DependencyUnavailable where the broker is down at the start.
+
+    Raises DependencyRefused at the start where a server refuses this process.
+    """
     name = settings.worker.worker_id or f"{socket.gethostname()}-{os.getpid()}"
     structlog.contextvars.bind_contextvars(worker=name)
     async with open_services(settings) as services, open_embedder(settings.embedder, settings.render) as embedder:
+        await check_access(services)
         evidence = OutageEvidence()
         breakers = _breakers(services, embedder, evidence)
         hang_shutdown = HangShutdown(breakers)

@@ -16,10 +16,12 @@ from minio.deleteobjects import DeleteObject
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 from urllib3.exceptions import HTTPError
 
+from ingestion.adapters.s3_access import credentials_of, encryption_of, trusting
 from ingestion.adapters.threads import Threads
+from ingestion.adapters.tls import refused_certificate
 from ingestion.concurrency.deadline import limit_s
 from ingestion.concurrency.tasks import gather_or_cancel
-from ingestion.errors import DependencyUnavailable, IngestError, NotFound, WorkerFault
+from ingestion.errors import DependencyRefused, DependencyUnavailable, IngestError, NotFound, WorkerFault
 from ingestion.ports import BlobEntry
 from ingestion.retrying import retrying
 from ingestion.settings import S3Settings
@@ -39,17 +41,23 @@ _UNKNOWN_TIME: Final = datetime.max.replace(tzinfo=UTC)
 _SERVER_ERROR: Final = 500
 _MISSING: Final = frozenset({"NoSuchKey", "NoSuchObject", "ResourceNotFound"})
 _BUCKET_EXISTS: Final = frozenset({"BucketAlreadyOwnedByYou", "BucketAlreadyExists"})
-# The server cannot work now, or refuses this client. Another object would get the same error.
+_REFUSED: Final = {
+    "AccessDenied": "check PAGEMILL_S3_ACCESS_KEY, PAGEMILL_S3_SECRET_KEY and the rights of that key on the bucket",
+    "InvalidAccessKeyId": "check PAGEMILL_S3_ACCESS_KEY",
+    "SignatureDoesNotMatch": "check PAGEMILL_S3_SECRET_KEY and PAGEMILL_S3_REGION",
+    "ExpiredToken": "renew PAGEMILL_S3_SESSION_TOKEN",
+    "InvalidToken": "check PAGEMILL_S3_SESSION_TOKEN",
+    "InvalidTokenId": "check PAGEMILL_S3_SESSION_TOKEN",
+}
+"""What to do about each code of a server that refuses this client."""
+# The server cannot work now. Another object would get the same error.
 _UNAVAILABLE: Final = frozenset(
     {
-        "AccessDenied",
         "InternalError",
-        "InvalidAccessKeyId",
         "NoSuchBucket",
         "RequestTimeout",
         "RequestTimeTooSkewed",
         "ServiceUnavailable",
-        "SignatureDoesNotMatch",
         "SlowDown",
     }
 )
@@ -60,6 +68,12 @@ def translate(error: MinioException | HTTPError) -> IngestError:
     message = f"{type(error).__name__}: {error}"
     if isinstance(error, S3Error) and error.code in _MISSING:
         return NotFound(f"there is no object {error.object_name}")
+    if refused := refused_certificate(
+        error, "the S3 server", address_setting="PAGEMILL_S3_ENDPOINT", ca_setting="PAGEMILL_S3_CAFILE"
+    ):
+        return DependencyRefused(DEPENDENCY, refused)
+    if isinstance(error, S3Error) and error.code in _REFUSED:
+        return DependencyRefused(DEPENDENCY, f"{_REFUSED[error.code]} ({error.code}: {error.message})")
     if isinstance(error, HTTPError | ServerError | InvalidResponseError):
         return DependencyUnavailable(DEPENDENCY, message)
     if isinstance(error, S3Error) and (error.code in _UNAVAILABLE or _status(error) >= _SERVER_ERROR):
@@ -87,10 +101,12 @@ class MinioBlobStore:
     def __init__(self, settings: S3Settings) -> None:
         self._settings = settings
         self._bucket = settings.s3_bucket
+        self._prefix = settings.s3_prefix
+        self._encryption = encryption_of(settings)
         self._threads = Threads(settings.s3_concurrency, stage="objects", dependency=DEPENDENCY)
 
     async def __aenter__(self) -> Self:
-        self._pool = _Pool(maxsize=self._settings.s3_concurrency)
+        self._pool = _Pool(maxsize=self._settings.s3_concurrency, ssl_context=trusting(self._settings.s3_cafile))
         self._client = self._connect(self._settings.s3_endpoint)
         self._signer = self._connect(self._settings.s3_public_endpoint or self._settings.s3_endpoint)
         return self
@@ -102,14 +118,18 @@ class MinioBlobStore:
 
     def _connect(self, endpoint: str) -> Minio:
         """Return a client. It gets the region, so that it does not request it from the server before signing."""
-        return Minio(
+        client = Minio(
             endpoint,
-            access_key=self._settings.s3_access_key or None,
-            secret_key=self._settings.s3_secret_key.get_secret_value() or None,
+            credentials=credentials_of(self._settings),
             secure=self._settings.s3_secure,
             region=self._settings.s3_region,
             http_client=self._pool,
         )
+        if self._settings.s3_address_style == "virtual":
+            client.enable_virtual_style_endpoint()  # type: ignore[no-untyped-call]
+        elif self._settings.s3_address_style == "path":
+            client.disable_virtual_style_endpoint()  # type: ignore[no-untyped-call]
+        return client
 
     async def prepare(self) -> None:
         """Create the bucket if it is missing. Safe to repeat, also by several processes at once."""
@@ -135,20 +155,19 @@ class MinioBlobStore:
         """
 
         def write() -> None:
-            self._client.put_object(self._bucket, _PROOF_KEY, io.BytesIO(b"."), 1, "text/plain")
-            self._client.remove_object(self._bucket, _PROOF_KEY)
+            self._put(_PROOF_KEY, b".", "text/plain")
+            self._client.remove_object(self._bucket, self._prefix + _PROOF_KEY)
 
         await self._threads.write(_translated(write))
 
     async def put(self, key: str, data: bytes, content_type: str) -> None:
-        await self._threads.write(
-            _translated(lambda: self._client.put_object(self._bucket, key, io.BytesIO(data), len(data), content_type))
-        )
+        await self._threads.write(_translated(lambda: self._put(key, data, content_type)))
 
     async def put_file(self, key: str, path: Path, content_type: str) -> None:
-        await self._threads.write(
-            _translated(lambda: self._client.fput_object(self._bucket, key, str(path), content_type))
-        )
+        def put() -> None:
+            self._client.fput_object(self._bucket, self._prefix + key, str(path), content_type, sse=self._encryption)
+
+        await self._threads.write(_translated(put))
 
     async def get(self, key: str) -> bytes:
         return await self._threads.read(_translated(lambda: self._read(key)))
@@ -165,11 +184,11 @@ class MinioBlobStore:
         return await self._threads.read(_translated(lambda: self._list(prefix)))
 
     async def entries(self, prefix: str) -> AsyncIterator[BlobEntry]:
-        listing = self._client.list_objects(self._bucket, prefix, recursive=True)
+        listing = self._client.list_objects(self._bucket, self._prefix + prefix, recursive=True)
 
         def more() -> list[BlobEntry]:
             items = islice(listing, _LISTED)
-            return [BlobEntry(item.object_name, item.last_modified or _UNKNOWN_TIME) for item in items]
+            return [BlobEntry(self._key(item.object_name), item.last_modified or _UNKNOWN_TIME) for item in items]
 
         while batch := await self._threads.read(_translated(more)):
             for entry in batch:
@@ -182,8 +201,22 @@ class MinioBlobStore:
         await self._threads.write(_translated(lambda: self._remove(keys)))
 
     async def presign(self, key: str, expires_s: int) -> str:
-        url: str = self._signer.presigned_get_object(self._bucket, key, expires=timedelta(seconds=expires_s))
-        return url
+        def sign() -> str:
+            url: str = self._signer.presigned_get_object(
+                self._bucket, self._prefix + key, expires=timedelta(seconds=expires_s)
+            )
+            return url
+
+        # The credentials of a role may have to be fetched first.
+        return await self._threads.read(_translated(sign)) if self._settings.s3_credentials == "iam" else sign()
+
+    def _key(self, object_name: str) -> str:
+        return object_name[len(self._prefix) :]
+
+    def _put(self, key: str, data: bytes, content_type: str) -> None:
+        self._client.put_object(
+            self._bucket, self._prefix + key, io.BytesIO(data), len(data), content_type, sse=self._encryption
+        )
 
     def _read(self, key: str) -> bytes:
         return b"".join(self._chunks(key))
@@ -201,7 +234,7 @@ class MinioBlobStore:
 
     def _chunks(self, key: str) -> Iterator[bytes]:
         """Yield the object in chunks. Raises DependencyUnavailable once the budget is spent, also between chunks."""
-        response = self._client.get_object(self._bucket, key)
+        response = self._client.get_object(self._bucket, self._prefix + key)
         try:
             # urllib3 raises IncompleteRead where the body ends before its Content-Length.
             while chunk := response.read1(_CHUNK_BYTES):
@@ -212,7 +245,8 @@ class MinioBlobStore:
             response.release_conn()
 
     def _list(self, prefix: str) -> list[str]:
-        return [item.object_name for item in self._client.list_objects(self._bucket, prefix, recursive=True)]
+        listing = self._client.list_objects(self._bucket, self._prefix + prefix, recursive=True)
+        return [self._key(item.object_name) for item in listing]
 
     def _delete(self, prefix: str) -> int:
         keys = self._list(prefix)
@@ -221,7 +255,7 @@ class MinioBlobStore:
 
     def _remove(self, keys: Sequence[str]) -> None:
         # The client deletes a thousand keys with each request, and sends them only while its result is iterated.
-        errors = list(self._client.remove_objects(self._bucket, (DeleteObject(key) for key in keys)))
+        errors = list(self._client.remove_objects(self._bucket, (DeleteObject(self._prefix + key) for key in keys)))
         if errors:
             first = errors[0]
             raise WorkerFault(

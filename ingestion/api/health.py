@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from ingestion.api.entity_counts import EntityCounts
 from ingestion.api.problems import RETRY_AFTER_S, problem
 from ingestion.bootstrap import Services
-from ingestion.errors import RetryableError
+from ingestion.errors import DependencyRefused, RetryableError
 
 log = structlog.get_logger(__name__)
 router = APIRouter(tags=["operations"])
@@ -35,9 +35,13 @@ class Readiness:
             "s3": services.blobs.ping,
         }
         self._down_since: dict[str, datetime] = {}
+        self._refusals: dict[str, str] = {}
 
     async def check(self) -> dict[str, dict[str, Any]]:
-        """By dependency `{"up": true}`, or `{"up": false, "since": ...}` with the time of the first failed check."""
+        """By dependency `{"up": true}`, or `{"up": false, "since": ...}` with the time of the first failed check.
+
+        A server that refuses this process has a `cause` too, which names the setting.
+        """
         await asyncio.gather(*(self._ping(name) for name in self._pings))
         return {name: self._status(name) for name in self._pings}
 
@@ -46,16 +50,22 @@ class Readiness:
             async with asyncio.timeout(PING_TIMEOUT_S):
                 await self._pings[name]()
         except (RetryableError, TimeoutError) as error:
+            if isinstance(error, DependencyRefused):
+                self._refusals[name] = error.message
             if name not in self._down_since:
                 self._down_since[name] = datetime.now(UTC)
                 log.warning("dependency down", dependency=name, cause=str(error) or "no answer in time")
         else:
+            self._refusals.pop(name, None)
             if self._down_since.pop(name, None):
                 log.info("dependency up again", dependency=name)
 
     def _status(self, name: str) -> dict[str, Any]:
         since = self._down_since.get(name)
-        return {"up": False, "since": since.isoformat(timespec="seconds")} if since else {"up": True}
+        if since is None:
+            return {"up": True}
+        down = {"up": False, "since": since.isoformat(timespec="seconds")}
+        return {**down, "cause": self._refusals[name]} if name in self._refusals else down
 
 
 @router.get("/health")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from ingestion.settings.base import PositiveFloat, PositiveInt, Section
 
@@ -18,6 +18,9 @@ class EmbedderSettings(Section):
     embedder_url: str = Field(
         "http://127.0.0.1:8091",
         description="address of the embedding service; several, comma separated, where collections use several models",
+    )
+    embedder_key: SecretStr = Field(
+        SecretStr(""), description="bearer key sent to the embedding service, for a proxy that asks for one"
     )
     embedder_timeout_s: PositiveFloat = Field(30.0, description="time limit of one request to the embedding service")
     embedder_concurrency: PositiveInt = Field(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator
@@ -76,7 +77,9 @@ class MongoSettings(Section):
 
 
 class RedisSettings(Section):
-    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis connection string")
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0", description="Redis connection string of a single server; rediss for TLS"
+    )
     redis_task_ttl_s: PositiveInt = Field(7 * 86_400, description="how long Redis keeps a document's progress")
 
 
@@ -84,8 +87,28 @@ class S3Settings(Section):
     s3_endpoint: str = Field("127.0.0.1:9000", description="host:port of MinIO or another S3 server")
     s3_access_key: str = Field("", description="S3 access key")
     s3_secret_key: SecretStr = Field(SecretStr(""), description="S3 secret key")
+    s3_session_token: SecretStr = Field(SecretStr(""), description="session token of a temporary S3 key")
+    s3_credentials: Literal["keys", "iam"] = Field(
+        "keys",
+        description="keys: PAGEMILL_S3_ACCESS_KEY and the settings beside it; iam: the role that AWS gives this "
+        "machine, container or service account",
+    )
     s3_bucket: str = Field("pagemill", description="bucket of sources, page images and vectors")
+    s3_prefix: Annotated[str, Field(pattern=r"^([^/]+/)*$")] = Field(
+        "", description="prefix of all keys in the bucket, with a slash at its end, for a bucket that is shared"
+    )
     s3_secure: bool = Field(False, description="https to the S3 server")
+    s3_cafile: Path | None = Field(
+        None, description="certificates (PEM) that sign that of the S3 server; empty: the system's"
+    )
+    s3_address_style: Literal["auto", "path", "virtual"] = Field(
+        "auto",
+        description="where the bucket is named: in the path, or in the host name (virtual); auto: virtual for AWS",
+    )
+    s3_encryption: Literal["none", "AES256", "aws:kms"] = Field(
+        "none", description="encryption that the S3 server is asked for with each object"
+    )
+    s3_kms_key_id: str = Field("", description="key of aws:kms")
     s3_public_endpoint: str = Field(
         "", description="host:port of the S3 server for browsers, used in image addresses; empty: PAGEMILL_S3_ENDPOINT"
     )
@@ -94,8 +117,13 @@ class S3Settings(Section):
 
 
 class MilvusSettings(Section):
-    milvus_uri: str = Field("http://127.0.0.1:19530", description="Milvus address")
+    milvus_uri: str = Field(
+        "http://127.0.0.1:19530", description="Milvus address, https for TLS; a path names the database"
+    )
     milvus_token: SecretStr = Field(SecretStr(""), description="Milvus token, user:password")
+    milvus_cafile: Path | None = Field(
+        None, description="certificates (PEM) that sign that of the Milvus server; empty: those of gRPC"
+    )
     milvus_timeout_s: PositiveFloat = Field(60.0, description="time limit of one Milvus request")
     index_type: Literal["HNSW", "HNSW_SQ", "DISKANN", "IVF_RABITQ"] = Field(
         "HNSW",

@@ -26,7 +26,9 @@ from ingestion.adapters.mongo import errors as mongo_errors
 from ingestion.adapters.redis import progress as redis_adapter
 from ingestion.errors import (
     BadRequest,
+    DependencyRefused,
     DependencyUnavailable,
+    Fault,
     IngestError,
     NotFound,
     PermanentError,
@@ -192,7 +194,8 @@ def test_a_login_that_is_refused_is_not_the_documents_fault() -> None:
         errors.translate(RpcFailure(grpc.StatusCode.UNAUTHENTICATED)),
         redis_adapter.translate(redis.exceptions.AuthenticationError("no")),
     ]
-    assert [type(error) for error in refused] == [DependencyUnavailable] * len(refused)
+    assert [type(error) for error in refused] == [DependencyRefused] * len(refused)
+    assert [error.fault for error in refused] == [Fault.SERVER] * len(refused)
 
 
 def test_a_missing_object_is_not_found() -> None:

@@ -104,12 +104,14 @@ def _settings() -> Settings:
 
 
 async def _api(settings: Settings) -> None:
+    from ingestion.access import check_access
     from ingestion.api.app import create_app
     from ingestion.bootstrap import open_services
     from ingestion.http.server import HttpServer
     from ingestion.search import Searcher
 
     async with open_services(settings) as services:
+        await check_access(services)
         searcher = Searcher(
             embedder=services.embedder,
             vectors=services.vectors,

@@ -74,8 +74,10 @@ class EmbeddingRequests:
 
     def __init__(self, settings: EmbedderSettings) -> None:
         concurrency = settings.embedder_concurrency
+        key = settings.embedder_key.get_secret_value()
         self._client = httpx.AsyncClient(
             base_url=settings.embedder_url,
+            headers={"Authorization": f"Bearer {key}"} if key else None,
             timeout=httpx.Timeout(settings.embedder_timeout_s, connect=min(_CONNECT_S, settings.embedder_timeout_s)),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=concurrency, keepalive_expiry=_IDLE_S),
         )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Iterator
 from typing import Any, Final
 
 from aiokafka import errors
@@ -17,6 +16,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 
 from ingestion.adapters.kafka.access_tokens import TokenRefused
 from ingestion.adapters.kafka.client_options import client_options
+from ingestion.adapters.tls import causes, refused_certificate
 from ingestion.errors import DependencyRefused, DependencyUnavailable
 from ingestion.settings.kafka_client import KafkaClientSettings
 
@@ -26,9 +26,10 @@ CLIENT_ERRORS: Final = (errors.KafkaError, OSError, TimeoutError)
 
 _PROBE_S: Final = 5.0
 _REQUEST_TIMEOUT_MS: Final = 4_000
-_EXPIRED: Final = 10
-_WRONG_HOST: Final = (62, 64)
-"""Verification codes of OpenSSL: X509_V_ERR_CERT_HAS_EXPIRED, …_HOSTNAME_MISMATCH, …_IP_ADDRESS_MISMATCH."""
+_TLS_SETTINGS: Final = {
+    "address_setting": "PAGEMILL_KAFKA_BOOTSTRAP and in the broker's advertised.listeners",
+    "ca_setting": "PAGEMILL_KAFKA_SSL_CAFILE",
+}
 _MECHANISM_ERRORS: Final = (
     errors.UnsupportedSaslMechanismError,
     errors.IllegalSaslStateError,
@@ -99,27 +100,20 @@ async def _failure(settings: KafkaClientSettings, host: str, port: int) -> Excep
 
 def _refusal(error: BaseException, settings: KafkaClientSettings, address: str) -> DependencyRefused | None:
     """Return None if the cause is not the login or the certificate."""
-    for cause in _chain(error):
+    for cause in causes(error):
         if message := _in_words(cause, settings, address):
             return DependencyRefused(DEPENDENCY, message)
     return None
 
 
 def _is_closed(error: BaseException) -> bool:
-    return any(isinstance(cause, EOFError | ConnectionResetError) for cause in _chain(error))
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    cause: BaseException | None = error
-    while cause is not None:
-        yield cause
-        cause = cause.__cause__ or cause.__context__
+    return any(isinstance(cause, EOFError | ConnectionResetError) for cause in causes(error))
 
 
 def _in_words(error: Any, settings: KafkaClientSettings, address: str) -> str:
     mechanism = settings.kafka_sasl_mechanism
     if isinstance(error, ssl.SSLCertVerificationError):
-        return _certificate_in_words(error, address)
+        return refused_certificate(error, address, **_TLS_SETTINGS) or ""
     if isinstance(error, ssl.SSLError):
         return (
             f"the TLS handshake with {address} failed ({error.reason or error}): PAGEMILL_KAFKA_SECURITY_PROTOCOL "
@@ -135,17 +129,3 @@ def _in_words(error: Any, settings: KafkaClientSettings, address: str) -> str:
     if isinstance(error, _MECHANISM_ERRORS):
         return f"{address} has no {mechanism}: change PAGEMILL_KAFKA_SASL_MECHANISM"
     return ""
-
-
-def _certificate_in_words(error: ssl.SSLCertVerificationError, address: str) -> str:
-    if error.verify_code == _EXPIRED:
-        return f"the certificate of {address} has expired: renew it on the broker"
-    if error.verify_code in _WRONG_HOST:
-        return (
-            f"the certificate of {address} is for another host ({error.verify_message}): use a name of the "
-            "certificate in PAGEMILL_KAFKA_BOOTSTRAP and in the broker's advertised.listeners"
-        )
-    return (
-        f"the certificate of {address} is not signed by a trusted authority ({error.verify_message}): set "
-        "PAGEMILL_KAFKA_SSL_CAFILE"
-    )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 
+from ingestion.adapters.milvus.channel import trusted_certificates
 from ingestion.adapters.milvus.errors import DEPENDENCY
 from ingestion.adapters.milvus.rows import RowWriter
 from ingestion.adapters.milvus.search import RowSearcher
@@ -36,7 +37,14 @@ def connect(settings: MilvusSettings) -> MilvusClient:
         token=settings.milvus_token.get_secret_value(),
         timeout=limit_s(DEPENDENCY, _CONNECT_TIMEOUT_S),
         grpc_options={"grpc.keepalive_time_ms": _KEEPALIVE_MS},
+        **_tls(settings),
     )
+
+
+def _tls(settings: MilvusSettings) -> dict[str, Any]:
+    if trusted_certificates(settings.milvus_cafile) is None:
+        return {}
+    return {"secure": True, "server_pem_path": str(settings.milvus_cafile)}
 
 
 def try_once() -> None:
@@ -63,9 +71,9 @@ class Budgeted:
 
 def open_writer(settings: MilvusSettings) -> RowWriter:
     """Connects at its first request."""
-    return RowWriter(settings.milvus_uri, settings.milvus_token.get_secret_value(), _OPTIONS)
+    return RowWriter(settings.milvus_uri, settings.milvus_token.get_secret_value(), _OPTIONS, settings.milvus_cafile)
 
 
 def open_searcher(settings: MilvusSettings) -> RowSearcher:
     """Connects at its first request."""
-    return RowSearcher(settings.milvus_uri, settings.milvus_token.get_secret_value(), _OPTIONS)
+    return RowSearcher(settings.milvus_uri, settings.milvus_token.get_secret_value(), _OPTIONS, settings.milvus_cafile)

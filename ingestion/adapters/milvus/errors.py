@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 
 import grpc
 
-from ingestion.errors import BadRequest, DependencyUnavailable, IngestError, WorkerFault
+from ingestion.errors import BadRequest, DependencyRefused, DependencyUnavailable, IngestError, WorkerFault
 
 T = TypeVar("T")
 
@@ -24,11 +24,12 @@ _UNAVAILABLE_STATUS: Final = frozenset(
         grpc.StatusCode.UNAVAILABLE,
         grpc.StatusCode.DEADLINE_EXCEEDED,
         grpc.StatusCode.RESOURCE_EXHAUSTED,
-        grpc.StatusCode.UNAUTHENTICATED,
-        grpc.StatusCode.PERMISSION_DENIED,
         grpc.StatusCode.CANCELLED,
     }
 )
+_REFUSED_STATUS: Final = frozenset({grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED})
+_REFUSED_LOGIN: Final = "auth check failure"
+"""Milvus says this of a wrong token, with a code that it uses for all unforeseen errors."""
 _TOO_LARGE: Final = "larger than max"
 """gRPC says this of a message above its limit. The status alone would also mean a server without memory."""
 
@@ -49,6 +50,8 @@ def translate(error: Exception) -> IngestError:
     message = f"{type(error).__name__}: {error}"
     if _TOO_LARGE in message:
         return BadRequest(f"{DEPENDENCY} takes no request or answer of this size: {message}")
+    if _status(error) in _REFUSED_STATUS or _REFUSED_LOGIN in message:
+        return DependencyRefused(DEPENDENCY, f"check PAGEMILL_MILVUS_TOKEN and the rights of its user ({message})")
     if isinstance(error, grpc.FutureTimeoutError) or _status(error) in _UNAVAILABLE_STATUS:
         return DependencyUnavailable(DEPENDENCY, message)
     if milvus_code(error) in _UNAVAILABLE or getattr(error, "retriable", False):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -29,11 +30,11 @@ _PACKED_DATA: Final = b"\x0a"
 class RowWriter:
     """Sends upserts over a connection of its own. Safe to use from many threads."""
 
-    def __init__(self, uri: str, token: str, options: Sequence[tuple[str, int]]) -> None:
+    def __init__(self, uri: str, token: str, options: Sequence[tuple[str, int]], cafile: Path | None = None) -> None:
         """As `MilvusChannel`."""
         from ingestion.adapters.milvus.protocol import MutationResult, UpsertRequest
 
-        self._channel = MilvusChannel(uri, token, options)
+        self._channel = MilvusChannel(uri, token, options, cafile)
         self._send = self._channel.method("Upsert", UpsertRequest.SerializeToString, MutationResult.FromString)
 
     def write(self, name: str, pages: Sequence[PageVectors], timeout_s: float) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import numpy as np
@@ -41,11 +42,11 @@ class FoundRows(NamedTuple):
 class RowSearcher:
     """Sends searches over a connection of its own. Safe to use from many threads."""
 
-    def __init__(self, uri: str, token: str, options: Sequence[tuple[str, int]]) -> None:
+    def __init__(self, uri: str, token: str, options: Sequence[tuple[str, int]], cafile: Path | None = None) -> None:
         """As `MilvusChannel`."""
         from ingestion.adapters.milvus.protocol import SearchRequest, SearchResults
 
-        self._channel = MilvusChannel(uri, token, options)
+        self._channel = MilvusChannel(uri, token, options, cafile)
         self._send = self._channel.method("Search", SearchRequest.SerializeToString, SearchResults.FromString)
 
     def search(

@@ -12,15 +12,22 @@ from bson.errors import BSONError
 from pymongo.errors import BulkWriteError, ConnectionFailure, DocumentTooLarge, OperationFailure, PyMongoError
 
 from ingestion.concurrency.deadline import limit_s, remaining_s
-from ingestion.errors import BadRequest, DependencyUnavailable, IngestError, WorkerFault
+from ingestion.errors import BadRequest, DependencyRefused, DependencyUnavailable, IngestError, WorkerFault
 
 DEPENDENCY: Final = "mongodb"
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# Error codes of the server: missing permission, failed login, full disk. An operator has to correct these.
-_UNABLE: Final = frozenset({13, 18, 33, 14031})
+# Error codes of the server: a missing privilege, a full disk. An operator has to correct these.
+_UNABLE: Final = frozenset({33, 14031})
+_REFUSED: Final = {
+    13: "the user of PAGEMILL_MONGO_URI lacks a right",
+    18: "check user, password and authSource in PAGEMILL_MONGO_URI",
+    8000: "check user and password in PAGEMILL_MONGO_URI",
+}
+"""By error code of the server; 8000 is Atlas's."""
+_UNTRUSTED: Final = "CERTIFICATE_VERIFY_FAILED"
 _TOO_LARGE: Final = frozenset({10334, 17419, 17420})
 _CLIENT_ERRORS = (PyMongoError, BSONError, UnicodeError)
 _UNFORESEEN = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
@@ -34,6 +41,11 @@ def translate(error: Exception) -> IngestError:
     message = f"{type(error).__name__}: {error}"
     if isinstance(error, DocumentTooLarge | BSONError | UnicodeError):
         return BadRequest(f"{DEPENDENCY} cannot hold this record: {message}")
+    if isinstance(error, OperationFailure) and error.code in _REFUSED:
+        return DependencyRefused(DEPENDENCY, f"{_REFUSED[error.code]} ({error})")
+    if _UNTRUSTED in message:
+        # The driver keeps the cause only in the text of its error.
+        return DependencyRefused(DEPENDENCY, f"check the certificate, or tlsCAFile in PAGEMILL_MONGO_URI ({message})")
     if isinstance(error, ConnectionFailure) or (isinstance(error, PyMongoError) and error.timeout):
         return DependencyUnavailable(DEPENDENCY, message)
     if isinstance(error, OperationFailure) and error.code in _UNABLE:

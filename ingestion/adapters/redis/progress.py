@@ -11,9 +11,17 @@ import structlog
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, AuthorizationError, ConnectionError, RedisError, TimeoutError
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    ConnectionError,
+    NoPermissionError,
+    RedisError,
+    TimeoutError,
+)
 
-from ingestion.errors import DependencyUnavailable, IngestError, WorkerFault
+from ingestion.adapters.tls import refused_certificate
+from ingestion.errors import DependencyRefused, DependencyUnavailable, IngestError, InvalidSetting, WorkerFault
 from ingestion.settings import RedisSettings
 
 log = structlog.get_logger(__name__)
@@ -22,6 +30,7 @@ T = TypeVar("T")
 
 DEPENDENCY = "redis"
 TOTALS_KEY: Final = "metrics:ingestion"
+_SCHEMES: Final = ("redis", "rediss", "unix")
 _TIMEOUT_S: Final = 1.0
 _REST_S: Final = 5.0
 """After a timeout no request is sent for this time. An upload of 200 files would wait for 200 timeouts otherwise."""
@@ -34,13 +43,30 @@ def task_key(document_id: str) -> str:
 def translate(error: RedisError) -> IngestError:
     """Return the IngestError for an exception of redis-py."""
     message = f"{type(error).__name__}: {error}"
-    if isinstance(error, ConnectionError | TimeoutError | AuthenticationError | AuthorizationError):
+    if refused := refused_certificate(
+        error, "Redis", address_setting="PAGEMILL_REDIS_URL", ca_setting="ssl_ca_certs in PAGEMILL_REDIS_URL"
+    ):
+        return DependencyRefused(DEPENDENCY, refused)
+    if isinstance(error, AuthenticationError | AuthorizationError):
+        return DependencyRefused(DEPENDENCY, f"check user and password in PAGEMILL_REDIS_URL ({message})")
+    if isinstance(error, NoPermissionError):
+        return DependencyRefused(DEPENDENCY, f"the user of PAGEMILL_REDIS_URL lacks a right ({message})")
+    if isinstance(error, ConnectionError | TimeoutError):
         return DependencyUnavailable(DEPENDENCY, message)
     return WorkerFault(f"{DEPENDENCY}: {message}")
 
 
 def open_client(settings: RedisSettings, timeout_s: float, *, decode_responses: bool = False) -> Redis:
-    """Return a client that tries each request once, for at most `timeout_s`: the callers can work without Redis."""
+    """Return a client that tries each request once, for at most `timeout_s`: the callers can work without Redis.
+
+    Raises InvalidSetting for an address that is not of a single server, such as that of a Sentinel.
+    """
+    scheme = settings.redis_url.partition("://")[0]
+    if scheme not in _SCHEMES:
+        raise InvalidSetting(
+            f"PAGEMILL_REDIS_URL: {scheme}:// is not supported, only {', '.join(f'{one}://' for one in _SCHEMES)}: "
+            "name a single server, or a proxy in front of a Sentinel or a Cluster"
+        )
     return Redis.from_url(
         settings.redis_url,
         decode_responses=decode_responses,

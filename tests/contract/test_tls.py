@@ -1,0 +1,91 @@
+"""MongoDB, Redis, S3 and Milvus behind TLS, with certificates that are good and with ones that are not."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ingestion.adapters.milvus.store import MilvusVectorStore
+from ingestion.adapters.minio import MinioBlobStore
+from ingestion.adapters.mongo.document_store import MongoDocumentStore
+from ingestion.adapters.redis.progress import RedisProgress
+from ingestion.errors import DependencyRefused
+from ingestion.settings import Settings
+from tests.support.tls_proxy import Certificates, make_certificates, tls_proxy
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+def address(settings: Settings, server: str) -> str:
+    urls = {
+        "mongodb": settings.mongo.mongo_uri,
+        "redis": settings.redis.redis_url,
+        "s3": settings.s3.s3_endpoint,
+        "milvus": settings.milvus.milvus_uri,
+    }
+    return urls[server].partition("://")[2].partition("/")[0].rpartition("@")[2] or urls[server]
+
+
+def behind_tls(settings: Settings, server: str, port: int, cafile: Path) -> Any:
+    """The adapter of the server, through TLS."""
+    at = f"localhost:{port}"
+    adapters: dict[str, Callable[[], Any]] = {
+        "mongodb": lambda: MongoDocumentStore(
+            settings.mongo.model_copy(
+                update={"mongo_uri": f"mongodb://{at}/?directConnection=true&tls=true&tlsCAFile={cafile}"}
+            )
+        ),
+        "redis": lambda: RedisProgress(
+            settings.redis.model_copy(update={"redis_url": f"rediss://{at}/0?ssl_ca_certs={cafile}"})
+        ),
+        "s3": lambda: MinioBlobStore(
+            settings.s3.model_copy(update={"s3_endpoint": at, "s3_secure": True, "s3_cafile": cafile})
+        ),
+        "milvus": lambda: MilvusVectorStore(
+            settings.milvus.model_copy(update={"milvus_uri": f"https://{at}", "milvus_cafile": cafile})
+        ),
+    }
+    return adapters[server]()
+
+
+@asynccontextmanager
+async def connected(settings: Settings, server: str, certificate: Path, cafile: Path) -> AsyncIterator[Any]:
+    alpn = ("h2",) if server == "milvus" else ()
+    async with (
+        tls_proxy(address(settings, server), certificate, alpn=alpn) as port,
+        behind_tls(settings, server, port, cafile) as adapter,
+    ):
+        yield adapter
+
+
+@pytest.mark.parametrize("server", ["mongodb", "redis", "s3", "milvus"])
+async def test_a_server_is_reached_through_tls(settings: Settings, certificates: Certificates, server: str) -> None:
+    async with connected(settings, server, certificates.servers["good"], certificates.cafile) as adapter:
+        if server == "s3":
+            await adapter.prepare()
+        await adapter.ping()
+
+
+@pytest.mark.parametrize("server", ["mongodb", "redis", "s3"])
+@pytest.mark.parametrize(
+    ("certificate", "is_trusted", "words"),
+    [
+        ("expired", True, "has expired"),
+        ("otherhost", True, "another host|doesn't match|Hostname mismatch"),
+        ("good", False, "not signed by a trusted|unable to get local issuer|self.signed"),
+    ],
+)
+async def test_a_certificate_that_is_not_accepted_is_named(
+    settings: Settings, certificates: Certificates, server: str, certificate: str, is_trusted: bool, words: str
+) -> None:
+    cafile = certificates.cafile if is_trusted else certificates.stranger
+    async with connected(settings, server, certificates.servers[certificate], cafile) as adapter:
+        with pytest.raises(DependencyRefused, match=rf"{server} refuses this process: .*({words})"):
+            await adapter.ping()
