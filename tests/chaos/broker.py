@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Self
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NotCoordinatorForGroupError
 
 from ingestion.messages import encode_job
 from ingestion.model import IngestJob
@@ -17,6 +19,13 @@ from ingestion.settings import KafkaSettings
 
 _READ_MS: Final = 200
 _READ_LIMIT_S: Final = 20.0
+_COORDINATOR_LIMIT_S: Final = 30.0
+_ASK_AGAIN_S: Final = 0.2
+_NO_COORDINATOR: Final = (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    NotCoordinatorForGroupError,
+)
 
 Key = str
 
@@ -76,10 +85,21 @@ class Broker:
                     await producer.send_and_wait(self._settings.kafka_jobs_topic, value, key, number, headers=headers)
 
     async def committed(self) -> dict[TopicPartition, int]:
-        """The committed offsets of the group, for partitions that have one."""
+        """The committed offsets of the group, for partitions that have one.
+
+        A broker has no coordinator of the group for some time after its first start, and after each restart. The
+        admin client then raises, or returns no partitions.
+        """
         partitions = [at for at in self._partitions() if self._is_work(at.topic)]
-        found = await self._admin.list_consumer_group_offsets(self._settings.kafka_group, partitions=partitions)
-        return {at: offset.offset for at, offset in found.items() if offset.offset >= 0}
+        async with asyncio.timeout(_COORDINATOR_LIMIT_S):
+            while True:
+                with suppress(*_NO_COORDINATOR):
+                    found = await self._admin.list_consumer_group_offsets(
+                        self._settings.kafka_group, partitions=partitions
+                    )
+                    if len(found) == len(partitions):
+                        return {at: offset.offset for at, offset in found.items() if offset.offset >= 0}
+                await asyncio.sleep(_ASK_AGAIN_S)
 
     def letters(self) -> Counter[Key]:
         """Dead letters by key. A letter that a crash made the worker write twice has one id and counts once."""

@@ -1,7 +1,8 @@
 """Worker processes that a scenario can kill, freeze, stop and replace, with their logs.
 
-A worker that has ended is started again under its name, like by a supervisor or a StatefulSet, and gets its partitions
-back through static membership. No worker stays dead, because some brokers never expire a dead member.
+A worker that has ended is started again under its name, like by a supervisor or a StatefulSet. On Apache Kafka
+workers are dynamic members. noida-db never expires a dead member: there they are static members, which get their
+partitions back, and no worker stays dead.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ class Worker:
 
     def __init__(self, name: str, environment: Mapping[str, str], log_path: Path) -> None:
         argv = (sys.executable, "-P", "-m", "workers.cli", "serve", "worker")
-        own = {"PAGEMILL_WORKER_ID": name, "PAGEMILL_KAFKA_STATIC_MEMBERSHIP": "true"}
+        is_static = environment.get("PAGEMILL_KAFKA_STAND_IN", "false")
+        own = {"PAGEMILL_WORKER_ID": name, "PAGEMILL_KAFKA_STATIC_MEMBERSHIP": is_static}
         self.name = name
         self.process = Supervised(ProcessSpec(name, argv, "", _no_probe, env={**environment, **own}), log_path)
         self.signals: list[signal.Signals] = []

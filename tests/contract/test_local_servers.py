@@ -8,13 +8,16 @@ from pathlib import Path
 import psutil
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from minio import Minio
 from minio.error import S3Error
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymilvus import DataType, MilvusClient
 from redis.asyncio import Redis
 
+from tests.support.brokers import other_broker, running_broker
 from workers.stack.datadir import DataDir
+from workers.stack.kafka_kinds import KafkaKind
 from workers.stack.servers import LocalServers
 from workers.stack.supervise import StackError
 
@@ -39,8 +42,7 @@ async def _write_everywhere(environment: dict[str, str]) -> None:
     await mongo["test"]["kept"].insert_one({"_id": 1, "payload": _PAYLOAD})
     mongo.close()
     _s3(environment).put_object("pagemill", "kept", io.BytesIO(_PAYLOAD), len(_PAYLOAD))
-    async with AIOKafkaProducer(bootstrap_servers=environment["PAGEMILL_KAFKA_BOOTSTRAP"]) as producer:
-        await producer.send_and_wait(_TOPIC, _PAYLOAD)
+    await _write_to_kafka(environment)
     milvus = MilvusClient(environment["PAGEMILL_MILVUS_URI"])
     schema = milvus.create_schema()
     schema.add_field("pk", DataType.INT64, is_primary=True)
@@ -52,6 +54,25 @@ async def _write_everywhere(environment: dict[str, str]) -> None:
     milvus.close()
 
 
+async def _write_to_kafka(environment: dict[str, str]) -> None:
+    bootstrap = environment["PAGEMILL_KAFKA_BOOTSTRAP"]
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    await admin.create_topics([NewTopic(_TOPIC, num_partitions=1, replication_factor=1)])
+    await admin.close()
+    async with AIOKafkaProducer(bootstrap_servers=bootstrap) as producer:
+        await producer.send_and_wait(_TOPIC, _PAYLOAD)
+
+
+async def _read_from_kafka(environment: dict[str, str]) -> object:
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=environment["PAGEMILL_KAFKA_BOOTSTRAP"], auto_offset_reset="earliest"
+    )
+    async with consumer:
+        consumer.assign([TopicPartition(_TOPIC, 0)])
+        return (await consumer.getone()).value
+
+
 async def _read_everywhere(environment: dict[str, str]) -> dict[str, object]:
     async with Redis.from_url(environment["PAGEMILL_REDIS_URL"]) as redis:
         in_redis = await redis.get("kept")
@@ -59,12 +80,6 @@ async def _read_everywhere(environment: dict[str, str]) -> dict[str, object]:
     in_mongo = await mongo["test"]["kept"].find_one({"_id": 1})
     mongo.close()
     in_s3 = _s3(environment).get_object("pagemill", "kept").data
-    consumer = AIOKafkaConsumer(bootstrap_servers=environment["PAGEMILL_KAFKA_BOOTSTRAP"])
-    async with consumer:
-        partitions = [TopicPartition(_TOPIC, number) for number in await _partitions(consumer)]
-        consumer.assign(partitions)
-        await consumer.seek_to_beginning(*partitions)
-        in_kafka = (await consumer.getone()).value
     milvus = MilvusClient(environment["PAGEMILL_MILVUS_URI"])
     milvus.load_collection("kept")
     hits = milvus.search("kept", [[0.6, 0.8]], limit=1)
@@ -73,14 +88,9 @@ async def _read_everywhere(environment: dict[str, str]) -> dict[str, object]:
         "redis": in_redis,
         "mongo": in_mongo and in_mongo["payload"],
         "s3": in_s3,
-        "kafka": in_kafka,
+        "kafka": await _read_from_kafka(environment),
         "milvus": hits[0][0]["pk"],
     }
-
-
-async def _partitions(consumer: AIOKafkaConsumer) -> list[int]:
-    await consumer.topics()
-    return sorted(consumer.partitions_for_topic(_TOPIC) or ())
 
 
 async def test_restarted_servers_find_their_data_on_the_same_ports_and_on_others(tmp_path: Path) -> None:
@@ -100,6 +110,17 @@ async def test_restarted_servers_find_their_data_on_the_same_ports_and_on_others
         assert await _read_everywhere(third.environment) == everywhere
 
 
+async def test_the_other_broker_finds_its_records_after_a_restart(tmp_path: Path) -> None:
+    if (kind := other_broker()) is None:
+        pytest.skip("no Apache Kafka: set KAFKA_HOME")
+    async with running_broker(kind, tmp_path) as first:
+        await _write_to_kafka(first)
+    (tmp_path / "ports.json").unlink()
+    async with running_broker(kind, tmp_path) as second:
+        assert second != first
+        assert await _read_from_kafka(second) == _PAYLOAD
+
+
 async def test_s3_refuses_other_credentials(server_env: dict[str, str]) -> None:
     stranger = _s3(server_env, secret_key="guessed")
     with pytest.raises(S3Error):
@@ -114,6 +135,18 @@ async def test_two_sets_of_servers_run_side_by_side(server_env: dict[str, str], 
         assert len(addresses) >= 5
         for name in {*addresses} & servers.environment.keys():
             assert servers.environment[name] != server_env[name]
+
+
+async def test_a_given_kafka_is_used_and_not_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PAGEMILL_KAFKA_BOOTSTRAP", "broker.example:9093")
+    servers = LocalServers(DataDir(tmp_path), kafka=KafkaKind.GIVEN)
+    await servers.reserve()
+    try:
+        assert [process.spec.name for process in servers.processes] == ["mongo", "redis", "s3", "milvus"]
+        kafka = {name: value for name, value in servers.environment.items() if "KAFKA" in name}
+        assert kafka == {"PAGEMILL_KAFKA_BOOTSTRAP": "broker.example:9093"}
+    finally:
+        await servers.stop()
 
 
 async def test_a_server_that_cannot_run_is_reported_with_the_end_of_its_log(tmp_path: Path) -> None:

@@ -16,8 +16,10 @@ import psutil
 import pytest
 
 from tests.conftest import Up, clean_environment
+from tests.support.brokers import main_broker
 from tests.support.waiting import wait_until
 from workers.stack.datadir import DataDir
+from workers.stack.kafka_kinds import KafkaKind
 
 pytestmark = pytest.mark.e2e
 
@@ -67,6 +69,7 @@ def test_up_is_ready_and_says_where(running: Up) -> None:
     stack = running.wait_ready()
     assert [process["name"] for process in stack["processes"]] == [*_SERVERS, "embedder", "api", "worker-1", "janitor"]
     assert {process["pid"] for process in stack["processes"]} <= {process.pid for process in _tree(running)}
+    assert stack["kafka_server"] == main_broker()
     for url in (stack["api_url"], stack["embedder_url"]):
         assert httpx.get(f"{url}/ready").status_code == 200
     assert f"pagemill ingest FILE --wait --data-dir {running.data_dir}" in running.output.read_text()
@@ -133,7 +136,8 @@ def test_a_server_that_dies_ends_the_stack_with_the_end_of_its_log(up: Up) -> No
 def test_nothing_survives_an_up_that_is_killed(up: Up) -> None:
     wait_until((up.data_dir / "logs" / "milvus.log").exists, 30)
     tree = _tree(up)
-    assert {process.name() for process in tree} >= {"noida-db", "weed", "valkey-server"}
+    broker = "java" if main_broker() is KafkaKind.APACHE else "noida-db"
+    assert {process.name() for process in tree} >= {broker, "weed", "valkey-server"}
     up.process.kill()
     up.process.wait()
     wait_until(lambda: not _alive(tree), 30)
