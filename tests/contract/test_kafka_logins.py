@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import sys
+from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -17,6 +19,7 @@ from ingestion.errors import DependencyRefused, DependencyUnavailable, IngestErr
 from ingestion.messages import Partition, Record, encode_job
 from ingestion.model import IngestJob
 from ingestion.settings import KafkaSettings
+from tests.conftest import clean_environment
 from tests.port_contracts.job_queue import letter_of
 from tests.support.documents import document
 from tests.support.secured_kafka import (
@@ -38,9 +41,11 @@ async def secured(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sec
     if home is None or find_java() is None:
         pytest.skip("no Apache Kafka with Java: set KAFKA_HOME")
     async with running_secured_kafka(tmp_path_factory.mktemp("secured"), home) as kafka:
-        for user in ("pagemill", "api"):
-            await kafka.allow(user, TOPIC, "login.jobs", "Write")
-        await ensure_topics(named(kafka.settings("CLEAR"), "login"))
+        settings = named(kafka.settings("CLEAR"), "login")
+        await kafka.allow("pagemill", TOPIC, settings.kafka_jobs_topic, "Write")
+        for topic in settings.topics:
+            await kafka.allow("pagemill", TOPIC, topic, "Describe")
+        await ensure_topics(settings)
         yield kafka
 
 
@@ -93,7 +98,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "wrong mechanism": ("BARELOGIN", {}, "has no SCRAM-SHA-256: change PAGEMILL_KAFKA_SASL_MECHANISM"),
     "untrusted certificate": ("LOGIN", {"kafka_ssl_cafile": "stranger.pem"}, "set PAGEMILL_KAFKA_SSL_CAFILE"),
     "authorities of the system": ("LOGIN", {"kafka_ssl_cafile": None}, "set PAGEMILL_KAFKA_SSL_CAFILE"),
-    "expired certificate": ("EXPIRED", {}, "certificate of localhost:[0-9]+ has expired: renew it on the broker"),
+    "expired certificate": ("EXPIRED", {}, "certificate of localhost:[0-9]+ has expired: renew it on that server"),
     "wrong host name": ("OTHERHOST", {}, "for another host .*localhost.*PAGEMILL_KAFKA_BOOTSTRAP"),
     "no client certificate": ("MTLS", {"kafka_ssl_certfile": None}, "PAGEMILL_KAFKA_SSL_CERTFILE"),
     "untrusted client certificate": (
@@ -179,7 +184,7 @@ RIGHTS: dict[str, dict[str, tuple[str, ...]]] = {
     "dlq": {"{jobs}": ("Write",), "{dead letters}": ("Read",)},
     "ensure": dict.fromkeys(("{jobs}", "{retries}", "{dead letters}", "{events}"), ("Create", "Describe")),
 }
-"""The table of docs/security.md: what each process needs, and no more."""
+"""The table of docs/security.md: what each process needs, and no more. All need Describe on all topics."""
 
 
 async def allow_rights(secured: SecuredKafka, settings: KafkaSettings, process: str) -> None:
@@ -188,7 +193,10 @@ async def allow_rights(secured: SecuredKafka, settings: KafkaSettings, process: 
         "{retries}": list(settings.retry_topics.values()),
         "{dead letters}": [settings.dead_letter_topic],
         "{events}": [settings.kafka_events_topic],
+        "{all}": settings.topics,
     }
+    for topic in settings.topics:
+        await secured.allow(process, TOPIC, topic, "Describe")
     for place, operations in RIGHTS[process].items():
         if place == "group":
             await secured.allow(process, GROUP, settings.kafka_group, *operations)
@@ -258,3 +266,31 @@ async def test_a_member_without_a_right_on_the_group_is_named(secured: SecuredKa
                     await consumer.poll(10, 200)
     finally:
         await consumer.stop()
+
+
+async def test_a_process_that_the_broker_refuses_ends_with_one_message(secured: SecuredKafka) -> None:
+    environment = clean_environment() | {
+        "PAGEMILL_KAFKA_BOOTSTRAP": f"localhost:{secured.ports['LOGIN']}",
+        "PAGEMILL_KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+        "PAGEMILL_KAFKA_SASL_MECHANISM": "SCRAM-SHA-256",
+        "PAGEMILL_KAFKA_SASL_USERNAME": "pagemill",
+        "PAGEMILL_KAFKA_SASL_PASSWORD_FILE": str(secured.folder / "password"),
+        "PAGEMILL_KAFKA_SSL_CAFILE": str(secured.folder / "ca.pem"),
+        "PAGEMILL_LOG_FORMAT": "json",
+    }
+    (secured.folder / "password").write_text("let-me-in\n")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "workers.cli", "serve", "janitor"), env=environment, stdout=PIPE, stderr=STDOUT
+    )
+    try:
+        output, _ = await asyncio.wait_for(process.communicate(), 2 * DEADLINE_S)
+    finally:
+        if process.returncode is None:
+            process.kill()
+    lines = output.decode().splitlines()
+    assert process.returncode == 1
+    assert [line for line in lines if line.startswith("error:")] == [
+        f"error: kafka refuses this process: localhost:{secured.ports['LOGIN']} does not accept the SCRAM-SHA-256 "
+        "login: check PAGEMILL_KAFKA_SASL_USERNAME and PAGEMILL_KAFKA_SASL_PASSWORD"
+    ]
+    assert "let-me-in" not in output.decode()

@@ -11,11 +11,18 @@ import pytest
 
 from ingestion.adapters.milvus.store import MilvusVectorStore
 from ingestion.adapters.minio import MinioBlobStore
+from ingestion.adapters.mongo import database
 from ingestion.adapters.mongo.document_store import MongoDocumentStore
 from ingestion.adapters.redis.progress import RedisProgress
 from ingestion.errors import DependencyRefused
 from ingestion.settings import Settings
 from tests.support.tls_proxy import Certificates, make_certificates, tls_proxy
+
+
+@pytest.fixture(autouse=True)
+def short_selection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver tries to connect for so long before it gives the cause."""
+    monkeypatch.setattr(database, "_SELECTION_TIMEOUT_MS", 700)
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +65,9 @@ def behind_tls(settings: Settings, server: str, port: int, cafile: Path) -> Any:
 @asynccontextmanager
 async def connected(settings: Settings, server: str, certificate: Path, cafile: Path) -> AsyncIterator[Any]:
     alpn = ("h2",) if server == "milvus" else ()
-    async with (
-        tls_proxy(address(settings, server), certificate, alpn=alpn) as port,
-        behind_tls(settings, server, port, cafile) as adapter,
-    ):
-        yield adapter
+    with tls_proxy(address(settings, server), certificate, alpn=alpn) as port:
+        async with behind_tls(settings, server, port, cafile) as adapter:
+            yield adapter
 
 
 @pytest.mark.parametrize("server", ["mongodb", "redis", "s3", "milvus"])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Final
 import trustme
 
 _CHUNK_BYTES: Final = 64 * 1024
+_START_S: Final = 10.0
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,12 @@ def make_certificates(folder: Path) -> Certificates:
     return Certificates(folder / "ca.pem", folder / "stranger.pem", servers)
 
 
-@asynccontextmanager
-async def tls_proxy(server: str, certificate: Path, *, alpn: tuple[str, ...] = ()) -> AsyncIterator[int]:
-    """Yield the port of localhost on which `server`, "host:port", is reached through TLS."""
+@contextmanager
+def tls_proxy(server: str, certificate: Path, *, alpn: tuple[str, ...] = ()) -> Iterator[int]:
+    """Yield the port of localhost on which `server`, "host:port", is reached through TLS.
+
+    The proxy has a thread of its own: a client may block the event loop of the test while it closes.
+    """
     host, _, port = server.rpartition(":")
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate)
@@ -56,11 +61,26 @@ async def tls_proxy(server: str, certificate: Path, *, alpn: tuple[str, ...] = (
             behind_reader, behind_writer = await asyncio.open_connection(host, int(port))
             await asyncio.gather(_copy(reader, behind_writer), _copy(behind_reader, writer))
 
-    listening = await asyncio.start_server(forward, "127.0.0.1", 0, ssl=context)
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="TLS proxy", daemon=True)
+    thread.start()
     try:
+        starting = asyncio.start_server(forward, "127.0.0.1", 0, ssl=context)
+        listening = asyncio.run_coroutine_threadsafe(starting, loop).result(_START_S)
         yield listening.sockets[0].getsockname()[1]
     finally:
-        listening.close()
+        asyncio.run_coroutine_threadsafe(_end_all(), loop).result(_START_S)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+async def _end_all() -> None:
+    """Cancel the connections and the listener with them."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

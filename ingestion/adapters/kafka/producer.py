@@ -104,4 +104,7 @@ class KafkaJobQueue:
 
 def missing_topics(topics: Collection[str]) -> str:
     """Say which topics are missing, and how to create them."""
-    return f"missing topics: {', '.join(sorted(topics))}; `pagemill topics ensure` creates them"
+    named = ", ".join(sorted(topics))
+    return (
+        f"missing topics: {named}; `pagemill topics ensure` creates them; where there are ACLs, allow Describe on them"
+    )
