@@ -14,6 +14,7 @@ import structlog
 
 from ingestion.access import check_access
 from ingestion.adapters.kafka.consumer import JobConsumer
+from ingestion.adapters.kafka.topic_check import log_topic_faults
 from ingestion.bootstrap import Services, open_services
 from ingestion.concurrency.supervision import TaskSupervisor
 from ingestion.ports import Embedder, EmbeddingServer
@@ -58,6 +59,7 @@ async def run_worker(settings: Settings) -> None:
         breakers = _breakers(services, embedder, evidence)
         hang_shutdown = HangShutdown(breakers)
         pipeline = _pipeline(name, services, embedder, breakers, hang_shutdown, evidence)
+        await log_topic_faults(settings.kafka)
         await _test_itself(pipeline, settings.render.render_window_pages)
         loop = JobLoop(
             JobConsumer(settings.kafka, name),

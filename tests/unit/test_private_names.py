@@ -6,16 +6,19 @@ import inspect
 import re
 from pathlib import Path
 
+import aiokafka.client
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaClient, AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.producer.message_accumulator import MessageAccumulator
 from aiokafka.producer.sender import Sender
+from aiokafka.protocol.metadata import MetadataRequest_v5
 from motor.motor_asyncio import AsyncIOMotorCollection
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.cursor import AsyncCursor
 
 import ingestion
+from ingestion.adapters.kafka.topic_creation import forbid_topic_creation
 
 _PRODUCT = Path(ingestion.__file__).parent.parent
 _MONGO = _PRODUCT / "ingestion/adapters/mongo"
@@ -37,6 +40,13 @@ def test_aiokafkas_producer_has_the_names_that_an_abort_uses() -> None:
     assert {"_message_accumulator", "_sender"} <= set(AIOKafkaProducer.__init__.__code__.co_names)
     assert not inspect.iscoroutinefunction(MessageAccumulator.fail_all)
     assert isinstance(inspect.getattr_static(Sender, "sender_task"), property)
+
+
+def test_aiokafkas_client_makes_the_metadata_requests_that_create_no_topic() -> None:
+    assert "MetadataRequest" in AIOKafkaClient._metadata_update.__code__.co_names
+    forbid_topic_creation()
+    request = aiokafka.client.MetadataRequest(["topic"]).build(MetadataRequest_v5)
+    assert request.allow_auto_topic_creation is False
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 
 from ingestion.adapters.kafka.access_tokens import token_provider
+from ingestion.adapters.kafka.topic_creation import forbid_topic_creation
 from ingestion.errors import InvalidSetting
 from ingestion.settings.kafka_client import KafkaClientSettings
 
@@ -38,6 +39,7 @@ def client_options(settings: KafkaClientSettings, **own: Any) -> dict[str, Any]:
 
     Raises InvalidSetting if a certificate cannot be read, or if PAGEMILL_KAFKA_EXTRA cannot be used.
     """
+    forbid_topic_creation()
     options = {
         "bootstrap_servers": settings.kafka_bootstrap,
         "security_protocol": settings.kafka_security_protocol,

@@ -90,8 +90,13 @@ class KafkaJobQueue:
     async def _send(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> None:
         # An idempotent producer retries without a limit. After the timeout here it still sends the message once the
         # broker is back. If the caller also sends it again, the message arrives twice, which every consumer accepts.
-        async with translated(), asyncio.timeout(limit_s(DEPENDENCY, _SEND_TIMEOUT_S)):
-            await self._publisher.publish(topic, key, value, headers)
+        try:
+            async with translated(), asyncio.timeout(limit_s(DEPENDENCY, _SEND_TIMEOUT_S)):
+                await self._publisher.publish(topic, key, value, headers)
+        except DependencyUnavailable as error:
+            if self._publisher.is_unknown(topic):
+                raise DependencyUnavailable(DEPENDENCY, missing_topics([topic])) from error
+            raise
 
     async def _start_producer(self) -> AIOKafkaProducer:
         options = producer_options(

@@ -72,6 +72,13 @@ class Publisher:
         except _TOO_LARGE as error:
             raise MessageTooLarge(topic, len(key or b"") + len(value or b"")) from error
 
+    def is_unknown(self, topic: str) -> bool:
+        """Whether the brokers answer and have no such topic."""
+        if self._producer is None:
+            return False
+        cluster = self._producer.client.cluster
+        return topic not in cluster.unauthorized_topics and cluster.partitions_for_topic(topic) is None
+
     async def close(self) -> None:
         """Deliver what is in flight within some seconds, and close the connections."""
         if self._producer is not None:
