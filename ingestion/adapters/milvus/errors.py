@@ -30,6 +30,8 @@ _UNAVAILABLE_STATUS: Final = frozenset(
 _REFUSED_STATUS: Final = frozenset({grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED})
 _REFUSED_LOGIN: Final = "auth check failure"
 """Milvus says this of a wrong token, with a code that it uses for all unforeseen errors."""
+_UNTRUSTED: Final = "CERTIFICATE_VERIFY_FAILED"
+"""gRPC says this of a certificate that is not accepted. pymilvus shows it only after it has been connected."""
 _TOO_LARGE: Final = "larger than max"
 """gRPC says this of a message above its limit. The status alone would also mean a server without memory."""
 
@@ -52,6 +54,8 @@ def translate(error: Exception) -> IngestError:
         return BadRequest(f"{DEPENDENCY} takes no request or answer of this size: {message}")
     if _status(error) in _REFUSED_STATUS or _REFUSED_LOGIN in message:
         return DependencyRefused(DEPENDENCY, f"check PAGEMILL_MILVUS_TOKEN and the rights of its user ({message})")
+    if _UNTRUSTED in message:
+        return DependencyRefused(DEPENDENCY, f"check the certificate, or PAGEMILL_MILVUS_CAFILE ({message})")
     if isinstance(error, grpc.FutureTimeoutError) or _status(error) in _UNAVAILABLE_STATUS:
         return DependencyUnavailable(DEPENDENCY, message)
     if milvus_code(error) in _UNAVAILABLE or getattr(error, "retriable", False):
