@@ -35,6 +35,11 @@ class KafkaSettings(KafkaClientSettings):
     kafka_session_timeout_ms: PositiveInt = Field(
         30_000, description="time without a heartbeat after which the broker declares a worker dead"
     )
+    kafka_silence_s: PositiveFloat = Field(
+        120.0,
+        description="time without an answer to a fetch, while the broker answers other requests, after which a worker "
+        "joins its group again, and ends if that does not help",
+    )
     kafka_static_membership: bool = Field(
         False,
         description="a worker that restarts with the same PAGEMILL_WORKER_ID gets its partitions back without a "

@@ -80,8 +80,8 @@ async def test_a_command_that_is_stopped_leaves_no_index(shelf: Shelf, milvus: M
         assert await asyncio.to_thread(process.stdout.readline), process.stderr.read()
         assert scratch_names(milvus) - before
         process.send_signal(signal.SIGTERM)
-        await asyncio.to_thread(process.communicate, timeout=_COMMAND_S)
-    assert process.returncode == 130
+        _, errors = await asyncio.to_thread(process.communicate, timeout=_COMMAND_S)
+    assert process.returncode == 130, errors
     await asyncio.to_thread(wait_until, lambda: scratch_names(milvus) <= before, _COMMAND_S)
 
 

@@ -57,9 +57,12 @@ def test_a_stop_that_a_library_swallowed_ends_the_command_after_the_index_it_is_
     monkeypatch.setattr(index, "_read", read)
     monkeypatch.setattr(index, "ScratchIndex", server.scratch)
     monkeypatch.setattr(index, "measure", server.measure)
+    limits_s: list[float] = []
+    monkeypatch.setattr(index, "exit_within", limits_s.append)  # it would end this process
     request = index.Request("c", Grid([8], [100, 300, 500], [16]), 2, 1, None, None, as_json=True, data_dir=None)
     with pytest.raises(KeyboardInterrupt):
         index.run(request)
     assert server.builds == 1
     assert not server.has_index
     assert signal.getsignal(signal.SIGTERM) is before
+    assert limits_s, "nothing ends a command that hangs"

@@ -30,7 +30,7 @@ _AWAITED = {
 
 
 def test_aiokafkas_coordinator_has_the_names_that_membership_uses() -> None:
-    assert "_coordinator" in AIOKafkaConsumer.__init__.__code__.co_names
+    assert {"_coordinator", "_client"} <= set(AIOKafkaConsumer.__init__.__code__.co_names)
     assert {"_group_instance_id", "_coordination_task"} <= set(GroupCoordinator.__init__.__code__.co_names)
     assert inspect.iscoroutinefunction(GroupCoordinator._maybe_leave_group)
     assert "_maybe_leave_group" in GroupCoordinator.close.__code__.co_names

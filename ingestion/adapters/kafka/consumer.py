@@ -14,7 +14,8 @@ from aiokafka.errors import CommitFailedError, CorruptRecordException, IllegalSt
 
 from ingestion.adapters.kafka.client_options import consumer_options
 from ingestion.adapters.kafka.client_start import start_client
-from ingestion.adapters.kafka.membership import leave_group_on_stop, membership_failure
+from ingestion.adapters.kafka.fetch_progress import FetchProgress
+from ingestion.adapters.kafka.membership import close_connections, leave_group_on_stop, membership_failure
 from ingestion.adapters.kafka.producer import translated
 from ingestion.adapters.kafka.stand_in import GLANCE_MS, rest_after_empty_poll
 from ingestion.errors import WorkerFault
@@ -27,6 +28,8 @@ _UNREADABLE = (CorruptRecordException, ValueError, LookupError, struct.error)
 """Raised by aiokafka for a record that cannot be decoded: a wrong checksum, a header name that is not UTF-8. Each poll
 raises it again, in each worker that gets the partition."""
 _COMMIT_TIMEOUT_S: Final = 10.0
+_STOP_TIMEOUT_S: Final = 15.0
+_REJOINS: Final = 2
 
 
 class JobConsumer:
@@ -40,18 +43,26 @@ class JobConsumer:
         self._next: dict[TopicPartition, int] = {}
         """For each assigned partition, the offset after the last record that `poll` returned."""
         self._is_searching = False
+        self._client_id = client_id
+        self._progress = FetchProgress()
+        self._rejoins = 0
+        self._is_started = False
+        self._consumer = self._new_consumer()
+
+    def _new_consumer(self) -> AIOKafkaConsumer:
+        settings = self._settings
         options = consumer_options(
             settings,
             group_id=settings.kafka_group,
-            client_id=client_id,
-            group_instance_id=client_id if settings.kafka_static_membership else None,
+            client_id=self._client_id,
+            group_instance_id=self._client_id if settings.kafka_static_membership else None,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             max_poll_interval_ms=settings.kafka_max_poll_interval_ms,
             session_timeout_ms=settings.kafka_session_timeout_ms,
             heartbeat_interval_ms=max(1, settings.kafka_session_timeout_ms // 10),
         )
-        self._consumer = AIOKafkaConsumer(**options)
+        return AIOKafkaConsumer(**options)
 
     async def start(
         self,
@@ -63,14 +74,30 @@ class JobConsumer:
         Joining may take minutes. The client is started before it subscribes: otherwise its start would wait until it
         has partitions.
         """
+        self._listener = _Listener(self._joining(on_assigned), self._forgetting(on_revoked))
+        await self._join()
+
+    async def _join(self) -> None:
         topics = [self._settings.kafka_jobs_topic, *self._settings.retry_topics.values()]
         await start_client(self._consumer, self._settings)
-        self._consumer.subscribe(topics, listener=_Listener(on_assigned, self._forgetting(on_revoked)))
+        self._is_started = True
+        self._consumer.subscribe(topics, listener=self._listener)
+
+    def _joining(
+        self, on_assigned: Callable[[set[Partition]], Awaitable[None]]
+    ) -> Callable[[set[Partition]], Awaitable[None]]:
+        async def joined(partitions: set[Partition]) -> None:
+            self._progress.joined()
+            await on_assigned(partitions)
+
+        return joined
 
     def _forgetting(
         self, on_revoked: Callable[[set[Partition]], Awaitable[None]]
     ) -> Callable[[set[Partition]], Awaitable[None]]:
         async def forget(partitions: set[Partition]) -> None:
+            if partitions:  # the first join revokes nothing, and may wait for other members for minutes
+                self._progress.left()
             await on_revoked(partitions)
             for partition in partitions:
                 self._next.pop(TopicPartition(*partition), None)
@@ -80,14 +107,19 @@ class JobConsumer:
     async def stop(self) -> None:
         """Leave the group, so that other members get its partitions at once."""
         leave_group_on_stop(self._consumer)
-        with suppress(KafkaError):
-            await self._consumer.stop()
+        try:
+            with suppress(KafkaError, TimeoutError):
+                async with asyncio.timeout(_STOP_TIMEOUT_S):
+                    await self._consumer.stop()
+        finally:
+            await close_connections(self._consumer)
 
     async def poll(self, max_records: int, timeout_ms: int) -> list[Record]:
         """Return at most `max_records` new records of partitions that are not paused. Waits at most `timeout_ms`.
 
-        Raises WorkerFault if aiokafka has left the group: it does not join again.
+        Raises WorkerFault if aiokafka has left the group for good, or if a new membership gets nothing either.
         """
+        await self._rejoin_if_silent()
         if (failure := membership_failure(self._consumer)) is not None:
             raise WorkerFault(f"no longer in the group: {failure}")
         async with translated():
@@ -100,7 +132,39 @@ class JobConsumer:
                 batches = {}
             if self._settings.kafka_stand_in and not batches:
                 await rest_after_empty_poll(self._consumer)
+            self._note_progress(has_records=bool(batches))
         return [record for records in batches.values() for record in records]
+
+    def _note_progress(self, *, has_records: bool) -> None:
+        awake = self._consumer.assignment() - self._consumer.paused()
+        self._progress.note(
+            {tuple(at): self._consumer.last_poll_timestamp(at) for at in awake}, has_records=has_records
+        )
+        if awake and self._progress.silent_s == 0:
+            self._rejoins = 0
+
+    async def _rejoin_if_silent(self) -> None:
+        """Leave the group and join again where no fetch is answered although the broker answers.
+
+        Raises WorkerFault where that has not helped, DependencyUnavailable where the broker is down.
+        """
+        if not self._is_started:  # the broker was down when this consumer wanted to join again
+            await self._join()
+        silent_s = self._progress.silent_s
+        if silent_s < self._settings.kafka_silence_s:
+            return
+        self._progress.silent_s = 0.0
+        async with translated():
+            await self._consumer.topics()
+        if self._rejoins >= _REJOINS:
+            raise WorkerFault(f"no answer to a fetch within {silent_s:.0f} s, also after joining the group again")
+        self._rejoins += 1
+        log.error("no fetch is answered; joining the group again", seconds=round(silent_s))
+        await self._listener.on_partitions_revoked(self._consumer.assignment())
+        await self.stop()
+        self._is_searching, self._is_started = False, False
+        self._consumer = self._new_consumer()
+        await self._join()
 
     async def _read(self, wait_ms: int, max_records: int) -> dict[TopicPartition, list[Record]]:
         """Raises one of _UNREADABLE. The records of other partitions are then lost and must be read again."""

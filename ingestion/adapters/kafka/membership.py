@@ -33,3 +33,8 @@ def leave_group_on_stop(consumer: AIOKafkaConsumer) -> None:
         await leave()
 
     coordinator._maybe_leave_group = leave_although_static
+
+
+async def close_connections(consumer: AIOKafkaConsumer) -> None:
+    """Close the connections of a consumer whose `stop` did not return. Safe after a `stop` that did."""
+    await consumer._client.close()

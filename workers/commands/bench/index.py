@@ -27,9 +27,12 @@ from workers.bench.plot import require_matplotlib, save_plot
 from workers.bench.sample import Sample, hold_out, read_pages, sample_of
 from workers.commands.installation import open_installation
 from workers.commands.terminal import cell, say, stdout, write_json_line
+from workers.runtime.watchdog import exit_within
 from workers.stack import datadir
 
 _MIB: Final = 1024**2
+_EXIT_S: Final = 45.0
+"""A command that does not end by then writes where its threads are, and exits. The next run drops its index."""
 _STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -113,6 +116,7 @@ class _StopRequest:
 
     def __call__(self, number: int, frame: object) -> None:
         self.is_asked = True
+        exit_within(_EXIT_S)
         raise KeyboardInterrupt
 
     def check(self) -> None:
