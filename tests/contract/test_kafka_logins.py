@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 import sys
 from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import AsyncIterator
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import pytest
 import pytest_asyncio
@@ -182,9 +184,28 @@ RIGHTS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "janitor": {"{jobs}": ("Write",), "{dead letters}": ("Write",), "{events}": ("Write",)},
     "dlq": {"{jobs}": ("Write",), "{dead letters}": ("Read",)},
-    "ensure": dict.fromkeys(("{jobs}", "{retries}", "{dead letters}", "{events}"), ("Create", "Describe")),
+    "ensure": {"{all}": ("Create",)},
 }
 """The table of docs/security.md: what each process needs, and no more. All need Describe on all topics."""
+
+
+COLUMNS: Final = ("{jobs}", "{retries}", "{dead letters}", "{events}", "group")
+ROWS: Final = {
+    "api": "API",
+    "worker": "worker",
+    "janitor": "janitor",
+    "dlq": "`pagemill dlq`",
+    "ensure": "`pagemill topics ensure`",
+}
+
+
+async def test_the_documentation_has_these_rights() -> None:
+    page = (Path(__file__).parents[2] / "docs/security.md").read_text("utf-8").splitlines()
+    for process, title in ROWS.items():
+        rights = RIGHTS[process]
+        everywhere = rights.get("{all}", ())
+        cells = [", ".join(rights.get(name, everywhere if name != "group" else ())) for name in COLUMNS]
+        assert re.sub(" +", " ", f"| {title} | {' | '.join(cells)} |") in page
 
 
 async def allow_rights(secured: SecuredKafka, settings: KafkaSettings, process: str) -> None:

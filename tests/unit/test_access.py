@@ -58,10 +58,13 @@ async def test_readiness_names_the_cause_of_a_refusal_and_forgets_it() -> None:
     assert (await readiness.check())["kafka"] == {"up": True}
 
 
-@pytest.mark.parametrize("url", ["redis+sentinel://host:26379/mymaster", "redis+cluster://host:6379", "localhost"])
+@pytest.mark.parametrize(
+    "url", ["redis+sentinel://host:26379/mymaster", "redis+cluster://host:6379", "user:sesame@host"]
+)
 def test_redis_other_than_a_single_server_is_refused(url: str) -> None:
-    with pytest.raises(InvalidSetting, match="PAGEMILL_REDIS_URL"):
+    with pytest.raises(InvalidSetting, match="PAGEMILL_REDIS_URL") as caught:
         open_client(RedisSettings(redis_url=url), 1.0)
+    assert "sesame" not in str(caught.value)
 
 
 def test_half_an_s3_key_is_refused() -> None:

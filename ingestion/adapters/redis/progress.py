@@ -61,7 +61,7 @@ def open_client(settings: RedisSettings, timeout_s: float, *, decode_responses: 
 
     Raises InvalidSetting for an address that is not of a single server, such as that of a Sentinel.
     """
-    scheme = settings.redis_url.partition("://")[0]
+    scheme = settings.redis_url.partition("://")[0] if "://" in settings.redis_url else ""
     if scheme not in _SCHEMES:
         raise InvalidSetting(
             f"PAGEMILL_REDIS_URL: {scheme}:// is not supported, only {', '.join(f'{one}://' for one in _SCHEMES)}: "

@@ -65,4 +65,4 @@ async def _ask(name: str, address: str, ping: Callable[[], Awaitable[None]]) -> 
 
 
 def _without_password(uri: str) -> str:
-    return uri.rpartition("@")[2]
+    return uri.rpartition("@")[2].partition("?")[0]  # options may hold the password of a key
