@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
+from typing import Final
 
 import structlog
 
 from ingestion.settings import LogSettings
+
+_RECONNECTS: Final = re.compile(r"KafkaConnectionError: Connection at \S+ closed|^Marking the coordinator dead")
+"""aiokafka logs these when a broker closes a connection, and connects again. Brokers with a limit on logins close one
+every few minutes. An outage shows in other lines, and in a breaker."""
+
+
+def _is_worth_a_line(record: logging.LogRecord) -> bool:
+    return not (record.name.startswith("aiokafka") and _RECONNECTS.search(record.getMessage()))
 
 
 def configure(settings: LogSettings) -> None:
@@ -35,6 +45,7 @@ def configure(settings: LogSettings) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
+    handler.addFilter(_is_worth_a_line)
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.log_level.upper())
