@@ -15,7 +15,7 @@ from ingestion.errors import DependencyUnavailable, WorkerFault
 from ingestion.messages import Partition
 from ingestion.model import IngestJob
 from ingestion.settings import KafkaSettings
-from tests.support.broker_processes import Broker
+from tests.support.broker_processes import Broker, three_brokers
 
 DEADLINE_S = 60.0
 SESSION_MS = 6_000
@@ -123,3 +123,43 @@ async def test_a_member_reads_on_when_the_broker_was_away_for_longer_than_its_se
         await member.until_read(kafka, "after")
     finally:
         await member.consumer.stop()
+
+
+async def test_a_member_reads_on_when_the_broker_of_its_coordinator_has_died(tmp_path: Path) -> None:
+    brokers = three_brokers(tmp_path)
+    try:
+        for broker in brokers:
+            broker.start()
+        for broker in brokers:
+            await broker.ready()
+        kafka = KafkaSettings(
+            kafka_bootstrap=",".join(broker.address for broker in brokers),
+            kafka_replication=3,
+            kafka_partitions=3,
+            kafka_session_timeout_ms=SESSION_MS,
+            retry_delays_s=(10,),
+        )
+        await created(kafka)
+        member = Member(kafka)
+        await member.start()
+        try:
+            await member.until_read(kafka, "before")
+            coordinator = member.consumer._consumer._coordinator.coordinator_id
+            next(broker for broker in brokers if broker.number == coordinator).kill()
+            await member.until_read(kafka, "after")
+        finally:
+            await member.consumer.stop()
+    finally:
+        for broker in brokers:
+            broker.kill()
+
+
+async def created(kafka: KafkaSettings) -> None:
+    """Create the topics. A cluster refuses three replicas until all its brokers have registered."""
+    async with asyncio.timeout(DEADLINE_S):
+        while True:
+            try:
+                await ensure_topics(kafka)
+                return
+            except DependencyUnavailable:
+                await asyncio.sleep(0.5)

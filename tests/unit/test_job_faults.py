@@ -16,6 +16,7 @@ from ingestion.errors import (
     DependencyUnavailable,
     IngestError,
     LeaseHeld,
+    MessageTooLarge,
     NewerRecord,
     WorkerFault,
 )
@@ -180,6 +181,14 @@ async def test_an_error_while_a_record_is_retried_ends_the_worker() -> None:
     setting = Setting(ZeroDivisionError("a bug"), queue=Queue(broken=TypeError("the worker's own")))
     with pytest.raises(TypeError, match="the worker's own"):
         await setting.records.run(RECORD)
+
+
+async def test_a_record_that_its_retry_topic_does_not_take_is_a_dead_letter() -> None:
+    setting = Setting(ZeroDivisionError("a bug"), queue=Queue(broken=MessageTooLarge("jobs-retry-10000", 2_000_000)))
+    assert await setting.deliver() == 1
+    [letter] = setting.queue.letters
+    assert letter.failure.code == "message_too_large"
+    assert (letter.key, letter.value) == (RECORD.key, RECORD.value)
 
 
 async def test_a_broken_worker_still_shows_in_the_failure_run() -> None:
