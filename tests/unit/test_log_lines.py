@@ -6,17 +6,19 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+import structlog
 
 from ingestion.logs import configure
 from ingestion.settings import LogSettings
 
 
 @pytest.fixture(autouse=True)
-def root_as_before() -> Iterator[None]:
+def logging_as_before() -> Iterator[None]:
     root = logging.getLogger()
-    handlers, level = root.handlers, root.level
+    handlers, level, config = root.handlers, root.level, structlog.get_config()
     yield
     root.handlers, root.level = handlers, level
+    structlog.configure(**config)
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,8 @@ _AWAITED = {
     "ingestion/sandbox/process.py",
     "ingestion/search/coalescing.py",
     "ingestion/search/code_reader.py",
+    "ingestion/search/shared_scans.py",
+    "ingestion/adapters/kafka/publisher.py",
     "ingestion/concurrency/supervision.py",
     "workers/commands/documents/ingest.py",
     "workers/commands/up.py",
