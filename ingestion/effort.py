@@ -9,7 +9,7 @@ class Effort(StrEnum):
     """What a search may cost."""
 
     FAST = "fast"
-    """Half the pages of `balanced` in each stage."""
+    """Scores half as many pages exactly as `balanced`, and asks the ANN index for half as many rows."""
     BALANCED = "balanced"
     EXHAUSTIVE = "exhaustive"
     """Exact MaxSim over every page of the collection, which takes seconds for thousands of pages."""

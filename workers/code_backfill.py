@@ -18,8 +18,8 @@ from ingestion.model import SIGN_CODE_FORMAT, Document, DocumentState, codes_key
 from ingestion.ports import ArchivedDocuments, Bindings, BlobStore, DocumentReader, SignCodeRecords
 from ingestion.retrying import retrying
 from ingestion.vectors.blob_reader import VectorBlobs
-from ingestion.vectors.sign_codes import CodeSegment, segment_starts
-from ingestion.vectors.stored_codes import coded_generations, page_codes, segment_pages
+from ingestion.vectors.sign_codes import CodeSegment, segment_pages, segment_starts
+from ingestion.vectors.stored_codes import coded_generations, page_codes
 
 log = structlog.get_logger(__name__)
 

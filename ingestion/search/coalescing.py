@@ -11,7 +11,6 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -19,7 +18,7 @@ import numpy as np
 
 from ingestion import metrics
 from ingestion.concurrency.deadline import budget, remaining_s, within_budget
-from ingestion.concurrency.tasks import gather_or_cancel
+from ingestion.concurrency.shared_calls import SharedCalls
 from ingestion.model import Vectors
 from ingestion.ports import Neighbours, VectorStore
 from ingestion.search.cpu_threads import CpuThreads
@@ -42,7 +41,6 @@ class _Asked:
     stable_for_s: float
     ends_at: float | None = field(default_factory=_end_of_budget)
     """When its caller stops waiting; None where the caller has no budget of time."""
-    answer: asyncio.Future[PageScores] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     @property
     def rows(self) -> int:
@@ -54,10 +52,8 @@ class SearchCoalescer:
 
     def __init__(self, vectors: VectorStore, requests: int, cpu_threads: CpuThreads) -> None:
         self._vectors = vectors
-        self._free = requests
         self._cpu_threads = cpu_threads
-        self._waiting: list[_Asked] = []
-        self._running: set[asyncio.Task[None]] = set()
+        self._calls = SharedCalls(self._request, at_once=requests, fits=_fits)
 
     async def search(self, index: str, query: Vectors, limit: int, stable_for_s: float = 0.0) -> PageScores:
         """The pages of the `limit` rows nearest to each token. `query` is (query_tokens, dim).
@@ -67,70 +63,35 @@ class SearchCoalescer:
         tokens = max(1, MAX_REQUEST_ROWS // limit)
         starts = range(0, max(len(query), 1), tokens)
         parts = [_Asked(index, query[start : start + tokens], limit, stable_for_s) for start in starts]
-        self._waiting += parts
-        self._start()
-        async with within_budget("milvus"):
-            found = await gather_or_cancel(*(_answer(part) for part in parts))
+        answers = self._calls.submit(parts)
+        try:
+            async with within_budget("milvus"):
+                found = await asyncio.gather(*answers)
+        finally:
+            for answer in answers:  # after an error, no request is sent for the other parts
+                answer.cancel()
         return found[0] if len(found) == 1 else await self._cpu_threads.run(combined, found)
 
-    def _start(self) -> None:
-        while self._free and (together := self._take()):
-            # A context of its own: a shared request has the budget of all its callers, not of the first.
-            task = asyncio.create_task(self._request(together), context=Context())
-            self._free -= 1
-            self._running.add(task)
-            task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
-        self._free += 1
-        self._start()
-
-    def _take(self) -> list[_Asked]:
-        """The search that has waited longest, and others with the same index and limit that fit into one request."""
-        taken, left, rows = list[_Asked](), list[_Asked](), 0
-        for asked in self._waiting:
-            if asked.answer.done():  # its caller does not wait any more
-                continue
-            first = taken[0] if taken else asked
-            is_alike = (asked.index, asked.limit) == (first.index, first.limit)
-            if not taken or (is_alike and rows + asked.rows <= MAX_REQUEST_ROWS):
-                taken.append(asked)
-                rows += asked.rows
-            else:
-                left.append(asked)
-        self._waiting = left
-        return taken
-
-    async def _request(self, together: list[_Asked]) -> None:
+    async def _request(self, together: Sequence[_Asked]) -> list[PageScores]:
         metrics.ANN_SHARED.observe(len(together))
         first = together[0]
-        try:
-            vectors = np.concatenate([asked.query for asked in together])  # (tokens of all, dim)
-            stable_for_s = min(asked.stable_for_s for asked in together)
-            with _longest_budget(together):
-                rows = await self._vectors.search(first.index, vectors, first.limit, stable_for_s=stable_for_s)
-            found = await self._cpu_threads.run(_scored, rows, [len(asked.query) for asked in together], first.limit)
-        except BaseException as error:
-            for asked in together:
-                if not asked.answer.done():
-                    asked.answer.set_exception(error)
-            if not isinstance(error, Exception):
-                raise
-            return
-        for asked, scores in zip(together, found, strict=True):
-            if not asked.answer.done():
-                asked.answer.set_result(scores)
+        vectors = np.concatenate([asked.query for asked in together])  # (tokens of all, dim)
+        stable_for_s = min(asked.stable_for_s for asked in together)
+        with _longest_budget(together):
+            rows = await self._vectors.search(first.index, vectors, first.limit, stable_for_s=stable_for_s)
+        return await self._cpu_threads.run(_scored, rows, [len(asked.query) for asked in together], first.limit)
+
+
+def _fits(together: Sequence[_Asked], asked: _Asked) -> bool:
+    """Whether the search has the index and limit of the others, and fits into one request with them."""
+    is_alike = (asked.index, asked.limit) == (together[0].index, together[0].limit)
+    return is_alike and sum(one.rows for one in together) + asked.rows <= MAX_REQUEST_ROWS
 
 
 def _longest_budget(together: Sequence[_Asked]) -> AbstractContextManager[None]:
     """The budget of the caller that waits longest."""
     ends = [asked.ends_at for asked in together if asked.ends_at is not None]
     return budget(max(ends) - time.monotonic()) if len(ends) == len(together) else nullcontext()
-
-
-async def _answer(part: _Asked) -> PageScores:
-    return await part.answer
 
 
 def _scored(rows: Neighbours, tokens: Sequence[int], limit: int) -> list[PageScores]:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from contextvars import Context
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 import structlog
 from cachetools import TTLCache
@@ -20,7 +20,7 @@ from ingestion.ports import BlobStore
 from ingestion.retrying import retrying
 from ingestion.search.code_scoring import pad_codes
 from ingestion.search.segmented_cache import SegmentedCache
-from ingestion.vectors.sign_codes import CodeSegment
+from ingestion.vectors.sign_codes import CodeSegment, segment_pages, segment_start
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +42,12 @@ class SegmentRef:
     pages: int
     generation: int
 
+    @classmethod
+    def of_page(cls, document_id: str, page_keys: range, page_number: int, generation: int) -> Self:
+        """The segment that holds a page of the document whose pages have `page_keys`."""
+        first = segment_start(page_number)
+        return cls(document_id, page_keys.start, first, len(segment_pages(first, len(page_keys))), generation)
+
     @property
     def key(self) -> str:
         return codes_key(self.document_id, self.first_page, self.generation)
@@ -57,7 +63,6 @@ class CodeReader:
 
     def __init__(self, blobs: BlobStore, cache_bytes: int) -> None:
         self._blobs = blobs
-        self.cache_bytes = cache_bytes
         # A page of a ready document does not change within one generation. So an entry is never out of date.
         self._cache = SegmentedCache[SegmentRef, CodeSegment](cache_bytes, lambda segment: segment.size_bytes)
         self._lacking: TTLCache[SegmentRef, None] = TTLCache(_MOST_LACKING, _LACKING_S)

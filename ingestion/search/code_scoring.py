@@ -129,7 +129,7 @@ def best_first(scores: NDArray[np.float32], most: int) -> NDArray[np.intp]:
 def scan_scores(queries: CodeQueries, segments: Sequence[CodeSegment]) -> NDArray[np.float32]:
     """Scores (pages, queries) of all pages of these segments. Small segments are joined before they are scored."""
     scores = []
-    for group in _joined_groups(segments):
+    for group in segment_groups(segments, _JOINED_PAGES):
         codes = group[0].codes if len(group) == 1 else np.concatenate([segment.codes for segment in group])
         scores.append(code_scores(queries, codes, np.concatenate([segment.counts for segment in group])))
     return np.concatenate(scores) if scores else np.empty((0, len(queries.starts)), np.float32)
@@ -145,14 +145,14 @@ def joined_scores(queries: CodeQueries, pages: Sequence[Codes]) -> NDArray[np.fl
     return np.concatenate(scores) if scores else np.empty((0, len(queries.starts)), np.float32)
 
 
-def _joined_groups(segments: Sequence[CodeSegment]) -> Iterator[Sequence[CodeSegment]]:
-    """Slices of segments, in order: each large one alone, small ones together up to _JOINED_PAGES pages."""
-    start = pages = 0
+def segment_groups(segments: Sequence[CodeSegment], pages: int) -> Iterator[Sequence[CodeSegment]]:
+    """Slices of segments, in order, of at least `pages` pages each but for the last."""
+    start = together = 0
     for end, segment in enumerate(segments, 1):
-        pages += segment.pages
-        if pages >= _JOINED_PAGES or end == len(segments):
+        together += segment.pages
+        if together >= pages or end == len(segments):
             yield segments[start:end]
-            start, pages = end, 0
+            start, together = end, 0
 
 
 def _blocks(counts: NDArray[np.int64], most: int) -> Iterator[tuple[int, int]]:

@@ -10,7 +10,6 @@ from typing import Final
 
 from cachetools import LRUCache, TTLCache
 
-from ingestion.model import SEGMENT_PAGES
 from ingestion.ports import PageRange, ReadyPages, Searchable
 from ingestion.search.code_reader import SegmentRef
 from ingestion.vectors.sign_codes import segment_starts
@@ -51,16 +50,8 @@ class CollectionPages:
 
 
 def segments_of(pages: PageRange, generation: int) -> list[SegmentRef]:
-    return [
-        SegmentRef(
-            pages.document_id,
-            pages.first_page_key,
-            first,
-            min(SEGMENT_PAGES, pages.pages - first + 1),
-            generation,
-        )
-        for first in segment_starts(pages.pages)
-    ]
+    keys = range(pages.first_page_key, pages.first_page_key + pages.pages)
+    return [SegmentRef.of_page(pages.document_id, keys, first, generation) for first in segment_starts(pages.pages)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +68,14 @@ def _size(pages: CollectionPages) -> int:
 class CollectionPageLists:
     """Between two reads of the same version no document became ready: see `CollectionVersions`.
 
-    A document of a list may have been deleted. So whoever shows a page checks that its document is ready.
+    A document of a list may have been deleted. `PageFinder` checks that the document of a page is ready
+    before it returns the page.
     """
 
     def __init__(self, documents: ReadyPages) -> None:
         self._documents = documents
         self._counts: TTLCache[str, int] = TTLCache(_MOST_COLLECTIONS, _COUNT_S)
-        self._lists: LRUCache[_Key, CollectionPages] = LRUCache(
-            _MOST_RANGES, getsizeof=lambda one: len(one.ranges) + 1
-        )
+        self._lists: LRUCache[_Key, CollectionPages] = LRUCache(_MOST_RANGES, getsizeof=_size)
 
     async def count(self, collection: str) -> int:
         """About how many ready pages the collection has."""

@@ -19,7 +19,7 @@ from ingestion.catalogue.generations import Generation
 from ingestion.concurrency.tasks import gather_or_cancel
 from ingestion.effort import Effort
 from ingestion.errors import NotFound, WorkerFault
-from ingestion.model import SEGMENT_PAGES, SIGN_CODE_FORMAT, Vectors
+from ingestion.model import SIGN_CODE_FORMAT, Vectors
 from ingestion.ports import BlobStore, ReadyPages, Searchable, VectorStore
 from ingestion.search.admission import ReservedRows
 from ingestion.search.candidates import Candidate, CandidateQuery, CandidateRecords, Candidates
@@ -32,7 +32,6 @@ from ingestion.search.planning import SearchPlan, plan_search
 from ingestion.search.reranking import Reranker, ranked
 from ingestion.settings import SearchSettings
 from ingestion.vectors.blob_reader import VectorBlobRef
-from ingestion.vectors.sign_codes import segment_start
 
 _TRIES: Final = 3
 _MOST_SHOWN: Final = 4096
@@ -103,12 +102,12 @@ class PageFinder:
         """
         for _ in range(_TRIES):
             candidates = await self._shortlist(view, query, plan, reserved, stable_for_s)
+            if isinstance(candidates, _Unchecked):
+                found = await self._checked_and_scored(view, query, candidates)
+                if found is not None:
+                    return found
+                candidates = await self._first_ready(candidates, view.binding.current, plan.scored_pages)
             try:
-                if isinstance(candidates, _Unchecked):
-                    found = await self._checked_and_scored(view, query, candidates)
-                    if found is not None:
-                        return found
-                    candidates = await self._first_ready(candidates, view.binding.current, plan.scored_pages)
                 return await self._reranker.rank(query, candidates, view.binding.current)
             except NotFound:
                 continue  # a document was deleted after it had become a candidate: search again without it
@@ -137,16 +136,19 @@ class PageFinder:
         return None if best is None else _Unchecked(best, pages, plan.scored_pages)
 
     async def _checked_and_scored(self, view: Searchable, query: Vectors, best: _Unchecked) -> Ranked | None:
-        """Score the best pages, and look meanwhile whether their documents are ready. None where one is not."""
+        """Score the best pages, and look meanwhile whether their documents are ready. None where one is deleted."""
         generation = view.binding.current
         first = best.page_keys[: best.wanted]
         document_of = best.pages.documents_of(first)
         blobs = [(key, VectorBlobRef(document_of[key], best.pages.number_of(key), generation.number)) for key in first]
         checked: Any
         scores: Any
-        checked, scores = await gather_or_cancel(
-            self._ready(first, document_of, generation), self._reranker.scores(query, blobs)
-        )
+        try:
+            checked, scores = await gather_or_cancel(
+                self._ready(first, document_of, generation), self._reranker.scores(query, blobs)
+            )
+        except NotFound:
+            return None
         return ranked(checked, scores) if len(checked) == len(first) else None
 
     async def _ready(
@@ -188,6 +190,4 @@ def _segment_of(page: Candidate, generation: int) -> SegmentRef | None:
     document = page.document
     if document.codes_format != SIGN_CODE_FORMAT:
         return None
-    first = segment_start(page.page_number)
-    pages = min(SEGMENT_PAGES, document.pages - first + 1)
-    return SegmentRef(document.id, document.first_page_key, first, pages, generation)
+    return SegmentRef.of_page(document.id, document.page_keys, page.page_number, generation)

@@ -5,10 +5,8 @@ A pass over sign codes takes nearly the same time for one query token as for eig
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator, Sequence
-from contextvars import Context
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -16,9 +14,10 @@ from numpy.typing import NDArray
 
 from ingestion import metrics
 from ingestion.concurrency.deadline import within_budget
+from ingestion.concurrency.shared_calls import SharedCalls
 from ingestion.concurrency.tasks import gather_or_cancel
 from ingestion.model import Vectors
-from ingestion.search.code_scoring import CodeQueries, scan_scores
+from ingestion.search.code_scoring import CodeQueries, scan_scores, segment_groups
 from ingestion.search.cpu_threads import CpuThreads
 from ingestion.vectors.sign_codes import CodeSegment
 
@@ -32,22 +31,17 @@ _GROUP_PAGES: Final = 512
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Asked:
-    segments: Sequence[CodeSegment]
     key: object
+    segments: Sequence[CodeSegment]
     query: Vectors
-    answer: asyncio.Future[NDArray[np.float32]] = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
 
 
 class SharedScans:
-    """Safe to use from many tasks at once. Searches are answered in the order of their arrival."""
+    """Safe to use from many tasks at once."""
 
     def __init__(self, cpu_threads: CpuThreads) -> None:
         self._cpu_threads = cpu_threads
-        self._free = _AT_ONCE
-        self._waiting: list[_Asked] = []
-        self._running: set[asyncio.Task[None]] = set()
+        self._calls = SharedCalls(self._pass, at_once=_AT_ONCE, fits=_fits)
 
     async def scores(self, key: object, segments: Sequence[CodeSegment], query: Vectors) -> NDArray[np.float32]:
         """The coarse scores of all pages of `segments`, (pages,). Equal keys (by identity) mean equal segments.
@@ -55,62 +49,19 @@ class SharedScans:
         Raises ValueError where the codes have another width than the query, DependencyUnavailable once the caller's
         budget of time is spent.
         """
-        asked = _Asked(segments, key, query)
-        self._waiting.append(asked)
-        self._start()
+        (answer,) = self._calls.submit([_Asked(key, segments, query)])
         async with within_budget("search"):
-            return await asked.answer
+            return await answer
 
-    def _start(self) -> None:
-        while self._free and (together := self._take()):
-            task = asyncio.create_task(self._pass(together), context=Context())
-            self._free -= 1
-            self._running.add(task)
-            task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
-        self._free += 1
-        self._start()
-
-    def _take(self) -> list[_Asked]:
-        """The search that has waited longest, and others of the same pages while they have few tokens together."""
-        taken, left, tokens = list[_Asked](), list[_Asked](), 0
-        for asked in self._waiting:
-            if asked.answer.done():  # its caller does not wait any more
-                continue
-            is_alike = not taken or asked.key is taken[0].key
-            if not taken or (is_alike and tokens + len(asked.query) <= _MOST_TOKENS):
-                taken.append(asked)
-                tokens += len(asked.query)
-            else:
-                left.append(asked)
-        self._waiting = left
-        return taken
-
-    async def _pass(self, together: Sequence[_Asked]) -> None:
+    async def _pass(self, together: Sequence[_Asked]) -> list[NDArray[np.float32]]:
         metrics.SCANS_SHARED.observe(len(together))
-        try:
-            queries = await self._cpu_threads.run(CodeQueries.of, [asked.query for asked in together], 1)
-            groups = _groups(together[0].segments)
-            parts = await gather_or_cancel(*(self._cpu_threads.run(scan_scores, queries, group) for group in groups))
-            scores = np.concatenate(parts)  # (pages, queries)
-        except BaseException as error:
-            for asked in together:
-                if not asked.answer.done():
-                    asked.answer.set_exception(error)
-            if not isinstance(error, Exception):
-                raise
-            return
-        for number, asked in enumerate(together):
-            if not asked.answer.done():
-                asked.answer.set_result(scores[:, number])
+        queries = await self._cpu_threads.run(CodeQueries.of, [asked.query for asked in together], 1)
+        groups = segment_groups(together[0].segments, _GROUP_PAGES)
+        parts = await gather_or_cancel(*(self._cpu_threads.run(scan_scores, queries, group) for group in groups))
+        return list(np.concatenate(parts).T)
 
 
-def _groups(segments: Sequence[CodeSegment]) -> Iterator[Sequence[CodeSegment]]:
-    start = pages = 0
-    for end, segment in enumerate(segments, 1):
-        pages += segment.pages
-        if pages >= _GROUP_PAGES or end == len(segments):
-            yield segments[start:end]
-            start, pages = end, 0
+def _fits(together: Sequence[_Asked], asked: _Asked) -> bool:
+    """Whether the search is of the same pages, and has few tokens together with the others."""
+    tokens = sum(len(one.query) for one in together) + len(asked.query)
+    return asked.key is together[0].key and tokens <= _MOST_TOKENS

@@ -140,6 +140,11 @@ def segment_start(page_number: int) -> int:
     return page_number - (page_number - 1) % SEGMENT_PAGES
 
 
+def segment_pages(first_page: int, pages: int) -> range:
+    """The numbers of the pages of the segment that begins with `first_page`, in a document of `pages` pages."""
+    return range(first_page, min(first_page + SEGMENT_PAGES, pages + 1))
+
+
 def _rotated_dim(dim: int) -> int:
     """A Hadamard matrix has a power of two of rows."""
     return 1 << (dim - 1).bit_length()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from ingestion.catalogue.generations import Binding
-from ingestion.model import SEGMENT_PAGES, Document
+from ingestion.model import Document
 from ingestion.retrying import retrying
 from ingestion.vectors.blob_reader import VectorBlobRef, VectorBlobs
 from ingestion.vectors.sign_codes import CodeSegment
@@ -38,8 +38,3 @@ def coded_generations(document: Document, binding: Binding | None) -> list[int]:
     """
     live = [document.generation] if binding is None else [generation.number for generation in binding.live]
     return [generation for generation in live if document.is_in(generation)]
-
-
-def segment_pages(first_page: int, pages: int) -> range:
-    """The numbers of the pages of the segment that begins with `first_page`, in a document of `pages` pages."""
-    return range(first_page, min(first_page + SEGMENT_PAGES, pages + 1))

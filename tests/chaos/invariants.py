@@ -29,8 +29,7 @@ from ingestion.model import (
     vectors_key,
 )
 from ingestion.vectors.blob import encode_blob
-from ingestion.vectors.sign_codes import segment_starts
-from ingestion.vectors.stored_codes import segment_pages
+from ingestion.vectors.sign_codes import segment_pages, segment_starts
 from tests.chaos.rig import Rig
 from tests.chaos.stores import Contents, read_stores
 

@@ -45,8 +45,8 @@ async def attempt(shelf: Shelf, found: Document, encoding: VectorEncoding, numbe
     stores = shelf.services
     store = PageStore(stores.documents, stores.blobs, stores.vectors, encoding=encoding)
     claimed = await stores.documents.claim(found.id, "w", LEASE_MS)
-    await store.prepare(claimed, WordEmbedder())
-    await store.write(claimed, [page_of(number, claimed.page_key(number)) for number in numbers])
+    codes = store.code_writer(claimed, await store.prepare(claimed, WordEmbedder()), claimed.pages_done)
+    await store.write(claimed, [page_of(number, claimed.page_key(number)) for number in numbers], codes)
     return claimed
 
 

@@ -108,13 +108,13 @@ async def test_a_check_that_fails_is_said_and_no_success(
     shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(audit: ContentsAudit, id_: str) -> list[Mismatch]:
-        raise KeyError("nobody foresaw this")
+        raise KeyError("an unforeseen error")
 
     await shelf.services.blobs.delete([image_key("d1", 2, "webp")])
     monkeypatch.setattr(ContentsAudit, "_recheck", fail)
     checked = await asyncio.to_thread(janitor_command, tmp_path, "--check")
     assert checked.exit_code == 1
-    assert "not judged: " in checked.stdout and "nobody foresaw this" in checked.stdout
+    assert "not judged: " in checked.stdout and "an unforeseen error" in checked.stdout
 
 
 async def test_a_round_repairs_what_it_can_and_fails_for_the_rest(shelf: Shelf, tmp_path: Path) -> None:

@@ -267,21 +267,21 @@ async def test_each_process_needs_only_its_rights(secured: SecuredKafka) -> None
 
 
 async def test_a_missing_right_is_named(secured: SecuredKafka) -> None:
-    settings = named(secured.settings(user="nobody"), "login")
-    await secured.allow("nobody", TOPIC, "login.events", "Write")
+    settings = named(secured.settings(user="unlisted"), "login")
+    await secured.allow("unlisted", TOPIC, "login.events", "Write")
     async with KafkaJobQueue(settings) as queue:
         with pytest.raises(DependencyRefused, match=r"no right on a topic \(login.jobs\)"):
             await queue.publish(job())
     with pytest.raises(DependencyRefused, match=r"no right on a topic .*login"):
         [letter async for letter in KafkaDeadLetters(settings).read()]
     with pytest.raises(DependencyRefused, match="creating topic"):
-        await ensure_topics(named(secured.settings(user="nobody"), f"new-{secrets.token_hex(4)}"))
+        await ensure_topics(named(secured.settings(user="unlisted"), f"new-{secrets.token_hex(4)}"))
 
 
 async def test_a_member_without_a_right_on_the_group_is_named(secured: SecuredKafka) -> None:
-    await secured.allow("nobody", TOPIC, "login.jobs", "Read")
-    await secured.allow("nobody", TOPIC, "login.jobs-retry-10000", "Read")
-    consumer = JobConsumer(named(secured.settings(user="nobody"), "login"), "a worker")
+    await secured.allow("unlisted", TOPIC, "login.jobs", "Read")
+    await secured.allow("unlisted", TOPIC, "login.jobs-retry-10000", "Read")
+    consumer = JobConsumer(named(secured.settings(user="unlisted"), "login"), "a worker")
     await consumer.start(ignore, ignore)
     try:
         with pytest.raises(IngestError, match=r"GroupAuthorizationFailed|no right on a consumer group"):

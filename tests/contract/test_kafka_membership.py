@@ -8,14 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from ingestion.adapters.kafka.consumer import JobConsumer
-from ingestion.adapters.kafka.producer import KafkaJobQueue
 from ingestion.adapters.kafka.topics import ensure_topics
 from ingestion.errors import DependencyUnavailable, WorkerFault
-from ingestion.messages import Partition
-from ingestion.model import IngestJob
 from ingestion.settings import KafkaSettings
-from tests.support.broker_processes import Broker, three_brokers
+from tests.support.broker_processes import Broker, running_broker, three_brokers
+from tests.support.kafka_member import Member
 
 DEADLINE_S = 60.0
 SESSION_MS = 6_000
@@ -23,13 +20,8 @@ SESSION_MS = 6_000
 
 @pytest.fixture
 async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
-    broker = Broker(tmp_path / "broker")
-    broker.start()
-    try:
-        await broker.ready()
+    async with running_broker(tmp_path / "broker") as broker:
         yield broker
-    finally:
-        broker.kill()
 
 
 @pytest.fixture
@@ -45,34 +37,6 @@ async def kafka(broker: Broker) -> KafkaSettings:
     return kafka
 
 
-class Member:
-    def __init__(self, kafka: KafkaSettings) -> None:
-        self.consumer = JobConsumer(kafka, "one")
-        self.held: set[Partition] = set()
-
-    async def _assigned(self, partitions: set[Partition]) -> None:
-        self.held |= partitions
-
-    async def _revoked(self, partitions: set[Partition]) -> None:
-        self.held -= partitions
-
-    async def start(self) -> None:
-        await self.consumer.start(self._assigned, self._revoked)
-
-    async def until_read(self, kafka: KafkaSettings, name: str) -> None:
-        """Publish a job and poll until it comes, as the loop does: an outage ends no poll."""
-        async with asyncio.timeout(DEADLINE_S), KafkaJobQueue(kafka) as queue:
-            await queue.publish(IngestJob(name, "c", "a.pdf"))
-            while True:
-                try:
-                    records = await self.consumer.poll(10, 100)
-                except DependencyUnavailable:
-                    await asyncio.sleep(0.2)
-                    continue
-                if name in [record.job.document_id for record in records]:
-                    return
-
-
 def stop_fetching(member: Member) -> None:
     member.consumer._consumer._fetcher._fetch_task.cancel()
 
@@ -81,10 +45,10 @@ async def test_a_member_whose_fetches_have_ended_without_an_error_joins_again(ka
     member = Member(kafka)
     await member.start()
     try:
-        await member.until_read(kafka, "first")
+        await member.until_read("first")
         stop_fetching(member)
-        await member.until_read(kafka, "second")  # a request that was under way may still bring this one
-        await member.until_read(kafka, "third")
+        await member.until_read("second")  # a request that was under way may still bring this one
+        await member.until_read("third")
         assert len(member.held) == 4
     finally:
         await member.consumer.stop()
@@ -110,7 +74,7 @@ async def test_a_member_reads_on_when_the_broker_was_away_for_longer_than_its_se
     member = Member(kafka)
     await member.start()
     try:
-        await member.until_read(kafka, "before")
+        await member.until_read("before")
         broker.kill()
         deadline_s = asyncio.get_running_loop().time() + 2 * SESSION_MS / 1000
         while asyncio.get_running_loop().time() < deadline_s:
@@ -120,7 +84,7 @@ async def test_a_member_reads_on_when_the_broker_was_away_for_longer_than_its_se
                 await asyncio.sleep(0.2)
         broker.start()
         await broker.ready()
-        await member.until_read(kafka, "after")
+        await member.until_read("after")
     finally:
         await member.consumer.stop()
 
@@ -143,10 +107,10 @@ async def test_a_member_reads_on_when_the_broker_of_its_coordinator_has_died(tmp
         member = Member(kafka)
         await member.start()
         try:
-            await member.until_read(kafka, "before")
+            await member.until_read("before")
             coordinator = member.consumer._consumer._coordinator.coordinator_id
             next(broker for broker in brokers if broker.number == coordinator).kill()
-            await member.until_read(kafka, "after")
+            await member.until_read("after")
         finally:
             await member.consumer.stop()
     finally:

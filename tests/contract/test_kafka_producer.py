@@ -17,7 +17,7 @@ from ingestion.errors import DependencyUnavailable, MessageTooLarge
 from ingestion.model import IngestJob
 from ingestion.settings import KafkaSettings
 from tests.port_contracts.job_queue import letter_of, record_of
-from tests.support.broker_processes import Broker
+from tests.support.broker_processes import Broker, running_broker
 
 DEADLINE_S = 60.0
 TOPIC_COMMAND = "org.apache.kafka.tools.TopicCommand"
@@ -26,13 +26,8 @@ CONFIG_COMMAND = "kafka.admin.ConfigCommand"
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def broker(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Broker]:
-    broker = Broker(tmp_path_factory.mktemp("kafka"))
-    broker.start()
-    try:
-        await broker.ready()
+    async with running_broker(tmp_path_factory.mktemp("kafka")) as broker:
         yield broker
-    finally:
-        broker.kill()
 
 
 @pytest.fixture

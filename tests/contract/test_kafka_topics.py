@@ -10,28 +10,22 @@ import pytest_asyncio
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 
 from ingestion.adapters.kafka import producer
-from ingestion.adapters.kafka.consumer import JobConsumer
 from ingestion.adapters.kafka.producer import KafkaJobQueue
 from ingestion.adapters.kafka.topic_check import topic_faults
 from ingestion.adapters.kafka.topics import ensure_topics
 from ingestion.errors import DependencyUnavailable
-from ingestion.messages import Partition
 from ingestion.model import IngestJob
 from ingestion.settings import KafkaSettings
-from tests.support.broker_processes import Broker
+from tests.support.broker_processes import Broker, running_broker
+from tests.support.kafka_member import Member
 
 DEADLINE_S = 60.0
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def broker(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Broker]:
-    broker = Broker(tmp_path_factory.mktemp("kafka"), **{"auto.create.topics.enable": "true"})
-    broker.start()
-    try:
-        await broker.ready()
+    async with running_broker(tmp_path_factory.mktemp("kafka"), **{"auto.create.topics.enable": "true"}) as broker:
         yield broker
-    finally:
-        broker.kill()
 
 
 @pytest.fixture
@@ -52,26 +46,6 @@ def settings(broker: Broker, name: str) -> KafkaSettings:
         kafka_metadata_max_age_ms=1_000,
         retry_delays_s=(10,),
     )
-
-
-class Member:
-    def __init__(self, kafka: KafkaSettings) -> None:
-        self.consumer = JobConsumer(kafka, "one")
-        self.held: set[Partition] = set()
-
-    async def _assigned(self, partitions: set[Partition]) -> None:
-        self.held |= partitions
-
-    async def _revoked(self, partitions: set[Partition]) -> None:
-        self.held -= partitions
-
-    async def start(self) -> None:
-        await self.consumer.start(self._assigned, self._revoked)
-
-    async def until_held(self, count: int) -> None:
-        async with asyncio.timeout(DEADLINE_S):
-            while len(self.held) != count:
-                await self.consumer.poll(1, 100)
 
 
 async def test_neither_a_publish_nor_a_member_creates_a_topic(

@@ -28,21 +28,15 @@ from tests.support.reembedding import (
     RememberingQueue,
     ScriptedWords,
     blobs_of,
-    library,
+    open_library,
     reembedder,
 )
 
 
 @pytest.fixture
 async def shelf(services: Services, collection: str) -> AsyncIterator[Library]:
-    shelf = library(services, collection)
-    try:
+    async with open_library(services, collection) as shelf:
         yield shelf
-    finally:
-        bound = await services.documents.binding(collection)
-        for index in bound.indexes if bound else [collection]:
-            await services.vectors.drop(index)
-        shelf.records.client.close()
 
 
 async def test_a_reembedding_keeps_all_pages_and_leaves_no_old_vectors(shelf: Library) -> None:

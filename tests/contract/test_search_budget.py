@@ -20,8 +20,8 @@ from ingestion.adapters.redis.query_cache import RedisQueryCache
 from ingestion.catalogue.generations import Binding, Generation
 from ingestion.concurrency.deadline import budget
 from ingestion.errors import DependencyUnavailable
-from ingestion.model import Document, PageRecord, Vectors
-from ingestion.ports import Embedder, Neighbours, PageRange, Searchable
+from ingestion.model import Vectors
+from ingestion.ports import Embedder, Neighbours, Searchable
 from ingestion.search import Searcher
 from ingestion.search.byte_budget import ByteBudget
 from ingestion.settings import (
@@ -33,8 +33,9 @@ from ingestion.settings import (
     SearchSettings,
 )
 from ingestion.vectors.blob import encode_blob
-from tests.support.documents import document, page
+from tests.support.documents import document
 from tests.support.nearest import neighbours
+from tests.support.one_document import RecordsOfOne
 from tests.support.silent import FakeServer, fake_server, says_nothing
 
 DEADLINE_S = 60.0
@@ -44,10 +45,13 @@ DIM = 4
 KEPT = document()
 
 
-class Sound:
+class Sound(RecordsOfOne):
     """Every server, answering at once, with one page."""
 
     fingerprint = "f"
+
+    def __init__(self) -> None:
+        super().__init__(KEPT)
 
     async def for_fingerprint(self, fingerprint: str) -> Embedder:
         return cast(Embedder, self)
@@ -63,18 +67,6 @@ class Sound:
 
     async def search(self, index: str, query: Vectors, limit: int, *, stable_for_s: float) -> Neighbours:
         return neighbours([[(KEPT.first_page_key, 0.5)] for _ in query])
-
-    async def pages_by_key(self, keys: list[int], *, with_text: bool = False) -> dict[int, PageRecord]:
-        return {key: page(key, KEPT.id) for key in keys}
-
-    async def ready_documents(self, ids: set[str]) -> dict[str, Document]:
-        return {KEPT.id: KEPT}
-
-    async def count_ready_pages(self, collection: str) -> int:
-        return KEPT.pages
-
-    async def ready_page_ranges(self, collection: str, generation: int) -> list[PageRange]:
-        return [PageRange(KEPT.id, KEPT.first_page_key, KEPT.pages, has_codes=False)]
 
     async def get_many(self, keys: list[str]) -> list[bytes]:
         return [encode_blob(np.ones((2, DIM), np.float32)) for _ in keys]

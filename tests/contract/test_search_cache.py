@@ -72,8 +72,9 @@ class Library:
         if not self.ready:  # the first document makes the collection
             await store.prepare(claimed, WordEmbedder())
         [vectors] = await WordEmbedder().embed_pages([Page(1, 10, 10, b"picture", f"fox {id_}")])
-        await store.write(claimed, [PageVectors(Page(1, 10, 10, b"picture", f"fox {id_}"), first, vectors)])
-        return claimed
+        codes = store.code_writer(claimed, claimed.generation, 0)
+        await store.write(claimed, [PageVectors(Page(1, 10, 10, b"picture", f"fox {id_}"), first, vectors)], codes)
+        return replace(claimed, codes_format=await codes.complete())
 
     async def add(self, id_: str) -> Document:
         claimed = await self.written(id_)

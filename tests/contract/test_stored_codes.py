@@ -10,12 +10,11 @@ import pytest
 
 from ingestion.bootstrap import Services
 from ingestion.model import SEGMENT_PAGES, SIGN_CODE_FORMAT, Document, codes_key, codes_keys, vectors_key
-from ingestion.vectors.sign_codes import CodeSegment
-from ingestion.vectors.stored_codes import segment_pages
+from ingestion.vectors.sign_codes import CodeSegment, segment_pages
 from tests.contract.test_janitor_command import janitor_command
 from tests.support.archives import archiver, everything
 from tests.support.pipelines import DEADLINE_S
-from tests.support.reembedding import ActingEmbedder, Killed, Library, library, reembedder
+from tests.support.reembedding import ActingEmbedder, Killed, Library, open_library, reembedder
 from tests.support.shelf import OTHER_PAGES, PAGES, Shelf, open_shelf, whole
 from workers.code_backfill import CodeBackfill
 
@@ -31,14 +30,8 @@ async def shelf(services: Services, collection: str) -> AsyncIterator[Shelf]:
 @pytest.fixture
 async def reembedded(services: Services, collection: str) -> AsyncIterator[Library]:
     """A collection to re-embed."""
-    shelf = library(services, collection)
-    try:
+    async with open_library(services, collection) as shelf:
         yield shelf
-    finally:
-        bound = await services.documents.binding(collection)
-        for index in bound.indexes if bound else [collection]:
-            await services.vectors.drop(index)
-        shelf.records.client.close()
 
 
 async def stored_codes(services: Services) -> dict[str, bytes]:

@@ -8,6 +8,8 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -98,6 +100,18 @@ class Broker:
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
+
+
+@asynccontextmanager
+async def running_broker(folder: Path, **properties: str) -> AsyncIterator[Broker]:
+    """A broker that answers, until the end of the block."""
+    broker = Broker(folder, **properties)
+    broker.start()
+    try:
+        await broker.ready()
+        yield broker
+    finally:
+        broker.kill()
 
 
 def three_brokers(folder: Path, **properties: str) -> list[Broker]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any, Final
@@ -167,6 +168,19 @@ def blobs_of(found: Document, generation: int) -> set[str]:
 def library(services: Services, collection: str) -> Library:
     mongo = services.settings.mongo
     return Library(services, collection, AsyncIOMotorClient(mongo.mongo_uri)[mongo.mongo_database])
+
+
+@asynccontextmanager
+async def open_library(services: Services, collection: str) -> AsyncIterator[Library]:
+    """Removes the indexes of the collection at the end of the block."""
+    shelf = library(services, collection)
+    try:
+        yield shelf
+    finally:
+        bound = await services.documents.binding(collection)
+        for index in bound.indexes if bound else [collection]:
+            await services.vectors.drop(index)
+        shelf.records.client.close()
 
 
 def _picture(number: int) -> bytes:

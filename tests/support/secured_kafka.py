@@ -38,7 +38,7 @@ from workers.stack.supervise import StackError, Supervised
 
 _BESIDE: Final = Path(__file__).parents[2]
 USERS: Final = {
-    name: f"{name}-sesame" for name in ("pagemill", "ensure", "api", "worker", "janitor", "dlq", "nobody", "bare")
+    name: f"{name}-sesame" for name in ("pagemill", "ensure", "api", "worker", "janitor", "dlq", "unlisted", "bare")
 }
 LISTENERS: Final = ("CLEAR", "LOGIN", "EXPIRED", "OTHERHOST", "MTLS", "BARELOGIN")
 _PROTOCOLS: Final = {"CLEAR": "PLAINTEXT", "MTLS": "SSL", "BARELOGIN": "SASL_PLAINTEXT"}

@@ -22,8 +22,7 @@ from ingestion.model import (
     old_vectors_key,
     vectors_key,
 )
-from ingestion.vectors.sign_codes import CodeSegment
-from ingestion.vectors.stored_codes import segment_pages
+from ingestion.vectors.sign_codes import CodeSegment, segment_pages
 from tests.memory import MemoryBlobStore
 from tests.support.memory_worker import Cut, MemoryWorker, job
 from workers.attempt.code_writer import CodeWriter
@@ -118,8 +117,9 @@ async def test_an_attempt_that_resumes_makes_the_codes_of_earlier_pages_from_the
     worker: MemoryWorker, done: int, is_of_an_earlier_release: bool
 ) -> None:
     store, document = await claimed(worker)
-    first = None if is_of_an_earlier_release else store.code_writer(document, 1, 0)
-    await store.write(document, pages(document, range(1, done + 1)), first)
+    await store.write(document, pages(document, range(1, done + 1)), store.code_writer(document, 1, 0))
+    if is_of_an_earlier_release:
+        await worker.blobs.delete(codes_keys(document.id, PAGES))
     codes = store.code_writer(document, 1, done)
     await write(store, document, codes, range(done + 1, PAGES + 1))
     assert await codes.complete() == SIGN_CODE_FORMAT
@@ -128,7 +128,7 @@ async def test_an_attempt_that_resumes_makes_the_codes_of_earlier_pages_from_the
 
 async def test_earlier_pages_may_have_blobs_of_the_old_name(worker: MemoryWorker) -> None:
     store, document = await claimed(worker, 3)
-    await store.write(document, pages(document, [1, 2]))
+    await store.write(document, pages(document, [1, 2]), store.code_writer(document, 1, 0))
     expected = CodeSegment.of([store._encoding.blob(page(document, number).vectors) for number in (1, 2, 3)]).encode()
     content, _ = worker.blobs.objects.pop(vectors_key("d1", 1))
     await worker.blobs.put(old_vectors_key("d1", 1), content, "")
@@ -143,7 +143,7 @@ async def test_an_earlier_page_without_readable_vectors_leaves_the_document_with
     worker: MemoryWorker, content: bytes | None
 ) -> None:
     store, document = await claimed(worker, 3)
-    await store.write(document, pages(document, [1, 2]))
+    await store.write(document, pages(document, [1, 2]), store.code_writer(document, 1, 0))
     await worker.blobs.delete([vectors_key("d1", 2)])
     if content is not None:
         await worker.blobs.put(vectors_key("d1", 2), content, "")

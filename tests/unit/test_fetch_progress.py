@@ -26,6 +26,16 @@ def test_silence_grows_until_one_partition_is_answered() -> None:
     assert clock.after(1, {A: 2, B: None}) == 0
 
 
+def test_partitions_that_are_assigned_are_no_answer() -> None:
+    """Otherwise a member whose fetches never work would join again for ever."""
+    clock = Clock()
+    clock.after(1, {})
+    clock.progress.joined()
+    assert clock.after(1, {A: None, B: None}) == 1
+    assert clock.after(1, {A: None, B: None}) == 2
+    assert clock.after(1, {A: None, B: 7}) == 0
+
+
 def test_records_of_a_buffer_are_progress() -> None:
     clock = Clock()
     clock.after(1, {A: 1})

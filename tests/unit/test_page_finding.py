@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -104,15 +105,16 @@ class Library:
         planned = await self.records.plan(id_, claimed.fence, dpi=100, stage="", generation=generation)
         window = []
         for number in range(1, pages + 1):
-            vectors = unit_vectors(6, seed=hash((id_, number)) % 2**32)
+            vectors = unit_vectors(6, seed=crc32(f"{id_} {number}".encode()))
             window.append(PageVectors(Page(number, 1, 1, b"", f"page {number}"), claimed.page_key(number), vectors))
             self.pages[id_, number] = decode_blob(encode_blob(vectors, "int8"))
-        if not has_codes:  # as an earlier release left it
-            await store.write(planned, window)
-            return await self.records.finish(planned)
         codes = store.code_writer(planned, generation, 0)
         await store.write(planned, window, codes)
-        return await self.records.finish(replace(planned, codes_format=await codes.complete()))
+        codes_format = await codes.complete()
+        if not has_codes:  # as an earlier release left it
+            await self.blobs.delete(codes_keys(id_, pages))
+            codes_format = 0
+        return await self.records.finish(replace(planned, codes_format=codes_format))
 
     def best(self, query: str, top: int = TOP) -> list[tuple[str, int]]:
         """By exact MaxSim over all pages."""
@@ -216,6 +218,24 @@ async def test_a_deleted_document_is_not_found_and_leaves_no_gap(library: Librar
     library.pages = {place: vectors for place, vectors in library.pages.items() if place[0] != "d3"}
     assert await recall(library, searcher) >= 0.95
     assert len(await found(searcher, "1", top=50)) == 50
+
+
+async def test_a_document_that_is_deleted_during_a_search_does_not_end_it(library: Library) -> None:
+    class Deleting(KnownQueries):
+        """Deletes the document of the best page after the search has read the collection's version."""
+
+        async def embed_queries(self, queries: Sequence[str]) -> list[Vectors]:
+            await library.records.begin_delete(gone)
+            await library.blobs.delete_prefix(f"documents/{gone}/")
+            return await super().embed_queries(queries)
+
+    searcher = library.searcher()
+    (gone, _), *_ = await found(searcher, "1")  # and the pages of this version are listed
+    searcher._embedder = Deleting()
+    library.pages = {place: vectors for place, vectors in library.pages.items() if place[0] != gone}
+    searcher._finder._reranker._cache.clear()
+    hits = await found(searcher, "1")
+    assert len(hits) == TOP and gone not in [document for document, _ in hits]
 
 
 async def test_the_same_file_uploaded_again_is_found_by_its_new_sign_codes(library: Library) -> None:

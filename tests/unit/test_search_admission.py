@@ -13,15 +13,16 @@ import pytest
 
 from ingestion.catalogue.generations import Binding, Generation
 from ingestion.errors import BadRequest, DependencyUnavailable, Overloaded
-from ingestion.model import Document, DocumentState, PageRecord, Vectors
-from ingestion.ports import Neighbours, PageRange, Searchable
+from ingestion.model import DocumentState, Vectors
+from ingestion.ports import Neighbours, Searchable
 from ingestion.search import Searcher, coalescing, reranking, searcher
 from ingestion.search.admission import Admission, cost_in_rows, estimated_tokens
 from ingestion.search.planning import LEAST_COST_ROWS
 from ingestion.settings import SearchSettings
 from ingestion.vectors.blob import encode_blob
-from tests.support.documents import document, page
+from tests.support.documents import document
 from tests.support.nearest import neighbours
+from tests.support.one_document import RecordsOfOne
 
 DIM = 4
 LIMIT = LEAST_COST_ROWS
@@ -30,12 +31,13 @@ ONE = cost_in_rows(estimated_tokens("one search"), LIMIT)
 KEPT = replace(document("kept"), state=DocumentState.READY, pages=5, first_page_key=1)
 
 
-class World:
+class World(RecordsOfOne):
     """Everything that a search asks, in memory. What is `closed` waits until it is opened."""
 
     fingerprint = "words"
 
     def __init__(self) -> None:
+        super().__init__(KEPT)
         self.gates = {name: asyncio.Event() for name in ("embedder", "index", "blobs")}
         for gate in self.gates.values():
             gate.set()
@@ -70,18 +72,6 @@ class World:
 
     async def binding(self, collection: str) -> Binding:
         return Binding(collection, Generation(1, self.fingerprint, DIM))
-
-    async def pages_by_key(self, keys: Sequence[int], *, with_text: bool = False) -> dict[int, PageRecord]:
-        return {key: page(key, KEPT.id) for key in keys}
-
-    async def ready_documents(self, ids: set[str]) -> dict[str, Document]:
-        return {KEPT.id: KEPT}
-
-    async def count_ready_pages(self, collection: str) -> int:
-        return KEPT.pages
-
-    async def ready_page_ranges(self, collection: str, generation: int) -> list[PageRange]:
-        return [PageRange(KEPT.id, KEPT.first_page_key, KEPT.pages, has_codes=False)]
 
     async def get_many(self, keys: Sequence[str]) -> list[bytes]:
         await self._pass("blobs")

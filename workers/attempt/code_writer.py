@@ -12,8 +12,8 @@ from ingestion.model import SIGN_CODE_FORMAT, Document, codes_key
 from ingestion.ports import BlobStore
 from ingestion.retrying import retrying
 from ingestion.vectors.blob_reader import VectorBlobs
-from ingestion.vectors.sign_codes import CodeSegment, segment_start, segment_starts
-from ingestion.vectors.stored_codes import page_codes, segment_pages
+from ingestion.vectors.sign_codes import CodeSegment, segment_pages, segment_start, segment_starts
+from ingestion.vectors.stored_codes import page_codes
 
 log = structlog.get_logger(__name__)
 

@@ -26,8 +26,7 @@ from ingestion.model import (
 from ingestion.ports import Bindings, BlobStore, DocumentReader, Embedder, PageRecords, VectorStore
 from ingestion.retrying import retrying
 from ingestion.vectors.encoding import VectorEncoding
-from ingestion.vectors.sign_codes import CodeSegment, segment_starts
-from ingestion.vectors.stored_codes import segment_pages
+from ingestion.vectors.sign_codes import CodeSegment, segment_pages, segment_starts
 from workers.attempt.code_writer import CodeWriter
 
 _CONTENT_TYPES: Final = {"webp": "image/webp", "png": "image/png", "jpeg": "image/jpeg"}
@@ -45,8 +44,7 @@ class _EncodedPage:
     rows: PageVectors
     """The page with the vectors that the index gets."""
     blob: bytes
-    codes: CodeSegment | None
-    """None where no sign codes are written."""
+    codes: CodeSegment
 
 
 class PageStore:
@@ -138,42 +136,35 @@ class PageStore:
         await retrying(self._blobs.delete, keys)
 
     def code_writer(self, document: Document, generation: int, pages_done: int) -> CodeWriter:
-        """What an attempt gives to `write`, or `write_vectors`, with each window, if it resumes after `pages_done`."""
+        """For `write` or `write_vectors` of each window of an attempt that resumes after `pages_done` pages."""
         return CodeWriter(self._blobs, document, generation, pages_done, self._add_write)
 
-    async def write(self, document: Document, window: Sequence[PageVectors], codes: CodeWriter | None = None) -> None:
-        """Write all of `window`, or raise. The next attempt overwrites what was written before an error.
-
-        Without `codes`, no sign codes are written.
-        """
-        encoded = await self._encoded(window, with_codes=codes is not None)
+    async def write(self, document: Document, window: Sequence[PageVectors], codes: CodeWriter) -> None:
+        """Write all of `window`, or raise. The next attempt overwrites what was written before an error."""
+        encoded = await self._encoded(window)
         await gather_or_cancel(
             self._put_rows(document, document.generation, encoded),
             *(self._put_image(document, entry) for entry in window),
             *(self._put_blob(document, document.generation, entry) for entry in encoded),
         )
         await retrying(self._records.put_pages, [self._record(document, entry) for entry in encoded])
-        await _add_codes(codes, encoded)
+        await codes.add({entry.page.page.page_number: entry.codes for entry in encoded})
 
     async def write_vectors(
-        self,
-        document: Document,
-        generation: int,
-        window: Sequence[PageVectors],
-        codes: CodeWriter | None = None,
+        self, document: Document, generation: int, window: Sequence[PageVectors], codes: CodeWriter
     ) -> None:
         """Write the vectors of pages to a coming generation. Their images and records are stored already.
 
-        Without `codes`, no sign codes are written. Raises DependencyUnavailable, WorkerFault. Safe to repeat.
+        Raises DependencyUnavailable, WorkerFault. Safe to repeat.
         """
-        encoded = await self._encoded(window, with_codes=codes is not None)
+        encoded = await self._encoded(window)
         await gather_or_cancel(
             self._put_rows(document, generation, encoded),
             *(self._put_blob(document, generation, entry) for entry in encoded),
         )
         sizes = [PageSize(entry.page.page_key, len(entry.page.vectors), len(entry.rows.vectors)) for entry in encoded]
         await retrying(self._records.put_page_sizes, generation, sizes)
-        await _add_codes(codes, encoded)
+        await codes.add({entry.page.page.page_number: entry.codes for entry in encoded})
 
     async def delete_late_writes(self, document: Document) -> None:
         """Delete what was written after `document` had been deleted while its worker processed it.
@@ -200,13 +191,12 @@ class PageStore:
         await retrying(self._blobs.put, key, entry.blob, "application/octet-stream")
         self._add_write()
 
-    async def _encoded(self, window: Sequence[PageVectors], *, with_codes: bool) -> Sequence[_EncodedPage]:
+    async def _encoded(self, window: Sequence[PageVectors]) -> Sequence[_EncodedPage]:
         """In a thread: it takes milliseconds of CPU a page."""
 
         def encode(entry: PageVectors) -> _EncodedPage:
             blob = self._encoding.blob(entry.vectors)
-            codes = CodeSegment.of([blob]) if with_codes else None
-            return _EncodedPage(entry, self._encoding.rows(entry), blob, codes)
+            return _EncodedPage(entry, self._encoding.rows(entry), blob, CodeSegment.of([blob]))
 
         return await asyncio.to_thread(lambda: [encode(entry) for entry in window])
 
@@ -231,8 +221,3 @@ class PageStore:
             text=page.text,
             rows=len(entry.rows.vectors),
         )
-
-
-async def _add_codes(codes: CodeWriter | None, encoded: Sequence[_EncodedPage]) -> None:
-    if codes is not None:
-        await codes.add({entry.page.page.page_number: entry.codes for entry in encoded if entry.codes is not None})

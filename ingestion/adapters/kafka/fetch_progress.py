@@ -38,7 +38,8 @@ class FetchProgress:
         """
         now_s = self._monotonic_s()
         step_s, self._seen_s = min(now_s - self._seen_s, _LONGEST_STEP_S), now_s
-        is_new = any(at not in self._answered or self._answered[at] != answer for at, answer in answered.items())
+        # A partition that has just been assigned is no answer.
+        is_new = any(answer is not None and answer != self._answered.get(at) for at, answer in answered.items())
         self._answered = dict(answered)
         if has_records or is_new or not (answered or self._is_waiting):
             self.silent_s = 0.0

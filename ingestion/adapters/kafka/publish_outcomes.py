@@ -62,7 +62,9 @@ class PublishOutcomes:
     def unanswered(self, topic: str, delivery: asyncio.Future[Any]) -> None:
         """The caller has stopped waiting. The producer still tries: an acknowledged `delivery` proves the topic."""
         if not delivery.done():
-            self._unanswered.setdefault(topic, set()).add(delivery)
+            waiting = self._unanswered.setdefault(topic, set())
+            waiting.add(delivery)
+            delivery.add_done_callback(waiting.discard)
 
     def failing(self) -> dict[str, str]:
         """Return the topics on which publishing fails at present, each with the cause."""
@@ -71,6 +73,6 @@ class PublishOutcomes:
         waiting = {
             topic: "no acknowledgement yet of a message that waits for it"
             for topic, deliveries in self._unanswered.items()
-            if any(not delivery.done() for delivery in deliveries)
+            if deliveries
         }
         return waiting | {topic: one.cause for topic, one in self._refused.items() if not one.proves_nothing}

@@ -97,7 +97,7 @@ def _read_questions(path: Path, fingerprint: str) -> KnownVectors:
 def search_counters() -> Iterator[tuple[str, float]]:
     """The sums and totals of all metrics of searches, by name and labels.
 
-    Reads whatever metrics there are, because a release may add some.
+    Reads all metrics that there are, because a release may add some.
     """
     for metric in REGISTRY.collect():
         if "search" not in metric.name:
