@@ -44,10 +44,12 @@ class Library:
     services: Services
     collection: str
     ready: set[str]
+    scan_pages: int = 1000
+    """0: the index shows pages. Otherwise all pages are listed."""
 
     def searcher(self, **others: Any) -> Searcher:
         services = replace(self.services, **others)
-        settings = services.settings.search
+        settings = services.settings.search.model_copy(update={"search_scan_pages": self.scan_pages})
         return Searcher(
             embedder=WordEmbedder(),
             vectors=services.vectors,
@@ -82,9 +84,9 @@ class Library:
         return await self.services.documents.finish(claimed)
 
 
-@pytest.fixture
-async def library(services: Services, collection: str) -> AsyncIterator[Library]:
-    library = Library(services, collection, set())
+@pytest.fixture(params=[1000, 0], ids=["all-pages", "index"])
+async def library(services: Services, collection: str, request: pytest.FixtureRequest) -> AsyncIterator[Library]:
+    library = Library(services, collection, set(), scan_pages=request.param)
     await library.add("a")
     yield library
     await services.vectors.drop(collection)
@@ -100,12 +102,18 @@ def lookups(outcome: str) -> float:
     return metrics.SEARCH_CACHE.labels(outcome)._value.get()
 
 
+def finding_through(library: Library, gate: Gate) -> dict[str, Any]:
+    """The service that finds pages, behind the gate."""
+    if library.scan_pages:
+        return {"documents": Through(library.services.documents, "ready_page_ranges", gate)}
+    return {"vectors": Through(library.services.vectors, "search", gate)}
+
+
 def search_in_steps(library: Library) -> list[Step]:
-    """A search that reads the version, then searches, then puts its answer into the cache."""
+    """A search that reads the version, then finds pages, then puts its answer into the cache."""
     looking, keeping = Gate(), Gate()
     searcher = library.searcher(
-        vectors=Through(library.services.vectors, "search", looking),
-        query_cache=Through(library.services.query_cache, "put", keeping),
+        **finding_through(library, looking), query_cache=Through(library.services.query_cache, "put", keeping)
     )
     task: asyncio.Task[set[str]]
 
@@ -190,11 +198,11 @@ async def test_no_interleaving_with_a_delete_makes_an_answer_show_a_deleted_docu
 
 
 async def test_an_answer_is_cached_until_a_document_comes(library: Library) -> None:
-    asks_index = Gate()
-    without_index = library.searcher(vectors=Through(library.services.vectors, "search", asks_index))
+    finding = Gate()
+    from_cache = library.searcher(**finding_through(library, finding))
     assert await library.found() == {"a"}
     hits = lookups("hit")
-    assert await library.found(without_index) == {"a"}
+    assert await library.found(from_cache) == {"a"}
     assert lookups("hit") == hits + 1
     await library.add("b")
     assert await library.found() == {"a", "b"}

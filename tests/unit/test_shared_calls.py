@@ -11,7 +11,7 @@ from ingestion.concurrency.shared_calls import SharedCalls
 
 
 class Server:
-    """Doubles numbers once it is `open`. `asked` are the questions of each call. `error` is raised for positive ones."""
+    """Doubles numbers once it is `open`. `asked` are the questions of each call. `error` is for positive ones."""
 
     def __init__(self) -> None:
         self.asked: list[list[int]] = []
