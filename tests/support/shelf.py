@@ -53,11 +53,13 @@ class Shelf:
         claimed = await self.services.documents.claim(id_, "w", LEASE_MS)
         await store.prepare(claimed, WordEmbedder())
         numbers = range(1, (pages if written is None else written) + 1)
-        codes = store.code_writer(claimed, claimed.generation, 0) if WITH_CODES else None
+        codes = store.code_writer(claimed, claimed.generation, 0)
         await store.write(claimed, [page_of(number, claimed.page_key(number)) for number in numbers], codes)
+        if not WITH_CODES:
+            await self.services.blobs.delete(codes_keys(id_, pages))
         if written is not None:
             return claimed
-        codes_format = 0 if codes is None else await codes.complete()
+        codes_format = await codes.complete() if WITH_CODES else 0
         return await self.services.documents.finish(replace(claimed, codes_format=codes_format))
 
     async def document(self, id_: str) -> Document:
