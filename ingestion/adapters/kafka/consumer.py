@@ -10,12 +10,12 @@ from typing import Any, Final
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import CommitFailedError, CorruptRecordException, IllegalStateError, KafkaError
+from aiokafka.errors import CommitFailedError, CorruptRecordException, IllegalStateError
 
 from ingestion.adapters.kafka.client_options import consumer_options
 from ingestion.adapters.kafka.client_start import start_client
 from ingestion.adapters.kafka.fetch_progress import FetchProgress
-from ingestion.adapters.kafka.membership import close_connections, leave_group_on_stop, membership_failure
+from ingestion.adapters.kafka.membership import close_consumer, leave_group_on_stop, membership_failure
 from ingestion.adapters.kafka.producer import translated
 from ingestion.adapters.kafka.stand_in import GLANCE_MS, rest_after_empty_poll
 from ingestion.errors import WorkerFault
@@ -28,7 +28,6 @@ _UNREADABLE = (CorruptRecordException, ValueError, LookupError, struct.error)
 """Raised by aiokafka for a record that cannot be decoded: a wrong checksum, a header name that is not UTF-8. Each poll
 raises it again, in each worker that gets the partition."""
 _COMMIT_TIMEOUT_S: Final = 10.0
-_STOP_TIMEOUT_S: Final = 15.0
 _REJOINS: Final = 2
 
 
@@ -107,12 +106,7 @@ class JobConsumer:
     async def stop(self) -> None:
         """Leave the group, so that other members get its partitions at once."""
         leave_group_on_stop(self._consumer)
-        try:
-            with suppress(KafkaError, TimeoutError):
-                async with asyncio.timeout(_STOP_TIMEOUT_S):
-                    await self._consumer.stop()
-        finally:
-            await close_connections(self._consumer)
+        await close_consumer(self._consumer)
 
     async def poll(self, max_records: int, timeout_ms: int) -> list[Record]:
         """Return at most `max_records` new records of partitions that are not paused. Waits at most `timeout_ms`.

@@ -5,7 +5,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Final
+
 from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaError
+
+STOP_TIMEOUT_S: Final = 15.0
+_CANCEL_S: Final = 1.0
 
 
 def membership_failure(consumer: AIOKafkaConsumer) -> str | None:
@@ -35,6 +42,19 @@ def leave_group_on_stop(consumer: AIOKafkaConsumer) -> None:
     coordinator._maybe_leave_group = leave_although_static
 
 
-async def close_connections(consumer: AIOKafkaConsumer) -> None:
-    """Close the connections of a consumer whose `stop` did not return. Safe after a `stop` that did."""
-    await consumer._client.close()
+async def close_consumer(consumer: AIOKafkaConsumer, timeout_s: float = STOP_TIMEOUT_S) -> None:
+    """Stop a consumer within `timeout_s` and close its connections, also where aiokafka's `stop` does not end well.
+
+    `stop` cancels its fetches and waits for each. It raises CancelledError where a fetch waits to be repeated, because
+    its broker is down. That error is not a cancellation of the caller, so `stop` runs in a task of its own.
+    """
+    stopping = asyncio.ensure_future(consumer.stop())
+    try:
+        await asyncio.wait({stopping}, timeout=timeout_s)
+    finally:
+        stopping.cancel()
+        await asyncio.wait({stopping}, timeout=_CANCEL_S)  # a part of `stop` ignores one cancellation
+        await consumer._client.close()
+    error = stopping.exception() if stopping.done() and not stopping.cancelled() else None
+    if error is not None and not isinstance(error, KafkaError):
+        raise error

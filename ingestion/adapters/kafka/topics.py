@@ -14,6 +14,7 @@ from aiokafka.errors import TopicAlreadyExistsError, for_code
 from ingestion import dead_letters
 from ingestion.adapters.kafka.client_options import client_options, consumer_options
 from ingestion.adapters.kafka.client_start import start_client
+from ingestion.adapters.kafka.membership import close_consumer
 from ingestion.adapters.kafka.producer import REQUEST_TIMEOUT_MS, translated
 from ingestion.dead_letters import DeadLetter
 from ingestion.errors import BadMessage
@@ -110,7 +111,7 @@ class KafkaDeadLetters:
                     for at in [at for at, end in left.items() if await consumer.position(at) >= end]:
                         del left[at]
             finally:
-                await consumer.stop()
+                await close_consumer(consumer)
 
 
 async def _not_empty(consumer: AIOKafkaConsumer) -> dict[TopicPartition, int]:
