@@ -21,6 +21,7 @@ _PREFIX: Final = "__dlq.errors."
 _MESSAGE_CHARS: Final = 2_000
 _SHORT_MESSAGE_CHARS: Final = 200
 _STACKTRACE_CHARS: Final = 16_000
+_CUT_BYTES: Final = 200
 _UNKNOWN: Final = "unknown"
 
 
@@ -41,6 +42,13 @@ class DeadLetter:
     timestamp: datetime
     document_id: str = ""
     fence: int = 0
+    whole_bytes: int = 0
+    """The length of key and value together before they were cut. 0 for a letter that has them whole."""
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the letter has only the beginning of its record's key and value."""
+        return self.whole_bytes > 0
 
     @property
     def job(self) -> IngestJob | None:
@@ -53,6 +61,22 @@ class DeadLetter:
         """This letter, with headers that take some hundred bytes in place of up to 16,000."""
         failure = replace(self.failure, message=self.failure.message[:_SHORT_MESSAGE_CHARS])
         return replace(self, stacktrace="", failure=failure)
+
+    def cut(self) -> DeadLetter:
+        """This letter in about two kilobytes, for a topic that does not take it whole.
+
+        It loses its stack trace, the record's headers, and all but the beginning of a long key or value. `origin` says
+        where the record is.
+        """
+        key, value = self.key or b"", self.value or b""
+        is_long = max(len(key), len(value)) > _CUT_BYTES
+        return replace(
+            self.without_stacktrace(),
+            key=self.key and key[:_CUT_BYTES],
+            value=self.value and value[:_CUT_BYTES],
+            headers=(),
+            whole_bytes=len(key) + len(value) if is_long else 0,
+        )
 
 
 def letter_id(document: Document) -> str:
@@ -126,6 +150,7 @@ def encode(letter: DeadLetter) -> tuple[bytes | None, bytes | None, Headers]:
         "timestamp": letter.timestamp.isoformat(),
         "document.id": letter.document_id,
         "document.fence": letter.fence,
+        "whole.bytes": letter.whole_bytes,
     }
     mine = {f"{_PREFIX}{name}" for name in report}
     kept = [header for header in letter.headers if header[0] not in mine]
@@ -163,6 +188,7 @@ def decode(record: Record) -> DeadLetter:
         timestamp=_moment(report.get("timestamp")),
         document_id=report.get("document.id", ""),
         fence=_number(report.get("document.fence")),
+        whole_bytes=max(0, _number(report.get("whole.bytes"))),
     )
 
 

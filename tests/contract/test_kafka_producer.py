@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -108,6 +109,25 @@ async def test_a_dead_letter_that_is_too_large_is_kept_without_its_stack_trace(
     await queue.publish_dead_letter(letter)
     [found] = [one async for one in KafkaDeadLetters(kafka).read()]
     assert (found.id, found.value, found.stacktrace) == (letter.id, letter.value, "")
+
+
+@pytest.mark.parametrize(
+    ("limit_bytes", "value_bytes"), [(2_000, 1_900), (1_048_588, 1_048_000)], ids=["at the broker", "at the client"]
+)
+async def test_a_record_that_alone_fills_the_dead_letter_topic_is_a_letter_that_says_where_the_whole_one_is(
+    queue: KafkaJobQueue, kafka: KafkaSettings, broker: Broker, limit_bytes: int, value_bytes: int
+) -> None:
+    topic = ("--entity-type", "topics", "--entity-name", kafka.dead_letter_topic, "--alter")
+    await asyncio.to_thread(broker.tool, CONFIG_COMMAND, *topic, "--add-config", f"max.message.bytes={limit_bytes}")
+    record = replace(record_of(), value=os.urandom(value_bytes), headers=(("theirs", b"x" * 200),))
+    letter = replace(letter_of(record), document_id="")
+    await queue.publish_dead_letter(letter)
+    [found] = [one async for one in KafkaDeadLetters(kafka).read()]
+    assert (found.id, found.key, found.origin) == (letter.id, letter.key, letter.origin)
+    assert found.value
+    assert record.value.startswith(found.value)
+    assert found.whole_bytes == len(record.key or b"") + value_bytes
+    await queue.ping()
 
 
 async def test_a_ping_names_a_topic_that_is_missing_and_the_client_does_not_create_it(

@@ -19,7 +19,9 @@ from ingestion.adapters.kafka.producer import KafkaJobQueue
 from ingestion.adapters.kafka.topics import KafkaDeadLetters, ensure_topics
 from ingestion.adapters.mongo.document_store import MongoDocumentStore
 from ingestion.adapters.redis.progress import RedisProgress
-from ingestion.errors import DependencyUnavailable, NotFound
+from ingestion.dead_letters import of_record
+from ingestion.errors import BadMessage, DependencyUnavailable, NotFound
+from ingestion.messages import Record
 from ingestion.model import DocumentState, Failure, StaleKind
 from ingestion.settings import KafkaSettings, Settings
 from tests.support.desk import THEIRS, Desk, job_of
@@ -314,3 +316,14 @@ async def test_the_rate_is_kept(desk: Desk) -> None:
     status, lines = await dlq("replay", "--all", "--rate", "1")
     assert (status, len(lines)) == (0, 3)
     assert time.monotonic() - started >= 2.0
+
+
+async def test_a_letter_without_its_whole_record_is_not_replayed_and_says_where_the_record_is(desk: Desk) -> None:
+    record = Record((desk.kafka.kafka_jobs_topic, 0), 17, b"k", b"v" * 300)
+    letter = of_record(record, "group", BadMessage("message is not JSON")).cut()
+    await desk.queue.publish_dead_letter(letter)
+    status, [line] = await dlq("replay", letter.id)
+    assert status == 1
+    assert "the whole one is at" in line["outcome"]
+    assert "partition 0, offset 17" in line["outcome"]
+    assert line["state"] == "open"

@@ -95,3 +95,18 @@ def test_a_letter_made_without_its_record_carries_the_same_job() -> None:
 def test_a_record_without_the_headers_is_no_letter() -> None:
     with pytest.raises(BadMessage, match="no dead letter"):
         dead_letters.decode(Record(("jobs-dlt", 0), 0, b"k", b"v"))
+
+
+@hypothesis_settings(max_examples=30)
+@given(st.binary(max_size=1_000) | st.none(), st.binary(max_size=1_000) | st.none(), headers)
+def test_a_cut_letter_is_small_and_says_how_long_its_record_is(
+    key: bytes | None, value: bytes | None, own: list[tuple[str, bytes]]
+) -> None:
+    record = Record(("jobs", 3), 17, key, value, tuple(own))
+    letter = dead_letters.of_record(record, "group", BadMessage("x" * 5_000))
+    found = over_the_wire(letter.cut())
+    assert (found.id, found.origin, found.headers) == (letter.id, letter.origin, ())
+    assert len(found.key or b"") + len(found.value or b"") <= 400
+    assert found.is_cut == ((found.key, found.value) != (key, value))
+    assert found.whole_bytes == (len(key or b"") + len(value or b"") if found.is_cut else 0)
+    assert sum(len(name) + len(text) for name, text in dead_letters.encode(letter.cut())[2]) < 1_500

@@ -69,11 +69,11 @@ class Replayer:
     async def replay(self, letter: DeadLetter, reason: Reason) -> ReplayResult:
         """Process the letter's document once more. Where the letter's record is no job, publish the record again.
 
-        Only an open letter is replayed. The steps: queue the document with its outbox pending, mark the letter,
-        publish the job.
+        Only an open letter that has its whole record is replayed. The steps: queue the document with its outbox
+        pending, mark the letter, publish the job.
         """
         entry = await entry_of(self._records, letter)
-        if entry.status is not DeadLetterStatus.OPEN:
+        if entry.status is not DeadLetterStatus.OPEN or letter.is_cut:
             return ReplayResult(entry, is_changed=False)
         document = await self._requeue(letter)
         is_marked = False

@@ -64,12 +64,15 @@ class KafkaJobQueue:
         await self._send(topic, record.key, record.value, retry_headers(record, delay_s * 1000))
 
     async def publish_dead_letter(self, letter: DeadLetter) -> None:
-        topic = self._settings.dead_letter_topic
-        try:
-            await self._send(topic, *dead_letters.encode(letter))
-        except MessageTooLarge as error:
-            log.warning("dead letter published without its stack trace", letter=letter.id, cause=error.message)
-            await self._send(topic, *dead_letters.encode(letter.without_stacktrace()))
+        topic, whole = self._settings.dead_letter_topic, letter
+        for less, without in ((whole.without_stacktrace(), "stack trace"), (whole.cut(), "whole record")):
+            try:
+                await self._send(topic, *dead_letters.encode(letter))
+                return
+            except MessageTooLarge as error:
+                log.warning("dead letter published without its " + without, letter=letter.id, cause=error.message)
+                letter = less
+        await self._send(topic, *dead_letters.encode(letter))
 
     async def replay(self, letter: DeadLetter) -> None:
         headers = first_headers(letter.headers)

@@ -13,7 +13,7 @@ import anyio
 from ingestion.bootstrap import Services
 from ingestion.dead_letters import DeadLetter
 from workers.commands.dlq.filters import Filters, StatusOption
-from workers.commands.dlq.views import letter_json, letter_line, letter_report, letter_table, report_json
+from workers.commands.dlq.views import letter_json, letter_line, letter_report, letter_table, place_of, report_json
 from workers.commands.installation import open_installation
 from workers.commands.terminal import say, stdout, write_json_line
 from workers.replay.entries import DeadLetterEntry, DeadLetterStatus
@@ -113,19 +113,21 @@ async def _act(
 
 def _tell(action: DeadLetterAction, outcome: ReplayResult, as_json: bool) -> None:
     """Print the result for one letter. In a dry run the letter is still open."""
-    status = outcome.entry.status
-    if status is DeadLetterStatus.OPEN:
+    status, letter = outcome.entry.status, outcome.entry.letter
+    if letter.is_cut and action is DeadLetterAction.REPLAY and status is DeadLetterStatus.OPEN:
+        words = f"cannot be replayed: the letter has a part of its record; the whole one is at {place_of(letter)}"
+    elif status is DeadLetterStatus.OPEN:
         words = f"would be {action.done.value}"
     elif outcome.is_changed:
         words = status.value
     elif status is DeadLetterStatus.ARCHIVED:
-        words = f"archived: `pagemill collections restore {_collection_of(outcome.entry.letter)}` comes first"
+        words = f"archived: `pagemill collections restore {_collection_of(letter)}` comes first"
     else:
         words = f"{status.value} already"
     if as_json:
         write_json_line({**letter_json(outcome.entry), "outcome": words})
     else:
-        say(letter_line(outcome.entry.letter, words))
+        say(letter_line(letter, words))
 
 
 def _collection_of(letter: DeadLetter) -> str:

@@ -60,6 +60,12 @@ def letter_report(entry: DeadLetterEntry, document: Document | None, history: Se
     return Group(*parts)
 
 
+def place_of(letter: DeadLetter) -> str:
+    """Where the letter's record was first read."""
+    origin = letter.origin
+    return f"{origin.topic}, partition {origin.partition}, offset {origin.offset}"
+
+
 def _heading(text: str) -> Text:
     return Text(f"\n{text}", style="bold")
 
@@ -67,7 +73,6 @@ def _heading(text: str) -> Text:
 def _facts(entry: DeadLetterEntry, document: Document | None) -> Table:
     letter, mark = entry.letter, entry.mark
     filename, collection = _file_of(letter)
-    origin = letter.origin
     rows = {
         "letter": letter.id,
         "state": entry.status.value,
@@ -80,7 +85,8 @@ def _facts(entry: DeadLetterEntry, document: Document | None) -> Table:
         "stage": letter.failure.stage,
         "cause": letter.failure.message,
         "exception": letter.exception_class or "not known",
-        "read from": f"{origin.topic}, partition {origin.partition}, offset {origin.offset}",
+        "read from": place_of(letter),
+        "record": f"cut: it has {letter.whole_bytes} bytes" if letter.is_cut else "whole",
         "group": letter.group,
         "deliveries": str(letter.delivery_count),
         "time": _time(letter.timestamp),
@@ -141,6 +147,7 @@ def report_json(entry: DeadLetterEntry, document: Document | None, history: Iter
         },
         "group": letter.group,
         "delivery_count": letter.delivery_count,
+        "whole_bytes": letter.whole_bytes if letter.is_cut else None,
         "headers": [{"name": name, **_named("value", content)} for name, content in letter.headers],
         **_named("key", letter.key),
         **_named("value", letter.value),
