@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
+import shutil
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, Process
@@ -19,8 +19,7 @@ from ingestion.errors import Fault, IngestError
 REPORTED_LINES: Final = 20
 """The number of log lines in `exit_report`."""
 
-_PR_SET_PDEATHSIG: Final = 1
-_LIBC: Final = ctypes.CDLL(None) if sys.platform == "linux" else None
+_DIE_WITH_PARENT: Final = Path(__file__).with_name("die_with_parent.py")
 _PROBE_TIMEOUT_S: Final = 5.0
 _PROBE_PAUSE_S: Final = 0.1
 _LARGEST_LOG_BYTES: Final = 10 * 1024**2
@@ -89,7 +88,7 @@ class Supervised:
             self._log_start_bytes = log.tell()
             try:
                 self._process = await asyncio.create_subprocess_exec(
-                    *self.spec.argv,
+                    *_dying_with_parent(self.spec.argv, self.spec.orphan_signal),
                     stdin=DEVNULL,
                     stdout=log,
                     stderr=log,
@@ -97,7 +96,6 @@ class Supervised:
                     env={**os.environ, **self.spec.env},
                     start_new_session=True,
                     pass_fds=self._inherited_fds,
-                    preexec_fn=_die_with_parent(self.spec.orphan_signal),
                 )
             except OSError as error:
                 raise StackError(f"{self.spec.name} cannot be started: {error}") from error
@@ -177,15 +175,10 @@ class Supervised:
             ) from error
 
 
-def _die_with_parent(orphan_signal: signal.Signals) -> Callable[[], None] | None:
-    """Run in the child between fork and exec. It does little, because the parent may have threads."""
-    if _LIBC is None:
-        return None
-    libc, parent_pid = _LIBC, os.getpid()
-
-    def in_child() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, int(orphan_signal), 0, 0, 0)
-        if os.getppid() != parent_pid:  # the parent died before it could be watched
-            os._exit(1)
-
-    return in_child
+def _dying_with_parent(argv: tuple[str, ...], orphan_signal: signal.Signals) -> tuple[str, ...]:
+    """Raises FileNotFoundError if there is no such program."""
+    if shutil.which(argv[0]) is None:
+        raise FileNotFoundError(f"no program {argv[0]}")
+    if sys.platform != "linux":
+        return argv
+    return (sys.executable, "-I", "-S", str(_DIE_WITH_PARENT), str(int(orphan_signal)), str(os.getpid()), *argv)
