@@ -39,12 +39,17 @@ _NO_ROW: Final = -1
 class ScratchIndex:
     """A context manager: creates an empty collection, and drops it at the end, also after an error.
 
+    A signal handler must not raise while this class is used: gRPC would not notice the end of the request that was cut
+    off, and the close of its channel would wait for it forever. `check_stop` is the place for that.
+
     A collection that a killed run has left on the server is dropped by the first run a day later.
     """
 
-    def __init__(self, settings: MilvusSettings, dim: int) -> None:
+    def __init__(self, settings: MilvusSettings, dim: int, check_stop: Callable[[], None] = lambda: None) -> None:
+        """`check_stop` is called before each request but those that drop the collection. It may raise."""
         self._settings = settings.model_copy(update={"milvus_timeout_s": _BUILD_TIMEOUT_S})
         self._dim = dim
+        self._check_stop = check_stop
         self._name = f"{_PREFIX}_{int(time.time())}_{secrets.token_hex(4)}"
         self._rows = 0
         self._is_indexed = False
@@ -66,7 +71,7 @@ class ScratchIndex:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self._translated(lambda: _drop(self._client, self._name))
+            translated(lambda: _drop(self._client, self._name))()
         finally:
             self._close()
 
@@ -148,8 +153,8 @@ class ScratchIndex:
         self._searcher.close()
         self._client.close()
 
-    @staticmethod
-    def _translated(request: Callable[[], T]) -> T:
+    def _translated(self, request: Callable[[], T]) -> T:
+        self._check_stop()
         return translated(request)()
 
 

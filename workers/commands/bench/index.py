@@ -68,7 +68,7 @@ def run(request: Request) -> None:
         _say_what(request, settings, sample)
     measured: list[Built] = []
     try:
-        with _stopped_as_interrupted() as stop, ScratchIndex(settings.milvus, sample.dim) as scratch:
+        with _stopped_as_interrupted() as stop, ScratchIndex(settings.milvus, sample.dim, stop.check) as scratch:
             points = measure(scratch, sample, request.grid, settings.milvus, lambda: milvus_rss_bytes(stack))
             for point in _shown(points, request.grid):
                 measured.append(point)
@@ -110,16 +110,21 @@ def _lines(questions: Path) -> list[str]:
 
 @dataclass(slots=True)
 class _StopRequest:
-    """A request to stop. What its handler raises is lost where it strikes in a callback of a library."""
+    """A request to stop, noted by a signal handler and obeyed before the next request to Milvus.
+
+    The handler does not raise: in a callback of a library the exception would be lost, and in a request gRPC would
+    never close its channel.
+    """
 
     is_asked: bool = False
 
     def __call__(self, number: int, frame: object) -> None:
+        if not self.is_asked:
+            exit_within(_EXIT_S)
         self.is_asked = True
-        exit_within(_EXIT_S)
-        raise KeyboardInterrupt
 
     def check(self) -> None:
+        """Raises KeyboardInterrupt after a request to stop."""
         if self.is_asked:
             raise KeyboardInterrupt
 
