@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -32,6 +32,7 @@ _RETRY_FOR_S: Final = 60.0
 _MAX_RETRY_AFTER_S: Final = 30.0
 _RETRYABLE_STATUS: Final = frozenset({429, 502, 503, 504})
 _LIST_LIMIT: Final = 100
+_CONNECTIONS: Final = 100
 
 
 class ApiError(PermanentError):
@@ -117,6 +118,10 @@ class ApiClient:
         """Returns when no store holds data of the document."""
         await self._request("DELETE", _document_url(document_id))
 
+    async def delete_collection(self, collection: str) -> None:
+        """Returns when no store holds data of the collection. There may be none."""
+        await self._request("DELETE", _collection_url(collection, "").removesuffix("/"))
+
     async def _upload(self, url: str, path: Path) -> bytes:
         # A form cannot hold a file name that is not UTF-8.
         name = os.fsencode(path.name).decode("utf-8", "replace")
@@ -158,9 +163,14 @@ class ApiClient:
             raise ApiUnavailable(f"{self._target.api_url}: {cause}; {self._target.remedy}") from error
 
 
+ResponseHook: TypeAlias = Callable[[httpx.Response], Awaitable[None]]
+
+
 @asynccontextmanager
-async def connect(target: Target) -> AsyncIterator[ApiClient]:
-    """A client of one API. Makes no request."""
+async def connect(
+    target: Target, *, on_response: ResponseHook | None = None, max_connections: int | None = None
+) -> AsyncIterator[ApiClient]:
+    """A client of one API. Makes no request. `on_response` sees each answer, those that are retried included."""
     stamina.instrumentation.set_on_retry_hooks(())  # Its log lines would mix with progress bars and JSON.
     try:
         http = httpx.AsyncClient(
@@ -168,6 +178,8 @@ async def connect(target: Target) -> AsyncIterator[ApiClient]:
             headers={"Authorization": f"Bearer {target.api_key}"},
             timeout=httpx.Timeout(_READ_S, connect=_CONNECT_S),
             trust_env=not target.is_local,
+            event_hooks={"response": [on_response] if on_response else []},
+            limits=httpx.Limits(max_connections=max_connections or _CONNECTIONS),
         )
     except (httpx.InvalidURL, UnicodeEncodeError) as error:
         raise BadRequest(f"the API's address or key is not valid: {error}") from error

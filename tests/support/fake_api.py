@@ -129,6 +129,10 @@ class FakeRemover:
         if self.api.documents.pop(id_, None) is None:
             raise NotFound(f"no document {id_}")
 
+    async def delete_collection(self, collection: str) -> None:
+        for id_ in [id_ for id_, one in self.api.documents.items() if one.collection == collection]:
+            del self.api.documents[id_]
+
 
 @dataclass(frozen=True)
 class FakeProgress(UnusedStore):

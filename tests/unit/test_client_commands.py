@@ -19,13 +19,12 @@ from structlog.testing import capture_logs
 from typer.testing import CliRunner, Result
 
 from ingestion.api import events, problems
-from ingestion.client import client
+from ingestion.client import client, following
 from ingestion.client.views import DocumentView
 from ingestion.hits import Hit
 from ingestion.model import DocumentState
 from tests.support.fake_api import API_KEY, PAGES, FakeApi, FakeApiServer, fake_api_server
 from workers.cli import app
-from workers.commands.documents import ingest
 from workers.commands.documents.reporters import BarReporter
 from workers.commands.terminal import plain
 from workers.stack.datadir import DataDir
@@ -52,7 +51,7 @@ def api(server: FakeApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(problems, "RETRY_AFTER_S", RETRY_AFTER_S)
     monkeypatch.setattr(client, "_LIST_LIMIT", 2)  # so that listings have several pages
     monkeypatch.setattr(events, "POLL_INTERVAL_S", PAUSE_S)
-    monkeypatch.setattr(ingest, "_RECONNECT_S", PAUSE_S)
+    monkeypatch.setattr(following, "RECONNECT_S", PAUSE_S)
     running = server.fresh()
     monkeypatch.setenv("PAGEMILL_API_URL", running.url)
     monkeypatch.setenv("PAGEMILL_API_KEY", API_KEY)

@@ -1,4 +1,4 @@
-"""Memory of a server of the local stack."""
+"""Memory of the processes of the local stack."""
 
 from __future__ import annotations
 
@@ -9,15 +9,28 @@ from typing import Any
 import psutil
 
 
-def milvus_rss_bytes(stack: Mapping[str, Any] | None) -> int | None:
-    """Resident memory of the Milvus in `stack`, a stack.json, and of its children; None if it runs elsewhere."""
+def stack_rss_bytes(stack: Mapping[str, Any] | None) -> dict[str, int]:
+    """Return the resident memory of each process in `stack`, a stack.json, with its children. Empty without a stack.
+
+    Pages that a process shares with its children count more than once.
+    """
     if stack is None:
-        return None
-    pids = [int(process["pid"]) for process in stack["processes"] if process["name"] == "milvus"]
+        return {}
+    found = {str(process["name"]): _tree_rss_bytes(int(process["pid"])) for process in stack["processes"]}
+    return {name: rss_bytes for name, rss_bytes in found.items() if rss_bytes}
+
+
+def milvus_rss_bytes(stack: Mapping[str, Any] | None) -> int | None:
+    """Return the resident memory of the Milvus in `stack`, and of its children; None if it runs elsewhere."""
+    return stack_rss_bytes(stack).get("milvus")
+
+
+def _tree_rss_bytes(pid: int) -> int:
+    """Return 0 for a process that has ended."""
     total = 0
     with suppress(psutil.NoSuchProcess):
-        for server in map(psutil.Process, pids):
-            for process in (server, *server.children(recursive=True)):
-                with suppress(psutil.NoSuchProcess):
-                    total += process.memory_info().rss
-    return total or None
+        server = psutil.Process(pid)
+        for process in (server, *server.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                total += process.memory_info().rss
+    return total

@@ -22,7 +22,7 @@ _DPI: Final = 120
 def require_matplotlib() -> None:
     """Raises BadRequest. Call it before the measurement, which takes long."""
     if importlib.util.find_spec("matplotlib") is None:
-        raise BadRequest("--plot needs matplotlib: pip install 'pagemill[plot]'")
+        raise BadRequest("plots need matplotlib: pip install 'pagemill[plot]'")
 
 
 def save_plot(measured: Sequence[Built], title: str, path: Path) -> None:
@@ -45,9 +45,9 @@ def save_plot(measured: Sequence[Built], title: str, path: Path) -> None:
         grown = [(one.ef_construction, one.memory_bytes / _MIB) for one in of_m if one.memory_bytes is not None]
         if grown:
             memory.plot(*zip(*grown, strict=True), color=colour, marker="x", linestyle="", label=f"M {m}, server")
-    _label(quality, "one query, p50 (ms)", "recall@10 against exact")
-    _label(build, "efConstruction", "build (s)")
-    _label(memory, "efConstruction", "index, and growth of the server (MiB)")
+    label_axes(quality, "one query, p50 (ms)", "recall@10 against exact")
+    label_axes(build, "efConstruction", "build (s)")
+    label_axes(memory, "efConstruction", "index, and growth of the server (MiB)")
     try:
         figure.savefig(path, dpi=_DPI)
     except (OSError, ValueError) as error:
@@ -66,8 +66,9 @@ def _plot_searches(axes: Axes, one: Built, colour: str, marker: str) -> None:
         )
 
 
-def _label(axes: Axes, x: str, y: str) -> None:
+def label_axes(axes: Axes, x: str, y: str, *, has_legend: bool = True) -> None:
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=6)
+    if has_legend:
+        axes.legend(fontsize=6)

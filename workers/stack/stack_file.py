@@ -36,7 +36,9 @@ def describe(
         "s3": {key: environment[variable] for key, variable in _S3_SETTINGS.items()},
         "milvus_kind": milvus.value,
         "kafka_server": kafka.value,
-        "processes": [{"name": process.spec.name, "pid": process.pid} for process in processes],
+        "processes": [
+            {"name": process.spec.name, "pid": process.pid, "address": process.spec.address} for process in processes
+        ],
     }
 
 

@@ -70,3 +70,50 @@ def index(
             data_dir=data_dir,
         )
     )
+
+
+@app.command()
+def load(
+    files: Annotated[int, typer.Option(min=1, help="Files to upload.")] = 20,
+    pages: Annotated[int, typer.Option(min=1, max=10_000, help="Pages of each file.")] = 10,
+    concurrency: Annotated[int, typer.Option(min=1, max=400, help="Uploads at a time.")] = 4,
+    rate: Annotated[
+        float | None, typer.Option(min=0.001, help="Files begun in a second. Default: as fast as they are accepted.")
+    ] = None,
+    limit_s: Annotated[float, typer.Option(min=1, help="The run ends after so many seconds.")] = 1800.0,
+    report: Annotated[
+        Path | None, typer.Option(help="Also write an HTML page with plots. Needs the extra `plot`.")
+    ] = (None),
+    metrics: Annotated[
+        list[str], typer.Option("--metrics", help="Address of a worker's /metrics, for the lag. May be repeated.")
+    ] = [],  # noqa: B006
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Allow more than 2,000 pages.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the collection that the run has filled.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object.")] = False,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--data-dir", help="Data directory of a running stack. Default: ./.pagemill, or else the settings."
+        ),
+    ] = None,
+) -> None:
+    """Upload PDFs made for the purpose and follow each to its end: latency, pages a second, lag, failures, memory.
+
+    The run has a collection of its own, which it deletes at its end. Exit status 0 only if every file became ready.
+    """
+    from workers.bench.load import LoadPlan
+    from workers.commands.bench.load import Request, run
+
+    status = run(
+        Request(
+            plan=LoadPlan(files, pages, concurrency, rate, limit_s),
+            report=report,
+            metrics=metrics,
+            as_json=as_json,
+            is_confirmed=yes,
+            keep=keep,
+            data_dir=data_dir,
+        )
+    )
+    if status:
+        raise typer.Exit(status)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import Final
 
 import anyio
 
-from ingestion.client.client import ApiClient, ApiUnavailable, connect
+from ingestion.client.client import ApiClient, connect
+from ingestion.client.following import follow
 from ingestion.client.views import DocumentView
 from ingestion.errors import IngestError
 from workers.commands.documents.paths import expand
@@ -22,7 +22,6 @@ _UPLOADS: Final = 4
 _WATCHED: Final = 16
 # Watchers take turns, so that documents which wait for a retry do not hide the end of the others.
 _TURN_S: Final = 60.0
-_RECONNECT_S: Final = 1.0
 
 
 def ingest_paths(paths: list[str], collection: str, *, wait: bool, as_json: bool, data_dir: Path | None) -> bool:
@@ -88,28 +87,7 @@ class _Run:
         while True:
             async with self._watchers:
                 with anyio.move_on_after(_TURN_S):
-                    async with aclosing(_follow(self.api, view.document_id)) as views:
+                    async with aclosing(follow(self.api, view.document_id)) as views:
                         async for view in views:
                             self.reporter.progress(path, view)
                     return view
-
-
-async def _follow(api: ApiClient, document_id: str) -> AsyncGenerator[DocumentView]:
-    """Yield views of a document until it is settled. A broken stream is reopened after reading the record.
-
-    Raises ApiError where the document is deleted meanwhile, ApiUnavailable where the API stays away.
-    """
-    while True:
-        try:
-            async with aclosing(api.events(document_id)) as events:
-                async for view in events:
-                    yield view
-                    if view.state.is_settled:
-                        return
-        except ApiUnavailable:
-            pass  # The record, read below, has what the stream did not send.
-        view = await api.document(document_id)
-        if view.state.is_settled:
-            yield view
-            return
-        await anyio.sleep(_RECONNECT_S)
