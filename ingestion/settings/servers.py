@@ -79,6 +79,11 @@ class KafkaSettings(KafkaClientSettings):
 class MongoSettings(Section):
     mongo_uri: str = Field("mongodb://127.0.0.1:27017", description="MongoDB connection string")
     mongo_database: str = Field("pagemill", description="MongoDB database")
+    mongo_stand_in: bool = Field(
+        False,
+        description="the server is SecantusDB, the stand-in of the local stack, which reads a whole collection where "
+        "a request changes and returns one document; `pagemill up` sets it",
+    )
 
 
 class RedisSettings(Section):

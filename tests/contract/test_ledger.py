@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from ingestion.adapters.mongo.document_store import MongoDocumentStore
+from ingestion.adapters.mongo.fields import MongoRecord
 from ingestion.errors import Conflict
+from ingestion.settings import Settings
 from tests.port_contracts.ledger import LedgerContract
 from tests.port_contracts.recovery import RecoveryContract
 from tests.port_contracts.sign_codes import SignCodesContract
 from tests.support.documents import S, in_state
 
 
-@pytest.fixture
-def store(document_store: MongoDocumentStore) -> MongoDocumentStore:
-    return document_store
+@pytest.fixture(params=[True, False], ids=["stand-in", "MongoDB"])
+async def store(
+    document_store: MongoDocumentStore, settings: Settings, request: pytest.FixtureRequest
+) -> AsyncIterator[MongoDocumentStore]:
+    """With the requests that are sent to the stand-in of MongoDB, and with those that are sent to MongoDB."""
+    own = settings.mongo.model_copy(update={"mongo_stand_in": request.param})
+    async with MongoDocumentStore(own) as store:
+        yield store
 
 
 class TestMongoLedger(LedgerContract, RecoveryContract, SignCodesContract): ...
@@ -27,14 +35,14 @@ async def test_a_delete_during_a_thaw_removes_nothing(
 ) -> None:
     ready = await in_state(store, S.READY)
     await store.freeze(ready.collection, "archive")
-    change = store._change
+    change = store._change_and_read
 
-    async def thawed_behind_it(condition: dict[str, Any], changes: dict[str, Any]) -> bool:
-        matched = await change(condition, changes)
+    async def thawed_behind_it(condition: dict[str, Any], stage: dict[str, Any]) -> MongoRecord | None:
+        changed = await change(condition, stage)
         await store.thaw(ready.collection, "archive")
-        return matched
+        return changed
 
-    monkeypatch.setattr(store, "_change", thawed_behind_it)
+    monkeypatch.setattr(store, "_change_and_read", thawed_behind_it)
     with pytest.raises(Conflict):
         await store.begin_delete("d1")
     assert await store.get("d1") == ready

@@ -104,6 +104,7 @@ def server_environment(ports: Mapping[str, int], secrets: Secrets, kafka: KafkaK
     return {
         **kafka_environment(ports, kafka),
         "PAGEMILL_MONGO_URI": _mongo_uri(ports["mongo"]),
+        **MONGO_SETTINGS,
         "PAGEMILL_REDIS_URL": _redis_url(ports["redis"]),
         "PAGEMILL_S3_ENDPOINT": _address(ports["s3"]),
         "PAGEMILL_S3_ACCESS_KEY": secrets.s3_access_key,
@@ -113,6 +114,9 @@ def server_environment(ports: Mapping[str, int], secrets: Secrets, kafka: KafkaK
         "PAGEMILL_MILVUS_URI": _milvus_uri(ports["milvus"]),
     }
 
+
+MONGO_SETTINGS: Final[Mapping[str, str]] = {"PAGEMILL_MONGO_STAND_IN": "true"}
+"""The settings of a process that uses the stack's MongoDB, besides its address."""
 
 DEFAULTS: Final[Mapping[MilvusKind, Mapping[str, str]]] = {
     MilvusKind.LITE: {

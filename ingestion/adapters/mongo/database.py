@@ -11,6 +11,7 @@ module.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final, TypeAlias
 
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
@@ -51,6 +52,7 @@ class Database:
                 read_concern=ReadConcern("majority"),
                 write_concern=WriteConcern("majority"),
             )
+        self.is_stand_in = settings.mongo_stand_in
         self.documents: MongoCollection = database["documents"]
         self.pages: MongoCollection = database["pages"]
         self.collections: MongoCollection = database["collections"]
@@ -60,6 +62,12 @@ class Database:
 
     async def ping(self) -> None:
         await self._client.admin.command("ping")
+
+    async def now(self) -> datetime:
+        """Return the time of the server's clock."""
+        answer = await self._client.admin.command("hello")
+        now: datetime = answer["localTime"]
+        return now
 
     async def close(self) -> None:
         self._client.close()
@@ -92,6 +100,8 @@ class MongoPort:
     """The base of the adapters for the document store's ports. Each adapter uses the collections that it needs."""
 
     def __init__(self, database: Database) -> None:
+        self._is_stand_in = database.is_stand_in
+        self._server_time = database.now
         self._documents = database.documents
         self._pages = database.pages
         self._collections = database.collections

@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
+from pymongo import ReturnDocument
+
 from ingestion.adapters.mongo.database import MongoPort
 from ingestion.adapters.mongo.fields import FieldReader, MongoRecord
+from ingestion.adapters.mongo.stand_in import update_then_read
 from ingestion.model import Event, Failure
 
 NO_LEASE: Final = {"owner": "", "lease_until": 0}
@@ -18,14 +21,20 @@ class DocumentChanges(MongoPort):
     """The base of the adapters that change a document's state."""
 
     async def _change(self, condition: dict[str, Any], changes: dict[str, Any]) -> bool:
-        """Change one document by its id in one atomic update. Return False if `condition` does not hold.
-
-        A caller that needs the record reads it afterwards: for findAndModify, and for a condition with `$expr`, the
-        local stack's server scans every document. For other updates it uses the index of ids.
-        """
+        """Change one document by its id in one atomic update. Return False if `condition` does not hold."""
         assert "_id" in condition
         result = await self._documents.update_one(condition, [pipeline_stage(changes)])
         return bool(result.matched_count)
+
+    async def _change_and_read(self, condition: dict[str, Any], stage: dict[str, Any]) -> MongoRecord | None:
+        """Change one document by its id and return it as it is then. Return None if `condition` does not hold."""
+        assert "_id" in condition
+        if self._is_stand_in:
+            return await update_then_read(self._documents, condition, stage)
+        record: MongoRecord | None = await self._documents.find_one_and_update(
+            condition, [stage], return_document=ReturnDocument.AFTER
+        )
+        return record
 
     async def _collection_of(self, document_id: str) -> str:
         """Return the collection of the document, "" if there is no such document."""

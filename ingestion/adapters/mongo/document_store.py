@@ -18,6 +18,7 @@ from ingestion.adapters.mongo.documents import MongoDeletions, MongoDocumentRead
 from ingestion.adapters.mongo.errors import translated
 from ingestion.adapters.mongo.generations import MongoGenerations
 from ingestion.adapters.mongo.holds import MongoHolds
+from ingestion.adapters.mongo.indexes import INDEXES
 from ingestion.adapters.mongo.inventory import PAGE_KEYS, MongoRecordInventory
 from ingestion.adapters.mongo.ledger import MongoLedger
 from ingestion.adapters.mongo.outbox import MongoOutbox
@@ -25,7 +26,7 @@ from ingestion.adapters.mongo.page_records import MongoPageRecords
 from ingestion.adapters.mongo.ready_pages import MongoReadyPages
 from ingestion.adapters.mongo.recovery import MongoRecovery
 from ingestion.adapters.mongo.reembedding import MongoReembeddingRecords
-from ingestion.adapters.mongo.sign_codes import CODES_INDEX, MongoSignCodeRecords
+from ingestion.adapters.mongo.sign_codes import MongoSignCodeRecords
 from ingestion.settings import MongoSettings
 
 
@@ -67,12 +68,10 @@ class MongoDocumentStore(
     @translated
     async def prepare(self) -> None:
         """Create missing indexes and the counter of page keys. Safe to repeat, also by several processes at once."""
-        await self._documents.create_index([("collection", 1), ("_id", 1)])
-        await self._documents.create_index([("collection", 1), ("first_page_key", 1)])
-        await self._documents.create_index([("state", 1), ("updated_at", 1)])
-        await self._documents.create_index(CODES_INDEX)
-        await self._pages.create_index("document_id")
-        await self._archived.create_index("collection")
+        collections = (self._documents, self._pages, self._archived)
+        for collection in collections:
+            for keys in INDEXES[collection.name]:
+                await collection.create_index(keys)
         try:
             await self._counters.insert_one({"_id": PAGE_KEYS, "next": Int64(1)})
         except DuplicateKeyError:

@@ -13,7 +13,7 @@ from pymongo.errors import BulkWriteError
 
 from ingestion.adapters.mongo.collection_versions import change_version
 from ingestion.adapters.mongo.database import Database, MongoPort
-from ingestion.adapters.mongo.document_changes import NO_LEASE, DocumentChanges
+from ingestion.adapters.mongo.document_changes import NO_LEASE, DocumentChanges, pipeline_stage
 from ingestion.adapters.mongo.document_mapping import document_of, record_of
 from ingestion.adapters.mongo.errors import DEPENDENCY, translated
 from ingestion.adapters.mongo.inventory import PAGE_KEYS
@@ -121,8 +121,10 @@ class MongoDeletions(DocumentChanges):
     async def begin_delete(self, document_id: str) -> Document:
         deletable = {"_id": document_id, "state": {"$in": sources_of(DocumentState.DELETING)}}
         await change_version(self._collections, await self._collection_of(document_id))
-        await self._change(deletable, {"state": DocumentState.DELETING, "fence": {"$add": ["$fence", 1]}, **NO_LEASE})
-        record = await self._documents.find_one({"_id": document_id})
+        begun = {"state": DocumentState.DELETING, "fence": {"$add": ["$fence", 1]}, **NO_LEASE}
+        record = await self._change_and_read(deletable, pipeline_stage(begun))
+        if record is None:
+            record = await self._documents.find_one({"_id": document_id})
         if record is None:
             raise NotFound(f"there is no document {document_id}")
         document = document_of(record)

@@ -1,7 +1,6 @@
 """Expressions of update pipelines that several adapters use.
 
-The database's clock ends leases; a worker's clock never does. Lease times are int64 milliseconds, compared with
-`$toLong` of `$$NOW`, because some servers of this protocol compare dates with `$$NOW` incorrectly.
+The database's clock ends leases; a worker's clock never does. Lease times are int64 milliseconds.
 """
 
 from __future__ import annotations

@@ -11,7 +11,14 @@ from pymongo.errors import PyMongoError
 
 from ingestion.adapters.mongo.collection_versions import begin_change, end_change
 from ingestion.adapters.mongo.database import aggregated
-from ingestion.adapters.mongo.document_changes import NO_LEASE, DocumentChanges, event, event_of, failure_fields
+from ingestion.adapters.mongo.document_changes import (
+    NO_LEASE,
+    DocumentChanges,
+    event,
+    event_of,
+    failure_fields,
+    pipeline_stage,
+)
 from ingestion.adapters.mongo.document_mapping import document_of
 from ingestion.adapters.mongo.errors import translated
 from ingestion.adapters.mongo.expressions import NOW_MS, if_else, ms_from_now
@@ -49,8 +56,7 @@ class MongoLedger(DocumentChanges):
         }
         open_to_claims = {"_id": document_id, "state": {"$in": sources_of(DocumentState.PROCESSING)}}
         if_granted = {name: if_else(is_granted, value, f"${name}") for name, value in taken.items()}
-        await self._documents.update_one(open_to_claims, [{"$set": if_granted}])
-        record = await self._documents.find_one({"_id": document_id})
+        record = await self._change_and_read(open_to_claims, {"$set": if_granted})
         if record is not None and record.get("claim") == token and record.get("state") == DocumentState.PROCESSING:
             return document_of(record)
         await self.require_claimable(document_id)
@@ -146,18 +152,20 @@ class MongoLedger(DocumentChanges):
         return await self._change_held(document_id, fence, {"state": target, **changes, **NO_LEASE})
 
     async def _change_held(self, document_id: str, fence: int, changes: dict[str, Any]) -> Document:
-        """As `_keep`, and return the record. Raises LeaseLost also if another claim or a delete followed at once."""
-        await self._keep(document_id, fence, changes)
-        record = await self._documents.find_one({"_id": document_id})
-        if record is None or record.get("fence") != fence:
+        """As `_keep`, and return the record."""
+        record = await self._change_and_read(_held(document_id, fence), pipeline_stage(changes))
+        if record is None:
             raise _lost(document_id, fence)
         return document_of(record)
 
     async def _keep(self, document_id: str, fence: int, changes: dict[str, Any]) -> None:
         """Change the document if it is being processed under `fence`. Raises LeaseLost otherwise."""
-        held = {"_id": document_id, "fence": fence, "state": DocumentState.PROCESSING}
-        if not await self._change(held, changes):
+        if not await self._change(_held(document_id, fence), changes):
             raise _lost(document_id, fence)
+
+
+def _held(document_id: str, fence: int) -> dict[str, Any]:
+    return {"_id": document_id, "fence": fence, "state": DocumentState.PROCESSING}
 
 
 def _lost(document_id: str, fence: int) -> LeaseLost:

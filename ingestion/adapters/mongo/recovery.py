@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any, Final
+
+from bson.int64 import Int64
 
 from ingestion.adapters.mongo.collection_versions import end_change, parsed_change
 from ingestion.adapters.mongo.database import aggregated
@@ -34,12 +37,12 @@ class MongoRecovery(DocumentChanges):
     async def stale(
         self, kind: StaleKind, age_s: float, limit: int, *, collection: str | None = None
     ) -> list[Document]:
-        # A record without a readable time is never stale.
-        is_time = {"$eq": [{"$type": "$updated_at"}, "date"]}
-        updated_ms = {"$cond": [is_time, {"$toLong": "$updated_at"}, {"$toLong": "$$NOW"}]}
-        since = {"$max": ["$lease_until", updated_ms]}
-        old = {"$lte": [since, {"$subtract": [{"$toLong": "$$NOW"}, round(age_s * 1000)]}]}
-        wanted: dict[str, Any] = {**_STALE[kind], "$expr": old}
+        # Comparisons with constants, in place of expressions, bound the part of the index that is read. They hold for
+        # values of their own type alone: a record without a readable time is never stale.
+        since = await self._server_time() - timedelta(seconds=age_s)
+        since_ms = Int64(since.timestamp() * 1000)
+        had_no_lease = [{"lease_until": {"$lte": since_ms}}, {"lease_until": None}]
+        wanted: dict[str, Any] = {**_STALE[kind], "updated_at": {"$lte": since}, "$or": had_no_lease}
         if collection is not None:
             wanted["collection"] = collection
         found = await self._documents.find(wanted).sort("updated_at", 1).limit(limit).to_list(None)

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
-
-from pymongo import ASCENDING
+from typing import Any
 
 from ingestion.adapters.mongo.database import MongoPort
 from ingestion.adapters.mongo.document_mapping import document_of
 from ingestion.adapters.mongo.errors import translated
 from ingestion.catalogue.generations import FIRST
 from ingestion.model import SIGN_CODE_FORMAT, Document, DocumentState
-
-CODES_INDEX: Final = [("state", ASCENDING), ("codes_format", ASCENDING), ("_id", ASCENDING)]
-"""With it, a search for documents without codes reads no others."""
 
 
 class MongoSignCodeRecords(MongoPort):

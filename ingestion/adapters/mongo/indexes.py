@@ -1,0 +1,20 @@
+"""The indexes of the collections, besides that of `_id`. A test holds each request of the adapters against them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+Keys = Sequence[tuple[str, int]]
+
+INDEXES: Final[Mapping[str, Sequence[Keys]]] = {
+    "documents": (
+        (("collection", 1), ("_id", 1)),
+        (("collection", 1), ("first_page_key", 1)),
+        (("state", 1), ("updated_at", 1)),
+        # A search for documents without sign codes reads no others.
+        (("state", 1), ("codes_format", 1), ("_id", 1)),
+    ),
+    "pages": ((("document_id", 1),),),
+    "archived": ((("collection", 1),),),
+}
