@@ -31,6 +31,7 @@ from ingestion.ports import (
     DeadLetterNotes,
     DeadLetters,
     Deletions,
+    DocumentCounts,
     DocumentReader,
     EmbedderChoice,
     Generations,
@@ -55,6 +56,7 @@ from ingestion.settings import Settings
 
 class DocumentStore(
     Uploads,
+    DocumentCounts,
     DocumentReader,
     Deletions,
     PageRecords,

@@ -58,6 +58,8 @@ class Record:
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...] = ()
+    timestamp_ms: int = 0
+    """When it was published, by its writer's or the broker's clock, in Unix milliseconds. 0: unknown."""
 
     @cached_property
     def job(self) -> IngestJob:
@@ -81,6 +83,17 @@ class Record:
         except _UNREADABLE:
             return 0.0
         return min(max(0.0, wait_s), _LONGEST_WAIT_S)
+
+    @property
+    def waited_s(self) -> float | None:
+        """The time since the job was published, or, for a retry, since it was due. None if the time is unknown."""
+        if self.timestamp_ms <= 0:
+            return None
+        try:
+            since_ms = max(self.timestamp_ms, int(dict(self.headers)[HEADER_DUE_MS]))
+        except _UNREADABLE:
+            since_ms = self.timestamp_ms
+        return max(0.0, time.time() - since_ms / 1000)
 
     @property
     def deliveries_failed(self) -> int:

@@ -8,9 +8,41 @@ from prometheus_client import Counter, Gauge, Histogram
 
 _LONG_S = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
 _SHORT_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_WAIT_S = (0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 14400, 86400)
 
-FILES: Final = Counter("ingestion_files_total", "documents that became ready or failed", ["status"])
+SUCCESS: Final = "success"
+FAILED: Final = "failed"
+RETRIED: Final = "retried"
+ATTEMPT_STATUSES: Final = (SUCCESS, FAILED, RETRIED)
+"""The values of the label `status` of attempts."""
+
+FILES: Final = Counter(
+    "ingestion_files_total",
+    "attempts by outcome: success (the document is ready), failed (it has failed), retried (it is tried again)",
+    ["status"],
+)
 PAGES: Final = Counter("ingestion_pages_total", "pages stored")
+DOCUMENTS: Final = Gauge(
+    "ingestion_documents",
+    "documents in each state; only the janitor counts them",
+    ["state"],
+)
+OLDEST_DOCUMENT_AGE: Final = Gauge(
+    "ingestion_oldest_document_age_seconds",
+    "time since the upload, or the replay, of the oldest unfinished document in each state, 0 if there is none; "
+    "only the janitor measures it",
+    ["state"],
+)
+UPLOAD_TO_READY: Final = Histogram(
+    "ingestion_upload_to_ready_seconds",
+    "time from the upload of a document, or its replay, until it is searchable",
+    buckets=_WAIT_S,
+)
+QUEUE_WAIT: Final = Histogram(
+    "ingestion_queue_wait_seconds",
+    "time that a job waited in Kafka and in its worker before an attempt began, without the delay of a retry",
+    buckets=_WAIT_S,
+)
 REFUSED: Final = Counter("ingestion_refused_total", "uploaded files refused", ["code"])
 DURATION: Final = Histogram(
     "ingestion_duration_seconds", "time from claim to outcome of one attempt", ["status"], buckets=_LONG_S
@@ -59,14 +91,39 @@ STORING: Final = Histogram("storing_duration_seconds", "time to write one window
 STAGE_CPU: Final = Counter(
     "ingestion_stage_cpu_seconds_total", "CPU time of render children and of threads that write, by stage", ["stage"]
 )
-ENTITIES: Final = Gauge("milvus_collection_entities", "rows in a collection", ["collection"])
-GPU_MEMORY: Final = Gauge("gpu_memory_usage_bytes", "GPU memory that this process uses")
+ENTITIES: Final = Gauge(
+    "milvus_collection_entities",
+    "rows in each of the largest collections; `_other` is the sum of the rest; only the janitor counts them",
+    ["collection"],
+)
+STORE_REQUESTS: Final = Histogram(
+    "store_request_duration_seconds",
+    "time of one request to a server, by store and operation, including requests that failed",
+    ["store", "operation"],
+    buckets=_SHORT_S,
+)
+GPU_MEMORY: Final = Gauge(
+    "gpu_memory_usage_bytes", "memory in use on a GPU of this machine, by all processes", ["gpu", "uuid"]
+)
+GPU_MEMORY_TOTAL: Final = Gauge("gpu_memory_total_bytes", "memory of a GPU of this machine", ["gpu", "uuid"])
+GPU_UTILISATION: Final = Gauge(
+    "gpu_utilization_ratio", "share of the last sample period in which a GPU computed, from 0 to 1", ["gpu", "uuid"]
+)
+GPU_MEMORY_RESERVED: Final = Gauge(
+    "embedder_gpu_memory_reserved_bytes", "GPU memory that torch has reserved for the model of this process"
+)
 RETRIES: Final = Counter("ingestion_retries_total", "attempts published to a retry topic", ["code"])
 DEAD_LETTERS: Final = Counter("ingestion_dead_letters_total", "dead letters published")
 BREAKER_OPEN: Final = Gauge(
     "ingestion_breaker_open", "1 while jobs wait for an unavailable server, otherwise 0", ["dependency"]
 )
 LAG: Final = Gauge("kafka_consumer_lag", "records that are published but not yet committed", ["topic", "partition"])
+WATERMARK_AGE: Final = Gauge(
+    "kafka_watermark_age_seconds",
+    "time since the oldest unfinished record of a partition was read, 0 if all are finished; no offset after that "
+    "record is committed",
+    ["topic", "partition"],
+)
 IN_FLIGHT: Final = Gauge("ingestion_jobs_in_flight", "documents that this process processes now")
 REPAIRS: Final = Counter("ingestion_repairs_total", "repairs by the janitor after a crash or an outage", ["kind"])
 COLLECTIONS_CHANGED: Final = Counter(
@@ -83,6 +140,10 @@ DOCUMENTS_WITHOUT_CODES: Final = Gauge(
 STALLS: Final = Counter("ingestion_stalls_total", "attempts that ended because a stage made no progress", ["stage"])
 BACKGROUND_RESTARTS: Final = Counter(
     "background_restarts_total", "background tasks that ended unexpectedly and were restarted", ["task"]
+)
+UNCLEAN_EXITS: Final = Gauge(
+    "process_unclean_exits",
+    "earlier processes that were killed or ended by a watchdog, found when this process started",
 )
 UNREADABLE: Final = Gauge("ingestion_unreadable_documents", "documents in a state that this release does not know")
 FINDINGS: Final = Gauge(
@@ -131,5 +192,5 @@ ANN_SHARED: Final = Histogram(
 )
 
 # Alerts on increases need each series before its first event: a new series shows no increase.
-for _status in ("ready", "failed"):
+for _status in ATTEMPT_STATUSES:
     FILES.labels(_status)

@@ -59,7 +59,7 @@ from workers.attempt.code_writer import CodeWriter
 from workers.attempt.isolation import SharedExclusiveLock
 from workers.attempt.lease import Lease
 from workers.attempt.outage_evidence import EMBEDDER, OutageEvidence
-from workers.attempt.outcomes import OutcomePublisher
+from workers.attempt.outcomes import OutcomePublisher, status_of
 from workers.attempt.stall import StallDetector, WatchedAttempt, bytes_in
 from workers.attempt.store import PageStore
 from workers.rendering.page_count import require_same_pages
@@ -164,7 +164,7 @@ class Pipeline:
             await self.claims.release(lease.document)
             raise
         seconds = time.monotonic() - started
-        metrics.DURATION.labels(settled.state).observe(seconds)
+        metrics.DURATION.labels(status_of(settled)).observe(seconds)
         log.info("settled", **log_fields(settled), outcome=settled.state, seconds=round(seconds, 3), **_cause(settled))
         await self.outcomes.publish(settled, record, error)
 

@@ -142,10 +142,10 @@ class MinioBlobStore:
                 if error.code not in _BUCKET_EXISTS:
                     raise
 
-        await self._threads.write(_translated(make))
+        await self._threads.write(_translated(make), "prepare")
 
     async def ping(self) -> None:
-        if not await self._threads.read(_translated(lambda: self._client.bucket_exists(self._bucket))):
+        if not await self._threads.read(_translated(lambda: self._client.bucket_exists(self._bucket)), "ping"):
             raise DependencyUnavailable(DEPENDENCY, f"there is no bucket {self._bucket}")
 
     async def prove(self) -> None:
@@ -158,19 +158,19 @@ class MinioBlobStore:
             self._put(_PROOF_KEY, b".", "text/plain")
             self._client.remove_object(self._bucket, self._prefix + _PROOF_KEY)
 
-        await self._threads.write(_translated(write))
+        await self._threads.write(_translated(write), "prove")
 
     async def put(self, key: str, data: bytes, content_type: str) -> None:
-        await self._threads.write(_translated(lambda: self._put(key, data, content_type)))
+        await self._threads.write(_translated(lambda: self._put(key, data, content_type)), "put")
 
     async def put_file(self, key: str, path: Path, content_type: str) -> None:
         def put() -> None:
             self._client.fput_object(self._bucket, self._prefix + key, str(path), content_type, sse=self._encryption)
 
-        await self._threads.write(_translated(put))
+        await self._threads.write(_translated(put), "put_file")
 
     async def get(self, key: str) -> bytes:
-        return await self._threads.read(_translated(lambda: self._read(key)))
+        return await self._threads.read(_translated(lambda: self._read(key)), "get")
 
     async def get_many(self, keys: Sequence[str]) -> list[bytes]:
         # Each key is retried on its own, so that one failed key of hundreds does not fetch all of them again.
@@ -178,10 +178,10 @@ class MinioBlobStore:
 
     async def fetch_file(self, key: str, path: Path) -> None:
         # `write` waits for the thread: a cancelled caller may remove the folder that the thread writes to.
-        await self._threads.write(_translated(lambda: self._fetch(key, path)))
+        await self._threads.write(_translated(lambda: self._fetch(key, path)), "get_file")
 
     async def list_keys(self, prefix: str) -> list[str]:
-        return await self._threads.read(_translated(lambda: self._list(prefix)))
+        return await self._threads.read(_translated(lambda: self._list(prefix)), "list")
 
     async def entries(self, prefix: str) -> AsyncIterator[BlobEntry]:
         listing = self._client.list_objects(self._bucket, self._prefix + prefix, recursive=True)
@@ -190,15 +190,15 @@ class MinioBlobStore:
             items = islice(listing, _LISTED)
             return [BlobEntry(self._key(item.object_name), item.last_modified or _UNKNOWN_TIME) for item in items]
 
-        while batch := await self._threads.read(_translated(more)):
+        while batch := await self._threads.read(_translated(more), "list"):
             for entry in batch:
                 yield entry
 
     async def delete_prefix(self, prefix: str) -> int:
-        return await self._threads.write(_translated(lambda: self._delete(prefix)))
+        return await self._threads.write(_translated(lambda: self._delete(prefix)), "delete")
 
     async def delete(self, keys: Sequence[str]) -> None:
-        await self._threads.write(_translated(lambda: self._remove(keys)))
+        await self._threads.write(_translated(lambda: self._remove(keys)), "delete")
 
     async def presign(self, key: str, expires_s: int) -> str:
         def sign() -> str:
@@ -208,7 +208,9 @@ class MinioBlobStore:
             return url
 
         # The credentials of a role may have to be fetched first.
-        return await self._threads.read(_translated(sign)) if self._settings.s3_credentials == "iam" else sign()
+        if self._settings.s3_credentials == "iam":
+            return await self._threads.read(_translated(sign), "presign")
+        return sign()
 
     def _key(self, object_name: str) -> str:
         return object_name[len(self._prefix) :]

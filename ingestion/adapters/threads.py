@@ -20,6 +20,8 @@ T = TypeVar("T")
 class Threads:
     """Runs functions of one client library in at most `limit` threads. Their CPU time is counted for `stage`.
 
+    The time of each function, without the wait for a free thread, is observed for its `operation`.
+
     A caller whose time budget is spent gets DependencyUnavailable, also while it waits for a free thread. The function
     must limit its own requests (`limit_s`), because a thread cannot be stopped.
     """
@@ -29,18 +31,22 @@ class Threads:
         self._limiter = CapacityLimiter(limit)
         self._cpu_s = metrics.STAGE_CPU.labels(stage)
 
-    async def read(self, function: Callable[[], T]) -> T:
+    async def read(self, function: Callable[[], T], operation: str = "other") -> T:
         """Call `function`. If cancelled or out of time, raise at once; the thread ends by itself."""
         async with self._in_time():
-            return await to_thread.run_sync(self._counted, function, limiter=self._limiter, abandon_on_cancel=True)
+            return await to_thread.run_sync(
+                self._measured, function, operation, limiter=self._limiter, abandon_on_cancel=True
+            )
 
-    async def write(self, function: Callable[[], T]) -> T:
+    async def write(self, function: Callable[[], T], operation: str = "other") -> T:
         """Call `function`. If cancelled, wait until the thread has ended, then raise CancelledError.
 
         Otherwise the write could reach the server after the caller's own clean-up.
         """
         async with self._thread():
-            task = asyncio.create_task(to_thread.run_sync(self._counted, function, limiter=CapacityLimiter(1)))
+            task = asyncio.create_task(
+                to_thread.run_sync(self._measured, function, operation, limiter=CapacityLimiter(1))
+            )
             try:
                 return await asyncio.shield(task)
             except asyncio.CancelledError:
@@ -72,9 +78,10 @@ class Threads:
                 raise
             raise DependencyUnavailable(self._dependency, "it did not answer within the time for it") from error
 
-    def _counted(self, function: Callable[[], T]) -> T:
+    def _measured(self, function: Callable[[], T], operation: str) -> T:
         began_s = time.thread_time()
         try:
-            return function()
+            with metrics.STORE_REQUESTS.labels(self._dependency, operation).time():
+                return function()
         finally:
             self._cpu_s.inc(time.thread_time() - began_s)

@@ -13,7 +13,6 @@ from fastapi import APIRouter, Depends, FastAPI
 
 from ingestion.api import documents, events, health, problems, search, upload
 from ingestion.api.auth import ApiKeyMiddleware, require_key
-from ingestion.api.entity_counts import EntityCounts
 from ingestion.api.pages import add_pages
 from ingestion.api.search_admission import SearchAdmissionMiddleware
 from ingestion.api.shutdown import ShutdownMiddleware
@@ -57,7 +56,6 @@ def create_app(services: Services, searcher: Searcher) -> FastAPI:
     )
     app.state.usage = UsageRecorder(services.documents)
     app.state.readiness = health.Readiness(services)
-    app.state.entity_counts = EntityCounts(services.documents, services.vectors)
     problems.install(app)
     key = services.settings.api.api_key
     api = APIRouter(prefix=API_PREFIX, dependencies=[Depends(require_key(key))])

@@ -12,7 +12,6 @@ from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import JSONResponse, Response
 
-from ingestion.api.entity_counts import EntityCounts
 from ingestion.api.problems import RETRY_AFTER_S, problem
 from ingestion.bootstrap import Services
 from ingestion.errors import DependencyRefused, RetryableError
@@ -87,8 +86,6 @@ async def ready(request: Request) -> Response:
 
 
 @router.get("/metrics")
-async def prometheus_metrics(request: Request) -> Response:
-    """All metrics in the text format of Prometheus."""
-    entity_counts: EntityCounts = request.app.state.entity_counts
-    await entity_counts.refresh()
+async def prometheus_metrics() -> Response:
+    """All metrics of this process in the text format of Prometheus. Makes no request to a store."""
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

@@ -55,6 +55,10 @@ TRANSITIONS: Final[dict[DocumentState, frozenset[DocumentState]]] = {
 }
 
 
+UNFINISHED: Final = (_S.RECEIVED, _S.QUEUED, _S.PROCESSING)
+"""The states of documents that become ready or fail without a user's request."""
+
+
 def sources_of(target: DocumentState) -> list[str]:
     """Return the states that may change to `target`, for the condition of a compare-and-set."""
     return sorted(source.value for source, targets in TRANSITIONS.items() if target in targets)
@@ -116,6 +120,8 @@ class Document:
     error: Failure | None = None
     """Why the document failed. For a document that waits for a retry: why the last attempt failed."""
     created_at: datetime | None = None
+    requeued_at: datetime | None = None
+    """When the failed document was last queued again on a user's request."""
     updated_at: datetime | None = None
     ready_at: datetime | None = None
     damage: str = ""

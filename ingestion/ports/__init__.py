@@ -9,6 +9,7 @@ from ingestion.ports.archiving import ArchivedDocuments, Archiving, PackedDocume
 from ingestion.ports.bindings import Bindings
 from ingestion.ports.caches import QueryCache
 from ingestion.ports.catalogue import CollectionCatalogue
+from ingestion.ports.counts import DocumentCounts
 from ingestion.ports.documents import Deletions, DocumentReader, Pingable, Uploads
 from ingestion.ports.embedding import Activity, Embedder, EmbedderChoice, EmbeddingServer, WatchableEmbedder
 from ingestion.ports.generations import Generations
@@ -39,6 +40,7 @@ __all__ = [
     "DeadLetterNotes",
     "DeadLetters",
     "Deletions",
+    "DocumentCounts",
     "DocumentReader",
     "Embedder",
     "EmbedderChoice",

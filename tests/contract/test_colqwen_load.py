@@ -293,13 +293,13 @@ def test_the_version_of_a_weights_folder_depends_on_its_content(checkpoint: Path
 def test_gpu_memory_is_read_when_the_metric_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     held = {torch.device("cuda:1"): 3 << 30}
     monkeypatch.setattr(torch.cuda, "memory_reserved", held.__getitem__)
-    monkeypatch.setattr(metrics, "GPU_MEMORY", Gauge("gpu_memory", "of this test", registry=None))
+    monkeypatch.setattr(metrics, "GPU_MEMORY_RESERVED", Gauge("gpu_memory", "of this test", registry=None))
     measure_memory(torch.device("cpu"))
-    assert value_of(metrics.GPU_MEMORY) == 0
+    assert value_of(metrics.GPU_MEMORY_RESERVED) == 0
     measure_memory(torch.device("cuda:1"))
-    assert value_of(metrics.GPU_MEMORY) == 3 << 30
+    assert value_of(metrics.GPU_MEMORY_RESERVED) == 3 << 30
     held[torch.device("cuda:1")] = 5
-    assert value_of(metrics.GPU_MEMORY) == 5
+    assert value_of(metrics.GPU_MEMORY_RESERVED) == 5
 
 
 def value_of(gauge: Gauge) -> float:

@@ -14,6 +14,7 @@ from motor.motor_asyncio import AsyncIOMotorClient
 from ingestion.adapters.mongo.document_store import MongoDocumentStore
 from ingestion.errors import DependencyUnavailable, WorkerFault
 from ingestion.settings import MongoSettings, Settings
+from tests.port_contracts.counts import DocumentCountsContract
 from tests.port_contracts.documents import RecordsContract
 from tests.port_contracts.ready_pages import ReadyPagesContract
 from tests.support.documents import FAILURE, LEASE_MS, S, document, in_state, page
@@ -24,7 +25,7 @@ def store(document_store: MongoDocumentStore) -> MongoDocumentStore:
     return document_store
 
 
-class TestMongoRecords(ReadyPagesContract, RecordsContract): ...
+class TestMongoRecords(DocumentCountsContract, ReadyPagesContract, RecordsContract): ...
 
 
 async def test_records_have_the_fields_that_were_agreed_upon(store: MongoDocumentStore, settings: Settings) -> None:
@@ -38,7 +39,7 @@ async def test_records_have_the_fields_that_were_agreed_upon(store: MongoDocumen
     assert set(found) == {
         *("_id", "collection", "filename", "object_key", "sha256", "size_bytes", "state", "stage", "pages"),
         *("pages_done", "first_page_key", "dpi", "attempts", "fence", "owner", "lease_until", "outbox", "error"),
-        *("claim", "letter", "outages", "story", "created_at", "updated_at", "ready_at"),
+        *("claim", "letter", "outages", "story", "created_at", "requeued_at", "updated_at", "ready_at"),
         *("generation", "next_generation", "next_pages_done", "codes_format"),
     }
     assert found["error"] == {"code": FAILURE.code, "stage": FAILURE.stage, "message": FAILURE.message}

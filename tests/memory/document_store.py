@@ -11,6 +11,7 @@ from tests.memory.catalogue import (
     MemoryHolds,
 )
 from tests.memory.clock import Clock
+from tests.memory.counts import MemoryDocumentCounts
 from tests.memory.documents import (
     MemoryDeletions,
     MemoryDocumentReader,
@@ -25,6 +26,7 @@ from tests.memory.state import State
 
 class MemoryDocumentStore(
     MemoryUploads,
+    MemoryDocumentCounts,
     MemoryDocumentReader,
     MemoryDeletions,
     MemoryPageRecords,

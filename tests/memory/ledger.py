@@ -123,7 +123,7 @@ class MemoryOutbox(MemoryPort):
             return False
         self._record_event(document_id, "requeued")
         fresh = {"outbox": "pending", "letter": "", "attempts": 0, "outages": 0, "error": None}
-        self._change(document_id, {"state": _S.QUEUED, **fresh, **NO_LEASE})
+        self._change(document_id, {"state": _S.QUEUED, "requeued_at": self.clock.now, **fresh, **NO_LEASE})
         return True
 
     def _is_failed(self, document_id: str, fence: int | None) -> bool:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from ingestion.bootstrap import DocumentStore
 from ingestion.messages import Record
 from ingestion.settings import KafkaSettings
 from tests.memory import MemoryBlobStore, MemoryDocumentStore, MemoryJobQueue, MemoryProgress, MemoryVectorStore
 from tests.port_contracts.blob_store import BlobStoreContract
+from tests.port_contracts.counts import DocumentCountsContract
 from tests.port_contracts.documents import RecordsContract
 from tests.port_contracts.job_queue import JobQueueContract, ReadTopic
 from tests.port_contracts.ledger import LedgerContract
@@ -20,11 +22,15 @@ from tests.port_contracts.vector_store import first_key as first_key
 
 
 class TestMemoryDocumentStore(
-    LedgerContract, ReadyPagesContract, RecordsContract, RecoveryContract, SignCodesContract
+    DocumentCountsContract, LedgerContract, ReadyPagesContract, RecordsContract, RecoveryContract, SignCodesContract
 ):
     @pytest.fixture
     def store(self) -> MemoryDocumentStore:
         return MemoryDocumentStore()
+
+    async def pass_time(self, store: DocumentStore) -> None:
+        assert isinstance(store, MemoryDocumentStore)
+        store.clock.advance(5.0)
 
 
 class TestMemoryBlobStore(BlobStoreContract):

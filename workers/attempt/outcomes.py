@@ -6,6 +6,7 @@ of what is still to be published. A redelivered job or the janitor publishes it 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -58,7 +59,8 @@ class OutcomePublisher:
             return
         if document.state is DocumentState.READY:
             self.failures.succeeded()
-        metrics.FILES.labels(document.state).inc()
+            _observe_readiness(document)
+        metrics.FILES.labels(status_of(document)).inc()
         await self._report(document)
         await self._follow_up(document, record, error)
 
@@ -101,6 +103,7 @@ class OutcomePublisher:
         )
         await retrying(self.queue.retry, record, decision.delay_s)
         metrics.RETRIES.labels(error.code).inc()
+        metrics.FILES.labels(metrics.RETRIED).inc()
 
     async def _follow_up(self, document: Document, record: Record, error: IngestError | None) -> None:
         if document.letter == "pending":
@@ -120,3 +123,16 @@ class OutcomePublisher:
         )
         pages = settled.pages if settled.state is DocumentState.READY else 0
         await self.progress.add(**{settled.state.value: 1, "pages": pages})
+
+
+def status_of(document: Document) -> str:
+    """The label `status` of the attempt after which `document` has been recorded."""
+    statuses = {DocumentState.READY: metrics.SUCCESS, DocumentState.FAILED: metrics.FAILED}
+    return statuses.get(document.state, metrics.RETRIED)
+
+
+def _observe_readiness(document: Document) -> None:
+    """The clocks of this machine and of the API, or the database, may differ."""
+    began_at = document.requeued_at or document.created_at
+    if began_at is not None:
+        metrics.UPLOAD_TO_READY.observe(max(0.0, time.time() - began_at.timestamp()))

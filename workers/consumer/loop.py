@@ -169,12 +169,16 @@ class JobLoop:
         """Run the job, and again while an outage or another owner's lease keeps it from running."""
         if record.due_in_s > 0:
             await self._wait(asyncio.sleep(record.due_in_s))
+        is_observed = False
         while self._is_ours(tracked):  # otherwise another worker reads the record
             await self._wait(self._breakers.until_closed())
             try:
                 async with self._capacity(record):
                     if self._breakers.is_blocking or not self._is_ours(tracked):
                         continue  # that may have changed while the job waited for capacity
+                    if not is_observed and (waited_s := record.waited_s) is not None:
+                        metrics.QUEUE_WAIT.observe(waited_s)
+                    is_observed = True
                     await self._run_record(record)
             except LeaseHeld as held:
                 # Most often the lease of a worker that died. It ends by itself.
@@ -214,7 +218,9 @@ class JobLoop:
         for partition, end in self._consumer.ends().items():
             position = self._watermarks.position(partition)
             if position is not None:
-                metrics.LAG.labels(partition[0], str(partition[1])).set(end - position)
+                topic, number = partition[0], str(partition[1])
+                metrics.LAG.labels(topic, number).set(end - position)
+                metrics.WATERMARK_AGE.labels(topic, number).set(self._watermarks.age_s(partition))
                 self._measured.add(partition)
 
     async def _on_assigned(self, partitions: set[Partition]) -> None:
@@ -235,7 +241,8 @@ class JobLoop:
         for partition in partitions:
             self._not_before.pop(partition, None)
         for topic, number in partitions & self._measured:
-            metrics.LAG.remove(topic, str(number))  # the next owner measures it
+            for gauge in (metrics.LAG, metrics.WATERMARK_AGE):
+                gauge.remove(topic, str(number))  # the next owner measures it
         self._measured -= partitions
 
     async def _drain(self) -> None:

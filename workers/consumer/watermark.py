@@ -7,6 +7,7 @@ one, so it is dropped.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -25,7 +26,8 @@ class TrackedOffset:
 @dataclass(slots=True)
 class _Assignment:
     epoch: int
-    unfinished: set[int] = field(default_factory=set)
+    unfinished: dict[int, float] = field(default_factory=dict)
+    """The offset of each unfinished record, with the monotonic time at which it was read; ascending."""
     next_offset: int | None = None
     committed: int | None = None
     """The watermark that the broker has; before the first commit, the first offset that was read."""
@@ -64,7 +66,7 @@ class Watermarks:
             raise ValueError(f"offset {offset} of {partition} was read after {held.next_offset - 1}")
         if held.committed is None:
             held.committed = offset
-        held.unfinished.add(offset)
+        held.unfinished[offset] = time.monotonic()
         held.next_offset = offset + 1
         return TrackedOffset(partition, offset, held.epoch)
 
@@ -73,7 +75,7 @@ class Watermarks:
         held = self._held.get(tracked.partition)
         if held is None or held.epoch != tracked.epoch or tracked.offset not in held.unfinished:
             return False
-        held.unfinished.remove(tracked.offset)
+        del held.unfinished[tracked.offset]
         return True
 
     def committable(self) -> dict[Partition, int]:
@@ -94,6 +96,13 @@ class Watermarks:
         """The low watermark, None before the first record of this assignment."""
         held = self._held.get(partition)
         return held.watermark if held else None
+
+    def age_s(self, partition: Partition) -> float:
+        """The time since the oldest unfinished record was read. 0 where none is unfinished."""
+        held = self._held.get(partition)
+        if held is None or not held.unfinished:
+            return 0.0
+        return time.monotonic() - held.unfinished[min(held.unfinished)]
 
     def ahead(self, partition: Partition) -> int:
         """How many offsets have been read beyond the low watermark; 0 for a partition that is not assigned."""

@@ -68,6 +68,8 @@ class Breakers:
         self._probes = TaskSupervisor()
         self._closed = asyncio.Event()
         self._closed.set()
+        for name in self._proofs:
+            metrics.BREAKER_OPEN.labels(name).set(0)
 
     @property
     def outages(self) -> list[Outage]:

@@ -12,11 +12,13 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, CorruptRecordException, IllegalStateError
 
+from ingestion import metrics
 from ingestion.adapters.kafka.client_options import consumer_options
 from ingestion.adapters.kafka.client_start import start_client
 from ingestion.adapters.kafka.fetch_progress import FetchProgress
 from ingestion.adapters.kafka.membership import close_consumer, leave_group_on_stop, membership_failure
 from ingestion.adapters.kafka.producer import translated
+from ingestion.adapters.kafka.refusals import DEPENDENCY
 from ingestion.adapters.kafka.stand_in import GLANCE_MS, rest_after_empty_poll
 from ingestion.errors import WorkerFault
 from ingestion.messages import HEADER_UNREADABLE, Partition, Record
@@ -193,7 +195,10 @@ class JobConsumer:
 
     def _taken(self, at: TopicPartition, found: Sequence[Any]) -> list[Record]:
         self._next[at] = found[-1].offset + 1
-        return [Record(tuple(at), one.offset, one.key, one.value, tuple(one.headers)) for one in found]
+        return [
+            Record(tuple(at), one.offset, one.key, one.value, tuple(one.headers), timestamp_ms=one.timestamp)
+            for one in found
+        ]
 
     async def _rewind(self) -> None:
         """Seek to the first records that `poll` has not returned, and begin to read one record at a time."""
@@ -230,7 +235,8 @@ class JobConsumer:
         async with translated():
             with suppress(CommitFailedError, IllegalStateError):
                 commit = self._consumer.commit({TopicPartition(*at): offset for at, offset in offsets.items()})
-                await asyncio.wait_for(commit, _COMMIT_TIMEOUT_S)
+                with metrics.STORE_REQUESTS.labels(DEPENDENCY, "commit").time():
+                    await asyncio.wait_for(commit, _COMMIT_TIMEOUT_S)
 
     def ends(self) -> dict[Partition, int]:
         """Return the end offset of each assigned partition for which a fetch has reported one."""

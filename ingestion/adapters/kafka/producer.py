@@ -11,7 +11,7 @@ from typing import Final, Self
 import structlog
 from aiokafka import AIOKafkaProducer
 
-from ingestion import dead_letters
+from ingestion import dead_letters, metrics
 from ingestion.adapters.kafka.client_options import producer_options
 from ingestion.adapters.kafka.client_start import start_client
 from ingestion.adapters.kafka.publisher import Publisher
@@ -95,7 +95,8 @@ class KafkaJobQueue:
         # broker is back. If the caller also sends it again, the message arrives twice, which every consumer accepts.
         try:
             async with translated(), asyncio.timeout(limit_s(DEPENDENCY, _SEND_TIMEOUT_S)):
-                await self._publisher.publish(topic, key, value, headers)
+                with metrics.STORE_REQUESTS.labels(DEPENDENCY, "publish").time():
+                    await self._publisher.publish(topic, key, value, headers)
         except DependencyUnavailable as error:
             if self._publisher.is_unknown(topic):
                 raise DependencyUnavailable(DEPENDENCY, missing_topics([topic])) from error

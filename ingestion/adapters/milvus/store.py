@@ -65,11 +65,11 @@ class MilvusVectorStore:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._writer is not None:
-            await self._threads.write(self._writer.close)
+            await self._threads.write(self._writer.close, "close")
         if self._searching is not None:
-            await self._threads.write(self._searching.close)
+            await self._threads.write(self._searching.close, "close")
         if self._connected is not None:
-            await self._threads.write(self._connected.close)
+            await self._threads.write(self._connected.close, "close")
 
     async def ensure(self, collection: str, dim: int) -> None:
         def make() -> None:
@@ -81,14 +81,15 @@ class MilvusVectorStore:
             ensure_index(client, name, dim, self._settings, self._ensured)
             self._held.forget(name)
 
-        await self._threads.write(translated(make))
+        await self._threads.write(translated(make), "ensure")
 
     async def upsert(self, collection: str, pages: Sequence[PageVectors]) -> None:
         def write(_: MilvusClient, name: str) -> bool:
             self._rows().write(name, pages, self._settings.milvus_timeout_s)
             return True
 
-        if not await self._threads.write(translated(lambda: self._on_existing(collection, write, unknown=False))):
+        written = translated(lambda: self._on_existing(collection, write, unknown=False))
+        if not await self._threads.write(written, "upsert"):
             raise WorkerFault(f"milvus has no index {collection!r}: it was dropped while pages were written to it")
 
     async def search(self, collection: str, query: Vectors, limit: int, *, stable_for_s: float = 0.0) -> Neighbours:
@@ -113,7 +114,9 @@ class MilvusVectorStore:
             return Neighbours(found.keys // ROWS_PER_PAGE, found.products, found.counts)
 
         nothing = Neighbours.none(len(query))
-        return await self._threads.read(translated(lambda: self._on_loaded(collection, find, unknown=nothing)))
+        return await self._threads.read(
+            translated(lambda: self._on_loaded(collection, find, unknown=nothing)), "search"
+        )
 
     async def delete_pages(self, collection: str, first_page_key: int, count: int) -> None:
         def delete(client: MilvusClient, name: str) -> None:
@@ -126,7 +129,7 @@ class MilvusVectorStore:
                     timeout=self._settings.milvus_timeout_s,
                 )
 
-        await self._threads.write(translated(lambda: self._on_loaded(collection, delete, unknown=None)))
+        await self._threads.write(translated(lambda: self._on_loaded(collection, delete, unknown=None)), "delete")
 
     async def read_pages(self, collection: str, page_keys: range) -> dict[int, Vectors]:
         def read(client: MilvusClient, name: str) -> dict[int, Vectors]:
@@ -134,7 +137,7 @@ class MilvusVectorStore:
             return read_rows(client, name, rows, self._settings.milvus_timeout_s)
 
         nothing: dict[int, Vectors] = {}
-        return await self._threads.read(translated(lambda: self._on_loaded(collection, read, unknown=nothing)))
+        return await self._threads.read(translated(lambda: self._on_loaded(collection, read, unknown=nothing)), "read")
 
     async def count_rows(self, collection: str, first_page_key: int, count: int) -> int:
         return await self._count(collection, _rows_of(first_page_key, count))
@@ -153,18 +156,19 @@ class MilvusVectorStore:
                 drop_with_aliases(self._client(), name, self._settings.milvus_timeout_s)
                 self._held.forget(name)
 
-        await self._threads.write(translated(drop))
+        await self._threads.write(translated(drop), "drop")
 
     async def point(self, collection: str, index: str) -> None:
         def point(client: MilvusClient, name: str) -> bool:
             point_alias(client, index_name(collection), name, self._settings.milvus_timeout_s)
             return True
 
-        if not await self._threads.write(translated(lambda: self._on_existing(index, point, unknown=False))):
+        pointed = translated(lambda: self._on_existing(index, point, unknown=False))
+        if not await self._threads.write(pointed, "point"):
             raise WorkerFault(f"milvus has no index {index!r} to point {collection!r} to")
 
     async def ping(self) -> None:
-        await self._threads.read(translated(lambda: self._client().list_collections(timeout=_PING_TIMEOUT_S)))
+        await self._threads.read(translated(lambda: self._client().list_collections(timeout=_PING_TIMEOUT_S)), "ping")
 
     async def _count(self, collection: str, rows: str) -> int:
         def count(client: MilvusClient, name: str) -> int:
@@ -177,7 +181,7 @@ class MilvusVectorStore:
             )
             return int(answer[0]["count(*)"])
 
-        return await self._threads.read(translated(lambda: self._on_loaded(collection, count, unknown=0)))
+        return await self._threads.read(translated(lambda: self._on_loaded(collection, count, unknown=0)), "count")
 
     def _client(self) -> MilvusClient:
         """The client, created once, in a thread: importing pymilvus takes most of a second."""

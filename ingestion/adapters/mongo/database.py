@@ -19,6 +19,7 @@ from pymongo import ReadPreference
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
+from ingestion.adapters.mongo.command_times import CommandTimes
 from ingestion.adapters.mongo.errors import translating
 from ingestion.settings import MongoSettings
 
@@ -41,6 +42,7 @@ class Database:
                 selection_timeout_ms=_SELECTION_TIMEOUT_MS,
                 socketTimeoutMS=_SOCKET_TIMEOUT_MS,
                 tz_aware=True,
+                event_listeners=[CommandTimes()],
                 # One record with a damaged text, or a time after the year 9999, must not make a whole answer
                 # unreadable.
                 unicode_decode_error_handler="replace",

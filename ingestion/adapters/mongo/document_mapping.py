@@ -66,6 +66,7 @@ def document_of(record: MongoRecord) -> Document:
         letter=reader.text("letter", optional=True),
         error=_failure_of(record.get("error")),
         created_at=moment_of(record.get("created_at")),
+        requeued_at=moment_of(record.get("requeued_at")),
         updated_at=moment_of(record.get("updated_at")),
         ready_at=moment_of(record.get("ready_at")),
         damage="; ".join(reader.damage),

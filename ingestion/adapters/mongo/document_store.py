@@ -12,6 +12,7 @@ from ingestion.adapters.mongo.archiving import MongoArchivedDocuments, MongoArch
 from ingestion.adapters.mongo.bindings import MongoBindings
 from ingestion.adapters.mongo.catalogue import MongoCollectionCatalogue
 from ingestion.adapters.mongo.collection_versions import MongoCollectionVersions
+from ingestion.adapters.mongo.counts import MongoDocumentCounts
 from ingestion.adapters.mongo.database import Database
 from ingestion.adapters.mongo.dead_letter_notes import MongoDeadLetterNotes
 from ingestion.adapters.mongo.documents import MongoDeletions, MongoDocumentReader, MongoUploads
@@ -32,6 +33,7 @@ from ingestion.settings import MongoSettings
 
 class MongoDocumentStore(
     MongoUploads,
+    MongoDocumentCounts,
     MongoDocumentReader,
     MongoDeletions,
     MongoPageRecords,

@@ -36,6 +36,7 @@ class MongoOutbox(DocumentChanges):
             "attempts": 0,
             "outages": 0,
             "error": None,
+            "requeued_at": "$$NOW",
             **NO_LEASE,
             **event("requeued"),
         }

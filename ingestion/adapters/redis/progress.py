@@ -20,6 +20,7 @@ from redis.exceptions import (
     TimeoutError,
 )
 
+from ingestion import metrics
 from ingestion.adapters.tls import refused_certificate
 from ingestion.errors import DependencyRefused, DependencyUnavailable, IngestError, InvalidSetting, WorkerFault
 from ingestion.settings import RedisSettings
@@ -102,17 +103,17 @@ class RedisProgress:
                 pipeline.expire(task_key(document_id), self._settings.redis_task_ttl_s)
                 await pipeline.execute()
 
-        await self._best_effort(write, otherwise=None)
+        await self._best_effort("report", write, otherwise=None)
 
     async def read(self, document_id: str) -> dict[str, str]:
         async def fetch() -> dict[str, str]:
             task: Any = await self._client.hgetall(task_key(document_id))
             return dict(task)
 
-        return await self._best_effort(fetch, otherwise={})
+        return await self._best_effort("read", fetch, otherwise={})
 
     async def forget(self, document_id: str) -> None:
-        await self._best_effort(lambda: self._client.delete(task_key(document_id)), otherwise=0)
+        await self._best_effort("forget", lambda: self._client.delete(task_key(document_id)), otherwise=0)
 
     async def add(self, **amounts: int) -> None:
         async def count() -> None:
@@ -121,7 +122,7 @@ class RedisProgress:
                     pipeline.hincrby(TOTALS_KEY, name, amount)
                 await pipeline.execute()
 
-        await self._best_effort(count, otherwise=None)
+        await self._best_effort("add", count, otherwise=None)
 
     async def ping(self) -> None:
         try:
@@ -129,11 +130,12 @@ class RedisProgress:
         except RedisError as error:
             raise translate(error) from error
 
-    async def _best_effort(self, request: Callable[[], Awaitable[T]], otherwise: T) -> T:
+    async def _best_effort(self, operation: str, request: Callable[[], Awaitable[T]], otherwise: T) -> T:
         if time.monotonic() < self._rests_until_s:
             return otherwise
         try:
-            result = await request()
+            with metrics.STORE_REQUESTS.labels(DEPENDENCY, operation).time():
+                result = await request()
         except RedisError as error:
             if isinstance(error, TimeoutError):
                 self._rests_until_s = time.monotonic() + _REST_S

@@ -10,6 +10,7 @@ from typing import Any, Final, Self
 import structlog
 from redis.exceptions import RedisError
 
+from ingestion import metrics
 from ingestion.adapters.redis.progress import DEPENDENCY, open_client, translate
 from ingestion.concurrency.deadline import is_spent, remaining_s
 from ingestion.settings import RedisSettings
@@ -41,21 +42,22 @@ class RedisQueryCache:
     async def get(self, key: str) -> bytes | None:
         if self._rests:
             return None
-        value: bytes | None = await self._best_effort(self._client.get(key))
+        value: bytes | None = await self._best_effort("get_answer", self._client.get(key))
         return value
 
     async def put(self, key: str, value: bytes, ttl_s: int) -> None:
         if not self._rests:
-            await self._best_effort(self._client.set(key, value, ex=ttl_s))
+            await self._best_effort("put_answer", self._client.set(key, value, ex=ttl_s))
 
     @property
     def _rests(self) -> bool:
         return is_spent() or asyncio.get_running_loop().time() < self._rests_until_s
 
-    async def _best_effort(self, request: Awaitable[Any]) -> Any:
+    async def _best_effort(self, operation: str, request: Awaitable[Any]) -> Any:
         try:
-            async with asyncio.timeout(remaining_s()):
-                result = await request
+            with metrics.STORE_REQUESTS.labels(DEPENDENCY, operation).time():
+                async with asyncio.timeout(remaining_s()):
+                    result = await request
         except (RedisError, TimeoutError) as error:
             self._rests_until_s = asyncio.get_running_loop().time() + _REST_S
             if not self._down:

@@ -141,7 +141,8 @@ class VectorCache:
         try:
             if not self._breakers.is_blocking:
                 keys = [key for wanted, _ in batch for key in wanted]
-                values = await self._read_script(keys=keys, args=[self._ttl_s])
+                with metrics.STORE_REQUESTS.labels(DEPENDENCY, "get_vectors").time():
+                    values = await self._read_script(keys=keys, args=[self._ttl_s])
         except Exception as error:  # noqa: BLE001 - the breaker records it; the service works without Redis
             self._trip(error)
         finally:
@@ -176,7 +177,8 @@ class VectorCache:
                         pipeline.delete(key)
                     else:
                         pipeline.set(key, value, ex=self._ttl_s)
-                results = await pipeline.execute(raise_on_error=False)
+                with metrics.STORE_REQUESTS.labels(DEPENDENCY, "put_vectors").time():
+                    results = await pipeline.execute(raise_on_error=False)
         except Exception as error:  # noqa: BLE001 - the breaker records it; the service works without Redis
             self._trip(error)
         else:

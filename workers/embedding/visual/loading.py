@@ -47,9 +47,9 @@ class LoadedModel:
 
 
 def measure_memory(device: torch.device) -> None:
-    """Make the metric `gpu_memory_usage_bytes` read what torch has reserved; without a GPU it stays 0."""
+    """Let the metric of reserved GPU memory read what torch has reserved; without a GPU it stays 0."""
     if device.type == "cuda":
-        metrics.GPU_MEMORY.set_function(partial(torch.cuda.memory_reserved, device))
+        metrics.GPU_MEMORY_RESERVED.set_function(partial(torch.cuda.memory_reserved, device))
 
 
 def load_model(settings: EmbedderSettings) -> LoadedModel:
