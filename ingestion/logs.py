@@ -11,7 +11,9 @@ import structlog
 
 from ingestion.settings import LogSettings
 
-_RECONNECTS: Final = re.compile(r"KafkaConnectionError: Connection at \S+ closed|^Marking the coordinator dead")
+_RECONNECTS: Final = re.compile(
+    r"KafkaConnectionError(?:: |\(['\"])Connection at \S+ closed|^Marking the coordinator dead"
+)
 """aiokafka logs these when a broker closes a connection, and connects again. Brokers with a limit on logins close one
 every few minutes. An outage shows in other lines, and in a breaker."""
 

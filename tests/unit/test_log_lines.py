@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from aiokafka.errors import KafkaConnectionError
 
 from ingestion.logs import configure
 from ingestion.settings import LogSettings
@@ -27,6 +28,7 @@ def logging_as_before() -> Iterator[None]:
         "Failed fetch messages from 1: KafkaConnectionError: Connection at 10.0.0.1:9092 closed",
         "Error sending OffsetCommitRequest to node 1 [KafkaConnectionError: Connection at h:1 closed] -- marking dead",
         "Marking the coordinator dead (node 1)for group g.",
+        f"Unable to request metadata from node with id 1: {KafkaConnectionError('Connection at h:1 closed')!r}",
     ],
 )
 def test_a_connection_that_the_broker_closed_is_no_line(text: str, capsys: pytest.CaptureFixture[str]) -> None:
