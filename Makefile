@@ -9,7 +9,7 @@ install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Pagemill needs Python 3.11 or later; set PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,colqwen,plot,stack,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,colqwen,plot,tracing,stack,dev]'
 	touch $@
 
 demo: install
@@ -48,7 +48,7 @@ milvus-server: .milvus-venv/.installed
 # Pins of a fresh environment; without the build's suffix torch stays installable from every index.
 lock:
 	$(PYTHON) -m venv .lock-venv
-	.lock-venv/bin/pip install --quiet --disable-pip-version-check -e '.[local,colqwen,plot,stack,dev]'
+	.lock-venv/bin/pip install --quiet --disable-pip-version-check -e '.[local,colqwen,plot,tracing,stack,dev]'
 	.lock-venv/bin/pip freeze --exclude-editable | sed 's/+cpu//' > constraints.txt
 	rm -rf .lock-venv
 

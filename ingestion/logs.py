@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
 from ingestion.settings import LogSettings
+from ingestion.tracing import log_fields
 
 _RECONNECTS: Final = re.compile(
     r"KafkaConnectionError(?:: |\(['\"])Connection at \S+ closed|^Marking the coordinator dead"
@@ -22,12 +23,20 @@ def _is_worth_a_line(record: logging.LogRecord) -> bool:
     return not (record.name.startswith("aiokafka") and _RECONNECTS.search(record.getMessage()))
 
 
+def _add_ids(_logger: Any, _method: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+    """Add the ids of the request and of the span, unless the line has its own."""
+    for name, value in log_fields().items():
+        event.setdefault(name, value)
+    return event
+
+
 def configure(settings: LogSettings) -> None:
     """Send structlog's and the standard library's records to standard error, in one format."""
     as_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
     renderer = structlog.processors.JSONRenderer(ensure_ascii=False) if as_json else structlog.dev.ConsoleRenderer()
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
+        _add_ids,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

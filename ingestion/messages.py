@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final, TypeAlias
 
@@ -60,6 +60,8 @@ class Record:
     headers: tuple[tuple[str, bytes], ...] = ()
     timestamp_ms: int = 0
     """When it was published, by its writer's or the broker's clock, in Unix milliseconds. 0: unknown."""
+    received_ns: int = field(default_factory=time.time_ns, compare=False)
+    """The Unix time at which it was fetched."""
 
     @cached_property
     def job(self) -> IngestJob:

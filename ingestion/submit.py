@@ -35,6 +35,7 @@ from ingestion.ports import (
 from ingestion.retrying import retrying
 from ingestion.sandbox.pool import Sandbox
 from ingestion.server_cooldown import ServerCooldown
+from ingestion.tracing import current_origin, span
 
 log = structlog.get_logger(__name__)
 
@@ -101,7 +102,8 @@ class Submitter:
             await self._records.require_active(collection)
             known = await self._records.get(id_)
         if known is None:  # outside of the budget, which is for the stores
-            pages = (await self._inspector.inspect(upload.path, caller=collection)).pages
+            with span("inspect"):
+                pages = (await self._inspector.inspect(upload.path, caller=collection)).pages
         with budget(self._store_budget_s + upload.size_bytes / _LEAST_BYTES_PER_S):
             if known is None:
                 document = await self._accept(collection, id_, upload, pages)
@@ -112,8 +114,10 @@ class Submitter:
 
     async def _accept(self, collection: str, id_: str, upload: Upload, pages: int) -> Document:
         key = source_key(id_)
-        await retrying(self._blobs.put_file, key, upload.path, PDF_CONTENT_TYPE)
+        with span("store source", attributes={"pagemill.document.id": id_, "pagemill.bytes": upload.size_bytes}):
+            await retrying(self._blobs.put_file, key, upload.path, PDF_CONTENT_TYPE)
         first_page_key = await self._records.reserve_page_keys(pages)
+        origin = current_origin()
         document = Document(
             id=id_,
             collection=collection,
@@ -124,9 +128,12 @@ class Submitter:
             pages=pages,
             first_page_key=first_page_key,
             fence=first_fence(first_page_key),
+            request_id=origin.request_id,
+            traceparent=origin.traceparent,
         )
         # After an error the record may exist, so the source is kept. The audit removes a source without a record.
-        inserted = await self._records.insert(document)
+        with span("record"):
+            inserted = await self._records.insert(document)
         if not inserted:  # A concurrent upload of the same file was first.
             winner = await self._records.get(id_)
             if winner is None:

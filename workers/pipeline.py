@@ -54,7 +54,8 @@ from ingestion.messages import Record
 from ingestion.model import Document, IngestJob, Page, PageVectors
 from ingestion.ports import BlobStore, DocumentReader, Embedder, Ledger, PageSource, Progress, Renderer
 from ingestion.retrying import retrying
-from workers.attempt.claims import Claims, log_fields
+from ingestion.tracing import Span, span
+from workers.attempt.claims import Claims, log_fields, span_attributes
 from workers.attempt.code_writer import CodeWriter
 from workers.attempt.isolation import SharedExclusiveLock
 from workers.attempt.lease import Lease
@@ -121,7 +122,8 @@ class Pipeline:
                 await self.outcomes.republish(job, record)
                 return
             log.info("claimed", **log_fields(document), resume_after_page=document.pages_done)
-            await self._attempt(document, record)
+            with span("attempt", attributes=span_attributes(document)) as attempt:
+                await self._attempt(document, record, attempt)
 
     async def _lock(self, job: IngestJob) -> AbstractAsyncContextManager[None]:
         """The lock for the attempt: shared, or exclusive for a suspect document.
@@ -142,7 +144,7 @@ class Pipeline:
         # document itself may make the server fail.
         return document.attempts + 1 == self.max_attempts or document.outages >= _ALONE_AFTER_OUTAGES
 
-    async def _attempt(self, document: Document, record: Record) -> None:
+    async def _attempt(self, document: Document, record: Record, attempt: Span) -> None:
         started = time.monotonic()
         error: IngestError | None = None
         lease = self.claims.lease(document)
@@ -165,6 +167,9 @@ class Pipeline:
             raise
         seconds = time.monotonic() - started
         metrics.DURATION.labels(status_of(settled)).observe(seconds)
+        attempt.set({"pagemill.outcome": settled.state.value})
+        if error is not None:
+            attempt.fail(error.code)
         log.info("settled", **log_fields(settled), outcome=settled.state, seconds=round(seconds, 3), **_cause(settled))
         await self.outcomes.publish(settled, record, error)
 
@@ -189,10 +194,10 @@ class Pipeline:
         if document.attempts > self.max_attempts:
             raise AttemptsExhausted(f"{document.attempts - 1} attempts ended without an outcome", stage="claim")
         async with self._source(document, watched) as path:
-            with watched.stage("render"):
+            with watched.stage("render", step="open"):
                 source = await self.renderer.open(path, pixels=self.embedder.wants_pixels, caller=document.collection)
                 require_same_pages(source, document)
-            with watched.stage("store"):
+            with watched.stage("store", step="prepare"):
                 generation = await self.store.prepare(document, self.embedder, lease.check)
                 document = lease.document = await self._plan(document, source.dpi, generation)
             codes = self.store.code_writer(document, document.generation, document.pages_done)
@@ -202,14 +207,15 @@ class Pipeline:
                 aclosing(self._written(lease, embedded, codes, watched)) as written,
             ):
                 async for window in written:
-                    with watched.stage("store"):
+                    with watched.stage("store", step="checkpoint"):
                         await self._checkpoint(document, window)
                     lease.document = replace(lease.document, outages=0)
             lease.check()
-            with watched.stage("store"):
+            with watched.stage("store", step="complete codes"):
                 document = replace(document, codes_format=await codes.complete())
         await lease.end()
-        return await retrying(self.ledger.finish, document)
+        with span("ready"):
+            return await retrying(self.ledger.finish, document)
 
     async def _plan(self, document: Document, dpi: int, generation: int) -> Document:
         """Record the generation before pages are written to it. Most new records have the right one already."""
@@ -264,7 +270,7 @@ class Pipeline:
 
         async def write(window: list[PageVectors]) -> list[PageVectors]:
             lease.check()
-            with watched.stage("store"), metrics.STORING.time():
+            with watched.stage("store", step="write"), metrics.STORING.time():
                 await self.store.write(document, window, codes)
             self._add_success(document, *_STORES)
             return window

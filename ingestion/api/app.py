@@ -42,6 +42,8 @@ def create_app(services: Services, searcher: Searcher) -> FastAPI:
         docs_url=None,  # FastAPI's own pages load scripts from other hosts; `add_pages` has one that does not.
         redoc_url=None,
         lifespan=partial(_lifespan, sandbox),
+        # `ingestion.http` records a request's span. FastAPI's own would be a second one, with messages of errors.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.services = services
     app.state.searcher = searcher

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
+from ingestion.tracing.http import REQUEST_ID_FIELD, end_request, serving
+from ingestion.tracing.request_ids import current_request_id
+
 if TYPE_CHECKING:
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
@@ -27,7 +30,7 @@ _LOGGED_PATH_CHARS: Final = 300
 class LoggedRequest:
     """An ASGI application for one request: it calls the real application and logs one line at the end."""
 
-    __slots__ = ("_app", "_cycle", "_on_end", "_quiet", "_send", "_transport", "status")
+    __slots__ = ("_app", "_cycle", "_on_end", "_quiet", "_request_id", "_send", "_transport", "status")
 
     def __init__(
         self,
@@ -44,24 +47,28 @@ class LoggedRequest:
         self._transport = transport
         self._on_end = on_end
         self._quiet = quiet
+        self._request_id = b""
         self.status = CLIENT_CLOSED_REQUEST
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self._send = send
         began_s = time.perf_counter()
         written_bytes = self._transport.written_bytes
-        try:
-            await self._app(scope, receive, self._note_status)
-        finally:
-            self._on_end(self)
-            log_request(
-                scope["method"],
-                scope["path"],
-                self.status,
-                seconds=time.perf_counter() - began_s,
-                sent_bytes=self._transport.written_bytes - written_bytes,
-                quiet=self._quiet,
-            )
+        with serving(scope, is_recorded=scope["path"] not in PROBES) as span:
+            self._request_id = current_request_id().encode()
+            try:
+                await self._app(scope, receive, self._note_status)
+            finally:
+                self._on_end(self)
+                end_request(span, scope, self.status)
+                log_request(
+                    scope["method"],
+                    scope["path"],
+                    self.status,
+                    seconds=time.perf_counter() - began_s,
+                    sent_bytes=self._transport.written_bytes - written_bytes,
+                    quiet=self._quiet,
+                )
 
     async def _note_status(self, message: Any) -> None:
         if message["type"] != "http.response.start":
@@ -69,6 +76,7 @@ class LoggedRequest:
             self._transport.release()
             return
         self.status = message["status"]
+        message.setdefault("headers", []).append((REQUEST_ID_FIELD, self._request_id))
         if self._cycle.more_body:
             # The rest of the body would have to be read before the next request.
             self._cycle.keep_alive = False
@@ -79,11 +87,9 @@ class LoggedRequest:
 
 
 def log_request(method: str, path: str, status: int, *, seconds: float, sent_bytes: int, quiet: bool) -> None:
-    """Log one line. A quiet server logs no success, and any server logs a successful probe at level debug."""
+    """Log one line: at level debug for the success of a probe, or of a quiet server."""
     succeeded = status < _FIRST_ERROR_STATUS
-    if quiet and succeeded:
-        return
-    level = logging.DEBUG if succeeded and path in PROBES else logging.INFO
+    level = logging.DEBUG if succeeded and (quiet or path in PROBES) else logging.INFO
     log.log(
         level,
         "request",

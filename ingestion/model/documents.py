@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
@@ -124,6 +124,10 @@ class Document:
     """When the failed document was last queued again on a user's request."""
     updated_at: datetime | None = None
     ready_at: datetime | None = None
+    request_id: str = ""
+    """The id of the request that uploaded it."""
+    traceparent: str = ""
+    """The span of that request, where traces are recorded."""
     damage: str = ""
     """The unreadable fields of the record, empty if there are none. Not stored."""
 
@@ -200,14 +204,24 @@ class LetterMark:
 class IngestJob:
     """The message of the jobs topic. The document's record holds the other fields.
 
-    `pages` lets a worker plan before it reads the record. 0: unknown.
+    `pages` lets a worker plan before it reads the record. 0: unknown. The last two are those of the document. They are
+    no part of the message: its headers hold them.
     """
 
     document_id: str
     collection: str
     filename: str
     pages: int = 0
+    request_id: str = field(default="", compare=False)
+    traceparent: str = field(default="", compare=False)
 
     @classmethod
     def of(cls, document: Document) -> IngestJob:
-        return cls(document.id, document.collection, document.filename, document.pages)
+        return cls(
+            document.id,
+            document.collection,
+            document.filename,
+            document.pages,
+            request_id=document.request_id,
+            traceparent=document.traceparent,
+        )

@@ -14,6 +14,7 @@ from ingestion.model import Document, Vectors
 from ingestion.ports import DocumentReader, PageRecords
 from ingestion.search.admission import ReservedRows
 from ingestion.search.coalescing import SearchCoalescer
+from ingestion.search.stages import search_stage
 
 _WIDEN_BY: Final = 4
 _WIDEST_LIMIT: Final = 6400
@@ -70,7 +71,7 @@ class Candidates:
         index, limit, reached = index_of(collection, generation.number), wanted.limit, 0
         while True:
             reserved.resize(len(query), limit)
-            with metrics.SEARCH.labels("ann").time():
+            with search_stage("ann"):
                 scores = await self._index.search(index, query, limit, wanted.stable_for_s)
             best: list[int] = scores.page_keys.tolist()
             candidates = await self._ready(best, generation, wanted.most)
@@ -102,7 +103,7 @@ class Candidates:
         step = min(wanted, _READ_AT_ONCE)
         for start in range(0, len(page_keys), step):
             part = page_keys[start : start + step]
-            with metrics.SEARCH.labels("records").time():
+            with search_stage("records"):
                 found += await self.ready(part, await self._documents_of(part), generation)
             if len(found) >= wanted:
                 break

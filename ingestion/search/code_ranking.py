@@ -18,6 +18,7 @@ from ingestion.search.code_reader import CodeReader, SegmentRef
 from ingestion.search.code_scoring import REFINED_PLANES, CodeQueries, best_first, joined_scores
 from ingestion.search.cpu_threads import CpuThreads
 from ingestion.search.shared_scans import SharedScans
+from ingestion.search.stages import search_stage
 from ingestion.vectors.sign_codes import Codes, CodeSegment
 
 _FIRST_GUESS_BYTES: Final = 40 * 1024
@@ -61,7 +62,7 @@ class CodeRanker:
         The `refined` best by Hamming distance are ranked once more with more planes. Raises DependencyUnavailable,
         WorkerFault where codes have another width than the query.
         """
-        with metrics.SEARCH.labels("codes").time():
+        with search_stage("codes"):
             read = await self._reader.read(segments)
         found = [segment for segment in read if segment is not None]
         if len(found) < len(segments):
@@ -69,7 +70,7 @@ class CodeRanker:
         if not found:
             return []
         self._note(found)
-        with metrics.SEARCH.labels("code_scores").time(), _translated():
+        with search_stage("code_scores"), _translated():
             scores = await self._scans.scores(segments, found, query)
         best = best_first(scores, refined)
         keys, codes = _pages_at(segments, found, best)
@@ -83,7 +84,7 @@ class CodeRanker:
         """
         wanted = self._affordable(pages)
         refs = list(dict.fromkeys(page.segment for page in wanted if page.segment is not None))
-        with metrics.SEARCH.labels("codes").time():
+        with search_stage("codes"):
             read = dict(zip(refs, await self._reader.read(refs), strict=True))
         keys, codes, without = list[int](), list[Codes](), list[int]()
         for page in wanted:
@@ -95,7 +96,7 @@ class CodeRanker:
                 codes.append(segment.of_page(page.page_key - page.segment.page_keys.start))
         self._note([segment for segment in read.values() if segment is not None])
         if len(keys) > refined:
-            with metrics.SEARCH.labels("code_scores").time():
+            with search_stage("code_scores"):
                 scores = await self._scored(query, codes, planes=1)
             best = best_first(scores, refined).tolist()
             keys, codes = [keys[i] for i in best], [codes[i] for i in best]
@@ -106,7 +107,7 @@ class CodeRanker:
     async def _refine(self, query: Vectors, keys: Sequence[int], codes: Sequence[Codes], most: int) -> list[int]:
         if not keys:
             return []
-        with metrics.SEARCH.labels("code_scores").time():
+        with search_stage("code_scores"):
             scores = await self._scored(query, codes, REFINED_PLANES)
         order = best_first(scores, most)
         return [keys[i] for i in order if np.isfinite(scores[i])]

@@ -17,6 +17,7 @@ from ingestion.ports import BlobStore, DocumentReader, PageRange, Searchable
 from ingestion.search.candidates import Candidate
 from ingestion.search.collection_pages import CollectionPages
 from ingestion.search.cpu_threads import CpuThreads
+from ingestion.search.stages import search_stage
 from ingestion.vectors.blob_reader import VectorBlobRef, VectorBlobs
 
 _PAGES_AT_ONCE: Final = 32
@@ -74,7 +75,7 @@ class ExhaustiveScorer:
                 blobs = await self._read(group, generation)
             except NotFound as error:
                 raise WorkerFault(f"a ready page lacks its vectors: {error.message}", stage="search") from error
-        with metrics.SEARCH.labels("maxsim").time():
+        with search_stage("maxsim"):
             try:
                 scores = await self._cpu_threads.run(maxsim_of_blobs, query, blobs)
             except ValueError as error:
@@ -88,7 +89,7 @@ class ExhaustiveScorer:
 
     async def _read(self, group: Sequence[_Page], generation: Generation) -> list[bytes]:
         refs = [VectorBlobRef(page.document_id, number, generation.number) for page, number in group]
-        with metrics.SEARCH.labels("blobs").time():
+        with search_stage("blobs"):
             return await self._vector_blobs.read(refs)
 
 

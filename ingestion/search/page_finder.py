@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from ingestion import metrics
 from ingestion.catalogue.generations import Generation
 from ingestion.concurrency.tasks import gather_or_cancel
 from ingestion.effort import Effort
@@ -30,6 +29,7 @@ from ingestion.search.collection_pages import CollectionPageLists, CollectionPag
 from ingestion.search.cpu_threads import CpuThreads
 from ingestion.search.planning import SearchPlan, plan_search
 from ingestion.search.reranking import Reranker, ranked
+from ingestion.search.stages import search_stage
 from ingestion.settings import SearchSettings
 from ingestion.vectors.blob_reader import VectorBlobRef
 
@@ -84,12 +84,12 @@ class PageFinder:
 
     async def pages_of(self, view: Searchable) -> CollectionPages:
         """All pages of the collection that a search may find."""
-        with metrics.SEARCH.labels("pages").time():
+        with search_stage("pages"):
             return await self._lists.of(view)
 
     async def plan(self, view: Searchable, effort: Effort, top_k: int) -> SearchPlan:
         """The plan of a search, for the number of pages that the collection has now."""
-        with metrics.SEARCH.labels("pages").time():
+        with search_stage("pages"):
             pages = await self._lists.count(view.binding.collection)
         return plan_search(effort, top_k, pages, int(pages * self._codes.mean_page_bytes), self._settings)
 
@@ -154,7 +154,7 @@ class PageFinder:
     async def _ready(
         self, page_keys: Sequence[int], document_of: Mapping[int, str], generation: Generation
     ) -> list[Candidate]:
-        with metrics.SEARCH.labels("records").time():
+        with search_stage("records"):
             return await self._candidates.ready(page_keys, document_of, generation)
 
     async def _first_ready(self, best: _Unchecked, generation: Generation, wanted: int) -> list[Candidate]:

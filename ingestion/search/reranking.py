@@ -18,6 +18,7 @@ from ingestion.ports import BlobStore
 from ingestion.search.byte_budget import ByteBudget
 from ingestion.search.candidates import Candidate
 from ingestion.search.cpu_threads import CpuThreads
+from ingestion.search.stages import search_stage
 from ingestion.vectors.blob_reader import VectorBlobRef, VectorBlobs
 
 _FIRST_GUESS_BYTES: Final = 256 * 1024
@@ -61,11 +62,11 @@ class Reranker:
     async def scores(self, query: Vectors, keys: Sequence[PageBlob]) -> NDArray[np.float32]:
         """The scores of pages, (pages,), -inf for one without vectors. Raises as `rank`."""
         async with self._budget.reserve(self._expected_bytes(keys)) as reserved:
-            with metrics.SEARCH.labels("blobs").time():
+            with search_stage("blobs"):
                 blobs = await self._fetch(keys)
             reserved.resize(sum(map(len, blobs)))
             metrics.SEARCH_BLOB_BYTES.set(self._budget.reserved_bytes)
-            with metrics.SEARCH.labels("maxsim").time():
+            with search_stage("maxsim"):
                 scores = await self._cpu_threads.run(_scores, query, blobs)
         metrics.SEARCH_BLOB_BYTES.set(self._budget.reserved_bytes)
         metrics.STAGE_PAGES.labels("exact", "in").inc(len(keys))

@@ -9,7 +9,6 @@ from typing import Final, Protocol
 
 from cachetools import LRUCache
 
-from ingestion import metrics
 from ingestion.catalogue.generations import Generation
 from ingestion.concurrency.deadline import budget, is_spent
 from ingestion.concurrency.tasks import gather_or_cancel
@@ -34,6 +33,7 @@ from ingestion.search.page_finder import FinderRecords, PageFinder, Ranked
 from ingestion.search.planning import LEAST_COST_ROWS
 from ingestion.search.query_cache import VersionedQueryCache, key_of
 from ingestion.search.snippets import snippet
+from ingestion.search.stages import search_stage
 from ingestion.search.version_age import VersionAge
 from ingestion.settings import SearchSettings
 
@@ -126,7 +126,7 @@ class Searcher:
 
     async def _view(self, collection: str) -> Searchable | None:
         """The collection as it is before the search: see `query_cache`. None where it is unknown."""
-        with metrics.SEARCH.labels("collection").time():
+        with search_stage("collection"):
             return await self._documents.searchable(collection)
 
     async def _is_current(self, view: Searchable) -> bool:
@@ -139,7 +139,7 @@ class Searcher:
     ) -> list[Hit] | None:
         """None where the collection switched to other vectors during the search."""
         key = key_of(view, query, (top_k, effort, *self._settings.result_options))
-        with metrics.SEARCH.labels("query_cache").time():
+        with search_stage("query_cache"):
             cached = await self._query_cache.get(key)
         if cached is not None:
             return cached
@@ -171,7 +171,7 @@ class Searcher:
         return await self._finder.best(view, vectors, plan, reserved, stable_for_s)
 
     async def _embed(self, collection: str, generation: Generation, query: str) -> Vectors:
-        with metrics.SEARCH.labels("embed").time():
+        with search_stage("embed"):
             embedder = await self._embedder.for_fingerprint(generation.fingerprint)
             vectors = (await embedder.embed_queries([query]))[0]
         if embedder.fingerprint != generation.fingerprint:
@@ -192,7 +192,7 @@ class Searcher:
 
     async def _described(self, query: str, ranked: Sequence[tuple[Candidate, float]]) -> list[Hit]:
         """The ranked pages as hits. Pages without a record are left out: their document is being deleted."""
-        with metrics.SEARCH.labels("texts").time():
+        with search_stage("texts"):
             records = await self._documents.pages_by_key([page.page_key for page, _ in ranked], with_text=True)
             return await self._cpu_threads.run(_hits_of, query, ranked, records)
 

@@ -12,6 +12,7 @@ from ingestion.settings.embedding import EmbedderSettings, ServingSettings
 from ingestion.settings.http import ApiSettings, HttpSettings, LogSettings, SearchSettings
 from ingestion.settings.processing import JanitorSettings, RenderSettings, VectorSettings, WorkerSettings
 from ingestion.settings.servers import KafkaSettings, MilvusSettings, MongoSettings, RedisSettings, S3Settings
+from ingestion.settings.tracing import TracingSettings
 
 __all__ = [
     "SECTIONS",
@@ -29,6 +30,7 @@ __all__ = [
     "SearchSettings",
     "ServingSettings",
     "Settings",
+    "TracingSettings",
     "VectorSettings",
     "WorkerSettings",
     "markdown_table",
@@ -54,6 +56,7 @@ class Settings:
         self.worker = WorkerSettings()
         self.janitor = JanitorSettings()
         self.log = LogSettings()
+        self.tracing = TracingSettings()
 
 
 SECTIONS: tuple[type[Section], ...] = (
@@ -72,6 +75,7 @@ SECTIONS: tuple[type[Section], ...] = (
     WorkerSettings,
     JanitorSettings,
     LogSettings,
+    TracingSettings,
 )
 
 

@@ -9,6 +9,7 @@ from ingestion.dead_letters import DeadLetter
 from ingestion.messages import Headers, Record, decode_job, encode_event, encode_job, first_headers, retry_headers
 from ingestion.model import Document, IngestJob
 from ingestion.settings import KafkaSettings
+from ingestion.tracing import NO_ORIGIN, Origin, publishing
 
 
 class MemoryJobQueue:
@@ -22,7 +23,8 @@ class MemoryJobQueue:
         self.topics: defaultdict[str, list[Record]] = defaultdict(list)
 
     async def publish(self, job: IngestJob) -> None:
-        self._append(self._settings.kafka_jobs_topic, *encode_job(job))
+        origin = Origin(job.request_id, job.traceparent)
+        self._append(self._settings.kafka_jobs_topic, *encode_job(job), origin)
 
     async def retry(self, record: Record, delay_s: int) -> None:
         topic = self._settings.retry_topics[delay_s]
@@ -61,6 +63,9 @@ class MemoryJobQueue:
     def events(self) -> list[Record]:
         return self.topics[self._settings.kafka_events_topic]
 
-    def _append(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> None:
+    def _append(
+        self, topic: str, key: bytes | None, value: bytes | None, headers: Headers, origin: Origin = NO_ORIGIN
+    ) -> None:
         records = self.topics[topic]
-        records.append(Record((topic, 0), len(records), key, value, tuple(headers)))
+        with publishing(topic, key, headers, origin) as extended:
+            records.append(Record((topic, 0), len(records), key, value, tuple(extended)))

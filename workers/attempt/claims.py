@@ -17,6 +17,7 @@ import structlog
 from ingestion.errors import Conflict, DependencyUnavailable, IngestError, LeaseHeld, LeaseLost, NotFound
 from ingestion.model import Document, DocumentState
 from ingestion.ports import ArchivedDocuments, DocumentReader, Ledger
+from ingestion.tracing import Attribute, span
 from workers.attempt.lease import Lease
 from workers.attempt.store import PageStore
 
@@ -52,7 +53,8 @@ class Claims:
     async def claim(self, document_id: str) -> Document:
         """Begin an attempt. Raises Conflict, NotFound, LeaseHeld, DependencyUnavailable."""
         token = self._in_doubt.pop(document_id, None) or secrets.token_hex(8)
-        return await self._claim_with(token, document_id)
+        with span("claim"):
+            return await self._claim_with(token, document_id)
 
     def lease(self, document: Document) -> Lease:
         """The lease of the claimed document, to be held while this worker processes it."""
@@ -132,3 +134,13 @@ class Claims:
 def log_fields(document: Document) -> dict[str, object]:
     """The fields of every log line about an attempt."""
     return {"document_id": document.id, "attempt": document.attempts, "collection": document.collection}
+
+
+def span_attributes(document: Document) -> dict[str, Attribute]:
+    """The attributes of an attempt's span."""
+    return {
+        "pagemill.document.id": document.id,
+        "pagemill.collection": document.collection,
+        "pagemill.attempt": document.attempts,
+        "pagemill.pages": document.pages,
+    }

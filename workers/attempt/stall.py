@@ -23,6 +23,7 @@ import structlog
 from ingestion import metrics
 from ingestion.concurrency.supervision import is_stray_cancellation
 from ingestion.errors import IngestError, Stalled, WorkerFault
+from ingestion.tracing import span
 from workers.runtime.awake_clock import TICK_S, AwakeClock
 
 log = structlog.get_logger(__name__)
@@ -58,8 +59,10 @@ class WatchedAttempt:
     aborted_s: float | None = None
 
     @contextmanager
-    def stage(self, stage: str, mark: ProgressMark | None = None) -> Iterator[None]:
+    def stage(self, stage: str, mark: ProgressMark | None = None, *, step: str = "") -> Iterator[None]:
         """The block is an operation of the stage. Its end is progress, and so is each change of `mark()`.
+
+        Its span is named after the `step`, or the stage.
 
         An IngestError without a stage gets this one. Any other exception becomes a WorkerFault.
         """
@@ -68,7 +71,7 @@ class WatchedAttempt:
         self.stalls.began(stage)
         self.operations.add(operation)
         try:
-            with _errors_named(stage):
+            with span(step or stage), _errors_named(stage):
                 yield
             if self.aborted_s is None:  # an operation that ended too late is no measure
                 self.stalls.progressed(stage)

@@ -16,6 +16,7 @@ from ingestion.errors import EmbedderMissing
 from ingestion.logs import configure
 from ingestion.scratch import own_scratch
 from ingestion.settings import Settings
+from ingestion.tracing.export import tracing
 from workers.runtime.blas import limit_blas_threads
 from workers.runtime.malloc import configure_malloc
 
@@ -57,7 +58,7 @@ def api() -> None:
     limit_blas_threads()
     sys.setswitchinterval(_API_SWITCH_S)
     settings = _settings()
-    with own_scratch(settings.api.spool_dir) as folder:
+    with tracing(settings.tracing, "api"), own_scratch(settings.api.spool_dir) as folder:
         settings.api = settings.api.model_copy(update={"spool_dir": folder})
         uvloop.run(_api(settings))
 
@@ -77,7 +78,8 @@ def embedder(
         settings.embedder = settings.embedder.model_copy(update={"embedder_port": port})
     if lane is LaneOption.IMAGE:
         os.nice(settings.serving.embed_image_nice)
-    uvloop.run(_embedder(settings, lane))
+    with tracing(settings.tracing, "embedder"):
+        uvloop.run(_embedder(settings, lane))
 
 
 @app.command()
@@ -86,7 +88,7 @@ def worker() -> None:
     limit_blas_threads()
     settings = _settings()
     configure_malloc()
-    with own_scratch():
+    with tracing(settings.tracing, "worker"), own_scratch():
         asyncio.run(_worker(settings))
 
 
@@ -94,7 +96,8 @@ def worker() -> None:
 def janitor() -> None:
     """The janitor: finishes work that a crash or an outage interrupted. One is enough. More do no harm."""
     settings = _settings()
-    asyncio.run(_janitor(settings))
+    with tracing(settings.tracing, "janitor"):
+        asyncio.run(_janitor(settings))
 
 
 def _settings() -> Settings:

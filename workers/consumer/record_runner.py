@@ -20,6 +20,7 @@ from ingestion.messages import Record
 from ingestion.model import Document, Failure, IngestJob
 from ingestion.ports import DocumentReader, JobQueue, Ledger
 from ingestion.retrying import retrying
+from ingestion.tracing import Message, processing
 from workers.attempt.outcomes import OutcomePublisher
 from workers.attempt.retry_policy import GiveUp, Retry, decide
 
@@ -48,6 +49,11 @@ class RecordRunner:
 
         Any other exception from here ends the worker.
         """
+        message = Message(*record.partition, record.offset, record.headers, record.received_ns)
+        with processing(message, self.outcomes.group):
+            await self._run(record)
+
+    async def _run(self, record: Record) -> None:
         try:
             await self.run_job(record)
         except (LeaseHeld, DependencyUnavailable):

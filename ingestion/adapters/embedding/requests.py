@@ -14,6 +14,7 @@ import stamina
 from ingestion.concurrency.deadline import within_budget
 from ingestion.errors import BadRequest, DependencyUnavailable, IngestError, Overloaded, WorkerFault
 from ingestion.settings import EmbedderSettings
+from ingestion.tracing import inject, span
 
 DEPENDENCY: Final = "embedder"
 
@@ -133,13 +134,16 @@ class EmbeddingRequests:
 
     async def _send(self, method: str, path: str, body: bytes | None) -> httpx.Response:
         """Limits the whole request. The timeout of httpx starts again with each byte that arrives."""
-        headers = None if body is None else {"Content-Type": "application/json"}
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                response = await self._client.request(method, path, content=body, headers=headers)
-        except TimeoutError as error:
-            raise httpx.ReadTimeout(f"no whole answer within {self._timeout_s:g} s") from error
-        return response.raise_for_status()
+        headers = {} if body is None else {"Content-Type": "application/json"}
+        with span(f"{method} {path}", "client", {"http.request.method": method, "peer.service": DEPENDENCY}) as sent:
+            inject(headers)
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    response = await self._client.request(method, path, content=body, headers=headers)
+            except TimeoutError as error:
+                raise httpx.ReadTimeout(f"no whole answer within {self._timeout_s:g} s") from error
+            sent.set({"http.response.status_code": response.status_code})
+            return response.raise_for_status()
 
 
 def _is_overload(error: httpx.HTTPError) -> bool:

@@ -22,6 +22,7 @@ from ingestion.errors import DependencyUnavailable, MessageTooLarge
 from ingestion.messages import Headers, Record, encode_event, encode_job, first_headers, retry_headers
 from ingestion.model import Document, IngestJob
 from ingestion.settings import KafkaSettings
+from ingestion.tracing import NO_ORIGIN, Origin, publishing
 
 log = structlog.get_logger(__name__)
 
@@ -54,7 +55,8 @@ class KafkaJobQueue:
         await self._publisher.close()
 
     async def publish(self, job: IngestJob) -> None:
-        await self._send(self._settings.kafka_jobs_topic, *encode_job(job))
+        origin = Origin(job.request_id, job.traceparent)
+        await self._send(self._settings.kafka_jobs_topic, *encode_job(job), origin)
 
     async def announce(self, document: Document) -> None:
         await self._send(self._settings.kafka_events_topic, *encode_event(document))
@@ -90,7 +92,13 @@ class KafkaJobQueue:
         for topic, cause in self._publisher.outcomes.failing().items():
             raise DependencyUnavailable(DEPENDENCY, f"publishing on {topic} fails: {cause}")
 
-    async def _send(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> None:
+    async def _send(
+        self, topic: str, key: bytes | None, value: bytes | None, headers: Headers, origin: Origin = NO_ORIGIN
+    ) -> None:
+        with publishing(topic, key, headers, origin) as extended:
+            await self._send_within_limit(topic, key, value, extended)
+
+    async def _send_within_limit(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> None:
         # An idempotent producer retries without a limit. After the timeout here it still sends the message once the
         # broker is back. If the caller also sends it again, the message arrives twice, which every consumer accepts.
         try:

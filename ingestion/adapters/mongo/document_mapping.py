@@ -69,6 +69,8 @@ def document_of(record: MongoRecord) -> Document:
         requeued_at=moment_of(record.get("requeued_at")),
         updated_at=moment_of(record.get("updated_at")),
         ready_at=moment_of(record.get("ready_at")),
+        request_id=reader.text("request_id", optional=True),
+        traceparent=reader.text("traceparent", optional=True),
         damage="; ".join(reader.damage),
     )
 

@@ -16,6 +16,7 @@ from ingestion import metrics
 from ingestion.adapters.embedding.wire import FINGERPRINT_HEADER
 from ingestion.errors import IngestError
 from ingestion.http.disconnect import cancel_on_disconnect
+from ingestion.tracing import span
 from workers.embedding.serving.answers import encode_answer
 from workers.embedding.serving.bodies import Reservation, read_body
 from workers.embedding.serving.requests import read_request
@@ -52,9 +53,11 @@ class EmbeddingsEndpoint:
             request = await off_loop(len(body), read_request, body, self._service.settings)
             del body
             lane = request.modality
-            pending = await self._service.look_up(request)
+            with span("look up"):
+                pending = await self._service.look_up(request)
             if not pending.is_complete:
-                await cancel_on_disconnect(receive, self._service.complete(pending))
+                with span("compute", attributes={"pagemill.inputs": len(pending.missing)}):
+                    await cancel_on_disconnect(receive, self._service.complete(pending))
             response = Response(await self._encode(pending), headers=self._headers, media_type=JSON)
             pending.lane.observe(time.perf_counter() - started)
         except ServiceError as error:
