@@ -11,12 +11,14 @@ from ingestion.settings.base import Section
 from ingestion.settings.embedding import EmbedderSettings, ServingSettings
 from ingestion.settings.http import ApiSettings, HttpSettings, LogSettings, SearchSettings
 from ingestion.settings.processing import JanitorSettings, RenderSettings, VectorSettings, WorkerSettings
+from ingestion.settings.report import ConfigurationError, SettingsReader
 from ingestion.settings.servers import KafkaSettings, MilvusSettings, MongoSettings, RedisSettings, S3Settings
 from ingestion.settings.tracing import TracingSettings
 
 __all__ = [
     "SECTIONS",
     "ApiSettings",
+    "ConfigurationError",
     "EmbedderSettings",
     "HttpSettings",
     "JanitorSettings",
@@ -40,23 +42,28 @@ __all__ = [
 class Settings:
     """All sections, read from the environment at construction."""
 
-    def __init__(self) -> None:
-        self.kafka = KafkaSettings()
-        self.mongo = MongoSettings()
-        self.redis = RedisSettings()
-        self.s3 = S3Settings()
-        self.milvus = MilvusSettings()
-        self.render = RenderSettings()
-        self.embedder = EmbedderSettings()
-        self.serving = ServingSettings()
-        self.vectors = VectorSettings()
-        self.api = ApiSettings()
-        self.http = HttpSettings()
-        self.search = SearchSettings()
-        self.worker = WorkerSettings()
-        self.janitor = JanitorSettings()
-        self.log = LogSettings()
-        self.tracing = TracingSettings()
+    def __init__(self, process: str = "") -> None:
+        """Raises ConfigurationError, with all that is wrong, also with what `process` needs."""
+        reader = SettingsReader()
+        self.kafka = reader.read(KafkaSettings)
+        self.mongo = reader.read(MongoSettings)
+        self.redis = reader.read(RedisSettings)
+        self.s3 = reader.read(S3Settings)
+        self.milvus = reader.read(MilvusSettings)
+        self.render = reader.read(RenderSettings)
+        self.embedder = reader.read(EmbedderSettings)
+        self.serving = reader.read(ServingSettings)
+        self.vectors = reader.read(VectorSettings)
+        self.api = reader.read(ApiSettings)
+        self.http = reader.read(HttpSettings)
+        self.search = reader.read(SearchSettings)
+        self.worker = reader.read(WorkerSettings)
+        self.janitor = reader.read(JanitorSettings)
+        self.log = reader.read(LogSettings)
+        self.tracing = reader.read(TracingSettings)
+        if process == "api":
+            reader.require(ApiSettings, "api_key", self.api.api_key, "the API needs a secret that its clients send")
+        reader.check()
 
 
 SECTIONS: tuple[type[Section], ...] = (

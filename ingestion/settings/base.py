@@ -6,8 +6,11 @@ Each setting `PAGEMILL_NAME` is read from that variable, or from the file that `
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import Field
 from pydantic.fields import FieldInfo
@@ -16,12 +19,13 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 
-_PREFIX = "PAGEMILL_"
+PREFIX: Final = "PAGEMILL_"
+_file_faults: ContextVar[list[str] | None] = ContextVar("file_faults", default=None)
 
 
 class Section(BaseSettings):
     # hide_input_in_errors: the text of a ValidationError would quote passwords otherwise.
-    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
 
     @classmethod
     def settings_customise_sources(
@@ -40,7 +44,7 @@ class _Files(PydanticBaseSettingsSource):
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         """Raises SettingsError if the file cannot be read, or if both variables are set."""
-        variable = f"{_PREFIX}{field_name.upper()}"
+        variable = f"{PREFIX}{field_name.upper()}"
         path = os.environ.get(f"{variable}_FILE")
         if path is None:
             return None, field_name, False
@@ -53,7 +57,26 @@ class _Files(PydanticBaseSettingsSource):
             raise SettingsError(f"{variable}_FILE: {path} cannot be read: {cause}") from error
 
     def __call__(self) -> dict[str, Any]:
-        found = (
-            (name, self.get_field_value(field, name)[0]) for name, field in self.settings_cls.model_fields.items()
-        )
-        return {name: value for name, value in found if value is not None}
+        found = {}
+        for name, field in self.settings_cls.model_fields.items():
+            try:
+                value, _, _ = self.get_field_value(field, name)
+            except SettingsError as error:
+                if (faults := _file_faults.get()) is None:
+                    raise
+                faults.append(str(error))
+                continue
+            if value is not None:
+                found[name] = value
+        return found
+
+
+@contextmanager
+def collect_file_faults() -> Iterator[list[str]]:
+    """In the block a file that cannot be read raises nothing: its setting is not set, and the list has the cause."""
+    faults: list[str] = []
+    token = _file_faults.set(faults)
+    try:
+        yield faults
+    finally:
+        _file_faults.reset(token)

@@ -51,6 +51,7 @@ class HttpSettings(Section):
     )
     http_trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
+        examples=["10.0.0.0/8"],
         description="addresses or networks, comma separated, of proxies that limit their own callers: connections "
         "from them are not counted by address",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -70,7 +71,9 @@ class KafkaClientSettings(Section):
         "partitions, or a topic that was deleted and created again, stay unnoticed",
     )
     kafka_extra: Annotated[dict[str, Any], NoDecode] = Field(
-        {}, description='further options of aiokafka\'s clients, as JSON, for example `{"retry_backoff_ms": 500}`'
+        {},
+        examples=['{"retry_backoff_ms":500}'],
+        description='further options of aiokafka\'s clients, as JSON, for example `{"retry_backoff_ms": 500}`',
     )
 
     @field_validator("kafka_extra", mode="before")
@@ -91,22 +94,26 @@ class KafkaClientSettings(Section):
 
     @model_validator(mode="after")
     def _is_complete(self) -> Self:
+        if faults := [*self._faults()]:
+            raise ValueError("\n".join(faults))
+        return self
+
+    def _faults(self) -> Iterator[str]:
         if self.kafka_has_login:
             for name in _NEEDED[self.kafka_sasl_mechanism]:
                 value = getattr(self, name)
                 if not (value.get_secret_value() if isinstance(value, SecretStr) else value):
-                    raise ValueError(f"PAGEMILL_{name.upper()} is needed for {self.kafka_sasl_mechanism}")
+                    yield f"PAGEMILL_{name.upper()} is needed for {self.kafka_sasl_mechanism}"
         # A protocol that is set on purpose turns the login off.
         if self.kafka_sasl_username and "kafka_security_protocol" not in self.model_fields_set:
-            raise ValueError(
+            yield (
                 "PAGEMILL_KAFKA_SASL_USERNAME has no effect alone: set "
                 "PAGEMILL_KAFKA_SECURITY_PROTOCOL to SASL_SSL or SASL_PLAINTEXT"
             )
         if self.kafka_ssl_cafile and "kafka_security_protocol" not in self.model_fields_set:
-            raise ValueError(
+            yield (
                 "PAGEMILL_KAFKA_SSL_CAFILE has no effect alone: set "
                 "PAGEMILL_KAFKA_SECURITY_PROTOCOL to SSL or SASL_SSL"
             )
         if self.kafka_ssl_keyfile and not self.kafka_ssl_certfile:
-            raise ValueError("PAGEMILL_KAFKA_SSL_KEYFILE has no effect without PAGEMILL_KAFKA_SSL_CERTFILE")
-        return self
+            yield "PAGEMILL_KAFKA_SSL_KEYFILE has no effect without PAGEMILL_KAFKA_SSL_CERTFILE"

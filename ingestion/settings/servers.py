@@ -105,7 +105,9 @@ class S3Settings(Section):
     )
     s3_bucket: str = Field("pagemill", description="bucket of sources, page images and vectors")
     s3_prefix: Annotated[str, Field(pattern=r"^([^/]+/)*$")] = Field(
-        "", description="prefix of all keys in the bucket, with a slash at its end, for a bucket that is shared"
+        "",
+        examples=["team/"],
+        description="prefix of all keys in the bucket, with a slash at its end, for a bucket that is shared",
     )
     s3_secure: bool = Field(False, description="https to the S3 server")
     s3_cafile: Path | None = Field(

@@ -12,6 +12,7 @@ from ingestion.settings.base import PositiveFloat, Section
 class TracingSettings(Section):
     otlp_endpoint: Annotated[str, Field(pattern=r"^(https?://\S+)?$")] = Field(
         "",
+        examples=["http://collector:4318"],
         description="base address of an OTLP receiver that takes protobuf over HTTP, such as http://collector:4318; "
         "traces are sent to its path /v1/traces. Empty: OTEL_EXPORTER_OTLP_ENDPOINT; where that is not set either, no "
         "traces are made",

@@ -57,7 +57,7 @@ def api() -> None:
 
     limit_blas_threads()
     sys.setswitchinterval(_API_SWITCH_S)
-    settings = _settings()
+    settings = _settings("api")
     with tracing(settings.tracing, "api"), own_scratch(settings.api.spool_dir) as folder:
         settings.api = settings.api.model_copy(update={"spool_dir": folder})
         uvloop.run(_api(settings))
@@ -100,8 +100,8 @@ def janitor() -> None:
         asyncio.run(_janitor(settings))
 
 
-def _settings() -> Settings:
-    settings = Settings()
+def _settings(process: str = "") -> Settings:
+    settings = Settings(process)
     configure(settings.log)
     return settings
 

@@ -1,0 +1,100 @@
+"""Reads all sections, and reports everything that is wrong with them in one error."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar, get_args, get_origin
+
+from pydantic import SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import SettingsError
+
+from ingestion.settings.base import PREFIX, Section, collect_file_faults
+
+S = TypeVar("S", bound=Section)
+
+_VARIABLE: Final = re.compile(rf"{PREFIX}[A-Z0-9_]+")
+
+
+class ConfigurationError(SettingsError):
+    """Settings are missing or wrong. `faults` has a line for each: variable, what is wrong, example."""
+
+    def __init__(self, faults: list[str]) -> None:
+        self.faults = faults
+        first = "" if len(faults) == 1 else f"{len(faults)} settings are wrong:\n  "
+        super().__init__(first + "\n  ".join(faults))
+
+
+class SettingsReader:
+    """Reads sections one after another and keeps their faults."""
+
+    def __init__(self) -> None:
+        self._faults: list[str] = []
+
+    def read(self, section: type[S]) -> S:
+        """The section; with its defaults where it is wrong."""
+        with collect_file_faults() as unreadable:
+            try:
+                return section()
+            except ValidationError as error:
+                self._faults += [fault for found in error.errors() for fault in _faults_of(section, found)]
+            except SettingsError as error:
+                self._faults.append(str(error))
+            finally:
+                self._faults += unreadable
+        return section.model_construct()
+
+    def require(self, section: type[Section], name: str, value: object, why: str) -> None:
+        """Note a fault where the setting is empty."""
+        text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+        if not text.strip():
+            self._faults.append(f"{_variable(name)} is not set: {why}{example_of(section, name)}")
+
+    def check(self) -> None:
+        """Raises ConfigurationError with all faults."""
+        if self._faults:
+            raise ConfigurationError(list(dict.fromkeys(self._faults)))
+
+
+def example_of(section: type[Section], name: str) -> str:
+    """The end of a sentence: a value that the setting takes. Secrets are not shown."""
+    field = section.model_fields.get(name)
+    return "" if field is None else f". Example: {_variable(name)}={_example(field)}"
+
+
+def _faults_of(section: type[Section], found: Any) -> list[str]:
+    message = found["msg"].removeprefix("Value error, ")
+    if found["loc"]:
+        name = str(found["loc"][0])
+        return [f"{_variable(name)}: {message}{example_of(section, name)}"]
+    return [_with_example(section, line) for line in message.splitlines()]
+
+
+def _with_example(section: type[Section], line: str) -> str:
+    """A check of several settings together has no location: its message begins with the first of them."""
+    named = _VARIABLE.match(line)
+    return line + example_of(section, named.group().removeprefix(PREFIX).lower()) if named else line
+
+
+def _example(field: FieldInfo) -> str:
+    if _is_secret(field):
+        return "..."
+    if field.examples:
+        return str(field.examples[0])
+    default = field.default
+    if isinstance(default, tuple):
+        default = ",".join(map(str, default))
+    if default not in ("", None, {}):
+        return str(default).lower() if isinstance(default, bool) else str(default)
+    if get_origin(field.annotation) is Literal:
+        return str(get_args(field.annotation)[0])
+    return "/etc/pagemill/file" if Path in get_args(field.annotation) else "name"
+
+
+def _is_secret(field: FieldInfo) -> bool:
+    return field.annotation is SecretStr
+
+
+def _variable(name: str) -> str:
+    return f"{PREFIX}{name.upper()}"

@@ -1,0 +1,83 @@
+"""What a process says at its start where settings are wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from ingestion.settings import SECTIONS, ConfigurationError, Settings
+from ingestion.settings.report import example_of
+from workers import cli
+
+
+@pytest.fixture(autouse=True)
+def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_all_wrong_settings_of_all_sections_are_named_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    wrong = {
+        "PAGEMILL_API_PORT": "zero",
+        "PAGEMILL_INDEX_TYPE": "FLAT",
+        "PAGEMILL_S3_PREFIX": "no-slash",
+        "PAGEMILL_HNSW_M": "0",
+        "PAGEMILL_OTLP_ENDPOINT": "collector:4318",
+        "PAGEMILL_REDIS_URL_FILE": str(tmp_path / "missing"),
+        "PAGEMILL_S3_SECRET_KEY_FILE": str(tmp_path / "missing too"),
+        "PAGEMILL_KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+    }
+    for name, value in wrong.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError) as caught:
+        Settings("api")
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "10 settings are wrong:"
+    assert sorted(line.split(":")[0].split(" ")[2] for line in lines[1:]) == sorted(
+        {*wrong, "PAGEMILL_API_KEY", "PAGEMILL_KAFKA_SASL_USERNAME", "PAGEMILL_KAFKA_SASL_PASSWORD"}
+        - {"PAGEMILL_KAFKA_SECURITY_PROTOCOL"}
+    )
+    assert (
+        "  PAGEMILL_API_PORT: Input should be a valid integer, unable to parse string as an integer."
+        " Example: PAGEMILL_API_PORT=8090"
+    ) in lines
+    assert "  PAGEMILL_KAFKA_SASL_PASSWORD is needed for SCRAM-SHA-512. Example: PAGEMILL_KAFKA_SASL_PASSWORD=..." in (
+        lines
+    )
+
+
+def test_one_wrong_setting_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PAGEMILL_TRACE_SAMPLE_RATIO", "2")
+    result = CliRunner().invoke(cli.app, ["topics", "ensure"])
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "error: PAGEMILL_TRACE_SAMPLE_RATIO: Input should be less than or equal to 1."
+        " Example: PAGEMILL_TRACE_SAMPLE_RATIO=1.0\n",
+    )
+
+
+def test_no_value_of_a_setting_is_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
+    for section in SECTIONS:
+        for name in section.model_fields:
+            monkeypatch.setenv(f"PAGEMILL_{name.upper()}", "sesame")
+    with pytest.raises(ConfigurationError) as caught:
+        Settings()
+    assert "sesame" not in str(caught.value).replace("PAGEMILL_HTTP_TRUSTED_PROXIES: 'sesame'", "")
+
+
+@pytest.mark.parametrize(
+    ("section", "name"), [(section, name) for section in SECTIONS for name in section.model_fields]
+)
+def test_each_example_is_a_value_that_the_setting_takes(
+    section: type, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    example = example_of(section, name)
+    variable, _, value = example.removeprefix(". Example: ").partition("=")
+    monkeypatch.setenv(variable, value)
+    if name.startswith("kafka_"):
+        monkeypatch.setenv("PAGEMILL_KAFKA_SECURITY_PROTOCOL", "PLAINTEXT")
+    if name == "kafka_ssl_keyfile":
+        monkeypatch.setenv("PAGEMILL_KAFKA_SSL_CERTFILE", "/etc/pagemill/file")
+    assert variable == f"PAGEMILL_{name.upper()}"
+    section()
