@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar, get_args, get_origin
+from typing import Any, Final, Literal, TypeVar, cast, get_args, get_origin
 
 from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
@@ -43,7 +43,7 @@ class SettingsReader:
                 self._faults.append(str(error))
             finally:
                 self._faults += unreadable
-        return section.model_construct()
+        return cast("S", section.model_construct())
 
     def require(self, section: type[Section], name: str, value: object, why: str) -> None:
         """Note a fault where the setting is empty."""
