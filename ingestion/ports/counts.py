@@ -10,7 +10,10 @@ from ingestion.model import DocumentState
 
 class DocumentCounts(Protocol):
     async def count_by_state(self) -> Mapping[DocumentState, int]:
-        """Return the number of documents in each state that occurs, also in states that this release does not know."""
+        """Return the number of documents in each state that occurs, also in states that this release does not know.
+
+        A document without a readable state is not counted.
+        """
 
     async def oldest_unfinished_s(self) -> Mapping[DocumentState, float]:
         """Return the age of the oldest document in each unfinished state that occurs.

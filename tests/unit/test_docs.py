@@ -71,8 +71,14 @@ def test_make_targets_exist(page: Page) -> None:
 
 def test_the_alerts_of_the_runbook_are_those_of_prometheus() -> None:
     groups = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text("utf-8"))["groups"]
-    table = re.findall(r"^\| `(Pagemill\w+)` \|", (ROOT / "docs/operations.md").read_text("utf-8"), re.MULTILINE)
-    assert sorted(table) == sorted(rule["alert"] for group in groups for rule in group["rules"])
+    text = (ROOT / "docs/runbook.md").read_text("utf-8")
+    entries = dict(re.findall(r"^### (Pagemill\w+)\n(.*?)(?=^### |\Z)", text, re.MULTILINE | re.DOTALL))
+    rules = {rule["alert"]: rule for group in groups for rule in group["rules"]}
+    assert sorted(entries) == sorted(rules)
+    for name, entry in entries.items():
+        assert re.findall(r"^\*\*(\w[\w ]*):\*\*", entry, re.MULTILINE) == ["Means", "Look at", "Do"], name
+        assert re.search(r"`[^`]+`|]\(#", entry.partition("**Look at:**")[2]), f"{name} names no command"
+        assert rules[name]["annotations"]["runbook_url"] == f"docs/runbook.md#{name.lower()}"
 
 
 def test_the_statuses_of_the_api_are_those_of_the_code() -> None:

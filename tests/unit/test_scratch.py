@@ -7,6 +7,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+import pytest
+from prometheus_client import REGISTRY
+
+from ingestion.errors import Stalled
 from ingestion.scratch import own_scratch
 
 BEGIN = """
@@ -52,3 +56,20 @@ def test_afterwards_temporary_files_go_where_they_went_before(tmp_path: Path) ->
     with own_scratch(tmp_path):
         assert tempfile.gettempdir() != before
     assert tempfile.gettempdir() == before
+
+
+def unclean_exits() -> float | None:
+    return REGISTRY.get_sample_value("process_unclean_exits")
+
+
+def test_processes_that_were_killed_or_stalled_are_counted_by_the_next_one(tmp_path: Path) -> None:
+    killed, _ = begin(tmp_path)
+    killed.kill()
+    killed.communicate()
+    with pytest.raises(Stalled), own_scratch(tmp_path):
+        assert unclean_exits() == 1
+        raise Stalled("a thread hangs")
+    with own_scratch(tmp_path):
+        assert unclean_exits() == 1
+    with own_scratch(tmp_path):
+        assert unclean_exits() == 0

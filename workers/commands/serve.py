@@ -78,7 +78,7 @@ def embedder(
         settings.embedder = settings.embedder.model_copy(update={"embedder_port": port})
     if lane is LaneOption.IMAGE:
         os.nice(settings.serving.embed_image_nice)
-    with tracing(settings.tracing, "embedder"):
+    with tracing(settings.tracing, "embedder"), own_scratch():
         uvloop.run(_embedder(settings, lane))
 
 

@@ -9,6 +9,7 @@ from ingestion.adapters.embedding.http import RemoteEmbedder
 from ingestion.errors import EmbedderMissing
 from ingestion.ports import Embedder
 from ingestion.settings import EmbedderSettings, RenderSettings
+from workers.runtime.gpu_metrics import gpu_metrics
 
 
 @asynccontextmanager
@@ -34,8 +35,9 @@ async def open_embedder(settings: EmbedderSettings, render: RenderSettings) -> A
             f"the {settings.embedder} embedder needs {error.name}: pip install 'pagemill[{settings.embedder}]'"
         ) from error
     if settings.embedder == "colqwen":
-        async with open_colqwen(settings, render) as colqwen:
-            yield colqwen
+        with gpu_metrics():
+            async with open_colqwen(settings, render) as colqwen:
+                yield colqwen
     else:
         async with open_local(threads=settings.embedder_threads) as local:
             yield local

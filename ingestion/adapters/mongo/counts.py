@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 
 from ingestion.adapters.mongo.database import MongoPort, aggregated
-from ingestion.adapters.mongo.document_mapping import UNREADABLE
 from ingestion.adapters.mongo.errors import translated
 from ingestion.adapters.mongo.fields import MongoRecord
 from ingestion.model import UNFINISHED, DocumentState
@@ -17,12 +15,12 @@ class MongoDocumentCounts(MongoPort):
 
     @translated
     async def count_by_state(self) -> Mapping[DocumentState, int]:
-        found = await aggregated(self._documents, [{"$group": {"_id": "$state", "documents": {"$sum": 1}}}])
-        counts: Counter[DocumentState] = Counter()
-        for group in found:
-            state = group["_id"] if isinstance(group["_id"], str) else UNREADABLE
-            counts[DocumentState(state)] += int(group["documents"])
-        return counts
+        pipeline: list[MongoRecord] = [
+            {"$match": {"state": {"$gte": ""}}},  # every text: the index alone answers
+            {"$group": {"_id": "$state", "documents": {"$sum": 1}}},
+        ]
+        found = await aggregated(self._documents, pipeline)
+        return {DocumentState(group["_id"]): int(group["documents"]) for group in found}
 
     @translated
     async def oldest_unfinished_s(self) -> Mapping[DocumentState, float]:
