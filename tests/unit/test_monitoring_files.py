@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 import yaml
+from prometheus_client import PROCESS_COLLECTOR
 from prometheus_client.metrics import MetricWrapperBase
 
 from ingestion import metrics
 from tests.support import composefile
 from tests.support.composefile import ROOT, environment
+from tests.support.grafana_schema import Dashboard
 
 PROMETHEUS = ROOT / "deploy/prometheus"
 GRAFANA = ROOT / "deploy/grafana"
@@ -24,8 +26,35 @@ DASHBOARD = json.loads((GRAFANA / "dashboards/pagemill.json").read_text())
 CONFIG = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
 GROUPS = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())["groups"]
 ALERTS = [rule for group in GROUPS for rule in group["rules"]]
-PANEL_EXPRESSIONS = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
+PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
+PANEL_EXPRESSIONS = [target["expr"] for panel in PANELS for target in panel["targets"]]
 EXPRESSIONS = [*PANEL_EXPRESSIONS, *(rule["expr"] for rule in ALERTS)]
+
+BOUNDED_LABELS = {
+    "action": "what the janitor does with a collection",
+    "code": "codes of errors, which are classes",
+    "collection": "at most MAX_COLLECTIONS and one for the rest (`workers.installation_gauges`)",
+    "dependency": "servers",
+    "flow": "in or out",
+    "gpu": "GPUs of the machine",
+    "kind": "kinds of repairs and of findings",
+    "lane": "text or image",
+    "le": "buckets",
+    "operation": "methods of adapters",
+    "outcome": "results of a cache",
+    "part": "parts of a search",
+    "partition": "partitions of the topics of jobs",
+    "reason": "limits of the HTTP server",
+    "result": "results of a cache",
+    "stage": "stages of an attempt or of a search",
+    "state": "states of documents, and `unknown`",
+    "status": "outcomes of attempts; HTTP statuses",
+    "store": "servers",
+    "task": "background tasks",
+    "topic": "topics of jobs and their retries",
+    "uuid": "GPUs of the machine",
+}
+"""What bounds the values of each label. A label with a document, a file, a query or a user has no bound."""
 
 needs_promtool = pytest.mark.skipif(
     shutil.which("promtool") is None, reason="promtool is not installed (apt-get install prometheus)"
@@ -41,6 +70,8 @@ def declared_series() -> dict[str, set[str]]:
             (family,) = metric.describe()
             for suffix in suffixes[family.type]:
                 series[family.name + suffix] = set(metric._labelnames) | ({"le"} if suffix == "_bucket" else set())
+    for family in PROCESS_COLLECTOR.collect():
+        series[family.name + ("_total" if family.type == "counter" else "")] = set()
     return series
 
 
@@ -72,7 +103,9 @@ def test_only_series_that_exist_are_asked_for(expression: str) -> None:
 @pytest.mark.parametrize("expression", EXPRESSIONS)
 def test_only_labels_that_exist_are_grouped_by(expression: str) -> None:
     grouped = {label for labels in re.findall(r"by \(([^)]+)\)", expression) for label in labels.split(", ")}
-    assert grouped <= {"instance"}.union(*(declared_series().get(name, set()) for name in series_in(expression)))
+    assert grouped <= {"instance", "job"}.union(
+        *(declared_series().get(name, set()) for name in series_in(expression))
+    )
 
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
@@ -96,7 +129,7 @@ def test_alerts_say_how_bad_it_is_and_what_it_means() -> None:
     assert CONFIG["rule_files"] == ["alerts.yml"]
     for rule in ALERTS:
         assert rule["labels"]["severity"] in ("critical", "warning"), rule["alert"]
-        assert set(rule["annotations"]) == {"summary", "description"}, rule["alert"]
+        assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}, rule["alert"]
 
 
 def test_every_alert_has_a_test_in_which_it_fires() -> None:
@@ -109,8 +142,9 @@ def test_panels_ask_the_provisioned_datasource_and_do_not_overlap() -> None:
     (source,) = yaml.safe_load((GRAFANA / "provisioning/datasources/prometheus.yml").read_text())["datasources"]
     assert source["url"] == "http://prometheus:9090"
     covered: set[tuple[int, int]] = set()
-    for panel in DASHBOARD["panels"]:
+    for panel in PANELS:
         assert {panel["datasource"]["uid"], *(t["datasource"]["uid"] for t in panel["targets"])} == {source["uid"]}
+    for panel in DASHBOARD["panels"]:
         at = panel["gridPos"]
         cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
         assert not cells & covered, panel["title"]
@@ -118,6 +152,29 @@ def test_panels_ask_the_provisioned_datasource_and_do_not_overlap() -> None:
         covered |= cells
     ids = [panel["id"] for panel in DASHBOARD["panels"]]
     assert len(set(ids)) == len(ids)
+
+
+def test_the_dashboard_has_the_form_that_grafana_reads() -> None:
+    Dashboard.model_validate(DASHBOARD)
+
+
+def test_the_dashboard_has_five_groups_and_shows_quantiles_of_every_stage() -> None:
+    groups = [panel["title"] for panel in DASHBOARD["panels"] if panel["type"] == "row"]
+    assert groups == ["Throughput", "Stages", "Kafka and the queue", "Stores and search", "GPU and processes"]
+    for stage in ("conversion", "embedding", "storing", "ingestion"):
+        shown = {
+            quantile
+            for expression in PANEL_EXPRESSIONS
+            for quantile in re.findall(
+                rf"histogram_quantile\(([\d.]+), .*\b{stage}_duration_seconds_bucket", expression
+            )
+        }
+        assert shown == {"0.5", "0.95", "0.99"}, stage
+
+
+def test_every_label_has_few_values() -> None:
+    for name, labels in declared_series().items():
+        assert labels <= BOUNDED_LABELS.keys(), name
 
 
 def test_grafana_finds_the_dashboard_where_it_is_mounted() -> None:

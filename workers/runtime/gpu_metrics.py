@@ -17,6 +17,8 @@ from ingestion import metrics
 log = structlog.get_logger(__name__)
 
 _EVERY_S: Final = 5.0
+_STOP_S: Final = 1.0
+"""A thread in a driver that hangs is left behind: it is a daemon."""
 _GAUGES: Final = (metrics.GPU_MEMORY, metrics.GPU_MEMORY_TOTAL, metrics.GPU_UTILISATION)
 
 Labels = tuple[str, str]
@@ -37,6 +39,7 @@ def gpu_metrics() -> Iterator[None]:
         yield
     finally:
         stopping.set()
+        thread.join(_STOP_S)
 
 
 def _open_nvml() -> Any:
