@@ -7,18 +7,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
-from unittest import mock
 
 import pytest
 import pytest_asyncio
 from motor.motor_asyncio import AsyncIOMotorClient
 
-from ingestion.adapters.mongo import database
 from ingestion.adapters.mongo.document_store import MongoDocumentStore
 from ingestion.bootstrap import Services, open_services
 from ingestion.prepare import prepare
 from ingestion.settings import Settings
+from tests.support.mongo_listeners import listening
 from tests.support.mongo_requests import RequestRecorder, unindexed
 from tests.support.pipelines import COLLECTION
 from workers.stack import milvus_server as milvus_wheel
@@ -30,12 +28,7 @@ from workers.stack.supervise import StackError, Supervised
 def mongo_requests() -> Iterator[RequestRecorder]:
     """The requests of the product's clients of MongoDB. On a MongoDB each of them uses an index."""
     recorder = RequestRecorder()
-    client_of = database.client_of
-
-    def recorded(uri: str, **options: Any) -> Any:
-        return client_of(uri, event_listeners=[recorder], **options)
-
-    with mock.patch.object(database, "client_of", recorded):
+    with listening(recorder):
         yield recorder
     assert unindexed(recorder.requests) == []
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
-from ingestion.adapters.mongo import database
 from ingestion.adapters.mongo.document_store import MongoDocumentStore
 from ingestion.bootstrap import Services
 from ingestion.model import DocumentState
+from tests.support.mongo_listeners import listening
 from tests.support.pipelines import ScriptedEmbedder, job, pipeline, read, submitted
 
 
@@ -33,16 +32,12 @@ class Commands(CommandListener):
 
 
 @pytest.fixture
-async def counted(services: Services, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Services, Commands]]:
+async def counted(services: Services) -> AsyncIterator[tuple[Services, Commands]]:
     """The services, with a client of MongoDB that notes its commands."""
-    commands, client_of = Commands(), database.client_of
-
-    def listened_to(uri: str, **options: Any) -> Any:
-        return client_of(uri, **options, event_listeners=[commands])
-
-    monkeypatch.setattr(database, "client_of", listened_to)
-    async with MongoDocumentStore(services.settings.mongo) as documents:
-        yield replace(services, documents=documents), commands
+    commands = Commands()
+    with listening(commands):
+        async with MongoDocumentStore(services.settings.mongo) as documents:
+            yield replace(services, documents=documents), commands
 
 
 async def test_besides_its_pages_a_job_sends_seven_commands_to_mongodb(
