@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from ingestion.errors import IngestError, not_text
-from workers.commands import embedder, janitor, serve, topics, up
+from workers.commands import embedder, janitor, plan, serve, topics, up, validate
 from workers.commands.bench import cli as bench
 from workers.commands.collections import cli as collections
 from workers.commands.dlq import cli as dlq
@@ -97,6 +97,8 @@ app.add_typer(embedder.app, name="embedder")
 app.command()(janitor.janitor)
 app.command()(doctor.doctor)
 app.add_typer(bench.app, name="bench")
+app.command()(validate.validate)
+app.command()(plan.plan)
 
 
 def main() -> None:

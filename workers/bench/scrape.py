@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 LAG: Final = "kafka_consumer_lag"
 _TIMEOUT_S: Final = 2.0
-_OWN: Final = ("api", "embedder", "worker-", "janitor")
+OWN_PROCESSES: Final = ("api", "embedder", "worker-", "janitor")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,9 @@ def metrics_urls(stack: Mapping[str, Any] | None) -> list[str]:
     """Return the addresses of the metrics of a local stack's API, embedding service, workers and janitor."""
     if stack is None:
         return []
-    return [f"{process['address']}/metrics" for process in stack["processes"] if process["name"].startswith(_OWN)]
+    return [
+        f"{process['address']}/metrics" for process in stack["processes"] if process["name"].startswith(OWN_PROCESSES)
+    ]
 
 
 async def scrape(http: httpx.AsyncClient, url: str) -> list[Reading] | None:

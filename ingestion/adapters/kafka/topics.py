@@ -45,6 +45,22 @@ async def ensure_topics(settings: KafkaSettings) -> None:
             await admin.close()
 
 
+async def remove_topics(settings: KafkaSettings) -> None:
+    """Delete the topics of `settings`, with their records. Missing ones are no error.
+
+    For topics of a scratch installation. Raises DependencyRefused, DependencyUnavailable.
+    """
+    async with translated():
+        admin = AIOKafkaAdminClient(**client_options(settings, request_timeout_ms=REQUEST_TIMEOUT_MS))
+        await start_client(admin, settings)
+        try:
+            existing = set(await admin.list_topics())
+            if names := [topic.name for topic in _wanted(settings) if topic.name in existing]:
+                await admin.delete_topics(names)
+        finally:
+            await admin.close()
+
+
 async def _until_listed(admin: AIOKafkaAdminClient, topics: set[str]) -> None:
     """Wait until a request for metadata finds the topics: the controller creates them before its brokers know them.
 

@@ -1,0 +1,1 @@
+"""The checklist of an installation before and during production: `pagemill validate`."""
