@@ -14,6 +14,7 @@ import structlog
 
 from ingestion.access import check_access
 from ingestion.adapters.kafka.consumer import JobConsumer
+from ingestion.adapters.kafka.group_topics import unassigned_topics
 from ingestion.adapters.kafka.topic_check import log_topic_faults
 from ingestion.bootstrap import Services, open_services
 from ingestion.concurrency.supervision import TaskSupervisor
@@ -27,6 +28,7 @@ from workers.attempt.outcomes import OutcomePublisher
 from workers.attempt.retry_policy import FailureRun
 from workers.attempt.store import PageStore
 from workers.consumer.capacity import suspended_capacity
+from workers.consumer.group_watch import GroupWatch
 from workers.consumer.hang import HangShutdown, stall_detector_of
 from workers.consumer.loop import JobLoop
 from workers.consumer.record_runner import RecordRunner
@@ -69,11 +71,16 @@ async def run_worker(settings: Settings) -> None:
             max_ahead=settings.worker.max_ahead,
             drain_s=settings.worker.drain_s,
         )
+        group_watch = GroupWatch(
+            partial(unassigned_topics, settings.kafka), settings.kafka.kafka_metadata_max_age_ms / 1000
+        )
         hang_shutdown.attach(loop)
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, loop.stop)
         health = HealthServer(
-            settings.worker.worker_metrics_host, settings.worker.worker_metrics_port, lambda: _health(loop, breakers)
+            settings.worker.worker_metrics_host,
+            settings.worker.worker_metrics_port,
+            lambda: _health(loop, breakers, group_watch),
         )
         log.info("worker started", embedder=embedder.fingerprint, health_port=health.port)
         try:
@@ -81,6 +88,7 @@ async def run_worker(settings: Settings) -> None:
                 watching.run_forever("watch of servers", lambda: breakers.watch(lambda: loop.is_idle))
                 watching.run_forever("watchdog", lambda: watch(lambda: loop.polled_at, settings.worker.watchdog_s))
                 watching.run_forever("watch of attempts", pipeline.stalls.run)
+                watching.run_forever("watch of the group", group_watch.run)
                 await loop.run()
         finally:
             if hang_shutdown.cause is not None:
@@ -159,6 +167,6 @@ def _pipeline(
     )
 
 
-def _health(loop: JobLoop, breakers: Breakers) -> Health:
+def _health(loop: JobLoop, breakers: Breakers, group_watch: GroupWatch) -> Health:
     polls = loop.is_member and time.monotonic() - loop.polled_at < _POLL_SILENCE_S
-    return Health(polls and not breakers.is_blocking, breakers.outages)
+    return Health(polls and not breakers.is_blocking, breakers.outages, group_watch.unassigned)

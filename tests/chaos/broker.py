@@ -11,7 +11,13 @@ from typing import Any, Final, Self
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NotCoordinatorForGroupError
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    KafkaConnectionError,
+    NodeNotReadyError,
+    NotCoordinatorForGroupError,
+)
 
 from ingestion.messages import encode_job
 from ingestion.model import IngestJob
@@ -24,6 +30,8 @@ _ASK_AGAIN_S: Final = 0.2
 _NO_COORDINATOR: Final = (
     GroupCoordinatorNotAvailableError,
     GroupLoadInProgressError,
+    KafkaConnectionError,
+    NodeNotReadyError,
     NotCoordinatorForGroupError,
 )
 
@@ -87,7 +95,7 @@ class Broker:
     async def committed(self) -> dict[TopicPartition, int]:
         """The committed offsets of the group, for partitions that have one.
 
-        A broker has no coordinator of the group for some time after its first start, and after each restart. The
+        Brokers have no coordinator of the group for some time after their first start, and after each restart. The
         admin client then raises, or returns no partitions.
         """
         partitions = [at for at in self._partitions() if self._is_work(at.topic)]

@@ -8,6 +8,14 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from tests.chaos.experiment import Experiment
+from tests.chaos.scenarios_brokers import (
+    all_brokers_down,
+    broker_kills,
+    network_cuts,
+    one_of_three_killed,
+    rebalances,
+    rights_taken,
+)
 from tests.chaos.scenarios_deletes import deletions
 from tests.chaos.scenarios_embedding import poisoned_texts
 from tests.chaos.scenarios_jobs import deliveries, poison, replays, unpublished
@@ -32,7 +40,17 @@ LONG: Final[dict[str, Scenario]] = {
     "poison": partial(poison, good=96),
     "unpublished": partial(unpublished, documents=20),
     "replayed": partial(replays, documents=20),
+    "rebalanced": partial(rebalances, rounds=10),
+    "kafka-cut": partial(network_cuts, documents=60, mean_bytes=4_000),
+    "session": partial(freezes, count=5, past_session=True),
+    "broker-killed": partial(broker_kills, times=10),
+    "broker-of-three": partial(one_of_three_killed, times=6),
+    "brokers-down": partial(all_brokers_down, down_s=60, documents=4),
+    "rights": partial(rights_taken, documents=6),
 }
+
+NEED_APACHE: Final = frozenset({"session", "broker-killed", "broker-of-three", "brokers-down", "rights"})
+"""noida-db never expires a dead member, and loses acknowledged records at kill -9."""
 
 _EMBEDDER: Final = [name for name in OUTAGES if name.startswith("embedder")]
 _QUICK: Final = [name for name in OUTAGES if not name.endswith("silent") and name not in _EMBEDDER]

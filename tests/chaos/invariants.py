@@ -18,6 +18,7 @@ from math import ceil
 from typing import Any, Final
 
 import numpy as np
+from aiokafka.errors import KafkaError
 
 from ingestion.model import (
     ROWS_PER_PAGE,
@@ -91,8 +92,10 @@ class Watch:
         }
 
     async def go_on_looking(self) -> None:
+        """Looks that fail are skipped: a scenario may have taken the broker down."""
         while True:
-            await self.look()
+            with suppress(KafkaError, OSError, TimeoutError):
+                await self.look()
             await asyncio.sleep(_WATCH_EVERY_S)
 
 

@@ -1,6 +1,6 @@
 """The rig of one run: own names on five real servers, a proxy before each server, workers behind the proxies.
 
-workers -> proxies -> kafka, mongo, redis, s3, milvus, embedding service
+workers -> proxies -> kafka, mongo, redis, s3, milvus, embedding service (no proxy before several brokers)
 rig (submits, audits) -> servers, without proxies
 """
 
@@ -171,7 +171,9 @@ async def open_rig(
         direct = {**servers, **WORKER_SETTINGS, **own, "PAGEMILL_EMBEDDER_URL": f"http://{embedding.address}"}
         settings = settings_of(direct)
         before = {
-            name: proxies.to(_host_and_port(direct[_ADDRESSES[name]]), is_kafka=name == "kafka") for name in SERVERS
+            name: proxies.to(_host_and_port(direct[_ADDRESSES[name]]), is_kafka=name == "kafka")
+            for name in SERVERS
+            if "," not in direct[_ADDRESSES[name]]  # a proxy stands for one broker
         }
         proxied = {_ADDRESSES[name]: _through(direct[_ADDRESSES[name]], proxy) for name, proxy in before.items()}
         worker_environment = {**direct, **proxied, **worker}

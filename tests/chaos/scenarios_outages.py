@@ -69,7 +69,7 @@ async def outages(
             await _settled(rig, before + 1)
             with rig.proxies[server].broken(fault):
                 await rig.submit(several(2, pages=4, prefix=f"late{before}n"))
-                await asyncio.gather(asyncio.sleep(down_s), _named(rig, dependency))
+                await asyncio.gather(asyncio.sleep(down_s), named_in_ready(rig, dependency))
             await rig.all_settled(_DRAINED_S)
             run.runs += 1
         result = await run.conclude()
@@ -109,7 +109,9 @@ async def _settled(rig: Rig, count: int) -> None:
     await until_async(are_settled, _BEGUN_S, f"{count} documents settled")
 
 
-async def _named(rig: Rig, dependency: str) -> None:
+async def named_in_ready(rig: Rig, dependency: str) -> None:
+    """Wait until a worker's /ready names the server."""
+
     async def is_named() -> bool:
         return any([dependency in await worker.outages() for worker in rig.fleet.running])
 

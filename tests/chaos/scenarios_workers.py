@@ -29,7 +29,7 @@ Records = dict[str, dict[str, Any]]
 """Records of documents in MongoDB, by id."""
 
 
-async def _keep_busy(rig: Rig) -> int:
+async def keep_busy(rig: Rig) -> int:
     """Submit more documents if needed and wait until one more is settled. Returns the earlier count."""
     settled = await rig.settled()
     if len(rig.sources) - settled < _BATCH:
@@ -51,7 +51,7 @@ async def kills(
         killer, missed = Killer(run.rig, seed), Counter[str]()
         order = random.Random(seed).sample(BOUNDARIES, len(BOUNDARIES))
         for turn in range(2 * count):
-            await _keep_busy(run.rig)
+            await keep_busy(run.rig)
             if turn % 2:
                 await killer.at_random()
             else:
@@ -92,7 +92,7 @@ async def terms(
     async with experiment("SIGTERM", servers, folder) as run:
         await run.rig.fleet.start(workers)
         while run.runs < count:
-            await _keep_busy(run.rig)
+            await keep_busy(run.rig)
             await asyncio.sleep(pick.uniform(0, 0.5))
             worker = pick.choice([worker for worker in run.rig.fleet.running if worker.events("partitions assigned")])
             worker.signal(signal.SIGTERM)
@@ -104,21 +104,33 @@ async def terms(
     return run
 
 
-async def freezes(servers: Mapping[str, str], folder: Path, *, count: int) -> Experiment:
-    """SIGSTOP a worker until others have processed its documents, then SIGCONT: its late writes are refused."""
+async def freezes(servers: Mapping[str, str], folder: Path, *, count: int, past_session: bool = False) -> Experiment:
+    """SIGSTOP a worker until others have processed its documents, then SIGCONT: its late writes are refused.
+
+    The rig delivers the documents again, as a broker does that expires the member; noida-db never does. With
+    `past_session` the broker does it, and the worker has to join the group again.
+    """
     ready: Records = {}
-    async with experiment("SIGSTOP", servers, folder, embed_s=0.3, worker=_SHORT_LEASE) as run:
+    fault = "SIGSTOP past the session" if past_session else "SIGSTOP"
+    async with experiment(fault, servers, folder, embed_s=0.3, worker=_SHORT_LEASE) as run:
         await run.rig.fleet.start(2)
         while run.runs < count:
-            await _keep_busy(run.rig)
+            await keep_busy(run.rig)
             worker = run.rig.fleet.running[run.runs % 2]
             worker.signal(signal.SIGSTOP)
             if frozen := await _in_work(run.rig, worker):
-                # Redeliver its jobs, as a broker does that expires the member; some brokers never do.
-                await run.rig.broker.publish_everywhere(run.rig.jobs(frozen))
+                if not past_session:
+                    await run.rig.broker.publish_everywhere(run.rig.jobs(frozen))
                 lost = await _ready_elsewhere(run.rig, frozen)
+                joins = len(worker.events("partitions assigned"))
                 worker.signal(signal.SIGCONT)
                 await _lets_go(worker, set(lost))
+                if past_session:
+                    await until(
+                        lambda worker=worker, joins=joins: len(worker.events("partitions assigned")) > joins,
+                        _PROGRESS_S,
+                        f"{worker.name} has joined again",
+                    )
                 ready |= lost
                 run.runs += bool(lost)
             worker.signal(signal.SIGCONT)
@@ -163,7 +175,7 @@ async def comings_and_goings(
         start = time.monotonic()
         settled_at: list[float] = []
         while time.monotonic() - start < seconds:
-            before = await _keep_busy(run.rig)
+            before = await keep_busy(run.rig)
             settled_at += [time.monotonic() - start] * (await run.rig.settled() - before)
             if away:
                 run.rig.fleet.keep(away.pop())

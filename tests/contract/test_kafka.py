@@ -9,6 +9,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 
 from ingestion.adapters.kafka.consumer import JobConsumer
+from ingestion.adapters.kafka.group_topics import unassigned_topics
 from ingestion.adapters.kafka.producer import KafkaJobQueue
 from ingestion.adapters.kafka.topics import ensure_topics
 from ingestion.errors import DependencyUnavailable
@@ -158,6 +159,20 @@ async def test_a_second_member_takes_over_partitions_and_each_has_one_owner(kafk
         await one.consumer.stop()
 
 
+async def test_a_topic_of_which_no_member_has_a_partition_is_named(kafka: KafkaSettings) -> None:
+    member = await Member(kafka, "one").start()
+    wider = kafka.model_copy(update={"retry_delays_s": (*kafka.retry_delays_s, 77)})
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            while not member.held:
+                await member.consumer.poll(1, 50)
+        assert await unassigned_topics(wider) == {wider.retry_topics[77]}
+        assert await unassigned_topics(kafka) == set()
+    finally:
+        await member.consumer.stop()
+    assert await unassigned_topics(wider) == set(), "without a member nothing is wrong with one topic"
+
+
 async def test_a_broker_that_is_not_there_is_a_dependency_that_is_down() -> None:
     nowhere = KafkaSettings(kafka_bootstrap="127.0.0.1:1")
     async with KafkaJobQueue(nowhere) as queue:
@@ -167,3 +182,5 @@ async def test_a_broker_that_is_not_there_is_a_dependency_that_is_down() -> None
             await queue.ping()
     with pytest.raises(DependencyUnavailable):
         await ensure_topics(nowhere)
+    with pytest.raises(DependencyUnavailable):
+        await unassigned_topics(nowhere)

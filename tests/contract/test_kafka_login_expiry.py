@@ -16,7 +16,7 @@ from ingestion.logs import _is_worth_a_line
 from ingestion.messages import Partition
 from ingestion.model import IngestJob
 from ingestion.settings import KafkaSettings
-from tests.support.broker_processes import Broker
+from tests.support.broker_processes import Broker, add_logins
 from tests.support.ports import free_port
 
 LOGIN_MS = 2_000
@@ -26,15 +26,8 @@ JOBS = 30
 @pytest.fixture
 async def kafka(tmp_path: Path) -> AsyncIterator[KafkaSettings]:
     broker, port = Broker(tmp_path / "broker"), free_port()
-    plain = "org.apache.kafka.common.security.plain.PlainLoginModule required"
-    advertised = f"PLAINTEXT://{broker.address},SASL_PLAINTEXT://127.0.0.1:{port}"
-    broker.properties |= {
-        "listeners": f"{advertised},CONTROLLER://127.0.0.1:{broker.controller_port}",
-        "advertised.listeners": advertised,
-        "sasl.enabled.mechanisms": "PLAIN",
-        "listener.name.sasl_plaintext.plain.sasl.jaas.config": f'{plain} user_pagemill="secret";',
-        "connections.max.reauth.ms": str(LOGIN_MS),
-    }
+    add_logins(broker, port, pagemill="secret")
+    broker.properties |= {"connections.max.reauth.ms": str(LOGIN_MS)}
     broker.start()
     try:
         await broker.ready()

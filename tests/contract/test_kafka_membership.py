@@ -16,6 +16,7 @@ from tests.support.kafka_member import Member
 
 DEADLINE_S = 60.0
 SESSION_MS = 6_000
+POLL_INTERVAL_MS = 1_000
 
 
 @pytest.fixture
@@ -66,6 +67,21 @@ async def test_a_member_that_gets_nothing_after_joining_again_ends_the_worker(ka
                     await member.consumer.poll(1, 50)
     finally:
         await member.consumer.stop()
+
+
+async def test_a_member_that_stops_polling_is_expelled_and_joins_again_when_it_polls(kafka: KafkaSettings) -> None:
+    """Its heartbeats go on: only `max.poll.interval.ms` tells that its loop stands still."""
+    slow, quick = Member(kafka.model_copy(update={"kafka_max_poll_interval_ms": POLL_INTERVAL_MS})), Member(kafka)
+    await slow.start()
+    try:
+        await slow.until_held(4)
+        await quick.start()
+        await quick.until_held(4)
+        await quick.until_read("while the other one stands still")
+        await asyncio.gather(slow.until_held(2), quick.until_held(2))
+    finally:
+        await slow.consumer.stop()
+        await quick.consumer.stop()
 
 
 async def test_a_member_reads_on_when_the_broker_was_away_for_longer_than_its_session(

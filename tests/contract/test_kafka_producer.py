@@ -50,6 +50,12 @@ async def queue(kafka: KafkaSettings) -> AsyncIterator[KafkaJobQueue]:
         yield queue
 
 
+async def partition_of(queue: KafkaJobQueue, job: IngestJob) -> int:
+    producer = await queue._publisher.producer()
+    key = job.document_id.encode()
+    return int(producer._partition(queue._settings.kafka_jobs_topic, None, key, b"", key, b""))
+
+
 def job(number: int) -> IngestJob:
     return IngestJob(f"document-{number}", "c", "a.pdf")
 
@@ -67,6 +73,23 @@ async def test_a_producer_publishes_again_after_a_message_that_was_out_of_order(
     assert all(result is None or isinstance(result, DependencyUnavailable) for result in results)
     for number in range(10):
         await queue.publish(job(number))
+    await queue.ping()
+
+
+async def test_a_producer_that_was_fenced_is_replaced_and_publishes_again(
+    queue: KafkaJobQueue, kafka: KafkaSettings
+) -> None:
+    await queue.publish(job(1))
+    transactions = (await queue._publisher.producer())._txn_manager
+    first = transactions._pid_and_epoch
+    place = TopicPartition(kafka.kafka_jobs_topic, await partition_of(queue, job(1)))
+    transactions._pid_and_epoch = first._replace(epoch=first.epoch + 1)
+    transactions._sequence_numbers[place] = 0
+    await queue.publish(job(1))
+    transactions._pid_and_epoch = first  # the broker knows a later epoch: InvalidProducerEpoch
+    with pytest.raises(DependencyUnavailable, match="ProducerFenced"):
+        await queue.publish(job(1))
+    await queue.publish(job(1))
     await queue.ping()
 
 

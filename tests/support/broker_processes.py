@@ -21,6 +21,8 @@ from tests.support.ports import free_port
 
 _START_S: Final = 60.0
 _STOP_S: Final = 30.0
+_QUICK_DEATH: Final = {"broker.session.timeout.ms": "3000", "broker.heartbeat.interval.ms": "500"}
+"""By default a cluster notices the end of a broker after 9 s, and refuses its restart until then."""
 
 
 def kafka_home() -> Path:
@@ -42,7 +44,7 @@ class Broker:
     def __init__(self, folder: Path, number: int = 1, **properties: str) -> None:
         self.number = number
         self.port, self.controller_port = free_port(), free_port()
-        self.properties = {"node.id": str(number), **properties}
+        self.properties = {"node.id": str(number), **_QUICK_DEATH, **properties}
         self._home, self._folder = kafka_home(), folder
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
@@ -100,6 +102,19 @@ class Broker:
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
+
+
+def add_logins(broker: Broker, port: int, **passwords: str) -> None:
+    """Give the broker a second listener, with these users' logins. Call it before the start."""
+    plain = "org.apache.kafka.common.security.plain.PlainLoginModule required"
+    users = " ".join(f'user_{name}="{password}"' for name, password in passwords.items())
+    advertised = f"PLAINTEXT://{broker.address},SASL_PLAINTEXT://127.0.0.1:{port}"
+    broker.properties |= {
+        "listeners": f"{advertised},CONTROLLER://127.0.0.1:{broker.controller_port}",
+        "advertised.listeners": advertised,
+        "sasl.enabled.mechanisms": "PLAIN",
+        "listener.name.sasl_plaintext.plain.sasl.jaas.config": f"{plain} {users};",
+    }
 
 
 @asynccontextmanager

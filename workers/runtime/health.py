@@ -18,17 +18,23 @@ from workers.runtime.breaker import Outage
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Whether a worker takes jobs, and the servers that are down, with their times and causes."""
+    """Whether a worker takes jobs, and the servers that are down, with their times and causes.
+
+    `unassigned_topics` are those that no worker of the group reads.
+    """
 
     is_ready: bool
     outages: Sequence[Outage]
+    unassigned_topics: Sequence[str] = ()
 
     def as_json(self) -> bytes:
         outages = [
             {"dependency": outage.dependency, "since": outage.since.isoformat(), "cause": outage.cause}
             for outage in self.outages
         ]
-        return json.dumps({"status": "ok" if self.is_ready else "not ready", "outages": outages}).encode()
+        status = "ok" if self.is_ready else "not ready"
+        topics = {"unassigned_topics": list(self.unassigned_topics)} if self.unassigned_topics else {}
+        return json.dumps({"status": status, "outages": outages, **topics}).encode()
 
 
 class HealthServer:
