@@ -149,7 +149,7 @@ def test_a_worker_that_does_not_answer_alarms_and_is_the_last_one(loaded: Promet
 
 def test_each_server_of_a_worker_has_a_breaker_before_its_first_outage(loaded: Prometheus) -> None:
     shown = {sample.labels["dependency"] for sample in loaded.query('ingestion_breaker_open{job="worker"}')}
-    assert shown == {"mongodb", "s3", "milvus", "kafka", "redis", "embedder"}
+    assert shown == {"mongodb", "s3", "milvus", "kafka", "redis"}  # its embedder is in the worker itself
 
 
 def test_a_server_that_does_not_answer_alarms_until_it_does(loaded: Prometheus, stack: dict[str, Any]) -> None:
