@@ -11,6 +11,16 @@ _WRONG_HOST: Final = (62, 64)
 """Verification codes of OpenSSL: X509_V_ERR_CERT_HAS_EXPIRED, …_HOSTNAME_MISMATCH, …_IP_ADDRESS_MISMATCH."""
 
 
+_ALERTS: Final = (
+    "CERTIFICATE_REQUIRED",
+    "BAD_CERTIFICATE",
+    "UNKNOWN_CA",
+    "CERTIFICATE_EXPIRED",
+    "CERTIFICATE_UNKNOWN",
+)
+"""A server's alerts about the certificate of its client. OpenSSL calls them TLSV13_ALERT_CERTIFICATE_REQUIRED, …"""
+
+
 def causes(error: BaseException) -> Iterator[BaseException]:
     """Yield the error and what it comes from, the first cause last."""
     cause: BaseException | None = error
@@ -20,12 +30,25 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         cause = cause.__cause__ or cause.__context__ or (reason if isinstance(reason, BaseException) else None)
 
 
-def refused_certificate(error: BaseException, server: str, *, address_setting: str, ca_setting: str) -> str | None:
-    """Say why the server's certificate is not accepted, and which setting helps. None for any other error."""
+def refused_certificate(
+    error: BaseException, server: str, *, address_setting: str, ca_setting: str, client_setting: str = ""
+) -> str | None:
+    """Say why a certificate is not accepted, the server's or this client's, and which setting helps.
+
+    None for any other error.
+    """
     for cause in causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return _in_words(cause, server, address_setting, ca_setting)
-    return None
+    return refused_client(" ".join(str(cause) for cause in causes(error)), server, client_setting)
+
+
+def refused_client(message: str, server: str, client_setting: str) -> str | None:
+    """Say that the server does not accept this client's certificate, if the text of an error names such an alert."""
+    alert = next((alert for alert in _ALERTS if f"ALERT_{alert}" in message), None)
+    if alert is None or not client_setting:
+        return None
+    return f"{server} does not accept the certificate of this process, or asks for one ({alert}): set {client_setting}"
 
 
 def _in_words(error: ssl.SSLCertVerificationError, server: str, address_setting: str, ca_setting: str) -> str:

@@ -136,6 +136,17 @@ class MilvusSettings(Section):
     milvus_cafile: Path | None = Field(
         None, description="certificates (PEM) that sign that of the Milvus server; empty: those of gRPC"
     )
+    milvus_certfile: Path | None = Field(
+        None, description="certificate (PEM) of this client, with its chain, for a Milvus that asks for one"
+    )
+    milvus_keyfile: Path | None = Field(
+        None, description="private key (PEM) of PAGEMILL_MILVUS_CERTFILE; empty: it is in that file"
+    )
+    milvus_collection_prefix: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=64)] = Field(
+        "pagemill",
+        description="prefix of the names of collections in Milvus; several installations may share a database if no "
+        "prefix begins with another",
+    )
     milvus_timeout_s: PositiveFloat = Field(60.0, description="time limit of one Milvus request")
     index_type: Literal["HNSW", "HNSW_SQ", "DISKANN", "IVF_RABITQ"] = Field(
         "HNSW",

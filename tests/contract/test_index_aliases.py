@@ -8,7 +8,6 @@ from contextlib import closing
 import pytest
 from pymilvus import MilvusClient
 
-from ingestion.adapters.milvus import names
 from ingestion.adapters.milvus.names import index_name, old_index_name
 from ingestion.adapters.milvus.store import MilvusVectorStore
 from ingestion.catalogue.generations import index_of
@@ -45,13 +44,12 @@ async def test_a_name_leads_to_one_index_after_another(store: MilvusVectorStore,
 
 
 async def test_the_names_of_an_old_release_give_way_to_new_ones(
-    store: MilvusVectorStore, milvus: MilvusSettings, collection: str, monkeypatch: pytest.MonkeyPatch
+    store: MilvusVectorStore, milvus: MilvusSettings, collection: str
 ) -> None:
-    with monkeypatch.context() as old_release:
-        old_release.setattr(names, "_PREFIX", "colqwen")
-        async with MilvusVectorStore(milvus) as old:
-            await old.ensure(index_of(collection, 2), _DIMS[2])
-            await old.point(collection, index_of(collection, 2))
+    old_release = milvus.model_copy(update={"milvus_collection_prefix": "colqwen"})
+    async with MilvusVectorStore(old_release) as old:
+        await old.ensure(index_of(collection, 2), _DIMS[2])
+        await old.point(collection, index_of(collection, 2))
     await store.ensure(index_of(collection, 2), _DIMS[2])  # raises where it would be made anew with another dimension
     with closing(MilvusClient(uri=milvus.milvus_uri, timeout=30)) as client:
         assert not client.has_collection(index_name(index_of(collection, 2)))

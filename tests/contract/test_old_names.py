@@ -10,7 +10,7 @@ import pytest
 from pymilvus import MilvusClient
 
 from ingestion.adapters.milvus import names
-from ingestion.adapters.milvus.names import both_names, index_name, old_index_name
+from ingestion.adapters.milvus.names import IndexNames, index_name, old_index_name
 from ingestion.adapters.milvus.store import MilvusVectorStore
 from ingestion.bootstrap import Services
 from ingestion.model import Document, document_prefix, old_vectors_key, vectors_key
@@ -30,7 +30,7 @@ from workers.bench.sample import read_pages
 def old_release() -> Iterator[None]:
     """Writes inside the block use old names, and no sign codes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(names, "_PREFIX", "colqwen")
+        patch.setattr(names, "index_name", lambda index, _: old_index_name(index))
         patch.setattr(attempt_store, "vectors_key", old_vectors_key)
         patch.setattr(support_shelf, "WITH_CODES", False)
         yield
@@ -126,13 +126,13 @@ async def test_it_is_deleted_without_a_rest(shelf: Shelf, milvus: MilvusClient) 
     assert await shelf.mismatches() == []
     await remover(shelf.services).delete_collection(shelf.collection)
     assert await shelf.services.blobs.list_keys(document_prefix("d2")) == []
-    assert not any(milvus.has_collection(name) for name in both_names(shelf.collection))
+    assert not any(milvus.has_collection(name) for name in IndexNames().all(shelf.collection))
 
 
 async def test_it_comes_back_from_an_archive_under_the_new_name(shelf: Shelf, milvus: MilvusClient) -> None:
     before = await everything(shelf), await search(shelf)
     await archiver(shelf.services).archive(shelf.collection)
-    assert not any(milvus.has_collection(name) for name in both_names(shelf.collection))
+    assert not any(milvus.has_collection(name) for name in IndexNames().all(shelf.collection))
     assert await shelf.mismatches(repair=True) == []
     await archiver(shelf.services).restore(shelf.collection)
     assert milvus.has_collection(index_name(shelf.collection))

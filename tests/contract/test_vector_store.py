@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from pymilvus import DataType, MilvusClient
 
-from ingestion.adapters.milvus.names import both_names, index_name, old_index_name
+from ingestion.adapters.milvus.names import IndexNames, index_name, old_index_name
 from ingestion.adapters.milvus.store import MilvusVectorStore
 from ingestion.errors import DependencyUnavailable, IndexUnsupported, IngestError
 from ingestion.model import ROWS_PER_PAGE, PageVectors, Vectors
@@ -225,7 +225,23 @@ def test_different_collections_have_different_indexes() -> None:
     names = ["a-b", "a_b", "a--b", "a-_b", "a_-b", "x_a_b", "A-b"]
     assert len({index_name(name) for name in names}) == len(names)
     assert all(re.fullmatch(r"pagemillx?_[A-Za-z0-9_]+", index_name(name)) for name in names)
-    assert both_names("a_b") == ("pagemill_a_b", "colqwen_a_b")
+    assert IndexNames().all("a_b") == ("pagemill_a_b", "colqwen_a_b")
+
+
+async def test_a_prefix_keeps_two_installations_in_one_database_apart(
+    milvus: MilvusSettings, collection: str, behind_its_back: MilvusClient
+) -> None:
+    one, two = (milvus.model_copy(update={"milvus_collection_prefix": prefix}) for prefix in ("team_one", "team_two"))
+    async with MilvusVectorStore(one) as first, MilvusVectorStore(two) as second:
+        await first.ensure(collection, DIM)
+        await first.upsert(collection, [page_of(1, unit_rows(3))])
+        assert await second.count(collection) == 0
+        await second.ensure(collection, 2 * DIM)
+        await first.point(collection, collection)
+        await first.drop(collection)
+        assert behind_its_back.has_collection(f"team_two_{collection}")
+        assert not behind_its_back.has_collection(f"team_one_{collection}")
+        await second.drop(collection)
 
 
 def made_by_an_old_release(client: MilvusClient, collection: str, first_key: int, vectors: Vectors) -> None:
@@ -272,7 +288,7 @@ async def test_an_index_of_an_old_release_is_used_under_its_old_name_until_it_is
     # Another process drops it; what is made after that has the new name.
     async with MilvusVectorStore(milvus) as remover:
         await remover.drop(own_collection)
-    assert not any(behind_its_back.has_collection(name) for name in both_names(own_collection))
+    assert not any(behind_its_back.has_collection(name) for name in IndexNames().all(own_collection))
     assert await store.count(own_collection) == 0
     with pytest.raises(IngestError):
         await store.upsert(own_collection, [page_of(2, vectors[:1])])

@@ -36,6 +36,7 @@ from ingestion.errors import (
     WorkerFault,
 )
 from ingestion.model import Page, PageVectors
+from ingestion.settings import MilvusSettings
 
 
 def family(*roots: type[Exception]) -> list[type[Exception]]:
@@ -178,7 +179,7 @@ def test_a_server_that_does_not_answer_is_unavailable() -> None:
 def test_a_refusal_of_a_starting_index_is_retryable(
     monkeypatch: pytest.MonkeyPatch, retriable: bool, expected: type[IngestError]
 ) -> None:
-    writer = rows.RowWriter("http://127.0.0.1:1", "", [])
+    writer = rows.RowWriter(MilvusSettings(milvus_uri="http://127.0.0.1:1"), [])
     status = Status(code=1, reason="service not ready", retriable=retriable)
     monkeypatch.setattr(writer, "_send", lambda request, **options: MutationResult(status=status))
     with pytest.raises(pymilvus.exceptions.MilvusException) as refused:

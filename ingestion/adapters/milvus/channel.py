@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import grpc
 
+from ingestion.adapters.milvus.certificates import channel_credentials
 from ingestion.adapters.milvus.errors import DEPENDENCY
 from ingestion.concurrency.deadline import limit_s
-from ingestion.errors import InvalidSetting
+from ingestion.settings import MilvusSettings
 
 if TYPE_CHECKING:
     from ingestion.adapters.milvus.protocol import Status
@@ -39,16 +39,14 @@ class Method(Protocol[Request, Answer]):
 class MilvusChannel:
     """Connects at its first request. Safe to use from many threads."""
 
-    def __init__(self, uri: str, token: str, options: Sequence[tuple[str, int]], cafile: Path | None = None) -> None:
-        """`uri`: http or https; its path names the database, where that is not the default one."""
-        address = urlsplit(uri)
+    def __init__(self, settings: MilvusSettings, options: Sequence[tuple[str, int]]) -> None:
+        """Raises InvalidSetting if a file of certificates cannot be read."""
+        address, token = urlsplit(settings.milvus_uri), settings.milvus_token.get_secret_value()
         self.database = address.path.strip("/")
         self._metadata = [("authorization", base64.b64encode(token.encode()).decode())] if token else []
         everything = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1), *options]
         if address.scheme == "https":
-            self._channel = grpc.secure_channel(
-                address.netloc, grpc.ssl_channel_credentials(trusted_certificates(cafile)), everything
-            )
+            self._channel = grpc.secure_channel(address.netloc, channel_credentials(settings), everything)
         else:
             self._channel = grpc.insecure_channel(address.netloc, everything)
 
@@ -66,14 +64,6 @@ class MilvusChannel:
 
     def close(self) -> None:
         self._channel.close()
-
-
-def trusted_certificates(cafile: Path | None) -> bytes | None:
-    """Return the content of the file. Raises InvalidSetting if it cannot be read."""
-    try:
-        return cafile.read_bytes() if cafile else None
-    except OSError as error:
-        raise InvalidSetting(f"PAGEMILL_MILVUS_CAFILE: {cafile} cannot be read: {error.strerror}") from error
 
 
 def check(status: Status) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 
-from ingestion.adapters.milvus.channel import trusted_certificates
+from ingestion.adapters.milvus.certificates import pymilvus_options, require_accepted
 from ingestion.adapters.milvus.errors import DEPENDENCY
 from ingestion.adapters.milvus.rows import RowWriter
 from ingestion.adapters.milvus.search import RowSearcher
@@ -30,6 +30,7 @@ def connect(settings: MilvusSettings) -> MilvusClient:
     from pymilvus import MilvusClient
 
     try_once()
+    require_accepted(settings)
     # pymilvus logs every error with a traceback. Here each error is translated and raised to the caller.
     logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
     return MilvusClient(
@@ -37,14 +38,8 @@ def connect(settings: MilvusSettings) -> MilvusClient:
         token=settings.milvus_token.get_secret_value(),
         timeout=limit_s(DEPENDENCY, _CONNECT_TIMEOUT_S),
         grpc_options={"grpc.keepalive_time_ms": _KEEPALIVE_MS},
-        **_tls(settings),
+        **pymilvus_options(settings),
     )
-
-
-def _tls(settings: MilvusSettings) -> dict[str, Any]:
-    if trusted_certificates(settings.milvus_cafile) is None:
-        return {}
-    return {"secure": True, "server_pem_path": str(settings.milvus_cafile)}
 
 
 def try_once() -> None:
@@ -71,9 +66,9 @@ class Budgeted:
 
 def open_writer(settings: MilvusSettings) -> RowWriter:
     """Connects at its first request."""
-    return RowWriter(settings.milvus_uri, settings.milvus_token.get_secret_value(), _OPTIONS, settings.milvus_cafile)
+    return RowWriter(settings, _OPTIONS)
 
 
 def open_searcher(settings: MilvusSettings) -> RowSearcher:
     """Connects at its first request."""
-    return RowSearcher(settings.milvus_uri, settings.milvus_token.get_secret_value(), _OPTIONS, settings.milvus_cafile)
+    return RowSearcher(settings, _OPTIONS)

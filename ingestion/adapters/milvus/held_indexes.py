@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from ingestion.adapters.milvus.server_version import ServerVersion, server_version
+from ingestion.adapters.milvus.stand_in import HELD_TYPE, OUTPUT_FIELDS
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
 _ASKED_AGAIN_S: Final = 60.0
 """Another process may drop a collection and make it again under the same name, with another type of index."""
-_LITE_TYPE: Final = "HNSW"
-"""For Milvus Lite: its types have the same search parameters, and it counts all rows when it is asked for an index."""
 
 
 class HeldIndexes:
@@ -34,16 +34,23 @@ class HeldIndexes:
         known = self._types.get(name)
         if known is not None and time.monotonic() - known[1] < _ASKED_AGAIN_S:
             return known[0]
-        if self._version is None:
-            self._version = server_version(client, timeout_s)
-        if self._version.is_lite:
-            return _LITE_TYPE
+        if self._is_lite(client, timeout_s):
+            return HELD_TYPE
         indexes = client.list_indexes(name, timeout=timeout_s)
         if not indexes:
             return None
         held = str(client.describe_index(name, indexes[0], timeout=timeout_s)["index_type"])
         self._types[name] = (held, time.monotonic())
         return held
+
+    def output_fields(self, client: MilvusClient, timeout_s: float) -> Sequence[str]:
+        """The fields that a search must ask for so that it gets no others."""
+        return OUTPUT_FIELDS if self._is_lite(client, timeout_s) else ()
+
+    def _is_lite(self, client: MilvusClient, timeout_s: float) -> bool:
+        if self._version is None:
+            self._version = server_version(client, timeout_s)
+        return self._version.is_lite
 
     def forget(self, name: str) -> None:
         self._types.pop(name, None)

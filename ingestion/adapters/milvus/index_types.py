@@ -17,11 +17,12 @@ NEEDED: Final = {
 }
 """Index type -> the servers that make it."""
 
-LITE_TYPES: Final = frozenset({"HNSW", "HNSW_SQ"})
-"""Those of NEEDED that Milvus Lite makes. It takes any other type, and fails when it loads the collection."""
+SINCE: Final = {"HNSW": (2, 0), "HNSW_SQ": (2, 5), "DISKANN": (2, 2), "IVF_RABITQ": (2, 6)}
+"""Index type -> the first release of Milvus that makes it."""
 
 MMAP: Final = "mmap.enabled"
-"""A parameter of an index, and a property of a collection, since Milvus 2.4."""
+"""A parameter of an index, and a property of a collection."""
+MMAP_SINCE: Final = (2, 4)
 
 _IVF_PREFIXES: Final = ("IVF_", "SCANN")
 _SHORT_LIMIT_LISTED: Final = 200

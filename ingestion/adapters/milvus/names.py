@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_PREFIX: Final = "pagemill"
+PREFIX: Final = "pagemill"
 _OLD_PREFIX: Final = "colqwen"
 
 
-def index_name(index: str) -> str:
+def index_name(index: str, prefix: str = PREFIX) -> str:
     """The Milvus name of a new index. Milvus allows letters, digits and '_' only.
 
     Any other name goes under another prefix and carries a hash, so that no two of ours share one of Milvus's.
     """
-    return _named(_PREFIX, index)
+    return _named(prefix, index)
 
 
 def old_index_name(index: str) -> str:
@@ -43,21 +43,28 @@ def _named(prefix: str, index: str) -> str:
     return f"{prefix}x_{re.sub('[^A-Za-z0-9_]', '_', index)}_{digest}"
 
 
-def both_names(index: str) -> tuple[str, str]:
-    """The new name and the old one."""
-    return index_name(index), old_index_name(index)
-
-
 class IndexNames:
-    """Under which of its two names each index exists. Used by many threads."""
+    """Under which of its names each index exists. Used by many threads.
 
-    def __init__(self) -> None:
+    With a prefix of the user's own there is one name: no release before 0.2 had a prefix to choose.
+    """
+
+    def __init__(self, prefix: str = PREFIX) -> None:
+        self._prefix = prefix
         self._old: set[str] = set()
         """Indexes that were last found under their old name."""
         self._lock = threading.Lock()
 
+    def new(self, index: str) -> str:
+        """The name for an index that is made now."""
+        return index_name(index, self._prefix)
+
+    def all(self, index: str) -> tuple[str, ...]:
+        """The names that the index may have, the new one first."""
+        return (self.new(index), old_index_name(index)) if self._prefix == PREFIX else (self.new(index),)
+
     def request(self, index: str, request: Callable[[str], T], unknown: T) -> T:
-        """`request(name)` with the name of the index; `unknown` where it exists under neither name.
+        """`request(name)` with the name of the index; `unknown` where it exists under none.
 
         Most indexes have the new name, and cost no further request. One with the old name costs one further request
         per process. Raises what `request` raises, except that the index is not found.
@@ -81,14 +88,14 @@ class IndexNames:
                 return name
         return None
 
-    def _candidates(self, index: str) -> tuple[str, str]:
-        new, old = both_names(index)
+    def _candidates(self, index: str) -> tuple[str, ...]:
+        names = self.all(index)
         with self._lock:
-            return (old, new) if index in self._old else (new, old)
+            return names[::-1] if index in self._old else names
 
     def _note(self, index: str, name: str) -> None:
         with self._lock:
-            if name == index_name(index):
+            if name == self.new(index):
                 self._old.discard(index)
             else:
                 self._old.add(index)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -17,6 +16,7 @@ import numpy as np
 from ingestion.adapters.milvus.channel import MilvusChannel, check
 from ingestion.errors import WorkerFault
 from ingestion.model import ROWS_PER_PAGE, PageVectors
+from ingestion.settings import MilvusSettings
 
 if TYPE_CHECKING:
     from ingestion.adapters.milvus.protocol import UpsertRequest
@@ -30,11 +30,11 @@ _PACKED_DATA: Final = b"\x0a"
 class RowWriter:
     """Sends upserts over a connection of its own. Safe to use from many threads."""
 
-    def __init__(self, uri: str, token: str, options: Sequence[tuple[str, int]], cafile: Path | None = None) -> None:
+    def __init__(self, settings: MilvusSettings, options: Sequence[tuple[str, int]]) -> None:
         """As `MilvusChannel`."""
         from ingestion.adapters.milvus.protocol import MutationResult, UpsertRequest
 
-        self._channel = MilvusChannel(uri, token, options, cafile)
+        self._channel = MilvusChannel(settings, options)
         self._send = self._channel.method("Upsert", UpsertRequest.SerializeToString, MutationResult.FromString)
 
     def write(self, name: str, pages: Sequence[PageVectors], timeout_s: float) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from ingestion.adapters.milvus.errors import translate
-from ingestion.adapters.milvus.index_types import LITE_TYPES, MMAP, NEEDED, build_parameters
-from ingestion.adapters.milvus.server_version import server_version
+from ingestion.adapters.milvus.index_types import MMAP, MMAP_SINCE, NEEDED, SINCE, build_parameters
+from ingestion.adapters.milvus.server_version import ServerVersion, server_version
+from ingestion.adapters.milvus.stand_in import LITE_TYPES, nested
 from ingestion.errors import DependencyUnavailable, EmbedderMismatch, IndexUnsupported
 from ingestion.settings import MilvusSettings
 
@@ -26,7 +27,7 @@ def ensure_index(
 
     Another process may have made the collection and not yet its index. An index that exists stays as it is, also
     where the settings differ. `known` holds names and server ids of collections that this process has found complete.
-    They are not checked again: Milvus Lite counts all rows whenever it is asked for an index.
+    They are not checked again.
 
     Raises EmbedderMismatch, IndexUnsupported.
     """
@@ -64,14 +65,16 @@ def create_collection(client: MilvusClient, name: str, dim: int, settings: Milvu
 
 def create_index(client: MilvusClient, name: str, settings: MilvusSettings) -> None:
     """Create the index that the settings name, on the vectors of `name`. Raises IndexUnsupported."""
-    _check_server(client, settings)
+    version = _check_server(client, settings)
     parameters = build_parameters(settings)
     if settings.index_mmap:
         parameters[MMAP] = "true"
     index = client.prepare_index_params()
-    # Sent twice, flat and nested: pymilvus 3 flattens, and Milvus Lite reads the nested form only.
     index.add_index(
-        VECTOR, index_type=settings.index_type, metric_type=METRIC, params={**parameters, "params": dict(parameters)}
+        VECTOR,
+        index_type=settings.index_type,
+        metric_type=METRIC,
+        params=nested(parameters) if version.is_lite else parameters,
     )
     timeout_s = settings.milvus_timeout_s
     try:
@@ -82,30 +85,35 @@ def create_index(client: MilvusClient, name: str, settings: MilvusSettings) -> N
     except Exception as error:
         if settings.index_type == "HNSW" or isinstance(translate(error), DependencyUnavailable):
             raise
-        raise _unsupported(settings, server_version(client, timeout_s).text, f" ({error})") from error
+        raise _unsupported(settings, version.text, f" ({error})") from error
 
 
-def _check_server(client: MilvusClient, settings: MilvusSettings) -> None:
-    """Refuse what a server would accept and not do. Raises IndexUnsupported.
+def _check_server(client: MilvusClient, settings: MilvusSettings) -> ServerVersion:
+    """Ask the server for its version, and refuse what it cannot make, or would accept and not do.
 
     Milvus Lite accepts every index type and every precision, and uses SQ8; it and Milvus before 2.4 ignore mmap.
+    Raises IndexUnsupported.
     """
-    if settings.index_type == "HNSW" and not settings.index_mmap:
-        return
     version = server_version(client, settings.milvus_timeout_s)
     if version.is_lite and settings.index_type not in LITE_TYPES:
+        raise _unsupported(settings, version.text)
+    if version.is_before(*SINCE[settings.index_type]):
         raise _unsupported(settings, version.text)
     if version.is_lite and settings.index_type == "HNSW_SQ" and settings.index_sq_type != "SQ8":
         raise IndexUnsupported(
             f"PAGEMILL_INDEX_SQ_TYPE={settings.index_sq_type}: this server ({version.text}) knows SQ8 only"
         )
-    if not settings.index_mmap:
-        return
+    if settings.index_mmap:
+        _check_mmap(version, settings)
+    return version
+
+
+def _check_mmap(version: ServerVersion, settings: MilvusSettings) -> None:
     if settings.index_type == "DISKANN":
         raise IndexUnsupported(
             "PAGEMILL_INDEX_MMAP=true: PAGEMILL_INDEX_TYPE=DISKANN is on disk already; set one of the two"
         )
-    if version.is_lite or version.is_before(2, 4):
+    if version.is_lite or version.is_before(*MMAP_SINCE):
         raise IndexUnsupported(
             f"PAGEMILL_INDEX_MMAP=true: Milvus {version.text} does not map an index from disk on request; set false, "
             "or use Milvus 2.4 or later (Milvus 2.3 maps all collections where queryNode.mmapDirPath is set)"

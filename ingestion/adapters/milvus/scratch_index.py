@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ingestion.adapters.milvus.connection import connect, open_searcher, open_writer
 from ingestion.adapters.milvus.errors import translated
+from ingestion.adapters.milvus.held_indexes import HeldIndexes
 from ingestion.adapters.milvus.index_types import search_parameters
 from ingestion.adapters.milvus.schema import VECTOR, create_collection, create_index
 from ingestion.model import PageVectors, Vectors
@@ -27,9 +28,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_PREFIX: Final = "pagemillscratch"
-"""No index of a document collection begins like that: see `index_name`."""
-_NAME: Final = re.compile(rf"{_PREFIX}_(\d+)_[0-9a-f]+")
+_SUFFIX: Final = "scratch"
+"""After the prefix. No index of a document collection begins like that: see `index_name`."""
 _FORGOTTEN_S: Final = 86_400
 _BUILD_TIMEOUT_S: Final = 3600.0
 _PAUSE_S: Final = 0.05
@@ -50,10 +50,12 @@ class ScratchIndex:
         self._settings = settings.model_copy(update={"milvus_timeout_s": _BUILD_TIMEOUT_S})
         self._dim = dim
         self._check_stop = check_stop
-        self._name = f"{_PREFIX}_{int(time.time())}_{secrets.token_hex(4)}"
+        self._prefix = f"{settings.milvus_collection_prefix}{_SUFFIX}"
+        self._name = f"{self._prefix}_{int(time.time())}_{secrets.token_hex(4)}"
         self._rows = 0
         self._is_indexed = False
         self._built = self._settings
+        self._held = HeldIndexes()
 
     def __enter__(self) -> Self:
         self._client = self._translated(lambda: connect(self._settings))
@@ -119,6 +121,7 @@ class ScratchIndex:
                 parameters=self._parameters(limit, ef),
                 consistency="Eventually",
                 timeout_s=_BUILD_TIMEOUT_S,
+                output_fields=self._held.output_fields(self._client, _BUILD_TIMEOUT_S),
             )
         )
         keys = np.full((len(queries), limit), _NO_ROW, np.int64)
@@ -144,7 +147,7 @@ class ScratchIndex:
 
     def _drop_forgotten(self) -> None:
         for name in self._client.list_collections(timeout=_BUILD_TIMEOUT_S):
-            made = _NAME.fullmatch(name)
+            made = re.fullmatch(rf"{self._prefix}_(\d+)_[0-9a-f]+", name)
             if made and time.time() - int(made[1]) > _FORGOTTEN_S:
                 _drop(self._client, name)
 

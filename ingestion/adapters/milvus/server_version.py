@@ -6,10 +6,11 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from ingestion.adapters.milvus.stand_in import LITE
+
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
-_LITE: Final = "milvus_lite"
 _RELEASE: Final = re.compile(r"v?(\d+)\.(\d+)")
 
 
@@ -21,7 +22,7 @@ class ServerVersion:
 
     @property
     def is_lite(self) -> bool:
-        return self.text.startswith(_LITE)
+        return self.text.startswith(LITE)
 
     def is_before(self, major: int, minor: int) -> bool:
         """False where the text names no release: a server built from source may have any name."""

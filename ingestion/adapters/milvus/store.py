@@ -14,7 +14,7 @@ from ingestion.adapters.milvus.connection import Budgeted, connect, open_searche
 from ingestion.adapters.milvus.errors import NOT_LOADED, is_lost, milvus_code, translated
 from ingestion.adapters.milvus.held_indexes import HeldIndexes
 from ingestion.adapters.milvus.index_types import search_parameters
-from ingestion.adapters.milvus.names import IndexNames, both_names, index_name
+from ingestion.adapters.milvus.names import IndexNames
 from ingestion.adapters.milvus.row_reading import read_rows
 from ingestion.adapters.milvus.rows import RowWriter
 from ingestion.adapters.milvus.schema import create_collection, ensure_index
@@ -55,7 +55,7 @@ class MilvusVectorStore:
         self._writer: RowWriter | None = None
         self._searching: RowSearcher | None = None
         self._ensured: set[tuple[str, int]] = set()
-        self._names = IndexNames()
+        self._names = IndexNames(settings.milvus_collection_prefix)
         self._held = HeldIndexes()
 
     async def __aenter__(self) -> Self:
@@ -76,8 +76,8 @@ class MilvusVectorStore:
             client = self._client()
             found = self._names.find(client, collection, self._settings.milvus_timeout_s)
             if found is None:
-                create_collection(client, index_name(collection), dim, self._settings)
-            name = found or index_name(collection)
+                create_collection(client, self._names.new(collection), dim, self._settings)
+            name = found or self._names.new(collection)
             ensure_index(client, name, dim, self._settings, self._ensured)
             self._held.forget(name)
 
@@ -105,7 +105,13 @@ class MilvusVectorStore:
             parameters = search_parameters(index_type, rows_per_token, self._settings)
             try:
                 found = self._searcher().search(
-                    name, query, rows_per_token, parameters=parameters, consistency=consistency, timeout_s=timeout_s
+                    name,
+                    query,
+                    rows_per_token,
+                    parameters=parameters,
+                    consistency=consistency,
+                    timeout_s=timeout_s,
+                    output_fields=self._held.output_fields(client, timeout_s),
                 )
             except Exception:
                 self._held.forget(name)  # another process may have made the collection again, with another index
@@ -152,7 +158,7 @@ class MilvusVectorStore:
 
     async def drop(self, collection: str) -> None:
         def drop() -> None:
-            for name in both_names(collection):
+            for name in self._names.all(collection):
                 drop_with_aliases(self._client(), name, self._settings.milvus_timeout_s)
                 self._held.forget(name)
 
@@ -160,7 +166,7 @@ class MilvusVectorStore:
 
     async def point(self, collection: str, index: str) -> None:
         def point(client: MilvusClient, name: str) -> bool:
-            point_alias(client, index_name(collection), name, self._settings.milvus_timeout_s)
+            point_alias(client, self._names.new(collection), name, self._settings.milvus_timeout_s)
             return True
 
         pointed = translated(lambda: self._on_existing(index, point, unknown=False))

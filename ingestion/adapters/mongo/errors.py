@@ -11,6 +11,7 @@ import pymongo
 from bson.errors import BSONError
 from pymongo.errors import BulkWriteError, ConnectionFailure, DocumentTooLarge, OperationFailure, PyMongoError
 
+from ingestion.adapters.tls import refused_client
 from ingestion.concurrency.deadline import limit_s, remaining_s
 from ingestion.errors import BadRequest, DependencyRefused, DependencyUnavailable, IngestError, WorkerFault
 
@@ -46,6 +47,8 @@ def translate(error: Exception) -> IngestError:
     if _UNTRUSTED in message:
         # The driver keeps the cause only in the text of its error.
         return DependencyRefused(DEPENDENCY, f"check the certificate, or tlsCAFile in PAGEMILL_MONGO_URI ({message})")
+    if refused := refused_client(message, "MongoDB", "tlsCertificateKeyFile in PAGEMILL_MONGO_URI"):
+        return DependencyRefused(DEPENDENCY, refused)
     if isinstance(error, ConnectionFailure) or (isinstance(error, PyMongoError) and error.timeout):
         return DependencyUnavailable(DEPENDENCY, message)
     if isinstance(error, OperationFailure) and error.code in _UNABLE:

@@ -45,7 +45,11 @@ def translate(error: RedisError) -> IngestError:
     """Return the IngestError for an exception of redis-py."""
     message = f"{type(error).__name__}: {error}"
     if refused := refused_certificate(
-        error, "Redis", address_setting="PAGEMILL_REDIS_URL", ca_setting="ssl_ca_certs in PAGEMILL_REDIS_URL"
+        error,
+        "Redis",
+        address_setting="PAGEMILL_REDIS_URL",
+        ca_setting="ssl_ca_certs in PAGEMILL_REDIS_URL",
+        client_setting="ssl_certfile and ssl_keyfile in PAGEMILL_REDIS_URL",
     ):
         return DependencyRefused(DEPENDENCY, refused)
     if isinstance(error, AuthenticationError | AuthorizationError):
