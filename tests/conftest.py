@@ -81,19 +81,27 @@ class Up:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """The stack.json of a running `pagemill up --workers 1`."""
+def stack_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The data directory of a running `pagemill up --workers 1`."""
     if given := os.environ.get("PAGEMILL_TEST_STACK"):
-        yield json.loads(Path(given).read_text())
+        yield Path(given).parent
         return
     data_dir = tmp_path_factory.mktemp("stack")
     up = Up(data_dir, "--workers", "1")
     try:
-        yield up.wait_ready()
+        up.wait_ready()
+        yield data_dir
     finally:
         with suppress(ProcessLookupError):
             up.stop()
         shutil.rmtree(data_dir / "s3", ignore_errors=True)  # the logs stay, to investigate a failure
+
+
+@pytest.fixture(scope="session")
+def stack(stack_dir: Path) -> dict[str, Any]:
+    """The stack.json of the running stack."""
+    content: dict[str, Any] = json.loads((stack_dir / "stack.json").read_text())
+    return content
 
 
 @pytest.fixture
@@ -109,7 +117,7 @@ async def server_env(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[dict[str, str]]:
     """The addresses of five running servers: those of `stack` if a test of this session needs it anyway."""
-    wants_stack = any("stack" in getattr(item, "fixturenames", ()) for item in request.session.items)
+    wants_stack = any("stack_dir" in getattr(item, "fixturenames", ()) for item in request.session.items)
     if wants_stack or "PAGEMILL_TEST_STACK" in os.environ:
         yield environment_of(request.getfixturevalue("stack"))
         return

@@ -42,10 +42,7 @@ async def embedder_killed(context: Context) -> Finding:
     async def kill(_: ScratchInstallation) -> None:
         os.kill(pid, signal.SIGKILL)
 
-    async def nothing(_: ScratchInstallation) -> None:
-        """The stack starts it again."""
-
-    return await _outage(context, "embedder", kill, nothing)
+    return await _outage(context, "embedder", kill, None)
 
 
 async def milvus_cut_off(context: Context) -> Finding:
@@ -58,10 +55,11 @@ async def disk_full(context: Context) -> Finding:
 
 
 async def _outage(
-    context: Context, dependency: str, begin: Change, end: Change, *, refused_upload: bool = False
+    context: Context, dependency: str, begin: Change, end: Change | None, *, refused_upload: bool = False
 ) -> Finding:
     """Impose a fault in the middle of a document, wait until the worker reports it, end it, and wait for the document.
 
+    `end` is None for a fault that ends by itself: it may be over before a worker has to report it.
     `refused_upload`: an upload during the fault must be answered with 5xx.
     """
     if reason := _obstacle(context):
@@ -70,23 +68,26 @@ async def _outage(
     view = await _upload(context, scratch, _PAGES)
     pages_before = await _begun(scratch, view)
     began = time.monotonic()
+    problems: list[str] = []
+    named_after_s: float | None = None
     await begin(scratch)
-    try:
-        problems = await _refused(context, scratch) if refused_upload else []
-        named_after_s = await _named(context, scratch, dependency, began)
-    finally:
-        await end(scratch)
+    if end is not None:
+        try:
+            problems += await _refused(context, scratch) if refused_upload else []
+            named_after_s = await _named(context, scratch, dependency, began)
+        finally:
+            await end(scratch)
+        if named_after_s is None:
+            problems.append(f"the worker's /ready did not name {dependency}")
     ended = await settled(scratch.api, view, _RESUMED_S)
-    if named_after_s is None:
-        problems.append(f"the worker's /ready did not name {dependency}")
     if ended.state is not DocumentState.READY or ended.pages_done != _PAGES:
         code = ended.error.code if ended.error else ""
         problems.append(f"the document is {ended.state.value} with {ended.pages_done} of {_PAGES} pages {code}")
     return judged(
         problems,
-        f"the worker named {dependency}, went on by itself, and the document became ready",
+        f"the worker went on by itself after the loss of {dependency}, and the document became ready",
         pages_before_the_fault=pages_before,
-        named_after_s=None if named_after_s is None else round(named_after_s, 1),
+        named_after_s="ended by itself" if named_after_s is None else round(named_after_s, 1),
         ready_after_s=round(time.monotonic() - began, 1),
         attempts=ended.attempts,
     )

@@ -21,7 +21,7 @@ async def documents_at_once(context: Context) -> Finding:
     report = await _run(context)
     evidence = {name: figure for name, figure in figure_rows(report) if name != "plan"}
     good = f"{context.limits.files} documents of {context.limits.pages} pages became ready within the limits"
-    return judged(_problems(report, context.limits), good, **evidence)
+    return judged(problems_of(report, context.limits), good, **evidence)
 
 
 async def _run(context: Context) -> LoadReport:
@@ -52,7 +52,7 @@ async def _run(context: Context) -> LoadReport:
     )
 
 
-def _problems(report: LoadReport, limits: Limits) -> list[str]:
+def problems_of(report: LoadReport, limits: Limits) -> list[str]:
     problems = []
     if not report.is_good:
         problems.append(f"not all files became ready: {dict(report.states)}, {dict(report.failures)}")

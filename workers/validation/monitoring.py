@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import time
+from collections.abc import Sequence
 from typing import Any, Final
 
 from workers.bench.scrape import metrics_urls, scrape
@@ -16,27 +19,34 @@ _OF_WORKERS: Final = frozenset(
 )
 _OWN: Final = "Pagemill"
 _TIMEOUT_S: Final = 10.0
+_LOOK_EVERY_S: Final = 1.0
+SERVED_WITHIN_S: Final = 45.0
 
 
 async def metrics_served(context: Context) -> Finding:
     """The API's metrics, and those of the workers whose addresses are known."""
     urls = dict.fromkeys([f"{context.target.api_url.rstrip('/')}/metrics", *context.metrics])
     urls |= dict.fromkeys(metrics_urls(context.read_stack()))
-    served: dict[str, set[str]] = {}
-    problems = []
-    for url in urls:
-        readings = await scrape(context.http, url)
-        if readings is None:
-            problems.append(f"{url} serves no metrics")
-        served[url] = {reading.name for reading in readings or ()}
-    every = set().union(*served.values())
     are_workers_known = len(urls) > 1
     wanted = _OF_API | _OF_WORKERS if are_workers_known else _OF_API
+    served = await _served(context, list(urls), wanted)
+    every = set().union(*served.values())
+    problems = [f"{url} serves no metrics" for url, names in served.items() if not names]
     problems += [f"no process serves {name}" for name in sorted(wanted - every)]
     evidence: dict[str, object] = {url: f"{len(names)} names" for url, names in served.items()}
     if not are_workers_known:
         evidence["workers"] = "not looked at: name their addresses with --metrics"
     return judged(problems, f"{len(urls)} processes serve {len(every)} names", **evidence)
+
+
+async def _served(context: Context, urls: Sequence[str], wanted: frozenset[str]) -> dict[str, set[str]]:
+    """Return the names at each address. A worker measures its lag some seconds after it got its partitions."""
+    deadline = time.monotonic() + SERVED_WITHIN_S
+    while True:
+        found = {url: {one.name for one in await scrape(context.http, url) or ()} for url in urls}
+        if wanted <= set().union(*found.values()) or time.monotonic() >= deadline:
+            return found
+        await asyncio.sleep(_LOOK_EVERY_S)
 
 
 async def metrics_scraped(context: Context) -> Finding:
