@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -46,16 +46,16 @@ def clean_environment() -> dict[str, str]:
 
 
 class Up:
-    """`pagemill up` as a child process."""
+    """`pagemill up` as a child process. `settings`: those of its user."""
 
-    def __init__(self, data_dir: Path, *options: str) -> None:
+    def __init__(self, data_dir: Path, *options: str, settings: Mapping[str, str] | None = None) -> None:
         self.data_dir = data_dir
         self.output = data_dir / "up.log"
         data_dir.mkdir(parents=True, exist_ok=True)
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "workers.cli", "up", "--data-dir", str(data_dir), *options],
-                env=clean_environment(),
+                env=clean_environment() | dict(settings or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

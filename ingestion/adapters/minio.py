@@ -16,7 +16,7 @@ from minio.deleteobjects import DeleteObject
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 from urllib3.exceptions import HTTPError
 
-from ingestion.adapters.s3_access import credentials_of, encryption_of, trusting
+from ingestion.adapters.s3_access import NoCredentials, credentials_of, encryption_of, trusting
 from ingestion.adapters.threads import Threads
 from ingestion.adapters.tls import refused_certificate
 from ingestion.concurrency.deadline import limit_s
@@ -68,6 +68,8 @@ def translate(error: MinioException | HTTPError) -> IngestError:
     message = f"{type(error).__name__}: {error}"
     if isinstance(error, S3Error) and error.code in _MISSING:
         return NotFound(f"there is no object {error.object_name}")
+    if isinstance(error, NoCredentials):
+        return DependencyRefused(DEPENDENCY, f"PAGEMILL_S3_CREDENTIALS=iam finds no credentials of a role ({error})")
     if refused := refused_certificate(
         error, "the S3 server", address_setting="PAGEMILL_S3_ENDPOINT", ca_setting="PAGEMILL_S3_CAFILE"
     ):

@@ -15,6 +15,7 @@ from ingestion.bootstrap import Services, open_services
 from ingestion.errors import DependencyUnavailable
 from ingestion.settings import Settings
 from workers.stack import datadir
+from workers.stack.environment import replace_settings
 from workers.stack.stack_file import environment_of
 
 
@@ -30,7 +31,7 @@ async def open_installation(data_dir: Path | None) -> AsyncIterator[Services]:
         command = f"pagemill up --data-dir {shlex.quote(str(data_dir))}"
         raise DependencyUnavailable("the stack", f"none runs on {data_dir}; start it with `{command}`")
     if stack is not None:
-        os.environ |= environment_of(stack)
+        replace_settings(os.environ, environment_of(stack))
     structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
     async with open_services(Settings()) as services:
         yield services

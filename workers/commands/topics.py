@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from workers.stack import datadir
+from workers.stack.environment import replace_settings
 from workers.stack.stack_file import environment_of
 
 app = typer.Typer(help="Topics and what else the services must hold.", no_args_is_help=True)
@@ -31,7 +32,7 @@ def ensure(
     from ingestion.settings import Settings
 
     if stack := datadir.DataDir(data_dir).read_stack():
-        os.environ |= environment_of(stack)
+        replace_settings(os.environ, environment_of(stack))
     settings = Settings()
     asyncio.run(prepare(settings))
     typer.echo(f"{settings.kafka.kafka_jobs_topic} and its topics, {settings.s3.s3_bucket} and the indexes are there")

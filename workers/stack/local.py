@@ -12,6 +12,7 @@ from ingestion.prepare import prepare
 from ingestion.settings import Settings
 from workers.stack import app_specs, server_specs
 from workers.stack.datadir import DataDir
+from workers.stack.environment import given_names, replace_settings
 from workers.stack.kafka_kinds import KafkaKind
 from workers.stack.server_specs import MilvusKind
 from workers.stack.servers import LocalServers, start_all, stop_all
@@ -57,7 +58,7 @@ class LocalStack:
         The settings of this process become those of the stack. Raises StackError, after which `stop` is still due.
         """
         await self._servers.reserve()
-        os.environ |= self._plan()
+        replace_settings(os.environ, self._plan())
         # The embedder needs no server: its model is loaded while the servers start.
         await gather_or_cancel(start_all(self._embedder), self._start_around_servers())
         self._write_stack()
@@ -88,9 +89,9 @@ class LocalStack:
         names = (app_specs.API, app_specs.EMBEDDER, *self._worker_names, app_specs.JANITOR)
         ports, secrets = self._data_dir.ports(names), self._data_dir.secrets()
         defaults = server_specs.DEFAULTS[self._servers.milvus]
+        given = given_names(os.environ, defaults)
         env = {
-            **defaults,
-            **{name: os.environ[name] for name in defaults if name in os.environ},
+            **{name: value for name, value in defaults.items() if name not in given},
             **self._servers.environment,
             **app_specs.app_environment(ports, secrets),
             **app_specs.membership(self._servers.kafka),

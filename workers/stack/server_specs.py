@@ -110,13 +110,23 @@ def server_environment(ports: Mapping[str, int], secrets: Secrets, kafka: KafkaK
         "PAGEMILL_S3_ACCESS_KEY": secrets.s3_access_key,
         "PAGEMILL_S3_SECRET_KEY": secrets.s3_secret_key,
         "PAGEMILL_S3_BUCKET": BUCKET,
-        "PAGEMILL_S3_SECURE": "false",
+        **PLAIN_SETTINGS,
         "PAGEMILL_MILVUS_URI": _milvus_uri(ports["milvus"]),
     }
 
 
 MONGO_SETTINGS: Final[Mapping[str, str]] = {"PAGEMILL_MONGO_STAND_IN": "true"}
 """The settings of a process that uses the stack's MongoDB, besides its address."""
+
+PLAIN_SETTINGS: Final[Mapping[str, str]] = {
+    "PAGEMILL_S3_SECURE": "false",
+    "PAGEMILL_S3_CREDENTIALS": "keys",
+    "PAGEMILL_S3_SESSION_TOKEN": "",
+    "PAGEMILL_S3_ENCRYPTION": "none",
+    "PAGEMILL_S3_ADDRESS_STYLE": "path",
+    "PAGEMILL_MILVUS_TOKEN": "",
+}
+"""The user's own settings may be those of other servers: the stack's servers have no TLS and no other logins."""
 
 DEFAULTS: Final[Mapping[MilvusKind, Mapping[str, str]]] = {
     MilvusKind.LITE: {

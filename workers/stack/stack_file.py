@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from workers.stack import kafka_kinds
 from workers.stack.kafka_kinds import KafkaKind
-from workers.stack.server_specs import MONGO_SETTINGS, MilvusKind
+from workers.stack.server_specs import MONGO_SETTINGS, PLAIN_SETTINGS, MilvusKind
 from workers.stack.supervise import Supervised
 
 _SETTINGS: Final = {
@@ -51,6 +51,7 @@ def environment_of(stack: Mapping[str, Any]) -> dict[str, str]:
     return {
         **({} if kafka is KafkaKind.GIVEN else kafka_kinds.settings(kafka)),
         **MONGO_SETTINGS,
+        **PLAIN_SETTINGS,
         **{variable: stack[key] for key, variable in _SETTINGS.items()},
         **{variable: stack["s3"][key] for key, variable in _S3_SETTINGS.items()},
     }

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from ingestion.errors import Fault, IngestError
+from workers.stack.environment import replace_settings
 
 REPORTED_LINES: Final = 20
 """The number of log lines in `exit_report`."""
@@ -93,13 +94,18 @@ class Supervised:
                     stdout=log,
                     stderr=log,
                     cwd=self.spec.cwd,
-                    env={**os.environ, **self.spec.env},
+                    env=self._environment(),
                     start_new_session=True,
                     pass_fds=self._inherited_fds,
                 )
             except OSError as error:
                 raise StackError(f"{self.spec.name} cannot be started: {error}") from error
         self._group_ended = False
+
+    def _environment(self) -> dict[str, str]:
+        environment = dict(os.environ)
+        replace_settings(environment, self.spec.env)
+        return environment
 
     async def wait_ready(self) -> None:
         """Return once the probe succeeds. Raises StackError where the process ends first or takes over `ready_s`."""

@@ -36,6 +36,8 @@ def channel_credentials(settings: MilvusSettings) -> grpc.ChannelCredentials:
 
 def pymilvus_options(settings: MilvusSettings) -> dict[str, object]:
     """Return the arguments of MilvusClient for the same certificates. Raises InvalidSetting if a file is missing."""
+    if not settings.milvus_uri.startswith("https:"):
+        return {}
     channel_credentials(settings)
     if settings.milvus_certfile is None:
         return {"secure": True, "server_pem_path": str(settings.milvus_cafile)} if settings.milvus_cafile else {}

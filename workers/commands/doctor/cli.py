@@ -13,6 +13,7 @@ from rich.table import Table
 
 from workers.commands.doctor.checks import CheckResult, CheckStatus, check_machine
 from workers.stack import datadir
+from workers.stack.environment import replace_settings
 from workers.stack.stack_file import environment_of
 
 _STYLES = {CheckStatus.OK: "green", CheckStatus.WARN: "yellow", CheckStatus.MISSING: "red"}
@@ -28,7 +29,7 @@ def doctor(
 
     directory = datadir.DataDir(data_dir)
     if stack := directory.read_stack():
-        os.environ |= environment_of(stack)
+        replace_settings(os.environ, environment_of(stack))
     settings = Settings()
     is_configured = any(name in os.environ for name in ("PAGEMILL_KAFKA_BOOTSTRAP", "PAGEMILL_MONGO_URI"))
     results = check_machine(directory.root, settings.embedder.embedder, needs_servers=not is_configured)
