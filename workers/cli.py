@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from ingestion.errors import IngestError, not_text
-from workers.commands import embedder, janitor, plan, serve, topics, up, validate
+from workers.commands import embedder, janitor, migrate, plan, serve, topics, up, validate
 from workers.commands.bench import cli as bench
 from workers.commands.collections import cli as collections
 from workers.commands.dlq import cli as dlq
@@ -92,6 +92,7 @@ app.command()(client.delete)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(collections.app, name="collections")
 app.add_typer(topics.app, name="topics")
+app.command()(migrate.migrate)
 app.add_typer(serve.app, name="serve")
 app.add_typer(embedder.app, name="embedder")
 app.command()(janitor.janitor)

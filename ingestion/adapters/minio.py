@@ -146,8 +146,11 @@ class MinioBlobStore:
 
         await self._threads.write(_translated(make), "prepare")
 
+    async def has_bucket(self) -> bool:
+        return await self._threads.read(_translated(lambda: self._client.bucket_exists(self._bucket)), "ping")
+
     async def ping(self) -> None:
-        if not await self._threads.read(_translated(lambda: self._client.bucket_exists(self._bucket)), "ping"):
+        if not await self.has_bucket():
             raise DependencyUnavailable(DEPENDENCY, f"there is no bucket {self._bucket}")
 
     async def prove(self) -> None:

@@ -41,13 +41,21 @@ def serving(scope: Any, *, is_recorded: bool = True) -> Iterator[Span]:
 
 def end_request(span: Span, scope: Any, status: int) -> None:
     """Name the span after the route, which is known once the application has answered."""
-    route = getattr(scope.get("route"), "path", "")
-    if route:
+    if route := _route_of(scope):
         span.rename(f"{scope['method']} {route}")
         span.set({"http.route": route})
     span.set({"http.response.status_code": status})
     if status >= _FIRST_SERVER_ERROR:
         span.fail(str(status))
+
+
+def _route_of(scope: Any) -> str:
+    """The template of the path, with the prefixes of routers, which the route itself does not know."""
+    template = getattr(scope.get("route"), "path", "")
+    if not template:
+        return ""
+    segments, own = scope["path"].split("/")[1:], template.split("/")[1:]
+    return "/" + "/".join([*segments[: len(segments) - len(own)], *own])
 
 
 def inject(headers: MutableMapping[str, str]) -> None:

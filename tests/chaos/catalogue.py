@@ -20,6 +20,7 @@ from tests.chaos.scenarios_deletes import deletions
 from tests.chaos.scenarios_embedding import poisoned_texts
 from tests.chaos.scenarios_jobs import deliveries, poison, replays, unpublished
 from tests.chaos.scenarios_outages import OUTAGES, outages, slow_and_broken_s3
+from tests.chaos.scenarios_rolling import rolling_restarts
 from tests.chaos.scenarios_workers import comings_and_goings, freezes, kills, terms
 
 
@@ -47,6 +48,7 @@ LONG: Final[dict[str, Scenario]] = {
     "broker-of-three": partial(one_of_three_killed, times=6),
     "brokers-down": partial(all_brokers_down, down_s=60, documents=4),
     "rights": partial(rights_taken, documents=6),
+    "rolling": partial(rolling_restarts, rounds=5, workers=3),
 }
 
 NEED_APACHE: Final = frozenset({"session", "broker-killed", "broker-of-three", "brokers-down", "rights"})

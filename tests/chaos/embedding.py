@@ -61,8 +61,11 @@ class EmbeddingServer:
 
     def __init__(self, embed_s: float) -> None:
         self.embedder = CountingEmbedder(embed_s)
-        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._listen(0)
         self.address = f"127.0.0.1:{self._socket.getsockname()[1]}"
+
+    def _listen(self, port: int) -> None:
+        self._socket = socket.create_server(("127.0.0.1", port))
         service = create_service(EmbeddingService(self.embedder, ServingSettings(), model_id="words"))
         self._server = uvicorn.Server(uvicorn.Config(service, log_config=None, access_log=False, lifespan="off"))
         self._thread = threading.Thread(target=self._run, name="embedding", daemon=True)
@@ -71,6 +74,15 @@ class EmbeddingServer:
         self._thread.start()
         wait_until(lambda: self._server.started, _START_S)
         return self
+
+    def restart(self) -> None:
+        """Answer the requests that have arrived, stop, and listen again. Blocks until it listens."""
+        port = self._socket.getsockname()[1]
+        self._server.should_exit = True
+        self._thread.join()
+        self._socket.close()
+        self._listen(port)
+        self.__enter__()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

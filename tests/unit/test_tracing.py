@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -243,3 +244,14 @@ async def test_a_job_without_ids_has_the_headers_of_an_earlier_release() -> None
     worker = MemoryWorker()
     record: Record = job(await worker.uploaded())
     assert [name for name, _ in record.headers] == ["pagemill.type", "pagemill.version"]
+
+
+def test_a_request_is_named_by_its_route(recorded: Recorded) -> None:
+    scope = {"method": "GET", "path": "/api/v1/documents/d1", "route": SimpleNamespace(path="/documents/{id}")}
+    with serving(scope) as request:
+        end_request(request, scope, 503)
+    found = recorded.one("GET /api/v1/documents/{id}")
+    assert found.attributes is not None
+    assert found.attributes["http.route"] == "/api/v1/documents/{id}"
+    assert found.attributes["http.response.status_code"] == 503
+    assert found.status.status_code is StatusCode.ERROR

@@ -30,6 +30,7 @@ class TopicFault:
     problem: str
     remedy: str
     loses_records: bool = False
+    lacks_partitions: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,8 @@ def _faults_of(settings: KafkaSettings, topic: str, found: ExistingTopic) -> lis
     faults = []
     if of_jobs and found.partitions < settings.kafka_partitions:
         more = f"kafka-topics.sh {server} --alter --topic {topic} --partitions {settings.kafka_partitions}"
-        faults.append(TopicFault(topic, f"{found.partitions} partitions, not {settings.kafka_partitions}", more))
+        problem = f"{found.partitions} partitions, not {settings.kafka_partitions}"
+        faults.append(TopicFault(topic, problem, more, lacks_partitions=True))
     if found.replicas < settings.kafka_replication:
         problem = f"{found.replicas} replicas, not {settings.kafka_replication}"
         more = f"kafka-reassign-partitions.sh {server} --execute --reassignment-json-file FILE"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from ingestion import dead_letters
@@ -33,16 +34,11 @@ async def ensure_topics(settings: KafkaSettings) -> None:
 
     Raises DependencyRefused, DependencyUnavailable.
     """
-    async with translated():
-        admin = AIOKafkaAdminClient(**client_options(settings, request_timeout_ms=REQUEST_TIMEOUT_MS))
-        await start_client(admin, settings)
-        try:
-            existing = set(await admin.list_topics())
-            if missing := [topic for topic in _wanted(settings) if topic.name not in existing]:
-                _check(await admin.create_topics(missing))
-                await _until_listed(admin, {topic.name for topic in missing})
-        finally:
-            await admin.close()
+    async with _admin(settings) as admin:
+        existing = set(await admin.list_topics())
+        if missing := [topic for topic in _wanted(settings) if topic.name not in existing]:
+            _check(await admin.create_topics(missing))
+            await _until_listed(admin, {topic.name for topic in missing})
 
 
 async def remove_topics(settings: KafkaSettings) -> None:
@@ -50,13 +46,37 @@ async def remove_topics(settings: KafkaSettings) -> None:
 
     For topics of a scratch installation. Raises DependencyRefused, DependencyUnavailable.
     """
+    async with _admin(settings) as admin:
+        existing = set(await admin.list_topics())
+        if names := [topic.name for topic in _wanted(settings) if topic.name in existing]:
+            await admin.delete_topics(names)
+
+
+async def add_partitions(settings: KafkaSettings, topics: Collection[str]) -> None:
+    """Give `topics` the partitions of the settings. A document's jobs may change their partition: no order is lost,
+    because the ledger decides who works on a document.
+
+    Raises DependencyRefused, DependencyUnavailable.
+    """
+    async with _admin(settings) as admin:
+        await admin.create_partitions({topic: NewPartitions(settings.kafka_partitions) for topic in topics})
+        async with asyncio.timeout(REQUEST_TIMEOUT_MS / 1000):
+            while await _least_partitions(admin, topics) < settings.kafka_partitions:  # noqa: ASYNC110  # no notice
+                await asyncio.sleep(_LIST_EVERY_S)
+
+
+async def _least_partitions(admin: AIOKafkaAdminClient, topics: Collection[str]) -> int:
+    """As the brokers know them, after the controller."""
+    return min(len(one["partitions"]) for one in await admin.describe_topics() if one["topic"] in topics)
+
+
+@asynccontextmanager
+async def _admin(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
     async with translated():
         admin = AIOKafkaAdminClient(**client_options(settings, request_timeout_ms=REQUEST_TIMEOUT_MS))
         await start_client(admin, settings)
         try:
-            existing = set(await admin.list_topics())
-            if names := [topic.name for topic in _wanted(settings) if topic.name in existing]:
-                await admin.delete_topics(names)
+            yield admin
         finally:
             await admin.close()
 

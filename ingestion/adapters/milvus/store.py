@@ -173,6 +173,16 @@ class MilvusVectorStore:
         if not await self._threads.write(pointed, "point"):
             raise WorkerFault(f"milvus has no index {index!r} to point {collection!r} to")
 
+    async def pointed(self, collection: str) -> str | None:
+        """The Milvus name of the index that `collection`, an index or an alias, stands for; None where it is none."""
+
+        def pointed(client: MilvusClient, name: str) -> str:
+            return str(client.describe_collection(name, timeout=self._settings.milvus_timeout_s)["collection_name"])
+
+        return await self._threads.read(
+            translated(lambda: self._on_existing(collection, pointed, unknown=None)), "pointed"
+        )
+
     async def ping(self) -> None:
         await self._threads.read(translated(lambda: self._client().list_collections(timeout=_PING_TIMEOUT_S)), "ping")
 

@@ -3,9 +3,9 @@
 The product uses only what motor and PyMongo's own asynchronous client have in common: the options of the client,
 `find` with cursors that have `sort`, `limit`, `to_list` and `async for`, and the methods of collections that both make
 awaitable: `find_one`, `find_one_and_update`, `insert_one`, `insert_many`, `update_one`, `update_many`, `delete_one`,
-`delete_many`, `bulk_write`, `count_documents`, `distinct`, `create_index`. Two calls differ: only PyMongo makes
-`aggregate` and `close` awaitable. Only this module makes these calls, so that a change of the client changes no other
-module.
+`delete_many`, `bulk_write`, `count_documents`, `distinct`, `create_index`, `index_information`. Two
+calls differ: only PyMongo makes `aggregate` and `close` awaitable. Only this module makes these calls, so that a
+change of the client changes no other module.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ class Database:
         self.counters: MongoCollection = database["counters"]
         self.letters: MongoCollection = database["letters"]
         self.archived: MongoCollection = database["archived"]
+        self.migrations: MongoCollection = database["migrations"]
 
     async def ping(self) -> None:
         await self._client.admin.command("ping")
@@ -110,3 +111,4 @@ class MongoPort:
         self._counters = database.counters
         self._letters = database.letters
         self._archived = database.archived
+        self._migrations = database.migrations

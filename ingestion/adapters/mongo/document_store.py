@@ -13,7 +13,7 @@ from ingestion.adapters.mongo.bindings import MongoBindings
 from ingestion.adapters.mongo.catalogue import MongoCollectionCatalogue
 from ingestion.adapters.mongo.collection_versions import MongoCollectionVersions
 from ingestion.adapters.mongo.counts import MongoDocumentCounts
-from ingestion.adapters.mongo.database import Database
+from ingestion.adapters.mongo.database import Database, MongoCollection
 from ingestion.adapters.mongo.dead_letter_notes import MongoDeadLetterNotes
 from ingestion.adapters.mongo.documents import MongoDeletions, MongoDocumentReader, MongoUploads
 from ingestion.adapters.mongo.errors import translated
@@ -22,6 +22,7 @@ from ingestion.adapters.mongo.holds import MongoHolds
 from ingestion.adapters.mongo.indexes import INDEXES
 from ingestion.adapters.mongo.inventory import PAGE_KEYS, MongoRecordInventory
 from ingestion.adapters.mongo.ledger import MongoLedger
+from ingestion.adapters.mongo.migrations import MongoMigrations
 from ingestion.adapters.mongo.outbox import MongoOutbox
 from ingestion.adapters.mongo.page_records import MongoPageRecords
 from ingestion.adapters.mongo.ready_pages import MongoReadyPages
@@ -52,6 +53,7 @@ class MongoDocumentStore(
     MongoArchivedDocuments,
     MongoRecordInventory,
     MongoSignCodeRecords,
+    MongoMigrations,
 ):
     """Each base is the adapter of one port. All share a client, which the context manager closes."""
 
@@ -70,14 +72,32 @@ class MongoDocumentStore(
     @translated
     async def prepare(self) -> None:
         """Create missing indexes and the counter of page keys. Safe to repeat, also by several processes at once."""
-        collections = (self._documents, self._pages, self._archived)
-        for collection in collections:
+        for collection in self._indexed:
             for keys in INDEXES[collection.name]:
                 await collection.create_index(keys)
         try:
             await self._counters.insert_one({"_id": PAGE_KEYS, "next": Int64(1)})
         except DuplicateKeyError:
             return
+
+    @translated
+    async def missing_indexes(self) -> list[str]:
+        """What `prepare` would create. Empty where nothing is missing."""
+        missing = []
+        for collection in self._indexed:
+            found = {tuple(index["key"]) for index in (await collection.index_information()).values()}
+            missing += [
+                f"the index of {collection.name} on {', '.join(name for name, _ in keys)}"
+                for keys in INDEXES[collection.name]
+                if tuple(keys) not in found
+            ]
+        if await self._counters.find_one({"_id": PAGE_KEYS}) is None:
+            missing.append("the counter of page keys")
+        return missing
+
+    @property
+    def _indexed(self) -> tuple[MongoCollection, ...]:
+        return self._documents, self._pages, self._archived
 
     @translated
     async def ping(self) -> None:
