@@ -91,11 +91,12 @@ class Record:
         """The time since the job was published, or, for a retry, since it was due. None if the time is unknown."""
         if self.timestamp_ms <= 0:
             return None
+        now_ms = round(time.time() * 1000)
         try:
-            since_ms = max(self.timestamp_ms, int(dict(self.headers)[HEADER_DUE_MS]))
+            due_ms = int(dict(self.headers)[HEADER_DUE_MS])
         except _UNREADABLE:
-            since_ms = self.timestamp_ms
-        return max(0.0, time.time() - since_ms / 1000)
+            due_ms = 0
+        return (now_ms - min(now_ms, max(self.timestamp_ms, due_ms))) / 1000
 
     @property
     def deliveries_failed(self) -> int:

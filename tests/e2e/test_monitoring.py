@@ -147,6 +147,12 @@ def test_a_worker_that_does_not_answer_alarms_and_is_the_last_one(loaded: Promet
     wait_until(lambda: not loaded.query('up{job="worker"} == 0'), READY_S)
 
 
+def test_requests_to_every_store_are_measured(loaded: Prometheus) -> None:
+    measured = loaded.query("sum by (store) (store_request_duration_seconds_count)")
+    assert {sample.labels["store"] for sample in measured} == {"mongodb", "s3", "milvus", "kafka", "redis"}
+    assert not loaded.query('store_request_duration_seconds_count{store=~"s3|milvus", operation="other"}')
+
+
 def test_each_server_of_a_worker_has_a_breaker_before_its_first_outage(loaded: Prometheus) -> None:
     shown = {sample.labels["dependency"] for sample in loaded.query('ingestion_breaker_open{job="worker"}')}
     assert shown == {"mongodb", "s3", "milvus", "kafka", "redis"}  # its embedder is in the worker itself

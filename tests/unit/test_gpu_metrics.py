@@ -105,6 +105,12 @@ def test_gpus_are_measured_during_the_block(nvml: FakeNvml, monkeypatch: pytest.
         wait_until(lambda: value_of("gpu_memory_usage_bytes", 0) == 3 * GIB, 10)
 
 
+def test_nvml_has_the_functions_of_the_stand_in() -> None:
+    pynvml = pytest.importorskip("pynvml")
+    names = {name for name in dir(FakeNvml) if name.startswith("nvml")} | {"NVMLError"}
+    assert {name for name in names if not hasattr(pynvml, name)} == set()
+
+
 @pytest.mark.parametrize("fake", [None, FakeNvml([], has_driver=False)])
 def test_a_machine_without_a_gpu_has_no_series(fake: FakeNvml | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", fake)  # type: ignore[arg-type]
