@@ -15,7 +15,7 @@ from tests.conftest import clean_environment
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
-ITEMS = ("upload-verified", "load", "recall", "delete-verified", "metrics-served", "logs-structured", "disk")
+ITEMS = ("upload-verified", "load", "recall", "delete-verified", "metrics-served", "logs-structured", "milvus-cut-off")
 
 
 def pagemill(data_dir: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -16,21 +16,22 @@ from typer.testing import CliRunner, Result
 
 from ingestion.api import events, problems
 from ingestion.client import following
+from ingestion.client.client import ApiClient
 from ingestion.client.views import DocumentView
+from ingestion.errors import DependencyUnavailable
 from ingestion.model import DocumentState
 from tests.support.fake_api import API_KEY, FakeApi, FakeApiServer, fake_api_server
+from tests.support.load_runs import PLAN, a_file, a_sample
 from workers.bench.html_page import table
-from workers.bench.load import LoadedFile, LoadPlan, LoadRun
+from workers.bench.load import LoadedFile, LoadRun
 from workers.bench.load_page import load_page
 from workers.bench.load_report import Latency, load_report, pages_per_s
 from workers.bench.sample_pdf import sample_pdf
-from workers.bench.sampling import Sample
 from workers.bench.scrape import LAG, Reading, metrics_urls, total
 from workers.cli import app
 from workers.stack.datadir import DataDir
 
 PAUSE_S = 0.01
-PLAN = LoadPlan(files=3, pages=2, concurrency=2)
 
 
 @pytest.fixture(scope="module")
@@ -62,15 +63,6 @@ def report_of(result: Result) -> dict[str, Any]:
     (line,) = result.stdout.splitlines()
     found: dict[str, Any] = json.loads(line)
     return found
-
-
-def a_file(number: int, **changes: Any) -> LoadedFile:
-    settled = {"accepted_s": number + 0.5, "settled_s": number + 2.0, "state": "ready", "pages_done": 2, "attempts": 1}
-    return LoadedFile(f"load-{number}.pdf", 2, float(number), **{**settled, **changes})
-
-
-def a_sample(at_s: float, pages_done: int, *, lag: float | None = None, rss: int = 0) -> Sample:
-    return Sample(at_s, pages_done, backlog=2, lag=lag, rss_bytes={"api": rss} if rss else {})
 
 
 # the command
@@ -110,6 +102,19 @@ def test_an_answer_with_retry_after_is_counted_and_repeated(api: FakeApi, monkey
     assert (result.exit_code, report["error_answers"], report["states"]) == (0, {"503": 1}, {"ready": 1})
     uploads = [at for method, _, at in api.requests if method == "POST"]
     assert uploads[1] - uploads[0] >= 1, "Retry-After"
+
+
+def test_a_collection_that_cannot_be_deleted_is_named_and_the_report_stays(
+    api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(self: ApiClient, collection: str) -> None:
+        raise DependencyUnavailable("milvus", "no answer")
+
+    monkeypatch.setattr(ApiClient, "delete_collection", fail)
+    result = load("--files", "1", "--pages", "1", "--json")
+    assert report_of(result)["states"] == {"ready": 1}
+    (collection,) = {document.collection for document in api.documents.values()}
+    assert f"error: collection {collection} is not deleted" in result.stderr
 
 
 def test_many_pages_need_a_confirmation(api: FakeApi) -> None:

@@ -19,7 +19,7 @@ from ingestion.client.client import ApiClient
 from ingestion.client.target import Target
 from ingestion.errors import BadRequest, DependencyUnavailable
 from ingestion.hits import Hit
-from tests.unit.test_bench_load import PLAN, a_file, a_sample
+from tests.support.load_runs import PLAN, a_file, a_sample
 from workers.bench.load_report import load_report
 from workers.bench.scrape import Reading
 from workers.cli import app

@@ -27,7 +27,9 @@ def load_page(report: LoadReport) -> str:
         html_page.section("Over time", *plots(report)),
         html_page.section(
             "Files that did not become ready",
-            html_page.table(
+            html_page.paragraph("All did.")
+            if report.is_good
+            else html_page.table(
                 ("file", "state", "code", "document"),
                 [
                     (one.name, one.state, one.error_code, one.document_id)

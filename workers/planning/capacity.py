@@ -2,7 +2,7 @@
 
 Replicas: the pages a second of the peak must be at most `utilisation` of what the replicas embed together. That is
 less than the sum of their devices, because a partition belongs to one replica and documents fall on partitions at
-random.
+random. Otherwise replicas add up: eight made 8.00 times the pages of one (benchmarks.md, Ingest).
 Tested against the simulation `tests/benchmarks/simulate.py`.
 """
 

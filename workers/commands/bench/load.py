@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import anyio
+import typer
 from rich import box
 from rich.table import Table
 
@@ -28,7 +29,7 @@ from workers.bench.scrape import metrics_urls
 from workers.commands.bench.load_bars import show_bars
 from workers.commands.documents.target import find_target
 from workers.commands.interruption import run_until_signal
-from workers.commands.terminal import cell, say, stdout, write_json_line
+from workers.commands.terminal import cell, plain, say, stdout, write_json_line
 from workers.stack import datadir
 
 PAGES_LIMIT: Final = 2000
@@ -125,18 +126,18 @@ async def _beside(work: Any) -> AsyncIterator[None]:
 
 
 async def _clean_up(api: ApiClient, collection: str, request: Request) -> None:
+    """Delete the collection of the run. A failure is reported, and the run keeps its report."""
+    remedy = f"`pagemill collections drop {collection}` deletes it"
     if request.keep:
         if not request.as_json:
-            say(f"kept: collection {collection}; `pagemill collections drop {collection}` deletes it")
+            say(f"kept: collection {collection}; {remedy}")
         return
     try:
         async with asyncio.timeout(_CLEANUP_S):
             await api.delete_collection(collection)
     except (IngestError, TimeoutError) as error:
-        raise BadRequest(
-            f"collection {collection} is not deleted ({error or 'no answer in time'}); "
-            f"run `pagemill collections drop {collection}`"
-        ) from error
+        cause = str(error) or "no answer in time"
+        typer.echo(f"error: collection {plain(collection)} is not deleted: {plain(cause)}; {remedy}", err=True)
 
 
 def _show(report: LoadReport) -> None:
