@@ -52,6 +52,16 @@ CONVERSION: Final = Histogram(
     "time to render one window, extract its text and encode its images",
     buckets=_SHORT_S,
 )
+FILE_CONVERSION: Final = Histogram(
+    "file_conversion_duration_seconds", "time to convert one uploaded file to PDF", ["media_type"], buckets=_LONG_S
+)
+FILE_CONVERSION_FAILURES: Final = Counter(
+    "file_conversion_failures_total", "uploaded files that were not converted to PDF, by error code", ["code"]
+)
+OCR: Final = Histogram("ocr_duration_seconds", "time to read one page from its image", buckets=_SHORT_S)
+OCR_PAGES: Final = Counter(
+    "ocr_pages_total", "pages without a useful text layer, by outcome: read, blank, empty or failed", ["outcome"]
+)
 EMBEDDING: Final = Histogram("embedding_duration_seconds", "time to embed one batch of pages", buckets=_SHORT_S)
 BATCH_ITEMS: Final = Histogram(
     "embedder_batch_items", "pages or queries in one batch", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256)

@@ -10,6 +10,8 @@ import structlog
 
 from ingestion.concurrency.deadline import budget
 from ingestion.errors import CollectionArchived, Conflict, RetryableError
+from ingestion.formats.identify import identify
+from ingestion.formats.media_types import MediaType, media_type_of
 from ingestion.model import (
     Document,
     DocumentState,
@@ -39,7 +41,8 @@ from ingestion.tracing import current_origin, span
 
 log = structlog.get_logger(__name__)
 
-PDF_CONTENT_TYPE: Final = "application/pdf"
+_CONTENT_TYPES: Final = {MediaType.HTML: "text/plain"}
+"""A browser that opens an uploaded HTML file should not run it."""
 _LEAST_BYTES_PER_S: Final = 1024**2
 """The budget of a file grows by one second for each of this many bytes."""
 _PUBLISH_S: Final = 5.0
@@ -75,14 +78,20 @@ class Submitter:
         inspect_timeout_s: float,
         store_budget_s: float = 15.0,
         inspect_processes: int = 1,
+        with_office: bool = True,
     ) -> None:
-        """`sandbox` inspects `inspect_processes` files at once, and one more file that takes long."""
+        """`sandbox` inspects `inspect_processes` files at once, and one more file that takes long.
+
+        `with_office`: accept office files and texts, which a worker converts.
+        """
         self._records = records
         self._blobs = blobs
         self._queue = queue
         self._progress = progress
         self._store_budget_s = store_budget_s
         self._broker = ServerCooldown()
+        self._sandbox = sandbox
+        self._with_office = with_office
         self._inspector = Inspector(
             sandbox, processes=inspect_processes, max_pages=max_pages, timeout_s=inspect_timeout_s
         )
@@ -93,8 +102,11 @@ class Submitter:
         The same file under the same name is the same document. It is returned as it is, unless it had failed: then it
         is processed again. A job that never reached the broker is published.
 
-        Raises BadRequest, EmptyFile, NotAPdf, EncryptedPdf, CorruptPdf, NoPages, TooManyPages, CollectionArchived,
-        Conflict if the document is being deleted, DependencyUnavailable if a store is unavailable.
+        The pages of a PDF are counted here. Files of other types are converted, and their pages counted, by a worker.
+
+        Raises BadRequest, EmptyFile, NotAPdf, UnsupportedType, ConversionFailed, EncryptedPdf, CorruptPdf, NoPages,
+        TooManyPages, CollectionArchived, Conflict if the document is being deleted, DependencyUnavailable if a store
+        is unavailable.
         """
         check_collection(collection)
         id_ = document_id(collection, upload.filename, upload.sha256)
@@ -102,21 +114,25 @@ class Submitter:
             await self._records.require_active(collection)
             known = await self._records.get(id_)
         if known is None:  # outside of the budget, which is for the stores
-            with span("inspect"):
-                pages = (await self._inspector.inspect(upload.path, caller=collection)).pages
+            media_type = await identify(self._sandbox, upload.path, upload.filename, with_office=self._with_office)
+            pages = await self._count_pages(upload.path, collection) if media_type is MediaType.PDF else 0
         with budget(self._store_budget_s + upload.size_bytes / _LEAST_BYTES_PER_S):
             if known is None:
-                document = await self._accept(collection, id_, upload, pages)
+                document = await self._accept(collection, id_, upload, media_type, pages)
             else:
                 document = await self._accept_again(known, upload)
         is_done = document.outbox == "sent" or not document.is_readable
         return document if is_done else await self._publish(document)
 
-    async def _accept(self, collection: str, id_: str, upload: Upload, pages: int) -> Document:
-        key = source_key(id_)
+    async def _count_pages(self, path: Path, collection: str) -> int:
+        with span("inspect"):
+            return (await self._inspector.inspect(path, caller=collection)).pages
+
+    async def _accept(self, collection: str, id_: str, upload: Upload, media_type: MediaType, pages: int) -> Document:
+        key = source_key(id_, media_type.extension)
         with span("store source", attributes={"pagemill.document.id": id_, "pagemill.bytes": upload.size_bytes}):
-            await retrying(self._blobs.put_file, key, upload.path, PDF_CONTENT_TYPE)
-        first_page_key = await self._records.reserve_page_keys(pages)
+            await retrying(self._blobs.put_file, key, upload.path, _content_type(media_type))
+        first_page_key = await self._records.reserve_page_keys(pages or media_type.most_pages)
         origin = current_origin()
         document = Document(
             id=id_,
@@ -127,6 +143,7 @@ class Submitter:
             size_bytes=upload.size_bytes,
             pages=pages,
             first_page_key=first_page_key,
+            media_type=media_type.value,
             fence=first_fence(first_page_key),
             request_id=origin.request_id,
             traceparent=origin.traceparent,
@@ -150,7 +167,9 @@ class Submitter:
         if known.state is not DocumentState.FAILED:
             return known
         # The stored source may be the cause of the failure, so it is written again.
-        await retrying(self._blobs.put_file, known.object_key, upload.path, PDF_CONTENT_TYPE)
+        await retrying(
+            self._blobs.put_file, known.object_key, upload.path, _content_type(media_type_of(known.media_type))
+        )
         if await self._records.requeue(known.id):
             log.info("requeued", document_id=known.id, was=known.error.code if known.error else "")
             await self._report_queued(known)
@@ -202,3 +221,7 @@ class Submitter:
                 await self._blobs.delete_prefix(document_prefix(id_))
         except RetryableError as error:
             log.warning("source left behind", document_id=id_, cause=str(error))
+
+
+def _content_type(media_type: MediaType | None) -> str:
+    return "application/octet-stream" if media_type is None else _CONTENT_TYPES.get(media_type, media_type.value)

@@ -1,6 +1,6 @@
 """The life of a document in a worker, from its claim to its outcome.
 
-    claim -> fetch -> render -> embed -> store, checkpoint -> ready
+    claim -> fetch -> convert -> render -> read -> embed -> store, checkpoint -> ready
                  | an error
                  v
           retry topic, or failed and a dead letter
@@ -19,18 +19,17 @@ Besides its pages and its heartbeats, a first attempt sends seven commands to Mo
     6  make it ready          compare-and-set under the fence
     7  change its version     after it, so that answers may be cached again
 
-The first document of a collection costs two more, which create the collection's record. A later attempt, and one for
-another generation of the collection's vectors, costs two more for `plan`.
+The first document of a collection costs two more, which create the collection's record. A later attempt, one for
+another generation of the collection's vectors, and one that counts the pages of a converted file, costs two more for
+`plan`.
 """
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Final, Protocol
 
 import structlog
@@ -46,13 +45,22 @@ from ingestion.errors import (
     IngestError,
     LeaseLost,
     NotFound,
-    SourceMissing,
     Stalled,
     as_ingest_error,
 )
 from ingestion.messages import Record
-from ingestion.model import Document, IngestJob, Page, PageVectors
-from ingestion.ports import BlobStore, DocumentReader, Embedder, Ledger, PageSource, Progress, Renderer
+from ingestion.model import Document, IngestJob, Page, PageVectors, TextPages
+from ingestion.ports import (
+    BlobStore,
+    Converter,
+    DocumentReader,
+    Embedder,
+    Ledger,
+    PageSource,
+    Progress,
+    Renderer,
+    TextReader,
+)
 from ingestion.retrying import retrying
 from ingestion.tracing import Span, span
 from workers.attempt.claims import Claims, log_fields, span_attributes
@@ -61,9 +69,11 @@ from workers.attempt.isolation import SharedExclusiveLock
 from workers.attempt.lease import Lease
 from workers.attempt.outage_evidence import EMBEDDER, OutageEvidence
 from workers.attempt.outcomes import OutcomePublisher, status_of
-from workers.attempt.stall import StallDetector, WatchedAttempt, bytes_in
+from workers.attempt.source import open_source
+from workers.attempt.stall import StallDetector, WatchedAttempt
 from workers.attempt.store import PageStore
-from workers.rendering.page_count import require_same_pages
+from workers.attempt.texts import with_text
+from workers.rendering.page_count import with_counted_pages
 
 log = structlog.get_logger(__name__)
 
@@ -89,6 +99,8 @@ class Pipeline:
     outcomes: OutcomePublisher
     claims: Claims
     max_attempts: int
+    converter: Converter | None = None
+    reader: TextReader | None = None
     windows_in_embedder: int = 3
     windows_in_store: int = 2
     document_lock: SharedExclusiveLock = field(default_factory=SharedExclusiveLock)
@@ -193,46 +205,40 @@ class Pipeline:
     async def _ingest(self, document: Document, lease: Lease, watched: WatchedAttempt) -> Document:
         if document.attempts > self.max_attempts:
             raise AttemptsExhausted(f"{document.attempts - 1} attempts ended without an outcome", stage="claim")
-        async with self._source(document, watched) as path:
+        async with open_source(document, self.blobs, self.converter, watched) as path:
             with watched.stage("render", step="open"):
                 source = await self.renderer.open(path, pixels=self.embedder.wants_pixels, caller=document.collection)
-                require_same_pages(source, document)
+                counted = with_counted_pages(document, source)
             with watched.stage("store", step="prepare"):
-                generation = await self.store.prepare(document, self.embedder, lease.check)
-                document = lease.document = await self._plan(document, source.dpi, generation)
+                generation = await self.store.prepare(counted, self.embedder, lease.check)
+                document = lease.document = await self._plan(document, counted, source.dpi, generation)
             codes = self.store.code_writer(document, document.generation, document.pages_done)
+            texts = (document.pages_done and document.text_pages) or TextPages()
             async with (
                 prefetch(self._rendered(source, document.pages_done + 1, watched)) as rendered,
-                prefetch(self._embedded(document, rendered, watched)) as embedded,
+                prefetch(with_text(rendered, self.reader, document, watched)) as read,
+                prefetch(self._embedded(document, read, watched)) as embedded,
                 aclosing(self._written(lease, embedded, codes, watched)) as written,
             ):
                 async for window in written:
+                    texts = texts.plus(window)
                     with watched.stage("store", step="checkpoint"):
-                        await self._checkpoint(document, window)
+                        await self._checkpoint(document, window, texts)
                     lease.document = replace(lease.document, outages=0)
             lease.check()
             with watched.stage("store", step="complete codes"):
-                document = replace(document, codes_format=await codes.complete())
+                document = replace(document, codes_format=await codes.complete(), text_pages=texts)
         await lease.end()
         with span("ready"):
             return await retrying(self.ledger.finish, document)
 
-    async def _plan(self, document: Document, dpi: int, generation: int) -> Document:
-        """Record the generation before pages are written to it. Most new records have the right one already."""
-        if document.generation == generation and not document.is_begun_anew:
+    async def _plan(self, document: Document, counted: Document, dpi: int, generation: int) -> Document:
+        """Record the generation and the page count before pages are written. Most new records have the right ones."""
+        if document.generation == generation and document.pages == counted.pages and not document.is_begun_anew:
             return replace(document, dpi=dpi)
-        return await self.ledger.plan(document.id, document.fence, dpi=dpi, stage="processing", generation=generation)
-
-    @asynccontextmanager
-    async def _source(self, document: Document, watched: WatchedAttempt) -> AsyncIterator[Path]:
-        with tempfile.TemporaryDirectory(prefix="pagemill-") as folder:
-            path = Path(folder) / "source.pdf"
-            with watched.stage("fetch", lambda: bytes_in(Path(folder))):
-                try:
-                    await retrying(self.blobs.fetch_file, document.object_key, path)
-                except NotFound as error:
-                    raise SourceMissing(f"the uploaded file is gone from the object store: {error.message}") from error
-            yield path
+        return await self.ledger.plan(
+            document.id, document.fence, dpi=dpi, stage="processing", pages=counted.pages, generation=generation
+        )
 
     async def _rendered(
         self, source: PageSource, first_page: int, watched: WatchedAttempt
@@ -284,11 +290,11 @@ class Pipeline:
         for dependency in dependencies:
             self.evidence.add_success(dependency, document.id)
 
-    async def _checkpoint(self, document: Document, window: list[PageVectors]) -> None:
+    async def _checkpoint(self, document: Document, window: list[PageVectors], texts: TextPages) -> None:
         """The last window needs no checkpoint: `finish` records it."""
         done = window[-1].page.page_number
         if done < document.pages:
-            await retrying(self.ledger.checkpoint, document.id, document.fence, done)
+            await retrying(self.ledger.checkpoint, document.id, document.fence, done, texts)
         metrics.PAGES.inc(len(window))
         await self.progress.report(
             document.id, status="processing", message="reading pages", processed=done, total=document.pages

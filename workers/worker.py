@@ -32,7 +32,9 @@ from workers.consumer.group_watch import GroupWatch
 from workers.consumer.hang import HangShutdown, stall_detector_of
 from workers.consumer.loop import JobLoop
 from workers.consumer.record_runner import RecordRunner
+from workers.conversion.factory import converter_of
 from workers.embedding.factory import open_embedder
+from workers.ocr.reader import OcrReader
 from workers.pipeline import Pipeline
 from workers.rendering.renderer import PdfRenderer
 from workers.rendering.selftest import SelfTestFailed, self_test
@@ -162,6 +164,13 @@ def _pipeline(
         ),
         claims=Claims(services.documents, store, name, settings.worker.lease_s),
         max_attempts=settings.worker.max_attempts,
+        converter=converter_of(settings, while_waiting=suspended_capacity),
+        reader=OcrReader(
+            settings.ocr,
+            max_chars=settings.render.max_text_chars,
+            embeds_text=not embedder.wants_pixels,
+            while_waiting=suspended_capacity,
+        ),
         stalls=stall_detector_of(settings, embedder, store, hang_shutdown.shut_down),
         evidence=evidence,
     )

@@ -96,4 +96,5 @@ def _submitter(services: Services, sandbox: Sandbox) -> Submitter:
         inspect_timeout_s=api.inspect_timeout_s,
         store_budget_s=api.store_budget_s,
         inspect_processes=api.inspect_processes,
+        with_office=services.settings.conversion.converter != "off",
     )

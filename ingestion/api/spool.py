@@ -16,8 +16,8 @@ from typing import IO, Final
 
 from ingestion.api.multipart import FileData, FileEnd, FileParser, FileStart, FormLimitExceeded
 from ingestion.errors import DependencyUnavailable, EmptyFile, FileTooLarge, FormTooLarge, PermanentError, TooManyFiles
+from ingestion.formats.detection import HEAD_BYTES, detect
 from ingestion.model import clean_filename
-from ingestion.pdf.confined import MAGIC_WITHIN_BYTES, check_magic
 from ingestion.submit import Upload
 
 WRITE_BYTES: Final = 1024 * 1024
@@ -100,6 +100,7 @@ class _SpooledFile:
         self._sha256 = hashlib.sha256()
         self._buffer = bytearray()
         self._is_checked = False
+        """Whether the first bytes have shown that the file's type is accepted."""
         self._error: PermanentError | None = None
         self._directory = directory
         self._file: IO[bytes] | None = None
@@ -113,8 +114,8 @@ class _SpooledFile:
         if self._error:
             return False
         self._buffer += data
-        if not self._is_checked and len(self._buffer) >= MAGIC_WITHIN_BYTES:
-            self._check_magic()
+        if not self._is_checked and len(self._buffer) >= HEAD_BYTES:
+            self._check_type()
         if len(self._buffer) >= WRITE_BYTES:
             await self._flush()
         return True
@@ -122,7 +123,7 @@ class _SpooledFile:
     async def finish(self) -> Upload | RefusedFile:
         """The result. Call it after the last `write`."""
         if not self._is_checked:
-            self._check_magic()
+            self._check_type()
         await self._flush()
         if self._error or self._file is None:
             return RefusedFile(self._filename, self._error or EmptyFile("the file is empty"))
@@ -140,12 +141,12 @@ class _SpooledFile:
             with suppress(OSError):  # close flushes: on a full disk it fails again
                 self._file.close()
 
-    def _check_magic(self) -> None:
+    def _check_type(self) -> None:
         self._is_checked = True
         if self._error:
             return
         try:
-            check_magic(bytes(self._buffer[:MAGIC_WITHIN_BYTES]))
+            detect(bytes(self._buffer[:HEAD_BYTES]), self._filename)
         except PermanentError as error:
             self.refuse(error)
 
@@ -160,7 +161,7 @@ class _SpooledFile:
             if self._file is None:
                 # Closed and removed by `discard`.
                 self._file = tempfile.NamedTemporaryFile(  # noqa: SIM115
-                    prefix="pagemill-", suffix=".pdf", dir=self._directory
+                    prefix="pagemill-", dir=self._directory
                 )
             self._file.write(piece)
             self._file.flush()

@@ -21,6 +21,8 @@ from ingestion.errors.collections import (
 )
 from ingestion.errors.files import (
     AttemptsExhausted,
+    ConversionFailed,
+    ConverterMissing,
     CorruptPdf,
     EmbeddingFailed,
     EmptyFile,
@@ -33,6 +35,7 @@ from ingestion.errors.files import (
     PageRenderFailed,
     RenderTimeout,
     TooManyPages,
+    UnsupportedType,
 )
 from ingestion.errors.records import (
     BadMessage,
@@ -61,6 +64,7 @@ from ingestion.errors.work import (
     MessageTooLarge,
     ModelNotFound,
     NotEnoughMemory,
+    OcrMissing,
     RendererMissing,
     SourceMissing,
     Stalled,
@@ -78,6 +82,8 @@ __all__ = [
     "CollectionBusy",
     "CollectionHeld",
     "Conflict",
+    "ConversionFailed",
+    "ConverterMissing",
     "CorruptPdf",
     "DependencyRefused",
     "DependencyUnavailable",
@@ -105,6 +111,7 @@ __all__ = [
     "NotAPdf",
     "NotEnoughMemory",
     "NotFound",
+    "OcrMissing",
     "Overloaded",
     "PageRenderFailed",
     "PermanentError",
@@ -116,6 +123,7 @@ __all__ = [
     "TooManyFiles",
     "TooManyPages",
     "Unauthorized",
+    "UnsupportedType",
     "WorkerFault",
     "as_ingest_error",
     "not_text",

@@ -18,6 +18,24 @@ class NotAPdf(FileError):
     code = "not_a_pdf"
 
 
+class UnsupportedType(FileError):
+    """The file is of a type that is not accepted, or that this installation does not convert."""
+
+    code = "unsupported_type"
+
+
+class ConversionFailed(FileError):
+    """The file cannot be converted to PDF: it is damaged, needs a password, or exceeds a limit of conversions."""
+
+    code = "conversion_failed"
+
+
+class ConverterMissing(FileError):
+    """The worker has no program that converts the file. The message names the command that installs one."""
+
+    code = "converter_missing"  # counts for the file: a worker without the program goes on with other types
+
+
 class EmptyFile(FileError):
     """The file has no bytes."""
 

@@ -103,6 +103,13 @@ class RendererMissing(IngestError):
     fault = Fault.WORKER
 
 
+class OcrMissing(IngestError):
+    """Reading page images is switched on, and its library is not installed."""
+
+    code = "ocr_missing"
+    fault = Fault.WORKER
+
+
 class EmbedderMissing(IngestError):
     """The chosen embedder cannot run: a library or a device is missing."""
 

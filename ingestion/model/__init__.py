@@ -2,7 +2,9 @@
 
 from ingestion.model.documents import (
     MAX_PAGE_KEY,
+    MOST_CONVERTED_PAGES,
     OUTAGES_FORGIVEN,
+    PDF_MEDIA_TYPE,
     TRANSITIONS,
     UNFINISHED,
     Document,
@@ -22,6 +24,7 @@ from ingestion.model.keys import (
     both_vectors_keys,
     codes_key,
     codes_keys,
+    converted_key,
     document_id,
     document_prefix,
     image_key,
@@ -42,6 +45,8 @@ from ingestion.model.pages import (
     Page,
     PageRecord,
     PageVectors,
+    TextPages,
+    TextSource,
     Vectors,
 )
 
@@ -49,7 +54,9 @@ __all__ = [
     "DOCUMENTS_PREFIX",
     "MAX_FILENAME_BYTES",
     "MAX_PAGE_KEY",
+    "MOST_CONVERTED_PAGES",
     "OUTAGES_FORGIVEN",
+    "PDF_MEDIA_TYPE",
     "ROWS_PER_PAGE",
     "SEGMENT_PAGES",
     "SIGN_CODE_FORMAT",
@@ -66,6 +73,8 @@ __all__ = [
     "PageRecord",
     "PageVectors",
     "StaleKind",
+    "TextPages",
+    "TextSource",
     "Vectors",
     "both_vectors_keys",
     "check_collection",
@@ -73,6 +82,7 @@ __all__ = [
     "clean_filename",
     "codes_key",
     "codes_keys",
+    "converted_key",
     "document_id",
     "document_prefix",
     "first_fence",

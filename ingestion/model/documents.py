@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Final
 
 from ingestion.errors import BadRecord, NewerRecord
+from ingestion.model.pages import TextPages
 from ingestion.open_enum import OpenStrEnum
 
 MAX_PAGE_KEY: Final = 1 << 51
@@ -15,6 +16,9 @@ MAX_PAGE_KEY: Final = 1 << 51
 OUTAGES_FORGIVEN: Final = 5
 """The number of attempts in a row that are not counted if an outage ended them while the server worked for other
 documents in between. Later ones count: the document makes the server fail, or the server refuses it alone."""
+MOST_CONVERTED_PAGES: Final = 10_000
+"""The most pages of a file that has to be converted. Its page keys are reserved before its pages can be counted."""
+PDF_MEDIA_TYPE: Final = "application/pdf"
 _FENCES_PER_PAGE: Final = 1 << 20
 """More than the claims of any document."""
 
@@ -94,6 +98,9 @@ class Document:
     size_bytes: int
     pages: int
     first_page_key: int
+    media_type: str = PDF_MEDIA_TYPE
+    """The type of the uploaded file. A file of another type is converted to PDF; its pages are counted then, and
+    `pages` is 0 before."""
     state: DocumentState = DocumentState.RECEIVED
     stage: str = ""
     pages_done: int = 0
@@ -106,6 +113,8 @@ class Document:
     codes_format: int = 0
     """The format of the sign codes that a ready document has, in each generation that it is in. 0: it has none."""
     dpi: int = 0
+    text_pages: TextPages | None = None
+    """Where the texts of the first `pages_done` pages came from. None in records of earlier releases."""
     attempts: int = 0
     outages: int = 0
     """Attempts since the last checkpoint that ended because a server failed for this document and not for others; see
@@ -142,6 +151,11 @@ class Document:
     def is_readable(self) -> bool:
         """False if workers, the janitor and audits must not change the document."""
         return not self.damage and self.state.is_known
+
+    @property
+    def is_converted(self) -> bool:
+        """Whether the pages are those of a PDF that a worker made from the uploaded file."""
+        return self.media_type != PDF_MEDIA_TYPE
 
     def page_key(self, page_number: int) -> int:
         """Return the key of page `page_number` (from 1) in the document's reserved range."""

@@ -18,8 +18,14 @@ def document_id(collection: str, filename: str, sha256: str) -> str:
     return hashlib.sha256("\0".join((collection, filename, sha256)).encode()).hexdigest()[:32]
 
 
-def source_key(document: str) -> str:
-    return f"{document_prefix(document)}source.pdf"
+def source_key(document: str, extension: str = "pdf") -> str:
+    """The key of the uploaded file."""
+    return f"{document_prefix(document)}source.{extension}"
+
+
+def converted_key(document: str) -> str:
+    """The key of the PDF that was made from an uploaded file of another type."""
+    return f"{document_prefix(document)}converted.pdf"
 
 
 def document_prefix(document: str) -> str:

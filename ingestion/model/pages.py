@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
@@ -14,6 +17,36 @@ Vectors = NDArray[np.float32]
 """One page or one query: (tokens, dim) float32, each row of unit length."""
 BlobPrecision: TypeAlias = Literal["bf16", "int8", "int4"]
 """The precision of the vectors that rerank pages."""
+
+
+class TextSource(StrEnum):
+    """Where the text of a page came from."""
+
+    FILE = "file"
+    """The text layer of the PDF."""
+    OCR = "ocr"
+    """The image of the page."""
+    NONE = "none"
+    """The page has no text."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextPages:
+    """The number of pages with text of each source. `unsearchable`: pages without vectors, which no search finds."""
+
+    file: int = 0
+    ocr: int = 0
+    none: int = 0
+    unsearchable: int = 0
+
+    def plus(self, pages: Sequence[PageVectors]) -> TextPages:
+        counts = Counter(entry.page.source_of_text for entry in pages)
+        return TextPages(
+            self.file + counts[TextSource.FILE],
+            self.ocr + counts[TextSource.OCR],
+            self.none + counts[TextSource.NONE],
+            self.unsearchable + sum(not len(entry.vectors) for entry in pages),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +65,12 @@ class Page:
     pixels: NDArray[np.uint8] | None = field(default=None, repr=False)
     image_format: str = "webp"
     """The format of `image`: webp, png or jpeg. It is also the extension of the object's key."""
+    text_source: TextSource = TextSource.FILE
+    """Where `text` came from, if there is any."""
+
+    @property
+    def source_of_text(self) -> TextSource:
+        return self.text_source if self.text.strip() else TextSource.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +98,5 @@ class PageRecord:
     image_key: str
     text: str
     rows: int | None = None
+    text_source: str = ""
+    """Where `text` came from: a TextSource. Empty in records of earlier releases."""

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from ingestion.errors import CorruptPdf, EmptyFile, NotAPdf
+from ingestion.formats.detection import HEAD_BYTES, PDF_MAGIC
 from ingestion.pdf.pdfium import PdfInfo, check_count, page_sizes, read_info
 from ingestion.sandbox.failures import ChildCrashed, ChildTimeout
 from ingestion.sandbox.pool import Sandbox
 
 T = TypeVar("T")
 
-MAGIC: Final = b"%PDF-"
-MAGIC_WITHIN_BYTES: Final = 1024
-"""Readers accept the header anywhere in the first 1024 bytes (ISO 32000-1, annex H.3, note 13)."""
+MAGIC: Final = PDF_MAGIC
+MAGIC_WITHIN_BYTES: Final = HEAD_BYTES
 
 _ANSWER_BYTES: Final = 1024**2
 _SIZE_BYTES: Final = 64

@@ -9,6 +9,7 @@ from ingestion.ports.archiving import ArchivedDocuments, Archiving, PackedDocume
 from ingestion.ports.bindings import Bindings
 from ingestion.ports.caches import QueryCache
 from ingestion.ports.catalogue import CollectionCatalogue
+from ingestion.ports.conversion import Converter, OfficeConverter
 from ingestion.ports.counts import DocumentCounts
 from ingestion.ports.documents import Deletions, DocumentReader, Pingable, Uploads
 from ingestion.ports.embedding import Activity, Embedder, EmbedderChoice, EmbeddingServer, WatchableEmbedder
@@ -23,7 +24,7 @@ from ingestion.ports.page_records import PageRecords
 from ingestion.ports.ready_pages import PageRange, ReadyPages
 from ingestion.ports.recovery import Recovery
 from ingestion.ports.reembedding import ReembeddingRecords
-from ingestion.ports.rendering import PageSource, Renderer
+from ingestion.ports.rendering import PageSource, Renderer, TextReader
 from ingestion.ports.sign_codes import SignCodeRecords
 from ingestion.ports.stores import BlobStore, VectorStore
 from ingestion.ports.versions import CollectionVersions, Searchable
@@ -37,6 +38,7 @@ __all__ = [
     "BlobStore",
     "CollectionCatalogue",
     "CollectionVersions",
+    "Converter",
     "DeadLetterNotes",
     "DeadLetters",
     "Deletions",
@@ -50,6 +52,7 @@ __all__ = [
     "JobQueue",
     "Ledger",
     "Neighbours",
+    "OfficeConverter",
     "Outbox",
     "PackedDocument",
     "PackedPage",
@@ -67,6 +70,7 @@ __all__ = [
     "Renderer",
     "Searchable",
     "SignCodeRecords",
+    "TextReader",
     "Uploads",
     "VectorStore",
     "WatchableEmbedder",

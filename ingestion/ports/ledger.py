@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from ingestion.catalogue.generations import FIRST
-from ingestion.model import Document, Event, Failure
+from ingestion.model import Document, Event, Failure, TextPages
 
 
 class Ledger(Protocol):
@@ -32,17 +32,23 @@ class Ledger(Protocol):
     async def extend(self, document_id: str, fence: int, lease_ms: int) -> None:
         """Heartbeat: move the end of the lease. Raises LeaseLost."""
 
-    async def plan(self, document_id: str, fence: int, *, dpi: int, stage: str, generation: int = FIRST) -> Document:
+    async def plan(
+        self, document_id: str, fence: int, *, dpi: int, stage: str, pages: int | None = None, generation: int = FIRST
+    ) -> Document:
         """Record how the document is being rendered, and for which generation of the collection's vectors.
 
-        Where an attempt before was for another one, no page is done yet. Raises LeaseLost.
+        `pages`: the number of pages, where the upload did not know it. Where an attempt before was for
+        another generation, no page is done yet. Raises LeaseLost.
         """
 
-    async def checkpoint(self, document_id: str, fence: int, pages_done: int) -> None:
-        """Everything up to page `pages_done` is in all stores. Raises LeaseLost."""
+    async def checkpoint(
+        self, document_id: str, fence: int, pages_done: int, text_pages: TextPages | None = None
+    ) -> None:
+        """Everything up to page `pages_done` is in all stores, with these sources of texts. Raises LeaseLost."""
 
     async def finish(self, document: Document) -> Document:
-        """`processing` becomes `ready` under the document's fence, with all pages done, its DPI and `codes_format`.
+        """`processing` becomes `ready` under the document's fence, with all pages done, its DPI, `codes_format` and
+        `text_pages`.
 
         From then on search finds it. Returns `document` as it is then, except for its times. Raises LeaseLost.
         """

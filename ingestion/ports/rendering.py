@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -25,6 +25,20 @@ class PageSource(Protocol):
 
     def windows(self, first_page: int) -> AsyncIterator[list[Page]]:
         """From page `first_page` (from 1) to the end. Raises PageRenderFailed, RenderTimeout, CorruptPdf."""
+
+
+class TextReader(Protocol):
+    """Reads pages without a useful text layer from their images."""
+
+    @property
+    def reads(self) -> int:
+        """Grows with each page that was read, or could not be: a sign of progress."""
+
+    async def with_text(self, pages: Sequence[Page], *, caller: str) -> list[Page]:
+        """The pages, in order, with the texts that were read. A page that cannot be read stays as it is.
+
+        Waits for a turn of `caller`, except for pages that need none. Raises WorkerFault.
+        """
 
 
 class Renderer(Protocol):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from ingestion.errors import (
+    ConversionFailed,
     CorruptPdf,
     EmptyFile,
     EncryptedPdf,
@@ -14,6 +15,7 @@ from ingestion.errors import (
     NotAPdf,
     PageRenderFailed,
     TooManyPages,
+    UnsupportedType,
 )
 
 OUT_OF_MEMORY: Final = "out_of_memory"
@@ -23,7 +25,17 @@ OTHER: Final = "other"
 
 CROSSING: Final[Mapping[str, type[IngestError]]] = {
     error.code: error
-    for error in (CorruptPdf, EmptyFile, EncryptedPdf, NoPages, NotAPdf, PageRenderFailed, TooManyPages)
+    for error in (
+        ConversionFailed,
+        CorruptPdf,
+        EmptyFile,
+        EncryptedPdf,
+        NoPages,
+        NotAPdf,
+        PageRenderFailed,
+        TooManyPages,
+        UnsupportedType,
+    )
 }
 MAX_MESSAGE_CHARS: Final = 500
 

@@ -25,6 +25,7 @@ _VERSION: Final = 1
 _PATH_BENEATH: Final = 1
 
 _EXECUTE: Final = 1 << 0
+_WRITE_FILE: Final = 1 << 1
 _READ_FILE: Final = 1 << 2
 _READ_DIR: Final = 1 << 3
 _RIGHTS_OF_VERSION: Final = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
@@ -61,9 +62,19 @@ def path_rule(path: str, *, execute: bool = False) -> PathRule | None:
     return PathRule(descriptor, _READ_FILE | (_READ_DIR if is_folder else 0) | (_EXECUTE if execute else 0))
 
 
+def write_rule(path: str, abi: int) -> PathRule | None:
+    """Allows all but executing below a folder; reading and writing a file. None where `path` does not exist."""
+    try:
+        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return None
+    rights = (1 << _rights(abi)) - 1 & ~_EXECUTE
+    return PathRule(descriptor, rights if stat.S_ISDIR(os.fstat(descriptor).st_mode) else _READ_FILE | _WRITE_FILE)
+
+
 def ruleset(abi: int, rules: Iterable[PathRule]) -> int:
     """A descriptor for `restrict`: it allows only what `rules` allow. Raises OSError."""
-    rights = (1 << _RIGHTS_OF_VERSION[min(abi, max(_RIGHTS_OF_VERSION))]) - 1
+    rights = (1 << _rights(abi)) - 1
     attributes = struct.pack("=QQQ", rights, _TCP if abi >= 4 else 0, _SCOPES if abi >= 6 else 0)
     size = 24 if abi >= 6 else 16 if abi >= 4 else 8
     descriptor = call(_CREATE_RULESET, ctypes.c_char_p(attributes), size, 0)
@@ -75,6 +86,10 @@ def ruleset(abi: int, rules: Iterable[PathRule]) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _rights(abi: int) -> int:
+    return _RIGHTS_OF_VERSION[min(abi, max(_RIGHTS_OF_VERSION))]
 
 
 def restrict(descriptor: int) -> None:

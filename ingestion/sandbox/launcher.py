@@ -37,6 +37,8 @@ from ingestion.sandbox.functions import import_function, load_main_module
 from ingestion.sandbox.libc import fork
 from ingestion.sandbox.plain import signature
 
+_HOOK: Final = "prepare_launcher"
+"""A function of this name in a prepared module runs once in the launcher, to load what its children need."""
 _CALLS: Final = 3
 _RULES: Final = 4
 _ABOVE: Final = 10
@@ -94,6 +96,8 @@ class Launcher:
         if request["main"]:
             load_main_module(request["main"])
         function = import_function(request["module"], request["function"])
+        if (hook := getattr(sys.modules[function.__module__], _HOOK, None)) is not None:
+            hook()
         signature(function)  # fills the cache that children inherit
         gc.collect()
         gc.freeze()  # keeps garbage collection from copying shared pages in children

@@ -10,7 +10,14 @@ from pydantic import SecretStr
 from ingestion.settings.base import Section
 from ingestion.settings.embedding import EmbedderSettings, ServingSettings
 from ingestion.settings.http import ApiSettings, HttpSettings, LogSettings, SearchSettings
-from ingestion.settings.processing import JanitorSettings, RenderSettings, VectorSettings, WorkerSettings
+from ingestion.settings.processing import (
+    ConversionSettings,
+    JanitorSettings,
+    OcrSettings,
+    RenderSettings,
+    VectorSettings,
+    WorkerSettings,
+)
 from ingestion.settings.report import ConfigurationError, SettingsReader
 from ingestion.settings.servers import KafkaSettings, MilvusSettings, MongoSettings, RedisSettings, S3Settings
 from ingestion.settings.tracing import TracingSettings
@@ -19,6 +26,7 @@ __all__ = [
     "SECTIONS",
     "ApiSettings",
     "ConfigurationError",
+    "ConversionSettings",
     "EmbedderSettings",
     "HttpSettings",
     "JanitorSettings",
@@ -26,6 +34,7 @@ __all__ = [
     "LogSettings",
     "MilvusSettings",
     "MongoSettings",
+    "OcrSettings",
     "RedisSettings",
     "RenderSettings",
     "S3Settings",
@@ -51,6 +60,8 @@ class Settings:
         self.s3 = reader.read(S3Settings)
         self.milvus = reader.read(MilvusSettings)
         self.render = reader.read(RenderSettings)
+        self.conversion = reader.read(ConversionSettings)
+        self.ocr = reader.read(OcrSettings)
         self.embedder = reader.read(EmbedderSettings)
         self.serving = reader.read(ServingSettings)
         self.vectors = reader.read(VectorSettings)
@@ -73,6 +84,8 @@ SECTIONS: tuple[type[Section], ...] = (
     S3Settings,
     MilvusSettings,
     RenderSettings,
+    ConversionSettings,
+    OcrSettings,
     EmbedderSettings,
     ServingSettings,
     VectorSettings,

@@ -44,6 +44,41 @@ class RenderSettings(Section):
     max_text_chars: PositiveInt = Field(100_000, description="characters of a page's text layer that are kept")
 
 
+class ConversionSettings(Section):
+    converter: Literal["auto", "libreoffice", "gotenberg", "off"] = Field(
+        "auto",
+        description="what converts office files and texts to PDF; auto: Gotenberg where its address is set, else "
+        "LibreOffice; off: uploads of such files are refused. Pictures need neither",
+    )
+    soffice_path: str = Field("soffice", description="LibreOffice's program, by name on the PATH or by path")
+    gotenberg_url: str = Field("", description="address of a Gotenberg server, such as http://gotenberg:3000")
+    conversion_processes: PositiveInt = Field(1, description="files that one worker converts at a time")
+    conversion_timeout_s: PositiveFloat = Field(
+        120.0, description="CPU seconds for converting one file; the wall-clock limit is three times as much"
+    )
+    conversion_memory_bytes: PositiveInt = Field(2 * 1024**3, description="most memory for converting one file")
+    conversion_max_bytes: PositiveInt = Field(256 * 1024**2, description="most bytes of a PDF made from a file")
+    conversion_max_unpacked_bytes: PositiveInt = Field(
+        1024**3, description="most bytes of an office file when it is unpacked"
+    )
+    max_picture_px: Annotated[int, Field(ge=10_000)] = Field(
+        100_000_000, description="most pixels of an uploaded picture, for each of its pages"
+    )
+
+
+class OcrSettings(Section):
+    ocr: Literal["auto", "off", "always"] = Field(
+        "auto",
+        description="reading of page images; auto: pages without a useful text layer, for an embedder that reads "
+        "texts, where RapidOCR is installed; always: every page, for every embedder",
+    )
+    ocr_processes: PositiveInt = Field(1, description="pages that one worker reads at a time, each on one core")
+    ocr_timeout_s: PositiveFloat = Field(
+        60.0, description="CPU seconds for reading one page; a page that takes longer has no text"
+    )
+    ocr_memory_bytes: PositiveInt = Field(3 * 1024**3, description="most address space for reading one page")
+
+
 class VectorSettings(Section):
     index_pooling: Annotated[int, Field(ge=1, le=32)] = Field(
         8,

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from ingestion.catalogue.generations import FIRST
 from ingestion.errors import Conflict, LeaseHeld, LeaseLost, NotFound
-from ingestion.model import OUTAGES_FORGIVEN, Document, DocumentState, Event, Failure, StaleKind, sources_of
+from ingestion.model import OUTAGES_FORGIVEN, Document, DocumentState, Event, Failure, StaleKind, TextPages, sources_of
 from tests.memory.state import MemoryPort
 
 NO_LEASE: Final[dict[str, Any]] = {"owner": "", "lease_until_ms": 0}
@@ -53,21 +53,27 @@ class MemoryLedger(MemoryPort):
     async def extend(self, document_id: str, fence: int, lease_ms: int) -> None:
         self._change_held(document_id, fence, {"lease_until_ms": self.clock.now_ms + lease_ms})
 
-    async def plan(self, document_id: str, fence: int, *, dpi: int, stage: str, generation: int = FIRST) -> Document:
+    async def plan(
+        self, document_id: str, fence: int, *, dpi: int, stage: str, pages: int | None = None, generation: int = FIRST
+    ) -> Document:
         document = self._held(document_id, fence)
         pages_done = document.pages_done if document.generation == generation else 0
-        changes = {"dpi": dpi, "stage": stage, "generation": generation, "pages_done": pages_done}
+        changes: dict[str, Any] = {"dpi": dpi, "stage": stage, "generation": generation, "pages_done": pages_done}
+        if pages is not None:
+            changes["pages"] = pages
         return self._change(document_id, changes)
 
-    async def checkpoint(self, document_id: str, fence: int, pages_done: int) -> None:
-        self._change_held(document_id, fence, {"pages_done": pages_done, "outages": 0})
+    async def checkpoint(
+        self, document_id: str, fence: int, pages_done: int, text_pages: TextPages | None = None
+    ) -> None:
+        self._change_held(document_id, fence, {"pages_done": pages_done, "text_pages": text_pages, "outages": 0})
 
     async def finish(self, document: Document) -> Document:
         self._held(document.id, document.fence)
         done = {"stage": "", "error": None, "pages_done": document.pages, "ready_at": self.clock.now}
         self._record_event(document.id, "ready")
         self._change_version(document.collection)
-        given = {"dpi": document.dpi, "codes_format": document.codes_format}
+        given = {"dpi": document.dpi, "codes_format": document.codes_format, "text_pages": document.text_pages}
         return self._change(document.id, {"state": _S.READY, **given, **done, **NO_LEASE})
 
     async def postpone(self, document_id: str, fence: int, failure: Failure, delay_ms: int) -> Document:

@@ -22,6 +22,7 @@ _END: Final = "<!-- end of the generated part -->"
 _TITLES: Final = {
     "MongoSettings": "MongoDB",
     "RenderSettings": "Rendering",
+    "OcrSettings": "Reading of page images (OCR)",
     "ServingSettings": "Embedding service",
     "VectorSettings": "Stored vectors",
     "ApiSettings": "API",

@@ -18,6 +18,7 @@ from ingestion.model import (
     both_vectors_keys,
     codes_key,
     codes_keys,
+    converted_key,
     image_key,
     old_vectors_key,
     pages_prefix,
@@ -176,6 +177,8 @@ class PageStore:
         await retrying(self._vectors.delete_pages, index, document.first_page_key, document.pages)
         await retrying(self._records.remove_pages, document.first_page_key, document.pages)
         objects = await retrying(self._blobs.list_keys, pages_prefix(document.id))
+        if document.is_converted:
+            objects.append(converted_key(document.id))
         current = await retrying(self._records.get, document.id)
         if current is None or current.first_page_key == document.first_page_key:
             await retrying(self._blobs.delete, objects)
@@ -220,4 +223,5 @@ class PageStore:
             image_key=image_key(document.id, page.page_number, page.image_format),
             text=page.text,
             rows=len(entry.rows.vectors),
+            text_source=page.source_of_text.value,
         )

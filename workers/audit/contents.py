@@ -18,6 +18,7 @@ from ingestion.model import (
     PageRecord,
     both_vectors_keys,
     codes_keys,
+    converted_key,
     document_prefix,
     pages_prefix,
 )
@@ -162,6 +163,8 @@ def _compared(
 ) -> _Difference:
     numbers = range(1, document.pages + 1)
     wanted = {document.object_key}
+    if document.is_converted:
+        wanted.add(converted_key(document.id))
     generations = [] if binding is None else [generation.number for generation in binding.generations]
     whole = [generation for generation in generations if document.is_in(generation)] or [document.generation]
     wanted.update(

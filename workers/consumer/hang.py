@@ -50,6 +50,8 @@ def stall_detector_of(
         stalls.watch_device(lambda: activity.oldest)
     stalls.set_floor("embed", _REQUESTS * settings.embedder.embedder_timeout_s)
     stalls.set_floor("store", _REQUESTS * settings.milvus.milvus_timeout_s)
-    # Rendering has a time limit of its own, and its error says more about the page.
+    # Rendering and conversion have time limits of their own, and their errors say more about the file.
+    stalls.set_floor("convert", WALL_FACTOR * settings.conversion.conversion_timeout_s + settings.worker.stall_s)
+    stalls.set_floor("read", WALL_FACTOR * settings.ocr.ocr_timeout_s + settings.worker.stall_s)
     stalls.set_floor("render", WALL_FACTOR * settings.render.render_timeout_s + settings.worker.stall_s)
     return stalls

@@ -7,7 +7,8 @@ from typing import Final
 from ingestion.sandbox.failures import ChildCrashed
 from workers.rendering.dpi import PagePlan
 from workers.rendering.image_encoding import ImageFormat
-from workers.rendering.render_child import STAGES, UNWANTED, RenderedPage, RenderRequest, RenderResult
+from workers.rendering.render_child import STAGES, RenderedPage, RenderRequest, RenderResult
+from workers.rendering.unwanted import UNWANTED
 
 _BYTES_PER_PX: Final = 4
 _SLACK_BYTES: Final = 64 * 1024

@@ -6,7 +6,6 @@ server, so that a new child starts fast.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -21,6 +20,7 @@ from workers.rendering.dpi import POINTS_PER_INCH, PagePlan
 from workers.rendering.image_encoding import ImageFormat, encode_image, to_greyscale
 from workers.rendering.pdf_cache import open_cached
 from workers.rendering.poppler import PageNotRendered, render_range
+from workers.rendering.unwanted import UNWANTED
 
 Engine = Literal["poppler", "pdfium"]
 
@@ -28,10 +28,6 @@ STAGES: Final = ("render", "text", "encode")
 
 _BATCH_PX: Final = 32_000_000
 """Most pixels of one call of poppler, at three bytes each. A larger page is rendered alone."""
-
-# Control characters break databases and terminals. PDFium writes U+FFFE for a hyphen at a line break. Lone surrogates
-# do not occur: decoding PDFium's UTF-16 drops them.
-UNWANTED: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f\ufffe\uffff]")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any, Final
 
 import structlog
@@ -12,7 +12,7 @@ from bson.int64 import Int64
 from ingestion.adapters.mongo.fields import FieldReader, MongoRecord, moment_of
 from ingestion.catalogue.generations import FIRST
 from ingestion.errors import BadRecord
-from ingestion.model import MAX_PAGE_KEY, Document, DocumentState, Failure, PageRecord
+from ingestion.model import MAX_PAGE_KEY, PDF_MEDIA_TYPE, Document, DocumentState, Failure, PageRecord, TextPages
 
 log = structlog.get_logger(__name__)
 
@@ -21,12 +21,12 @@ UNREADABLE: Final = "unreadable"
 
 
 def record_of(document: Document) -> dict[str, Any]:
-    fields = asdict(document)
-    id_, lease_until_ms = fields.pop("id"), fields.pop("lease_until_ms")
-    fields.pop("damage")
+    values = asdict(document)
+    id_, lease_until_ms = values.pop("id"), values.pop("lease_until_ms")
+    values.pop("damage")
     return {
         "_id": id_,
-        **fields,
+        **values,
         "state": document.state.value,
         "first_page_key": Int64(document.first_page_key),
         "lease_until": Int64(lease_until_ms),
@@ -49,6 +49,7 @@ def document_of(record: MongoRecord) -> Document:
         size_bytes=reader.whole("size_bytes"),
         pages=reader.whole("pages", below=MAX_PAGE_KEY),
         first_page_key=reader.whole("first_page_key", below=MAX_PAGE_KEY),
+        media_type=reader.text("media_type", PDF_MEDIA_TYPE, optional=True),
         state=DocumentState(state),
         stage=reader.text("stage", optional=True),
         pages_done=reader.whole("pages_done"),
@@ -57,6 +58,7 @@ def document_of(record: MongoRecord) -> Document:
         next_pages_done=reader.whole("next_pages_done", optional=True),
         codes_format=reader.whole("codes_format", optional=True),
         dpi=reader.whole("dpi", optional=True),
+        text_pages=_text_pages_of(record.get("text_pages")),
         attempts=reader.whole("attempts"),
         outages=reader.whole("outages", optional=True),
         fence=reader.whole("fence"),
@@ -81,9 +83,17 @@ def _failure_of(error: Any) -> Failure | None:
     return Failure(*(str(error.get(name) or "") for name in ("code", "stage", "message")))
 
 
+def _text_pages_of(counts: Any) -> TextPages | None:
+    """Counts are shown and decide nothing, so unreadable ones are no damage."""
+    if not isinstance(counts, Mapping):
+        return None
+    reader = FieldReader(counts)
+    return TextPages(**{field.name: reader.whole(field.name, optional=True) for field in fields(TextPages)})
+
+
 def page_record_of(page: PageRecord) -> dict[str, Any]:
-    fields = asdict(page)
-    return {"_id": Int64(fields.pop("page_key")), **fields}
+    values = asdict(page)
+    return {"_id": Int64(values.pop("page_key")), **values}
 
 
 def page_of(record: MongoRecord) -> PageRecord:
@@ -102,6 +112,7 @@ def page_of(record: MongoRecord) -> PageRecord:
         image_key=reader.text("image_key"),
         text=reader.text("text", optional=True),
         rows=None if record.get("rows") is None else reader.whole("rows"),
+        text_source=reader.text("text_source", optional=True),
     )
     reader.require_whole("page")
     return page

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, Final
 
 import structlog
@@ -25,7 +25,7 @@ from ingestion.adapters.mongo.expressions import NOW_MS, if_else, ms_from_now
 from ingestion.adapters.mongo.fields import MongoRecord
 from ingestion.catalogue.generations import FIRST
 from ingestion.errors import Conflict, LeaseHeld, LeaseLost, NotFound
-from ingestion.model import OUTAGES_FORGIVEN, Document, DocumentState, Event, Failure, sources_of
+from ingestion.model import OUTAGES_FORGIVEN, Document, DocumentState, Event, Failure, TextPages, sources_of
 
 log = structlog.get_logger(__name__)
 
@@ -83,15 +83,21 @@ class MongoLedger(DocumentChanges):
         await self._keep(document_id, fence, {"lease_until": ms_from_now(lease_ms)})
 
     @translated
-    async def plan(self, document_id: str, fence: int, *, dpi: int, stage: str, generation: int = FIRST) -> Document:
+    async def plan(
+        self, document_id: str, fence: int, *, dpi: int, stage: str, pages: int | None = None, generation: int = FIRST
+    ) -> Document:
         is_same = {"$eq": [{"$ifNull": ["$generation", FIRST]}, generation]}
         pages_done = {"$cond": [is_same, "$pages_done", 0]}
-        planned = {"dpi": dpi, "stage": {"$literal": stage}, "generation": generation, "pages_done": pages_done}
+        planned: dict[str, Any] = {"dpi": dpi, "stage": {"$literal": stage}, "generation": generation}
+        planned |= {"pages_done": pages_done} | ({} if pages is None else {"pages": pages})
         return await self._change_held(document_id, fence, planned)
 
     @translated
-    async def checkpoint(self, document_id: str, fence: int, pages_done: int) -> None:
-        await self._keep(document_id, fence, {"pages_done": pages_done, "outages": 0})
+    async def checkpoint(
+        self, document_id: str, fence: int, pages_done: int, text_pages: TextPages | None = None
+    ) -> None:
+        counts = _counts(text_pages)
+        await self._keep(document_id, fence, {"pages_done": pages_done, "text_pages": counts, "outages": 0})
 
     @translated
     async def finish(self, document: Document) -> Document:
@@ -101,6 +107,7 @@ class MongoLedger(DocumentChanges):
             "error": None,
             "dpi": document.dpi,
             "codes_format": document.codes_format,
+            "text_pages": _counts(document.text_pages),
             "pages_done": "$pages",
             "ready_at": "$$NOW",
         }
@@ -166,6 +173,10 @@ class MongoLedger(DocumentChanges):
 
 def _held(document_id: str, fence: int) -> dict[str, Any]:
     return {"_id": document_id, "fence": fence, "state": DocumentState.PROCESSING}
+
+
+def _counts(text_pages: TextPages | None) -> dict[str, int] | None:
+    return None if text_pages is None else asdict(text_pages)
 
 
 def _lost(document_id: str, fence: int) -> LeaseLost:

@@ -1,0 +1,94 @@
+"""Code of an OCR child: reads the text of a page from its image.
+
+The launcher loads the models once, before it forks children: `prepare_launcher`. A child is forked for each page.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Final
+
+from PIL import Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+
+from workers.rendering.unwanted import UNWANTED
+
+_PLUGINS: Final = (JpegImagePlugin, PngImagePlugin, WebPImagePlugin)
+_FORMATS: Final = ("PNG", "JPEG", "WEBP")
+_DETECTION_SIDE_PX: Final = 960
+"""The longer side of the picture in which lines are found. Each line is then read at the page's own resolution."""
+_LEAST_CONTRAST: Final = 24
+"""Grey levels between the darkest and the lightest part of a page that is not blank."""
+_BLANK_SIDE_PX: Final = 256
+_LEAST_SCORE: Final = 0.5
+_SAME_LINE: Final = 0.5
+"""Boxes whose middles are closer than this part of their height are in one line."""
+
+_PARAMETERS: Final[dict[str, Any]] = {
+    "Global.log_level": "critical",
+    "Global.use_cls": False,  # it turns lines that are upside down; a rendered page is upright
+    "Global.text_score": _LEAST_SCORE,
+    "EngineConfig.onnxruntime.intra_op_num_threads": 1,
+    "EngineConfig.onnxruntime.inter_op_num_threads": 1,
+    "Rec.rec_batch_num": 1,  # a batch is padded to its longest line
+    "Det.limit_type": "max",
+    "Det.limit_side_len": _DETECTION_SIDE_PX,
+}
+
+
+@dataclass(slots=True)
+class _Models:
+    reader: Any = None
+
+
+_models: Final = _Models()
+
+
+@dataclass(frozen=True, slots=True)
+class PageText:
+    text: str
+    is_blank: bool
+
+
+def prepare_launcher() -> None:
+    """Load the models. Raises ImportError where RapidOCR is not installed."""
+    if _models.reader is None:
+        import_module("cv2").setNumThreads(1)
+        reader = import_module("rapidocr").RapidOCR(params=_PARAMETERS)
+        # The models are loaded at the first page. A fork has one thread, so none of the libraries may start others.
+        reader(import_module("numpy").full((64, 256, 3), 255, dtype="uint8"))
+        _models.reader = reader
+
+
+def read_page(image: bytes, max_chars: int) -> PageText:
+    """In the child: the text of a page, line by line from the top."""
+    Image.MAX_IMAGE_PIXELS = None  # the renderer limits the size of its images
+    with Image.open(io.BytesIO(image), formats=_FORMATS) as picture:
+        if _is_blank(picture):
+            return PageText("", is_blank=True)
+        pixels = import_module("numpy").asarray(picture.convert("RGB"))[:, :, ::-1]
+    found = _models.reader(pixels)
+    if found.boxes is None or not len(found.boxes):
+        return PageText("", is_blank=False)
+    text = _in_lines([(box.tolist(), said) for box, said in zip(found.boxes, found.txts, strict=True)])
+    return PageText(UNWANTED.sub("", text)[:max_chars], is_blank=False)
+
+
+def _is_blank(picture: Image.Image) -> bool:
+    small = picture.convert("L").reduce(max(1, max(picture.size) // _BLANK_SIDE_PX))
+    darkest, lightest = small.getextrema()
+    return lightest - darkest < _LEAST_CONTRAST  # type: ignore[operator]
+
+
+def _in_lines(boxes: list[tuple[list[list[float]], str]]) -> str:
+    """The texts of boxes of four corners, in reading order: boxes beside each other are one line."""
+    lines: list[tuple[float, list[tuple[float, str]]]] = []
+    for corners, said in sorted(boxes, key=lambda one: sum(y for _, y in one[0])):
+        ys = [y for _, y in corners]
+        middle, height = sum(ys) / len(ys), max(ys) - min(ys)
+        if lines and middle - lines[-1][0] < _SAME_LINE * height:
+            lines[-1][1].append((corners[0][0], said))
+        else:
+            lines.append((middle, [(corners[0][0], said)]))
+    return "\n".join(" ".join(said for _, said in sorted(line)) for _, line in lines)
