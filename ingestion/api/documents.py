@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import asdict
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Query
+from starlette.responses import RedirectResponse
 
 from ingestion.api.dependencies import RemoverDep, ServicesDep
-from ingestion.api.views import DocumentListView, DocumentView
+from ingestion.api.views import CollectionView, DocumentListView, DocumentView, TextPagesView, text_warnings
 from ingestion.concurrency.deadline import budget
 from ingestion.errors import CollectionArchived, NotFound
 from ingestion.model import check_collection
 
 router = APIRouter(tags=["documents"])
+
+_SOURCE_VALID_S: Final = 3600
 
 
 @router.get("/documents/{document_id}")
@@ -42,6 +46,31 @@ async def list_documents(
     return DocumentListView(
         documents=[DocumentView.of(document) for document in page],
         next=page[-1].id if len(found) > limit else None,
+    )
+
+
+@router.get("/documents/{document_id}/source", status_code=307, response_class=RedirectResponse)
+async def get_source(document_id: str, services: ServicesDep) -> RedirectResponse:
+    """Redirect to the uploaded file in the object store. The address is valid for a while and needs no key."""
+    with budget(services.settings.api.store_budget_s):
+        document = await services.documents.get(document_id)
+        if document is None:
+            raise NotFound(f"no document {document_id}")
+        return RedirectResponse(await services.blobs.presign(document.object_key, _SOURCE_VALID_S), 307)
+
+
+@router.get("/collections/{collection}")
+async def get_collection(collection: str, services: ServicesDep) -> CollectionView:
+    """Count the pages of the collection's ready documents, by where their texts came from."""
+    with budget(services.settings.api.store_budget_s):
+        await services.documents.require_active(check_collection(collection))
+        pages = await services.documents.count_ready_pages(collection)
+        counts = await services.documents.count_text_pages(collection)
+    return CollectionView(
+        collection=collection,
+        pages=pages,
+        text_pages=TextPagesView(**asdict(counts)),
+        warnings=text_warnings(counts),
     )
 
 

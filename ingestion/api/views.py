@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from pydantic import BaseModel, Field
 
 from ingestion.effort import Effort
 from ingestion.errors import BadRecord
-from ingestion.model import Document, DocumentState, Failure
+from ingestion.model import Document, DocumentState, Failure, TextPages
 
 API_PREFIX = "/api/v1"
 
@@ -15,6 +17,38 @@ class ErrorView(BaseModel):
     code: str
     stage: str
     message: str
+
+
+class TextPagesView(BaseModel):
+    """The number of pages whose text came from the file, from reading their images, or that have no text."""
+
+    file: int
+    ocr: int
+    none: int
+    unsearchable: int = Field(description="pages without vectors: no search finds them")
+
+    @classmethod
+    def of(cls, counts: TextPages | None) -> TextPagesView | None:
+        return None if counts is None else cls(**asdict(counts))
+
+
+def text_warnings(counts: TextPages | None) -> list[str]:
+    """What a user should know about pages that no search finds."""
+    if counts is None or not counts.unsearchable:
+        return []
+    return [
+        f"no search finds {counts.unsearchable} page(s): they have no text, and the embedder reads only texts; "
+        "install OCR on the workers (pip install 'pagemill[ocr]') and upload the file again, or use a visual embedder"
+    ]
+
+
+class CollectionView(BaseModel):
+    """Counts of the ready documents of a collection. `text_pages` leaves out documents of earlier releases."""
+
+    collection: str
+    pages: int
+    text_pages: TextPagesView
+    warnings: list[str]
 
 
 class DocumentView(BaseModel):
@@ -26,6 +60,9 @@ class DocumentView(BaseModel):
     pages_done: int
     attempts: int
     error: ErrorView | None
+    media_type: str
+    text_pages: TextPagesView | None = Field(description="null until pages are stored, and for earlier releases")
+    warnings: list[str]
 
     @classmethod
     def of(cls, document: Document) -> DocumentView:
@@ -41,6 +78,9 @@ class DocumentView(BaseModel):
             pages_done=document.pages_done,
             attempts=document.attempts,
             error=ErrorView(code=failure.code, stage=failure.stage, message=failure.message) if failure else None,
+            media_type=document.media_type,
+            text_pages=TextPagesView.of(document.text_pages),
+            warnings=text_warnings(document.text_pages),
         )
 
 

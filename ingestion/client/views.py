@@ -13,6 +13,15 @@ class DocumentError(BaseModel):
     message: str
 
 
+class TextPages(BaseModel):
+    """The number of pages by where their text came from; `unsearchable` pages are found by no search."""
+
+    file: int = 0
+    ocr: int = 0
+    none: int = 0
+    unsearchable: int = 0
+
+
 class DocumentView(BaseModel):
     """A document. The answer of an upload has fewer fields than `GET /documents/{id}`."""
 
@@ -24,6 +33,9 @@ class DocumentView(BaseModel):
     pages_done: int = 0
     attempts: int = 0
     error: DocumentError | None = None
+    media_type: str = ""
+    text_pages: TextPages | None = None
+    warnings: list[str] = []
 
 
 class UploadResult(BaseModel):

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from ingestion.model import TextPages
+
 
 @dataclass(frozen=True, slots=True)
 class PageRange:
@@ -28,6 +30,9 @@ class ReadyPages(Protocol):
 
     async def count_ready_pages(self, collection: str) -> int:
         """The number of pages of the collection's ready documents, in any generation. 0 where it is unknown."""
+
+    async def count_text_pages(self, collection: str) -> TextPages:
+        """The sum over the collection's ready documents. Documents of earlier releases are left out."""
 
     async def ready_page_ranges(self, collection: str, generation: int) -> Sequence[PageRange]:
         """The page ranges of the collection's ready documents in that generation, by page key. Reads the primary."""

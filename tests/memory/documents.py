@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from ingestion.catalogue.generations import PageSize
 from ingestion.errors import BadRequest, CollectionArchived, Conflict, NotFound
-from ingestion.model import SIGN_CODE_FORMAT, Document, DocumentState, PageRecord, sources_of
+from ingestion.model import SIGN_CODE_FORMAT, Document, DocumentState, PageRecord, TextPages, sources_of
 from ingestion.ports import PageRange
 from tests.memory.ledger import NO_LEASE
 from tests.memory.state import MemoryPort, StoredDocument
@@ -82,6 +82,11 @@ class MemoryDeletions(MemoryPort):
 class MemoryReadyPages(MemoryPort):
     async def count_ready_pages(self, collection: str) -> int:
         return sum(one.pages for one in self._ready_in(collection))
+
+    async def count_text_pages(self, collection: str) -> TextPages:
+        counts = [one.text_pages for one in self._ready_in(collection) if one.text_pages is not None]
+        names = [field.name for field in fields(TextPages)]
+        return TextPages(**{name: sum(getattr(one, name) for one in counts) for name in names})
 
     async def ready_page_ranges(self, collection: str, generation: int) -> list[PageRange]:
         ranges = [

@@ -33,8 +33,8 @@ def test_a_name_that_is_not_utf8_is_found_in_a_folder(tmp_path: Path) -> None:
     assert [os.fsencode(path) for path in expand([str(tmp_path)])] == [raw]
 
 
-def test_a_folder_gives_its_pdfs_in_any_case_and_depth_and_nothing_else(tmp_path: Path) -> None:
-    wanted = [touch(tmp_path / name) for name in ("a.PDF", "b/c.Pdf", "b/d/e.pdf")]
+def test_a_folder_gives_its_documents_in_any_case_and_depth_and_nothing_else(tmp_path: Path) -> None:
+    wanted = [touch(tmp_path / name) for name in ("a.PDF", "a.docx", "b/c.Pdf", "b/d/e.pdf", "b/d/photo.JPEG")]
     touch(tmp_path / "notes.txt")
     touch(tmp_path / "apdf")
     (tmp_path / "folder.pdf").mkdir()

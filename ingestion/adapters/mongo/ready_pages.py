@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 
 from ingestion.adapters.mongo.database import MongoPort, aggregated
 from ingestion.adapters.mongo.document_mapping import document_of
 from ingestion.adapters.mongo.errors import translated
 from ingestion.adapters.mongo.fields import MongoRecord
-from ingestion.model import SIGN_CODE_FORMAT, DocumentState
+from ingestion.model import SIGN_CODE_FORMAT, DocumentState, TextPages
 from ingestion.ports import PageRange
 
 
@@ -23,6 +24,16 @@ class MongoReadyPages(MongoPort):
         ]
         found = await aggregated(self._documents, pipeline, limit=1)
         return int(found[0]["pages"]) if found else 0
+
+    @translated
+    async def count_text_pages(self, collection: str) -> TextPages:
+        names = [field.name for field in fields(TextPages)]
+        pipeline: list[MongoRecord] = [
+            {"$match": {"collection": collection, "state": DocumentState.READY}},
+            {"$group": {"_id": None, **{name: {"$sum": f"$text_pages.{name}"} for name in names}}},
+        ]
+        found = await aggregated(self._documents, pipeline, limit=1)
+        return TextPages(**{name: int(found[0][name]) for name in names}) if found else TextPages()
 
     @translated
     async def ready_page_ranges(self, collection: str, generation: int) -> Sequence[PageRange]:

@@ -44,6 +44,9 @@ function showDocument(found) {
   bar.value = found.pages_done;
   bar.setAttribute("aria-label", `${found.filename}: pages done`);
   pages.prepend(bar);
+  const texts = found.text_pages;
+  if (texts && texts.ocr + texts.none) pages.append(element("div", `text: ${texts.file} file, ${texts.ocr} OCR, ${texts.none} none`));
+  for (const warning of found.warnings || []) pages.append(element("div", `Warning: ${warning}`));
   const error = found.error ? `${found.error.stage}: ${found.error.message} (${found.error.code})` : "";
   row.replaceChildren(element("td", found.filename), element("td", found.state), pages, element("td", error));
   row.dataset.state = found.state;

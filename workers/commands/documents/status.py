@@ -27,6 +27,8 @@ def show_status(document_id: str | None, collection: str | None, *, as_json: boo
         stdout().print(_table(documents))
         counts = Counter(document.state.value for document in documents)
         say(", ".join(f"{count} {state}" for state, count in sorted(counts.items())))
+        if unsearchable := sum(document.text_pages.unsearchable for document in documents if document.text_pages):
+            say(f"no search finds {unsearchable} page(s), which have no text: see `pagemill status ID`")
     else:
         say("no documents" if collection is None else f"no documents in collection {collection}")
 
@@ -48,6 +50,12 @@ def _details(document: DocumentView) -> Table:
     table.add_row("state", cell(document.state.value))
     table.add_row("pages done", f"{document.pages_done} of {document.pages}")
     table.add_row("attempts", str(document.attempts))
+    if document.media_type:
+        table.add_row("type", cell(document.media_type))
+    if (counts := document.text_pages) is not None:
+        table.add_row("text", f"{counts.file} pages from the file, {counts.ocr} from OCR, {counts.none} without")
+    for warning in document.warnings:
+        table.add_row("warning", cell(warning))
     if document.error:
         table.add_row("error", cell(document.error.code))
         table.add_row("stage", cell(document.error.stage))
