@@ -28,6 +28,8 @@ _EXECUTE: Final = 1 << 0
 _WRITE_FILE: Final = 1 << 1
 _READ_FILE: Final = 1 << 2
 _READ_DIR: Final = 1 << 3
+_REMOVE_FILE: Final = 1 << 5
+_MAKE_SOCK: Final = 1 << 9
 _RIGHTS_OF_VERSION: Final = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
 """Number of rights over files; later versions have those of the last one."""
 _TCP: Final = 0b11  # bind, connect; from version 4
@@ -70,6 +72,14 @@ def write_rule(path: str, abi: int) -> PathRule | None:
         return None
     rights = (1 << _rights(abi)) - 1 & ~_EXECUTE
     return PathRule(descriptor, rights if stat.S_ISDIR(os.fstat(descriptor).st_mode) else _READ_FILE | _WRITE_FILE)
+
+
+def socket_rule(path: str) -> PathRule | None:
+    """Allows making and removing sockets in a folder, and thereby removing its files. None where it does not exist."""
+    try:
+        return PathRule(os.open(path, os.O_PATH | os.O_CLOEXEC), _MAKE_SOCK | _REMOVE_FILE)
+    except OSError:
+        return None
 
 
 def ruleset(abi: int, rules: Iterable[PathRule]) -> int:

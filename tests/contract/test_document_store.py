@@ -40,11 +40,12 @@ async def test_records_have_the_fields_that_were_agreed_upon(store: MongoDocumen
         *("_id", "collection", "filename", "object_key", "sha256", "size_bytes", "state", "stage", "pages"),
         *("pages_done", "first_page_key", "dpi", "attempts", "fence", "owner", "lease_until", "outbox", "error"),
         *("claim", "letter", "outages", "story", "created_at", "requeued_at", "updated_at", "ready_at"),
-        *("generation", "next_generation", "next_pages_done", "codes_format"),
+        *("generation", "next_generation", "next_pages_done", "codes_format", "media_type", "text_pages"),
     }
     assert found["error"] == {"code": FAILURE.code, "stage": FAILURE.stage, "message": FAILURE.message}
     assert set(stored_page) == {
-        *("_id", "document_id", "page_number", "width_px", "height_px", "patches", "rows", "image_key", "text")
+        *("_id", "document_id", "page_number", "width_px", "height_px", "patches", "rows", "image_key", "text"),
+        "text_source",
     }
 
 

@@ -33,6 +33,7 @@ _READ: Final = (
     "/var/lib/libreoffice", "/dev/urandom",
 )  # fmt: skip
 _WRITABLE_DEVICES: Final = ("/dev/null",)
+_TMP: Final = "/tmp"
 
 
 def main() -> NoReturn:
@@ -75,8 +76,8 @@ def _isolate(folder: str) -> tuple[str, bool]:
     try:
         unshare(_CLONE_NEWNS)
         _mount(None, "/", _MS_REC_PRIVATE)
-        _mount(folder, "/tmp", _MS_BIND)
-        folder = "/tmp"
+        _mount(folder, _TMP, _MS_BIND)
+        folder = _TMP
     except OSError:
         pass  # Landlock has the rules for the folder's own name
     try:
@@ -137,4 +138,6 @@ def _restrict(folder: str, program: str) -> None:
     rules = [landlock.path_rule(path, execute=True) for path in (*_EXECUTED, own)]
     rules += [landlock.path_rule(path) for path in _READ]
     rules += [landlock.write_rule(path, abi) for path in (*_WRITABLE_DEVICES, folder)]
+    if folder != _TMP:  # LibreOffice makes a socket there, whatever TMPDIR says
+        rules.append(landlock.socket_rule(_TMP))
     landlock.restrict(landlock.ruleset(abi, [rule for rule in rules if rule is not None]))
