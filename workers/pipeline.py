@@ -19,9 +19,8 @@ Besides its pages and its heartbeats, a first attempt sends seven commands to Mo
     6  make it ready          compare-and-set under the fence
     7  change its version     after it, so that answers may be cached again
 
-The first document of a collection costs two more, which create the collection's record. A later attempt, one for
-another generation of the collection's vectors, and one that counts the pages of a converted file, costs two more for
-`plan`.
+The first document of a collection costs two more, which create its record. `plan` costs two more for a later attempt,
+for another generation of the collection's vectors, and for a converted file, whose pages are counted then.
 """
 
 from __future__ import annotations

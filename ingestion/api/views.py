@@ -37,8 +37,8 @@ def text_warnings(counts: TextPages | None) -> list[str]:
     if counts is None or not counts.unsearchable:
         return []
     return [
-        f"no search finds {counts.unsearchable} page(s): they have no text, and the embedder reads only texts; "
-        "install OCR on the workers (pip install 'pagemill[ocr]') and upload the file again, or use a visual embedder"
+        f"no search finds {counts.unsearchable} page(s): they are blank, or no text was read from them, and the "
+        "embedder reads only texts; see PAGEMILL_OCR, or use a visual embedder"
     ]
 
 

@@ -52,7 +52,9 @@ class ConversionSettings(Section):
     )
     soffice_path: str = Field("soffice", description="LibreOffice's program, by name on the PATH or by path")
     gotenberg_url: str = Field("", description="address of a Gotenberg server, such as http://gotenberg:3000")
-    conversion_processes: PositiveInt = Field(1, description="files that one worker converts at a time")
+    conversion_processes: PositiveInt = Field(
+        1, description="office files, and pictures, that one worker converts at a time"
+    )
     conversion_timeout_s: PositiveFloat = Field(
         120.0, description="CPU seconds for converting one file; the wall-clock limit is three times as much"
     )

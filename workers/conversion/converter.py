@@ -50,17 +50,20 @@ class FileConverter:
         self._office = office
         self._limits = PictureLimits(pages=most_pages, page_px=page_px, picture_px=settings.max_picture_px)
         self._sandbox = Sandbox(
-            processes=settings.conversion_processes,
+            processes=2 * settings.conversion_processes,
             memory_bytes=settings.conversion_memory_bytes,
             log_protections=False,
         )
-        self._turns = FairLimiter(settings.conversion_processes, while_waiting=while_waiting)
+        # A picture takes a fraction of a second: it does not wait for office files.
+        self._picture_turns = FairLimiter(settings.conversion_processes, while_waiting=while_waiting)
+        self._office_turns = FairLimiter(settings.conversion_processes, while_waiting=while_waiting)
 
     async def convert(self, source: Path, media_type: str, target: Path, *, caller: str = "") -> None:
         known = media_type_of(media_type)
         if known is None or known is MediaType.PDF:
             raise UnsupportedType(f"this worker's release does not convert files of the type {media_type!r}")
-        async with self._turns.slot(caller):
+        turns = self._picture_turns if known.is_picture else self._office_turns
+        async with turns.slot(caller):
             try:
                 with metrics.FILE_CONVERSION.labels(media_type).time():
                     await self._convert(source, known, target)

@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from workers.conversion.soffice import INSTALL as LIBREOFFICE
+from workers.ocr.reader import INSTALL as OCR
 from workers.stack import apache_kafka, binaries, kafka_kinds
 from workers.stack.kafka_kinds import KafkaKind
 from workers.stack.supervise import StackError
@@ -52,6 +54,8 @@ def check_machine(data_root: Path, embedder: str, *, needs_servers: bool) -> lis
     return [
         _python(),
         _poppler(),
+        _libreoffice(),
+        _ocr(),
         *(_server(name, partial(_find, name, data_root), needed=needs_servers) for name in binaries.SERVERS),
         *_embedder(embedder),
         _disk(data_root),
@@ -70,6 +74,19 @@ def _poppler() -> CheckResult:
         return CheckResult("poppler", CheckStatus.OK, path)
     command = "brew install poppler" if sys.platform == "darwin" else "apt-get install poppler-utils"
     return CheckResult("poppler", CheckStatus.WARN, "pdftoppm is not installed; pdfium renders all pages", command)
+
+
+def _libreoffice() -> CheckResult:
+    if path := shutil.which("soffice"):
+        return CheckResult("libreoffice", CheckStatus.OK, path)
+    detail = "soffice is not installed; without it, or a Gotenberg server, office files and texts fail"
+    return CheckResult("libreoffice", CheckStatus.WARN, detail, LIBREOFFICE)
+
+
+def _ocr() -> CheckResult:
+    if all(importlib.util.find_spec(module) for module in ("rapidocr", "onnxruntime")):
+        return CheckResult("ocr", CheckStatus.OK, "RapidOCR")
+    return CheckResult("ocr", CheckStatus.WARN, "RapidOCR is not installed; scans are not read", OCR)
 
 
 def _find(server: str, data_root: Path) -> str:
