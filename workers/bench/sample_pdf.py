@@ -18,6 +18,7 @@ _OBJECTS_PER_PAGE: Final = 3
 _PICTURE_PX: Final = (160, 120)
 _BARS: Final = 12
 _LINE_CHARS: Final = 88
+_WORDS_EACH: Final = 7
 
 
 def _phrases(text: str, separator: str = " ") -> tuple[str, ...]:
@@ -56,24 +57,32 @@ def sample_pdf(seed: str, pages: int) -> SamplePdf:
     """Return a PDF of `pages` pages. Two of three pages are text; every third has a picture or a chart too."""
     subjects, parts = [], []
     for number in range(1, pages + 1):
-        words = random.Random(f"{seed}/{number}")
-        subject = f"{_phrase(words)} and {_phrase(words)}"
+        words = _Words(f"{seed}/{number}")
+        subject = f"{words.phrase()} and {words.phrase()}"
         subjects.append(subject)
         parts.append(_page(words, f"{number}. The {subject}", has_picture=number % 3 == 0))
     return SamplePdf(_write(parts), subjects)
 
 
-def _phrase(words: random.Random) -> str:
-    return f"{words.choice(_ADJECTIVES)} {words.choice(_NOUNS)}"
+class _Words(random.Random):
+    """A page's own choice of words: a page of a real document has a subject, too."""
+
+    def __init__(self, seed: str) -> None:
+        super().__init__(seed)
+        self._adjectives = self.sample(_ADJECTIVES, _WORDS_EACH)
+        self._nouns = self.sample(_NOUNS, _WORDS_EACH)
+        self._verbs = self.sample(_VERBS, _WORDS_EACH)
+
+    def phrase(self) -> str:
+        return f"{self.choice(self._adjectives)} {self.choice(self._nouns)}"
+
+    def sentence(self) -> str:
+        return f"The {self.phrase()} {self.choice(self._verbs)} the {self.phrase()} {self.choice(_ENDS)}."
 
 
-def _sentence(words: random.Random) -> str:
-    return f"The {_phrase(words)} {words.choice(_VERBS)} the {_phrase(words)} {words.choice(_ENDS)}."
-
-
-def _page(words: random.Random, heading: str, *, has_picture: bool) -> tuple[bytes, bytes]:
+def _page(words: _Words, heading: str, *, has_picture: bool) -> tuple[bytes, bytes]:
     """Return the page's content and its picture, in RGB."""
-    sentences = [_sentence(words) for _ in range(words.randint(12, 20) if has_picture else words.randint(30, 55))]
+    sentences = [words.sentence() for _ in range(words.randint(12, 20) if has_picture else words.randint(30, 55))]
     lines = textwrap.wrap(" ".join(sentences), _LINE_CHARS)
     drawn = _chart(words) if has_picture else ""
     shown = "".join(f"({line}) '\n" for line in lines)

@@ -30,7 +30,7 @@ async def recall_of_exact(context: Context) -> Finding:
         found += recall(exact, balanced)
         right_first += bool(balanced) and _page(balanced[0]) == _page(exact[0])
     share = found / len(queries)
-    problems = [f"recall is {share:.3f}, below {context.limits.recall:g}"] if share < context.limits.recall else []
+    problems = [f"recall is {share:.4f}, below {context.limits.recall:g}"] if share < context.limits.recall else []
     return judged(
         problems,
         f"{share:.1%} of the first {_HITS} pages by exact scores are found",
