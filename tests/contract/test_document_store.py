@@ -41,6 +41,7 @@ async def test_records_have_the_fields_that_were_agreed_upon(store: MongoDocumen
         *("pages_done", "first_page_key", "dpi", "attempts", "fence", "owner", "lease_until", "outbox", "error"),
         *("claim", "letter", "outages", "story", "created_at", "requeued_at", "updated_at", "ready_at"),
         *("generation", "next_generation", "next_pages_done", "codes_format", "media_type", "text_pages"),
+        *("request_id", "traceparent"),
     }
     assert found["error"] == {"code": FAILURE.code, "stage": FAILURE.stage, "message": FAILURE.message}
     assert set(stored_page) == {

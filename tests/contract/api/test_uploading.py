@@ -38,6 +38,9 @@ async def test_an_uploaded_pdf_is_a_queued_document(client: httpx.AsyncClient, c
         "pages_done": 0,
         "attempts": 0,
         "error": None,
+        "media_type": "application/pdf",
+        "text_pages": None,
+        "warnings": [],
     }
 
 
