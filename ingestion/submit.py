@@ -17,6 +17,7 @@ from ingestion.model import (
     DocumentState,
     IngestJob,
     check_collection,
+    converted_key,
     document_id,
     document_prefix,
     first_fence,
@@ -170,6 +171,8 @@ class Submitter:
         await retrying(
             self._blobs.put_file, known.object_key, upload.path, _content_type(media_type_of(known.media_type))
         )
+        if known.is_converted and not known.pages:  # what it was converted to did not open
+            await retrying(self._blobs.delete, [converted_key(known.id)])
         if await self._records.requeue(known.id):
             log.info("requeued", document_id=known.id, was=known.error.code if known.error else "")
             await self._report_queued(known)

@@ -8,10 +8,9 @@ from typing import Final
 
 import httpx
 
-from ingestion.errors import ConversionFailed, DependencyUnavailable
+from ingestion.errors import ConversionFailed, ConverterUnavailable
 from ingestion.settings import ConversionSettings
 
-DEPENDENCY: Final = "gotenberg"
 _ROUTE: Final = "/forms/libreoffice/convert"
 _WALL_FACTOR: Final = 3.0
 _CONNECT_S: Final = 5.0
@@ -28,7 +27,7 @@ class Gotenberg:
         self._most_pages = most_pages
 
     async def convert(self, source: Path, media_type: str, target: Path) -> None:
-        """Raises ConversionFailed where the server refuses the file, DependencyUnavailable."""
+        """Raises ConversionFailed where the server refuses the file, ConverterUnavailable."""
         form = {"nativePageRanges": f"1-{self._most_pages + 1}", "updateIndexes": "false"}
         content = await asyncio.to_thread(source.read_bytes)
         try:
@@ -38,11 +37,11 @@ class Gotenberg:
             ):
                 await self._store(answer, target)
         except httpx.HTTPError as error:
-            raise DependencyUnavailable(DEPENDENCY, f"{type(error).__name__}: {error}") from error
+            raise ConverterUnavailable(f"Gotenberg at {self._url}: {type(error).__name__}: {error}") from error
 
     async def _store(self, answer: httpx.Response, target: Path) -> None:
         if answer.status_code >= 500 or answer.status_code == 429:
-            raise DependencyUnavailable(DEPENDENCY, f"status {answer.status_code}")
+            raise ConverterUnavailable(f"Gotenberg at {self._url} answers with status {answer.status_code}")
         if answer.status_code != 200:
             said = (await answer.aread()).decode(errors="replace")[:_SHOWN_CHARS]
             raise ConversionFailed(f"Gotenberg refuses the file with status {answer.status_code}: {said}")

@@ -53,6 +53,7 @@ from ingestion.errors.requests import (
 )
 from ingestion.errors.work import (
     ChildStalled,
+    ConverterUnavailable,
     DependencyRefused,
     DependencyUnavailable,
     DeviceMemoryExhausted,
@@ -84,6 +85,7 @@ __all__ = [
     "Conflict",
     "ConversionFailed",
     "ConverterMissing",
+    "ConverterUnavailable",
     "CorruptPdf",
     "DependencyRefused",
     "DependencyUnavailable",

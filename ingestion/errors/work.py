@@ -103,6 +103,13 @@ class RendererMissing(IngestError):
     fault = Fault.WORKER
 
 
+class ConverterUnavailable(RetryableError):
+    """The Gotenberg server does not answer, or fails itself. Other documents do not wait for it."""
+
+    code = "converter_unavailable"
+    fault = Fault.SERVER
+
+
 class OcrMissing(IngestError):
     """Reading page images is switched on, and its library is not installed."""
 

@@ -15,7 +15,7 @@ class Converter(Protocol):
         Waits for a turn: files with the same `caller` delay each other, not those of others.
 
         Raises ConversionFailed, ConverterMissing, UnsupportedType, TooManyPages; ChildStalled where the machine is too
-        busy, and DependencyUnavailable where a conversion server does not answer.
+        busy, and ConverterUnavailable where a conversion server does not answer.
         """
 
 

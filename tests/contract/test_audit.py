@@ -17,6 +17,7 @@ from ingestion.model import (
     PageRecord,
     codes_key,
     codes_keys,
+    converted_key,
     document_prefix,
     image_key,
     pages_prefix,
@@ -296,3 +297,15 @@ async def test_an_audit_during_uploads_and_deletes_reports_no_mismatch(shelf: Sh
     assert min(rounds) > 0
     assert await shelf.mismatches() == []
     assert await shelf.holdings("d1") == whole(PAGES)
+
+
+async def test_the_pdf_of_a_converted_file_is_expected_and_not_extra(shelf: Shelf) -> None:
+    found = await shelf.put("d7")
+    await shelf.services.blobs.put(converted_key(found.id), b"%PDF-", "application/pdf")
+    [extra] = [one for one in await shelf.mismatches() if one.document_id == found.id]
+    assert (extra.kind, extra.what) == (MismatchKind.EXTRA, "converted.pdf")
+    await shelf.records["documents"].update_one({"_id": found.id}, {"$set": {"media_type": "image/png"}})
+    assert [one for one in await shelf.mismatches() if one.document_id == found.id] == []
+    await shelf.services.blobs.delete([converted_key(found.id)])
+    [missing] = [one for one in await shelf.mismatches() if one.document_id == found.id]
+    assert (missing.kind, missing.what) == (MismatchKind.MISSING, "converted.pdf")

@@ -78,6 +78,9 @@ class LibreOffice:
         try:
             await asyncio.to_thread(_prepare, folder, source)
             status = await self._run(program, folder, source.name, MediaType(media_type))
+            if _has_crashed(status):  # now and then without a cause in the file
+                await asyncio.to_thread(_prepare, folder, source)
+                status = await self._run(program, folder, source.name, MediaType(media_type))
             made = folder / "out" / f"{source.stem}.pdf"
             if not made.is_file() or not made.stat().st_size:
                 raise self._failure(status, _log_of(folder))
@@ -150,7 +153,12 @@ def _program(name: str) -> str:
     return str(beside if beside.is_file() else Path(found).resolve())
 
 
+def _has_crashed(status: int) -> bool:
+    return status - 128 in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS)
+
+
 def _prepare(folder: Path, source: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
     profile = folder / "profile" / "user"
     profile.mkdir(parents=True)
     items = "".join(_ITEM.format(*one) for one in _SETTINGS)
