@@ -51,7 +51,7 @@ async def upload_documents(
     submitter: SubmitterDep,
     usage: UsageDep,
 ) -> Response:
-    """Upload one or more PDF files in form fields named `files`.
+    """Upload one or more files in form fields named `files`: PDFs, pictures, office files or texts.
 
     The same file with the same name is the same document: a repeated upload returns it.
     """

@@ -21,15 +21,16 @@ _DataDir = Annotated[
 
 
 def ingest(
-    paths: Annotated[
-        list[str], typer.Argument(metavar="PATH...", help="Files, folders (every *.pdf below) or globs.")
-    ],
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files, folders or globs.")],
     collection: _Collection = "default",
     wait: Annotated[bool, typer.Option("--wait", help="Wait until every document is ready or has failed.")] = False,
     as_json: _AsJson = False,
     data_dir: _DataDir = None,
 ) -> None:
-    """Upload PDFs to a collection. Exit status 0 only if all were accepted and, with --wait, became ready."""
+    """Upload PDFs, pictures, office files or texts to a collection.
+
+    Exit status 0 only if all were accepted and, with --wait, became ready.
+    """
     from workers.commands.documents.ingest import ingest_paths
 
     if not ingest_paths(paths, collection, wait=wait, as_json=as_json, data_dir=data_dir):
