@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test test-fast chaos docs lint lock milvus-server clean
+.PHONY: install demo test test-fast chaos docs lint lock sbom milvus-server clean
 
 install: $(VENV)/.installed
 
@@ -45,12 +45,26 @@ milvus-server: .milvus-venv/.installed
 	.milvus-venv/bin/pip install --quiet --disable-pip-version-check milvus==2.3.5 'setuptools<70'
 	touch $@
 
-# Pins of a fresh environment; without the build's suffix torch stays installable from every index.
+# Pins of a fresh environment, without the build's suffix, so that torch stays installable from every index; then the
+# locks with hashes that the images are installed from.
 lock:
 	$(PYTHON) -m venv .lock-venv
-	.lock-venv/bin/pip install --quiet --disable-pip-version-check -e '.[local,colqwen,plot,tracing,stack,dev]'
+	.lock-venv/bin/pip install --quiet --disable-pip-version-check -e '.[local,ocr,colqwen,plot,tracing,stack,dev]'
 	.lock-venv/bin/pip freeze --exclude-editable | sed 's/+cpu//' > constraints.txt
+	.lock-venv/bin/pip install --quiet --disable-pip-version-check uv
+	deploy/requirements/lock .lock-venv/bin/uv
 	rm -rf .lock-venv
+
+# The packages of the images, as CycloneDX, from the locks: dist/sbom-*.json.
+sbom:
+	$(PYTHON) -m venv .sbom-venv
+	.sbom-venv/bin/pip install --quiet --disable-pip-version-check cyclonedx-bom
+	mkdir -p dist
+	for lock in slim worker torch-cuda; do \
+	    .sbom-venv/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --of JSON \
+	        -o dist/sbom-$$lock.json deploy/requirements/$$lock.txt || exit 1; \
+	done
+	rm -rf .sbom-venv
 
 clean:
 	rm -rf $(VENV) .milvus-venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

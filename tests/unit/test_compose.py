@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from fnmatch import fnmatch
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,7 +23,17 @@ from workers.cli import app as cli
 from workers.runtime.health import Health, HealthServer
 
 APP = ("init", "api", "embedder", "worker", "worker-gpu", "janitor")
-SERVERS = ("kafka", "mongo", "redis", "minio", "etcd", "milvus")
+SERVERS = ("kafka", "mongo", "valkey", "minio", "seaweedfs", "etcd", "milvus")
+SLIM = ("init", "api", "janitor")
+PROBED = {
+    "api": "PAGEMILL_API_PORT",
+    "embedder": "PAGEMILL_EMBEDDER_PORT",
+    "worker": "PAGEMILL_WORKER_METRICS_PORT",
+    "worker-gpu": "PAGEMILL_WORKER_METRICS_PORT",
+    "janitor": "PAGEMILL_WORKER_METRICS_PORT",
+}
+NO_DIGEST = {"milvus"}
+"""Public sources do not agree on it: `deploy/pin-digests --write` asks the registry."""
 COMPOSE = composefile.load(composefile.filled_in())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 DOCKERFILE = (ROOT / "deploy/docker/Dockerfile").read_text()
@@ -44,11 +55,6 @@ def seconds(duration: str) -> int:
     return int(duration[:-1])
 
 
-def probed_url(service: str) -> str:
-    (url,) = re.findall(r"http://[^']+", SERVICES[service]["healthcheck"]["test"][-1])
-    return str(url)
-
-
 @pytest.mark.parametrize("service", APP)
 def test_every_variable_is_one_that_the_code_reads(service: str) -> None:
     known = {f"PAGEMILL_{name.upper()}" for section in SECTIONS for name in section.model_fields}
@@ -62,7 +68,7 @@ def test_clients_look_for_servers_where_they_listen(service: str, monkeypatch: p
         SERVICES["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"] == f"PLAINTEXT://{found.kafka.kafka_bootstrap}"
     )
     assert urlsplit(found.mongo.mongo_uri).hostname == "mongo"
-    assert urlsplit(found.redis.redis_url).hostname == "redis"
+    assert urlsplit(found.redis.redis_url).hostname == "valkey"
     assert found.s3.s3_endpoint == SERVICES["milvus"]["environment"]["MINIO_ADDRESS"] == "minio:9000"
     assert found.milvus.milvus_uri == "http://milvus:19530"
     embedder = settings_of("embedder", monkeypatch).embedder
@@ -76,7 +82,7 @@ def test_clients_show_the_credentials_that_servers_ask_for(service: str, monkeyp
     mongo_uri = urlsplit(found.mongo.mongo_uri)
     assert mongo_uri.username == mongo["MONGO_INITDB_ROOT_USERNAME"]
     assert mongo_uri.password == mongo["MONGO_INITDB_ROOT_PASSWORD"]
-    redis_command = SERVICES["redis"]["command"]
+    redis_command = SERVICES["valkey"]["command"]
     assert urlsplit(found.redis.redis_url).password == redis_command[redis_command.index("--requirepass") + 1]
     assert found.s3.s3_access_key == minio["MINIO_ROOT_USER"] == milvus["MINIO_ACCESS_KEY_ID"]
     secret = found.s3.s3_secret_key.get_secret_value()
@@ -86,34 +92,67 @@ def test_clients_show_the_credentials_that_servers_ask_for(service: str, monkeyp
     assert found.milvus.milvus_token.get_secret_value() == f"root:{password}"
 
 
+def test_seaweedfs_can_take_the_place_of_minio() -> None:
+    variables = composefile.filled_in() | {"S3_ENDPOINT": "seaweedfs:8333", "MINIO_REPLICAS": "0"}
+    services = composefile.load(variables)["services"]
+    assert services["minio"]["scale"] == "0"
+    given = services["seaweedfs"]["environment"]
+    for name in ("init", "api", "worker"):
+        settings = environment(services[name])
+        assert (
+            settings["PAGEMILL_S3_ENDPOINT"] == services["milvus"]["environment"]["MINIO_ADDRESS"] == "seaweedfs:8333"
+        )
+        assert settings["PAGEMILL_S3_ACCESS_KEY"] == given["AWS_ACCESS_KEY_ID"]
+        assert settings["PAGEMILL_S3_SECRET_KEY"] == given["AWS_SECRET_ACCESS_KEY"]
+    assert "-s3.port=8333" in services["seaweedfs"]["command"]
+    # A service of a profile that is off must not keep the others from starting.
+    for name in ("init", "milvus"):
+        assert services[name]["depends_on"]["seaweedfs"] == {"condition": "service_healthy", "required": False}
+
+
+def test_compose_accepts_the_file() -> None:
+    """Its published schema, which Compose itself uses."""
+    check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
+    done = subprocess.run([*check, str(ROOT / "docker-compose.yml")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_milvus_and_pagemill_keep_apart_in_the_object_store(monkeypatch: pytest.MonkeyPatch) -> None:
     assert SERVICES["milvus"]["environment"]["MINIO_BUCKET_NAME"] != settings_of("api", monkeypatch).s3.s3_bucket
 
 
 def test_the_processes_listen_beyond_their_container_where_they_are_probed(monkeypatch: pytest.MonkeyPatch) -> None:
     api = settings_of("api", monkeypatch).api
-    assert (api.api_host, probed_url("api")) == ("0.0.0.0", f"http://127.0.0.1:{api.api_port}/ready")
+    assert api.api_host == "0.0.0.0"
     assert SERVICES["api"]["ports"] == [f"127.0.0.1:{api.api_port}:{api.api_port}"]
-    embedder = settings_of("embedder", monkeypatch).embedder
-    expected = f"http://127.0.0.1:{embedder.embedder_port}/ready"
-    assert (embedder.embedder_host, probed_url("embedder")) == ("0.0.0.0", expected)
+    assert settings_of("embedder", monkeypatch).embedder.embedder_host == "0.0.0.0"
     for service in ("worker", "worker-gpu", "janitor"):
-        worker = settings_of(service, monkeypatch).worker
-        expected = f"http://127.0.0.1:{worker.worker_metrics_port}/ready"
-        assert (worker.worker_metrics_host, probed_url(service)) == ("0.0.0.0", expected)
+        assert settings_of(service, monkeypatch).worker.worker_metrics_host == "0.0.0.0"
+    for service, variable in PROBED.items():
+        assert SERVICES[service]["healthcheck"]["test"] == ["CMD", "probe"]
+        assert set(environment(SERVICES[service])) & set(PROBED.values()) == {variable}
 
 
 @pytest.mark.parametrize(("is_ready", "healthy"), [(True, True), (False, False)])
-def test_the_workers_probe_fails_while_it_is_not_ready(is_ready: bool, healthy: bool) -> None:
+def test_the_probe_of_the_images_fails_while_the_process_is_not_ready(is_ready: bool, healthy: bool) -> None:
     server = HealthServer("127.0.0.1", 0, lambda: Health(is_ready, []))
     try:
-        kind, _python, option, code = SERVICES["worker"]["healthcheck"]["test"]
-        assert kind == "CMD"
-        code = code.replace(":9100/", f":{server.port}/")
-        probe = subprocess.run([sys.executable, option, code], capture_output=True, timeout=30, check=False)
-        assert (probe.returncode == 0) is healthy
+        assert (probe(PAGEMILL_WORKER_METRICS_PORT=str(server.port)).returncode == 0) is healthy
+        assert probe("/health", PAGEMILL_WORKER_METRICS_PORT=str(server.port)).returncode == 0
     finally:
         server.close()
+
+
+@pytest.mark.parametrize("ports", [{}, {"PAGEMILL_API_PORT": "1", "PAGEMILL_EMBEDDER_PORT": "2"}])
+def test_the_probe_names_the_variables_that_say_where_to_ask(ports: dict[str, str]) -> None:
+    done = probe(**ports)
+    assert done.returncode == 1
+    assert all(name in done.stderr for name in set(PROBED.values()))
+
+
+def probe(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-I", str(ROOT / "deploy/docker/probe"), *arguments]
+    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=30, check=False)
 
 
 @pytest.mark.parametrize("secret", composefile.secrets())
@@ -209,14 +248,19 @@ def test_a_worker_is_given_time_to_drain(service: str, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("service", ["worker", "worker-gpu"])
-def test_queries_and_pages_are_embedded_by_the_same_model(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert (
-        SERVICES[service]["environment"]["PAGEMILL_EMBEDDER"]
-        == SERVICES["embedder"]["environment"]["PAGEMILL_EMBEDDER"]
-    )
-    extras = [SERVICES[name]["build"]["args"]["EXTRAS"] for name in (service, "embedder")]
-    assert extras[0] == extras[1]
-    assert "local" in extras[0]
+def test_queries_and_pages_are_embedded_by_the_same_model(service: str) -> None:
+    embedder = SERVICES["embedder"]["environment"]["PAGEMILL_EMBEDDER"]
+    assert SERVICES[service]["environment"]["PAGEMILL_EMBEDDER"] == embedder
+
+
+@pytest.mark.parametrize("service", APP)
+def test_the_images_target_fits_the_process(service: str) -> None:
+    target = SERVICES[service]["build"]["target"]
+    expected = {"worker-gpu": "cuda", **dict.fromkeys(SLIM, "slim")}.get(service, "cpu")
+    assert target == expected
+    assert f" AS {target}\n" in DOCKERFILE
+    suffix = {"cpu": "", "cuda": "-gpu", "slim": "-slim"}[target]
+    assert SERVICES[service]["image"] == f"pagemill:{PROJECT['version']}{suffix}"
 
 
 def test_the_gpu_worker_is_the_worker_with_a_gpu() -> None:
@@ -245,30 +289,37 @@ def test_pagemills_containers_can_change_nothing_but_tmp(service: str) -> None:
 
 def test_nothing_is_published_beyond_this_machine_by_default() -> None:
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
-    assert set(published) == {"api", "minio", "grafana"}
+    assert set(published) == {"api", "minio", "seaweedfs", "grafana"}
     assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
 
 
-def test_images_are_pinned() -> None:
-    tags = {name: service["image"].rpartition(":")[2] for name, service in SERVICES.items()}
-    for name, tag in tags.items():
+def test_images_are_pinned_by_tag_and_digest() -> None:
+    for name, service in SERVICES.items():
         if name in APP:
-            assert tag.removesuffix("-gpu") == PROJECT["version"]
-            assert SERVICES[name]["build"]["dockerfile"] == "deploy/docker/Dockerfile"
-        else:
-            assert re.search(r"\d+\.\d+\.\d+|RELEASE\.\d{4}-\d\d-\d\d", tag), name
+            continue
+        tagged, _, digest = service["image"].partition("@")
+        assert re.search(r":v?\d+\.\d+(\.\d+)?|:RELEASE\.\d{4}-\d\d-\d\d", tagged), name
+        if name not in NO_DIGEST:
+            assert re.fullmatch("sha256:[0-9a-f]{64}", digest), name
 
 
 def test_the_images_python_is_one_that_the_project_supports() -> None:
-    versions = set(re.findall(r"^FROM python:([\d.]+)-slim-bookworm", DOCKERFILE, re.MULTILINE))
-    assert len(versions) == 1
-    assert Version(versions.pop()) in SpecifierSet(PROJECT["requires-python"])
+    bases = set(re.findall(r"^FROM python:(\S+)", DOCKERFILE, re.MULTILINE))
+    assert len(bases) == 1
+    found = re.fullmatch(r"([\d.]+)-slim-bookworm@sha256:[0-9a-f]{64}", bases.pop())
+    assert found is not None
+    assert Version(found[1]) in SpecifierSet(PROJECT["requires-python"])
 
 
 def test_the_image_runs_as_an_unprivileged_user() -> None:
-    (user,) = re.findall(r"^USER (\d+):\d+$", DOCKERFILE, re.MULTILINE)
+    (user,) = set(re.findall(r"^USER ([1-9]\d*):\d+$", DOCKERFILE, re.MULTILINE))
     assert int(user) >= 10_000
-    assert DOCKERFILE.index(f"\nUSER {user}") > DOCKERFILE.rindex("\nRUN ")
+    stages = {stage.partition("\n")[0]: stage for stage in DOCKERFILE.split(" AS ")[1:]}
+    for name in ("runtime", "worker"):
+        assert stages[name].rindex(f"\nUSER {user}") > stages[name].rindex("\nRUN ")
+    for name in ("slim", "cpu", "cuda"):
+        assert not re.search(r"^(USER|RUN) ", stages[name], re.MULTILINE)
+        assert "\nHEALTHCHECK " in stages[name]
 
 
 def test_the_build_context_holds_what_the_image_copies_and_nothing_else() -> None:
@@ -276,15 +327,17 @@ def test_the_build_context_holds_what_the_image_copies_and_nothing_else() -> Non
     allowed = {rule[1:] for rule in rules if rule.startswith("!")}
     lines = [line.split()[1:-1] for line in re.findall(r"^COPY (?!--from).*$", DOCKERFILE, re.MULTILINE)]
     assert rules[0] == "*"
-    assert {name for names in lines for name in names} == allowed
-    assert all((ROOT / name).exists() for name in allowed)
+    copied = {name for names in lines for name in names if not name.startswith("--")}
+    assert {rule for name in copied for rule in allowed if fnmatch(name, rule)} == allowed
+    assert all(any(fnmatch(name, rule) for rule in allowed) and (ROOT / name).exists() for name in copied)
 
 
 def test_topics_are_made_by_pagemill_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     kafka = environment(SERVICES["kafka"])
     assert kafka["KAFKA_AUTO_CREATE_TOPICS_ENABLE"] == "false"
     assert settings_of("init", monkeypatch).kafka.kafka_replication == 1
-    assert kafka["KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR"] == "1"
+    factors = [value for name, value in kafka.items() if name.endswith(("_REPLICATION_FACTOR", "_MIN_ISR"))]
+    assert factors == ["1"] * 5  # one broker
 
 
 def test_nginx_gives_up_idle_connections_before_the_service_does_and_as_slow_heads() -> None:
