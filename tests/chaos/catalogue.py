@@ -22,6 +22,8 @@ from tests.chaos.scenarios_jobs import deliveries, poison, replays, unpublished
 from tests.chaos.scenarios_outages import OUTAGES, outages, slow_and_broken_s3
 from tests.chaos.scenarios_rolling import rolling_restarts
 from tests.chaos.scenarios_workers import comings_and_goings, freezes, kills, terms
+from workers.stack import kafka_kinds
+from workers.stack.kafka_kinds import KafkaKind
 
 
 class Scenario(Protocol):
@@ -60,12 +62,13 @@ _QUICK: Final = [name for name in OUTAGES if not name.endswith("silent") and nam
 
 SHORT: Final[dict[str, Scenario]] = {
     "outages": partial(outages, of=_QUICK, down_s=1, documents=2, workers=1),
-    **{name.replace(" ", "-"): partial(outages, of=(name,), down_s=0.5, documents=1, workers=1) for name in _EMBEDDER},
+    "embedder-outages": partial(outages, of=_EMBEDDER, down_s=0.5, documents=1, workers=1),
     "embedder-poisoned": partial(poisoned_texts, good=6, max_attempts=2, workers=1),
     "kill": partial(kills, count=2, workers=2),
     "poison": partial(poison, good=4, max_attempts=2, with_bomb=False),
     "term": partial(terms, count=1, workers=2),
-    "stop": partial(freezes, count=1),
+    "stop": partial(freezes, count=1, past_session=kafka_kinds.default() is KafkaKind.APACHE),
+    "kafka-cut": partial(network_cuts, documents=6, mean_bytes=4_000, workers=1),
     "deleted": partial(deletions, rounds=2),
     "slow-s3": partial(slow_and_broken_s3, documents=4, size_bytes=60_000, bytes_per_s=60_000, workers=1),
     "delivered": partial(deliveries, documents=6),

@@ -10,7 +10,7 @@ import pytest_asyncio
 from tests.chaos.catalogue import SHORT, Scenario
 from tests.chaos.run import Row, attempt
 
-_AT_ONCE = 3
+_AT_ONCE = 4
 
 pytestmark = pytest.mark.timeout(400)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 
 import pytest
 import pytest_asyncio
 from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from ingestion.adapters.kafka.producer import KafkaJobQueue
 from ingestion.adapters.kafka.topics import KafkaDeadLetters, ensure_topics
@@ -21,8 +23,6 @@ from tests.port_contracts.job_queue import letter_of, record_of
 from tests.support.broker_processes import Broker, running_broker
 
 DEADLINE_S = 60.0
-TOPIC_COMMAND = "org.apache.kafka.tools.TopicCommand"
-CONFIG_COMMAND = "kafka.admin.ConfigCommand"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -48,6 +48,17 @@ async def kafka(broker: Broker, request: pytest.FixtureRequest) -> KafkaSettings
 async def queue(kafka: KafkaSettings) -> AsyncIterator[KafkaJobQueue]:
     async with asyncio.timeout(DEADLINE_S), KafkaJobQueue(kafka) as queue:
         yield queue
+
+
+async def configure(broker: Broker, topic: str, **configs: str) -> None:
+    """Give the topic these settings, and no others of its own. They take effect some time after the return."""
+    async with asyncio.timeout(DEADLINE_S):
+        admin = AIOKafkaAdminClient(bootstrap_servers=broker.address)
+        await admin.start()
+        try:
+            await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=configs)])
+        finally:
+            await admin.close()
 
 
 async def partition_of(queue: KafkaJobQueue, job: IngestJob) -> int:
@@ -97,16 +108,18 @@ async def test_a_ping_fails_while_messages_are_refused_although_the_broker_answe
     queue: KafkaJobQueue, kafka: KafkaSettings, broker: Broker
 ) -> None:
     await queue.publish(job(1))
-    topic = ("--entity-type", "topics", "--entity-name", kafka.kafka_jobs_topic, "--alter")
-    refuse_all = "message.timestamp.before.max.ms"  # 0: each message is too old when it arrives
-    await asyncio.to_thread(broker.tool, CONFIG_COMMAND, *topic, "--add-config", f"{refuse_all}=0")
+    # 0: each message is too old when it arrives
+    await configure(broker, kafka.kafka_jobs_topic, **{"message.timestamp.before.max.ms": "0"})
     with pytest.raises(DependencyUnavailable, match="Timestamp"):
         while True:
             await queue.publish(job(2))
     with pytest.raises(DependencyUnavailable, match=f"publishing on {kafka.kafka_jobs_topic} fails: .*Timestamp"):
         await queue.ping()
-    await asyncio.to_thread(broker.tool, CONFIG_COMMAND, *topic, "--delete-config", refuse_all)
-    await queue.publish(job(3))
+    await configure(broker, kafka.kafka_jobs_topic)
+    while True:
+        with suppress(DependencyUnavailable):
+            await queue.publish(job(3))
+            break
     await queue.ping()
 
 
@@ -114,23 +127,36 @@ async def test_a_message_that_a_topic_does_not_take_is_one_clear_error_and_the_n
     queue: KafkaJobQueue, kafka: KafkaSettings, broker: Broker
 ) -> None:
     await queue.publish(job(1))
-    topic = ("--entity-type", "topics", "--entity-name", kafka.kafka_jobs_topic, "--alter")
-    await asyncio.to_thread(broker.tool, CONFIG_COMMAND, *topic, "--add-config", "max.message.bytes=2000")
+    await configure(broker, kafka.kafka_jobs_topic, **{"max.message.bytes": "2000"})
     with pytest.raises(MessageTooLarge, match=rf"{kafka.kafka_jobs_topic} refuses .* max\.message\.bytes"):
-        await queue.publish(replace(job(1), filename="a" * 3_000))
+        while True:
+            await queue.publish(replace(job(1), filename="a" * 3_000))
     await queue.ping()
     for number in range(10):
         await queue.publish(job(number))
 
 
-async def test_a_dead_letter_that_is_too_large_is_kept_without_its_stack_trace(
-    queue: KafkaJobQueue, kafka: KafkaSettings, broker: Broker
-) -> None:
-    topic = ("--entity-type", "topics", "--entity-name", kafka.dead_letter_topic, "--alter")
-    await asyncio.to_thread(broker.tool, CONFIG_COMMAND, *topic, "--add-config", "max.message.bytes=2000")
+@asynccontextmanager
+async def limited_letters(
+    kafka: KafkaSettings, limit_bytes: int
+) -> AsyncIterator[tuple[KafkaSettings, KafkaJobQueue]]:
+    """A queue whose dead-letter topic takes messages of at most `limit_bytes`."""
+    own = kafka.model_copy(update={"kafka_jobs_topic": f"{kafka.kafka_jobs_topic}.{limit_bytes}"})
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.kafka_bootstrap)
+    await admin.start()
+    limit = {"max.message.bytes": str(limit_bytes)}
+    await admin.create_topics([NewTopic(own.dead_letter_topic, 1, 1, topic_configs=limit)])
+    await admin.close()
+    await ensure_topics(own)
+    async with asyncio.timeout(DEADLINE_S), KafkaJobQueue(own) as queue:
+        yield own, queue
+
+
+async def test_a_dead_letter_that_is_too_large_is_kept_without_its_stack_trace(kafka: KafkaSettings) -> None:
     letter = replace(letter_of(record_of()), stacktrace="line\n" * 1_000)
-    await queue.publish_dead_letter(letter)
-    [found] = [one async for one in KafkaDeadLetters(kafka).read()]
+    async with limited_letters(kafka, 2_000) as (own, queue):
+        await queue.publish_dead_letter(letter)
+        [found] = [one async for one in KafkaDeadLetters(own).read()]
     assert (found.id, found.value, found.stacktrace) == (letter.id, letter.value, "")
 
 
@@ -138,19 +164,18 @@ async def test_a_dead_letter_that_is_too_large_is_kept_without_its_stack_trace(
     ("limit_bytes", "value_bytes"), [(2_000, 1_900), (1_048_588, 1_048_000)], ids=["at the broker", "at the client"]
 )
 async def test_a_record_that_alone_fills_the_dead_letter_topic_is_a_letter_that_says_where_the_whole_one_is(
-    queue: KafkaJobQueue, kafka: KafkaSettings, broker: Broker, limit_bytes: int, value_bytes: int
+    kafka: KafkaSettings, limit_bytes: int, value_bytes: int
 ) -> None:
-    topic = ("--entity-type", "topics", "--entity-name", kafka.dead_letter_topic, "--alter")
-    await asyncio.to_thread(broker.tool, CONFIG_COMMAND, *topic, "--add-config", f"max.message.bytes={limit_bytes}")
     record = replace(record_of(), value=os.urandom(value_bytes), headers=(("theirs", b"x" * 200),))
     letter = replace(letter_of(record), document_id="")
-    await queue.publish_dead_letter(letter)
-    [found] = [one async for one in KafkaDeadLetters(kafka).read()]
+    async with limited_letters(kafka, limit_bytes) as (own, queue):
+        await queue.publish_dead_letter(letter)
+        [found] = [one async for one in KafkaDeadLetters(own).read()]
+        await queue.ping()
     assert (found.id, found.key, found.origin) == (letter.id, letter.key, letter.origin)
     assert found.value
-    assert record.value.startswith(found.value)
+    assert (record.value or b"").startswith(found.value)
     assert found.whole_bytes == len(record.key or b"") + value_bytes
-    await queue.ping()
 
 
 async def test_a_ping_names_a_topic_that_is_missing_and_the_client_does_not_create_it(
