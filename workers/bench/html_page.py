@@ -13,7 +13,8 @@ _STYLE: Final = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1c2330 }
 h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2rem }
 table { border-collapse: collapse; width: 100% } th, td { text-align: left; padding: .3rem .6rem; vertical-align: top }
-tr { border-bottom: 1px solid #dde2ea } th { color: #5a6576; font-weight: 600 } td { overflow-wrap: anywhere }
+tr { border-bottom: 1px solid #dde2ea } th { color: #5a6576; font-weight: 600 } td { overflow-wrap: break-word }
+span { white-space: nowrap }
 svg { max-width: 100%; height: auto } pre { white-space: pre-wrap; margin: 0; font-size: .85rem }
 .passed { color: #17703a } .failed { color: #b3261e } .skipped { color: #8a6100 } .note { color: #5a6576 }
 @media (prefers-color-scheme: dark) { svg { background: #fff } body { background: #14181f; color: #e3e7ee }

@@ -11,7 +11,7 @@ from workers.bench.plot import label_axes, require_matplotlib
 
 _WIDTH_IN: Final = 8.0
 _HEIGHT_IN: Final = 2.4
-_MOST_LEGEND: Final = 12
+_FEW_LINES: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,9 @@ def draw_svg(panels: Sequence[Panel]) -> str:
         for line in panel.lines:
             style = {"marker": ".", "linestyle": ""} if line.is_points else {"linewidth": 1.2}
             axes.plot(line.x, line.y, label=line.label, **style)
-        label_axes(axes, panel.x_label, panel.y_label, has_legend=1 < len(panel.lines) <= _MOST_LEGEND)
+        label_axes(axes, panel.x_label, panel.y_label, has_legend=1 < len(panel.lines) <= _FEW_LINES)
+        if len(panel.lines) > _FEW_LINES:  # beside the plot, where it hides no line
+            axes.legend(fontsize=6, loc="upper left", bbox_to_anchor=(1.0, 1.0))
         axes.set_ylim(bottom=0)
     svg = io.StringIO()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "pagemill"}):

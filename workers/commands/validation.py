@@ -190,7 +190,7 @@ def _show(result: Result) -> None:
     status = Text(f"{finding.status.value:<8}", style=_STYLES[finding.status])
     say(status, Text(f"{result.item.name:<20}"), cell(finding.reason), cell(f"{result.seconds:.1f} s", "dim"))
     for name, value in finding.evidence.items():
-        say(Text(" " * _INDENT), cell(f"{name}: {value}", "dim"))
+        say(Text(" " * _INDENT), cell(f"{name.replace('_', ' ')}: {value}", "dim"))
 
 
 async def _clean_up(context: Context) -> None:

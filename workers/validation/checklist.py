@@ -28,7 +28,7 @@ BEFORE_PRODUCTION: Final = (
     Item("logs-structured", "Are the logs structured?", logs.logs_structured),
 )
 WEEKLY: Final = (
-    Item("indexes", "Does Milvus answer for every collection?", periodic.indexes),
+    Item("indexes", "Has every collection with pages rows in its index?", periodic.indexes),
     Item("collection-sizes", "Do collections have the rows that their records name?", periodic.collection_sizes),
     Item("gpu-health", "Are the GPUs of this machine healthy?", periodic.gpu_health),
     Item("disk", "Is there enough disk?", periodic.disk),

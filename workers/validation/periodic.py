@@ -28,19 +28,20 @@ _SMALL_BATCH: Final = 0.25
 
 
 async def indexes(context: Context) -> Finding:
-    """Each active collection answers a search by its index."""
+    """Milvus has rows for each active collection that has pages."""
     services = context.services
     if services is None:
         return skipped(f"the stores cannot be reached: {context.no_services}")
     problems, answers = [], {}
+    totals = await services.documents.collection_totals()
     for record in await _active(services):
         bound = await services.documents.binding(record.name)
-        pages = (await services.documents.collection_totals()).get(record.name, CollectionTotals()).pages
+        pages = totals.get(record.name, CollectionTotals()).pages
         rows = await services.vectors.count(record.name)
         answers[record.name] = f"{rows} rows, {pages} pages, generation {bound.current.number if bound else 'none'}"
         if pages and not rows:
             problems.append(f"{record.name} has {pages} pages and no rows in its index")
-    return judged(problems, f"{len(answers)} collections have an index", **answers)
+    return judged(problems, f"collections with rows in their index: {len(answers)}", **answers)
 
 
 async def collection_sizes(context: Context) -> Finding:
@@ -60,7 +61,7 @@ async def collection_sizes(context: Context) -> Finding:
         sizes[record.name] = f"{len(ready)} documents, {sum(one.pages for one in ready)} pages, {stored} rows"
         if stored != expected:
             problems.append(f"{record.name} has {stored} rows; its records name {expected}: run `pagemill janitor`")
-    return judged(problems, f"{len(sizes)} collections have the rows that their records name", **sizes)
+    return judged(problems, f"collections with the rows that their records name: {len(sizes)}", **sizes)
 
 
 async def gpu_health(context: Context) -> Finding:

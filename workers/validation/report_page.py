@@ -36,7 +36,7 @@ def report_page(results: Sequence[Result], *, target: str, started_at: str) -> s
 
 
 def _evidence(result: Result) -> str:
-    rows = [(name, _shown(value)) for name, value in result.finding.evidence.items()]
+    rows = [(name.replace("_", " "), _shown(value)) for name, value in result.finding.evidence.items()]
     return html_page.section(f"Evidence: {result.item.name}", html_page.table(("what", "value"), rows))
 
 
