@@ -45,7 +45,7 @@ _FILTERS: Final[dict[MediaType, tuple[str, str | None]]] = {
     MediaType.ODP: ("impress", None),
     MediaType.XLSX: ("calc", None),
     MediaType.ODS: ("calc", None),
-    MediaType.CSV: ("calc", "Text - txt - csv (StarCalc):44/59/9/124,34,76,1"),  # , ; tab |, quote, UTF-8
+    MediaType.CSV: ("calc", "Text - txt - csv (StarCalc):44,34,76,1"),  # comma, quote, UTF-8
 }
 _SETTINGS: Final = (
     ("Common/Security/Scripting", "DisableMacrosExecution", "true"),
