@@ -1,6 +1,6 @@
 """What a broker costs: latencies, rebalances, redelivery, and jobs a second. Prints tables in Markdown.
 
-    python -m tests.benchmarks.broker [--part latency] [--part throughput] [--jobs N]
+    python -m tests.benchmarks.broker [--part latency] [--part throughput] [--partitions N]... [--jobs N]
 
 `latency` compares Apache Kafka with noida-db; `throughput` runs on Apache Kafka alone. Members of the group are
 processes that claim documents in MongoDB and do nothing else. KAFKA_HOME must be set. Nothing else should run.
@@ -244,7 +244,7 @@ def _quantiles(values_s: Sequence[float]) -> str:
     return f"{cuts[9] * 1000:.1f} ms, {cuts[18] * 1000:.1f} ms"
 
 
-async def run(parts: Sequence[str], jobs: int) -> None:
+async def run(parts: Sequence[str], partition_counts: Sequence[int], jobs: int) -> None:
     folder = Path(tempfile.mkdtemp(prefix="pagemill-broker-"))
     async with LocalServers(DataDir(folder / "servers"), kafka=KafkaKind.APACHE) as servers:
         apache = servers.environment
@@ -256,7 +256,7 @@ async def run(parts: Sequence[str], jobs: int) -> None:
                 print(f"| {name} | {columns[0][name]} | {columns[1][name]} |", flush=True)
         if "throughput" in parts:
             print("| jobs a second | 1 worker | 4 workers | 8 workers |\n|---|---|---|---|")
-            for with_claim, partitions in itertools.product((False, True), (10, 100)):
+            for with_claim, partitions in itertools.product((False, True), partition_counts):
                 what = {"partitions": partitions, "with_claim": with_claim, "jobs": jobs}
                 found = [await jobs_per_s(apache, folder, members=members, **what) for members in (1, 4, 8)]
                 to = "claim" if with_claim else "receipt"
@@ -270,8 +270,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", action="append", choices=("latency", "throughput"), help="Default: both.")
     parser.add_argument("--jobs", type=int, default=1_000, help="The number of jobs for each throughput.")
+    parser.add_argument("--partitions", type=int, action="append", help="For throughput. Default: 10 and 100.")
     options = parser.parse_args()
-    asyncio.run(run(options.part or ("latency", "throughput"), options.jobs))
+    asyncio.run(run(options.part or ("latency", "throughput"), options.partitions or (10, 100), options.jobs))
 
 
 if __name__ == "__main__":
