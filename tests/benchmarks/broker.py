@@ -20,7 +20,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -209,14 +208,10 @@ async def _killed(group: Group) -> str:
     return f"{time.time() - killed_s:.1f} s"
 
 
-def _held(member: Member) -> set[str]:
-    return {line["id"] for line in member.events("received") if line["id"].startswith(HELD)}
-
-
-def _held_again(member: Member) -> set[str]:
-    """What it has received twice."""
-    received = Counter(line["id"] for line in member.events("received"))
-    return {id_ for id_, count in received.items() if id_.startswith(HELD) and count > 1}
+def _held(member: Member, since_s: float = 0.0) -> set[str]:
+    """The ids of the jobs to hold that it has received since then."""
+    received = (line for line in member.events("received") if line["at_s"] > since_s)
+    return {line["id"] for line in received if line["id"].startswith(HELD)}
 
 
 def _longest_gap_s(group: Group, since_s: float) -> float:
