@@ -20,7 +20,7 @@ from ingestion.settings import Settings
 from tests.support.documents import FAILURE, document, page
 from tests.support.mongo_requests import SMALL, RequestRecorder, unindexed
 
-WITHOUT_RECORDS: Final = {"ping", "prepare"}
+WITHOUT_RECORDS: Final = {"prepare"}
 """Methods that look for no record."""
 SAMPLES: Final[dict[str, Any]] = {
     **dict.fromkeys(("collection", "after", "document_id", "owner", "fingerprint", "closing", "stage"), "x"),

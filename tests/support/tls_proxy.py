@@ -44,7 +44,7 @@ def make_certificates(folder: Path) -> Certificates:
         certificate.private_key_and_cert_chain_pem.write_to_path(servers[name])
     clients = {"good": folder / "client.pem", "stranger": folder / "strange-client.pem"}
     for name, signer in (("good", authority), ("stranger", stranger)):
-        certificate = signer.issue_cert("client@example", common_name="pagemill")
+        certificate = signer.issue_cert("client@example.org", common_name="pagemill")
         certificate.private_key_and_cert_chain_pem.write_to_path(clients[name])
     authority.cert_pem.write_to_path(folder / "ca.pem")
     stranger.cert_pem.write_to_path(folder / "stranger.pem")

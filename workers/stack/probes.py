@@ -15,7 +15,7 @@ from workers.stack.supervise import NotReady
 _CONNECT_TIMEOUT_S: Final = 2.0
 
 
-async def _listening(host: str, port: int) -> None:
+async def listening(host: str, port: int) -> None:
     """Check the port first: some client libraries retry a refused connection and log for seconds."""
     try:
         async with asyncio.timeout(_CONNECT_TIMEOUT_S):
@@ -31,7 +31,7 @@ async def kafka(bootstrap: str) -> None:
     from aiokafka.errors import KafkaError
 
     host, _, port = bootstrap.split(",")[0].rpartition(":")
-    await _listening(host, int(port))
+    await listening(host, int(port))
     client = AIOKafkaClient(bootstrap_servers=bootstrap)
     try:
         await client.bootstrap()
@@ -70,7 +70,7 @@ async def redis(url: str) -> None:
 async def s3(endpoint: str, access_key: str, secret_key: str, bucket: str) -> None:
     """The server accepts the credentials, and the bucket exists."""
     host, _, port = endpoint.rpartition(":")
-    await _listening(host, int(port))
+    await listening(host, int(port))
     await asyncio.to_thread(_bucket_exists, endpoint, access_key, secret_key, bucket)
 
 

@@ -79,7 +79,7 @@ def all_servers(
     folder = root / _MILVUS_FOLDERS[milvus]
     return [
         *([] if kafka is KafkaKind.GIVEN else [kafka_server(root, ports, kafka)]),
-        _mongo(root / "mongo", ports["mongo"]),
+        mongo_server(root / "mongo", ports["mongo"]),
         _redis(root / "redis", ports["redis"]),
         _s3(root / "s3", ports, secrets),
         _milvus(folder, ports["milvus"]) if milvus is MilvusKind.LITE else milvus_server.spec(folder, ports),
@@ -156,7 +156,7 @@ def _noida(folder: Path, port: int) -> ProcessSpec:
     )
 
 
-def _mongo(folder: Path, port: int) -> ProcessSpec:
+def mongo_server(folder: Path, port: int) -> ProcessSpec:
     config = folder / "empty.toml"
     config.touch()  # named, so that the server looks for none in the user's home
     options = ("--config", config, "--host", HOST, "--port", port, "--storage-path", folder / "db")

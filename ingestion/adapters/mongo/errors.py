@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final, ParamSpec, TypeVar
@@ -28,6 +29,7 @@ _REFUSED: Final = {
     8000: "check user and password in PAGEMILL_MONGO_URI",
 }
 """By error code of the server; 8000 is Atlas's."""
+_CODE: Final = re.compile(r"'code': (\d+)")
 _UNTRUSTED: Final = "CERTIFICATE_VERIFY_FAILED"
 _TOO_LARGE: Final = frozenset({10334, 17419, 17420})
 _CLIENT_ERRORS = (PyMongoError, BSONError, UnicodeError)
@@ -42,8 +44,8 @@ def translate(error: Exception) -> IngestError:
     message = f"{type(error).__name__}: {error}"
     if isinstance(error, DocumentTooLarge | BSONError | UnicodeError):
         return BadRequest(f"{DEPENDENCY} cannot hold this record: {message}")
-    if isinstance(error, OperationFailure) and error.code in _REFUSED:
-        return DependencyRefused(DEPENDENCY, f"{_REFUSED[error.code]} ({error})")
+    if advice := _REFUSED.get(_server_code(error)):
+        return DependencyRefused(DEPENDENCY, f"{advice} ({error})")
     if _UNTRUSTED in message:
         # The driver keeps the cause only in the text of its error.
         return DependencyRefused(DEPENDENCY, f"check the certificate, or tlsCAFile in PAGEMILL_MONGO_URI ({message})")
@@ -54,6 +56,17 @@ def translate(error: Exception) -> IngestError:
     if isinstance(error, OperationFailure) and error.code in _UNABLE:
         return DependencyUnavailable(DEPENDENCY, message)
     return WorkerFault(f"{DEPENDENCY}: {message}")
+
+
+def _server_code(error: Exception) -> int:
+    """Return the server's code; 0 without one.
+
+    After a failed login the driver raises errors that no server answers, with the code in their text alone.
+    """
+    if isinstance(error, OperationFailure):
+        return error.code or 0
+    found = _CODE.search(str(error)) if isinstance(error, ConnectionFailure) else None
+    return int(found[1]) if found else 0
 
 
 def _translate_bulk(error: BulkWriteError) -> IngestError:
