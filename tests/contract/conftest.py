@@ -5,6 +5,7 @@ torch is imported inside fixtures: most tests do not need it.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -12,14 +13,18 @@ import pytest
 import pytest_asyncio
 from motor.motor_asyncio import AsyncIOMotorClient
 
+from ingestion.adapters.kafka.topics import ensure_topics
 from ingestion.adapters.mongo.document_store import MongoDocumentStore
 from ingestion.bootstrap import Services, open_services
 from ingestion.prepare import prepare
 from ingestion.settings import Settings
+from tests.support.kafka_rights import named
 from tests.support.mongo_listeners import listening
 from tests.support.mongo_requests import RequestRecorder, unindexed
 from tests.support.pipelines import COLLECTION
+from tests.support.secured_kafka import TOPIC, SecuredKafka, kafka_home, running_secured_kafka
 from workers.stack import milvus_server as milvus_wheel
+from workers.stack.apache_kafka import find_java
 from workers.stack.datadir import DataDir
 from workers.stack.supervise import StackError, Supervised
 
@@ -50,6 +55,23 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
     async with open_services(settings) as services:
         yield services
         await services.vectors.drop(COLLECTION)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def secured(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[SecuredKafka]:
+    """An Apache Kafka with logins, certificates and ACLs, and the topics of the prefix "login"."""
+    home = kafka_home()
+    if home is None or find_java() is None:
+        missing = "logins to Kafka are not tested: no Apache Kafka with Java; set KAFKA_HOME"
+        warnings.warn(missing, stacklevel=1)  # a skip alone is not shown
+        pytest.skip(missing)
+    async with running_secured_kafka(tmp_path_factory.mktemp("secured"), home) as kafka:
+        settings = named(kafka.settings("CLEAR"), "login")
+        await kafka.allow("pagemill", TOPIC, settings.kafka_jobs_topic, "Write")
+        for topic in settings.topics:
+            await kafka.allow("pagemill", TOPIC, topic, "Describe")
+        await ensure_topics(settings)
+        yield kafka
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -6,14 +6,11 @@ import asyncio
 import re
 import secrets
 import sys
-import warnings
 from asyncio.subprocess import PIPE, STDOUT
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
-import pytest_asyncio
 
 from ingestion.adapters.kafka.consumer import JobConsumer
 from ingestion.adapters.kafka.producer import KafkaJobQueue
@@ -25,38 +22,11 @@ from ingestion.settings import KafkaSettings
 from tests.conftest import clean_environment
 from tests.port_contracts.job_queue import letter_of
 from tests.support.documents import document
-from tests.support.secured_kafka import (
-    GROUP,
-    TOPIC,
-    SecuredKafka,
-    kafka_home,
-    running_secured_kafka,
-)
-from workers.stack.apache_kafka import find_java
+from tests.support.kafka_rights import RIGHTS, allow_rights, named
+from tests.support.secured_kafka import TOPIC, SecuredKafka
 
 DEADLINE_S = 30.0
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def secured(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[SecuredKafka]:
-    home = kafka_home()
-    if home is None or find_java() is None:
-        missing = "logins to Kafka are not tested: no Apache Kafka with Java; set KAFKA_HOME"
-        warnings.warn(missing, stacklevel=1)  # a skip alone is not shown
-        pytest.skip(missing)
-    async with running_secured_kafka(tmp_path_factory.mktemp("secured"), home) as kafka:
-        settings = named(kafka.settings("CLEAR"), "login")
-        await kafka.allow("pagemill", TOPIC, settings.kafka_jobs_topic, "Write")
-        for topic in settings.topics:
-            await kafka.allow("pagemill", TOPIC, topic, "Describe")
-        await ensure_topics(settings)
-        yield kafka
-
-
-def named(settings: KafkaSettings, prefix: str) -> KafkaSettings:
-    names = {"kafka_jobs_topic": f"{prefix}.jobs", "kafka_events_topic": f"{prefix}.events", "kafka_group": prefix}
-    return settings.model_copy(update={**names, "retry_delays_s": (10,)})
 
 
 def job() -> IngestJob:
@@ -176,22 +146,6 @@ async def test_the_host_name_need_not_fit_where_that_is_turned_off(secured: Secu
     await publish(secured.settings("OTHERHOST", kafka_ssl_check_hostname=False))
 
 
-RIGHTS: dict[str, dict[str, tuple[str, ...]]] = {
-    "api": {"{jobs}": ("Write",), "{events}": ("Write",)},
-    "worker": {
-        "{jobs}": ("Read",),
-        "{retries}": ("Read", "Write"),
-        "{dead letters}": ("Write",),
-        "{events}": ("Write",),
-        "group": ("Read",),
-    },
-    "janitor": {"{jobs}": ("Write",), "{dead letters}": ("Write",), "{events}": ("Write",)},
-    "dlq": {"{jobs}": ("Write",), "{dead letters}": ("Read",)},
-    "ensure": {"{all}": ("Create",)},
-}
-"""The table of docs/security.md: what each process needs, and no more. All need Describe on all topics."""
-
-
 COLUMNS: Final = ("{jobs}", "{retries}", "{dead letters}", "{events}", "group")
 ROWS: Final = {
     "api": "API",
@@ -209,23 +163,6 @@ async def test_the_documentation_has_these_rights() -> None:
         everywhere = rights.get("{all}", ())
         cells = [", ".join(rights.get(name, everywhere if name != "group" else ())) for name in COLUMNS]
         assert re.sub(" +", " ", f"| {title} | {' | '.join(cells)} |") in page
-
-
-async def allow_rights(secured: SecuredKafka, settings: KafkaSettings, process: str) -> None:
-    topics = {
-        "{jobs}": [settings.kafka_jobs_topic],
-        "{retries}": list(settings.retry_topics.values()),
-        "{dead letters}": [settings.dead_letter_topic],
-        "{events}": [settings.kafka_events_topic],
-        "{all}": settings.topics,
-    }
-    for topic in settings.topics:
-        await secured.allow(process, TOPIC, topic, "Describe")
-    for place, operations in RIGHTS[process].items():
-        if place == "group":
-            await secured.allow(process, GROUP, settings.kafka_group, *operations)
-        for topic in topics.get(place, []):
-            await secured.allow(process, TOPIC, topic, *operations)
 
 
 async def test_each_process_needs_only_its_rights(secured: SecuredKafka) -> None:

@@ -15,13 +15,10 @@ from ingestion.adapters.redis.progress import TOTALS_KEY, RedisProgress, task_ke
 from ingestion.adapters.redis.query_cache import RedisQueryCache
 from ingestion.errors import DependencyRefused
 from ingestion.settings import RedisSettings, Settings
+from tests.support.redis_rights import RIGHTS
 from workers.embedding.serving.cache import open_cache
 
 DOCS: Final = Path(__file__).parents[2] / "docs/security.md"
-RIGHTS: Final = (
-    "~task:* ~metrics:ingestion ~query:* ~emb:* +ping +select +client|setinfo +hello +multi +exec +hset +expire "
-    "+hgetall +del +hincrby +get +set +getex +evalsha +script|load"
-)
 
 
 @pytest.fixture
