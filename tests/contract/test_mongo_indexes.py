@@ -24,9 +24,9 @@ WITHOUT_RECORDS: Final = {"prepare"}
 """Methods that look for no record."""
 SAMPLES: Final[dict[str, Any]] = {
     **dict.fromkeys(("collection", "after", "document_id", "owner", "fingerprint", "closing", "stage"), "x"),
-    **dict.fromkeys(("token", "archive_id"), "x"),
+    **dict.fromkeys(("token", "archive_id", "name"), "x"),
     **dict.fromkeys(("fence", "limit", "dim", "generation", "current", "pages_done", "dpi", "count", "page_key"), 1),
-    **dict.fromkeys(("lease_ms", "delay_ms", "rest_ms", "first_page_key", "codes_format"), 1),
+    **dict.fromkeys(("lease_ms", "delay_ms", "rest_ms", "first_page_key", "codes_format", "step_version"), 1),
     **dict.fromkeys(("document_ids", "letter_ids", "collections"), ("x",)),
     "age_s": 1.0,
     "outage": True,
@@ -37,6 +37,7 @@ SAMPLES: Final[dict[str, Any]] = {
     "mark": LetterMark("x", "replayed", "by", "why"),
     "state": CollectionState.ACTIVE,
     "archive": None,
+    "text_pages": None,
     "page_keys": range(1, 3),
     "sizes": [PageSize(1, 1, 1)],
     "pages": [page(1)],

@@ -31,6 +31,13 @@ T = TypeVar("T")
 
 DEPENDENCY = "redis"
 TOTALS_KEY: Final = "metrics:ingestion"
+_PROBED_KEY: Final = "query:"
+"""A ping reads it: a Sentinel, a node of a Cluster and a server that wants a right answer PING all the same."""
+_OTHER_KINDS: Final = {
+    **dict.fromkeys(("MovedError", "AskError", "ClusterDownError"), "Cluster"),
+    "unknown command": "Sentinel",
+}
+"""In the errors of what is not a single server."""
 _SCHEMES: Final = ("redis", "rediss", "unix")
 _TIMEOUT_S: Final = 1.0
 _REST_S: Final = 5.0
@@ -56,6 +63,12 @@ def translate(error: RedisError) -> IngestError:
         return DependencyRefused(DEPENDENCY, f"check user and password in PAGEMILL_REDIS_URL ({message})")
     if isinstance(error, NoPermissionError):
         return DependencyRefused(DEPENDENCY, f"the user of PAGEMILL_REDIS_URL lacks a right ({message})")
+    if kind := next((kind for words, kind in _OTHER_KINDS.items() if words in message), None):
+        return DependencyRefused(
+            DEPENDENCY,
+            f"PAGEMILL_REDIS_URL leads to a {kind}, which is not supported: name a single server, or a proxy in front "
+            f"of the {kind} ({message})",
+        )
     if isinstance(error, ConnectionError | TimeoutError):
         return DependencyUnavailable(DEPENDENCY, message)
     return WorkerFault(f"{DEPENDENCY}: {message}")
@@ -130,7 +143,7 @@ class RedisProgress:
 
     async def ping(self) -> None:
         try:
-            await self._client.ping()
+            await self._client.get(_PROBED_KEY)
         except RedisError as error:
             raise translate(error) from error
 
