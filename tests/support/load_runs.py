@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from workers.bench.load import LoadedFile, LoadPlan
-from workers.bench.sampling import Sample
+from workers.bench.sampling import LoadSample
 
 PLAN = LoadPlan(files=3, pages=2, concurrency=2)
 
@@ -15,5 +15,5 @@ def a_file(number: int, **changes: Any) -> LoadedFile:
     return LoadedFile(f"load-{number}.pdf", 2, float(number), **{**settled, **changes})
 
 
-def a_sample(at_s: float, pages_done: int, *, lag: float | None = None, rss: int = 0) -> Sample:
-    return Sample(at_s, pages_done, backlog=2, lag=lag, rss_bytes={"api": rss} if rss else {})
+def a_sample(at_s: float, pages_done: int, *, lag: float | None = None, rss: int = 0) -> LoadSample:
+    return LoadSample(at_s, pages_done, backlog=2, lag=lag, rss_bytes={"api": rss} if rss else {})

@@ -23,21 +23,21 @@ from tests.support.load_runs import PLAN, a_file, a_sample
 from workers.bench.load_report import load_report
 from workers.bench.scrape import Reading
 from workers.cli import app
-from workers.commands.validation import Request, chosen_items
+from workers.commands.validation import ValidationRequest, chosen_items
 from workers.validation import faults, load, monitoring, periodic
 from workers.validation.checklist import (
     BEFORE_PRODUCTION,
     MONTHLY,
     WEEKLY,
-    Result,
+    ItemResult,
     interrupted,
     is_good,
     run_checklist,
 )
 from workers.validation.context import Context, Limits
-from workers.validation.finding import Finding, Item, Status, failed, passed, skipped
+from workers.validation.finding import Finding, Item, ItemStatus, failed, passed, skipped
 from workers.validation.logs import judge_logs
-from workers.validation.proxy import Fault, Proxy
+from workers.validation.proxy import NetworkFault, Proxy
 from workers.validation.recall import recall
 from workers.validation.report_page import report_page
 
@@ -75,8 +75,8 @@ async def crashing_together(_: Context) -> Finding:
 ITEMS = [Item("crash", "?", crashing), Item("group", "?", crashing_together), Item("good", "Good?", good)]
 
 
-async def run(items: list[Item], folder: Path) -> list[Result]:
-    results: list[Result] = []
+async def run(items: list[Item], folder: Path) -> list[ItemResult]:
+    results: list[ItemResult] = []
     await run_checklist(items, context(folder), results, lambda item: None)
     return results
 
@@ -86,7 +86,7 @@ async def run(items: list[Item], folder: Path) -> list[Result]:
 
 async def test_an_item_that_crashes_has_failed_with_its_error_and_the_others_run(tmp_path: Path) -> None:
     results = await run(ITEMS, tmp_path)
-    assert [result.finding.status for result in results] == [Status.FAILED, Status.FAILED, Status.PASSED]
+    assert [result.finding.status for result in results] == [ItemStatus.FAILED, ItemStatus.FAILED, ItemStatus.PASSED]
     assert "milvus" in results[0].finding.reason
     assert results[1].finding.reason == "ValueError: bad <number>"
     assert not is_good(results)
@@ -95,7 +95,7 @@ async def test_an_item_that_crashes_has_failed_with_its_error_and_the_others_run
 async def test_skipped_items_are_no_failure(tmp_path: Path) -> None:
     results = await run([ITEMS[2]], tmp_path)
     assert is_good([*results, *interrupted(ITEMS[1:], [])])
-    assert [one.finding.status for one in interrupted(ITEMS, results)] == [Status.SKIPPED, Status.SKIPPED]
+    assert [one.finding.status for one in interrupted(ITEMS, results)] == [ItemStatus.SKIPPED, ItemStatus.SKIPPED]
 
 
 async def test_results_are_written_as_json_and_as_an_escaped_page(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_names_of_items_are_unique_and_listed() -> None:
 
 
 def test_options_choose_the_items() -> None:
-    request = Request(Limits(), [], False, False, [], None, None, None, False, None, None, None)
+    request = ValidationRequest(Limits(), [], False, False, [], None, None, None, False, None, None, None)
     assert chosen_items(request) == BEFORE_PRODUCTION
     assert chosen_items(replace(request, weekly=True, monthly=True)) == (*WEEKLY, *MONTHLY)
     assert [item.name for item in chosen_items(replace(request, only=["disk", "load"]))] == ["disk", "load"]
@@ -162,7 +162,7 @@ def test_recall_counts_pages_of_the_same_score_as_right() -> None:
 async def test_items_that_need_an_address_are_skipped_without_it(tmp_path: Path) -> None:
     for check in (monitoring.metrics_scraped, monitoring.alerts_loaded, monitoring.dashboards_found):
         finding = await check(context(tmp_path))
-        assert (finding.status, "give --" in finding.reason) == (Status.SKIPPED, True)
+        assert (finding.status, "give --" in finding.reason) == (ItemStatus.SKIPPED, True)
 
 
 async def test_a_target_that_is_down_and_a_job_that_is_missing_are_named(tmp_path: Path) -> None:
@@ -182,16 +182,16 @@ async def test_alerts_are_compared_with_the_rule_file(tmp_path: Path) -> None:
     answer = {"data": {"groups": [{"rules": [rule]}]}}
     at = context(tmp_path, lambda _: httpx.Response(200, json=answer), prometheus="http://prometheus")
     loaded = await monitoring.alerts_loaded(at)
-    assert (loaded.status, loaded.evidence["firing"]) == (Status.PASSED, "PagemillOne")
+    assert (loaded.status, loaded.evidence["firing"]) == (ItemStatus.PASSED, "PagemillOne")
     compared = await monitoring.alerts_loaded(replace(at, alerts=tmp_path / "alerts.yml"))
     assert compared.reason == "PagemillTwo is not loaded"
 
 
 async def test_dashboards_are_found_by_their_title(tmp_path: Path) -> None:
     found = context(tmp_path, lambda _: httpx.Response(200, json=[{"title": "Pagemill"}]), grafana="http://g")
-    assert (await monitoring.dashboards_found(found)).status is Status.PASSED
+    assert (await monitoring.dashboards_found(found)).status is ItemStatus.PASSED
     empty = context(tmp_path, lambda _: httpx.Response(200, json=[]), grafana="http://g")
-    assert (await monitoring.dashboards_found(empty)).status is Status.FAILED
+    assert (await monitoring.dashboards_found(empty)).status is ItemStatus.FAILED
 
 
 async def test_a_name_that_no_process_serves_fails_the_metrics(
@@ -199,7 +199,7 @@ async def test_a_name_that_no_process_serves_fails_the_metrics(
 ) -> None:
     monkeypatch.setattr(monitoring, "SERVED_WITHIN_S", 0.0)
     serving = context(tmp_path, lambda _: httpx.Response(200, text="http_connections 1\nsearches_admitted_total 1\n"))
-    assert (await monitoring.metrics_served(serving)).status is Status.PASSED
+    assert (await monitoring.metrics_served(serving)).status is ItemStatus.PASSED
     lacking = context(tmp_path, lambda _: httpx.Response(200, text="other 1\n"))
     assert "no process serves http_connections" in (await monitoring.metrics_served(lacking)).reason
 
@@ -208,18 +208,18 @@ def test_a_log_line_that_is_not_json_is_shown(tmp_path: Path) -> None:
     line = json.dumps({"event": "ready", "level": "info", "timestamp": "now"})
     (tmp_path / "api.log").write_text(f"{line}\n{line}\n")
     (tmp_path / "mongo.log").write_text("a server's own form\n")
-    assert judge_logs(tmp_path).status is Status.PASSED
+    assert judge_logs(tmp_path).status is ItemStatus.PASSED
     (tmp_path / "worker-1.log").write_text(f"{line}\nTraceback: it broke\n")
     finding = judge_logs(tmp_path)
-    assert finding.status is Status.FAILED
+    assert finding.status is ItemStatus.FAILED
     assert "Traceback: it broke" in finding.reason
 
 
 def test_hot_gpus_and_memory_errors_are_failures() -> None:
-    assert periodic.judge_gpus("NVIDIA L4, 50, 100, 23034, 0\n").status is Status.PASSED
+    assert periodic.judge_gpus("NVIDIA L4, 50, 100, 23034, 0\n").status is ItemStatus.PASSED
     finding = periodic.judge_gpus("NVIDIA L4, 91, 100, 23034, 2\nNVIDIA L4, 40, 1, 23034, [N/A]\n")
     assert finding.reason == "GPU 0 has 91 °C, more than 85; GPU 0 has 2 uncorrected memory errors"
-    assert periodic.judge_gpus("").status is Status.SKIPPED
+    assert periodic.judge_gpus("").status is ItemStatus.SKIPPED
 
 
 def test_batches_that_did_not_fit_give_a_hint() -> None:
@@ -267,13 +267,13 @@ async def test_a_proxy_passes_refuses_and_fills_the_disk() -> None:
         server = await asyncio.start_server(echo, sock=listener)
         async with Proxy(f"127.0.0.1:{listener.getsockname()[1]}") as proxy:
             assert await asked(proxy.address, b"GET /") == b"GET /"
-            await proxy.impose(Fault.DISK_FULL)
+            await proxy.impose(NetworkFault.DISK_FULL)
             assert (await asked(proxy.address, b"PUT /key")).startswith(b"HTTP/1.1 507")
             assert await asked(proxy.address, b"GET /key") == b"GET /key"
-            await proxy.impose(Fault.REFUSED)
+            await proxy.impose(NetworkFault.REFUSED)
             with pytest.raises(OSError, match=r"refused|Connect call failed"):
                 await asked(proxy.address, b"GET /")
-            await proxy.impose(Fault.NONE)
+            await proxy.impose(NetworkFault.NONE)
             assert await asked(proxy.address, b"GET /") == b"GET /"
         server.close()
 

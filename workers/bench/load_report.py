@@ -12,7 +12,7 @@ import numpy as np
 
 from ingestion.model import DocumentState
 from workers.bench.load import LoadedFile, LoadPlan
-from workers.bench.sampling import Sample
+from workers.bench.sampling import LoadSample
 
 _PERCENTILES: Final = (50, 95, 99)
 
@@ -57,7 +57,7 @@ class LoadReport:
     most_backlog: int
     most_lag: float | None
     most_rss_bytes: Mapping[str, int]
-    samples: Sequence[Sample]
+    samples: Sequence[LoadSample]
     files: Sequence[LoadedFile]
 
     @property
@@ -72,7 +72,7 @@ class LoadReport:
 def load_report(
     plan: LoadPlan,
     files: Sequence[LoadedFile],
-    samples: Sequence[Sample],
+    samples: Sequence[LoadSample],
     *,
     target: str,
     started_at: str,
@@ -107,7 +107,7 @@ def load_report(
     )
 
 
-def pages_per_s(samples: Sequence[Sample], window_s: float) -> tuple[list[float], list[float]]:
+def pages_per_s(samples: Sequence[LoadSample], window_s: float) -> tuple[list[float], list[float]]:
     """Return times, and pages a second in the window that ends at each."""
     times, rates = [], []
     for at, sample in enumerate(samples):

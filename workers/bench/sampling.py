@@ -17,7 +17,7 @@ INTERVAL_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class LoadSample:
     """`backlog`: files accepted and not settled. `lag`: records, where a process that measures it can be reached."""
 
     at_s: float
@@ -34,7 +34,7 @@ class Sampler:
     load: LoadRun
     read_stack: Callable[[], Mapping[str, Any] | None]
     urls: Callable[[Mapping[str, Any] | None], Sequence[str]]
-    samples: list[Sample] = field(default_factory=list)
+    samples: list[LoadSample] = field(default_factory=list)
 
     async def watch(self) -> NoReturn:
         """Take samples until it is cancelled."""
@@ -46,7 +46,7 @@ class Sampler:
     async def _take(self, http: httpx.AsyncClient) -> None:
         stack = self.read_stack()  # a process that was restarted has another pid
         readings = await scrape_all(http, self.urls(stack))
-        sample = Sample(
+        sample = LoadSample(
             at_s=self.load.elapsed_s,
             pages_done=self.load.pages_done,
             backlog=len(self.load.files) - self.load.settled,

@@ -46,14 +46,14 @@ def validate(
 
     The run has collections of its own, which it deletes. Exit status 0 only if no item failed.
     """
-    from workers.commands.validation import Request, list_all, run
+    from workers.commands.validation import ValidationRequest, list_all, run
     from workers.validation.context import Limits
 
     if list_items:
         list_all()
         return
     status = run(
-        Request(
+        ValidationRequest(
             limits=Limits(files, pages, min_pages_per_s, max_lag, max_memory_mib * 1024**2, min_recall),
             only=only,
             weekly=weekly,

@@ -30,17 +30,17 @@ from workers.validation.checklist import (
     BEFORE_PRODUCTION,
     MONTHLY,
     WEEKLY,
-    Result,
+    ItemResult,
     in_words,
     interrupted,
     is_good,
     run_checklist,
 )
 from workers.validation.context import Context, Limits
-from workers.validation.finding import Item, Status
+from workers.validation.finding import Item, ItemStatus
 from workers.validation.report_page import counts, report_page
 
-_STYLES: Final = {Status.PASSED: "green", Status.FAILED: "red", Status.SKIPPED: "yellow"}
+_STYLES: Final = {ItemStatus.PASSED: "green", ItemStatus.FAILED: "red", ItemStatus.SKIPPED: "yellow"}
 _CLEANUP_S: Final = 300.0
 _ANSWER_S: Final = 10.0
 _INTERRUPTED: Final = 130
@@ -48,7 +48,7 @@ _INDENT: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ValidationRequest:
     """The options of the command line."""
 
     limits: Limits
@@ -71,7 +71,7 @@ def list_all() -> None:
             say(Text(f"{item.name:<20}"), item.question, cell(kind, "dim"))
 
 
-def run(request: Request) -> int:
+def run(request: ValidationRequest) -> int:
     """Run the items and report. Return the exit status: 1 where an item failed, 130 after an interruption.
 
     Raises BadRequest, ApiError, DependencyUnavailable.
@@ -81,7 +81,7 @@ def run(request: Request) -> int:
     for file in files:
         require_writable(file)
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
-    results: list[Result] = []
+    results: list[ItemResult] = []
     target, is_interrupted = anyio.run(_run, request, items, results)
     results += interrupted(items, results)
     if request.json_file is not None:
@@ -99,7 +99,7 @@ def run(request: Request) -> int:
     return _INTERRUPTED if is_interrupted else int(not is_good(results))
 
 
-def chosen_items(request: Request) -> Sequence[Item]:
+def chosen_items(request: ValidationRequest) -> Sequence[Item]:
     """Raises BadRequest for an unknown item."""
     every = {item.name: item for item in (*BEFORE_PRODUCTION, *WEEKLY, *MONTHLY)}
     if unknown := [name for name in request.only if name not in every]:
@@ -110,14 +110,14 @@ def chosen_items(request: Request) -> Sequence[Item]:
     return periodic or BEFORE_PRODUCTION
 
 
-async def _run(request: Request, items: Sequence[Item], results: list[Result]) -> tuple[str, bool]:
+async def _run(request: ValidationRequest, items: Sequence[Item], results: list[ItemResult]) -> tuple[str, bool]:
     async with _open_context(request) as context:
         is_interrupted = await run_until_signal(_shown(items, context, results))
         return context.target.api_url, is_interrupted
 
 
 @asynccontextmanager
-async def _open_context(request: Request) -> AsyncIterator[Context]:
+async def _open_context(request: ValidationRequest) -> AsyncIterator[Context]:
     target = find_target(request.data_dir)
     directory = datadir.DataDir(request.data_dir or datadir.DEFAULT)
     collection = f"validate_{secrets.token_hex(4)}"
@@ -169,7 +169,7 @@ def _no_stack() -> Mapping[str, Any] | None:
     return None
 
 
-async def _shown(items: Sequence[Item], context: Context, results: list[Result]) -> None:
+async def _shown(items: Sequence[Item], context: Context, results: list[ItemResult]) -> None:
     """Run the items, with a line for each when it has ended."""
     shown = 0
 
@@ -185,7 +185,7 @@ async def _shown(items: Sequence[Item], context: Context, results: list[Result])
         show_ended(None)
 
 
-def _show(result: Result) -> None:
+def _show(result: ItemResult) -> None:
     finding = result.finding
     status = Text(f"{finding.status.value:<8}", style=_STYLES[finding.status])
     say(status, Text(f"{result.item.name:<20}"), cell(finding.reason), cell(f"{result.seconds:.1f} s", "dim"))

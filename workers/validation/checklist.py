@@ -10,7 +10,7 @@ from typing import Any, Final
 from ingestion.errors import IngestError
 from workers.validation import device_memory, faults, load, logs, monitoring, periodic, recall, stores
 from workers.validation.context import Context
-from workers.validation.finding import Finding, Item, Status, failed, skipped
+from workers.validation.finding import Finding, Item, ItemStatus, failed, skipped
 
 BEFORE_PRODUCTION: Final = (
     Item("upload-verified", "Is an upload in MongoDB, S3 and Milvus?", stores.upload_in_all_stores),
@@ -40,7 +40,7 @@ MONTHLY: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class ItemResult:
     """The finding of an item, and how long it took."""
 
     item: Item
@@ -57,18 +57,18 @@ class Result:
         }
 
 
-async def run_item(item: Item, context: Context) -> Result:
+async def run_item(item: Item, context: Context) -> ItemResult:
     """Return the finding of `item`. An error is a finding too: the item has failed with it."""
     started = time.monotonic()
     try:
         finding = await item.check(context)
     except Exception as error:  # noqa: BLE001 - the other items must run
         finding = failed(in_words(error))
-    return Result(item, finding, time.monotonic() - started)
+    return ItemResult(item, finding, time.monotonic() - started)
 
 
 async def run_checklist(
-    items: Sequence[Item], context: Context, results: list[Result], begun: Callable[[Item], None]
+    items: Sequence[Item], context: Context, results: list[ItemResult], begun: Callable[[Item], None]
 ) -> None:
     """Run the items in their order, and append each result to `results`. `begun` is called before each."""
     for item in items:
@@ -76,13 +76,13 @@ async def run_checklist(
         results.append(await run_item(item, context))
 
 
-def interrupted(items: Sequence[Item], results: Sequence[Result]) -> list[Result]:
+def interrupted(items: Sequence[Item], results: Sequence[ItemResult]) -> list[ItemResult]:
     """Return results for the items that an interrupted run has not done."""
-    return [Result(item, skipped("the run was interrupted"), 0.0) for item in items[len(results) :]]
+    return [ItemResult(item, skipped("the run was interrupted"), 0.0) for item in items[len(results) :]]
 
 
-def is_good(results: Sequence[Result]) -> bool:
-    return all(result.finding.status is not Status.FAILED for result in results)
+def is_good(results: Sequence[ItemResult]) -> bool:
+    return all(result.finding.status is not ItemStatus.FAILED for result in results)
 
 
 def in_words(error: BaseException) -> str:

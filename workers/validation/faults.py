@@ -20,7 +20,7 @@ from ingestion.model import DocumentState
 from workers.bench.sample_pdf import sample_pdf
 from workers.validation.context import Context, settled
 from workers.validation.finding import Finding, judged, skipped
-from workers.validation.proxy import Fault
+from workers.validation.proxy import NetworkFault
 from workers.validation.scratch import ScratchInstallation, open_scratch, require_plain
 
 _PAGES: Final = 24
@@ -36,7 +36,9 @@ async def embedder_killed(context: Context) -> Finding:
     """On a local stack the embedding service is killed, and the stack starts it again. Elsewhere it is cut off."""
     stack = context.read_stack()
     if stack is None:
-        return await _outage(context, "embedder", _impose("embedder", Fault.REFUSED), _impose("embedder", Fault.NONE))
+        return await _outage(
+            context, "embedder", _impose("embedder", NetworkFault.REFUSED), _impose("embedder", NetworkFault.NONE)
+        )
     pid = next(int(process["pid"]) for process in stack["processes"] if process["name"] == "embedder")
 
     async def kill(_: ScratchInstallation) -> None:
@@ -46,12 +48,16 @@ async def embedder_killed(context: Context) -> Finding:
 
 
 async def milvus_cut_off(context: Context) -> Finding:
-    return await _outage(context, "milvus", _impose("milvus", Fault.REFUSED), _impose("milvus", Fault.NONE))
+    return await _outage(
+        context, "milvus", _impose("milvus", NetworkFault.REFUSED), _impose("milvus", NetworkFault.NONE)
+    )
 
 
 async def disk_full(context: Context) -> Finding:
     """The object store answers each write with 507, as MinIO does. An upload must be refused, and say so."""
-    return await _outage(context, "s3", _impose("s3", Fault.DISK_FULL), _impose("s3", Fault.NONE), refused_upload=True)
+    return await _outage(
+        context, "s3", _impose("s3", NetworkFault.DISK_FULL), _impose("s3", NetworkFault.NONE), refused_upload=True
+    )
 
 
 async def _outage(
@@ -118,7 +124,7 @@ async def _scratch(context: Context) -> ScratchInstallation:
     return context.scratch
 
 
-def _impose(server: str, fault: Fault) -> Change:
+def _impose(server: str, fault: NetworkFault) -> Change:
     async def change(scratch: ScratchInstallation) -> None:
         await scratch.proxies[server].impose(fault)
 

@@ -10,7 +10,7 @@ from typing import TypeAlias
 from workers.validation.context import Context
 
 
-class Status(StrEnum):
+class ItemStatus(StrEnum):
     PASSED = "passed"
     FAILED = "failed"
     SKIPPED = "skipped"
@@ -20,21 +20,21 @@ class Status(StrEnum):
 class Finding:
     """`reason` is one sentence. `evidence` has the values that it rests on."""
 
-    status: Status
+    status: ItemStatus
     reason: str
     evidence: Mapping[str, object] = field(default_factory=dict)
 
 
 def passed(reason: str, **evidence: object) -> Finding:
-    return Finding(Status.PASSED, reason, evidence)
+    return Finding(ItemStatus.PASSED, reason, evidence)
 
 
 def failed(reason: str, **evidence: object) -> Finding:
-    return Finding(Status.FAILED, reason, evidence)
+    return Finding(ItemStatus.FAILED, reason, evidence)
 
 
 def skipped(reason: str, **evidence: object) -> Finding:
-    return Finding(Status.SKIPPED, reason, evidence)
+    return Finding(ItemStatus.SKIPPED, reason, evidence)
 
 
 def judged(problems: list[str], good: str, **evidence: object) -> Finding:

@@ -18,7 +18,7 @@ _FULL_ANSWER: Final = (
 )
 
 
-class Fault(Enum):
+class NetworkFault(Enum):
     NONE = auto()
     REFUSED = auto()
     """Connections end, and new ones are refused."""
@@ -32,33 +32,33 @@ class Proxy:
     def __init__(self, upstream: str) -> None:
         host, _, port = upstream.rpartition(":")
         self._upstream = (host, int(port))
-        self._fault = Fault.NONE
+        self._fault = NetworkFault.NONE
         self._listener: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._reservation = _bound(0)  # keeps the port while nothing listens
         self.address = f"{_HOST}:{self._reservation.getsockname()[1]}"
 
     async def __aenter__(self) -> Self:
-        await self.impose(Fault.NONE)
+        await self.impose(NetworkFault.NONE)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.impose(Fault.REFUSED)
+        await self.impose(NetworkFault.REFUSED)
         self._reservation.close()
 
-    async def impose(self, fault: Fault) -> None:
+    async def impose(self, fault: NetworkFault) -> None:
         """Replace the current fault, for existing connections too."""
         self._fault = fault
-        if fault is Fault.NONE and self._listener is not None:
+        if fault is NetworkFault.NONE and self._listener is not None:
             return
         if self._listener is not None:
             self._listener.close()
             self._listener = None
         for writer in list(self._writers):
             writer.transport.abort()
-        if fault is not Fault.REFUSED:
+        if fault is not NetworkFault.REFUSED:
             port = int(self.address.rpartition(":")[2])
             self._listener = await asyncio.start_server(self._serve, sock=_bound(port))
 
@@ -83,7 +83,7 @@ class Proxy:
         self, reader: asyncio.StreamReader, server: asyncio.StreamWriter, client: asyncio.StreamWriter
     ) -> None:
         while chunk := await reader.read(_CHUNK_BYTES):
-            if self._fault is Fault.DISK_FULL and chunk.startswith(b"PUT "):
+            if self._fault is NetworkFault.DISK_FULL and chunk.startswith(b"PUT "):
                 client.write(_FULL_ANSWER)
                 await client.drain()
                 while await reader.read(_CHUNK_BYTES):  # a close before the client reads could lose the answer

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 
 from workers.bench import html_page
 from workers.bench.html_page import Markup
-from workers.validation.checklist import Result
+from workers.validation.checklist import ItemResult
 
 
-def counts(results: Sequence[Result]) -> str:
+def counts(results: Sequence[ItemResult]) -> str:
     found = Counter(result.finding.status.value for result in results)
     return ", ".join(f"{count} {status}" for status, count in sorted(found.items())) or "nothing checked"
 
 
-def report_page(results: Sequence[Result], *, target: str, started_at: str) -> str:
+def report_page(results: Sequence[ItemResult], *, target: str, started_at: str) -> str:
     rows = [
         (
             result.item.name,
@@ -35,7 +35,7 @@ def report_page(results: Sequence[Result], *, target: str, started_at: str) -> s
     )
 
 
-def _evidence(result: Result) -> str:
+def _evidence(result: ItemResult) -> str:
     rows = [(name.replace("_", " "), _shown(value)) for name, value in result.finding.evidence.items()]
     return html_page.section(f"Evidence: {result.item.name}", html_page.table(("what", "value"), rows))
 

@@ -102,10 +102,10 @@ def load(
     The run has a collection of its own, which it deletes at its end. Exit status 0 only if every file became ready.
     """
     from workers.bench.load import LoadPlan
-    from workers.commands.bench.load import Request, run
+    from workers.commands.bench.load import LoadRequest, run
 
     status = run(
-        Request(
+        LoadRequest(
             plan=LoadPlan(files, pages, concurrency, rate, limit_s),
             report=report,
             metrics=metrics,

@@ -39,7 +39,7 @@ _INTERRUPTED: Final = 130
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class LoadRequest:
     """The options of the command line."""
 
     plan: LoadPlan
@@ -51,7 +51,7 @@ class Request:
     data_dir: Path | None
 
 
-def run(request: Request) -> int:
+def run(request: LoadRequest) -> int:
     """Load the system, report, and clean up. Return the exit status.
 
     0: every file became ready. 1: not all did. 130: interrupted. Raises BadRequest, ApiError, DependencyUnavailable.
@@ -74,7 +74,7 @@ def run(request: Request) -> int:
     return _INTERRUPTED if report.is_interrupted else int(not report.is_good)
 
 
-async def _run(request: Request) -> LoadReport:
+async def _run(request: LoadRequest) -> LoadReport:
     target = find_target(request.data_dir)
     errors = ResponseCounter()
     collection = f"bench_load_{secrets.token_hex(4)}"
@@ -125,7 +125,7 @@ async def _beside(work: Any) -> AsyncIterator[None]:
             await task
 
 
-async def _clean_up(api: ApiClient, collection: str, request: Request) -> None:
+async def _clean_up(api: ApiClient, collection: str, request: LoadRequest) -> None:
     """Delete the collection of the run. A failure is reported, and the run keeps its report."""
     remedy = f"`pagemill collections drop {collection}` deletes it"
     if request.keep:
