@@ -29,4 +29,4 @@ def test_the_version_has_an_entry_in_the_changelog() -> None:
 def test_the_images_of_compose_carry_the_version() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     images = re.findall(r"image: pagemill:(\S+)", (ROOT / "docker-compose.yml").read_text("utf-8"))
-    assert {image.removesuffix("-gpu") for image in images} == {project["version"]}
+    assert {image.removesuffix("-gpu").removesuffix("-slim") for image in images} == {project["version"]}
