@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-from cachetools import LRUCache
 from numpy.typing import NDArray
 
 from ingestion import metrics
@@ -18,6 +17,7 @@ from ingestion.ports import BlobStore
 from ingestion.search.byte_budget import ByteBudget
 from ingestion.search.candidates import Candidate
 from ingestion.search.cpu_threads import CpuThreads
+from ingestion.search.frequency_cache import FrequencyCache
 from ingestion.search.stages import search_stage
 from ingestion.vectors.blob_reader import VectorBlobRef, VectorBlobs
 
@@ -44,7 +44,7 @@ class Reranker:
         self._mean_bytes = 0.0
         # Every upload gets new page keys, and a page of a ready document does not change within one generation. So an
         # entry is never out of date.
-        self._cache: LRUCache[PageBlob, bytes] = LRUCache(cache_bytes, getsizeof=len)
+        self._cache = FrequencyCache[PageBlob, bytes](cache_bytes, len)
 
     async def rank(
         self, query: Vectors, candidates: Sequence[Candidate], generation: Generation
@@ -73,7 +73,7 @@ class Reranker:
         return scores
 
     def _expected_bytes(self, keys: Sequence[PageBlob]) -> int:
-        kept = [blob for key in keys if (blob := self._cache.get(key)) is not None]
+        kept = [blob for key in keys if (blob := self._cache.peek(key)) is not None]
         return sum(map(len, kept)) + int((len(keys) - len(kept)) * (self._mean_bytes or _FIRST_GUESS_BYTES))
 
     async def _fetch(self, keys: Sequence[PageBlob]) -> list[bytes]:
@@ -84,14 +84,10 @@ class Reranker:
         metrics.PAGE_CACHE.labels("miss").inc(len(missing))
         for key, blob in zip(missing, await self._vector_blobs.read([ref for _, ref in missing]), strict=True):
             found[key] = blob
-            self._cache_blob(key, blob)
+            self._cache.put(key, blob)
             self._mean_bytes += (_WEIGHT if self._mean_bytes else 1) * (len(blob) - self._mean_bytes)
-        metrics.PAGE_CACHE_BYTES.set(self._cache.currsize)
+        metrics.PAGE_CACHE_BYTES.set(self._cache.bytes)
         return [found[key] for key in keys]
-
-    def _cache_blob(self, key: PageBlob, blob: bytes) -> None:
-        if len(blob) <= self._cache.maxsize:  # LRUCache raises ValueError for a larger one
-            self._cache[key] = blob
 
 
 def ranked(candidates: Sequence[Candidate], scores: NDArray[np.float32]) -> list[tuple[Candidate, float]]:

@@ -143,11 +143,11 @@ async def test_pages_that_are_read_and_scored_at_a_time_take_so_many_bytes_at_mo
     assert [len(ranked) for ranked in found[:-1]] == [1] * 5
 
 
-async def test_the_pages_that_were_not_asked_for_the_longest_leave_memory_first() -> None:
+async def test_a_page_asked_for_more_often_replaces_the_page_not_asked_for_the_longest() -> None:
     blobs, (first, second, third) = shelved(pages(3, 3, 3))
     page_bytes = len(next(iter(blobs.blobs.values())))
     ranks = reranker(blobs, cache_bytes=2 * page_bytes)
-    for page in (first, second, first, third):
+    for page in (first, second, first, third, third):
         await ranks.rank(QUERY, [page], FIRST)
     assert metrics.PAGE_CACHE_BYTES._value.get() == 2 * page_bytes
     blobs.asked.clear()
