@@ -10,6 +10,7 @@ from zlib import crc32
 
 import numpy as np
 import pytest
+from prometheus_client import REGISTRY
 
 from ingestion.effort import Effort
 from ingestion.errors import DependencyUnavailable, Overloaded, WorkerFault
@@ -143,9 +144,36 @@ async def library() -> Library:
     return library
 
 
+def stage_pages(stage: str, flow: str) -> float:
+    labels = {"stage": stage, "flow": flow}
+    return REGISTRY.get_sample_value("search_stage_pages_total", labels) or 0.0
+
+
 async def test_all_sign_codes_of_a_small_collection_are_ranked_and_the_index_is_not_asked(library: Library) -> None:
     assert await recall(library, library.searcher()) >= 0.95
     assert library.vectors.limits == []
+
+
+async def test_coarse_codes_choose_the_pages_of_a_large_collection(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingestion.search.planning._COARSE_FROM_PAGES", 200)
+    before = [stage_pages("coarse", flow) for flow in ("in", "out")]
+    await library.searcher().search("c", "1", TOP)
+    after = [stage_pages("coarse", flow) for flow in ("in", "out")]
+    assert [now - was for now, was in zip(after, before, strict=True)] == [230, 160]
+    assert await recall(library, library.searcher()) >= 0.9
+    assert library.vectors.limits == []
+
+
+async def test_many_searches_at_a_time_share_scans_of_all_codes(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingestion.search.planning._COARSE_FROM_PAGES", 200)
+    searcher = library.searcher()
+    before = stage_pages("coarse", "in")
+    await asyncio.gather(*(searcher.search("c", str(number), TOP) for number in range(12)))
+    assert stage_pages("coarse", "in") - before == 3 * 230
 
 
 async def test_only_so_many_pages_are_scored_exactly(library: Library) -> None:
@@ -229,11 +257,10 @@ async def test_a_document_that_is_deleted_during_a_search_does_not_end_it(librar
             await library.blobs.delete_prefix(f"documents/{gone}/")
             return await super().embed_queries(queries)
 
-    searcher = library.searcher()
+    searcher = library.searcher(search_page_cache_bytes=0)
     (gone, _), *_ = await found(searcher, "1")  # and the pages of this version are listed
     searcher._embedder = Deleting()
     library.pages = {place: vectors for place, vectors in library.pages.items() if place[0] != gone}
-    searcher._finder._reranker._cache.clear()
     hits = await found(searcher, "1")
     assert len(hits) == TOP and gone not in [document for document, _ in hits]
 

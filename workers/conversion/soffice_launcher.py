@@ -58,8 +58,7 @@ def main() -> NoReturn:
             os._exit(127)
     _, status, used = os.wait4(pid, 0)
     os.write(report, f"{used.ru_utime + used.ru_stime:.3f}".encode())
-    code = os.waitstatus_to_exitcode(status)
-    os._exit(code if code >= 0 else 128 - code)
+    os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
 
 
 def _die_with_parent() -> None:
