@@ -40,6 +40,7 @@ BOUNDED_LABELS = {
     "kind": "kinds of repairs and of findings",
     "lane": "text or image",
     "le": "buckets",
+    "media_type": "the types of files that are accepted",
     "operation": "methods of adapters",
     "outcome": "results of a cache",
     "part": "parts of a search",
