@@ -18,7 +18,7 @@ from ingestion.settings.processing import (
     VectorSettings,
     WorkerSettings,
 )
-from ingestion.settings.report import ConfigurationError, SettingsReader
+from ingestion.settings.report import ConfigurationError, SettingsReader, unknown_variables
 from ingestion.settings.servers import KafkaSettings, MilvusSettings, MongoSettings, RedisSettings, S3Settings
 from ingestion.settings.tracing import TracingSettings
 
@@ -45,6 +45,7 @@ __all__ = [
     "VectorSettings",
     "WorkerSettings",
     "markdown_table",
+    "unknown_variables",
 ]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar, cast, get_args, get_origin
 
@@ -14,6 +16,7 @@ from ingestion.settings.base import PREFIX, Section, collect_file_faults
 
 S = TypeVar("S", bound=Section)
 
+_ALIKE: Final = 0.8
 _VARIABLE: Final = re.compile(rf"{PREFIX}[A-Z0-9_]+")
 
 
@@ -61,6 +64,14 @@ def example_of(section: type[Section], name: str) -> str:
     """The end of a sentence: a value that the setting takes. Secrets are not shown."""
     field = section.model_fields.get(name)
     return "" if field is None else f". Example: {_variable(name)}={_example(field)}"
+
+
+def unknown_variables(names: Iterable[str], sections: Iterable[type[Section]]) -> dict[str, str]:
+    """The variables among `names` that no section reads, each with the name that it resembles, or an empty text."""
+    known = {_variable(name) for section in sections for name in section.model_fields}
+    known |= {f"{name}_FILE" for name in known}
+    unknown = [name for name in names if name.startswith(PREFIX) and name not in known]
+    return {name: next(iter(get_close_matches(name, known, n=1, cutoff=_ALIKE)), "") for name in sorted(unknown)}
 
 
 def _faults_of(section: type[Section], found: Any) -> list[str]:

@@ -1,6 +1,6 @@
 """What a broker costs: latencies, rebalances, redelivery, and jobs a second. Prints tables in Markdown.
 
-    python -m tests.benchmarks.broker [--part latency] [--part throughput] [--jobs N]
+    python -m tests.benchmarks.broker [--part latency] [--part throughput] [--partitions N]... [--jobs N]
 
 `latency` compares Apache Kafka with noida-db; `throughput` runs on Apache Kafka alone. Members of the group are
 processes that claim documents in MongoDB and do nothing else. KAFKA_HOME must be set. Nothing else should run.
@@ -20,7 +20,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -209,14 +208,10 @@ async def _killed(group: Group) -> str:
     return f"{time.time() - killed_s:.1f} s"
 
 
-def _held(member: Member) -> set[str]:
-    return {line["id"] for line in member.events("received") if line["id"].startswith(HELD)}
-
-
-def _held_again(member: Member) -> set[str]:
-    """What it has received twice."""
-    received = Counter(line["id"] for line in member.events("received"))
-    return {id_ for id_, count in received.items() if id_.startswith(HELD) and count > 1}
+def _held(member: Member, since_s: float = 0.0) -> set[str]:
+    """The ids of the jobs to hold that it has received since then."""
+    received = (line for line in member.events("received") if line["at_s"] > since_s)
+    return {line["id"] for line in received if line["id"].startswith(HELD)}
 
 
 def _longest_gap_s(group: Group, since_s: float) -> float:
@@ -244,7 +239,7 @@ def _quantiles(values_s: Sequence[float]) -> str:
     return f"{cuts[9] * 1000:.1f} ms, {cuts[18] * 1000:.1f} ms"
 
 
-async def run(parts: Sequence[str], jobs: int) -> None:
+async def run(parts: Sequence[str], partition_counts: Sequence[int], jobs: int) -> None:
     folder = Path(tempfile.mkdtemp(prefix="pagemill-broker-"))
     async with LocalServers(DataDir(folder / "servers"), kafka=KafkaKind.APACHE) as servers:
         apache = servers.environment
@@ -256,7 +251,7 @@ async def run(parts: Sequence[str], jobs: int) -> None:
                 print(f"| {name} | {columns[0][name]} | {columns[1][name]} |", flush=True)
         if "throughput" in parts:
             print("| jobs a second | 1 worker | 4 workers | 8 workers |\n|---|---|---|---|")
-            for with_claim, partitions in itertools.product((False, True), (10, 100)):
+            for with_claim, partitions in itertools.product((False, True), partition_counts):
                 what = {"partitions": partitions, "with_claim": with_claim, "jobs": jobs}
                 found = [await jobs_per_s(apache, folder, members=members, **what) for members in (1, 4, 8)]
                 to = "claim" if with_claim else "receipt"
@@ -270,8 +265,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", action="append", choices=("latency", "throughput"), help="Default: both.")
     parser.add_argument("--jobs", type=int, default=1_000, help="The number of jobs for each throughput.")
+    parser.add_argument("--partitions", type=int, action="append", help="For throughput. Default: 10 and 100.")
     options = parser.parse_args()
-    asyncio.run(run(options.part or ("latency", "throughput"), options.jobs))
+    asyncio.run(run(options.part or ("latency", "throughput"), options.partitions or (10, 100), options.jobs))
 
 
 if __name__ == "__main__":

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
 
+from ingestion.errors import IngestError
 from tests.chaos.brokers import Cluster, own_cluster
 from tests.chaos.documents import several
 from tests.chaos.experiment import Experiment, experiment
@@ -16,13 +18,14 @@ from tests.chaos.proxy import Fault
 from tests.chaos.rig import Rig
 from tests.chaos.scenarios_outages import named_in_ready
 from tests.chaos.scenarios_workers import keep_busy
-from tests.chaos.waiting import until, until_async
+from tests.chaos.waiting import until
 from tests.support.broker_processes import Broker, add_logins
 from tests.support.ports import free_port
 from workers.janitor import janitor_of
 
 _SETTLE_S: Final = 240.0
 _PROGRESS_S: Final = 90.0
+_JANITOR_EVERY_S: Final = 2.0
 _PATIENT: Final = {"PAGEMILL_LEASE_S": "10"}
 _ACL_COMMAND: Final = "org.apache.kafka.tools.AclCommand"
 
@@ -35,6 +38,7 @@ async def broker_kills(
     async with (
         own_cluster(servers, folder, 1) as cluster,
         experiment("broker killed", cluster.environment, folder, worker=_PATIENT) as run,
+        _janitor(run.rig),
     ):
         await run.rig.fleet.start(workers)
         while run.runs < times:
@@ -53,6 +57,7 @@ async def one_of_three_killed(servers: Mapping[str, str], folder: Path, *, times
     async with (
         own_cluster(servers, folder, 3) as cluster,
         experiment("1 of 3 brokers killed", cluster.environment, folder, worker=_PATIENT) as run,
+        _janitor(run.rig),
     ):
         await run.rig.fleet.start(workers)
         await keep_busy(run.rig)
@@ -74,6 +79,7 @@ async def all_brokers_down(
     async with (
         own_cluster(servers, folder, 3) as cluster,
         experiment(f"3 brokers down for {down_s:g} s", cluster.environment, folder, worker=_PATIENT) as run,
+        _janitor(run.rig),
     ):
         rig = run.rig
         await rig.fleet.start(workers)
@@ -82,7 +88,6 @@ async def all_brokers_down(
         accepted = (rig.submit([source]) for source in several(documents, pages=2, prefix="meanwhile"))
         await asyncio.gather(asyncio.sleep(down_s), named_in_ready(rig, "kafka"), *accepted)
         await cluster.restart(*cluster.brokers)
-        await _publish_pending(rig)
         run.runs = 1
         await _conclude(run)
     return run
@@ -175,14 +180,23 @@ async def _acls(cluster: Cluster, *arguments: str) -> None:
     await asyncio.to_thread(cluster.brokers[0].tool, _ACL_COMMAND, *arguments)
 
 
-async def _publish_pending(rig: Rig) -> None:
-    """Let the janitor publish the jobs of documents that were accepted without a broker."""
+@asynccontextmanager
+async def _janitor(rig: Rig) -> AsyncIterator[None]:
+    """Run a janitor during the block: it publishes the jobs of documents that were accepted without a broker."""
 
-    async def is_published() -> bool:
-        await janitor_of(rig.services).round()
-        return all(record["outbox"] == "sent" for record in (await rig.records()).values())
+    async def rounds() -> None:
+        while True:
+            with suppress(IngestError):
+                await janitor_of(rig.services).round()
+            await asyncio.sleep(_JANITOR_EVERY_S)
 
-    await until_async(is_published, _PROGRESS_S, "all jobs published")
+    task = asyncio.create_task(rounds())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 async def _conclude(run: Experiment) -> None:

@@ -33,7 +33,7 @@ class Api:
     def __init__(self, rig: Rig) -> None:
         self._rig = rig
         key = secrets.token_urlsafe(12)
-        ports = {"api": _free_port(), "embedder": 0}
+        ports = {"api": _free_port(), "embedder": _free_port()}
         environment = {**rig.worker_environment, **app_environment(ports, Secrets(key, "", ""))}
         environment["PAGEMILL_EMBEDDER_URL"] = rig.worker_environment["PAGEMILL_EMBEDDER_URL"]
         self._process = Supervised(api_spec(ports, environment), rig.folder / "api.log")

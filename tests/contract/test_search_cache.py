@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,12 +31,18 @@ class HaltingStore(MongoDocumentStore):
     after: Gate | None = None
 
     async def _change(self, *args: Any) -> Any:
+        return await self._between_gates(super()._change, *args)
+
+    async def _change_and_read(self, *args: Any) -> Any:
+        return await self._between_gates(super()._change_and_read, *args)
+
+    async def _between_gates(self, change: Callable[..., Awaitable[Any]], *args: Any) -> Any:
         if self.before is not None:
             await self.before.pass_through()
-        record = await super()._change(*args)
+        result = await change(*args)
         if self.after is not None:
             await self.after.pass_through()
-        return record
+        return result
 
 
 @dataclass
@@ -141,6 +147,7 @@ def finish_in_steps(library: Library, store: HaltingStore, written: Document) ->
         nonlocal task
         task = asyncio.create_task(store.finish(written))
         await before.reached_by(task)
+        assert not task.done(), "it went around the gate"
 
     async def become_ready() -> None:
         before.open()
@@ -163,6 +170,7 @@ def delete_in_steps(library: Library, store: HaltingStore, ready: Document) -> l
         nonlocal task
         task = asyncio.create_task(store.begin_delete(ready.id))
         await before.reached_by(task)
+        assert not task.done(), "it went around the gate"
 
     async def be_gone() -> None:
         before.open()

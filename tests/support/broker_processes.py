@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError
 
 from tests.support.ports import free_port
 
-_START_S: Final = 60.0
+_START_S: Final = 120.0
 _STOP_S: Final = 30.0
 _QUICK_DEATH: Final = {"broker.session.timeout.ms": "3000", "broker.heartbeat.interval.ms": "500"}
 """By default a cluster notices the end of a broker after 9 s, and refuses its restart until then."""

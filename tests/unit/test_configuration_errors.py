@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from ingestion.settings import SECTIONS, ConfigurationError, Settings
+from ingestion.settings import SECTIONS, ConfigurationError, Settings, unknown_variables
 from ingestion.settings.report import example_of
 from workers import cli
 
@@ -45,6 +45,11 @@ def test_all_wrong_settings_of_all_sections_are_named_at_once(monkeypatch: pytes
     assert "  PAGEMILL_KAFKA_SASL_PASSWORD is needed for SCRAM-SHA-512. Example: PAGEMILL_KAFKA_SASL_PASSWORD=..." in (
         lines
     )
+
+
+def test_variables_that_no_setting_reads_are_named_with_the_one_that_was_meant() -> None:
+    names = ["PAGEMILL_API_PORTS", "PAGEMILL_API_PORT", "PAGEMILL_API_KEY_FILE", "PAGEMILL_ZZ", "PATH"]
+    assert unknown_variables(names, SECTIONS) == {"PAGEMILL_API_PORTS": "PAGEMILL_API_PORT", "PAGEMILL_ZZ": ""}
 
 
 def test_one_wrong_setting_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

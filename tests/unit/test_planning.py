@@ -98,6 +98,13 @@ def test_the_memory_of_milvus_is_the_measured_one_for_the_measured_collection() 
     assert index_bytes_per_page(measured) > 0
 
 
+def test_archived_pages_need_objects_and_nothing_else() -> None:
+    short, long = (plan(Demand(1e5, Gpu.L4, searchable_days=days)) for days in (10, 100))
+    assert short.object_bytes == long.object_bytes
+    assert long.milvus_memory_bytes == pytest.approx(10 * short.milvus_memory_bytes)
+    assert plan(Demand(1e5, Gpu.L4, searchable_days=100, kept_days=10)).mongo_bytes == short.mongo_bytes
+
+
 def test_sign_codes_take_64_bytes_a_vector_of_384_dimensions() -> None:
     assert code_bytes_per_page(Demand(1, Gpu.L4, vectors_per_page=1, dim=384)) == 64
 

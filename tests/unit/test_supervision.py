@@ -121,12 +121,18 @@ _AWAITED = {
     "ingestion/adapters/kafka/membership.py",
     "ingestion/adapters/kafka/publisher.py",
     "ingestion/concurrency/supervision.py",
+    "workers/bench/load.py",
+    "workers/commands/bench/load.py",
     "workers/commands/documents/ingest.py",
+    "workers/commands/interruption.py",
     "workers/commands/up.py",
     "workers/attempt/lease.py",
     "workers/consumer/loop.py",
     "workers/reembed/hold_renewal.py",
+    "workers/migrations/migrator.py",
     "workers/stack/supervise.py",
+    "workers/validation/load.py",
+    "workers/validation/proxy.py",
 }
 """Where tasks are started whose end another task waits for, or has a callback for."""
 

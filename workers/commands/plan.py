@@ -24,7 +24,10 @@ def plan(
         float | None, typer.Option(min=0.001, help="Pages a second on one GPU, measured. Default: an assumption.")
     ] = None,
     utilisation: Annotated[float, typer.Option(min=0.1, max=1, help="Most use of the devices at the peak.")] = 0.8,
-    kept_days: Annotated[float, typer.Option("--kept-days", min=0, help="Days that pages are kept.")] = 365.0,
+    searchable_days: Annotated[
+        float, typer.Option("--searchable-days", min=0, help="Days after which collections are archived.")
+    ] = 30.0,
+    kept_days: Annotated[float, typer.Option("--kept-days", min=0, help="Days after which they are dropped.")] = 365.0,
     pages_per_document: Annotated[float, typer.Option(min=1, help="Mean pages of a document.")] = (
         figures.PAGES_PER_DOCUMENT.value
     ),
@@ -40,6 +43,7 @@ def plan(
         peak_factor=peak_factor,
         gpu_pages_per_s=gpu_pages_per_s,
         utilisation=utilisation,
+        searchable_days=searchable_days,
         kept_days=kept_days,
         pages_per_document=pages_per_document,
         index_pooling=index_pooling,
@@ -71,11 +75,12 @@ def _rows(made: capacity.Plan) -> list[tuple[str, str]]:
         ("use of the devices, for uneven documents", f"{made.spread:.0%}"),
         ("cores: workers, Milvus, MongoDB, S3", ", ".join(f"{cores:.1f}" for cores in _cores(made))),
         ("memory of the workers", _gb(made.worker_memory_bytes)),
-        (f"pages kept for {demand.kept_days:g} days", f"{demand.kept_pages:,.0f}"),
+        (f"pages searchable for {demand.searchable_days:g} days", f"{demand.searchable_pages:,.0f}"),
         ("memory of Milvus", _gb(made.milvus_memory_bytes)),
         ("bytes in MongoDB (assumed)", _gb(made.mongo_bytes)),
+        (f"pages kept for {demand.kept_days:g} days", f"{demand.kept_pages:,.0f}"),
         ("bytes in the object store", _gb(made.object_bytes)),
-        ("sign codes of all pages, in an API process", _gb(made.api_code_bytes)),
+        ("sign codes in the memory of an API process", _gb(made.api_code_bytes)),
         *((f"USD a month: {cost.what} (assumed)", f"{cost.usd_a_month:,.0f}") for cost in made.costs),
         ("USD a month: all of it (assumed)", f"{total_usd:,.0f}"),
     ]

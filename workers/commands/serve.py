@@ -15,7 +15,7 @@ import typer
 from ingestion.errors import EmbedderMissing
 from ingestion.logs import configure
 from ingestion.scratch import own_scratch
-from ingestion.settings import Settings
+from ingestion.settings import SECTIONS, Settings, unknown_variables
 from ingestion.tracing.export import tracing
 from workers.runtime.blas import limit_blas_threads
 from workers.runtime.malloc import configure_malloc
@@ -103,6 +103,8 @@ def janitor() -> None:
 def _settings(process: str = "") -> Settings:
     settings = Settings(process)
     configure(settings.log)
+    for variable, meant in unknown_variables(os.environ, SECTIONS).items():
+        log.warning("setting is not known and has no effect", variable=variable, meant=meant)
     return settings
 
 

@@ -26,6 +26,8 @@ _SHORTEST_WALL_S: Final = 60.0
 _LEAST_FILE_BYTES: Final = 64 * 1024**2
 """LibreOffice writes temporary files as well."""
 _END_S: Final = 10.0
+_ALMOST: Final = 0.9
+"""After this part of the CPU time, the limit is what ended LibreOffice, whatever its status is."""
 _LOG_BYTES: Final = 4096
 _PROGRAM: Final = (
     "import sys; sys.path[:] = sys.argv[2:]; from workers.conversion.soffice_launcher import main; main()"
@@ -43,7 +45,7 @@ _FILTERS: Final[dict[MediaType, tuple[str, str | None]]] = {
     MediaType.ODP: ("impress", None),
     MediaType.XLSX: ("calc", None),
     MediaType.ODS: ("calc", None),
-    MediaType.CSV: ("calc", "Text - txt - csv (StarCalc):44/59/9/124,34,76,1"),  # , ; tab |, quote, UTF-8
+    MediaType.CSV: ("calc", "Text - txt - csv (StarCalc):44,34,76,1"),  # comma, quote, UTF-8
 }
 _SETTINGS: Final = (
     ("Common/Security/Scripting", "DisableMacrosExecution", "true"),
@@ -83,7 +85,7 @@ class LibreOffice:
                 status = await self._run(program, folder, source.name, MediaType(media_type))
             made = folder / "out" / f"{source.stem}.pdf"
             if not made.is_file() or not made.stat().st_size:
-                raise self._failure(status, _log_of(folder))
+                raise self._failure(status, _log_of(folder), _cpu_s(folder))
             if made.stat().st_size > self._settings.conversion_max_bytes:
                 raise ConversionFailed(
                     f"the PDF has {made.stat().st_size} bytes; PAGEMILL_CONVERSION_MAX_BYTES allows "
@@ -123,10 +125,10 @@ class LibreOffice:
             metrics.STAGE_CPU.labels("convert").inc(_cpu_s(folder))
         return status
 
-    def _failure(self, status: int, said: str) -> ConversionFailed:
+    def _failure(self, status: int, said: str, cpu_s: float) -> ConversionFailed:
         settings = self._settings
         ended_by = status - 128 if status > 128 else -status
-        if ended_by in (signal.SIGXCPU, signal.SIGKILL):
+        if ended_by in (signal.SIGXCPU, signal.SIGKILL) or cpu_s > _ALMOST * settings.conversion_timeout_s:
             return ConversionFailed(
                 f"the file was not converted within {settings.conversion_timeout_s:g} s of CPU time, or needs too "
                 "much memory: see PAGEMILL_CONVERSION_TIMEOUT_S and PAGEMILL_CONVERSION_MEMORY_BYTES"

@@ -58,7 +58,8 @@ def main() -> NoReturn:
             os._exit(127)
     _, status, used = os.wait4(pid, 0)
     os.write(report, f"{used.ru_utime + used.ru_stime:.3f}".encode())
-    os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+    code = os.waitstatus_to_exitcode(status)
+    os._exit(code if code >= 0 else 128 - code)
 
 
 def _die_with_parent() -> None:

@@ -25,7 +25,7 @@ _LEAST_SCORE: Final = 0.5
 _SAME_LINE: Final = 0.5
 """Boxes whose middles are closer than this part of their height are in one line."""
 
-_PARAMETERS: Final[dict[str, Any]] = {
+PARAMETERS: Final[dict[str, Any]] = {
     "Global.log_level": "critical",
     "Global.use_cls": False,  # it turns lines that are upside down; a rendered page is upright
     "Global.text_score": _LEAST_SCORE,
@@ -55,7 +55,7 @@ def prepare_launcher() -> None:
     """Load the models. Raises ImportError where RapidOCR is not installed."""
     if _models.reader is None:
         import_module("cv2").setNumThreads(1)
-        reader = import_module("rapidocr").RapidOCR(params=_PARAMETERS)
+        reader = import_module("rapidocr").RapidOCR(params=PARAMETERS)
         # The models are loaded at the first page. A fork has one thread, so none of the libraries may start others.
         reader(import_module("numpy").full((64, 256, 3), 255, dtype="uint8"))
         _models.reader = reader

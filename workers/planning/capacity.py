@@ -32,13 +32,17 @@ _GB: Final = 1e9
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What the installation has to do. `gpu_pages_per_s`: measured; None: the assumption for `gpu`."""
+    """What the installation has to do. `gpu_pages_per_s`: measured; None: the assumption for `gpu`.
+
+    Pages are searchable for `searchable_days`, and archived then: their objects stay until `kept_days` are over.
+    """
 
     pages_a_day: float
     gpu: Gpu
     peak_factor: float = 3.0
     gpu_pages_per_s: float | None = None
     utilisation: float = 0.8
+    searchable_days: float = 30.0
     kept_days: float = 365.0
     pages_per_document: float = figures.PAGES_PER_DOCUMENT.value
     vectors_per_page: float = figures.VECTORS_PER_PAGE.value
@@ -56,6 +60,10 @@ class Demand:
         return self.pages_a_day * self.peak_factor / _DAY_S
 
     @property
+    def searchable_pages(self) -> float:
+        return self.pages_a_day * min(self.searchable_days, self.kept_days)
+
+    @property
     def kept_pages(self) -> float:
         return self.pages_a_day * self.kept_days
 
@@ -70,7 +78,10 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the demand needs. Bytes are for all pages that are kept; memory of the API is that of each process."""
+    """What the demand needs. Objects are those of all kept pages; Milvus, MongoDB and the API hold searchable ones.
+
+    `api_code_bytes` is the cache of one process that searches everything.
+    """
 
     demand: Demand
     replicas: int
@@ -103,10 +114,10 @@ def plan(demand: Demand) -> Plan:
         "mongo": peak * figures.MONGO_CPU_S.value / demand.utilisation,
         "s3": peak * figures.S3_CPU_S.value / demand.utilisation,
     }
-    milvus_memory_bytes = demand.kept_pages * index_bytes_per_page(demand)
-    code_bytes = demand.kept_pages * code_bytes_per_page(demand)
+    milvus_memory_bytes = demand.searchable_pages * index_bytes_per_page(demand)
+    code_bytes = demand.searchable_pages * code_bytes_per_page(demand)
     object_bytes = demand.kept_pages * object_bytes_per_page(demand)
-    mongo_bytes = demand.kept_pages * figures.MONGO_BYTES.value
+    mongo_bytes = demand.searchable_pages * figures.MONGO_BYTES.value
     worker_memory_bytes = replicas * figures.WORKER_MEMORY_BYTES.value
     return Plan(
         demand=demand,
@@ -198,7 +209,7 @@ def _notes(demand: Demand) -> tuple[str, ...]:
             f"{demand.device_pages_per_s:.1f} pages a second on a GPU are assumed and were never measured: "
             "measure yours with `pagemill embedder calibrate`, and give --gpu-pages-per-s."
         )
-    if demand.kept_pages > figures.SCAN_PAGES.value:
+    if demand.searchable_pages > figures.SCAN_PAGES.value:
         notes.append(
             f"A collection of more than {figures.SCAN_PAGES.value:,.0f} pages is searched through the index; none of "
             f"more than {figures.MEASURED_PAGES.value:,.0f} pages has been measured. Split collections where searches "
