@@ -9,8 +9,7 @@ class Effort(StrEnum):
     """What a search may cost."""
 
     FAST = "fast"
-    """Scores half as many pages exactly as `balanced`, and asks the ANN index for half as many rows. In a
-    large collection it compares the sign codes of half as many pages."""
+    """Scores half as many pages exactly as `balanced`, and asks the ANN index for half as many rows."""
     BALANCED = "balanced"
     EXHAUSTIVE = "exhaustive"
     """Exact MaxSim over every page of the collection, which takes seconds for thousands of pages."""

@@ -187,7 +187,7 @@ CODE_CACHE: Final = Counter(
 CODE_CACHE_BYTES: Final = Gauge("search_code_cache_bytes", "bytes of sign codes in the cache")
 STAGE_PAGES: Final = Counter(
     "search_stage_pages_total",
-    "pages that entered and left each stage of searches: index, coarse, codes or exact; in or out",
+    "pages that entered and left each stage of searches: index, codes or exact; in or out",
     ["stage", "flow"],
 )
 SEARCH_PAGES_LEFT_OUT: Final = Counter(

@@ -14,20 +14,17 @@ from ingestion import metrics
 from ingestion.concurrency.tasks import gather_or_cancel
 from ingestion.errors import WorkerFault
 from ingestion.model import Vectors
-from ingestion.search.code_reader import CodeReader, LoadedCodes, SegmentRef
+from ingestion.search.code_reader import CodeReader, SegmentRef
 from ingestion.search.code_scoring import REFINED_PLANES, CodeQueries, best_first, joined_scores
 from ingestion.search.cpu_threads import CpuThreads
 from ingestion.search.shared_scans import SharedScans
 from ingestion.search.stages import search_stage
-from ingestion.vectors.sign_codes import Codes
+from ingestion.vectors.sign_codes import Codes, CodeSegment
 
 _FIRST_GUESS_BYTES: Final = 40 * 1024
-"""The assumed size of a page's codes before any have been read: 640 vectors of 48 bytes, and their coarse codes."""
+"""The assumed size of a page's codes before any have been read: 640 vectors of 64 bytes."""
 _WEIGHT: Final = 0.05
 """The weight of the latest segment in the moving mean of sizes."""
-
-_COARSE_AT_ONCE: Final = 3
-"""Searches at a time that take a coarse pass. Others share scans of all codes, which costs less for each of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,52 +52,30 @@ class CodeRanker:
         self._cpu_threads = cpu_threads
         self._read_bytes = read_bytes
         self._scans = SharedScans(cpu_threads)
-        self._coarse_scans = SharedScans(cpu_threads)
-        self._coarse_passes = 0
         self.mean_page_bytes = float(_FIRST_GUESS_BYTES)
 
     async def rank_all(
-        self, query: Vectors, segments: Sequence[SegmentRef], *, kept: int | None, refined: int, most: int
+        self, query: Vectors, segments: Sequence[SegmentRef], *, refined: int, most: int
     ) -> list[int] | None:
         """The keys of the `most` best pages of `segments`, best first. None where codes of a segment are lacking.
 
-        Coarse codes choose the `kept` pages whose codes are compared. The codes of all pages are compared where `kept`
-        is None or many searches run. The `refined` best by Hamming distance are ranked once more with more planes.
-        Raises DependencyUnavailable, WorkerFault where codes have another width than the query.
+        The `refined` best by Hamming distance are ranked once more with more planes. Raises DependencyUnavailable,
+        WorkerFault where codes have another width than the query.
         """
-        with metrics.SEARCH.labels("codes").time():
-            read = await self._reader.read(segments, with_coarse=kept is not None)
-        found = [loaded for loaded in read if loaded is not None]
+        with search_stage("codes"):
+            read = await self._reader.read(segments)
+        found = [segment for segment in read if segment is not None]
         if len(found) < len(segments):
             return None
         if not found:
             return []
         self._note(found)
-        positions = np.arange(sum(loaded.codes.pages for loaded in found))
-        if kept is not None and kept < len(positions) and self._coarse_passes < _COARSE_AT_ONCE:
-            positions, scores = await self._coarse_and_scored(query, segments, found, kept)
-        else:
-            with metrics.SEARCH.labels("code_scores").time(), _translated():
-                scores = await self._scans.scores(segments, [loaded.codes for loaded in found], query)
-        best = positions[best_first(scores, refined)]
-        _count("codes", len(scores), min(len(best), most))
-        return await self._refine(query, _keys_at(segments, best), _codes_at(found, best), most)
-
-    async def _coarse_and_scored(
-        self, query: Vectors, segments: Sequence[SegmentRef], found: Sequence[LoadedCodes], kept: int
-    ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-        """The positions of the `kept` best pages by coarse codes, in ascending order, and their scores by codes."""
-        self._coarse_passes += 1
-        try:
-            with metrics.SEARCH.labels("coarse_scores").time(), _translated():
-                coarse = [loaded.coarse for loaded in found if loaded.coarse is not None]
-                coarse_scores = await self._coarse_scans.scores(segments, coarse, query)
-            best = np.sort(best_first(coarse_scores, kept))
-            _count("coarse", len(coarse_scores), len(best))
-            with metrics.SEARCH.labels("code_scores").time():
-                return best, await self._scored(query, _codes_at(found, best), planes=1)
-        finally:
-            self._coarse_passes -= 1
+        with search_stage("code_scores"), _translated():
+            scores = await self._scans.scores(segments, found, query)
+        best = best_first(scores, refined)
+        keys, codes = _pages_at(segments, found, best)
+        _count(len(scores), min(len(best), most))
+        return await self._refine(query, keys, codes, most)
 
     async def rank_shown(self, query: Vectors, pages: Sequence[ShownPage], *, refined: int, most: int) -> ShownRanking:
         """As `rank_all`, for `pages` in the order in which the index ranks them.
@@ -110,7 +85,7 @@ class CodeRanker:
         wanted = self._affordable(pages)
         refs = list(dict.fromkeys(page.segment for page in wanted if page.segment is not None))
         with search_stage("codes"):
-            read = dict(zip(refs, await self._reader.read(refs, with_coarse=False), strict=True))
+            read = dict(zip(refs, await self._reader.read(refs), strict=True))
         keys, codes, without = list[int](), list[Codes](), list[int]()
         for page in wanted:
             segment = None if page.segment is None else read[page.segment]
@@ -118,7 +93,7 @@ class CodeRanker:
                 without.append(page.page_key)
             else:
                 keys.append(page.page_key)
-                codes.append(segment.codes.of_page(page.page_key - page.segment.page_keys.start))
+                codes.append(segment.of_page(page.page_key - page.segment.page_keys.start))
         self._note([segment for segment in read.values() if segment is not None])
         if len(keys) > refined:
             with search_stage("code_scores"):
@@ -126,7 +101,7 @@ class CodeRanker:
             best = best_first(scores, refined).tolist()
             keys, codes = [keys[i] for i in best], [codes[i] for i in best]
         ranked = await self._refine(query, keys, codes, most)
-        _count("codes", len(wanted) - len(without), len(ranked))
+        _count(len(wanted) - len(without), len(ranked))
         return ShownRanking(ranked, without)
 
     async def _refine(self, query: Vectors, keys: Sequence[int], codes: Sequence[Codes], most: int) -> list[int]:
@@ -155,10 +130,10 @@ class CodeRanker:
         metrics.SEARCH_PAGES_LEFT_OUT.inc(len(pages) - len(wanted))
         return wanted
 
-    def _note(self, read: Sequence[LoadedCodes]) -> None:
-        for loaded in read[-1:]:
-            if loaded.codes.pages:
-                self.mean_page_bytes += _WEIGHT * (loaded.size_bytes / loaded.codes.pages - self.mean_page_bytes)
+    def _note(self, read: Sequence[CodeSegment]) -> None:
+        for segment in read[-1:]:
+            if segment.pages:
+                self.mean_page_bytes += _WEIGHT * (segment.size_bytes / segment.pages - self.mean_page_bytes)
 
     async def _scored(self, query: Vectors, codes: Sequence[Codes], planes: int) -> NDArray[np.float32]:
         with _translated():
@@ -182,23 +157,19 @@ def _scores_of(query: Vectors, codes: Sequence[Codes], planes: int) -> NDArray[n
     return joined_scores(CodeQueries.of([query], planes), codes)[:, 0]
 
 
-def _codes_at(found: Sequence[LoadedCodes], positions: NDArray[np.intp]) -> list[Codes]:
-    """The codes of the pages at `positions`, which count the pages of all segments one after another."""
-    # A position minus the end of its segment is the page's index from the end of the segment.
-    ends = np.cumsum([loaded.codes.pages for loaded in found])
-    at = np.searchsorted(ends, positions, side="right")
-    places = zip(at.tolist(), (positions - ends[at]).tolist(), strict=True)
-    return [found[segment].codes.of_page(index) for segment, index in places]
+def _pages_at(
+    refs: Sequence[SegmentRef], read: Sequence[CodeSegment], positions: NDArray[np.intp]
+) -> tuple[list[int], list[Codes]]:
+    """Keys and codes of the pages at `positions`, which count the pages of all segments one after another."""
+    ends = np.cumsum([segment.pages for segment in read])
+    keys, codes = list[int](), list[Codes]()
+    for position, at in zip(positions.tolist(), np.searchsorted(ends, positions, side="right").tolist(), strict=True):
+        number = position - int(ends[at]) + read[at].pages
+        keys.append(refs[at].page_keys[number])
+        codes.append(read[at].of_page(number))
+    return keys, codes
 
 
-def _keys_at(refs: Sequence[SegmentRef], positions: NDArray[np.intp]) -> list[int]:
-    """The keys of the pages at `positions`: see `_codes_at`."""
-    ends = np.cumsum([ref.pages for ref in refs])
-    at = np.searchsorted(ends, positions, side="right")
-    places = zip(at.tolist(), (positions - ends[at]).tolist(), strict=True)
-    return [refs[segment].page_keys[index] for segment, index in places]
-
-
-def _count(stage: str, entered: int, left: int) -> None:
-    metrics.STAGE_PAGES.labels(stage, "in").inc(entered)
-    metrics.STAGE_PAGES.labels(stage, "out").inc(left)
+def _count(ranked: int, kept: int) -> None:
+    metrics.STAGE_PAGES.labels("codes", "in").inc(ranked)
+    metrics.STAGE_PAGES.labels("codes", "out").inc(kept)

@@ -32,49 +32,14 @@ _COLUMNS: Final = 4
 """numkong compares rows of 64 bytes with four others more than twice as fast as rows of 48 bytes with two."""
 _BLOCK_DISTANCES: Final = 2**20
 """Distances that are computed together: 4 MiB."""
-_JOINED_VECTORS: Final = 2**13
-"""So many codes are scored at once, so that the fixed cost of a call does not count. Padded, they are 512 KiB, which
-fit into a core's own cache."""
+_JOINED_PAGES: Final = 16
+"""Codes of this many pages are scored at once, so that the fixed cost of a call does not count."""
 
 
 def pad_codes(codes: Codes) -> Codes:
     """Codes with zeros up to a multiple of 64 bytes, which change no distance: the form in which they are compared."""
     short = -codes.shape[1] % _ROW_BYTES
     return np.pad(codes, ((0, 0), (0, short))) if short else codes
-
-
-class PaddedRows:
-    """Memory that codes are padded and joined in, over and over. New memory for each block takes longer to fill."""
-
-    def __init__(self, width: int) -> None:
-        self._rows = np.zeros((0, width), np.uint8)
-
-    def has_width_of(self, codes: Codes) -> bool:
-        return bool(codes.shape[1] == self._rows.shape[1])
-
-    def join(self, parts: Sequence[Codes]) -> Codes:
-        """The codes of `parts` one after another, padded. They are valid until the next call.
-
-        All parts are padded, or all are as stored. Raises ValueError where codes have another width.
-        """
-        width = self._rows.shape[1]
-        if wrong := next(
-            (part.shape[1] for part in parts if -(-part.shape[1] // _ROW_BYTES) * _ROW_BYTES != width), 0
-        ):
-            raise ValueError(f"sign codes of {wrong} bytes do not fit queries of {width}")
-        if len(parts) == 1 and self.has_width_of(parts[0]):
-            return parts[0]
-        vectors = sum(map(len, parts))
-        if len(self._rows) < vectors:
-            self._rows = np.zeros((vectors, width), np.uint8)
-        # As one item for each code: numpy copies these twice as fast as their bytes.
-        item = np.dtype((np.void, parts[0].shape[1]))
-        rows = np.ndarray((len(self._rows), 1), item, self._rows, strides=(width, width))
-        start = 0
-        for part in parts:
-            rows[start : start + len(part)] = part.view(item)
-            start += len(part)
-        return self._rows[:vectors]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,20 +99,18 @@ class CodeQueries:
         return products
 
 
-def code_scores(
-    queries: CodeQueries, codes: Codes, counts: NDArray[np.int64], padded: PaddedRows | None = None
-) -> NDArray[np.float32]:
-    """Scores (pages, queries) of pages whose `counts` codes lie one after another in `codes`, padded or as stored.
+def code_scores(queries: CodeQueries, codes: Codes, counts: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Scores (pages, queries) of pages whose `counts` padded codes lie one after another in `codes`.
 
     A page without codes has -inf. Raises ValueError where the codes have another width than the queries.
     """
-    padded = padded or PaddedRows(queries.code_bytes)
+    if codes.shape[1] != queries.code_bytes:
+        raise ValueError(f"sign codes of {codes.shape[1]} bytes do not fit queries of {queries.code_bytes}")
     scores = np.full((len(counts), len(queries.starts)), -np.inf, np.float32)
     ends = np.cumsum(counts)
-    most = _BLOCK_DISTANCES // (queries.planes * queries.columns)
-    for first, last in _blocks(counts, most if padded.has_width_of(codes) else min(most, _JOINED_VECTORS)):
+    for first, last in _blocks(counts, _BLOCK_DISTANCES // (queries.planes * queries.columns)):
         start = int(ends[first] - counts[first])
-        distances = queries.distances(padded.join([codes[start : int(ends[last - 1])]]))
+        distances = queries.distances(codes[start : int(ends[last - 1])])
         filled = np.flatnonzero(counts[first:last]) + first
         nearest = np.minimum.reduceat(distances, ends[filled] - counts[filled] - start, axis=0)  # (filled, tokens)
         scores[filled] = np.add.reduceat(queries.products(nearest), queries.starts, axis=1)
@@ -165,31 +128,29 @@ def best_first(scores: NDArray[np.float32], most: int) -> NDArray[np.intp]:
 
 def scan_scores(queries: CodeQueries, segments: Sequence[CodeSegment]) -> NDArray[np.float32]:
     """Scores (pages, queries) of all pages of these segments. Small segments are joined before they are scored."""
-    scores = [np.empty((0, len(queries.starts)), np.float32)]
-    padded, joined = PaddedRows(queries.code_bytes), PaddedRows(queries.code_bytes)
-    for group in segment_groups(segments, _JOINED_VECTORS):
-        codes = group[0].codes if len(group) == 1 else joined.join([segment.codes for segment in group])
-        scores.append(code_scores(queries, codes, np.concatenate([segment.counts for segment in group]), padded))
-    return np.concatenate(scores)
+    scores = []
+    for group in segment_groups(segments, _JOINED_PAGES):
+        codes = group[0].codes if len(group) == 1 else np.concatenate([segment.codes for segment in group])
+        scores.append(code_scores(queries, codes, np.concatenate([segment.counts for segment in group])))
+    return np.concatenate(scores) if scores else np.empty((0, len(queries.starts)), np.float32)
 
 
 def joined_scores(queries: CodeQueries, pages: Sequence[Codes]) -> NDArray[np.float32]:
     """Scores (pages, queries) of pages whose codes are `pages`."""
-    scores = [np.empty((0, len(queries.starts)), np.float32)]
-    counts = np.array([len(codes) for codes in pages], np.int64)
-    padded = PaddedRows(queries.code_bytes)
-    for first, last in _blocks(counts, _JOINED_VECTORS):
-        scores.append(code_scores(queries, padded.join(pages[first:last]), counts[first:last], padded))
-    without = sum(map(len, scores)) - len(pages)  # pages without codes at the end are in no block
-    return np.concatenate([*scores, np.full((-without, len(queries.starts)), -np.inf, np.float32)])
+    scores = []
+    for start in range(0, len(pages), _JOINED_PAGES):
+        part = pages[start : start + _JOINED_PAGES]
+        counts = np.array([len(codes) for codes in part], np.int64)
+        scores.append(code_scores(queries, np.concatenate(part), counts))
+    return np.concatenate(scores) if scores else np.empty((0, len(queries.starts)), np.float32)
 
 
-def segment_groups(segments: Sequence[CodeSegment], vectors: int) -> Iterator[Sequence[CodeSegment]]:
-    """Slices of segments, in order, of at least `vectors` vectors each but for the last."""
+def segment_groups(segments: Sequence[CodeSegment], pages: int) -> Iterator[Sequence[CodeSegment]]:
+    """Slices of segments, in order, of at least `pages` pages each but for the last."""
     start = together = 0
     for end, segment in enumerate(segments, 1):
-        together += len(segment.codes)
-        if together >= vectors or end == len(segments):
+        together += segment.pages
+        if together >= pages or end == len(segments):
             yield segments[start:end]
             start, together = end, 0
 

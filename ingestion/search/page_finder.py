@@ -1,7 +1,7 @@
 """Finds the best pages of a collection in three stages.
 
 1. The ANN index shows pages, or, where that costs less, all pages of the collection are taken.
-2. MaxSim over sign codes ranks them: see `code_scoring`. Of many pages, coarse codes choose those: see `coarse_codes`.
+2. MaxSim over sign codes ranks them: see `code_scoring`.
 3. Exact MaxSim scores the best few dozen.
 
 Pages whose documents have no sign codes yet, as an earlier release left them, are ranked by the index alone. So that
@@ -73,7 +73,7 @@ class PageFinder:
         self._lists = CollectionPageLists(records)
         index = SearchCoalescer(vectors, settings.search_ann_requests, cpu_threads)
         self._candidates = Candidates(index, records)
-        reader = CodeReader(blobs, cpu_threads, settings.search_code_cache_bytes)
+        reader = CodeReader(blobs, settings.search_code_cache_bytes)
         self._codes = CodeRanker(reader, cpu_threads, settings.search_code_read_bytes)
         self._reranker = Reranker(
             blobs,
@@ -131,11 +131,7 @@ class PageFinder:
     async def _scanned(self, query: Vectors, plan: SearchPlan, pages: CollectionPages) -> _Unchecked | None:
         """None where the codes of a document are not in the object store, although its record says so."""
         best = await self._codes.rank_all(
-            query,
-            pages.segments,
-            kept=plan.coded_pages,
-            refined=plan.refined_pages,
-            most=_SPARE * plan.scored_pages,
+            query, pages.segments, refined=plan.refined_pages, most=_SPARE * plan.scored_pages
         )
         return None if best is None else _Unchecked(best, pages, plan.scored_pages)
 

@@ -12,11 +12,6 @@ _SCORED_FOR_EACH_HIT: Final = 2
 """So many pages are scored exactly for each hit that is asked for, where that is more than the setting."""
 _FAST_SHARE: Final = 2
 _REFINED_FOR_EACH_SCORED: Final = 4
-_CODED_SHARE: Final = 4
-"""Coarse codes keep one of so many pages. Of the ten best of 9,216 pages this loses 0.25%: see docs/benchmarks.md."""
-_CODED_FOR_EACH_REFINED: Final = 2
-_COARSE_FROM_PAGES: Final = 6_144
-"""In smaller collections a coarse pass does not pay: more pages must be kept for the same recall."""
 _LEAST_ROWS: Final = 200
 LEAST_COST_ROWS: Final = 200
 """The cost of each token in the cheapest search."""
@@ -32,7 +27,6 @@ class SearchPlan:
     """`scans`: the sign codes of all pages are ranked. Otherwise the index shows pages by `ann_limit` rows for each
     query token; it also does where a document has no sign codes.
 
-    Coarse codes choose the `coded_pages` pages whose codes are compared. None: the codes of all pages are.
     `refined_pages` of the pages that sign codes rank best are ranked with more planes, and `scored_pages` of those are
     scored exactly.
     """
@@ -40,7 +34,6 @@ class SearchPlan:
     top_k: int
     scans: bool
     ann_limit: int
-    coded_pages: int | None
     refined_pages: int
     scored_pages: int
     cost_rows: int
@@ -54,14 +47,7 @@ def plan_search(effort: Effort, top_k: int, pages: int, bytes_of_codes: int, set
     scans = pages <= settings.search_scan_pages and bytes_of_codes <= settings.search_code_cache_bytes
     limit = max(_LEAST_ROWS, _rows_for(pages, settings) // share)
     cost = max(LEAST_COST_ROWS, pages // _PAGES_FOR_A_ROW if scans else limit)
-    refined = _REFINED_FOR_EACH_SCORED * scored
-    return SearchPlan(top_k, scans, limit, _coded_pages(pages, share, refined), refined, scored, cost)
-
-
-def _coded_pages(pages: int, share: int, refined: int) -> int | None:
-    if pages <= _COARSE_FROM_PAGES:
-        return None
-    return max(pages // _CODED_SHARE // share, _CODED_FOR_EACH_REFINED * refined)
+    return SearchPlan(top_k, scans, limit, _REFINED_FOR_EACH_SCORED * scored, scored, cost)
 
 
 def _rows_for(pages: int, settings: SearchSettings) -> int:

@@ -25,8 +25,8 @@ _AT_ONCE: Final = 2
 """Passes at a time. Each uses all threads; a second one keeps them busy while the first one ends."""
 _MOST_TOKENS: Final = 16
 """Tokens of the queries that share a pass. A longer query has a pass of its own."""
-_GROUP_VECTORS: Final = 2**17
-"""Vectors that are scored in one go, on one thread: about a millisecond."""
+_GROUP_PAGES: Final = 512
+"""Pages that are scored in one go, on one thread."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,7 +44,7 @@ class SharedScans:
         self._calls = SharedCalls(self._pass, at_once=_AT_ONCE, fits=_fits)
 
     async def scores(self, key: object, segments: Sequence[CodeSegment], query: Vectors) -> NDArray[np.float32]:
-        """The scores with one plane of all pages of `segments`, (pages,). The same object as key means equal segments.
+        """The coarse scores of all pages of `segments`, (pages,). Equal keys (by identity) mean equal segments.
 
         Raises ValueError where the codes have another width than the query, DependencyUnavailable once the caller's
         budget of time is spent.
@@ -56,7 +56,7 @@ class SharedScans:
     async def _pass(self, together: Sequence[_Asked]) -> list[NDArray[np.float32]]:
         metrics.SCANS_SHARED.observe(len(together))
         queries = await self._cpu_threads.run(CodeQueries.of, [asked.query for asked in together], 1)
-        groups = segment_groups(together[0].segments, _GROUP_VECTORS)
+        groups = segment_groups(together[0].segments, _GROUP_PAGES)
         parts = await gather_or_cancel(*(self._cpu_threads.run(scan_scores, queries, group) for group in groups))
         return list(np.concatenate(parts).T)
 

@@ -10,7 +10,6 @@ from zlib import crc32
 
 import numpy as np
 import pytest
-from prometheus_client import REGISTRY
 
 from ingestion.effort import Effort
 from ingestion.errors import DependencyUnavailable, Overloaded, WorkerFault
@@ -144,36 +143,9 @@ async def library() -> Library:
     return library
 
 
-def stage_pages(stage: str, flow: str) -> float:
-    labels = {"stage": stage, "flow": flow}
-    return REGISTRY.get_sample_value("search_stage_pages_total", labels) or 0.0
-
-
 async def test_all_sign_codes_of_a_small_collection_are_ranked_and_the_index_is_not_asked(library: Library) -> None:
     assert await recall(library, library.searcher()) >= 0.95
     assert library.vectors.limits == []
-
-
-async def test_coarse_codes_choose_the_pages_of_a_large_collection(
-    library: Library, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("ingestion.search.planning._COARSE_FROM_PAGES", 200)
-    before = [stage_pages("coarse", flow) for flow in ("in", "out")]
-    await library.searcher().search("c", "1", TOP)
-    after = [stage_pages("coarse", flow) for flow in ("in", "out")]
-    assert [now - was for now, was in zip(after, before, strict=True)] == [230, 160]
-    assert await recall(library, library.searcher()) >= 0.9
-    assert library.vectors.limits == []
-
-
-async def test_many_searches_at_a_time_share_scans_of_all_codes(
-    library: Library, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("ingestion.search.planning._COARSE_FROM_PAGES", 200)
-    searcher = library.searcher()
-    before = stage_pages("coarse", "in")
-    await asyncio.gather(*(searcher.search("c", str(number), TOP) for number in range(12)))
-    assert stage_pages("coarse", "in") - before == 3 * 230
 
 
 async def test_only_so_many_pages_are_scored_exactly(library: Library) -> None:
