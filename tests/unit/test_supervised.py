@@ -23,7 +23,7 @@ from workers.stack.supervise import ProcessSpec, Supervised
 async def main() -> None:
     child = Supervised(ProcessSpec("child", ("sleep", "600"), "", None), Path(sys.argv[1]))
     await child.start()
-    while b"die_with_parent" in Path(f"/proc/{child.pid}/cmdline").read_bytes():
+    while Path(f"/proc/{child.pid}/comm").read_text() != "sleep\\n":
         await asyncio.sleep(0.01)
     print(child.pid, flush=True)
     await asyncio.sleep(600)
@@ -58,8 +58,10 @@ async def test_a_program_that_is_not_there_is_one_clear_error(tmp_path: Path) ->
 async def test_a_process_does_not_outlive_its_parent(tmp_path: Path) -> None:
     command = [sys.executable, "-c", _PARENT, str(tmp_path / "child.log")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
-        assert parent.stdout is not None
-        pid = int(await asyncio.to_thread(parent.stdout.readline))
-        assert psutil.Process(pid).name() == "sleep"
-        parent.kill()
+        try:
+            assert parent.stdout is not None
+            pid = int(await asyncio.to_thread(parent.stdout.readline))
+            assert psutil.Process(pid).name() == "sleep"
+        finally:
+            parent.kill()
     await asyncio.to_thread(wait_until, lambda: not psutil.pid_exists(pid), _DEADLINE_S)
