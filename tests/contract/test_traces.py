@@ -27,6 +27,7 @@ from workers.stack.supervise import ProcessSpec, Supervised
 REQUEST_ID: Final = "upload-of-a-test"
 TRACE_ID: Final = "4bf92f3577b34da6a3ce929d0e0e4736"
 TRACEPARENT: Final = f"00-{TRACE_ID}-00f067aa0ba902b7-01"
+SEARCH: Final = "POST /api/v1/collections/{collection}/search"
 DEADLINE_S: Final = 90.0
 
 
@@ -106,7 +107,9 @@ async def test_an_upload_is_followed_through_all_processes(
             id_ = await ingest(client)
             found = await client.post("/collections/manuals/search", json={"query": "pump", "top_k": 1})
             assert [hit["document_id"] for hit in found.json()["hits"]] == [id_]
-    # The processes have ended, and have sent what they had queued.
+            event = f"send {settings.kafka.kafka_events_topic}"
+            # The end of a process waits for its spans only a moment.
+            await until(lambda: bool(receiver.named(SEARCH) and receiver.named(event)))
     assert lines_of_request(data_dir, "api") >= {"received", "request"}
     assert lines_of_request(data_dir, "worker-1") >= {"claimed", "settled"}
     assert lines_of_request(data_dir, "embedder") == {"request"}
@@ -132,8 +135,7 @@ async def test_an_upload_is_followed_through_all_processes(
     assert parents["pagemill-embedder", "POST /v1/embeddings"] == "POST /v1/embeddings"
     assert key not in str(receiver.spans)
     assert "a pump" not in str(receiver.spans)
-    searches = [one for _, one in receiver.spans if one.name == "POST /api/v1/collections/{collection}/search"]
-    [search] = searches
+    [search] = receiver.named(SEARCH)
     stages = {one.name for _, one in receiver.of_trace(search.trace_id.hex())}
     assert stages >= {"collection", "query_cache", "embed", "texts", "compute"}
 

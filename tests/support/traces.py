@@ -99,5 +99,8 @@ class OtlpReceiver:
             service = next(one.value.string_value for one in resource.resource.attributes if one.key == "service.name")
             self.spans += [(service, span) for scope in resource.scope_spans for span in scope.spans]
 
+    def named(self, name: str) -> list[ProtoSpan]:
+        return [span for _, span in self.spans if span.name == name]
+
     def of_trace(self, trace_id: str) -> list[tuple[str, ProtoSpan]]:
         return [(service, span) for service, span in self.spans if span.trace_id.hex() == trace_id]

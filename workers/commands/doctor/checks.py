@@ -13,8 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from workers.conversion.soffice import INSTALL as LIBREOFFICE
-from workers.ocr.reader import INSTALL as OCR
 from workers.stack import apache_kafka, binaries, kafka_kinds
 from workers.stack.kafka_kinds import KafkaKind
 from workers.stack.supervise import StackError
@@ -79,14 +77,18 @@ def _poppler() -> CheckResult:
 def _libreoffice() -> CheckResult:
     if path := shutil.which("soffice"):
         return CheckResult("libreoffice", CheckStatus.OK, path)
+    from workers.conversion.soffice import INSTALL  # imports numpy, whose threads each command sets first
+
     detail = "soffice is not installed; without it, or a Gotenberg server, office files and texts fail"
-    return CheckResult("libreoffice", CheckStatus.WARN, detail, LIBREOFFICE)
+    return CheckResult("libreoffice", CheckStatus.WARN, detail, INSTALL)
 
 
 def _ocr() -> CheckResult:
     if all(importlib.util.find_spec(module) for module in ("rapidocr", "onnxruntime")):
         return CheckResult("ocr", CheckStatus.OK, "RapidOCR")
-    return CheckResult("ocr", CheckStatus.WARN, "RapidOCR is not installed; scans are not read", OCR)
+    from workers.ocr.reader import INSTALL
+
+    return CheckResult("ocr", CheckStatus.WARN, "RapidOCR is not installed; scans are not read", INSTALL)
 
 
 def _find(server: str, data_root: Path) -> str:
