@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 import sys
+import time
 from typing import Any, Final
 
 import structlog
@@ -18,9 +20,34 @@ _RECONNECTS: Final = re.compile(
 """aiokafka logs these when a broker closes a connection, and connects again. Brokers with a limit on logins close one
 every few minutes. An outage shows in other lines, and in a breaker."""
 
+_REPEAT_S: Final = 30.0
+_MOST_TEXTS: Final = 256
+
 
 def _is_worth_a_line(record: logging.LogRecord) -> bool:
     return not (record.name.startswith("aiokafka") and _RECONNECTS.search(record.getMessage()))
+
+
+class RepeatFilter(logging.Filter):
+    """Drops a line of aiokafka that says the same as one of the last `_REPEAT_S`.
+
+    While a broker is down, aiokafka logs the same failed connection several times a second.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._passed_s: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith("aiokafka"):
+            return True
+        text, now_s = record.getMessage(), time.monotonic()
+        if now_s - self._passed_s.get(text, -math.inf) < _REPEAT_S:
+            return False
+        if len(self._passed_s) >= _MOST_TEXTS:
+            self._passed_s.clear()
+        self._passed_s[text] = now_s
+        return True
 
 
 def _add_ids(_logger: Any, _method: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
@@ -57,6 +84,7 @@ def configure(settings: LogSettings) -> None:
         )
     )
     handler.addFilter(_is_worth_a_line)
+    handler.addFilter(RepeatFilter())
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.log_level.upper())
