@@ -11,7 +11,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt deploy/requirements/dev.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Pagemill needs Python 3.11 or later; set PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r deploy/requirements/dev.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,colqwen,plot,tracing,stack,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,ocr,colqwen,plot,tracing,stack,dev]'
 	touch $@
 
 demo: install
