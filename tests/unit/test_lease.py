@@ -89,6 +89,25 @@ async def test_a_database_that_never_answers_ends_the_work_with_the_lease() -> N
 
 
 @in_virtual_time
+async def test_a_process_that_stood_still_during_a_heartbeat_does_not_blame_the_database() -> None:
+    stood_still_s = 0.0
+
+    class Suspended(Store):
+        async def extend(self, document_id: str, fence: int, lease_ms: int) -> None:
+            nonlocal stood_still_s
+            stood_still_s += 2 * LEASE_S
+            await asyncio.Event().wait()
+
+    loop = asyncio.get_running_loop()
+    lease = lease_of(Suspended())
+    lease._clock = lambda: loop.time() + stood_still_s
+    with capture_logs() as logs, pytest.raises(LeaseLost, match="could not be extended"):
+        async with asyncio.timeout(DEADLINE_S), lease:
+            await asyncio.Event().wait()
+    assert logs[0]["cause"] == "stood still for 120.0 s"
+
+
+@in_virtual_time
 async def test_a_fence_that_has_moved_ends_the_work_at_once() -> None:
     store = Store(LeaseLost("the fence has moved"))
     with pytest.raises(LeaseLost, match="the fence has moved"):

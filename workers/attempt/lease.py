@@ -120,6 +120,10 @@ class Lease:
         except LeaseLost:
             raise
         except (DependencyUnavailable, TimeoutError) as error:
+            if (late_s := self._clock() - sent - limit_s) > limit_s / 2:
+                # The timer came late: this process stood still, and the answer may lie unread in its socket.
+                log.warning("heartbeat failed", document_id=self.document.id, cause=f"stood still for {late_s:.1f} s")
+                return self._not_extended(error)
             outage = error if isinstance(error, DependencyUnavailable) else _no_answer(limit_s)
             log.warning("heartbeat failed", document_id=self.document.id, cause=outage.message)
             return outage
