@@ -12,6 +12,7 @@ import structlog
 import typer
 
 from workers.stack import datadir
+from workers.stack.environment import replace_settings
 from workers.stack.stack_file import environment_of
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def migrate(
     from ingestion.settings import Settings
 
     if stack := datadir.DataDir(data_dir).read_stack():
-        os.environ |= environment_of(stack)
+        replace_settings(os.environ, environment_of(stack))
     structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))  # standard output is the answer's
     reports = asyncio.run(_run(Settings(), check=check))
     for report in reports:

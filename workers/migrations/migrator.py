@@ -11,7 +11,8 @@ from typing import Final, Protocol
 
 import structlog
 
-from ingestion.errors import NewerRecord
+from ingestion.concurrency.supervision import TaskSupervisor
+from ingestion.errors import DependencyUnavailable, NewerRecord
 from workers.migrations.step import Step, Task
 
 log = structlog.get_logger(__name__)
@@ -86,18 +87,27 @@ class Migrator:
             self.on_wait()
             while not await self.records.lock(token, _LEASE_MS):  # noqa: ASYNC110  # the database sends no notice
                 await asyncio.sleep(_RECHECK_S)
-        renewing = asyncio.create_task(self._renew(token))
         try:
-            yield
+            async with TaskSupervisor() as background:
+                background.run_forever("migration lock", lambda: self._renew(token))
+                yield
         finally:
-            renewing.cancel()
-            await self.records.unlock(token)
+            await self._unlock(token)
 
     async def _renew(self, token: str) -> None:
         """A lock that is lost is no harm: steps may be applied by several processes at once."""
         while True:
             await asyncio.sleep(_RENEW_EVERY_S)
-            await self.records.lock(token, _LEASE_MS)
+            try:
+                await self.records.lock(token, _LEASE_MS)
+            except DependencyUnavailable as error:
+                log.warning("migration lock not renewed", cause=error.message)
+
+    async def _unlock(self, token: str) -> None:
+        try:
+            await self.records.unlock(token)
+        except DependencyUnavailable as error:  # the lock ends with its lease; keep the block's own error
+            log.warning("migration lock not released", cause=error.message)
 
 
 def _report(step: Step, tasks: Sequence[Task]) -> StepReport:
