@@ -29,6 +29,7 @@ class FakeNvml:
     used: list[int]
     has_driver: bool = True
     is_lost: bool = False
+    lost_gpu: int | None = None
     reports_utilisation: bool = True
     NVMLError: type[Exception] = field(default=FakeError)
 
@@ -42,6 +43,8 @@ class FakeNvml:
         return len(self.used)
 
     def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
+        if index == self.lost_gpu:
+            raise FakeError("GPU is lost")
         return index
 
     def nvmlDeviceGetUUID(self, handle: int) -> str | bytes:
@@ -94,6 +97,14 @@ def test_a_gpu_that_is_lost_has_no_series_until_it_is_back(nvml: FakeNvml) -> No
     nvml.is_lost = False
     reader.read()
     assert value_of("gpu_memory_usage_bytes", 1) == 23 * GIB
+
+
+def test_a_gpu_that_is_lost_hides_no_other(nvml: FakeNvml) -> None:
+    reader = GpuReader(nvml)
+    reader.read()
+    nvml.lost_gpu = 0
+    reader.read()
+    assert [value_of("gpu_memory_usage_bytes", gpu) for gpu in (0, 1)] == [None, 23 * GIB]
 
 
 def test_gpus_are_measured_during_the_block(nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,14 +73,19 @@ class GpuReader:
 
     def read(self) -> None:
         """Raises nothing: the first failure of a series of failures is logged."""
+        found: set[Labels] = set()
+        failures: list[str] = []
         try:
-            found = {self._read_gpu(index) for index in range(self._nvml.nvmlDeviceGetCount())}
-            self._has_failed = False
+            for index in range(self._nvml.nvmlDeviceGetCount()):
+                try:
+                    found.add(self._read_gpu(index))
+                except self._nvml.NVMLError as error:
+                    failures.append(f"GPU {index}: {error}")
         except self._nvml.NVMLError as error:
-            found = set()
-            if not self._has_failed:
-                log.warning("GPUs cannot be measured", cause=str(error))
-            self._has_failed = True
+            failures.append(str(error))
+        if failures and not self._has_failed:
+            log.warning("GPUs cannot be measured", cause="; ".join(failures))
+        self._has_failed = bool(failures)
         for labels in self._shown - found:
             for gauge in _GAUGES:
                 gauge.remove(*labels)
