@@ -76,7 +76,8 @@ class LoggedRequest:
             self._transport.release()
             return
         self.status = message["status"]
-        message.setdefault("headers", []).append((REQUEST_ID_FIELD, self._request_id))
+        # The list of the headers may belong to an answer that the application sends again.
+        message = {**message, "headers": [*message.get("headers", ()), (REQUEST_ID_FIELD, self._request_id)]}
         if self._cycle.more_body:
             # The rest of the body would have to be read before the next request.
             self._cycle.keep_alive = False

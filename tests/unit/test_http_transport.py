@@ -61,6 +61,14 @@ START = {"type": "http.response.start", "status": 200}
 BODY = {"type": "http.response.body", "body": b"body"}
 
 
+async def test_the_request_id_is_not_kept_in_an_answer_that_is_sent_again() -> None:
+    _, transport = metered()
+    headers = [(b"content-type", b"text/plain")]
+    for _ in range(2):
+        await logged_request(transport, {**START, "headers": headers}, BODY)
+    assert headers == [(b"content-type", b"text/plain")]
+
+
 async def test_head_and_body_of_an_answer_are_one_write() -> None:
     inner, transport = metered()
     await logged_request(transport, START, BODY, BODY)
