@@ -3,9 +3,9 @@
 A request id is always there. It comes from the header `X-Request-ID`, or is made by the API, and goes with the job to
 the worker and with each HTTP request to the embedding service.
 
-Spans are recorded where `start_tracing` has been called. Elsewhere `span` and the other functions return an object
-without effect, and no OpenTelemetry SDK is imported. Spans have bounded attributes: ids, names, numbers and error
-codes, never texts, file names, addresses or keys.
+Spans are recorded within the block `ingestion.tracing.export.tracing`. Elsewhere `span` and the other functions return
+an object without effect, and no OpenTelemetry SDK is imported. Spans have bounded attributes: ids, names, numbers and
+error codes, never texts, file names, addresses or keys.
 """
 
 from ingestion.tracing.http import inject, serving
