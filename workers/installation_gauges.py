@@ -31,7 +31,10 @@ UNKNOWN_STATE: Final = "unknown"
 
 
 class Schedule:
-    """Says when a measurement is due: after `every_s`, or later if it takes more than MAX_TIME_SHARE of the time."""
+    """Says when a measurement is due: after `every_s`, or later if it takes more than MAX_TIME_SHARE of the time.
+
+    One that failed stays due: the next round shows whether the store answers.
+    """
 
     def __init__(self, every_s: float) -> None:
         self._every_s = every_s
@@ -44,11 +47,9 @@ class Schedule:
     @contextmanager
     def measuring(self) -> Iterator[None]:
         began = time.monotonic()
-        try:
-            yield
-        finally:
-            ended = time.monotonic()
-            self._due_at = ended + max(self._every_s, (ended - began) / MAX_TIME_SHARE)
+        yield
+        ended = time.monotonic()
+        self._due_at = ended + max(self._every_s, (ended - began) / MAX_TIME_SHARE)
 
 
 @dataclass(slots=True)
