@@ -149,6 +149,10 @@ class MinioBlobStore:
     async def has_bucket(self) -> bool:
         return await self._threads.read(_translated(lambda: self._client.bucket_exists(self._bucket)), "ping")
 
+    async def missing(self) -> list[str]:
+        """What `prepare` would create. Empty where nothing is missing."""
+        return [] if await self.has_bucket() else [f"the bucket {self._bucket}"]
+
     async def ping(self) -> None:
         if not await self.has_bucket():
             raise DependencyUnavailable(DEPENDENCY, f"there is no bucket {self._bucket}")

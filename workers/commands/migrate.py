@@ -52,7 +52,7 @@ async def _run(settings: Settings, *, check: bool) -> list[StepReport]:
     from ingestion.adapters.minio import MinioBlobStore
     from ingestion.adapters.mongo.document_store import MongoDocumentStore
     from workers.migrations.migrator import Migrator
-    from workers.migrations.steps import AliasStep, BucketStep, IndexStep, TopicStep
+    from workers.migrations.steps import AliasStep, StoreStep, TopicStep
 
     async with (
         MinioBlobStore(settings.s3) as blobs,
@@ -60,8 +60,8 @@ async def _run(settings: Settings, *, check: bool) -> list[StepReport]:
         MilvusVectorStore(settings.milvus) as vectors,
     ):
         steps = (
-            BucketStep(blobs, settings.s3.s3_bucket),
-            IndexStep(documents),
+            StoreStep("bucket", blobs),
+            StoreStep("indexes", documents),
             TopicStep(settings.kafka),
             AliasStep(documents, vectors),
         )

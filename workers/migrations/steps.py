@@ -15,17 +15,10 @@ from ingestion.settings import KafkaSettings
 from workers.migrations.step import Task
 
 
-class Bucket(Protocol):
-    """The object store."""
+class Prepared(Protocol):
+    """The object store, or the document store. `missing` names what `prepare` would create."""
 
-    async def has_bucket(self) -> bool: ...
-    async def prepare(self) -> None: ...
-
-
-class Indexed(Protocol):
-    """The document store."""
-
-    async def missing_indexes(self) -> list[str]: ...
+    async def missing(self) -> list[str]: ...
     async def prepare(self) -> None: ...
 
 
@@ -41,34 +34,18 @@ class CollectionRecords(CollectionCatalogue, Bindings, Protocol):
 
 
 @dataclass(slots=True)
-class BucketStep:
-    """The bucket. Without it no upload is accepted."""
+class StoreStep:
+    """What a store must hold before the first document: the bucket, or MongoDB's indexes and its counter."""
 
-    blobs: Bucket
-    bucket: str
-    name: str = "bucket"
+    name: str
+    store: Prepared
     version: int = 1
 
     async def tasks(self) -> Sequence[Task]:
-        return [] if await self.blobs.has_bucket() else [Task(f"create the bucket {self.bucket}")]
+        return [Task(f"create {missing}") for missing in await self.store.missing()]
 
     async def apply(self) -> None:
-        await self.blobs.prepare()
-
-
-@dataclass(slots=True)
-class IndexStep:
-    """MongoDB's indexes, and the counter of page keys."""
-
-    documents: Indexed
-    name: str = "indexes"
-    version: int = 1
-
-    async def tasks(self) -> Sequence[Task]:
-        return [Task(f"create {missing}") for missing in await self.documents.missing_indexes()]
-
-    async def apply(self) -> None:
-        await self.documents.prepare()
+        await self.store.prepare()
 
 
 @dataclass(slots=True)

@@ -81,7 +81,7 @@ class MongoDocumentStore(
             return
 
     @translated
-    async def missing_indexes(self) -> list[str]:
+    async def missing(self) -> list[str]:
         """What `prepare` would create. Empty where nothing is missing."""
         missing = []
         for collection in self._indexed:
