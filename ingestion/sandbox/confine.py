@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import resource
-import signal
 import sys
 import sysconfig
 from contextlib import suppress
@@ -17,9 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from ingestion.sandbox import landlock, namespaces, seccomp
-from ingestion.sandbox.libc import prctl
+from ingestion.sandbox.libc import die_with_parent, prctl
 
-_PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _OPEN_FILES: Final = 64
 _OOM_SCORE: Final = "1000"
@@ -95,10 +93,8 @@ def confine(
 
     Raises OSError; the process must then end.
     """
+    die_with_parent(parent)
     if sys.platform == "linux":
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
         with suppress(OSError):
             _write_oom_score()
     _limit(limits)

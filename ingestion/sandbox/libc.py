@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
+import sys
 from typing import Any, Final
+
+_PR_SET_PDEATHSIG: Final = 1
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 _libc_with_gil: Final = ctypes.PyDLL(None, use_errno=True)
@@ -20,6 +24,18 @@ def prctl(option: int, *arguments: int) -> int:
     """Raises OSError."""
     padded = (*arguments, 0, 0, 0, 0)[:4]
     return _checked(_libc.prctl(option, *(ctypes.c_ulong(one) for one in padded)))
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when its parent ends. `parent` is the parent's id, as this process sees it.
+
+    Ends this process at once if the parent has ended already. Does nothing on systems other than Linux.
+    """
+    if sys.platform != "linux":
+        return
+    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def unshare(flags: int) -> None:

@@ -100,6 +100,7 @@ class LibreOffice:
         settings = self._settings
         wall_s = max(_SHORTEST_WALL_S, _WALL_FACTOR * settings.conversion_timeout_s)
         request = {
+            "worker": os.getpid(),
             "program": program,
             "arguments": _arguments(name, media_type, self._most_pages),
             "folder": str(folder),

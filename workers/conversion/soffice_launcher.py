@@ -13,15 +13,13 @@ import ctypes
 import json
 import os
 import resource
-import signal
 import sys
 from contextlib import suppress
 from typing import Any, Final, NoReturn
 
 from ingestion.sandbox import landlock, namespaces
-from ingestion.sandbox.libc import prctl, unshare
+from ingestion.sandbox.libc import die_with_parent, prctl, unshare
 
-_PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _CLONE_NEWNS: Final = 0x00020000
 _CLONE_NEWPID: Final = 0x20000000
@@ -37,21 +35,23 @@ _TMP: Final = "/tmp"
 
 
 def main() -> NoReturn:
-    """Arguments: a JSON object with `program`, `arguments`, `folder`, `memory_bytes`, `cpu_s`, `file_bytes`.
+    """Arguments: a JSON object with `worker`, `program`, `arguments`, `folder`, `memory_bytes`, `cpu_s`,
+    `file_bytes`. `worker` is the id of the parent process.
 
     "{folder}" in the arguments becomes the folder as LibreOffice sees it. Writes the CPU seconds of LibreOffice to
     `folder`/cpu_s and ends with its exit status.
     """
     request = json.loads(sys.argv[1])
-    _die_with_parent()
+    die_with_parent(request["worker"])
     folder = request["folder"]
     report = os.open(os.path.join(folder, "cpu_s"), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)  # noqa: PTH118
     seen_folder, is_first = _isolate(folder)
+    parent = 0 if is_first else os.getpid()  # as the child sees it: in a namespace of its own, it has no parent
     pid = os.fork()
     if pid == 0:
         try:
             os.close(report)
-            _run(request, seen_folder, dies_with_parent=not is_first)
+            _run(request, seen_folder, parent)
         except BaseException as error:  # noqa: BLE001 - the child must not return into this code
             os.write(2, f"{type(error).__name__}: {error}\n".encode())
         finally:
@@ -60,14 +60,6 @@ def main() -> NoReturn:
     os.write(report, f"{used.ru_utime + used.ru_stime:.3f}".encode())
     code = os.waitstatus_to_exitcode(status)
     os._exit(code if code >= 0 else 128 - code)
-
-
-def _die_with_parent() -> None:
-    if sys.platform == "linux":
-        parent = os.getppid()
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
 
 
 def _isolate(folder: str) -> tuple[str, bool]:
@@ -96,9 +88,8 @@ def _mount(source: str | None, target: str, flags: int) -> None:
         raise OSError(number, os.strerror(number))
 
 
-def _run(request: dict[str, Any], folder: str, *, dies_with_parent: bool) -> NoReturn:
-    if dies_with_parent:
-        _die_with_parent()
+def _run(request: dict[str, Any], folder: str, parent: int) -> NoReturn:
+    die_with_parent(parent)
     if sys.platform == "linux":
         namespaces.drop_capabilities()
         prctl(_PR_SET_NO_NEW_PRIVS, 1)
