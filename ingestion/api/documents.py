@@ -10,9 +10,10 @@ from starlette.responses import RedirectResponse
 
 from ingestion.api.dependencies import RemoverDep, ServicesDep
 from ingestion.api.views import CollectionView, DocumentListView, DocumentView, TextPagesView, text_warnings
+from ingestion.bootstrap import Services
 from ingestion.concurrency.deadline import budget
 from ingestion.errors import CollectionArchived, NotFound
-from ingestion.model import check_collection
+from ingestion.model import Document, check_collection
 
 router = APIRouter(tags=["documents"])
 
@@ -22,12 +23,7 @@ _SOURCE_VALID_S: Final = 3600
 @router.get("/documents/{document_id}")
 async def get_document(document_id: str, services: ServicesDep) -> DocumentView:
     with budget(services.settings.api.store_budget_s):
-        document = await services.documents.get(document_id)
-        if document is None:
-            if await services.documents.archived_ids([document_id]):
-                raise CollectionArchived(f"document {document_id} is archived; restore its collection first")
-            raise NotFound(f"no document {document_id}")
-    return DocumentView.of(document)
+        return DocumentView.of(await _found(document_id, services))
 
 
 @router.get("/documents")
@@ -53,9 +49,7 @@ async def list_documents(
 async def get_source(document_id: str, services: ServicesDep) -> RedirectResponse:
     """Redirect to the uploaded file in the object store. The address is valid for a while and needs no key."""
     with budget(services.settings.api.store_budget_s):
-        document = await services.documents.get(document_id)
-        if document is None:
-            raise NotFound(f"no document {document_id}")
+        document = await _found(document_id, services)
         return RedirectResponse(await services.blobs.presign(document.object_key, _SOURCE_VALID_S), 307)
 
 
@@ -90,3 +84,13 @@ async def delete_collection(collection: str, remover: RemoverDep) -> None:
     After 503, repeat the request, or wait for the janitor.
     """
     await remover.delete_collection(collection)
+
+
+async def _found(document_id: str, services: Services) -> Document:
+    """Raises NotFound, CollectionArchived."""
+    document = await services.documents.get(document_id)
+    if document is None:
+        if await services.documents.archived_ids([document_id]):
+            raise CollectionArchived(f"document {document_id} is archived; restore its collection first")
+        raise NotFound(f"no document {document_id}")
+    return document

@@ -26,7 +26,8 @@ async def test_an_archived_collection_rejects_uploads_and_searches_until_restore
     ):
         assert_problem(answer, 409, "collection_archived")
         assert f"pagemill collections restore {collection}" in answer.json()["detail"]
-    assert_problem(await client.get(f"/documents/{id_}"), 409, "collection_archived")
+    for path in (f"/documents/{id_}", f"/documents/{id_}/source", f"/collections/{collection}"):
+        assert_problem(await client.get(path), 409, "collection_archived")
     assert_problem(await client.delete(f"/documents/{id_}"), 409, "collection_archived")
     await archiver(services).restore(collection)
     after = (await client.post(f"/collections/{collection}/search", json=query)).json()["hits"]
