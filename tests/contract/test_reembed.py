@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ingestion.bootstrap import Services
 from ingestion.catalogue.generations import index_of
 from ingestion.errors import Conflict, DependencyUnavailable, EmbedderMismatch, EmbedderNotCurrent
-from ingestion.model import DocumentState, codes_key
+from ingestion.model import DocumentState, Page, TextPages, Vectors, codes_key
 from tests.support.embedders import WordEmbedder
 from tests.support.nearest import rows_of
 from tests.support.pipelines import DEADLINE_S, ScriptedEmbedder, job, pipeline, read, submitted
@@ -57,6 +59,25 @@ async def test_a_reembedding_keeps_all_pages_and_leaves_no_old_vectors(shelf: Li
     again = ScriptedWords()
     assert await reembedder(shelf.services, again).run(shelf.collection) == bound
     assert again.seen == []
+
+
+class Silent(WordEmbedder):
+    """Finds nothing on the first page of a document."""
+
+    async def embed_pages(self, pages: Sequence[Page]) -> list[Vectors]:
+        return [
+            np.zeros((0, self.dim), np.float32) if page.page_number == 1 else self._embed(page.text) for page in pages
+        ]
+
+
+async def test_a_reembedding_counts_the_pages_that_no_search_finds_anew(shelf: Library) -> None:
+    written = await shelf.write(await shelf.begun("a", 3))
+    ready = await shelf.services.documents.finish(replace(written, text_pages=TextPages(file=3)))
+    for embedder, unsearchable in ((Silent(model="silent"), 1), (NEW, 0)):
+        await reembedder(shelf.services, embedder).run(shelf.collection)
+        found = await shelf.services.documents.get(ready.id)
+        assert found is not None and found.text_pages == TextPages(file=3, unsearchable=unsearchable)
+    assert await shelf.mismatches() == []
 
 
 async def test_other_clients_of_the_vector_store_find_the_newest_generation_under_the_old_name(

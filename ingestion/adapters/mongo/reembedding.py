@@ -69,11 +69,14 @@ class MongoReembeddingRecords(MongoPort):
             "first_page_key": document.first_page_key,
             "next_generation": document.next_generation,
         }
-        changes = {"next_generation": 0, "next_pages_done": 0}
+        changes: dict[str, int] = {"next_generation": 0, "next_pages_done": 0}
         if document.next_generation == current and document.is_in(current):
             moved = {"patches": "$next.patches", "rows": "$next.rows"}
             await self._pages.update_many(pages, [{"$set": moved}])
             changes["generation"] = current
+            if document.text_pages is not None:
+                without_vectors = {"document_id": document.id, "patches": 0}
+                changes["text_pages.unsearchable"] = await self._pages.count_documents(without_vectors)
         await self._pages.update_many(pages, {"$unset": {"next": ""}})
         await self._documents.update_one(same, {"$set": changes})
 
