@@ -64,10 +64,10 @@ from ingestion.retrying import retrying
 from ingestion.tracing import Span, span
 from workers.attempt.claims import Claims, log_fields, span_attributes
 from workers.attempt.code_writer import CodeWriter
-from workers.attempt.isolation import SharedExclusiveLock
+from workers.attempt.isolation import SharedExclusiveLock, is_suspect
 from workers.attempt.lease import Lease
 from workers.attempt.outage_evidence import EMBEDDER, OutageEvidence
-from workers.attempt.outcomes import OutcomePublisher, status_of
+from workers.attempt.outcomes import OutcomePublisher, cause_fields, status_of
 from workers.attempt.source import open_source
 from workers.attempt.stall import StallDetector, WatchedAttempt
 from workers.attempt.store import PageStore
@@ -76,7 +76,6 @@ from workers.rendering.page_count import with_counted_pages
 
 log = structlog.get_logger(__name__)
 
-_ALONE_AFTER_OUTAGES: Final = 2
 _STORES: Final = ("mongodb", "s3", "milvus")
 """The servers that a window of pages is written to."""
 
@@ -145,15 +144,10 @@ class Pipeline:
         document = await self.ledger.get(job.document_id)
         if document is not None:
             document.require_readable()
-        if document is None or not self._is_suspect(document):
+        if document is None or not is_suspect(document, self.max_attempts):
             return self.document_lock.shared()
         await self.ledger.require_claimable(job.document_id)
         return self.document_lock.exclusive()
-
-    def _is_suspect(self, document: Document) -> bool:
-        # Before its last attempt, other jobs may have ended the earlier ones. After several outages in a row, the
-        # document itself may make the server fail.
-        return document.attempts + 1 == self.max_attempts or document.outages >= _ALONE_AFTER_OUTAGES
 
     async def _attempt(self, document: Document, record: Record, attempt: Span) -> None:
         started = time.monotonic()
@@ -181,7 +175,8 @@ class Pipeline:
         attempt.set({"pagemill.outcome": settled.state.value})
         if error is not None:
             attempt.fail(error.code)
-        log.info("settled", **log_fields(settled), outcome=settled.state, seconds=round(seconds, 3), **_cause(settled))
+        fields = log_fields(settled) | cause_fields(settled)
+        log.info("settled", **fields, outcome=settled.state, seconds=round(seconds, 3))
         await self.outcomes.publish(settled, record, error)
 
     async def _under_lease(
@@ -212,7 +207,8 @@ class Pipeline:
                 generation = await self.store.prepare(counted, self.embedder, lease.check)
                 document = lease.document = await self._plan(document, counted, source.dpi, generation)
             codes = self.store.code_writer(document, document.generation, document.pages_done)
-            texts = (document.pages_done and document.text_pages) or TextPages()
+            # A record of an earlier release does not say where the texts of its first pages came from.
+            texts = document.text_pages if document.pages_done else TextPages()
             async with (
                 prefetch(self._rendered(source, document.pages_done + 1, watched)) as rendered,
                 prefetch(with_text(rendered, self.reader, document, watched)) as read,
@@ -220,7 +216,7 @@ class Pipeline:
                 aclosing(self._written(lease, embedded, codes, watched)) as written,
             ):
                 async for window in written:
-                    texts = texts.plus(window)
+                    texts = texts and texts.plus(window)
                     with watched.stage("store", step="checkpoint"):
                         await self._checkpoint(document, window, texts)
                     lease.document = replace(lease.document, outages=0)
@@ -289,7 +285,7 @@ class Pipeline:
         for dependency in dependencies:
             self.evidence.add_success(dependency, document.id)
 
-    async def _checkpoint(self, document: Document, window: list[PageVectors], texts: TextPages) -> None:
+    async def _checkpoint(self, document: Document, window: list[PageVectors], texts: TextPages | None) -> None:
         """The last window needs no checkpoint: `finish` records it."""
         done = window[-1].page.page_number
         if done < document.pages:
@@ -298,8 +294,3 @@ class Pipeline:
         await self.progress.report(
             document.id, status="processing", message="reading pages", processed=done, total=document.pages
         )
-
-
-def _cause(document: Document) -> dict[str, str]:
-    error = document.error
-    return {"code": error.code, "stage": error.stage, "cause": error.message} if error else {}

@@ -114,5 +114,15 @@ async def test_a_delete_during_the_conversion_leaves_no_object(worker: MemoryWor
     assert await worker.blobs.list_keys(document_prefix(document.id)) == []
 
 
+async def test_a_document_that_an_earlier_release_began_has_no_counts_of_texts(worker: MemoryWorker) -> None:
+    document = await worker.uploaded()
+    begun = await worker.documents.claim(document.id, "w0", 60_000)
+    await worker.documents.checkpoint(document.id, begun.fence, 2)
+    await worker.documents.release(document.id, begun.fence)
+    await worker.pipeline.run(job(document))
+    ready = await worker.read(document)
+    assert (ready.state, worker.embedder.seen, ready.text_pages) == (S.READY, [3, 4], None)
+
+
 def test_counts_of_texts_add_up() -> None:
     assert TextPages(file=1).plus([]) == TextPages(file=1)

@@ -5,6 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
+
+from ingestion.model import Document
+
+_ALONE_AFTER_OUTAGES: Final = 2
+
+
+def is_suspect(document: Document, max_attempts: int) -> bool:
+    """Whether the next attempt should run alone.
+
+    Other jobs may have ended the earlier ones before the last attempt. After several outages in a row, the document
+    itself may make the server fail.
+    """
+    return document.attempts + 1 == max_attempts or document.outages >= _ALONE_AFTER_OUTAGES
 
 
 class SharedExclusiveLock:

@@ -131,6 +131,12 @@ def status_of(document: Document) -> str:
     return statuses.get(document.state, metrics.RETRIED)
 
 
+def cause_fields(document: Document) -> dict[str, str]:
+    """The fields of a log line about the document's error, if it has one."""
+    error = document.error
+    return {"code": error.code, "stage": error.stage, "cause": error.message} if error else {}
+
+
 def _observe_readiness(document: Document) -> None:
     """The clocks of this machine and of the API, or the database, may differ."""
     began_at = document.requeued_at or document.created_at
