@@ -20,7 +20,7 @@ from ingestion.errors import (
     NotFound,
     WorkerFault,
 )
-from ingestion.model import DocumentState
+from ingestion.model import DocumentState, converted_key
 from tests.support.archives import archiver, everything, search
 from tests.support.documents import FAILURE, S
 from tests.support.shelf import OTHER_PAGES, PAGES, PATCHES, Shelf, open_shelf, whole
@@ -78,6 +78,17 @@ async def test_a_restored_collection_is_what_it_was_and_is_searched_as_it_was(sh
     assert await shelf.services.blobs.list_keys(archives_of(shelf.collection)) == []
     assert await shelf.records["archived"].count_documents({}) == 0
     assert await shelf.mismatches() == []
+
+
+async def test_a_restored_document_has_its_file_and_what_it_was_converted_to(shelf: Shelf) -> None:
+    await shelf.records["documents"].update_one({"_id": "d1"}, {"$set": {"media_type": "image/tiff"}})
+    await shelf.services.blobs.put(converted_key("d1"), b"%PDF-", "application/pdf")
+    before = await everything(shelf)
+    await archiver(shelf.services).archive(shelf.collection)
+    assert await shelf.mismatches(repair=True) == []
+    await archiver(shelf.services).restore(shelf.collection)
+    assert await everything(shelf) == before
+    assert (await shelf.document("d1")).is_converted and await shelf.mismatches() == []
 
 
 async def test_many_small_parts_come_back_whole(shelf: Shelf) -> None:
