@@ -67,7 +67,7 @@ class FileTooLarge(FileError):
 
 
 class TooManyPages(FileError):
-    """The PDF has more pages than `PAGEMILL_MAX_PAGES`."""
+    """The file has more pages than `PAGEMILL_MAX_PAGES`, or 10,000 after its conversion to PDF."""
 
     code = "too_many_pages"
 

@@ -76,7 +76,7 @@ class WorkerFault(RetryableError):
 
 
 class ChildStalled(RetryableError):
-    """A process that reads PDFs reached its time limit before its CPU limit: the machine is overloaded, or hangs."""
+    """A process that reads a file reached its time limit before its CPU limit: the machine is overloaded, or hangs."""
 
     code = "child_stalled"
     fault = Fault.WORKER
