@@ -141,3 +141,27 @@ async def test_bombs_end_with_one_error_before_a_converter_starts(
 async def test_a_damaged_office_file_ends_with_one_error(tmp_path: Path) -> None:
     with pytest.raises(ConversionFailed, match="damaged"):
         await converted(tmp_path, docx("x")[:-30] + b"\0" * 8, MediaType.DOCX)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "mkdir out && ln -s {secret} out/source.pdf",
+        "ln -s {folder} out",
+        "ln -sf {secret} log; ln -sf {secret} ../log; exit 3",
+    ],
+)
+async def test_links_that_a_converter_leaves_are_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
+    source, secret, target = tmp_path / "source.rtf", tmp_path / "secret" / "source.pdf", tmp_path / "converted.pdf"
+    secret.parent.mkdir()
+    secret.write_text("a secret of this machine")
+    source.write_bytes(b"{\\rtf1}")
+    shell = script.format(secret=secret, folder=secret.parent)
+    monkeypatch.setattr("workers.conversion.soffice._arguments", lambda *_: ["-c", shell])
+    with pytest.raises(ConversionFailed) as failed:
+        await converter(soffice_path="/bin/sh").convert(source, MediaType.RTF, target)
+    assert "a secret" not in failed.value.message
+    assert not target.exists()
+    assert secret.exists()

@@ -18,7 +18,8 @@ _PROGRAM = "import sys; sys.path[:] = sys.argv[2:]; from workers.conversion.soff
 def test_the_program_ends_with_a_launcher_that_is_killed(tmp_path: Path) -> None:
     request = {
         "worker": os.getpid(), "program": "/bin/sh", "arguments": ["-c", "echo begun; read never"],
-        "folder": str(tmp_path), "memory_bytes": 1024**3, "cpu_s": 10, "file_bytes": 1024**2,
+        "folder": str(tmp_path), "report": str(tmp_path / "cpu_s"),
+        "memory_bytes": 1024**3, "cpu_s": 10, "file_bytes": 1024**2,
     }  # fmt: skip
     command = [sys.executable, "-I", "-S", "-c", _PROGRAM, json.dumps(request), *sys.path]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as launcher:

@@ -29,6 +29,8 @@ _END_S: Final = 10.0
 _ALMOST: Final = 0.9
 """After this part of the CPU time, the limit is what ended LibreOffice, whatever its status is."""
 _LOG_BYTES: Final = 4096
+_HOME: Final = "home"
+"""The folder in the folder of a run that LibreOffice may write to. Log and CPU time are beside it."""
 _PROGRAM: Final = (
     "import sys; sys.path[:] = sys.argv[2:]; from workers.conversion.soffice_launcher import main; main()"
 )
@@ -83,8 +85,8 @@ class LibreOffice:
             if _has_crashed(status):  # now and then without a cause in the file
                 await asyncio.to_thread(_prepare, folder, source)
                 status = await self._run(program, folder, source.name, MediaType(media_type))
-            made = folder / "out" / f"{source.stem}.pdf"
-            if not made.is_file() or not made.stat().st_size:
+            made = folder / _HOME / "out" / f"{source.stem}.pdf"
+            if not _is_own_file(made, folder) or not made.stat().st_size:
                 raise self._failure(status, _log_of(folder), _cpu_s(folder))
             if made.stat().st_size > self._settings.conversion_max_bytes:
                 raise ConversionFailed(
@@ -103,7 +105,8 @@ class LibreOffice:
             "worker": os.getpid(),
             "program": program,
             "arguments": _arguments(name, media_type, self._most_pages),
-            "folder": str(folder),
+            "folder": str(folder / _HOME),
+            "report": str(folder / "cpu_s"),
             "memory_bytes": settings.conversion_memory_bytes,
             "cpu_s": ceil(settings.conversion_timeout_s),
             "file_bytes": max(settings.conversion_max_bytes, _LEAST_FILE_BYTES),
@@ -162,11 +165,17 @@ def _has_crashed(status: int) -> bool:
 
 def _prepare(folder: Path, source: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
-    profile = folder / "profile" / "user"
+    home = folder / _HOME
+    profile = home / "profile" / "user"
     profile.mkdir(parents=True)
     items = "".join(_ITEM.format(*one) for one in _SETTINGS)
     (profile / "registrymodifications.xcu").write_text(_PROFILE.format(items), "utf-8")
-    os.link(source, folder / source.name)
+    os.link(source, home / source.name)
+
+
+def _is_own_file(path: Path, folder: Path) -> bool:
+    """False for a link that leads elsewhere: a hostile file may have taken LibreOffice over."""
+    return path.is_file() and path.resolve() == folder.resolve() / path.relative_to(folder)
 
 
 def _arguments(name: str, media_type: MediaType, most_pages: int) -> list[str]:

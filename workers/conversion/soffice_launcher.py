@@ -35,16 +35,16 @@ _TMP: Final = "/tmp"
 
 
 def main() -> NoReturn:
-    """Arguments: a JSON object with `worker`, `program`, `arguments`, `folder`, `memory_bytes`, `cpu_s`,
+    """Arguments: a JSON object with `worker`, `program`, `arguments`, `folder`, `report`, `memory_bytes`, `cpu_s`,
     `file_bytes`. `worker` is the id of the parent process.
 
     "{folder}" in the arguments becomes the folder as LibreOffice sees it. Writes the CPU seconds of LibreOffice to
-    `folder`/cpu_s and ends with its exit status.
+    the file `report` and ends with its exit status.
     """
     request = json.loads(sys.argv[1])
     die_with_parent(request["worker"])
     folder = request["folder"]
-    report = os.open(os.path.join(folder, "cpu_s"), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)  # noqa: PTH118
+    report = os.open(request["report"], os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     seen_folder, is_first = _isolate(folder)
     parent = 0 if is_first else os.getpid()  # as the child sees it: in a namespace of its own, it has no parent
     pid = os.fork()
