@@ -32,6 +32,8 @@ def test_pictures_are_known_by_their_magic_bytes_under_any_name(image_format: st
         (b"\xef\xbb\xbf <!DOCTYPE html><p>Hello", "a.txt", MediaType.HTML),
         ("<html><p>Hello".encode("utf-16"), "a", MediaType.HTML),
         (b"<?xml version='1.0'?>\n<!-- c --><HTML>", "a", MediaType.HTML),
+        (b"<!-- c --> <!-- d -->\n<body>", "a", MediaType.HTML),
+        (b"<!---->" * 140 + b"no HTML", "a", MediaType.TEXT),
         (b"name,price\npump,12\n", "prices.CSV", MediaType.CSV),
         (b"name,price\npump,12\n", "prices", MediaType.TEXT),
         (b"# Title", "notes.md", MediaType.MARKDOWN),
