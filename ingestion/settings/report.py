@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -34,6 +35,7 @@ class SettingsReader:
 
     def __init__(self) -> None:
         self._faults: list[str] = []
+        self._wrong: set[type[Section]] = set()
 
     def read(self, section: type[S]) -> S:
         """The section; with its defaults where it is wrong."""
@@ -46,13 +48,16 @@ class SettingsReader:
                 self._faults.append(str(error))
             finally:
                 self._faults += unreadable
+        self._wrong.add(section)
         return cast("S", section.model_construct())
 
     def require(self, section: type[Section], name: str, value: object, why: str) -> None:
-        """Note a fault where the setting is empty."""
+        """Note a fault where the setting is empty. A wrong section has its defaults: there, where it is not given."""
         text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-        if not text.strip():
-            self._faults.append(f"{_variable(name)} is not set: {why}{example_of(section, name)}")
+        variable = _variable(name)
+        is_given = section in self._wrong and not os.environ.keys().isdisjoint({variable, f"{variable}_FILE"})
+        if not text.strip() and not is_given:
+            self._faults.append(f"{variable} is not set: {why}{example_of(section, name)}")
 
     def check(self) -> None:
         """Raises ConfigurationError with all faults."""

@@ -47,6 +47,22 @@ def test_all_wrong_settings_of_all_sections_are_named_at_once(monkeypatch: pytes
     )
 
 
+@pytest.mark.parametrize("is_file", [False, True])
+def test_a_secret_that_is_set_is_not_missed_where_another_setting_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, is_file: bool
+) -> None:
+    (tmp_path / "key").write_text("secret")
+    monkeypatch.delenv("PAGEMILL_API_KEY", raising=False)
+    if is_file:
+        monkeypatch.setenv("PAGEMILL_API_KEY_FILE", str(tmp_path / "key"))
+    else:
+        monkeypatch.setenv("PAGEMILL_API_KEY", "secret")
+    monkeypatch.setenv("PAGEMILL_API_PORT", "zero")
+    with pytest.raises(ConfigurationError) as caught:
+        Settings("api")
+    assert [fault.split(":")[0] for fault in caught.value.faults] == ["PAGEMILL_API_PORT"]
+
+
 def test_variables_that_no_setting_reads_are_named_with_the_one_that_was_meant() -> None:
     names = ["PAGEMILL_API_PORTS", "PAGEMILL_API_PORT", "PAGEMILL_API_KEY_FILE", "PAGEMILL_ZZ", "PATH"]
     assert unknown_variables(names, SECTIONS) == {"PAGEMILL_API_PORTS": "PAGEMILL_API_PORT", "PAGEMILL_ZZ": ""}
