@@ -54,6 +54,8 @@ def pymilvus_options(settings: MilvusSettings) -> dict[str, object]:
 def require_accepted(settings: MilvusSettings) -> None:
     """Raises DependencyRefused if the server's certificate is not accepted here, or this client's there.
 
+    Raises InvalidSetting if a file cannot be used.
+
     A server that does not answer is no error here: the request that follows says so.
     """
     address = urlsplit(settings.milvus_uri)
@@ -81,10 +83,16 @@ def require_accepted(settings: MilvusSettings) -> None:
 
 
 def _context(settings: MilvusSettings) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=settings.milvus_cafile)
-    context.set_alpn_protocols(["h2"])
-    if settings.milvus_certfile is not None:
-        context.load_cert_chain(settings.milvus_certfile, settings.milvus_keyfile)
+    """Raises InvalidSetting if a file has no certificate, or no key that fits it."""
+    name, path = "CAFILE", settings.milvus_cafile
+    try:
+        context = ssl.create_default_context(cafile=path)
+        context.set_alpn_protocols(["h2"])
+        if settings.milvus_certfile is not None:
+            name, path = "CERTFILE", settings.milvus_certfile
+            context.load_cert_chain(path, settings.milvus_keyfile)
+    except (OSError, ValueError) as error:
+        raise InvalidSetting(f"PAGEMILL_MILVUS_{name}: {path} cannot be used: {error}") from error
     return context
 
 
