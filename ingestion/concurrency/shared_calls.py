@@ -69,6 +69,7 @@ class SharedCalls(Generic[Q, A]):
     async def _call(self, together: Sequence[tuple[Q, asyncio.Future[A]]]) -> None:
         try:
             answers = await self._run([question for question, _ in together])
+            answered = list(zip(together, answers, strict=True))
         except BaseException as error:
             for _, waiting in together:
                 if not waiting.done():
@@ -76,6 +77,6 @@ class SharedCalls(Generic[Q, A]):
             if not isinstance(error, Exception):
                 raise
             return
-        for (_, waiting), answer in zip(together, answers, strict=True):
+        for (_, waiting), answer in answered:
             if not waiting.done():
                 waiting.set_result(answer)

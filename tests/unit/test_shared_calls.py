@@ -79,3 +79,13 @@ async def test_an_error_reaches_all_callers_of_the_call_and_no_others(server: Se
     found = await asyncio.gather(*answers, return_exceptions=True)
     assert [str(one) for one in found] == ["no positive numbers", "no positive numbers", "-6"]
     assert await asyncio.gather(*calls.submit([-4])) == [-8]
+
+
+async def test_a_call_that_returns_too_few_answers_is_an_error_of_each_caller() -> None:
+    async def run(numbers: Sequence[int]) -> list[int]:
+        return [0 for _ in numbers[1:]]
+
+    answers = SharedCalls(run, at_once=1, fits=fits).submit([1, 2])
+    async with asyncio.timeout(5):
+        found = await asyncio.gather(*answers, return_exceptions=True)
+    assert [type(error) for error in found] == [ValueError, ValueError]
