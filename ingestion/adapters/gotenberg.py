@@ -23,7 +23,8 @@ class Gotenberg:
     def __init__(self, settings: ConversionSettings, *, most_pages: int) -> None:
         self._url = settings.gotenberg_url.rstrip("/") + _ROUTE
         self._max_bytes = settings.conversion_max_bytes
-        self._timeout = httpx.Timeout(_WALL_FACTOR * settings.conversion_timeout_s, connect=_CONNECT_S)
+        self._limit_s = _WALL_FACTOR * settings.conversion_timeout_s
+        self._timeout = httpx.Timeout(self._limit_s, connect=_CONNECT_S)
         self._most_pages = most_pages
 
     async def convert(self, source: Path, media_type: str, target: Path) -> None:
@@ -32,10 +33,13 @@ class Gotenberg:
         content = await asyncio.to_thread(source.read_bytes)
         try:
             async with (
+                asyncio.timeout(self._limit_s),
                 httpx.AsyncClient(timeout=self._timeout, trust_env=False) as client,
                 client.stream("POST", self._url, data=form, files={"files": (source.name, content)}) as answer,
             ):
                 await self._store(answer, target)
+        except TimeoutError as error:  # the timeout of httpx starts again with each byte that arrives
+            raise ConverterUnavailable(f"Gotenberg at {self._url}: no whole answer in {self._limit_s:g} s") from error
         except httpx.HTTPError as error:
             raise ConverterUnavailable(f"Gotenberg at {self._url}: {type(error).__name__}: {error}") from error
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -19,6 +21,8 @@ _PDF = b"%PDF-1.7 of a letter"
 
 class Server(ThreadingHTTPServer):
     status = 200
+    pause_s = 0.0
+    """Before each byte of the answer."""
     requests: list[tuple[str, bytes]]
 
 
@@ -31,7 +35,10 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(self.server.status)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.wfile.write(content)
+        with suppress(ConnectionError):  # a client that waits no longer
+            for byte in content:
+                time.sleep(self.server.pause_s)
+                self.wfile.write(bytes([byte]))
 
     def log_message(self, format: str, *arguments: object) -> None:
         """Nothing."""
@@ -75,6 +82,12 @@ async def test_a_refusal_is_the_files_fault_and_a_failure_is_the_servers(
 async def test_a_pdf_that_is_too_large_fails_the_file(server: Server, tmp_path: Path) -> None:
     with pytest.raises(ConversionFailed, match="PAGEMILL_CONVERSION_MAX_BYTES"):
         await convert(server, tmp_path, conversion_max_bytes=5)
+
+
+async def test_a_server_that_answers_byte_by_byte_does_not_get_more_time(server: Server, tmp_path: Path) -> None:
+    server.pause_s = 0.1
+    with pytest.raises(ConverterUnavailable, match=r"no whole answer in 0\.3 s"):
+        await convert(server, tmp_path, conversion_timeout_s=0.1)
 
 
 async def test_a_server_that_is_down_is_another_attempt(server: Server, tmp_path: Path) -> None:
