@@ -14,7 +14,7 @@ import pytest
 
 from ingestion.adapters.kafka.consumer import JobConsumer
 from ingestion.adapters.kafka.producer import KafkaJobQueue
-from ingestion.adapters.kafka.topics import KafkaDeadLetters, ensure_topics
+from ingestion.adapters.kafka.topics import KafkaDeadLetters, ensure_topics, remove_topics
 from ingestion.errors import DependencyRefused, DependencyUnavailable, IngestError
 from ingestion.messages import Partition, Record, encode_job
 from ingestion.model import IngestJob
@@ -211,6 +211,8 @@ async def test_a_missing_right_is_named(secured: SecuredKafka) -> None:
             await queue.publish(job())
     with pytest.raises(DependencyRefused, match=r"no right on a topic .*login"):
         [letter async for letter in KafkaDeadLetters(settings).read()]
+    with pytest.raises(DependencyRefused, match="deleting topic login"):
+        await remove_topics(settings)
     with pytest.raises(DependencyRefused, match="creating topic"):
         await ensure_topics(named(secured.settings(user="unlisted"), f"new-{secrets.token_hex(4)}"))
 

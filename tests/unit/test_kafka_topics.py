@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ingestion.adapters.kafka import topics
+from ingestion.adapters.kafka import admin
 from ingestion.adapters.kafka.topics import ensure_topics
 from ingestion.settings import KafkaSettings
 
@@ -34,7 +34,7 @@ class LateBroker:
 
 async def test_created_topics_are_known_to_the_broker_on_return(monkeypatch: pytest.MonkeyPatch) -> None:
     broker = LateBroker()
-    monkeypatch.setattr(topics, "AIOKafkaAdminClient", lambda **options: broker)
+    monkeypatch.setattr(admin, "AIOKafkaAdminClient", lambda **options: broker)
     settings = KafkaSettings()
     await ensure_topics(settings)
     assert settings.kafka_jobs_topic in await broker.list_topics()

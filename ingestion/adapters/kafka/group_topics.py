@@ -4,30 +4,22 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 
-from ingestion.adapters.kafka.client_options import client_options
-from ingestion.adapters.kafka.client_start import start_client
-from ingestion.adapters.kafka.producer import REQUEST_TIMEOUT_MS, translated
+from ingestion.adapters.kafka.admin import admin_client
 from ingestion.settings import KafkaSettings
 
 _STABLE: Final = "Stable"
 
 
 async def unassigned_topics(settings: KafkaSettings) -> set[str]:
-    """Return the topics of jobs and retries of which no member of the group has a partition. Nothing reads them.
+    """Return the topics of jobs and retries that nothing reads: no member of the group has a partition of them.
 
     Returns none while the group has no members, or distributes its partitions. Raises DependencyRefused,
     DependencyUnavailable.
     """
-    async with translated():
-        admin = AIOKafkaAdminClient(**client_options(settings, request_timeout_ms=REQUEST_TIMEOUT_MS))
-        await start_client(admin, settings)
-        try:
-            [answer] = await admin.describe_consumer_groups([settings.kafka_group])
-        finally:
-            await admin.close()
+    async with admin_client(settings) as admin:
+        [answer] = await admin.describe_consumer_groups([settings.kafka_group])
     [group] = answer.to_object()["groups"]
     if group["state"] != _STABLE:
         return set()

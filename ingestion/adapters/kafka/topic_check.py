@@ -9,9 +9,7 @@ import structlog
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from ingestion.adapters.kafka.client_options import client_options
-from ingestion.adapters.kafka.client_start import start_client
-from ingestion.adapters.kafka.producer import REQUEST_TIMEOUT_MS, translated
+from ingestion.adapters.kafka.admin import admin_client
 from ingestion.errors import DependencyUnavailable
 from ingestion.settings import KafkaSettings
 
@@ -44,13 +42,8 @@ class ExistingTopic:
 
 async def topic_faults(settings: KafkaSettings) -> list[TopicFault]:
     """Raises DependencyRefused, DependencyUnavailable."""
-    async with translated():
-        admin = AIOKafkaAdminClient(**client_options(settings, request_timeout_ms=REQUEST_TIMEOUT_MS))
-        await start_client(admin, settings)
-        try:
-            existing = await _existing(admin, settings.topics)
-        finally:
-            await admin.close()
+    async with admin_client(settings) as admin:
+        existing = await _existing(admin, settings.topics)
     return compare(settings, existing)
 
 

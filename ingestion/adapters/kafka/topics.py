@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import structlog
@@ -13,7 +12,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from ingestion import dead_letters
-from ingestion.adapters.kafka.client_options import client_options, consumer_options
+from ingestion.adapters.kafka.admin import admin_client
+from ingestion.adapters.kafka.client_options import consumer_options
 from ingestion.adapters.kafka.client_start import start_client
 from ingestion.adapters.kafka.membership import close_consumer
 from ingestion.adapters.kafka.producer import REQUEST_TIMEOUT_MS, translated
@@ -34,7 +34,7 @@ async def ensure_topics(settings: KafkaSettings) -> None:
 
     Raises DependencyRefused, DependencyUnavailable.
     """
-    async with _admin(settings) as admin:
+    async with admin_client(settings) as admin:
         existing = set(await admin.list_topics())
         if missing := [topic for topic in _wanted(settings) if topic.name not in existing]:
             _check(await admin.create_topics(missing))
@@ -46,10 +46,12 @@ async def remove_topics(settings: KafkaSettings) -> None:
 
     For topics of a scratch installation. Raises DependencyRefused, DependencyUnavailable.
     """
-    async with _admin(settings) as admin:
+    async with admin_client(settings) as admin:
         existing = set(await admin.list_topics())
         if names := [topic.name for topic in _wanted(settings) if topic.name in existing]:
-            await admin.delete_topics(names)
+            for topic, code in (await admin.delete_topics(names)).topic_error_codes:
+                if code:
+                    raise for_code(code)(f"deleting topic {topic}")
 
 
 async def add_partitions(settings: KafkaSettings, topics: Collection[str]) -> None:
@@ -58,7 +60,7 @@ async def add_partitions(settings: KafkaSettings, topics: Collection[str]) -> No
 
     Raises DependencyRefused, DependencyUnavailable.
     """
-    async with _admin(settings) as admin:
+    async with admin_client(settings) as admin:
         await admin.create_partitions({topic: NewPartitions(settings.kafka_partitions) for topic in topics})
         async with asyncio.timeout(REQUEST_TIMEOUT_MS / 1000):
             while await _least_partitions(admin, topics) < settings.kafka_partitions:  # noqa: ASYNC110  # no notice
@@ -68,17 +70,6 @@ async def add_partitions(settings: KafkaSettings, topics: Collection[str]) -> No
 async def _least_partitions(admin: AIOKafkaAdminClient, topics: Collection[str]) -> int:
     """As the brokers know them, after the controller."""
     return min(len(one["partitions"]) for one in await admin.describe_topics() if one["topic"] in topics)
-
-
-@asynccontextmanager
-async def _admin(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
-    async with translated():
-        admin = AIOKafkaAdminClient(**client_options(settings, request_timeout_ms=REQUEST_TIMEOUT_MS))
-        await start_client(admin, settings)
-        try:
-            yield admin
-        finally:
-            await admin.close()
 
 
 async def _until_listed(admin: AIOKafkaAdminClient, topics: set[str]) -> None:
