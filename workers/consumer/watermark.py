@@ -102,7 +102,7 @@ class Watermarks:
         held = self._held.get(partition)
         if held is None or not held.unfinished:
             return 0.0
-        return time.monotonic() - held.unfinished[min(held.unfinished)]
+        return time.monotonic() - next(iter(held.unfinished.values()))
 
     def ahead(self, partition: Partition) -> int:
         """How many offsets have been read beyond the low watermark; 0 for a partition that is not assigned."""
