@@ -38,7 +38,7 @@ _NO_COORDINATOR: Final = (
 Key = str
 
 
-class Broker:
+class RunTopics:
     """The key of every record of the run's topics, by partition and offset. `refresh` reads new records."""
 
     def __init__(self, settings: KafkaSettings) -> None:

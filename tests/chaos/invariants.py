@@ -94,7 +94,7 @@ class Watch:
     async def go_on_looking(self) -> None:
         """Looks that fail are skipped: a scenario may have taken the broker down."""
         while True:
-            with suppress(KafkaError, OSError, TimeoutError):
+            with suppress(KafkaError, OSError):
                 await self.look()
             await asyncio.sleep(_WATCH_EVERY_S)
 

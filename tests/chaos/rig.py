@@ -28,7 +28,7 @@ from ingestion.prepare import prepare
 from ingestion.sandbox.pool import Sandbox
 from ingestion.settings import Settings
 from ingestion.submit import Submitter, Upload
-from tests.chaos.broker import Broker
+from tests.chaos.broker import RunTopics
 from tests.chaos.documents import Source
 from tests.chaos.embedding import EmbeddingServer
 from tests.chaos.fleet import Fleet
@@ -77,7 +77,7 @@ class Rig:
     services: Services
     submitter: Submitter
     database: AsyncIOMotorDatabase[dict[str, Any]]
-    broker: Broker
+    broker: RunTopics
     proxies: dict[str, Proxy]
     embedding: EmbeddingServer
     fleet: Fleet
@@ -181,7 +181,7 @@ async def open_rig(
         await prepare(settings)
         client: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(settings.mongo.mongo_uri)
         try:
-            async with open_services(settings) as services, Broker(settings.kafka) as broker:
+            async with open_services(settings) as services, RunTopics(settings.kafka) as broker:
                 database = client[settings.mongo.mongo_database]
                 yield Rig(
                     settings,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 import signal
-import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -16,6 +15,7 @@ from tests.chaos.documents import Source, several
 from tests.chaos.experiment import Experiment, experiment
 from tests.chaos.rig import Rig
 from tests.chaos.waiting import until
+from tests.support.ports import free_port
 from workers.stack.app_specs import api_spec, app_environment
 from workers.stack.datadir import Secrets
 from workers.stack.supervise import Supervised
@@ -33,7 +33,7 @@ class Api:
     def __init__(self, rig: Rig) -> None:
         self._rig = rig
         key = secrets.token_urlsafe(12)
-        ports = {"api": _free_port(), "embedder": _free_port()}
+        ports = {"api": free_port(), "embedder": free_port()}
         environment = {**rig.worker_environment, **app_environment(ports, Secrets(key, "", ""))}
         environment["PAGEMILL_EMBEDDER_URL"] = rig.worker_environment["PAGEMILL_EMBEDDER_URL"]
         self._process = Supervised(api_spec(ports, environment), rig.folder / "api.log")
@@ -130,9 +130,3 @@ async def _restart_worker(rig: Rig, name: str) -> None:
         return any(worker.name == name and worker.events("partitions assigned") for worker in rig.fleet.running)
 
     await until(has_joined, _REJOINED_S, f"{name} is a member of the group again")
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ import httpx
 import yaml
 
 from tests.support.composefile import ROOT
+from tests.support.ports import free_port
 from tests.support.waiting import wait_until
 
 ALERTS: Final = ROOT / "deploy/prometheus/alerts.yml"
@@ -95,7 +95,7 @@ def running_prometheus(folder: Path, targets: Sequence[Mapping[str, Any]]) -> It
         ],
     }
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
-    address = f"127.0.0.1:{_free_port()}"
+    address = f"127.0.0.1:{free_port()}"
     command = [
         "prometheus",
         f"--config.file={folder / 'prometheus.yml'}",
@@ -123,10 +123,3 @@ def _is_ready(url: str) -> bool:
         return httpx.get(f"{url}/-/ready", timeout=2).is_success
     except httpx.HTTPError:
         return False
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
