@@ -114,6 +114,7 @@ async def watching(rig: Rig) -> AsyncIterator[Watch]:
 
 async def audit(rig: Rig, watch: Watch) -> Audit:
     """Check all invariants. Call it after the last worker has ended."""
+    assert watch.looks, "no look for stranded documents has succeeded during the run"
     await watch.look()
     records, contents = await rig.records(), await read_stores(rig)
     findings = _Findings()

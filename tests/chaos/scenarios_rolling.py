@@ -85,16 +85,19 @@ async def rolling_restarts(
             await api.start()
             await rig.fleet.start(workers)
             uploading = asyncio.create_task(_upload_until_cancelled(api, upload_every_s))
-            for _ in range(rounds):
-                await api.stop()
-                await api.start()
-                await asyncio.to_thread(rig.embedding.restart)
-                for number in range(1, workers + 1):
-                    await _restart_worker(rig, f"worker-{number}")
-                run.runs += 2 + workers
-            run.expect(not uploading.done(), "the uploads ended early")
-            uploading.cancel()
-            await asyncio.gather(uploading, return_exceptions=True)
+            try:
+                for _ in range(rounds):
+                    await api.stop()
+                    await api.start()
+                    await asyncio.to_thread(rig.embedding.restart)
+                    for number in range(1, workers + 1):
+                        await _restart_worker(rig, f"worker-{number}")
+                    run.runs += 2 + workers
+                if uploading.done():
+                    uploading.result()  # raises why the uploads ended early
+            finally:
+                uploading.cancel()
+                await asyncio.gather(uploading, return_exceptions=True)
         finally:
             await api.close()
         audited = await run.conclude()
