@@ -116,7 +116,7 @@ class SearchSettings(Section):
         description="vectors of pages that reranks of a process may hold together, beside the cache; others wait",
     )
     search_page_cache_bytes: Annotated[int, Field(ge=0)] = Field(
-        256 * 1024**2, description="vectors of pages scored lately that a process keeps in memory; 0: none"
+        256 * 1024**2, description="vectors of the pages scored most often that a process keeps in memory; 0: none"
     )
     search_code_cache_bytes: Annotated[int, Field(ge=0)] = Field(
         512 * 1024**2,

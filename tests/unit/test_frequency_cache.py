@@ -31,11 +31,17 @@ def test_of_entries_used_in_turn_that_do_not_fit_a_part_stays() -> None:
 
 def test_entries_that_are_used_no_more_make_room_for_others() -> None:
     cache = cache_of(100)
-    for _ in range(50):
+    for _ in range(2_000):
         hits_of(cache, range(10))
-    for _ in range(300):
+    for _ in range(500):
         hits_of(cache, range(100, 110))
     assert hits_of(cache, range(100, 110)) == 10
+
+
+def test_keys_that_are_asked_for_once_are_forgotten() -> None:
+    cache = cache_of(100)
+    hits_of(cache, range(20_000))
+    assert len(cache._uses) <= 1_000
 
 
 def test_an_entry_larger_than_the_cache_is_not_kept() -> None:
