@@ -23,6 +23,7 @@ class Gotenberg:
     def __init__(self, settings: ConversionSettings, *, most_pages: int) -> None:
         self._url = settings.gotenberg_url.rstrip("/") + _ROUTE
         self._max_bytes = settings.conversion_max_bytes
+        self._shown_url = httpx.URL(self._url).copy_with(userinfo=b"")  # its errors are shown to callers of the API
         self._limit_s = _WALL_FACTOR * settings.conversion_timeout_s
         self._timeout = httpx.Timeout(self._limit_s, connect=_CONNECT_S)
         self._most_pages = most_pages
@@ -39,13 +40,15 @@ class Gotenberg:
             ):
                 await self._store(answer, target)
         except TimeoutError as error:  # the timeout of httpx starts again with each byte that arrives
-            raise ConverterUnavailable(f"Gotenberg at {self._url}: no whole answer in {self._limit_s:g} s") from error
+            raise ConverterUnavailable(
+                f"Gotenberg at {self._shown_url}: no whole answer in {self._limit_s:g} s"
+            ) from error
         except httpx.HTTPError as error:
-            raise ConverterUnavailable(f"Gotenberg at {self._url}: {type(error).__name__}: {error}") from error
+            raise ConverterUnavailable(f"Gotenberg at {self._shown_url}: {type(error).__name__}: {error}") from error
 
     async def _store(self, answer: httpx.Response, target: Path) -> None:
         if answer.status_code >= 500 or answer.status_code == 429:
-            raise ConverterUnavailable(f"Gotenberg at {self._url} answers with status {answer.status_code}")
+            raise ConverterUnavailable(f"Gotenberg at {self._shown_url} answers with status {answer.status_code}")
         if answer.status_code != 200:
             said = (await answer.aread()).decode(errors="replace")[:_SHOWN_CHARS]
             raise ConversionFailed(f"Gotenberg refuses the file with status {answer.status_code}: {said}")

@@ -58,7 +58,7 @@ def server() -> Iterator[Server]:
 async def convert(server: Server, folder: Path, **chosen: object) -> bytes:
     source, target = folder / "source.docx", folder / "converted.pdf"
     source.write_bytes(b"a letter")
-    settings = ConversionSettings(gotenberg_url=f"http://127.0.0.1:{server.server_address[1]}/", **chosen)
+    settings = ConversionSettings(**{"gotenberg_url": f"http://127.0.0.1:{server.server_address[1]}/", **chosen})
     await Gotenberg(settings, most_pages=7).convert(source, MediaType.DOCX, target)
     return target.read_bytes()
 
@@ -77,6 +77,18 @@ async def test_a_refusal_is_the_files_fault_and_a_failure_is_the_servers(
     server.status = status
     with pytest.raises(error, match=str(status)):
         await convert(server, tmp_path)
+
+
+async def test_no_error_has_the_password_of_the_address(server: Server, tmp_path: Path) -> None:
+    port = server.server_address[1]
+    server.status = 503
+    with pytest.raises(ConverterUnavailable) as refused:
+        await convert(server, tmp_path, gotenberg_url=f"http://user:sesame@127.0.0.1:{port}")
+    server.server_close()
+    with pytest.raises(ConverterUnavailable) as unreached:
+        await convert(server, tmp_path, gotenberg_url=f"http://user:sesame@127.0.0.1:{port}")
+    for error in (refused.value, unreached.value):
+        assert f"http://127.0.0.1:{port}/" in error.message and "sesame" not in error.message
 
 
 async def test_a_pdf_that_is_too_large_fails_the_file(server: Server, tmp_path: Path) -> None:
