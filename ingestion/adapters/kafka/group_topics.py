@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
+from aiokafka.errors import for_code
 
 from ingestion.adapters.kafka.admin import admin_client
 from ingestion.settings import KafkaSettings
@@ -20,7 +21,9 @@ async def unassigned_topics(settings: KafkaSettings) -> set[str]:
     """
     async with admin_client(settings) as admin:
         [answer] = await admin.describe_consumer_groups([settings.kafka_group])
-    [group] = answer.to_object()["groups"]
+        [group] = answer.to_object()["groups"]
+        if code := group["error_code"]:
+            raise for_code(code)(f"group {settings.kafka_group}")
     if group["state"] != _STABLE:
         return set()
     wanted = {settings.kafka_jobs_topic, *settings.retry_topics.values()}
