@@ -2,57 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pypdfium2
 import pytest
-from structlog.testing import capture_logs
 from typer.testing import CliRunner, Result
 
-from ingestion.api import events, problems
-from ingestion.client import following
+from ingestion.api import events
 from ingestion.client.client import ApiClient
 from ingestion.client.views import DocumentView
 from ingestion.errors import DependencyUnavailable
 from ingestion.model import DocumentState
-from tests.support.fake_api import API_KEY, FakeApi, FakeApiServer, fake_api_server
+from tests.support.fake_api import FakeApi
 from tests.support.load_runs import PLAN, a_file, a_sample
 from workers.bench.html_page import table
 from workers.bench.load import LoadedFile, LoadRun
 from workers.bench.load_page import load_page
 from workers.bench.load_report import Latency, load_report, pages_per_s
 from workers.bench.sample_pdf import sample_pdf
+from workers.bench.sampling import beside
 from workers.bench.scrape import LAG, Reading, metrics_urls, total
 from workers.cli import app
 from workers.stack.datadir import DataDir
-
-PAUSE_S = 0.01
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[FakeApiServer]:
-    with fake_api_server() as running:
-        yield running
-
-
-@pytest.fixture
-def api(server: FakeApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApi]:
-    for name in [name for name in os.environ if name.startswith("PAGEMILL_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(problems, "RETRY_AFTER_S", 1)
-    monkeypatch.setattr(events, "POLL_INTERVAL_S", PAUSE_S)
-    monkeypatch.setattr(following, "RECONNECT_S", PAUSE_S)
-    running = server.fresh()
-    monkeypatch.setenv("PAGEMILL_API_URL", running.url)
-    monkeypatch.setenv("PAGEMILL_API_KEY", API_KEY)
-    with capture_logs():
-        yield running
 
 
 def load(*options: str) -> Result:
@@ -232,3 +208,30 @@ def test_a_page_has_its_subject_in_its_text_and_every_third_page_a_picture() -> 
             assert subject in page.get_textpage().get_text_range()
             kinds = {found.type for found in page.get_objects()}
             assert (pypdfium2.raw.FPDF_PAGEOBJ_IMAGE in kinds) == ((number + 1) % 3 == 0)
+
+
+async def test_work_beside_a_block_ends_with_it() -> None:
+    ends: list[str] = []
+
+    async def watch() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ends.append("watch")
+
+    async with beside(watch()):
+        await asyncio.sleep(0)
+    assert ends == ["watch"]
+
+
+async def test_an_error_beside_a_block_is_raised_after_it() -> None:
+    is_done = False
+
+    async def fail() -> None:
+        raise KeyError("unforeseen")
+
+    with pytest.raises(KeyError, match="unforeseen"):
+        async with beside(fail()):
+            await asyncio.sleep(0.01)
+            is_done = True
+    assert is_done

@@ -6,7 +6,6 @@ import asyncio
 import io
 import json
 import os
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,15 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
-from structlog.testing import capture_logs
 from typer.testing import CliRunner, Result
 
-from ingestion.api import events, problems
-from ingestion.client import client, following
 from ingestion.client.views import DocumentView
 from ingestion.hits import Hit
 from ingestion.model import DocumentState
-from tests.support.fake_api import API_KEY, PAGES, FakeApi, FakeApiServer, fake_api_server
+from tests.support.fake_api import API_KEY, PAGES, FakeApi
 from workers.cli import app
 from workers.commands.documents.reporters import BarReporter
 from workers.commands.terminal import plain
@@ -31,32 +27,6 @@ from workers.stack.datadir import DataDir
 
 UNREADABLE = Path("/proc/self/mem")
 RETRY_AFTER_S = 1
-PAUSE_S = 0.01
-"""Between two looks at a document, in place of the product's half a second and second."""
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[FakeApiServer]:
-    with fake_api_server() as running:
-        yield running
-
-
-@pytest.fixture
-def api(server: FakeApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApi]:
-    """A running API that the commands find through the settings, and an empty working directory."""
-    for name in [name for name in os.environ if name.startswith("PAGEMILL_")]:
-        monkeypatch.delenv(name)
-    (tmp_path / "cwd").mkdir()
-    monkeypatch.chdir(tmp_path / "cwd")
-    monkeypatch.setattr(problems, "RETRY_AFTER_S", RETRY_AFTER_S)
-    monkeypatch.setattr(client, "_LIST_LIMIT", 2)  # so that listings have several pages
-    monkeypatch.setattr(events, "POLL_INTERVAL_S", PAUSE_S)
-    monkeypatch.setattr(following, "RECONNECT_S", PAUSE_S)
-    running = server.fresh()
-    monkeypatch.setenv("PAGEMILL_API_URL", running.url)
-    monkeypatch.setenv("PAGEMILL_API_KEY", API_KEY)
-    with capture_logs():  # The command under test writes to the same standard output.
-        yield running
 
 
 def pagemill(*arguments: str) -> Result:

@@ -122,7 +122,7 @@ _AWAITED = {
     "ingestion/adapters/kafka/publisher.py",
     "ingestion/concurrency/supervision.py",
     "workers/bench/load.py",
-    "workers/commands/bench/load.py",
+    "workers/bench/sampling.py",
     "workers/commands/documents/ingest.py",
     "workers/commands/interruption.py",
     "workers/commands/up.py",
@@ -131,7 +131,6 @@ _AWAITED = {
     "workers/reembed/hold_renewal.py",
     "workers/migrations/migrator.py",
     "workers/stack/supervise.py",
-    "workers/validation/load.py",
     "workers/validation/proxy.py",
 }
 """Where tasks are started whose end another task waits for, or has a callback for."""

@@ -5,45 +5,25 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from structlog.testing import capture_logs
 from typer.testing import CliRunner, Result
 
-from ingestion.api import events
-from tests.support.fake_api import API_KEY, FakeApi, FakeApiServer, fake_api_server
+from tests.support.fake_api import FakeApi
 from workers.cli import app
 from workers.commands import validation
 from workers.validation.context import Context
 from workers.validation.finding import Finding, Item, passed
 
-PAUSE_S = 0.01
 
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[FakeApiServer]:
-    with fake_api_server() as running:
-        yield running
-
-
-@pytest.fixture
-def api(server: FakeApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApi]:
+@pytest.fixture(autouse=True)
+def no_servers(monkeypatch: pytest.MonkeyPatch) -> None:
     async def none(*_: object) -> tuple[None, str]:
         return None, "no server answers"
 
-    for name in [name for name in os.environ if name.startswith("PAGEMILL_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(events, "POLL_INTERVAL_S", PAUSE_S)
     monkeypatch.setattr(validation, "_services", none)
-    running = server.fresh()
-    monkeypatch.setenv("PAGEMILL_API_URL", running.url)
-    monkeypatch.setenv("PAGEMILL_API_KEY", API_KEY)
-    with capture_logs():
-        yield running
 
 
 def validate(*options: str) -> Result:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import suppress
-
 from workers.bench.load import LoadPlan, LoadRun, file_name
 from workers.bench.load_page import figure_rows
 from workers.bench.load_report import LoadReport, load_report
 from workers.bench.sample_pdf import sample_pdf
-from workers.bench.sampling import Sampler
+from workers.bench.sampling import Sampler, beside
 from workers.bench.scrape import metrics_urls
 from workers.validation.context import Context, Limits
 from workers.validation.finding import Finding, judged
@@ -29,13 +26,8 @@ async def _run(context: Context) -> LoadReport:
     plan = LoadPlan(limits.files, limits.pages, concurrency=limits.files, limit_s=limits.load_s)
     load = LoadRun(context.api, context.collection, plan, context.folder)
     sampler = Sampler(load, context.read_stack, lambda stack: [*context.metrics, *metrics_urls(stack)])
-    sampling = asyncio.create_task(sampler.watch())
-    try:
+    async with beside(sampler.watch()):
         await load.run()
-    finally:
-        sampling.cancel()
-        with suppress(asyncio.CancelledError):
-            await sampling
     for file in load.files:
         if file.state == "ready":
             number = next(number for number in range(plan.files) if file_name(number) == file.name)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +23,7 @@ from workers.bench.load import STREAMS, LoadPlan, LoadRun, ResponseCounter
 from workers.bench.load_page import figure_rows, load_page
 from workers.bench.load_report import LoadReport, load_report
 from workers.bench.plot import require_matplotlib
-from workers.bench.sampling import Sampler
+from workers.bench.sampling import Sampler, beside
 from workers.bench.scrape import metrics_urls
 from workers.commands.bench.load_bars import show_bars
 from workers.commands.documents.target import find_target
@@ -109,20 +108,8 @@ def _no_stack() -> Mapping[str, Any] | None:
 
 
 async def _watched(load: LoadRun, sampler: Sampler, *, is_shown: bool) -> None:
-    async with _beside(sampler.watch()), _beside(show_bars(load, sampler, stdout(), is_shown=is_shown)):
+    async with beside(sampler.watch()), beside(show_bars(load, sampler, stdout(), is_shown=is_shown)):
         await load.run()
-
-
-@asynccontextmanager
-async def _beside(work: Any) -> AsyncIterator[None]:
-    """Run `work` during the block. An error of it does not end the block."""
-    task = asyncio.create_task(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 async def _clean_up(api: ApiClient, collection: str, request: LoadRequest) -> None:
