@@ -91,6 +91,16 @@ def test_ports_chosen_later_differ_from_those_chosen_before(
     assert directory.ports(["api"])["api"] != kafka
 
 
+def test_two_stacks_that_start_at_once_choose_different_ports(
+    directory: DataDir, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    kafka = directory.ports(["kafka"])["kafka"]
+    other = DataDir(tmp_path / "other")
+    other.make()
+    monkeypatch.setattr("random.choice", lambda ports, tried=iter((kafka, kafka + 1, kafka + 2)): next(tried))
+    assert other.ports(["kafka"])["kafka"] != kafka
+
+
 def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StackError, match=r"file/data cannot be made: Not a directory"):

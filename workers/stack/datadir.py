@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from workers.stack.port_claims import is_alive, port_claims
 from workers.stack.supervise import StackError
 
 DEFAULT: Final = Path(".pagemill")
@@ -107,15 +108,21 @@ class DataDir:
         return made
 
     def ports(self, names: Iterable[str]) -> dict[str, int]:
-        """Return a free port of 127.0.0.1 for each name. A name keeps its last port while that is free."""
+        """Return a free port of 127.0.0.1 for each name. A name keeps its last port while that is free.
+
+        No other stack of this user gets one of them while this process lives.
+        """
         path = self.root / "ports.json"
         ports: dict[str, int] = _read_json(path) or {}
         names = list(names)
-        for name in names:
-            port = ports.pop(name, 0)
-            while port in ports.values() or not _is_free(port):
-                port = random.choice(_PORTS)
-            ports[name] = port
+        with port_claims(self.root) as claims:
+            taken = claims.of_others
+            for name in names:
+                port = ports.pop(name, 0)
+                while port in taken or port in ports.values() or not _is_free(port):
+                    port = random.choice(_PORTS)
+                ports[name] = port
+            claims.claim(ports.values())
         _write_json(path, ports)
         return {name: ports[name] for name in names}
 
@@ -132,7 +139,7 @@ class DataDir:
     def _living_holder(self) -> int:
         """Return the process that locked the directory last; 0 if it has ended, even if its children still run."""
         pid = int(self._lock_file.read_text() or 0)
-        return pid if pid and _is_alive(pid) else 0
+        return pid if pid and is_alive(pid) else 0
 
 
 def _write_json(path: Path, content: object) -> None:
@@ -160,16 +167,6 @@ def _locked(fd: int, mode: int) -> bool:
         fcntl.flock(fd, mode | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    return True
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # it belongs to another user
-        return True
     return True
 
 
