@@ -57,8 +57,18 @@ class VectorStore(RowInventory, Protocol):
     async def upsert(self, collection: str, pages: Sequence[PageVectors]) -> None:
         """Write the rows of `pages`, row `patch` of a page under `page_key * ROWS_PER_PAGE + patch`."""
 
-    async def search(self, collection: str, query: Vectors, limit: int, *, stable_for_s: float = 0.0) -> Neighbours:
+    async def search(
+        self,
+        collection: str,
+        query: Vectors,
+        limit: int,
+        *,
+        stable_for_s: float = 0.0,
+        within: Sequence[range] | None = None,
+    ) -> Neighbours:
         """Return the `limit` nearest rows of each query token, in one request.
+
+        `within`: ranges of page keys. The index looks only at rows of these pages. None: at all rows.
 
         The result may lack rows that were written less than `stable_for_s` seconds ago, and no others.
         An unknown collection gives no rows.

@@ -61,9 +61,17 @@ class Candidates:
         self._document_of: LRUCache[int, str] = LRUCache(_MAX_CACHED_PAGES)
 
     async def find(
-        self, collection: str, generation: Generation, query: Vectors, wanted: CandidateQuery, reserved: ReservedRows
+        self,
+        collection: str,
+        generation: Generation,
+        query: Vectors,
+        wanted: CandidateQuery,
+        reserved: ReservedRows,
+        within: Sequence[range] | None = None,
     ) -> list[Candidate]:
         """The pages of ready documents that the ANN index ranks best. Resizes `reserved` before each request.
+
+        `within`: the index looks only at pages with these keys.
 
         An answer of the index also has rows of documents that are not ready, and many rows of one page. Where that
         leaves too few pages, this asks again for more rows, until the index has no more or gives no further pages.
@@ -72,7 +80,7 @@ class Candidates:
         while True:
             reserved.resize(len(query), limit)
             with search_stage("ann"):
-                scores = await self._index.search(index, query, limit, wanted.stable_for_s)
+                scores = await self._index.search(index, query, limit, wanted.stable_for_s, within)
             best: list[int] = scores.page_keys.tolist()
             candidates = await self._ready(best, generation, wanted.most)
             is_enough = len(candidates) >= wanted.enough or len(candidates) == len(best) >= wanted.needed

@@ -39,6 +39,7 @@ class _Asked:
     query: Vectors
     limit: int
     stable_for_s: float
+    within: Sequence[range] | None = None
     ends_at: float | None = field(default_factory=_end_of_budget)
     """When its caller stops waiting; None where the caller has no budget of time."""
 
@@ -55,14 +56,23 @@ class SearchCoalescer:
         self._cpu_threads = cpu_threads
         self._calls = SharedCalls(self._request, at_once=requests, fits=_fits)
 
-    async def search(self, index: str, query: Vectors, limit: int, stable_for_s: float = 0.0) -> PageScores:
+    async def search(
+        self,
+        index: str,
+        query: Vectors,
+        limit: int,
+        stable_for_s: float = 0.0,
+        within: Sequence[range] | None = None,
+    ) -> PageScores:
         """The pages of the `limit` rows nearest to each token. `query` is (query_tokens, dim).
+
+        `within`: only rows of these page keys. Searches share a request where it is the same object.
 
         Raises what `VectorStore.search` raises.
         """
         tokens = max(1, MAX_REQUEST_ROWS // limit)
         starts = range(0, max(len(query), 1), tokens)
-        parts = [_Asked(index, query[start : start + tokens], limit, stable_for_s) for start in starts]
+        parts = [_Asked(index, query[start : start + tokens], limit, stable_for_s, within) for start in starts]
         answers = self._calls.submit(parts)
         try:
             async with within_budget("milvus"):
@@ -78,13 +88,16 @@ class SearchCoalescer:
         vectors = np.concatenate([asked.query for asked in together])  # (tokens of all, dim)
         stable_for_s = min(asked.stable_for_s for asked in together)
         with _longest_budget(together):
-            rows = await self._vectors.search(first.index, vectors, first.limit, stable_for_s=stable_for_s)
+            rows = await self._vectors.search(
+                first.index, vectors, first.limit, stable_for_s=stable_for_s, within=first.within
+            )
         return await self._cpu_threads.run(_scored, rows, [len(asked.query) for asked in together], first.limit)
 
 
 def _fits(together: Sequence[_Asked], asked: _Asked) -> bool:
-    """Whether the search has the index and limit of the others, and fits into one request with them."""
-    is_alike = (asked.index, asked.limit) == (together[0].index, together[0].limit)
+    """Whether the search has the index, limit and pages of the others, and fits into one request with them."""
+    first = together[0]
+    is_alike = (asked.index, asked.limit) == (first.index, first.limit) and asked.within is first.within
     return is_alike and sum(one.rows for one in together) + asked.rows <= MAX_REQUEST_ROWS
 
 

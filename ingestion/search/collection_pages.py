@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
+import numpy as np
 from cachetools import LRUCache, TTLCache
+from numpy.typing import NDArray
 
 from ingestion.ports import PageRange, ReadyPages, Searchable
 from ingestion.search.code_reader import SegmentRef
@@ -21,11 +23,44 @@ _MOST_RANGES: Final = 500_000
 
 
 class CollectionPages:
-    """The page ranges of one collection in one generation."""
+    """The pages of a collection in one generation that a search may find: all of them, or those that a filter allows.
+
+    Every ranking of a search obeys the same object: a page outside of it is not a candidate.
+    """
 
     def __init__(self, ranges: Sequence[PageRange], generation: int) -> None:
         self.ranges = ranges
         self._generation = generation
+
+    @cached_property
+    def count(self) -> int:
+        """The number of pages."""
+        return sum(one.pages for one in self.ranges)
+
+    @cached_property
+    def page_keys(self) -> Sequence[range]:
+        """The page keys, in order. Ranges that touch each other are one."""
+        merged: list[range] = []
+        for one in self.ranges:
+            keys = range(one.first_page_key, one.first_page_key + one.pages)
+            if merged and merged[-1].stop == keys.start:
+                merged[-1] = range(merged[-1].start, keys.stop)
+            else:
+                merged.append(keys)
+        return merged
+
+    def contains(self, page_keys: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(pages,) -> (pages,): which of these pages a search may find."""
+        starts, stops = self._bounds
+        at = np.searchsorted(starts, page_keys, side="right") - 1
+        if not len(starts):
+            return np.zeros(len(page_keys), np.bool_)
+        return np.asarray((at >= 0) & (page_keys < stops[at]), np.bool_)
+
+    @cached_property
+    def _bounds(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        starts = np.array([keys.start for keys in self.page_keys], np.int64)
+        return starts, np.array([keys.stop for keys in self.page_keys], np.int64)
 
     @cached_property
     def have_codes(self) -> bool:

@@ -87,21 +87,29 @@ class PageFinder:
         with search_stage("pages"):
             return await self._lists.of(view)
 
-    async def plan(self, view: Searchable, effort: Effort, top_k: int) -> SearchPlan:
-        """The plan of a search, for the number of pages that the collection has now."""
+    async def plan(
+        self, view: Searchable, effort: Effort, top_k: int, allowed: CollectionPages | None = None
+    ) -> SearchPlan:
+        """The plan of a search, for the number of pages that it may find now."""
         with search_stage("pages"):
-            pages = await self._lists.count(view.binding.collection)
+            pages = await self._lists.count(view.binding.collection) if allowed is None else allowed.count
         return plan_search(effort, top_k, pages, int(pages * self._codes.mean_page_bytes), self._settings)
 
     async def best(
-        self, view: Searchable, query: Vectors, plan: SearchPlan, reserved: ReservedRows, stable_for_s: float
+        self,
+        view: Searchable,
+        query: Vectors,
+        plan: SearchPlan,
+        reserved: ReservedRows,
+        stable_for_s: float,
+        allowed: CollectionPages | None = None,
     ) -> Ranked:
-        """The `plan.scored_pages` best pages with their exact scores, best first.
+        """The `plan.scored_pages` best pages with their exact scores, best first. `allowed`: only of these pages.
 
         Raises DependencyUnavailable, WorkerFault where the vectors of a ready page are missing or unreadable.
         """
         for _ in range(_TRIES):
-            candidates = await self._shortlist(view, query, plan, reserved, stable_for_s)
+            candidates = await self._shortlist(view, query, plan, reserved, stable_for_s, allowed)
             if isinstance(candidates, _Unchecked):
                 found = await self._checked_and_scored(view, query, candidates)
                 if found is not None:
@@ -116,17 +124,23 @@ class PageFinder:
         )
 
     async def _shortlist(
-        self, view: Searchable, query: Vectors, plan: SearchPlan, reserved: ReservedRows, stable_for_s: float
+        self,
+        view: Searchable,
+        query: Vectors,
+        plan: SearchPlan,
+        reserved: ReservedRows,
+        stable_for_s: float,
+        allowed: CollectionPages | None,
     ) -> list[Candidate] | _Unchecked:
         """The pages to score exactly."""
         if plan.scans:
             reserved.resize(len(query), plan.cost_rows)
-            pages = await self.pages_of(view)
+            pages = await self.pages_of(view) if allowed is None else allowed
             if pages.have_codes:
                 found = await self._scanned(query, plan, pages)
                 if found is not None:
                     return found
-        return await self._shown(view, query, plan, reserved, stable_for_s)
+        return await self._shown(view, query, plan, reserved, stable_for_s, allowed)
 
     async def _scanned(self, query: Vectors, plan: SearchPlan, pages: CollectionPages) -> _Unchecked | None:
         """None where the codes of a document are not in the object store, although its record says so."""
@@ -167,13 +181,20 @@ class PageFinder:
         return found
 
     async def _shown(
-        self, view: Searchable, query: Vectors, plan: SearchPlan, reserved: ReservedRows, stable_for_s: float
+        self,
+        view: Searchable,
+        query: Vectors,
+        plan: SearchPlan,
+        reserved: ReservedRows,
+        stable_for_s: float,
+        allowed: CollectionPages | None,
     ) -> list[Candidate]:
         binding = view.binding
         wanted = CandidateQuery(
             _MOST_SHOWN, plan.scored_pages, plan.ann_limit, needed=plan.top_k, stable_for_s=stable_for_s
         )
-        shown = await self._candidates.find(binding.collection, binding.current, query, wanted, reserved)
+        within = None if allowed is None else allowed.page_keys
+        shown = await self._candidates.find(binding.collection, binding.current, query, wanted, reserved, within)
         generation = binding.current.number
         ranking = await self._codes.rank_shown(
             query,

@@ -27,6 +27,7 @@ from ingestion.ports import (
 )
 from ingestion.search.admission import Admission, ReservedRows, cost_in_rows, estimated_tokens
 from ingestion.search.candidates import Candidate
+from ingestion.search.collection_pages import CollectionPages
 from ingestion.search.cpu_threads import CpuThreads
 from ingestion.search.exhaustive import ExhaustiveScorer
 from ingestion.search.page_finder import FinderRecords, PageFinder, Ranked
@@ -145,7 +146,7 @@ class Searcher:
             return cached
         stable_for_s = self._version_age.stable_for_s(view)
         vectors = await self._embed(view.binding.collection, view.binding.current, query)
-        ranked = await self._ranked(view, vectors, top_k, effort, reserved, stable_for_s)
+        ranked = await self._ranked(view, vectors, top_k, effort, reserved, stable_for_s, allowed=None)
         hits, is_current = await asyncio.gather(self._described(query, ranked[:top_k]), self._is_current(view))
         if not is_current:
             return None
@@ -161,14 +162,17 @@ class Searcher:
         effort: Effort,
         reserved: ReservedRows,
         stable_for_s: float,
+        allowed: CollectionPages | None,
     ) -> Ranked:
-        if not len(vectors):  # a query without tokens
+        """The best pages, best first. `allowed`: only of these pages; None: of all pages of the collection."""
+        if not len(vectors) or (allowed is not None and not allowed.count):  # a query without tokens
             return []
         if effort is Effort.EXHAUSTIVE:
-            return await self._exhaustive.best(view, await self._finder.pages_of(view), vectors, top_k)
-        plan = await self._finder.plan(view, effort, top_k)
+            pages = await self._finder.pages_of(view) if allowed is None else allowed
+            return await self._exhaustive.best(view, pages, vectors, top_k)
+        plan = await self._finder.plan(view, effort, top_k, allowed)
         self._costs[view.binding.collection] = plan.cost_rows
-        return await self._finder.best(view, vectors, plan, reserved, stable_for_s)
+        return await self._finder.best(view, vectors, plan, reserved, stable_for_s, allowed)
 
     async def _embed(self, collection: str, generation: Generation, query: str) -> Vectors:
         with search_stage("embed"):

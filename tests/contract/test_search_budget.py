@@ -65,7 +65,7 @@ class Sound(RecordsOfOne):
     async def binding(self, collection: str) -> Binding:
         return Binding(collection, Generation(1, self.fingerprint, DIM))
 
-    async def search(self, index: str, query: Vectors, limit: int, *, stable_for_s: float) -> Neighbours:
+    async def search(self, index: str, query: Vectors, limit: int, **options: Any) -> Neighbours:
         return neighbours([[(KEPT.first_page_key, 0.5)] for _ in query])
 
     async def get_many(self, keys: list[str]) -> list[bytes]:
@@ -149,10 +149,10 @@ async def test_a_shared_request_has_the_time_of_the_caller_that_waits_longest() 
     asked, answering = asyncio.Event(), asyncio.Event()
 
     class Slow(Sound):
-        async def search(self, index: str, query: Vectors, limit: int, *, stable_for_s: float) -> Neighbours:
+        async def search(self, index: str, query: Vectors, limit: int, **options: Any) -> Neighbours:
             asked.set()
             await answering.wait()
-            return await super().search(index, query, limit, stable_for_s=stable_for_s)
+            return await super().search(index, query, limit, **options)
 
     searches = searcher(vectors=Slow())
     impatient = asyncio.create_task(searches.search("c", "one", 1))

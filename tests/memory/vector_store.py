@@ -42,12 +42,23 @@ class MemoryVectorStore:
             for patch, row in enumerate(page.vectors):
                 index.rows[page.page_key * ROWS_PER_PAGE + patch] = np.array(row, np.float32)
 
-    async def search(self, collection: str, query: Vectors, limit: int, *, stable_for_s: float = 0.0) -> Neighbours:
+    async def search(
+        self,
+        collection: str,
+        query: Vectors,
+        limit: int,
+        *,
+        stable_for_s: float = 0.0,
+        within: Sequence[range] | None = None,
+    ) -> Neighbours:
         index = self._indexes.get(collection)
-        if index is None or not index.rows:
+        rows = {} if index is None else index.rows
+        if within is not None:
+            rows = {key: row for key, row in rows.items() if any(key // ROWS_PER_PAGE in keys for keys in within)}
+        if not rows:
             return Neighbours.none(len(query))
-        keys = np.array(list(index.rows), np.int64) // ROWS_PER_PAGE
-        scores = query @ np.stack(list(index.rows.values())).T  # (tokens, rows)
+        keys = np.array(list(rows), np.int64) // ROWS_PER_PAGE
+        scores = query @ np.stack(list(rows.values())).T  # (tokens, rows)
         best = np.argsort(-scores, axis=1, kind="stable")[:, :limit]
         return Neighbours(
             keys[best].ravel(),

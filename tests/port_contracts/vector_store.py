@@ -73,6 +73,18 @@ class VectorStoreContract:
             assert {page_key for page_key, _ in hits} == {7}
             np.testing.assert_allclose([score for _, score in hits], np.sort(rows @ token)[::-1][:10], atol=1e-5)
 
+    async def test_a_search_within_pages_looks_at_no_other_rows(self, store: VectorStore, own_collection: str) -> None:
+        await store.ensure(own_collection, DIM)
+        near, far = unit_rows(600, seed=3), -unit_rows(600, seed=3)[:1]
+        await store.upsert(own_collection, [page_of(key, near[key : key + 1]) for key in range(1, 500)])
+        wanted = [900, 902, *range(1000, 1060, 3)]
+        await store.upsert(own_collection, [page_of(key, far) for key in (*wanted, 901)])
+        for within in ([range(900, 901), range(902, 903)], [range(key, key + 1) for key in wanted]):
+            allowed = {key for keys in within for key in keys}
+            for hits in rows_of(await store.search(own_collection, near[:2], 100, within=within)):
+                assert {key for key, _ in hits} == allowed
+        assert rows_of(await store.search(own_collection, near[:2], 100, within=[])) == [[], []]
+
     async def test_rows_are_read_back_bit_by_bit_and_in_order(self, store: VectorStore, first_key: int) -> None:
         counts = {first_key: 3, first_key + 2: 1, first_key + 3: 9}
         pages = {key: unit_rows(count, seed=key) for key, count in counts.items()}

@@ -67,9 +67,9 @@ class CountingVectors(MemoryVectorStore):
         super().__init__()
         self.limits: list[int] = []
 
-    async def search(self, collection: str, query: Vectors, limit: int, *, stable_for_s: float = 0.0) -> Any:
+    async def search(self, collection: str, query: Vectors, limit: int, **options: Any) -> Any:
         self.limits.append(limit)
-        return await super().search(collection, query, limit, stable_for_s=stable_for_s)
+        return await super().search(collection, query, limit, **options)
 
 
 def unit_vectors(tokens: int, seed: int) -> Vectors:

@@ -61,7 +61,7 @@ class World(RecordsOfOne):
         await self._pass("embedder")
         return [np.ones((self.tokens, DIM), np.float32) for _ in queries]
 
-    async def search(self, index: str, query: Vectors, limit: int, *, stable_for_s: float) -> Neighbours:
+    async def search(self, index: str, query: Vectors, limit: int, **options: Any) -> Neighbours:
         await self._pass("index")
         return neighbours([[(key, 0.5) for key in KEPT.page_keys] for _ in query])
 

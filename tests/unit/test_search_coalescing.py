@@ -26,9 +26,9 @@ class Index:
         self.open = asyncio.Event()
         self.fault: Exception | None = None
 
-    async def search(self, index: str, query: Vectors, limit: int, *, stable_for_s: float) -> Neighbours:
+    async def search(self, index: str, query: Vectors, limit: int, **options: Any) -> Neighbours:
         self.requests.append((index, len(query), limit))
-        self.stable_for_s.append(stable_for_s)
+        self.stable_for_s.append(options["stable_for_s"])
         await self.open.wait()
         if self.fault is not None:
             raise self.fault
@@ -147,3 +147,16 @@ async def test_a_search_for_more_rows_than_that_is_sent_in_parts(tokens: int, li
 
 def pages(found: list[PageScores]) -> list[list[int]]:
     return [scores.page_keys.tolist() for scores in found]
+
+
+async def test_searches_within_different_pages_share_no_request() -> None:
+    index = Index()
+    searches = coalescer(index)
+    one, other = [range(1, 2)], [range(1, 2)]
+    first = asyncio.create_task(searches.search("c", query(1), 5))
+    await asyncio.sleep(0)
+    rest = [asyncio.create_task(searches.search("c", query(2), 5, within=within)) for within in (one, one, other)]
+    await asyncio.sleep(0)
+    index.open.set()
+    await asyncio.gather(first, *rest)
+    assert index.requests == [("c", 1, 5), ("c", 2, 5), ("c", 1, 5)]

@@ -113,7 +113,7 @@ class Rows:
         self._rows = (better + [(key, 0.8) for key in READY.page_keys]) * rows_a_page
         self.asked: list[int] = []
 
-    async def search(self, index: str, query: Vectors, limit: int, *, stable_for_s: float) -> Neighbours:
+    async def search(self, index: str, query: Vectors, limit: int, **_: object) -> Neighbours:
         self.asked.append(limit)
         return neighbours([self._rows[:limit] for _ in query])
 

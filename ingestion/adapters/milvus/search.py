@@ -54,14 +54,17 @@ class RowSearcher:
         consistency: Consistency,
         timeout_s: float,
         output_fields: Sequence[str] = (),
+        condition: str = "",
     ) -> FoundRows:
         """The `limit` rows of the Milvus collection `name` nearest to each of `query`, (tokens, dim).
 
         `parameters`: those of the type of its index: see `search_parameters`. `output_fields` are not read.
+        `condition`: an expression that selects rows before they are compared. "" selects all rows.
 
         Raises MilvusException, grpc.RpcError.
         """
         request = search_request(name, query, limit, parameters=parameters, consistency=consistency)
+        request.dsl = condition
         request.db_name = self._channel.database
         request.output_fields.extend(output_fields)
         answer = self._send(request, timeout_s=timeout_s)

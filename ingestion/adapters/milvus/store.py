@@ -34,6 +34,8 @@ _THREADS: Final = 8
 _PING_TIMEOUT_S: Final = 3.0
 _DELETE_PAGES: Final = 256
 _MAX_TOP_K: Final = 16_384
+_MOST_RANGES: Final = 16
+"""Ranges of page keys in the filter of a search. More of them are written as a list of page keys."""
 _STRONG: Final = "Strong"
 """Milvus waits until all earlier writes can be seen: up to its time tick, 200 ms."""
 _BOUNDED_FROM_S: Final = 15.0
@@ -92,9 +94,18 @@ class MilvusVectorStore:
         if not await self._threads.write(written, "upsert"):
             raise WorkerFault(f"milvus has no index {collection!r}: it was dropped while pages were written to it")
 
-    async def search(self, collection: str, query: Vectors, limit: int, *, stable_for_s: float = 0.0) -> Neighbours:
-        if not len(query):
-            return Neighbours.none(0)
+    async def search(
+        self,
+        collection: str,
+        query: Vectors,
+        limit: int,
+        *,
+        stable_for_s: float = 0.0,
+        within: Sequence[range] | None = None,
+    ) -> Neighbours:
+        if not len(query) or (within is not None and not within):
+            return Neighbours.none(len(query))
+        condition = "" if within is None else rows_within(within)
         rows_per_token = min(limit, _MAX_TOP_K)
         consistency: Consistency = "Bounded" if stable_for_s >= _BOUNDED_FROM_S else "Strong"
 
@@ -112,6 +123,7 @@ class MilvusVectorStore:
                     consistency=consistency,
                     timeout_s=timeout_s,
                     output_fields=self._held.output_fields(client, timeout_s),
+                    condition=condition,
                 )
             except Exception:
                 self._held.forget(name)  # another process may have made the collection again, with another index
@@ -151,7 +163,7 @@ class MilvusVectorStore:
     async def count_rows_in(self, collection: str, page_keys: Sequence[range]) -> int:
         if not page_keys:
             return 0
-        return await self._count(collection, " or ".join(f"({_rows_of(keys.start, len(keys))})" for keys in page_keys))
+        return await self._count(collection, _rows_of_all(page_keys))
 
     async def count(self, collection: str) -> int:
         return await self._count(collection, "")
@@ -237,6 +249,17 @@ class MilvusVectorStore:
                 return request(client, name)
 
         return self._on_existing(collection, loading, unknown)
+
+
+def rows_within(page_keys: Sequence[range]) -> str:
+    """The filter for every row of these pages. The server checks a list of keys at once, and ranges one by one."""
+    if len(page_keys) <= _MOST_RANGES:
+        return _rows_of_all(page_keys)
+    return f"page_key in [{','.join(str(key) for keys in page_keys for key in keys)}]"
+
+
+def _rows_of_all(page_keys: Sequence[range]) -> str:
+    return " or ".join(f"({_rows_of(keys.start, len(keys))})" for keys in page_keys)
 
 
 def _rows_of(first_page_key: int, count: int) -> str:
