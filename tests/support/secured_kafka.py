@@ -240,7 +240,7 @@ class _TokenEndpoint(BaseHTTPRequestHandler):
 @contextmanager
 def token_endpoint() -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), _TokenEndpoint)
-    thread = Thread(target=server.serve_forever, daemon=True)
+    thread = Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}/token"

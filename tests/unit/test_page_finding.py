@@ -10,11 +10,13 @@ from zlib import crc32
 
 import numpy as np
 import pytest
+import stamina
 
 from ingestion.effort import Effort
 from ingestion.errors import DependencyUnavailable, Overloaded, WorkerFault
 from ingestion.maxsim import maxsim
 from ingestion.model import Document, Page, PageVectors, Vectors, codes_keys
+from ingestion.retrying import ATTEMPTS
 from ingestion.search import Searcher
 from ingestion.settings import SearchSettings
 from ingestion.vectors.blob import decode_blob, encode_blob
@@ -77,7 +79,7 @@ def unit_vectors(tokens: int, seed: int) -> Vectors:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-@dataclass
+@dataclass(repr=False)  # asyncio takes the repr of what a fixture returns, and that of 230 arrays takes long
 class Library:
     """A collection `c` in memory, filled as a worker fills it."""
 
@@ -281,7 +283,7 @@ async def test_one_exhaustive_search_runs_at_a_time(library: Library) -> None:
 async def test_an_object_store_that_is_down_is_an_error_and_not_an_answer(library: Library) -> None:
     searcher = library.searcher()
     library.blobs.is_down = True
-    with pytest.raises(DependencyUnavailable):
+    with stamina.set_testing(True, attempts=ATTEMPTS), pytest.raises(DependencyUnavailable):
         await found(searcher, "1")
     library.blobs.is_down = False
     assert len(await found(searcher, "1")) == TOP
