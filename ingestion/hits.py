@@ -23,6 +23,10 @@ class Hit(BaseModel):
     image_url: str = ""
     """Signed anew for every answer. Empty in the query cache."""
     snippet: str = ""
+    page_url: str = ""
+    """The page in this API: its text and sizes. Begins at the API's root; needs the API key."""
+    page_image_url: str = ""
+    """The page's image in this API. Begins at the API's root; needs the API key."""
     page_key: int = Field(0, exclude=True, repr=False)
     """0 where the hit came over HTTP."""
     image_key: str = Field("", exclude=True, repr=False)

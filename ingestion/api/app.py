@@ -11,7 +11,7 @@ from typing import Final
 import structlog
 from fastapi import APIRouter, Depends, FastAPI
 
-from ingestion.api import documents, events, health, problems, search, upload
+from ingestion.api import document_pages, documents, events, health, problems, search, upload
 from ingestion.api.auth import ApiKeyMiddleware, require_key
 from ingestion.api.pages import add_pages
 from ingestion.api.search_admission import SearchAdmissionMiddleware
@@ -25,6 +25,7 @@ from ingestion.sandbox.pool import Sandbox
 from ingestion.search import Searcher
 from ingestion.submit import Submitter
 from ingestion.usage import UsageRecorder
+from ingestion.viewing.images import PageImages
 
 log = structlog.get_logger(__name__)
 
@@ -35,13 +36,14 @@ INSPECT_MEMORY_BYTES: Final = 512 * 1024**2
 def create_app(services: Services, searcher: Searcher) -> FastAPI:
     """The API on top of `services`. Raises ValueError where no API key is set. Opens no connection."""
     sandbox = Sandbox(processes=services.settings.api.inspect_processes + 1, memory_bytes=INSPECT_MEMORY_BYTES)
+    images = PageImages(services.blobs)
     app = FastAPI(
         title="Pagemill",
         summary="PDFs in, the right page out",
         version=version("pagemill"),
         docs_url=None,  # FastAPI's own pages load scripts from other hosts; `add_pages` has one that does not.
         redoc_url=None,
-        lifespan=partial(_lifespan, sandbox),
+        lifespan=partial(_lifespan, sandbox, images),
         # `ingestion.http` records a request's span. FastAPI's own would be a second one, with messages of errors.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
@@ -56,6 +58,7 @@ def create_app(services: Services, searcher: Searcher) -> FastAPI:
         services.progress,
         budget_s=services.settings.api.store_budget_s,
     )
+    app.state.page_images = images
     app.state.usage = UsageRecorder(services.documents)
     app.state.readiness = health.Readiness(services)
     problems.install(app)
@@ -65,7 +68,7 @@ def create_app(services: Services, searcher: Searcher) -> FastAPI:
     app.add_middleware(SearchAdmissionMiddleware, check=searcher.check_capacity)
     app.add_middleware(ApiKeyMiddleware, prefix=API_PREFIX, key=key)
     app.add_middleware(ShutdownMiddleware)
-    for routes in (upload, documents, events, search):
+    for routes in (upload, documents, document_pages, events, search):
         api.include_router(routes.router)
     app.include_router(api)
     app.include_router(health.router)
@@ -74,7 +77,7 @@ def create_app(services: Services, searcher: Searcher) -> FastAPI:
 
 
 @asynccontextmanager
-async def _lifespan(sandbox: Sandbox, app: FastAPI) -> AsyncIterator[None]:
+async def _lifespan(sandbox: Sandbox, images: PageImages, app: FastAPI) -> AsyncIterator[None]:
     """Start the sandbox, which logs its protections. If it cannot start, each upload fails with the same error."""
     try:
         await sandbox.start(read_info)
@@ -82,6 +85,7 @@ async def _lifespan(sandbox: Sandbox, app: FastAPI) -> AsyncIterator[None]:
         log.error("sandbox not started; uploads will fail", cause=str(error))
     yield
     sandbox.close()
+    images.close()
 
 
 def _submitter(services: Services, sandbox: Sandbox) -> Submitter:

@@ -14,6 +14,7 @@ from ingestion.removal import Remover
 from ingestion.search import Searcher
 from ingestion.submit import Submitter
 from ingestion.usage import UsageRecorder
+from ingestion.viewing.images import PageImages
 
 
 async def _services(request: Request) -> Services:
@@ -41,8 +42,14 @@ async def _usage(request: Request) -> UsageRecorder:
     return usage
 
 
+async def _page_images(request: Request) -> PageImages:
+    images: PageImages = request.app.state.page_images
+    return images
+
+
 ServicesDep = Annotated[Services, Depends(_services)]
 SubmitterDep = Annotated[Submitter, Depends(_submitter)]
 SearcherDep = Annotated[Searcher, Depends(_searcher)]
 RemoverDep = Annotated[Remover, Depends(_remover)]
 UsageDep = Annotated[UsageRecorder, Depends(_usage)]
+PageImagesDep = Annotated[PageImages, Depends(_page_images)]

@@ -23,7 +23,7 @@ _SOURCE_VALID_S: Final = 3600
 @router.get("/documents/{document_id}")
 async def get_document(document_id: str, services: ServicesDep) -> DocumentView:
     with budget(services.settings.api.store_budget_s):
-        return DocumentView.of(await _found(document_id, services))
+        return DocumentView.of(await found_document(document_id, services))
 
 
 @router.get("/documents")
@@ -49,7 +49,7 @@ async def list_documents(
 async def get_source(document_id: str, services: ServicesDep) -> RedirectResponse:
     """Redirect to the uploaded file in the object store. The address is valid for a while and needs no key."""
     with budget(services.settings.api.store_budget_s):
-        document = await _found(document_id, services)
+        document = await found_document(document_id, services)
         return RedirectResponse(await services.blobs.presign(document.object_key, _SOURCE_VALID_S), 307)
 
 
@@ -86,7 +86,7 @@ async def delete_collection(collection: str, remover: RemoverDep) -> None:
     await remover.delete_collection(collection)
 
 
-async def _found(document_id: str, services: Services) -> Document:
+async def found_document(document_id: str, services: Services) -> Document:
     """Raises NotFound, CollectionArchived."""
     document = await services.documents.get(document_id)
     if document is None:

@@ -7,8 +7,8 @@ from typing import Final
 from fastapi import APIRouter, Request
 
 from ingestion.api.dependencies import SearcherDep, UsageDep
-from ingestion.api.views import SearchRequest
-from ingestion.hits import SearchResult
+from ingestion.api.views import SearchRequest, page_image_url, page_url
+from ingestion.hits import Hit, SearchResult
 from ingestion.http.disconnect import cancel_on_disconnect
 
 _MAX_BODY_BYTES: Final = 64 * 1024
@@ -29,4 +29,12 @@ async def search(
         request.receive, searcher.search(collection, wanted.query, wanted.top_k, wanted.effort)
     )
     await usage.record(collection)
-    return SearchResult(hits=hits)
+    return SearchResult(hits=[_with_page_urls(hit) for hit in hits])
+
+
+def _with_page_urls(hit: Hit) -> Hit:
+    urls = {
+        "page_url": page_url(hit.document_id, hit.page),
+        "page_image_url": page_image_url(hit.document_id, hit.page, hit.page_key),
+    }
+    return hit.model_copy(update=urls)

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from ingestion.effort import Effort
 from ingestion.errors import BadRecord
-from ingestion.model import Document, DocumentState, Failure, TextPages
+from ingestion.model import Document, DocumentState, Failure, PageRecord, TextPages
 
 API_PREFIX = "/api/v1"
 
@@ -87,6 +87,51 @@ class DocumentView(BaseModel):
 class DocumentListView(BaseModel):
     documents: list[DocumentView]
     next: str | None = Field(description="the value of `after` for the next page; null on the last page")
+
+
+class PageView(BaseModel):
+    """A page of a document. Addresses begin at the root of this API, and need the API key."""
+
+    document_id: str
+    collection: str
+    filename: str
+    page: int = Field(description="counts from 1")
+    pages: int = Field(description="pages of the document")
+    width_px: int = Field(description="of the stored image")
+    height_px: int
+    text: str
+    text_source: str = Field(description="file, ocr or none; empty for documents of earlier releases")
+    vectors: int = Field(description="0: no search finds the page")
+    image_url: str
+
+    @classmethod
+    def of(cls, document: Document, page: PageRecord) -> PageView:
+        return cls(
+            document_id=document.id,
+            collection=document.collection,
+            filename=document.filename,
+            page=page.page_number,
+            pages=document.pages,
+            width_px=page.width_px,
+            height_px=page.height_px,
+            text=page.text,
+            text_source=page.text_source,
+            vectors=page.patches,
+            image_url=page_image_url(document.id, page.page_number, page.page_key),
+        )
+
+
+def page_url(document_id: str, page_number: int) -> str:
+    return f"{API_PREFIX}/documents/{document_id}/pages/{page_number}"
+
+
+def page_image_url(document_id: str, page_number: int, page_key: int) -> str:
+    """The address of a page's image. `v` names the image for good: every upload gets new page keys."""
+    return f"{page_url(document_id, page_number)}/image?v={image_version(page_key)}"
+
+
+def image_version(page_key: int) -> str:
+    return f"{page_key:x}"
 
 
 class AcceptedView(BaseModel):

@@ -220,7 +220,12 @@ HIT = Hit(document_id="d", filename="a.pdf", page=4, score=1.5, image_url="http:
 
 def test_hits_are_json_lines_with_their_rank(api: FakeApi) -> None:
     api.hits = [HIT.model_copy(update={"page": 9}), HIT.model_copy(update={"page": 2})]
-    first, second = (hit.model_dump() for hit in api.hits)
+    first, second = (
+        hit.model_dump()
+        | {"page_url": f"/api/v1/documents/d/pages/{hit.page}"}
+        | {"page_image_url": f"/api/v1/documents/d/pages/{hit.page}/image?v=0"}
+        for hit in api.hits
+    )
     assert json_lines(pagemill("search", "q", "--json")) == [{"rank": 1, **first}, {"rank": 2, **second}]
     assert len(json_lines(pagemill("search", "q", "--json", "--top-k", "1"))) == 1
 

@@ -33,7 +33,8 @@ async def test_hits_are_sorted_best_first(client: httpx.AsyncClient, services: S
     answer = await client.post(f"/collections/{collection}/search", json={"query": "brown fox", "top_k": 2})
     assert answer.status_code == 200, answer.text
     best, other = answer.json()["hits"]
-    assert set(best) == {"document_id", "filename", "page", "score", "image_url", "snippet"}
+    shown = {"document_id", "filename", "page", "score", "image_url", "snippet", "page_url", "page_image_url"}
+    assert set(best) == shown
     assert (best["document_id"], best["filename"], best["page"], best["snippet"]) == (
         id_,
         "fox.pdf",
