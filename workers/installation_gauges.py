@@ -56,7 +56,7 @@ class Schedule:
 class InstallationGauges:
     """Measures the gauges. A gauge keeps its last value while a store does not answer."""
 
-    documents: DocumentCounts
+    counts: DocumentCounts
     catalogue: CollectionCatalogue
     vectors: VectorStore
     documents_due: Schedule = field(default_factory=lambda: Schedule(DOCUMENTS_EVERY_S))
@@ -74,9 +74,9 @@ class InstallationGauges:
 
     async def _measure_documents(self) -> None:
         counts: Counter[str] = Counter()
-        for state, count in (await self.documents.count_by_state()).items():
+        for state, count in (await self.counts.count_by_state()).items():
             counts[state.value if state.is_known else UNKNOWN_STATE] += count
-        ages_s = await self.documents.oldest_unfinished_s()
+        ages_s = await self.counts.oldest_unfinished_s()
         for name in (*(state.value for state in DocumentState), UNKNOWN_STATE):
             metrics.DOCUMENTS.labels(name).set(counts[name])
         for state in UNFINISHED:

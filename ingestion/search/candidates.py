@@ -54,9 +54,9 @@ class CandidateQuery:
 class Candidates:
     """Finds pages that are worth ranking. Safe to use from many tasks at once."""
 
-    def __init__(self, index: SearchCoalescer, documents: CandidateRecords) -> None:
+    def __init__(self, index: SearchCoalescer, records: CandidateRecords) -> None:
         self._index = index
-        self._documents = documents
+        self._records = records
         # A page key belongs to one document for ever, so an entry never becomes wrong.
         self._document_of: LRUCache[int, str] = LRUCache(_MAX_CACHED_PAGES)
 
@@ -95,7 +95,7 @@ class Candidates:
         self, page_keys: Sequence[int], document_of: Mapping[int, str], generation: Generation
     ) -> list[Candidate]:
         """Those of the pages whose documents are ready in the generation now, in the given order."""
-        documents = await self._documents.ready_documents(set(document_of.values()))
+        documents = await self._records.ready_documents(set(document_of.values()))
         return [
             Candidate(key, key - document.first_page_key + 1, document)
             for key in page_keys
@@ -122,7 +122,7 @@ class Candidates:
         known = {key: document for key in page_keys if (document := self._document_of.get(key)) is not None}
         missing = [key for key in page_keys if key not in known]
         if missing:
-            for key, record in (await self._documents.pages_by_key(missing)).items():
+            for key, record in (await self._records.pages_by_key(missing)).items():
                 known[key] = record.document_id
                 self._document_of[key] = record.document_id
         return known

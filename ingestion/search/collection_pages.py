@@ -107,8 +107,8 @@ class CollectionPageLists:
     before it returns the page.
     """
 
-    def __init__(self, documents: ReadyPages) -> None:
-        self._documents = documents
+    def __init__(self, ready_pages: ReadyPages) -> None:
+        self._ready_pages = ready_pages
         self._counts: TTLCache[str, int] = TTLCache(_MOST_COLLECTIONS, _COUNT_S)
         self._lists: LRUCache[_Key, CollectionPages] = LRUCache(_MOST_RANGES, getsizeof=_size)
 
@@ -116,7 +116,7 @@ class CollectionPageLists:
         """About how many ready pages the collection has."""
         count = self._counts.get(collection)
         if count is None:
-            count = self._counts[collection] = await self._documents.count_ready_pages(collection)
+            count = self._counts[collection] = await self._ready_pages.count_ready_pages(collection)
         return count
 
     async def of(self, view: Searchable) -> CollectionPages:
@@ -126,7 +126,7 @@ class CollectionPageLists:
         key = None if view.version is None else _Key(binding.collection, number, view.version)
         if key is not None and (known := self._lists.get(key)) is not None:
             return known
-        pages = CollectionPages(await self._documents.ready_page_ranges(binding.collection, number), number)
+        pages = CollectionPages(await self._ready_pages.ready_page_ranges(binding.collection, number), number)
         if key is not None and len(pages.ranges) < _MOST_RANGES:
             self._lists[key] = pages
         return pages

@@ -55,25 +55,25 @@ class Searcher:
         *,
         embedder: EmbedderChoice,
         vectors: VectorStore,
-        documents: SearchRecords,
+        records: SearchRecords,
         blobs: BlobStore,
         settings: SearchSettings,
         cache: QueryCache | None = None,
     ) -> None:
         self._embedder = embedder
-        self._documents = documents
+        self._records = records
         self._blobs = blobs
         self._settings = settings
         self._version_age = VersionAge()
-        self._query_cache = VersionedQueryCache(cache, documents, settings.search_cache_ttl_s)
+        self._query_cache = VersionedQueryCache(cache, records, settings.search_cache_ttl_s)
         self._admission = Admission(settings.search_limit_rows)
         self._costs: LRUCache[str, int] = LRUCache(_MOST_COLLECTIONS)
         """The cost for each token of the last search of a collection."""
         self._cpu_threads = CpuThreads(settings.search_threads)
         self._finder = PageFinder(
-            vectors=vectors, records=documents, blobs=blobs, settings=settings, cpu_threads=self._cpu_threads
+            vectors=vectors, records=records, blobs=blobs, settings=settings, cpu_threads=self._cpu_threads
         )
-        self._exhaustive = ExhaustiveScorer(blobs, documents, self._cpu_threads)
+        self._exhaustive = ExhaustiveScorer(blobs, records, self._cpu_threads)
         self._is_exhausting = False
 
     def check_capacity(self) -> None:
@@ -128,11 +128,11 @@ class Searcher:
     async def _view(self, collection: str) -> Searchable | None:
         """The collection as it is before the search: see `query_cache`. None where it is unknown."""
         with search_stage("collection"):
-            return await self._documents.searchable(collection)
+            return await self._records.searchable(collection)
 
     async def _is_current(self, view: Searchable) -> bool:
         """False where the collection has switched to other vectors since, and its former vectors are being removed."""
-        bound = await self._documents.binding(view.binding.collection)
+        bound = await self._records.binding(view.binding.collection)
         return bound is None or bound.current == view.binding.current
 
     async def _answer(
@@ -197,7 +197,7 @@ class Searcher:
     async def _described(self, query: str, ranked: Sequence[tuple[Candidate, float]]) -> list[Hit]:
         """The ranked pages as hits. Pages without a record are left out: their document is being deleted."""
         with search_stage("texts"):
-            records = await self._documents.pages_by_key([page.page_key for page, _ in ranked], with_text=True)
+            records = await self._records.pages_by_key([page.page_key for page, _ in ranked], with_text=True)
             return await self._cpu_threads.run(_hits_of, query, ranked, records)
 
     async def _with_image_urls(self, hits: Sequence[Hit]) -> list[Hit]:

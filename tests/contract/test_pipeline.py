@@ -40,7 +40,7 @@ async def test_a_document_becomes_ready_and_its_pages_are_found(services: Servic
     searcher = Searcher(
         embedder=embedder,
         vectors=services.vectors,
-        documents=services.documents,
+        records=services.documents,
         blobs=services.blobs,
         settings=services.settings.search,
     )

@@ -59,7 +59,7 @@ class Library:
         return Searcher(
             embedder=WordEmbedder(),
             vectors=services.vectors,
-            documents=services.documents,
+            records=services.documents,
             blobs=services.blobs,
             settings=settings,
             cache=services.query_cache,

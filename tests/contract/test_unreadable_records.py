@@ -93,7 +93,7 @@ def _app(shelf: Shelf) -> FastAPI:
     searcher = Searcher(
         embedder=ScriptedEmbedder(),
         vectors=services.vectors,
-        documents=services.documents,
+        records=services.documents,
         blobs=services.blobs,
         settings=services.settings.search,
         cache=services.query_cache,

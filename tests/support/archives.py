@@ -46,7 +46,7 @@ async def search(shelf: Shelf) -> list[tuple[str, int, float]]:
     searcher = Searcher(
         embedder=WordEmbedder(),
         vectors=shelf.services.vectors,
-        documents=shelf.services.documents,
+        records=shelf.services.documents,
         blobs=shelf.services.blobs,
         settings=shelf.services.settings.search,
     )

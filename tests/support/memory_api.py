@@ -99,7 +99,7 @@ def memory_api(embedder: Any = None, settings: Settings | None = None) -> Memory
         ),
     )
     searcher = Searcher(
-        embedder=embedder, vectors=vectors, documents=cast(Any, documents), blobs=blobs, settings=settings.search
+        embedder=embedder, vectors=vectors, records=cast(Any, documents), blobs=blobs, settings=settings.search
     )
     app = create_app(services, searcher)
     app.state.page_images = PageImages(blobs, resize=_resized_here)

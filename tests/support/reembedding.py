@@ -103,7 +103,7 @@ class Library:
         return Searcher(
             embedder=BothEmbedders(),
             vectors=self.services.vectors,
-            documents=self.services.documents,
+            records=self.services.documents,
             blobs=self.services.blobs,
             settings=self.services.settings.search,
         )

@@ -93,7 +93,7 @@ class Library:
         return Searcher(
             embedder=KnownQueries(),
             vectors=self.vectors,
-            documents=self.records,
+            records=self.records,
             blobs=self.blobs,
             settings=SearchSettings(search_candidates=20).model_copy(update=settings),
         )

@@ -86,7 +86,7 @@ class World(RecordsOfOne):
         return Searcher(
             embedder=world,
             vectors=world,
-            documents=world,
+            records=world,
             blobs=world,
             settings=own.model_copy(update={"search_page_cache_bytes": 0, **settings}),
         )

@@ -120,7 +120,7 @@ async def _api(settings: Settings) -> None:
         searcher = Searcher(
             embedder=services.embedder,
             vectors=services.vectors,
-            documents=services.documents,
+            records=services.documents,
             blobs=services.blobs,
             settings=settings.search,
             cache=services.query_cache,

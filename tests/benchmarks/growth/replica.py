@@ -118,7 +118,7 @@ class Replica:
         self._searcher = Searcher(
             embedder=embedder,
             vectors=services.vectors,
-            documents=services.documents,
+            records=services.documents,
             blobs=services.blobs,
             settings=services.settings.search,
             cache=None,

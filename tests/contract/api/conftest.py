@@ -36,7 +36,7 @@ def searcher(services: Services) -> Searcher:
     return Searcher(
         embedder=WordEmbedder(),
         vectors=services.vectors,
-        documents=services.documents,
+        records=services.documents,
         blobs=services.blobs,
         settings=services.settings.search,
         cache=services.query_cache,

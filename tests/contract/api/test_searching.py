@@ -107,7 +107,7 @@ def app_with(services: Services, embedder: WordEmbedder, *, limit_rows: int) -> 
     searcher = Searcher(
         embedder=embedder,
         vectors=services.vectors,
-        documents=services.documents,
+        records=services.documents,
         blobs=services.blobs,
         settings=services.settings.search.model_copy(update={"search_limit_rows": limit_rows}),
     )
