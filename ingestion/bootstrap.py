@@ -22,6 +22,7 @@ from ingestion.adapters.mongo.document_store import MongoDocumentStore
 from ingestion.adapters.redis.progress import RedisProgress
 from ingestion.adapters.redis.query_cache import RedisQueryCache
 from ingestion.ports import (
+    ApiKeys,
     ArchivedDocuments,
     Archiving,
     Bindings,
@@ -75,6 +76,7 @@ class DocumentStore(
     ArchivedDocuments,
     RecordInventory,
     SignCodeRecords,
+    ApiKeys,
     Pingable,
     Protocol,
 ):

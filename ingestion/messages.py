@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any, Final, TypeAlias
 
 from ingestion.errors import BadMessage, NewerRecord
-from ingestion.model import Document, IngestJob
+from ingestion.model import Document, IngestJob, public_name, tenant_of
 
 JOB_VERSION: Final = 1
 EVENT_VERSION: Final = 1
@@ -166,7 +166,8 @@ def encode_event(document: Document) -> tuple[bytes, bytes, Headers]:
     body = {
         "version": EVENT_VERSION,
         "document_id": document.id,
-        "collection": document.collection,
+        "tenant": tenant_of(document.collection),
+        "collection": public_name(document.collection),
         "filename": document.filename,
         "state": document.state.value,
         "pages": document.pages,

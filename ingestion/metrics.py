@@ -161,6 +161,12 @@ FINDINGS: Final = Gauge(
     "mismatches between stores that the last audit found and did not repair",
     ["store", "kind"],
 )
+LOGIN_FAILURES: Final = Counter(
+    "login_failures_total",
+    "requests that the API refused because of their key, by reason: none, wrong, expired, revoked, or limited (the "
+    "address sent too many wrong ones)",
+    ["reason"],
+)
 HTTP_CONNECTIONS: Final = Gauge("http_connections", "open connections to the HTTP server of this process")
 HTTP_ENDED: Final = Counter(
     "http_connections_ended_total", "connections that the HTTP server closed because of a limit, by reason", ["reason"]

@@ -13,7 +13,7 @@ from ingestion.catalogue.holds import Hold, held
 from ingestion.catalogue.states import CollectionRecord, CollectionState, archives_of
 from ingestion.concurrency.deadline import budget
 from ingestion.errors import CollectionArchived, CollectionBusy, Conflict, NotFound, RetryableError
-from ingestion.model import Document, DocumentState, check_collection, document_prefix
+from ingestion.model import Document, DocumentState, check_qualified, document_prefix
 from ingestion.ports import (
     ArchivedDocuments,
     Bindings,
@@ -99,7 +99,7 @@ class Remover:
         A collection without documents is no error. Raises BadRequest, CollectionArchived, CollectionHeld,
         DependencyUnavailable.
         """
-        check_collection(collection)
+        check_qualified(collection)
         if not await self._has_record(collection):
             deleted = await self._delete_documents(collection)
             if not await self._has_record(collection):

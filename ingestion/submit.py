@@ -16,7 +16,7 @@ from ingestion.model import (
     Document,
     DocumentState,
     IngestJob,
-    check_collection,
+    check_qualified,
     converted_key,
     document_id,
     document_prefix,
@@ -109,7 +109,7 @@ class Submitter:
         TooManyPages, CollectionArchived, Conflict if the document is being deleted, DependencyUnavailable if a store
         is unavailable.
         """
-        check_collection(collection)
+        check_qualified(collection)
         id_ = document_id(collection, upload.filename, upload.sha256)
         with budget(self._store_budget_s):
             await self._records.require_active(collection)

@@ -18,6 +18,7 @@ from workers.commands.collections import cli as collections
 from workers.commands.dlq import cli as dlq
 from workers.commands.doctor import cli as doctor
 from workers.commands.documents import cli as client
+from workers.commands.keys import cli as keys
 
 _INTERRUPTED = 130
 
@@ -91,6 +92,7 @@ app.command()(client.status)
 app.command()(client.delete)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(collections.app, name="collections")
+app.add_typer(keys.app, name="keys")
 app.add_typer(topics.app, name="topics")
 app.command()(migrate.migrate)
 app.add_typer(serve.app, name="serve")

@@ -12,13 +12,16 @@ import structlog
 from fastapi import APIRouter, Depends, FastAPI
 
 from ingestion.api import document_pages, documents, events, health, problems, search, upload
-from ingestion.api.auth import ApiKeyMiddleware, require_key
+from ingestion.api.auth import ApiKeyMiddleware, authorize, secret_of
+from ingestion.api.client_address import address_reader
 from ingestion.api.pages import add_pages
 from ingestion.api.search_admission import SearchAdmissionMiddleware
 from ingestion.api.shutdown import ShutdownMiddleware
 from ingestion.api.views import API_PREFIX
 from ingestion.bootstrap import Services
 from ingestion.errors import WorkerFault
+from ingestion.keys.authenticator import Authenticator
+from ingestion.keys.login_limiter import LoginLimiter
 from ingestion.pdf.pdfium import read_info
 from ingestion.removal import Remover
 from ingestion.sandbox.pool import Sandbox
@@ -62,11 +65,16 @@ def create_app(services: Services, searcher: Searcher) -> FastAPI:
     app.state.usage = UsageRecorder(services.documents)
     app.state.readiness = health.Readiness(services)
     problems.install(app)
-    key = services.settings.api.api_key
-    api = APIRouter(prefix=API_PREFIX, dependencies=[Depends(require_key(key))])
+    app.state.authenticator = authenticator = _authenticator(services)
+    api = APIRouter(prefix=API_PREFIX, dependencies=[Depends(authorize)])
     # The middleware that is added last sees a request first.
     app.add_middleware(SearchAdmissionMiddleware, check=searcher.check_capacity)
-    app.add_middleware(ApiKeyMiddleware, prefix=API_PREFIX, key=key)
+    app.add_middleware(
+        ApiKeyMiddleware,
+        prefixes=(API_PREFIX,),
+        authenticator=authenticator,
+        address_of=address_reader(services.settings.http.http_trusted_proxies),
+    )
     app.add_middleware(ShutdownMiddleware)
     for routes in (upload, documents, document_pages, events, search):
         api.include_router(routes.router)
@@ -86,6 +94,16 @@ async def _lifespan(sandbox: Sandbox, images: PageImages, app: FastAPI) -> Async
     yield
     sandbox.close()
     images.close()
+
+
+def _authenticator(services: Services) -> Authenticator:
+    api = services.settings.api
+    return Authenticator(
+        services.documents,
+        secret_of(api.api_key),
+        cache_s=api.key_cache_s,
+        limiter=LoginLimiter(api.login_failures_per_minute),
+    )
 
 
 def _submitter(services: Services, sandbox: Sandbox) -> Submitter:

@@ -9,7 +9,12 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from ingestion.api.auth import principal_of
 from ingestion.bootstrap import Services
+from ingestion.concurrency.deadline import budget
+from ingestion.errors import CollectionArchived, NotFound
+from ingestion.keys.authenticator import Authenticator
+from ingestion.model import Document, Principal, qualified_name, tenant_of
 from ingestion.removal import Remover
 from ingestion.search import Searcher
 from ingestion.submit import Submitter
@@ -47,9 +52,39 @@ async def _page_images(request: Request) -> PageImages:
     return images
 
 
+async def _authenticator(request: Request) -> Authenticator:
+    authenticator: Authenticator = request.app.state.authenticator
+    return authenticator
+
+
+PrincipalDep = Annotated[Principal, Depends(principal_of)]
 ServicesDep = Annotated[Services, Depends(_services)]
 SubmitterDep = Annotated[Submitter, Depends(_submitter)]
 SearcherDep = Annotated[Searcher, Depends(_searcher)]
 RemoverDep = Annotated[Remover, Depends(_remover)]
 UsageDep = Annotated[UsageRecorder, Depends(_usage)]
 PageImagesDep = Annotated[PageImages, Depends(_page_images)]
+AuthenticatorDep = Annotated[Authenticator, Depends(_authenticator)]
+
+
+async def _collection(collection: str, principal: PrincipalDep) -> str:
+    """The qualified name of the collection in the address. Raises BadRequest."""
+    return qualified_name(principal.tenant, collection)
+
+
+async def own_document(document_id: str, principal: PrincipalDep, services: ServicesDep) -> Document:
+    """The document, if it is of the caller's tenant. Raises NotFound, CollectionArchived, DependencyUnavailable."""
+    with budget(services.settings.api.store_budget_s):
+        document = await services.documents.get(document_id)
+        collection = document.collection if document else await services.documents.archived_collection(document_id)
+    if collection is None or tenant_of(collection) != principal.tenant:
+        raise NotFound(f"no document {document_id}")
+    if document is None:
+        raise CollectionArchived(f"document {document_id} is archived; restore its collection first, or drop it")
+    return document
+
+
+CollectionDep = Annotated[str, Depends(_collection)]
+"""The qualified name of the collection in the address: that of the caller's tenant."""
+DocumentDep = Annotated[Document, Depends(own_document)]
+"""The document in the address, which is of the caller's tenant. Its record was read for this request."""

@@ -7,8 +7,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Header, Path, Query
 from starlette.responses import Response
 
-from ingestion.api.dependencies import PageImagesDep, ServicesDep
-from ingestion.api.documents import found_document
+from ingestion.api.dependencies import DocumentDep, PageImagesDep, ServicesDep
 from ingestion.api.views import PageView, image_version
 from ingestion.bootstrap import Services
 from ingestion.concurrency.deadline import budget
@@ -28,7 +27,7 @@ PageNumber = Annotated[int, Path(ge=1, description="counts from 1")]
 
 
 @router.get("/documents/{document_id}/pages/{page}")
-async def get_page(document_id: str, page: PageNumber, services: ServicesDep) -> PageView:
+async def get_page(document: DocumentDep, page: PageNumber, services: ServicesDep) -> PageView:
     """The text of a page, where the text came from, and the address of the page's image."""
     with budget(services.settings.api.store_budget_s):
         document = await found_document(document_id, services)
@@ -45,7 +44,7 @@ async def get_page(document_id: str, page: PageNumber, services: ServicesDep) ->
     },
 )
 async def get_page_image(
-    document_id: str,
+    document: DocumentDep,
     page: PageNumber,
     services: ServicesDep,
     images: PageImagesDep,

@@ -12,12 +12,13 @@ import structlog
 from fastapi import APIRouter
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from ingestion.api.dependencies import ServicesDep
+from ingestion.api.dependencies import AuthenticatorDep, DocumentDep, PrincipalDep, ServicesDep
 from ingestion.api.views import DocumentView
 from ingestion.bootstrap import Services
 from ingestion.concurrency.deadline import budget
-from ingestion.errors import DependencyUnavailable, NotFound
-from ingestion.model import Document, DocumentState
+from ingestion.errors import DependencyUnavailable, Unauthorized
+from ingestion.keys.authenticator import Authenticator
+from ingestion.model import Document, DocumentState, Principal
 
 log = structlog.get_logger(__name__)
 router = APIRouter(tags=["documents"])
@@ -26,16 +27,19 @@ POLL_INTERVAL_S: Final = 0.5
 
 
 @router.get("/documents/{document_id}/events", response_class=EventSourceResponse)
-async def document_events(document_id: str, services: ServicesDep) -> EventSourceResponse:
-    """An event `document` at every change, with the document's JSON and a `message`, until the document is settled."""
-    with budget(services.settings.api.store_budget_s):
-        document = await services.documents.get(document_id)
-    if document is None:
-        raise NotFound(f"no document {document_id}")
-    return EventSourceResponse(_events(document, services))
+async def document_events(
+    document: DocumentDep, services: ServicesDep, principal: PrincipalDep, authenticator: AuthenticatorDep
+) -> EventSourceResponse:
+    """An event `document` at every change, with the document's JSON and a `message`, until the document is settled.
+
+    The stream ends as well when the key is revoked or expires.
+    """
+    return EventSourceResponse(_events(document, services, principal, authenticator))
 
 
-async def _events(document: Document, services: Services) -> AsyncIterator[ServerSentEvent]:
+async def _events(
+    document: Document, services: Services, principal: Principal, authenticator: Authenticator
+) -> AsyncIterator[ServerSentEvent]:
     shown: dict[str, Any] = {}
     while True:
         # Each poll has a budget of its own: `yield` may not stand inside of one.
@@ -48,7 +52,20 @@ async def _events(document: Document, services: Services) -> AsyncIterator[Serve
             return
         await asyncio.sleep(POLL_INTERVAL_S)
         with budget(services.settings.api.store_budget_s):
+            if not await _is_valid_still(principal, authenticator):
+                return
             document = await _reread(document, services)
+
+
+async def _is_valid_still(principal: Principal, authenticator: Authenticator) -> bool:
+    """False where the caller's key has been revoked, or has expired. True where the database does not answer."""
+    try:
+        await authenticator.require_valid(principal)
+    except Unauthorized:
+        return False
+    except DependencyUnavailable:
+        return True
+    return True
 
 
 async def _snapshot(document: Document, services: Services) -> dict[str, Any]:

@@ -1,8 +1,9 @@
-"""Routes for operators: liveness, readiness, metrics. They need no API key."""
+"""Routes for operators: liveness, readiness, metrics. They need no API key; metrics may need a key of their own."""
 
 from __future__ import annotations
 
 import asyncio
+import hmac
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -12,9 +13,11 @@ from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import JSONResponse, Response
 
+from ingestion.api.auth import bearer_token
+from ingestion.api.client_address import is_private
 from ingestion.api.problems import RETRY_AFTER_S, problem
 from ingestion.bootstrap import Services
-from ingestion.errors import DependencyRefused, RetryableError
+from ingestion.errors import DependencyRefused, RetryableError, Unauthorized
 
 log = structlog.get_logger(__name__)
 router = APIRouter(tags=["operations"])
@@ -86,7 +89,22 @@ async def ready(request: Request) -> Response:
 
 
 @router.get("/metrics")
-async def prometheus_metrics() -> Response:
-    """All metrics of this process in the text format of Prometheus. Makes no request to a store."""
+async def prometheus_metrics(request: Request) -> Response:
+    """All metrics of this process in the text format of Prometheus. Makes no request to a store.
+
+    They need the bearer key PAGEMILL_METRICS_KEY. Where it is not set, callers on public networks, or behind a proxy,
+    get 401.
+    """
+    services: Services = request.app.state.services
+    _require_metrics_key(request, services.settings.api.metrics_key.get_secret_value().encode())
     text = await asyncio.to_thread(generate_latest)  # a thousand series take tens of milliseconds
     return Response(text, media_type=CONTENT_TYPE_LATEST)
+
+
+def _require_metrics_key(request: Request, key: bytes) -> None:
+    """Raises Unauthorized. It names tenants' collections, so it is for operators."""
+    if key:
+        if not hmac.compare_digest(bearer_token(request.headers) or b"", key):
+            raise Unauthorized("send the key of PAGEMILL_METRICS_KEY as 'Authorization: Bearer KEY'")
+    elif not is_private(request.scope):
+        raise Unauthorized("metrics are shown on private networks only, unless PAGEMILL_METRICS_KEY is set")

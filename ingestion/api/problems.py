@@ -21,12 +21,14 @@ from ingestion.errors import (
     Conflict,
     DependencyUnavailable,
     FileTooLarge,
+    Forbidden,
     FormTooLarge,
     IngestError,
     NewerRecord,
     NotFound,
     Overloaded,
     PermanentError,
+    TooManyRequests,
     Unauthorized,
 )
 
@@ -36,6 +38,7 @@ RETRY_AFTER_S: Final = 5
 
 _STATUS: Final[list[tuple[type[IngestError], int]]] = [
     (Unauthorized, 401),
+    (Forbidden, 403),
     (NotFound, 404),
     (Conflict, 409),
     (CollectionHeld, 409),
@@ -46,6 +49,7 @@ _STATUS: Final[list[tuple[type[IngestError], int]]] = [
     (FormTooLarge, 413),
     (PermanentError, 422),
     (Overloaded, 429),
+    (TooManyRequests, 429),
     (DependencyUnavailable, 503),
     (ChildStalled, 503),
 ]
@@ -74,8 +78,18 @@ def problem(
     return JSONResponse(body, status, headers, media_type="application/problem+json")
 
 
-def overloaded_problem(error: Overloaded) -> JSONResponse:
-    return problem(429, error.code, error.message, headers={"Retry-After": str(error.retry_after_s)})
+def problem_of(error: IngestError) -> JSONResponse:
+    """The answer to a request that ended in `error`. The detail does not name the address of a server."""
+    status = status_of(error)
+    if isinstance(error, DependencyUnavailable):
+        detail = f"{error.dependency} does not answer; try again later"
+        return problem(status, error.code, detail, headers={"Retry-After": str(RETRY_AFTER_S)})
+    if isinstance(error, Overloaded | TooManyRequests):
+        return problem(status, error.code, error.message, headers={"Retry-After": str(error.retry_after_s)})
+    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
+    if status == 503:
+        headers = {"Retry-After": str(RETRY_AFTER_S)}
+    return problem(status, error.code, error.message, headers=headers)
 
 
 def install(app: FastAPI) -> None:
@@ -92,19 +106,11 @@ def install(app: FastAPI) -> None:
 
 async def _on_ingest_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, IngestError)
-    status = status_of(error)
-    if status == 500 and not isinstance(error, BadRecord):
+    if status_of(error) == 500 and not isinstance(error, BadRecord):
         return await _on_unhandled(request, error)
     if isinstance(error, DependencyUnavailable):
         log.warning("dependency unavailable", dependency=error.dependency, path=request.url.path, cause=str(error))
-        detail = f"{error.dependency} does not answer; try again later"
-        return problem(status, error.code, detail, headers={"Retry-After": str(RETRY_AFTER_S)})
-    if isinstance(error, Overloaded):
-        return overloaded_problem(error)
-    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
-    if status == 503:
-        headers = {"Retry-After": str(RETRY_AFTER_S)}
-    return problem(status, error.code, error.message, headers=headers)
+    return problem_of(error)
 
 
 async def _on_invalid_request(request: Request, error: Exception) -> Response:

@@ -6,10 +6,12 @@ from typing import Final
 
 from fastapi import APIRouter, Request
 
-from ingestion.api.dependencies import SearcherDep, UsageDep
+from ingestion.api.auth import needs
+from ingestion.api.dependencies import CollectionDep, SearcherDep, UsageDep
 from ingestion.api.views import SearchRequest, page_image_url, page_url
 from ingestion.hits import Hit, SearchResult
 from ingestion.http.disconnect import cancel_on_disconnect
+from ingestion.model import Role
 
 _MAX_BODY_BYTES: Final = 64 * 1024
 """Several times the longest query."""
@@ -18,8 +20,9 @@ router = APIRouter(tags=["search"])
 
 
 @router.post("/collections/{collection}/search", max_body_size=_MAX_BODY_BYTES)
+@needs(Role.READ)
 async def search(
-    collection: str, wanted: SearchRequest, request: Request, searcher: SearcherDep, usage: UsageDep
+    collection: CollectionDep, wanted: SearchRequest, request: Request, searcher: SearcherDep, usage: UsageDep
 ) -> SearchResult:
     """The pages of ready documents that match the query best, best first. An unknown collection has no hits.
 

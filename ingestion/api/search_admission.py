@@ -7,7 +7,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ingestion.api.problems import overloaded_problem
+from ingestion.api.problems import problem_of
 from ingestion.api.views import API_PREFIX
 from ingestion.errors import Overloaded
 
@@ -31,7 +31,7 @@ class SearchAdmissionMiddleware:
             try:
                 self._check()
             except Overloaded as error:
-                await overloaded_problem(error)(scope, receive, send)
+                await problem_of(error)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from ingestion import metrics
-from ingestion.api.dependencies import ServicesDep, SubmitterDep, UsageDep
+from ingestion.api.dependencies import CollectionDep, PrincipalDep, ServicesDep, SubmitterDep, UsageDep
 from ingestion.api.multipart import FileParser
 from ingestion.api.problems import problem, status_of
 from ingestion.api.spool import RefusedFile, UploadLimits, spool_files
@@ -20,7 +20,7 @@ from ingestion.api.views import AcceptedView, RefusedView, UploadView
 from ingestion.bootstrap import Services
 from ingestion.concurrency.deadline import budget
 from ingestion.errors import BadRequest, FormTooLarge, PermanentError
-from ingestion.model import Document, check_collection
+from ingestion.model import Document, qualified_name
 from ingestion.submit import Submitter
 from ingestion.usage import UsageRecorder
 
@@ -45,7 +45,7 @@ _BODY: Final[dict[str, Any]] = {
 
 @router.post("/collections/{collection}/documents", status_code=202, response_model=UploadView, openapi_extra=_BODY)
 async def upload_documents(
-    collection: str,
+    collection: CollectionDep,
     request: Request,
     services: ServicesDep,
     submitter: SubmitterDep,
@@ -55,7 +55,7 @@ async def upload_documents(
 
     The same file with the same name is the same document: a repeated upload returns it.
     """
-    return await _upload(check_collection(collection), request, services, submitter, usage)
+    return await _upload(collection, request, services, submitter, usage)
 
 
 @router.post("/upload/{user}/{conversation}", status_code=202, response_model=UploadView, openapi_extra=_BODY)
@@ -63,13 +63,15 @@ async def upload_to_conversation(
     user: str,
     conversation: str,
     request: Request,
+    principal: PrincipalDep,
     services: ServicesDep,
     submitter: SubmitterDep,
     usage: UsageDep,
 ) -> Response:
     """The same route under LAYRA's address: the conversation is the collection, and the user is logged."""
-    log.info("upload", user=user, collection=conversation)
-    return await _upload(check_collection(conversation), request, services, submitter, usage)
+    collection = qualified_name(principal.tenant, conversation)
+    log.info("upload", user=user, collection=collection)
+    return await _upload(collection, request, services, submitter, usage)
 
 
 async def _upload(

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from ingestion.effort import Effort
 from ingestion.errors import BadRecord
-from ingestion.model import Document, DocumentState, Failure, PageRecord, TextPages
+from ingestion.model import Document, DocumentState, Failure, PageRecord, TextPages, public_name
 
 API_PREFIX = "/api/v1"
 
@@ -71,7 +71,7 @@ class DocumentView(BaseModel):
             failure = Failure(BadRecord.code, "", document.damage)
         return cls(
             document_id=document.id,
-            collection=document.collection,
+            collection=public_name(document.collection),
             filename=document.filename,
             state=document.state,
             pages=document.pages,

@@ -45,10 +45,12 @@ from ingestion.errors.records import (
 from ingestion.errors.requests import (
     BadRequest,
     Conflict,
+    Forbidden,
     FormTooLarge,
     NotFound,
     Overloaded,
     TooManyFiles,
+    TooManyRequests,
     Unauthorized,
 )
 from ingestion.errors.work import (
@@ -100,6 +102,7 @@ __all__ = [
     "Fault",
     "FileError",
     "FileTooLarge",
+    "Forbidden",
     "FormTooLarge",
     "IndexUnsupported",
     "IngestError",
@@ -124,6 +127,7 @@ __all__ = [
     "Stalled",
     "TooManyFiles",
     "TooManyPages",
+    "TooManyRequests",
     "Unauthorized",
     "UnsupportedType",
     "WorkerFault",

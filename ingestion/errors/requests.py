@@ -16,6 +16,17 @@ class Overloaded(RetryableError):
         self.retry_after_s = retry_after_s
 
 
+class TooManyRequests(RetryableError):
+    """The caller has sent too many requests, or too many wrong keys. Repeat the request later."""
+
+    code = "too_many_requests"
+    fault = Fault.CALLER
+
+    def __init__(self, what: str, retry_after_s: int, *, stage: str | None = None) -> None:
+        super().__init__(f"{what}; try again in {retry_after_s} s", stage=stage)
+        self.retry_after_s = retry_after_s
+
+
 class TooManyFiles(PermanentError):
     """The upload has more files than `PAGEMILL_MAX_FILES_PER_UPLOAD`."""
 
@@ -38,9 +49,16 @@ class BadRequest(PermanentError):
 
 
 class Unauthorized(PermanentError):
-    """The request has no API key, or a wrong one."""
+    """The request has no API key, or a wrong, expired or revoked one."""
 
     code = "unauthorized"
+    fault = Fault.CALLER
+
+
+class Forbidden(PermanentError):
+    """The role or the tenant of the API key does not allow the request."""
+
+    code = "forbidden"
     fault = Fault.CALLER
 
 

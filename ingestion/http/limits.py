@@ -57,17 +57,30 @@ class HttpLimits:
 
     def quota_key(self, host: str) -> str | None:
         """The key of the quota for connections from `host`; None where there is no quota by address."""
-        try:
-            address = ipaddress.ip_address(host)
-        except ValueError:  # a Unix socket
+        address = _address_of(host)
+        if address is None or any(address in network for network in self.trusted_proxies):
             return None
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-            address = address.ipv4_mapped
-        if any(address in network for network in self.trusted_proxies):
-            return None
-        if isinstance(address, ipaddress.IPv6Address):  # one subscriber has at least a /64
-            return str(ipaddress.IPv6Network((address.packed[:8] + bytes(8), 64)))
-        return str(address)
+        return _group_of(address)
+
+
+def address_group(host: str) -> str | None:
+    """The address, or for IPv6 its network of 64 bits: one subscriber has at least that. None where it is none."""
+    address = _address_of(host)
+    return None if address is None else _group_of(address)
+
+
+def _address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:  # a Unix socket
+        return None
+    return address.ipv4_mapped or address if isinstance(address, ipaddress.IPv6Address) else address
+
+
+def _group_of(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(ipaddress.IPv6Network((address.packed[:8] + bytes(8), 64)))
+    return str(address)
 
 
 def limits_of(settings: HttpSettings, *, descriptors_each: int, accepted_per_turn: int) -> HttpLimits:

@@ -1,5 +1,6 @@
 """The types of documents, jobs and pages, and their ids and keys."""
 
+from ingestion.model.api_keys import ApiKey, Principal, Role
 from ingestion.model.documents import (
     MAX_PAGE_KEY,
     MOST_CONVERTED_PAGES,
@@ -49,8 +50,17 @@ from ingestion.model.pages import (
     TextSource,
     Vectors,
 )
+from ingestion.model.tenants import (
+    DEFAULT_TENANT,
+    check_qualified,
+    check_tenant,
+    public_name,
+    qualified_name,
+    tenant_of,
+)
 
 __all__ = [
+    "DEFAULT_TENANT",
     "DOCUMENTS_PREFIX",
     "MAX_FILENAME_BYTES",
     "MAX_PAGE_KEY",
@@ -62,6 +72,7 @@ __all__ = [
     "SIGN_CODE_FORMAT",
     "TRANSITIONS",
     "UNFINISHED",
+    "ApiKey",
     "BlobPrecision",
     "Document",
     "DocumentState",
@@ -72,12 +83,16 @@ __all__ = [
     "Page",
     "PageRecord",
     "PageVectors",
+    "Principal",
+    "Role",
     "StaleKind",
     "TextPages",
     "TextSource",
     "Vectors",
     "both_vectors_keys",
     "check_collection",
+    "check_qualified",
+    "check_tenant",
     "check_text",
     "clean_filename",
     "codes_key",
@@ -89,7 +104,10 @@ __all__ = [
     "image_key",
     "old_vectors_key",
     "pages_prefix",
+    "public_name",
+    "qualified_name",
     "source_key",
     "sources_of",
+    "tenant_of",
     "vectors_key",
 ]

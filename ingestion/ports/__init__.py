@@ -5,6 +5,7 @@ docstring says what else it raises and whether calling it twice is safe. `bootst
 protocols. A class that needs several ports of one object names them in a Protocol of its own.
 """
 
+from ingestion.ports.api_keys import ApiKeys
 from ingestion.ports.archiving import ArchivedDocuments, Archiving, PackedDocument, PackedPage
 from ingestion.ports.bindings import Bindings
 from ingestion.ports.caches import QueryCache
@@ -31,6 +32,7 @@ from ingestion.ports.versions import CollectionVersions, Searchable
 
 __all__ = [
     "Activity",
+    "ApiKeys",
     "ArchivedDocuments",
     "Archiving",
     "Bindings",

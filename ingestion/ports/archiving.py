@@ -64,6 +64,9 @@ class ArchivedDocuments(Protocol):
     async def archived_ids(self, document_ids: Collection[str]) -> set[str]:
         """Those of `document_ids` that are in any archive."""
 
+    async def archived_collection(self, document_id: str) -> str | None:
+        """Return the collection of a document that only an archive holds; None for any other."""
+
     async def archived_in(self, collection: str, limit: int) -> Sequence[str]:
         """Ids of documents that are in the collection's archive."""
 

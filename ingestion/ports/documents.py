@@ -22,9 +22,17 @@ class DocumentReader(Protocol):
     async def get(self, document_id: str) -> Document | None: ...
 
     async def list(
-        self, collection: str | None = None, *, limit: int = 100, after: str | None = None
+        self,
+        collection: str | None = None,
+        *,
+        tenant: str | None = None,
+        limit: int = 100,
+        after: str | None = None,
     ) -> list[Document]:
-        """Documents that are not deleted, in the order of their ids, from after the id `after`."""
+        """Documents that are not deleted, in the order of their ids, from after the id `after`.
+
+        Those of one collection, or else of one tenant, or else all.
+        """
 
     async def known(self, document_ids: Collection[str]) -> dict[str, Document]:
         """Those of `document_ids` that have a record, in any state."""

@@ -15,7 +15,7 @@ from ingestion.concurrency.tasks import gather_or_cancel
 from ingestion.effort import Effort
 from ingestion.errors import BadRequest, EmbedderMismatch, IngestError, Overloaded
 from ingestion.hits import Hit
-from ingestion.model import PageRecord, Vectors, check_collection, check_text
+from ingestion.model import PageRecord, Vectors, check_qualified, check_text
 from ingestion.ports import (
     Bindings,
     BlobStore,
@@ -87,7 +87,7 @@ class Searcher:
         collection's vectors, Overloaded at once where too much is in flight, here or at the embedder, and
         DependencyUnavailable, at the latest once `search_budget_s` have passed, or `search_exhaustive_budget_s`.
         """
-        check_collection(collection)
+        check_qualified(collection)
         self._check(query, top_k)
         rows = cost_in_rows(estimated_tokens(query), self._costs.get(collection, LEAST_COST_ROWS))
         with self._one_exhaustive(effort), self._admission.admit(rows) as reserved, self._budget(effort):

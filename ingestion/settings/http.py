@@ -15,8 +15,23 @@ from ingestion.settings.base import PositiveFloat, PositiveInt, Section
 class ApiSettings(Section):
     api_host: str = Field("127.0.0.1", description="address the API listens on")
     api_port: PositiveInt = Field(8090, description="port the API listens on")
-    api_key: SecretStr = Field(SecretStr(""), description="bearer key that callers must send; the API needs one")
+    api_key: SecretStr = Field(
+        SecretStr(""),
+        description="the first API key, of an administrator of all tenants; the API needs one. `pagemill keys` makes "
+        "more",
+    )
     api_url: str = Field("http://127.0.0.1:8090", description="address of the API for the command line")
+    key_cache_s: PositiveFloat = Field(
+        10.0, description="how long a process remembers the record of an API key: a revocation takes effect after it"
+    )
+    login_failures_per_minute: Annotated[int, Field(ge=0)] = Field(
+        30, description="wrong keys that one address may send in a minute; then it may try no other key; 0: no limit"
+    )
+    metrics_key: SecretStr = Field(
+        SecretStr(""),
+        description="bearer key of the API's `/metrics`; empty: only callers on private networks see it, and not "
+        "through a proxy",
+    )
     max_file_bytes: PositiveInt = Field(2 * 1024**3, description="largest PDF accepted")
     max_pages: PositiveInt = Field(10_000, description="most pages accepted in one PDF")
     max_files_per_upload: PositiveInt = Field(200, description="most files in one upload request")

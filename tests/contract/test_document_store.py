@@ -14,6 +14,7 @@ from motor.motor_asyncio import AsyncIOMotorClient
 from ingestion.adapters.mongo.document_store import MongoDocumentStore
 from ingestion.errors import DependencyUnavailable, WorkerFault
 from ingestion.settings import MongoSettings, Settings
+from tests.port_contracts.api_keys import ApiKeysContract
 from tests.port_contracts.counts import DocumentCountsContract
 from tests.port_contracts.documents import RecordsContract
 from tests.port_contracts.ready_pages import ReadyPagesContract
@@ -25,7 +26,7 @@ def store(document_store: MongoDocumentStore) -> MongoDocumentStore:
     return document_store
 
 
-class TestMongoRecords(DocumentCountsContract, ReadyPagesContract, RecordsContract): ...
+class TestMongoRecords(ApiKeysContract, DocumentCountsContract, ReadyPagesContract, RecordsContract): ...
 
 
 async def test_records_have_the_fields_that_were_agreed_upon(store: MongoDocumentStore, settings: Settings) -> None:

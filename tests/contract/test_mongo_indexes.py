@@ -15,7 +15,7 @@ from ingestion.adapters.mongo.indexes import INDEXES
 from ingestion.catalogue.generations import PageSize
 from ingestion.catalogue.states import CollectionState
 from ingestion.errors import IngestError
-from ingestion.model import LetterMark, StaleKind
+from ingestion.model import ApiKey, LetterMark, Role, StaleKind
 from ingestion.settings import Settings
 from tests.support.documents import FAILURE, document, page
 from tests.support.mongo_requests import SMALL, RequestRecorder, unindexed
@@ -28,6 +28,8 @@ SAMPLES: Final[dict[str, Any]] = {
     **dict.fromkeys(("fence", "limit", "dim", "generation", "current", "pages_done", "dpi", "count", "page_key"), 1),
     **dict.fromkeys(("lease_ms", "delay_ms", "rest_ms", "first_page_key", "codes_format", "step_version"), 1),
     **dict.fromkeys(("document_ids", "letter_ids", "collections"), ("x",)),
+    **dict.fromkeys(("tenant", "key_id"), "x"),
+    "key": ApiKey("x", "x", Role.READ, ""),
     "age_s": 1.0,
     "outage": True,
     "with_text": True,

@@ -200,6 +200,9 @@ class MemoryArchivedDocuments(MemoryPort):
     async def archived_ids(self, document_ids: Collection[str]) -> set[str]:
         return set(document_ids) & set(self.state.archived)
 
+    async def archived_collection(self, document_id: str) -> str | None:
+        return self.state.archived.get(document_id, (None, ""))[0]
+
     async def archived_in(self, collection: str, limit: int) -> Sequence[str]:
         return [id_ for id_, (name, _) in self.state.archived.items() if name == collection][:limit]
 

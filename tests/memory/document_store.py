@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.memory.api_keys import MemoryApiKeys
 from tests.memory.catalogue import (
     MemoryArchivedDocuments,
     MemoryBindings,
@@ -41,6 +42,7 @@ class MemoryDocumentStore(
     MemoryGenerations,
     MemoryArchivedDocuments,
     MemorySignCodeRecords,
+    MemoryApiKeys,
 ):
     """The ports that uploads, workers, the janitor, deletions and searches use. `state` is open to tests."""
 

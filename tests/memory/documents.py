@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 
 from ingestion.catalogue.generations import PageSize
 from ingestion.errors import BadRequest, CollectionArchived, Conflict, NotFound
-from ingestion.model import SIGN_CODE_FORMAT, Document, DocumentState, PageRecord, TextPages, sources_of
+from ingestion.model import SIGN_CODE_FORMAT, Document, DocumentState, PageRecord, TextPages, sources_of, tenant_of
 from ingestion.ports import PageRange
 from tests.memory.ledger import NO_LEASE
 from tests.memory.state import MemoryPort, StoredDocument
@@ -43,10 +43,16 @@ class MemoryDocumentReader(MemoryPort):
         return {id_: one for id_, one in known.items() if one.state is DocumentState.READY and one.is_readable}
 
     async def list(
-        self, collection: str | None = None, *, limit: int = 100, after: str | None = None
+        self,
+        collection: str | None = None,
+        *,
+        tenant: str | None = None,
+        limit: int = 100,
+        after: str | None = None,
     ) -> list[Document]:
         def is_wanted(one: Document) -> bool:
             is_there = one.state is not DocumentState.DELETED and collection in (None, one.collection)
+            is_there = is_there and (collection is not None or tenant in (None, tenant_of(one.collection)))
             return is_there and (after is None or one.id > after)
 
         return self._documents(is_wanted)[:limit]

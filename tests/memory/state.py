@@ -10,7 +10,7 @@ from typing import Any
 
 from ingestion.catalogue.generations import Binding, PageSize
 from ingestion.catalogue.states import Archive, CollectionState
-from ingestion.model import Document, DocumentState, Event, Failure, PageRecord
+from ingestion.model import ApiKey, Document, DocumentState, Event, Failure, PageRecord
 from tests.memory.clock import Clock
 
 
@@ -50,6 +50,7 @@ class State:
     collections: dict[str, StoredCollection] = field(default_factory=dict)
     archived: dict[str, tuple[str, str]] = field(default_factory=dict)
     """The collection and the archive of each archived document."""
+    keys: dict[str, ApiKey] = field(default_factory=dict)
     next_page_key: int = 1
     versions: itertools.count[int] = field(default_factory=itertools.count)
 

@@ -49,6 +49,15 @@ class RecordsContract:
         assert [found.id for found in await store.list(after="d4")] == ["d9"]
         assert await store.list("unknown") == []
 
+    async def test_a_listing_of_a_tenant_has_the_documents_of_all_its_collections(self, store: DocumentStore) -> None:
+        for number, collection in enumerate(("c", "acme.c", "acme.d", "acme-2.c", "other.c")):
+            await store.insert(document(f"d{number}", collection=collection))
+        assert [found.id for found in await store.list(tenant="acme")] == ["d1", "d2"]
+        assert [found.id for found in await store.list(tenant="acme", after="d1")] == ["d2"]
+        assert [found.id for found in await store.list(tenant="default")] == ["d0"]
+        assert [found.id for found in await store.list("acme.d", tenant="acme")] == ["d2"]
+        assert await store.list(tenant="nobody") == []
+
     async def test_only_ready_documents_are_ready(self, store: DocumentStore) -> None:
         for state in (S.RECEIVED, S.QUEUED, S.PROCESSING, S.READY, S.FAILED, S.DELETING):
             await in_state(store, state, state.value)

@@ -131,7 +131,10 @@ WITHOUT_INDEX: Final[Mapping[Request, str]] = {
     Request("documents", "aggregate"): "`pagemill collections list` counts all documents; a person asks for that",
 }
 """Requests that read a whole collection, and why they may."""
-SMALL: Final[Mapping[str, str]] = {"collections": "one record for each collection of documents"}
+SMALL: Final[Mapping[str, str]] = {
+    "collections": "one record for each collection of documents",
+    "keys": "one record for each API key",
+}
 """Collections that may be read as a whole."""
 COMPUTED: Final[Mapping[Request, str]] = {
     Request(

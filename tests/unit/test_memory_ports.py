@@ -8,6 +8,7 @@ from ingestion.bootstrap import DocumentStore
 from ingestion.messages import Record
 from ingestion.settings import KafkaSettings
 from tests.memory import MemoryBlobStore, MemoryDocumentStore, MemoryJobQueue, MemoryProgress, MemoryVectorStore
+from tests.port_contracts.api_keys import ApiKeysContract
 from tests.port_contracts.blob_store import BlobStoreContract
 from tests.port_contracts.counts import DocumentCountsContract
 from tests.port_contracts.documents import RecordsContract
@@ -22,7 +23,13 @@ from tests.port_contracts.vector_store import first_key as first_key
 
 
 class TestMemoryDocumentStore(
-    DocumentCountsContract, LedgerContract, ReadyPagesContract, RecordsContract, RecoveryContract, SignCodesContract
+    ApiKeysContract,
+    DocumentCountsContract,
+    LedgerContract,
+    ReadyPagesContract,
+    RecordsContract,
+    RecoveryContract,
+    SignCodesContract,
 ):
     @pytest.fixture
     def store(self) -> MemoryDocumentStore:

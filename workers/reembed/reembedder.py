@@ -35,7 +35,7 @@ import structlog
 from ingestion.catalogue.generations import Binding, index_of
 from ingestion.catalogue.holds import LEASE_S, held
 from ingestion.errors import Conflict, IngestError, NotFound, WorkerFault
-from ingestion.model import Document, IngestJob, check_collection
+from ingestion.model import Document, IngestJob, check_qualified
 from ingestion.ports import (
     Bindings,
     CollectionCatalogue,
@@ -95,7 +95,7 @@ class Reembedder:
         process has it, Conflict while it is being re-embedded with another embedder, LeaseLost, and the errors of the
         stores and of the embedder. Until the switch the collection uses the old embedder.
         """
-        check_collection(collection)
+        check_qualified(collection)
         async with held(self.records, collection, self.hold_s) as hold:
             return await while_held(hold, self._run(collection, on_pages))
 
@@ -192,7 +192,7 @@ async def abort_reembedding(
 
     Safe to repeat. Raises NotFound for an unknown collection, CollectionHeld while another process has it.
     """
-    check_collection(collection)
+    check_qualified(collection)
 
     async def abort() -> Binding:
         await records.abandon_generation(collection)

@@ -101,6 +101,11 @@ class MongoArchivedDocuments(MongoPort):
         return {record["_id"] for record in found}
 
     @translated
+    async def archived_collection(self, document_id: str) -> str | None:
+        record = await self._archived.find_one({"_id": document_id}, {"collection": 1})
+        return None if record is None else str(record.get("collection", ""))
+
+    @translated
     async def archived_in(self, collection: str, limit: int) -> list[str]:
         found = await self._archived.find({"collection": collection}, {"_id": 1}).limit(limit).to_list(None)
         return [record["_id"] for record in found]

@@ -61,6 +61,7 @@ class Database:
         self.counters: MongoCollection = database["counters"]
         self.letters: MongoCollection = database["letters"]
         self.archived: MongoCollection = database["archived"]
+        self.keys: MongoCollection = database["keys"]
         self.migrations: MongoCollection = database["migrations"]
 
     async def ping(self) -> None:
@@ -112,4 +113,5 @@ class MongoPort:
         self._counters = database.counters
         self._letters = database.letters
         self._archived = database.archived
+        self._keys = database.keys
         self._migrations = database.migrations

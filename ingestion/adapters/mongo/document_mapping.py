@@ -12,7 +12,17 @@ from bson.int64 import Int64
 from ingestion.adapters.mongo.fields import FieldReader, MongoRecord, moment_of
 from ingestion.catalogue.generations import FIRST
 from ingestion.errors import BadRecord
-from ingestion.model import MAX_PAGE_KEY, PDF_MEDIA_TYPE, Document, DocumentState, Failure, PageRecord, TextPages
+from ingestion.model import (
+    DEFAULT_TENANT,
+    MAX_PAGE_KEY,
+    PDF_MEDIA_TYPE,
+    Document,
+    DocumentState,
+    Failure,
+    PageRecord,
+    TextPages,
+    tenant_of,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -20,8 +30,15 @@ UNREADABLE: Final = "unreadable"
 """The state shown for a document without a readable state."""
 
 
+def recorded_tenant(tenant: str) -> str | None:
+    """The field `tenant` of a document's record. Records of the default tenant have none, as in earlier releases."""
+    return None if tenant == DEFAULT_TENANT else tenant
+
+
 def record_of(document: Document) -> dict[str, Any]:
     values = asdict(document)
+    if (tenant := recorded_tenant(tenant_of(document.collection))) is not None:
+        values["tenant"] = tenant
     id_, lease_until_ms = values.pop("id"), values.pop("lease_until_ms")
     values.pop("damage")
     return {

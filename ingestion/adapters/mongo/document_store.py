@@ -8,6 +8,7 @@ from typing import Self
 from bson.int64 import Int64
 from pymongo.errors import DuplicateKeyError
 
+from ingestion.adapters.mongo.api_keys import MongoApiKeys
 from ingestion.adapters.mongo.archiving import MongoArchivedDocuments, MongoArchiving
 from ingestion.adapters.mongo.bindings import MongoBindings
 from ingestion.adapters.mongo.catalogue import MongoCollectionCatalogue
@@ -53,6 +54,7 @@ class MongoDocumentStore(
     MongoArchivedDocuments,
     MongoRecordInventory,
     MongoSignCodeRecords,
+    MongoApiKeys,
     MongoMigrations,
 ):
     """Each base is the adapter of one port. All share a client, which the context manager closes."""

@@ -14,7 +14,7 @@ from pymongo.errors import BulkWriteError
 from ingestion.adapters.mongo.collection_versions import change_version
 from ingestion.adapters.mongo.database import Database, MongoPort
 from ingestion.adapters.mongo.document_changes import NO_LEASE, DocumentChanges, pipeline_stage
-from ingestion.adapters.mongo.document_mapping import document_of, record_of
+from ingestion.adapters.mongo.document_mapping import document_of, record_of, recorded_tenant
 from ingestion.adapters.mongo.errors import DEPENDENCY, translated
 from ingestion.adapters.mongo.inventory import PAGE_KEYS
 from ingestion.concurrency.request_batching import RequestBatcher
@@ -91,11 +91,18 @@ class MongoDocumentReader(MongoPort):
 
     @translated
     async def list(
-        self, collection: str | None = None, *, limit: int = 100, after: str | None = None
+        self,
+        collection: str | None = None,
+        *,
+        tenant: str | None = None,
+        limit: int = 100,
+        after: str | None = None,
     ) -> list[Document]:
         wanted: dict[str, Any] = {"state": {"$ne": DocumentState.DELETED}}
         if collection is not None:
             wanted["collection"] = collection
+        elif tenant is not None:
+            wanted["tenant"] = recorded_tenant(tenant)
         if after is not None:
             wanted["_id"] = {"$gt": after}
         found = await self._documents.find(wanted).sort("_id", 1).limit(limit).to_list(None)

@@ -11,6 +11,8 @@ INDEXES: Final[Mapping[str, Sequence[Keys]]] = {
     "documents": (
         (("collection", 1), ("_id", 1)),
         (("collection", 1), ("first_page_key", 1)),
+        # A tenant's documents of all collections. Records of the default tenant have no such field.
+        (("tenant", 1), ("_id", 1)),
         (("state", 1), ("updated_at", 1)),
         # A search for documents without sign codes reads no others.
         (("state", 1), ("codes_format", 1), ("_id", 1)),

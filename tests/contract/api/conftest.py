@@ -24,7 +24,7 @@ async def services(settings: Settings, tmp_path: Path, collection: str) -> Async
     """No connection is open yet. Kafka topics and MongoDB indexes do not exist yet."""
     spool = tmp_path / "spool"
     spool.mkdir()
-    limits = {"max_pages": 4, "max_file_bytes": 100_000, "max_files_per_upload": 8}
+    limits = {"max_pages": 4, "max_file_bytes": 100_000, "max_files_per_upload": 8, "login_failures_per_minute": 0}
     settings.api = settings.api.model_copy(update={"api_key": SecretStr(KEY), "spool_dir": spool, **limits})
     async with open_services(settings) as services:
         yield services

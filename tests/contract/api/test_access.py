@@ -35,6 +35,30 @@ async def test_a_request_without_the_key_is_401(app: FastAPI, collection: str, k
             assert answer.headers["www-authenticate"] == "Bearer"
 
 
+async def test_an_address_that_sends_wrong_keys_is_limited(services: Services, searcher: Searcher) -> None:
+    services.settings.api = services.settings.api.model_copy(update={"login_failures_per_minute": 2})
+    app = create_app(services, searcher)
+    async with client_of(app, "wrong") as stranger:
+        for _ in range(2):
+            assert_problem(await stranger.get("/documents"), 401, "unauthorized")
+        answer = await stranger.get("/documents")
+        assert_problem(answer, 429, "too_many_requests")
+        assert 0 < int(answer.headers["retry-after"]) <= 60
+
+
+async def test_metrics_are_for_operators(services: Services, searcher: Searcher, app: FastAPI) -> None:
+    async with client_of(app, key=None) as anybody:
+        proxied = await anybody.get("http://api/metrics", headers={"X-Forwarded-For": "10.0.0.1"})
+        assert_problem(proxied, 401, "unauthorized")
+    transport = httpx.ASGITransport(app, client=("8.8.8.8", 1))
+    async with httpx.AsyncClient(transport=transport, base_url="http://api") as stranger:
+        assert_problem(await stranger.get("/metrics"), 401, "unauthorized")
+    services.settings.api = services.settings.api.model_copy(update={"metrics_key": SecretStr("scrape")})
+    for key, status in ((None, 401), (KEY, 401), ("scrape", 200)):
+        async with client_of(create_app(services, searcher), key) as client:
+            assert (await client.get("http://api/metrics")).status_code == status
+
+
 @pytest.mark.parametrize("key", ["", "  "])
 async def test_create_app_needs_a_key(services: Services, searcher: Searcher, key: str) -> None:
     services.settings.api = services.settings.api.model_copy(update={"api_key": SecretStr(key)})

@@ -1,0 +1,1 @@
+"""`pagemill keys`: API keys of tenants."""
