@@ -30,7 +30,6 @@ PageNumber = Annotated[int, Path(ge=1, description="counts from 1")]
 async def get_page(document: DocumentDep, page: PageNumber, services: ServicesDep) -> PageView:
     """The text of a page, where the text came from, and the address of the page's image."""
     with budget(services.settings.api.store_budget_s):
-        document = await found_document(document_id, services)
         record = await stored_page(document, page, services, with_text=True)
     return PageView.of(document, record)
 
@@ -62,7 +61,6 @@ async def get_page_image(
     if width is not None:
         check_width(width)
     with budget(services.settings.api.store_budget_s):
-        document = await found_document(document_id, services)
         record = await stored_page(document, page, services)
         version = image_version(record.page_key)
         headers = {**_IMAGE_HEADERS, "ETag": f'"{version}-{width or 0}"', "Cache-Control": "private, no-cache"}
