@@ -61,7 +61,7 @@ def measure(
 ) -> Iterator[Built]:
     """Insert the sample into `scratch`, then build and search one index after another.
 
-    `memory` returns the memory of the server in bytes, None if that is unknown.
+    `memory` returns the memory of the server in bytes, or None if it is unknown.
 
     Raises IndexUnsupported, DependencyUnavailable.
     """

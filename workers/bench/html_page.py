@@ -1,4 +1,4 @@
-"""A report as one HTML file, without scripts and without anything from elsewhere."""
+"""A report as one HTML file. It has no scripts and loads nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ svg { max-width: 100%; height: auto } pre { white-space: pre-wrap; margin: 0; fo
 
 
 class Markup(str):
-    """Text that is HTML already: a table's cell is escaped unless it is Markup."""
+    """Text that is HTML already. A table escapes every cell that is not Markup."""
 
     __slots__ = ()
 

@@ -29,9 +29,9 @@ STREAMS: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class LoadPlan:
-    """`rate_per_s`: files begun in a second; None: as soon as one of `concurrency` uploads has ended.
+    """`rate_per_s`: files that begin in a second. None: a file begins when one of `concurrency` uploads has ended.
 
-    `limit_s`: the run ends then. What has not settled is reported as unfinished.
+    `limit_s`: the run ends after this time. The report calls files unfinished that have not settled.
     """
 
     files: int
@@ -63,7 +63,7 @@ class LoadedFile:
 
 @dataclass(slots=True)
 class ResponseCounter:
-    """Counts the answers of the API that a client repeats or reports: by status."""
+    """Counts by status the answers of the API that a client repeats or reports."""
 
     errors: Counter[int] = field(default_factory=Counter)
 
@@ -111,7 +111,7 @@ class LoadRun:
 
     @property
     def settled(self) -> int:
-        """Files that need no further waiting, refused ones included."""
+        """Number of files that have settled or were refused."""
         return sum(file.state != UNFINISHED for file in self.files)
 
     async def run(self) -> None:
@@ -125,7 +125,7 @@ class LoadRun:
                         await slots.acquire()
                         tasks.create_task(self._one(number, due_s, slots))
             except TimeoutError:
-                pass  # what has not settled says so
+                pass  # the report calls unfinished what has not settled
 
     @contextmanager
     def _timed(self) -> Iterator[None]:
@@ -136,7 +136,7 @@ class LoadRun:
             self._ended = self._clock()
 
     async def _due_s(self, number: int) -> float | None:
-        """Wait until a file is due; None where only a free slot decides."""
+        """Wait until a file is due, and return that time. Return None at once where there is no rate."""
         if self.plan.rate_per_s is None:
             return None
         due_s = number / self.plan.rate_per_s
@@ -152,7 +152,7 @@ class LoadRun:
             await self._settled(file)
 
     async def _accepted(self, number: int, due_s: float | None) -> LoadedFile | None:
-        """Make a file and upload it; None where the API refused it."""
+        """Make a file and upload it. Return None where the API refused it."""
         path = self._folder / file_name(number)
         made = await asyncio.to_thread(sample_pdf, f"{self._collection}/{number}", self.plan.pages)
         await asyncio.to_thread(path.write_bytes, made.content)

@@ -19,7 +19,7 @@ def load_page(report: LoadReport) -> str:
         "Pagemill load test",
         html_page.paragraph(f"{report.target}, {report.started_at}, {report.duration_s:.1f} s"),
         *(
-            [html_page.paragraph("Interrupted: this is what was measured until then.")]
+            [html_page.paragraph("Interrupted. The figures were measured before the interruption.")]
             if report.is_interrupted
             else []
         ),
@@ -42,7 +42,7 @@ def load_page(report: LoadReport) -> str:
 
 
 def plots(report: LoadReport) -> list[str]:
-    """Return the plots as SVG elements; a note where nothing was measured."""
+    """Return the plots as SVG elements, or a note where nothing was measured."""
     return [draw_svg(_panels(report))] if report.samples else [html_page.paragraph("No sample was taken.")]
 
 

@@ -1,4 +1,4 @@
-"""What a load test found."""
+"""The figures of a load test."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Latency:
 
     @classmethod
     def of(cls, seconds: Iterable[float]) -> Latency | None:
-        """Return None without values."""
+        """Return None where there are no values."""
         values = list(seconds)
         if not values:
             return None
@@ -39,7 +39,7 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class LoadReport:
-    """The figures of a run. `error_answers` counts answers by HTTP status, requests that were repeated included."""
+    """The figures of a run. `error_answers` counts answers by HTTP status, also those whose requests were repeated."""
 
     plan: LoadPlan
     target: str
@@ -108,7 +108,7 @@ def load_report(
 
 
 def pages_per_s(samples: Sequence[LoadSample], window_s: float) -> tuple[list[float], list[float]]:
-    """Return times, and pages a second in the window that ends at each."""
+    """Return times, and for each time the pages a second in the window that ends then."""
     times, rates = [], []
     for at, sample in enumerate(samples):
         first = next(one for one in samples[: at + 1] if one.at_s >= sample.at_s - window_s)

@@ -21,7 +21,7 @@ def stack_rss_bytes(stack: Mapping[str, Any] | None) -> dict[str, int]:
 
 
 def milvus_rss_bytes(stack: Mapping[str, Any] | None) -> int | None:
-    """Return the resident memory of the Milvus in `stack`, and of its children; None if it runs elsewhere."""
+    """Return the resident memory of the Milvus in `stack`, and of its children. Return None if it runs elsewhere."""
     return stack_rss_bytes(stack).get("milvus")
 
 

@@ -15,7 +15,7 @@ from ingestion.vectors.blob_reader import VectorBlobRef, VectorBlobs
 from ingestion.vectors.encoding import VectorEncoding
 
 TOKENS_PER_QUERY: Final = 16
-"""A question of a dozen words has about as many vectors. One request has all of them, as in a search."""
+"""Vectors of a query. A question of a dozen words has about as many, and a search sends them in one request."""
 
 _HELD_OUT_EVERY: Final = 20
 _DOCUMENTS_AT_ONCE: Final = 100
@@ -23,7 +23,7 @@ _BLOBS_AT_ONCE: Final = 32
 
 
 class SampleRecords(DocumentReader, Bindings, Protocol):
-    """The records that say which vectors are stored."""
+    """The records of the stored vectors."""
 
 
 @dataclass(frozen=True, slots=True)

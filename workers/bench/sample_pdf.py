@@ -65,7 +65,7 @@ def sample_pdf(seed: str, pages: int) -> SamplePdf:
 
 
 class _Words(random.Random):
-    """A page's own choice of words: a page of a real document has a subject, too."""
+    """Choose words for one page: a page of a real document has a subject too."""
 
     def __init__(self, seed: str) -> None:
         super().__init__(seed)
@@ -91,7 +91,7 @@ def _page(words: _Words, heading: str, *, has_picture: bool) -> tuple[bytes, byt
 
 
 def _chart(words: random.Random) -> str:
-    """Return bars of random heights, and the place of the picture beside them."""
+    """Return bars of random heights, and the position of the picture beside them."""
     bars = [
         f"0.2 0.3 {words.random():.2f} rg {50 + 18 * bar} 90 12 {words.randint(10, 220)} re f" for bar in range(_BARS)
     ]

@@ -19,7 +19,7 @@ INTERVAL_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class LoadSample:
-    """`backlog`: files accepted and not settled. `lag`: records, where a process that measures it can be reached."""
+    """`backlog`: files that are accepted and not settled. `lag`: records; None where no process reports it."""
 
     at_s: float
     pages_done: int
@@ -59,7 +59,7 @@ class Sampler:
 
 @asynccontextmanager
 async def beside(work: Coroutine[Any, Any, object]) -> AsyncIterator[None]:
-    """Run `work` during the block and cancel it at the end. Raises the error that has ended it before."""
+    """Run `work` during the block and cancel it at the end. Raises the error that ended `work` during the block."""
     task = asyncio.ensure_future(work)
     try:
         yield

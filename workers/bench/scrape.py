@@ -34,7 +34,7 @@ def metrics_urls(stack: Mapping[str, Any] | None) -> list[str]:
 
 
 async def scrape(http: httpx.AsyncClient, url: str) -> list[Reading] | None:
-    """Return the samples at `url`; None where it does not answer with metrics."""
+    """Return the samples at `url`. Return None where it does not answer with metrics."""
     try:
         response = await http.get(url, timeout=_TIMEOUT_S)
         response.raise_for_status()
@@ -51,6 +51,6 @@ async def scrape_all(http: httpx.AsyncClient, urls: Sequence[str]) -> list[Readi
 
 
 def total(readings: Sequence[Reading], name: str) -> float | None:
-    """Return the sum of a metric over processes and labels; None where no process has it."""
+    """Return the sum of a metric over processes and labels. Return None where no process has it."""
     values = [reading.value for reading in readings if reading.name == name]
     return sum(values) if values else None

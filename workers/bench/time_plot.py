@@ -45,7 +45,7 @@ def draw_svg(panels: Sequence[Panel]) -> str:
             style = {"marker": ".", "linestyle": ""} if line.is_points else {"linewidth": 1.2}
             axes.plot(line.x, line.y, label=line.label, **style)
         label_axes(axes, panel.x_label, panel.y_label, has_legend=1 < len(panel.lines) <= _FEW_LINES)
-        if len(panel.lines) > _FEW_LINES:  # beside the plot, where it hides no line
+        if len(panel.lines) > _FEW_LINES:  # beside the plot, so that it hides no line
             axes.legend(fontsize=6, loc="upper left", bbox_to_anchor=(1.0, 1.0))
         axes.set_ylim(bottom=0)
     svg = io.StringIO()

@@ -1,4 +1,4 @@
-"""Removes generations that are no longer searched or written. Interrupted, it may be repeated."""
+"""Removes generations that no process searches or writes. A removal that was interrupted can be repeated."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class GenerationCleanup:
     async def run(self, collection: str) -> None:
         """Wait for the grace period of the leaving generations, then remove them.
 
-        Workers that lost their leases at the switch may not have noticed yet. What they still write must go to the
-        old index, not to a new one with its name.
+        A worker that lost its lease at the switch may still write for a while. It must write to the old index, and not
+        to a new index with the same name.
         """
         bound = await self.records.binding(collection)
         if bound is None or not bound.leaving:
@@ -57,7 +57,7 @@ class GenerationCleanup:
         if current == FIRST:
             await retrying(self.vectors.drop, index)
         elif generation.number == FIRST:
-            # Its index has the name that the alias of the new one takes.
+            # The alias of the new index needs the name of this index.
             await retrying(self.vectors.drop, index)
             await retrying(self.vectors.point, collection, index_of(collection, current))
         else:
@@ -67,7 +67,7 @@ class GenerationCleanup:
         log.info("generation removed", collection=collection, generation=generation.number)
 
     async def _documents(self, collection: str) -> AsyncIterator[Document]:
-        """In every state: a document that is not ready may have vectors too."""
+        """Documents in every state: a document that is not ready may have vectors too."""
         after: str | None = None
         while batch := await self.records.list(collection, limit=_DOCUMENTS_AT_ONCE, after=after):
             for document in batch:

@@ -18,7 +18,7 @@ _BEATS_PER_LEASE: Final = 3
 
 
 async def while_held(hold: Hold, work: Coroutine[Any, Any, T]) -> T:
-    """Await `work` and renew the hold meanwhile. Where the hold is lost, cancels `work` and raises LeaseLost.
+    """Await `work` and renew the hold meanwhile. Cancels `work` and raises LeaseLost where the hold is lost.
 
     A database that does not answer does not end the work: no other process can take the hold without it.
     """

@@ -1,8 +1,8 @@
 """Moves pages of many documents into another generation: read -> embed -> store, checkpoint.
 
-The text and the pictures are those that are stored, so a picture in WebP or JPEG has lost a little against a fresh
-rendering. Pages flow through in windows, which may be of several documents, and each stage runs a window ahead of the
-next: no stage holds more than a few windows, however large the collection is.
+It uses the stored texts and pictures, so a picture in WebP or JPEG is a little worse than a new rendering. Pages move
+in windows. A window may have pages of several documents. Each stage runs one window ahead of the next, so no stage
+holds more than a few windows, also in a large collection.
 """
 
 from __future__ import annotations
@@ -62,14 +62,14 @@ class Mover:
     windows_in_embedder: int = 3
 
     async def move(self, pending: AsyncIterator[Document], generation: int, on_pages: Callable[[int], None]) -> int:
-        """Write the documents' pages, each from its checkpoint on, to `generation`; the number of documents.
+        """Write the pages of each document from its checkpoint on to `generation`. Return the number of documents.
 
-        The vectors of a document that is deleted meanwhile are removed again. Raises what the stores and the embedder
-        raise, and WorkerFault where a page lacks its record or its picture.
+        Removes the vectors of a document that is deleted meanwhile. Raises the errors of the stores and the embedder,
+        and WorkerFault where a page lacks its record or its picture.
         """
         moved: set[str] = set()
         codes: dict[str, CodeWriter] = {}
-        """Of the document whose pages are being stored."""
+        """The document whose pages are being stored."""
         async with (
             prefetch(self._read(_windows(pending, generation, self.window_pages))) as read,
             prefetch(self._embedded(read)) as embedded,
@@ -97,7 +97,7 @@ class Mover:
             yield [(document, page) for (document, _), page in zip(refs, pages, strict=True) if page is not None]
 
     async def _page(self, document: Document, number: int, record: PageRecord | None) -> Page | None:
-        """None where the document has been deleted."""
+        """Return None where the document has been deleted."""
         if record is None or record.document_id != document.id:
             await self._require_gone(document, f"record of page {number}")
             return None
@@ -124,7 +124,7 @@ class Mover:
         async def embed(window: Read) -> Embedded:
             vectors = await retrying(self.embedder.embed_pages, [page for _, page in window]) if window else []
             return [
-                # Pages that wait to be stored should not hold their images.
+                # Pages that wait for the store need no images.
                 (
                     document,
                     PageVectors(replace(page, image=b"", pixels=None), document.page_key(page.page_number), found),

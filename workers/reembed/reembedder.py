@@ -12,7 +12,7 @@ A run that is cut off at any point can be repeated, and then continues, or can b
 
 At the switch every ready document is complete in both generations:
 - A worker first writes the generation into the document's record, and then checks that the collection is open
-  (`PageStore.confirm`). If the collection is closed, the worker puts the document off.
+  (`PageStore.confirm`). If the collection is closed, the worker defers the document.
 - If it is open, the record was written before the closing. The fencing comes after the closing, so it finds the
   document. If the document is still being processed, its lease ends and its outcome is refused. If it is ready,
   `follow` moves it.
@@ -78,7 +78,7 @@ class ReembedderRecords(
 
 @dataclass(frozen=True, slots=True)
 class Reembedder:
-    """`rest_s` is the time of a lease: after it, workers have noticed that their leases ended."""
+    """`rest_s` is the time of a lease. After it, every worker has noticed that its leases ended."""
 
     records: ReembedderRecords
     vectors: VectorStore

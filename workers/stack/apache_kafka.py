@@ -28,9 +28,9 @@ INSTALL_JAVA: Final = f"install Java {OLDEST_JAVA} or later (Debian: apt-get ins
 _HOST: Final = "127.0.0.1"
 _CONTROLLER: Final = "kafka-controller"
 PORTS: Final = (_CONTROLLER,)
-"""Besides that of `kafka` itself."""
+"""The ports that a broker needs besides the port `kafka`."""
 _READY_S: Final = 90.0
-"""A broker that was killed is refused until its old registration has run out, which takes 9 s."""
+"""The controller refuses a broker that was killed until its old registration has run out, after 9 s."""
 _STOP_S: Final = 30.0
 _HEAP: Final = ("-Xms64m", "-Xmx384m")
 _QUICK_START: Final = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-Djava.awt.headless=true")
@@ -85,7 +85,7 @@ Configuration:
 
 
 def find_home() -> Path:
-    """The release that KAFKA_HOME names. Raises StackError where it is not set, or names no release."""
+    """Return the release that KAFKA_HOME names. Raises StackError where it is not set, or names no release."""
     named = os.environ.get(HOME_VARIABLE)
     if not named:
         raise StackError(f"{HOME_VARIABLE} is not set: set it to the folder of an unpacked Apache Kafka 4")
@@ -99,7 +99,7 @@ def find_home() -> Path:
 
 
 def find_java() -> Path | None:
-    """The `java` of JAVA_HOME, or else of the PATH; None where there is none."""
+    """Return the `java` of JAVA_HOME, or else of the PATH. Return None where there is none."""
     if home := os.environ.get("JAVA_HOME"):
         path = Path(home) / "bin" / "java"
         return path if path.is_file() else None
@@ -143,7 +143,7 @@ def spec(folder: Path, ports: Mapping[str, int]) -> ProcessSpec:
 
 
 def _java_version(java: Path) -> int:
-    """The major version. Raises StackError where `java -version` does not say it."""
+    """Return the major version. Raises StackError where `java -version` does not say it."""
     try:
         run = subprocess.run([java, "-version"], capture_output=True, text=True, check=True, timeout=_PROBE_TIMEOUT_S)
     except (OSError, subprocess.SubprocessError) as error:
@@ -157,5 +157,5 @@ def _java_version(java: Path) -> int:
 def _new_cluster_id() -> str:
     """16 random bytes in base64, as Kafka's own tool makes them. Only the first start on a folder uses it."""
     while (made := urlsafe_b64encode(secrets.token_bytes(_CLUSTER_ID_BYTES)).decode().rstrip("=")).startswith("-"):
-        pass  # the formatter would take it for an option
+        pass  # the formatter would take another one for an option
     return made

@@ -26,7 +26,7 @@ def worker_names(count: int) -> list[str]:
 
 
 def app_environment(ports: Mapping[str, int], secrets: Secrets) -> dict[str, str]:
-    """The settings by which these processes, and the command line, find each other."""
+    """The settings with which these processes and the command line find each other."""
     return {
         "PAGEMILL_API_HOST": HOST,
         "PAGEMILL_API_PORT": str(ports[API]),

@@ -15,7 +15,7 @@ INSTALL: Final = "pip install 'pagemill[stack]'"
 
 
 def _kafka() -> Path:
-    # Not the console script of the same name, which is a wrapper that would stay between us and the server.
+    # Not the console script of the same name: its wrapper would stay between the stack and the server.
     return Path(str(importlib.resources.files("noida_db"))) / "noida-db"
 
 
@@ -39,7 +39,7 @@ SERVERS: Final[dict[str, Callable[[], Path]]] = {
 
 
 def find(server: str) -> Path:
-    """The executable of `server`. Raises StackError, with the command that installs it, where there is none."""
+    """Return the executable of `server`. Raises StackError, with the command that installs it, where there is none."""
     try:
         path = SERVERS[server]()
     except ImportError as error:

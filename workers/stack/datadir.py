@@ -137,7 +137,7 @@ class DataDir:
         self.stack_file.unlink(missing_ok=True)
 
     def _living_holder(self) -> int:
-        """Return the process that locked the directory last; 0 if it has ended, even if its children still run."""
+        """Return the process that locked the directory last. Return 0 if it has ended, also while its children run."""
         pid = int(self._lock_file.read_text() or 0)
         return pid if pid and is_alive(pid) else 0
 

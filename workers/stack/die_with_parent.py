@@ -2,8 +2,8 @@
 
     python -I -S die_with_parent.py SIGNAL PARENT_PID PROGRAM ARGUMENT...
 
-It does in a process of its own what a `preexec_fn` does between fork and exec. A `preexec_fn` makes Python use fork in
-place of vfork. The fork handlers of gRPC then run in the child, and end it with SIGABRT if another thread uses gRPC.
+It takes the place of a `preexec_fn`. A `preexec_fn` makes Python use fork in place of vfork.
+The fork handlers of gRPC then run in the child, and end it with SIGABRT if another thread uses gRPC.
 """
 
 from __future__ import annotations

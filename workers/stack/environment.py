@@ -1,4 +1,4 @@
-"""The settings of a stack, in an environment that may hold the user's own.
+"""Puts the settings of a stack into an environment that may hold the user's own settings.
 
 This module imports only the standard library, so that every command finds a running stack fast.
 """
@@ -9,12 +9,12 @@ from collections.abc import Mapping, MutableMapping
 
 
 def replace_settings(environment: MutableMapping[str, str], settings: Mapping[str, str]) -> None:
-    """Set these settings in the environment. A file that the user has named for one of them is no longer read."""
+    """Set these settings in the environment. Remove the names of files that the user has set for them."""
     for name, value in settings.items():
         environment.pop(f"{name}_FILE", None)
         environment[name] = value
 
 
 def given_names(environment: Mapping[str, str], names: Mapping[str, object]) -> set[str]:
-    """The names that the user has set, also by a file."""
+    """Return the names that the user has set, also by a file."""
     return {name for name in names if name in environment or f"{name}_FILE" in environment}

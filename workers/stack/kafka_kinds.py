@@ -1,4 +1,4 @@
-"""Which Kafka a local stack uses."""
+"""Chooses the Kafka that a local stack uses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from workers.stack.supervise import StackError
 
 
 class KafkaKind(StrEnum):
-    """AUTO is what a user asks for; `choose` makes one of the others of it."""
+    """`choose` replaces AUTO by one of the others."""
 
     AUTO = "auto"
     APACHE = "apache"
@@ -21,7 +21,7 @@ class KafkaKind(StrEnum):
 
 
 FOLDERS: Final = {KafkaKind.APACHE: apache_kafka.FOLDER, KafkaKind.NOIDA: "kafka"}
-"""One for each kind that the stack starts: neither reads what the other has written."""
+"""A folder for each kind that the stack starts. Neither kind reads the other's files."""
 
 
 def settings(kind: KafkaKind) -> dict[str, str]:
@@ -51,6 +51,6 @@ def choose(root: Path, asked: KafkaKind) -> KafkaKind:
 
 
 def default() -> KafkaKind:
-    """The kind for an empty data directory."""
+    """Return the kind for an empty data directory."""
     wanted = os.environ.get(apache_kafka.HOME_VARIABLE) and apache_kafka.find_java()
     return KafkaKind.APACHE if wanted else KafkaKind.NOIDA

@@ -1,7 +1,7 @@
 """A real Milvus server in place of Milvus Lite: the wheel `milvus`, in a virtual environment of its own.
 
-It is there to be measured against, and to see what Milvus itself does. Unlike the other servers of the stack it
-listens on every interface of the machine, and nothing in its configuration changes that.
+Measurements and tests use it. Unlike the other servers of the stack it listens on every interface of the machine, and
+no setting changes that.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ while sessions of the last run are still there takes their addresses for its own
 (seen with the default of 30 s, after restarts within 15 s)."""
 _SESSION_MARGIN_S: Final = 2.0
 _LAST_SIGN_OF_LIFE: Final = Path("logs", "milvus-stdout.log")
-"""Below the data folder. A running server writes to it several times a second."""
+"""A path below the data folder. A running server writes to it several times a second."""
 _ETCD_CLIENT: Final = "milvus-etcd"
 _ETCD_PEER: Final = "milvus-etcd-peer"
 _PORT_OPTIONS: Final = {
@@ -48,11 +48,11 @@ _PORT_OPTIONS: Final = {
 }
 
 PORTS: Final = (_ETCD_CLIENT, _ETCD_PEER, *_PORT_OPTIONS)
-"""Besides that of `milvus` itself; one left to its default would keep a second stack from starting."""
+"""The ports that it needs besides the port `milvus`. With a default port a second stack could not start."""
 
 
 def find_executable() -> Path:
-    """Raises StackError, with the command that installs it, where it is in none of the usual places."""
+    """Return the executable. Raises StackError, with the command that installs it, where it is not installed."""
     places = [
         Path(sysconfig.get_path("scripts")) / _EXECUTABLE,
         Path(sys.prefix).parent / _OWN_ENVIRONMENT / "bin" / _EXECUTABLE,
@@ -67,7 +67,7 @@ def find_executable() -> Path:
 
 
 def spec(folder: Path, ports: Mapping[str, int]) -> ProcessSpec:
-    """Of a server with its data under `folder`, which exists. Raises StackError where it is not installed."""
+    """The spec of a server with its data under `folder`, which exists. Raises StackError where it is not installed."""
     uri = f"http://{_HOST}:{ports['milvus']}"
     numbers = {"--proxy-port": ports["milvus"], **{option: ports[name] for name, option in _PORT_OPTIONS.items()}}
     options = [text for option, port in numbers.items() for text in (option, str(port))]
@@ -80,18 +80,18 @@ def spec(folder: Path, ports: Mapping[str, int]) -> ProcessSpec:
         address=f"{uri} (Milvus server; it listens on all interfaces)",
         probe=partial(probes.milvus_lists, uri),
         cwd=folder,
-        # The ports of the etcd inside it can be set in no other way.
+        # There is no other way to set the ports of the etcd inside it.
         env={"ETCD_CONFIG_PATH": str(_etcd_config(folder, ports[_ETCD_CLIENT], ports[_ETCD_PEER]))},
         ready_s=_READY_S,
         start_delay_s=partial(_sessions_left_s, folder / "data"),
-        # The launcher ends the server that it started on this signal only.
+        # The launcher ends its server on this signal only.
         stop_signal=signal.SIGINT,
         orphan_signal=signal.SIGINT,
     )
 
 
 def _sessions_left_s(data: Path) -> float:
-    """Seconds until the last run's sessions have ended; 0 where there was no run."""
+    """Return the seconds until the sessions of the last run have ended. Return 0 where there was no run."""
     try:
         ended_s = (data / _LAST_SIGN_OF_LIFE).stat().st_mtime
     except FileNotFoundError:

@@ -1,6 +1,6 @@
 """The ports that the local stacks of one user have chosen. Two stacks that start at once cannot choose the same port.
 
-A stack chooses all its ports before its first process listens on one, so a look for a free port is not enough.
+A stack chooses all its ports before its first process listens, so a check for free ports is not enough.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def port_claims(root: Path, folder: Path | None = None) -> Iterator[PortClaims]:
 
 
 def _living(content: str) -> dict[str, list[int]]:
-    """Data directory to [process, port...], without those whose process has ended. A damaged file counts as empty."""
+    """Return [process, port...] by data directory, for processes that run. A damaged file counts as empty."""
     with suppress(ValueError, AttributeError, TypeError, IndexError):
         return {owner: entry for owner, entry in json.loads(content).items() if is_alive(entry[0])}
     return {}

@@ -126,7 +126,7 @@ def _list_collections(uri: str) -> None:
 
 
 async def http_ready(url: str) -> None:
-    """`GET url` is answered with 200."""
+    """The server answers `GET url` with 200."""
     import httpx
 
     try:

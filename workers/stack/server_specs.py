@@ -20,7 +20,7 @@ BUCKET: Final = "pagemill"
 
 
 class MilvusKind(StrEnum):
-    """Which Milvus the stack runs."""
+    """The kinds of Milvus that a stack can run."""
 
     LITE = "lite"
     SERVER = "server"
@@ -28,7 +28,7 @@ class MilvusKind(StrEnum):
 
 _FOLDERS: Final = ("mongo", "redis", "s3")
 _MILVUS_FOLDERS: Final = {MilvusKind.LITE: "milvus", MilvusKind.SERVER: milvus_server.FOLDER}
-"""One for each kind: neither reads what the other has written."""
+"""A folder for each kind. Neither kind reads the other's files."""
 
 _S3_PORT_OPTIONS: Final = {
     "s3": "-s3.port",
@@ -42,16 +42,16 @@ _S3_PORT_OPTIONS: Final = {
     "s3-admin": "-admin.port",
     "s3-admin-grpc": "-admin.port.grpc",
 }
-"""Every port that the S3 server opens; one left to its default would keep a second stack from starting."""
+"""Every port that the S3 server opens. With a default port a second stack could not start."""
 
 _PORTS: Final = ("kafka", "mongo", "redis", "milvus", *_S3_PORT_OPTIONS)
 
-# Killed with its parent, a server would lose its latest writes: an orphan is asked to stop instead.
+# SIGTERM in place of SIGKILL: a server that is killed with its parent loses its latest writes.
 _server = partial(ProcessSpec, orphan_signal=signal.SIGTERM)
 
 
 def folders(milvus: MilvusKind, kafka: KafkaKind) -> tuple[str, ...]:
-    """Under the data directory, one per server that the stack starts."""
+    """Return the folders under the data directory, one for each server that the stack starts."""
     own_kafka = () if kafka is KafkaKind.GIVEN else (kafka_kinds.FOLDERS[kafka],)
     return (*own_kafka, *_FOLDERS, _MILVUS_FOLDERS[milvus])
 
@@ -75,7 +75,7 @@ def check_kind(root: Path, milvus: MilvusKind) -> None:
 def all_servers(
     root: Path, ports: Mapping[str, int], secrets: Secrets, milvus: MilvusKind, kafka: KafkaKind
 ) -> list[ProcessSpec]:
-    """The specs of all that the stack starts. Raises StackError where one is not installed."""
+    """Return the specs of the servers that the stack starts. Raises StackError where one is not installed."""
     folder = root / _MILVUS_FOLDERS[milvus]
     return [
         *([] if kafka is KafkaKind.GIVEN else [kafka_server(root, ports, kafka)]),
@@ -134,16 +134,16 @@ DEFAULTS: Final[Mapping[MilvusKind, Mapping[str, str]]] = {
         # with M 16 and efConstruction 50, 3.9 s with 100, 16.6 s with 500; searches find as much with 50 as with 100.
         "PAGEMILL_HNSW_M": "16",
         "PAGEMILL_HNSW_EF_CONSTRUCTION": "50",
-        # It serves one request at a time, and each one looks at every row: searches had better share them.
+        # It serves one request at a time, and each request reads every row. So searches share requests.
         "PAGEMILL_SEARCH_ANN_REQUESTS": "1",
     },
     MilvusKind.SERVER: {
-        # Here 50 costs a hundredth of the recall.
+        # With 50, recall here is 0.01 lower.
         "PAGEMILL_HNSW_M": "16",
         "PAGEMILL_HNSW_EF_CONSTRUCTION": "100",
     },
 }
-"""Settings that suit these servers on a small machine; the user's own go before them."""
+"""Settings that suit these servers on a small machine. The user's own settings have priority."""
 
 
 def _noida(folder: Path, port: int) -> ProcessSpec:
@@ -158,11 +158,11 @@ def _noida(folder: Path, port: int) -> ProcessSpec:
 
 def mongo_server(folder: Path, port: int) -> ProcessSpec:
     config = folder / "empty.toml"
-    config.touch()  # named, so that the server looks for none in the user's home
+    config.touch()  # with a name here, the server looks for no file in the user's home
     options = ("--config", config, "--host", HOST, "--port", port, "--storage-path", folder / "db")
     return _server(
         name="mongo",
-        argv=_argv("mongo", *options, "--cache-size", "256M", "--sync-on-commit"),  # else a kill loses writes
+        argv=_argv("mongo", *options, "--cache-size", "256M", "--sync-on-commit"),  # without it a kill loses writes
         address=_mongo_uri(port),
         probe=partial(probes.mongo, _mongo_uri(port)),
         cwd=folder,
@@ -173,7 +173,7 @@ def _redis(folder: Path, port: int) -> ProcessSpec:
     options = ("--port", port, "--bind", HOST, "--dir", folder, "--appendonly", "yes", "--save", "")
     return _server(
         name="redis",
-        argv=_argv("redis", *options, "--databases", 512),  # tests take one each
+        argv=_argv("redis", *options, "--databases", 512),  # each test uses one
         address=_redis_url(port),
         probe=partial(probes.redis, _redis_url(port)),
         cwd=folder,
@@ -194,7 +194,7 @@ def _s3(folder: Path, ports: Mapping[str, int], secrets: Secrets) -> ProcessSpec
             *(f"{option}={ports[name]}" for name, option in _S3_PORT_OPTIONS.items()),
             "-s3.port.iceberg=0",
             "-s3.port.lance=0",
-            "-s3.localSocket=s3.sock",  # relative, for the path of a socket is limited to 107 bytes
+            "-s3.localSocket=s3.sock",  # relative: the path of a socket is limited to 107 bytes
             "-filer.localSocket=filer.sock",
             "-admin.ui=false",
             "-webdav=false",
@@ -213,7 +213,9 @@ def _milvus(folder: Path, port: int) -> ProcessSpec:
     options = ("server", "--data-dir", folder, "--host", HOST, "--port", port)
     return _server(
         name="milvus",
-        argv=_argv("milvus", *options, "--max-workers", 1),  # with more, rows written side by side are lost
+        argv=_argv(
+            "milvus", *options, "--max-workers", 1
+        ),  # with more, rows are lost that clients write at the same time
         address=_milvus_uri(port),
         probe=partial(probes.milvus, _milvus_uri(port)),
         cwd=folder,

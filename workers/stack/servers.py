@@ -28,14 +28,14 @@ class LocalServers:
         self.data_dir = data_dir
         self.milvus = milvus
         self.kafka = kafka
-        """Once reserved, never AUTO."""
+        """Never AUTO after `reserve`."""
         self.processes: list[Supervised] = []
         self.environment: dict[str, str] = {}
         self._lock_fd: int | None = None
 
     @property
     def is_reserved(self) -> bool:
-        """Whether the data directory is this stack's own at present."""
+        """True while this stack has the data directory."""
         return self._lock_fd is not None
 
     async def reserve(self) -> None:
@@ -47,7 +47,7 @@ class LocalServers:
         self.kafka = kafka_kinds.choose(self.data_dir.root, self.kafka)
         self.data_dir.make(*server_specs.folders(self.milvus, self.kafka))
         self._lock_fd = await self.data_dir.acquire()
-        self.data_dir.remove_stack()  # of a stack that was killed
+        self.data_dir.remove_stack()  # the file of a stack that was killed
         secrets, ports = self.data_dir.secrets(), self._ports()
         self.environment = server_specs.server_environment(ports, secrets, self.kafka)
         specs = server_specs.all_servers(self.data_dir.root, ports, secrets, self.milvus, self.kafka)
@@ -57,12 +57,12 @@ class LocalServers:
         return self.data_dir.ports(server_specs.ports_needed(self.milvus, self.kafka))
 
     def supervised(self, spec: ProcessSpec) -> Supervised:
-        """A process of this data directory: its log is kept there, and the directory is taken while it lives."""
+        """A process of this data directory. Its log lies there. It keeps the directory locked until its end."""
         assert self._lock_fd is not None, "supervised() before reserve()"
         return Supervised(spec, self.data_dir.log_path(spec.name), inherited_fds=(self._lock_fd,))
 
     async def start(self) -> None:
-        """Start what was reserved, side by side. Raises the StackError of the first server that fails."""
+        """Start the reserved servers at once. Raises the StackError of the first server that fails."""
         await start_all(self.processes)
 
     async def stop(self) -> None:
@@ -88,7 +88,7 @@ class LocalServers:
 
 
 async def start_all(processes: Iterable[Supervised]) -> None:
-    """Start side by side and wait until each is ready. Raises the first StackError and leaves the others running."""
+    """Start all at once and wait until each is ready. Raises the first StackError and leaves the others running."""
     processes = list(processes)
     await gather_or_cancel(*(_start(process) for process in processes))
 

@@ -1,4 +1,4 @@
-"""stack.json: where a running stack is reached, and which processes it is made of."""
+"""stack.json: the addresses and the processes of a running stack."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _S3_SETTINGS: Final = {
 def describe(
     environment: Mapping[str, str], processes: Iterable[Supervised], milvus: MilvusKind, kafka: KafkaKind
 ) -> dict[str, Any]:
-    """The content of stack.json, from the settings of the stack's processes."""
+    """Return the content of stack.json, from the settings of the stack's processes."""
     return {
         **{key: environment[variable] for key, variable in _SETTINGS.items()},
         "s3": {key: environment[variable] for key, variable in _S3_SETTINGS.items()},
@@ -43,9 +43,9 @@ def describe(
 
 
 def environment_of(stack: Mapping[str, Any]) -> dict[str, str]:
-    """The settings of a process that uses the stack of `stack`, a stack.json.
+    """Return the settings of a process that uses the stack of `stack`, a stack.json.
 
-    The logins of a given Kafka are not among them: they are those of the user's own settings.
+    The logins of a given Kafka are not among them. They come from the user's own settings.
     """
     kafka = KafkaKind(stack["kafka_server"])
     return {

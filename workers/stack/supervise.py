@@ -28,14 +28,14 @@ _TAIL_BYTES: Final = 64 * 1024
 
 
 class StackError(IngestError):
-    """The local stack cannot start or go on; the message says which process and why."""
+    """The local stack cannot start or continue. The message names the process and the cause."""
 
     code = "stack"
     fault = Fault.SERVER
 
 
 class NotReady(Exception):
-    """A probe's answer while its process is not usable yet."""
+    """A probe raises it while its process is not ready."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Supervised:
 
     @property
     def pid(self) -> int:
-        """Of the last start; 0 before the first."""
+        """The process id of the last start; 0 before the first start."""
         return self._process.pid if self._process else 0
 
     @property
@@ -122,7 +122,7 @@ class Supervised:
             await asyncio.gather(ended, probed, return_exceptions=True)
 
     async def wait(self) -> int:
-        """Wait for its end, and return the exit status, negative for a signal. Nothing of its group is left then."""
+        """Wait until the process and its group have ended. Return the exit status, negative for a signal."""
         assert self._process is not None, "wait() before start()"
         status = await self._process.wait()
         self.kill()
@@ -140,8 +140,10 @@ class Supervised:
         await self._process.wait()
 
     def kill(self) -> None:
-        """SIGKILL to the process and its group. Once it has ended the group is signalled only once: the kernel may
-        give its number to another process."""
+        """Send SIGKILL to the process and its group.
+
+        After the end of the process, signal the group only once: the kernel may give its number to another process.
+        """
         if self._process is None or self._group_ended:
             return
         self._group_ended = not self.is_running
@@ -149,7 +151,7 @@ class Supervised:
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def exit_report(self) -> str:
-        """Its exit status, and the last lines that it logged since its start."""
+        """Return the exit status, and the last lines of the log since the start."""
         status = self._process.returncode if self._process else None
         how = f"was killed by {signal.Signals(-status).name}" if status and status < 0 else f"exited with {status}"
         lines = self._tail()
