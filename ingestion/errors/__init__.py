@@ -43,6 +43,7 @@ from ingestion.errors.records import (
     NewerRecord,
 )
 from ingestion.errors.requests import (
+    BadFilter,
     BadRequest,
     Conflict,
     Forbidden,
@@ -77,6 +78,7 @@ from ingestion.errors.work import (
 
 __all__ = [
     "AttemptsExhausted",
+    "BadFilter",
     "BadMessage",
     "BadRecord",
     "BadRequest",

@@ -48,6 +48,12 @@ class BadRequest(PermanentError):
     fault = Fault.CALLER
 
 
+class BadFilter(BadRequest):
+    """The filter cannot be read. The message names the character where it goes wrong."""
+
+    code = "bad_filter"
+
+
 class Unauthorized(PermanentError):
     """The request has no API key, or a wrong, expired or revoked one."""
 

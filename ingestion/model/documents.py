@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
 from ingestion.errors import BadRecord, NewerRecord
+from ingestion.model.metadata import Metadata
 from ingestion.model.pages import TextPages
 from ingestion.open_enum import OpenStrEnum
 
@@ -137,6 +139,16 @@ class Document:
     """The id of the request that uploaded it."""
     traceparent: str = ""
     """The span of that request, where traces are recorded."""
+    metadata: Metadata = field(default_factory=dict, hash=False)
+    tags: tuple[str, ...] = ()
+    key: str = ""
+    """The user's name for all versions of a file in its collection. Empty: the document replaces none."""
+    revision: int = 0
+    """The order in which the versions of a key were accepted. It grows; 0 in records without a key."""
+    replaced_by: str = ""
+    """The id of the newer version of the key, once that is ready. The janitor removes this document then."""
+    duplicate_of: str = ""
+    """The id of a document of the collection that had the same bytes when this one was uploaded."""
     damage: str = ""
     """The unreadable fields of the record, empty if there are none. Not stored."""
 
@@ -175,6 +187,20 @@ class Document:
         """Whether all pages of this document, which must be ready, are in `generation`."""
         is_moved = self.next_generation == generation and self.next_pages_done == self.pages
         return self.generation == generation or is_moved
+
+
+def newest_versions(ready: Iterable[Document]) -> list[Document]:
+    """Of ready documents with the same key only the newest version, and every document without a key.
+
+    This is the rule of what a search finds. The documents are of one collection. A new version becomes visible, and
+    the former one invisible, with one write: the one that makes the new version ready.
+    """
+    found = list(ready)
+    newest: dict[str, Document] = {}
+    for document in found:
+        if document.key and (document.key not in newest or newest[document.key].revision < document.revision):
+            newest[document.key] = document
+    return [one for one in found if not one.replaced_by and (not one.key or newest[one.key] is one)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,10 @@ SIGN_CODE_FORMAT: Final = 1
 """The format of sign codes that this release writes and reads."""
 
 
-def document_id(collection: str, filename: str, sha256: str) -> str:
-    """Return the id. The same file under the same name in the same collection has the same id."""
-    return hashlib.sha256("\0".join((collection, filename, sha256)).encode()).hexdigest()[:32]
+def document_id(collection: str, filename: str, sha256: str, key: str = "") -> str:
+    """Return the id. The same file under the same name and key in the same collection has the same id."""
+    parts = (collection, filename, sha256, key) if key else (collection, filename, sha256)
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
 def source_key(document: str, extension: str = "pdf") -> str:

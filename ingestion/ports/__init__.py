@@ -12,7 +12,7 @@ from ingestion.ports.caches import QueryCache
 from ingestion.ports.catalogue import CollectionCatalogue
 from ingestion.ports.conversion import Converter, OfficeConverter
 from ingestion.ports.counts import DocumentCounts
-from ingestion.ports.documents import Deletions, DocumentReader, Pingable, Uploads
+from ingestion.ports.documents import Deletions, DocumentReader, MetadataRecords, Pingable, Uploads
 from ingestion.ports.embedding import Activity, Embedder, EmbedderChoice, EmbeddingServer, WatchableEmbedder
 from ingestion.ports.generations import Generations
 from ingestion.ports.holds import Holds
@@ -26,6 +26,7 @@ from ingestion.ports.ready_pages import PageRange, ReadyPages
 from ingestion.ports.recovery import Recovery
 from ingestion.ports.reembedding import ReembeddingRecords
 from ingestion.ports.rendering import PageSource, Renderer, TextReader
+from ingestion.ports.revisions import Revisions
 from ingestion.ports.sign_codes import SignCodeRecords
 from ingestion.ports.stores import BlobStore, VectorStore
 from ingestion.ports.versions import CollectionVersions, Searchable
@@ -53,6 +54,7 @@ __all__ = [
     "Holds",
     "JobQueue",
     "Ledger",
+    "MetadataRecords",
     "Neighbours",
     "OfficeConverter",
     "Outbox",
@@ -70,6 +72,7 @@ __all__ = [
     "Recovery",
     "ReembeddingRecords",
     "Renderer",
+    "Revisions",
     "Searchable",
     "SignCodeRecords",
     "TextReader",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ingestion.model import TextPages
+from ingestion.filters import Filter
+from ingestion.model import Document, TextPages
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,5 +35,14 @@ class ReadyPages(Protocol):
     async def count_text_pages(self, collection: str) -> TextPages:
         """The sum over the collection's ready documents. Documents of earlier releases are left out."""
 
-    async def ready_page_ranges(self, collection: str, generation: int) -> Sequence[PageRange]:
-        """The page ranges of the collection's ready documents in that generation, by page key. Reads the primary."""
+    async def ready_page_ranges(
+        self, collection: str, generation: int, where: Filter | None = None
+    ) -> Sequence[PageRange]:
+        """The page ranges of the collection's ready documents in that generation, by page key. Reads the primary.
+
+        Of the ready versions of a key only the newest one: see `newest_versions`. `where`: only documents for which it
+        holds.
+        """
+
+    async def newest_of_keys(self, collection: str, keys: Collection[str]) -> Mapping[str, Document]:
+        """The newest ready document of each key. Keys without a ready document are left out."""

@@ -9,16 +9,24 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 from motor.motor_asyncio import AsyncIOMotorClient
 
+from ingestion.adapters.mongo.document_mapping import record_of
 from ingestion.adapters.mongo.document_store import MongoDocumentStore
 from ingestion.errors import DependencyUnavailable, WorkerFault
+from ingestion.filters import Filter
+from ingestion.model import Document
 from ingestion.settings import MongoSettings, Settings
 from tests.port_contracts.api_keys import ApiKeysContract
 from tests.port_contracts.counts import DocumentCountsContract
 from tests.port_contracts.documents import RecordsContract
+from tests.port_contracts.labels import LabelsContract, RevisionsContract, check_filter
 from tests.port_contracts.ready_pages import ReadyPagesContract
 from tests.support.documents import FAILURE, LEASE_MS, S, document, in_state, page
+from tests.support.filters import filters, labelled_documents
 
 
 @pytest.fixture
@@ -26,7 +34,29 @@ def store(document_store: MongoDocumentStore) -> MongoDocumentStore:
     return document_store
 
 
-class TestMongoRecords(ApiKeysContract, DocumentCountsContract, ReadyPagesContract, RecordsContract): ...
+class TestMongoRecords(
+    ApiKeysContract,
+    DocumentCountsContract,
+    LabelsContract,
+    ReadyPagesContract,
+    RecordsContract,
+    RevisionsContract,
+): ...
+
+
+# One test of 60 examples: the server has fixed costs for each.
+@hypothesis_settings(
+    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+@given(documents=labelled_documents(), wanted=st.lists(filters, min_size=4, max_size=8))
+async def test_a_filter_selects_what_it_selects_in_memory(
+    store: MongoDocumentStore, documents: list[Document], wanted: list[Filter]
+) -> None:
+    await store._documents.delete_many({"collection": "c"})
+    await store._documents.insert_many([record_of(one) for one in documents])
+    known = await store.known([one.id for one in documents])
+    for one in wanted:
+        await check_filter(store, one, known)
 
 
 async def test_records_have_the_fields_that_were_agreed_upon(store: MongoDocumentStore, settings: Settings) -> None:
@@ -43,6 +73,7 @@ async def test_records_have_the_fields_that_were_agreed_upon(store: MongoDocumen
         *("claim", "letter", "outages", "story", "created_at", "requeued_at", "updated_at", "ready_at"),
         *("generation", "next_generation", "next_pages_done", "codes_format", "media_type", "text_pages"),
         *("request_id", "traceparent"),
+        *("metadata", "tags", "key", "revision", "replaced_by", "duplicate_of"),
     }
     assert found["error"] == {"code": FAILURE.code, "stage": FAILURE.stage, "message": FAILURE.message}
     assert set(stored_page) == {

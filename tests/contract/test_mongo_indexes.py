@@ -15,6 +15,7 @@ from ingestion.adapters.mongo.indexes import INDEXES
 from ingestion.catalogue.generations import PageSize
 from ingestion.catalogue.states import CollectionState
 from ingestion.errors import IngestError
+from ingestion.filters import parse_filter
 from ingestion.model import ApiKey, LetterMark, Role, StaleKind
 from ingestion.settings import Settings
 from tests.support.documents import FAILURE, document, page
@@ -32,6 +33,8 @@ SAMPLES: Final[dict[str, Any]] = {
     "key": ApiKey("x", "x", Role.READ, ""),
     "age_s": 1.0,
     "outage": True,
+    "sha256": "x",
+    "revision": 1,
     "with_text": True,
     "failure": FAILURE,
     "document": replace(document("x"), next_generation=2),
@@ -43,6 +46,11 @@ SAMPLES: Final[dict[str, Any]] = {
     "page_keys": range(1, 3),
     "sizes": [PageSize(1, 1, 1)],
     "pages": [page(1)],
+    "where": parse_filter('team = "legal" and tags has "draft"'),
+    "known": replace(document("x"), metadata={"team": "legal"}, tags=("draft",), key="x", revision=1),
+    "metadata": {"team": "legal"},
+    "tags": ("draft",),
+    "keys": ("x",),
 }
 """A value for each parameter of a method."""
 OTHER_TYPES: Final[dict[str, dict[str, Any]]] = {

@@ -16,11 +16,12 @@ from tests.memory.counts import MemoryDocumentCounts
 from tests.memory.documents import (
     MemoryDeletions,
     MemoryDocumentReader,
+    MemoryMetadataRecords,
     MemoryPageRecords,
     MemoryReadyPages,
     MemoryUploads,
 )
-from tests.memory.ledger import MemoryLedger, MemoryOutbox, MemoryRecovery
+from tests.memory.ledger import MemoryLedger, MemoryOutbox, MemoryRecovery, MemoryRevisions
 from tests.memory.sign_codes import MemorySignCodeRecords
 from tests.memory.state import State
 
@@ -43,6 +44,8 @@ class MemoryDocumentStore(
     MemoryArchivedDocuments,
     MemorySignCodeRecords,
     MemoryApiKeys,
+    MemoryMetadataRecords,
+    MemoryRevisions,
 ):
     """The ports that uploads, workers, the janitor, deletions and searches use. `state` is open to tests."""
 

@@ -7,7 +7,18 @@ from dataclasses import fields, replace
 
 from ingestion.catalogue.generations import PageSize
 from ingestion.errors import BadRequest, CollectionArchived, Conflict, NotFound
-from ingestion.model import SIGN_CODE_FORMAT, Document, DocumentState, PageRecord, TextPages, sources_of, tenant_of
+from ingestion.filters import Filter, matches
+from ingestion.model import (
+    SIGN_CODE_FORMAT,
+    Document,
+    DocumentState,
+    Metadata,
+    PageRecord,
+    TextPages,
+    newest_versions,
+    sources_of,
+    tenant_of,
+)
 from ingestion.ports import PageRange
 from tests.memory.ledger import NO_LEASE
 from tests.memory.state import MemoryPort, StoredDocument
@@ -29,6 +40,13 @@ class MemoryUploads(MemoryPort):
         self.state.documents[document.id] = StoredDocument(fresh)
         return True
 
+    async def with_content(self, collection: str, sha256: str) -> Document | None:
+        def is_wanted(one: Document) -> bool:
+            is_there = one.state not in (DocumentState.DELETING, DocumentState.DELETED) and not one.replaced_by
+            return is_there and (one.collection, one.sha256) == (collection, sha256)
+
+        return min(self._documents(is_wanted), key=lambda one: one.first_page_key, default=None)
+
 
 class MemoryDocumentReader(MemoryPort):
     async def get(self, document_id: str) -> Document | None:
@@ -49,21 +67,46 @@ class MemoryDocumentReader(MemoryPort):
         tenant: str | None = None,
         limit: int = 100,
         after: str | None = None,
+        where: Filter | None = None,
     ) -> list[Document]:
+        if where is not None and collection is None:
+            raise BadRequest("a filter needs a collection: name one")
+
         def is_wanted(one: Document) -> bool:
             is_there = one.state is not DocumentState.DELETED and collection in (None, one.collection)
             is_there = is_there and (collection is not None or tenant in (None, tenant_of(one.collection)))
-            return is_there and (after is None or one.id > after)
+            return is_there and (after is None or one.id > after) and (where is None or matches(where, one))
 
         return self._documents(is_wanted)[:limit]
 
 
+class MemoryMetadataRecords(MemoryPort):
+    async def change_metadata(self, known: Document, metadata: Metadata, tags: Sequence[str]) -> bool:
+        stored = self.state.documents.get(known.id)
+        if stored is None or stored.document.state in (
+            DocumentState.ARCHIVED,
+            DocumentState.DELETING,
+            DocumentState.DELETED,
+        ):
+            return False
+        found = stored.document
+        of_found, of_known = ((one.first_page_key, one.metadata, one.tags) for one in (found, known))
+        if of_found != of_known:
+            return False
+        self._change_version(found.collection)
+        stored.document = replace(found, metadata=dict(metadata), tags=tuple(tags))
+        return True
+
+
 class MemoryDeletions(MemoryPort):
-    async def begin_delete(self, document_id: str) -> Document:
+    async def begin_delete(self, document_id: str, *, first_page_key: int | None = None) -> Document:
         stored = self.state.documents.get(document_id)
         if stored is None:
             raise NotFound(f"there is no document {document_id}")
         document = stored.document
+        self._mark_replaced(document.collection, document.key)
+        if first_page_key not in (None, document.first_page_key):
+            raise Conflict(f"document {document_id} was uploaded again")
         if document.state in sources_of(DocumentState.DELETING):
             self._change_version(document.collection)
             changes = {"state": DocumentState.DELETING, "fence": document.fence + 1, **NO_LEASE}
@@ -94,13 +137,20 @@ class MemoryReadyPages(MemoryPort):
         names = [field.name for field in fields(TextPages)]
         return TextPages(**{name: sum(getattr(one, name) for one in counts) for name in names})
 
-    async def ready_page_ranges(self, collection: str, generation: int) -> list[PageRange]:
+    async def ready_page_ranges(
+        self, collection: str, generation: int, where: Filter | None = None
+    ) -> list[PageRange]:
+        ready = (one for one in self._ready_in(collection) if one.is_readable and one.is_in(generation))
         ranges = [
             PageRange(one.id, one.first_page_key, one.pages, has_codes=one.codes_format == SIGN_CODE_FORMAT)
-            for one in self._ready_in(collection)
-            if one.is_readable and one.is_in(generation)
+            for one in newest_versions(ready)
+            if where is None or matches(where, one)
         ]
         return sorted(ranges, key=lambda one: one.first_page_key)
+
+    async def newest_of_keys(self, collection: str, keys: Collection[str]) -> dict[str, Document]:
+        ready = (one for one in self._ready_in(collection) if one.key in keys and one.is_readable)
+        return {one.key: one for one in newest_versions(ready)}
 
     def _ready_in(self, collection: str) -> list[Document]:
         return self._documents(lambda one: one.collection == collection and one.state is DocumentState.READY)

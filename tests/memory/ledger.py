@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from ingestion.catalogue.generations import FIRST
@@ -74,7 +75,9 @@ class MemoryLedger(MemoryPort):
         self._record_event(document.id, "ready")
         self._change_version(document.collection)
         given = {"dpi": document.dpi, "codes_format": document.codes_format, "text_pages": document.text_pages}
-        return self._change(document.id, {"state": _S.READY, **given, **done, **NO_LEASE})
+        ready = self._change(document.id, {"state": _S.READY, **given, **done, **NO_LEASE})
+        self._mark_replaced(document.collection, document.key)
+        return ready
 
     async def postpone(self, document_id: str, fence: int, failure: Failure, delay_ms: int) -> Document:
         self._held(document_id, fence)
@@ -136,6 +139,26 @@ class MemoryOutbox(MemoryPort):
         stored = self.state.documents.get(document_id)
         is_failed = stored is not None and stored.document.state is _S.FAILED
         return is_failed and (fence is None or stored.document.fence == fence)
+
+
+class MemoryRevisions(MemoryPort):
+    async def renew_revision(self, known: Document, revision: int) -> None:
+        stored = self.state.documents.get(known.id)
+        if stored is None or stored.document.first_page_key != known.first_page_key or stored.document.replaced_by:
+            return
+        stored.document = replace(stored.document, revision=max(stored.document.revision, revision))
+        self._mark_replaced(known.collection, known.key)
+        self._change_version(known.collection)
+
+    async def replaced(self, age_s: float, limit: int, *, collection: str | None = None) -> Sequence[Document]:
+        latest_ms = self.clock.now_ms - round(age_s * 1000)
+
+        def is_wanted(one: Document) -> bool:
+            is_old = self.state.documents[one.id].replaced_at_ms <= latest_ms
+            return bool(one.replaced_by) and is_old and collection in (None, one.collection)
+
+        found = self._documents(lambda one: is_wanted(one) and one.state in sources_of(_S.DELETING))
+        return sorted(found, key=lambda one: self.state.documents[one.id].replaced_at_ms)[:limit]
 
 
 class MemoryRecovery(MemoryPort):

@@ -10,7 +10,7 @@ from typing import Any
 
 from ingestion.catalogue.generations import Binding, PageSize
 from ingestion.catalogue.states import Archive, CollectionState
-from ingestion.model import ApiKey, Document, DocumentState, Event, Failure, PageRecord
+from ingestion.model import ApiKey, Document, DocumentState, Event, Failure, PageRecord, sources_of
 from tests.memory.clock import Clock
 
 
@@ -23,6 +23,7 @@ class StoredDocument:
     history: list[Event] = field(default_factory=list)
     frozen_from: DocumentState | None = None
     archive: str = ""
+    replaced_at_ms: int = 0
 
 
 @dataclass(slots=True)
@@ -73,6 +74,21 @@ class MemoryPort:
         detail = f"{failure.code} in {failure.stage}: {failure.message}" if failure else ""
         owner = stored.document.owner if worker is None else worker
         stored.history.append(Event(self.clock.now, name, stored.document.attempts, owner, detail))
+
+    def _mark_replaced(self, collection: str, key: str) -> None:
+        """Mark the versions of the key that are older than its newest ready one."""
+
+        def is_of_key(one: Document) -> bool:
+            return bool(key) and (one.collection, one.key) == (collection, key) and not one.replaced_by
+
+        versions = self._documents(is_of_key)
+        ready = [one for one in versions if one.state is DocumentState.READY]
+        newest = max(ready, key=lambda one: one.revision, default=None)
+        for one in versions:
+            if newest and one.revision < newest.revision and one.state in sources_of(DocumentState.DELETING):
+                stored = self.state.documents[one.id]
+                stored.document = replace(one, replaced_by=newest.id)
+                stored.replaced_at_ms = self.clock.now_ms
 
     def _change_version(self, collection: str) -> None:
         stored = self.state.collections.get(collection)

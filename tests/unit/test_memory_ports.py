@@ -13,6 +13,7 @@ from tests.port_contracts.blob_store import BlobStoreContract
 from tests.port_contracts.counts import DocumentCountsContract
 from tests.port_contracts.documents import RecordsContract
 from tests.port_contracts.job_queue import JobQueueContract, ReadTopic
+from tests.port_contracts.labels import LabelsContract, RevisionsContract
 from tests.port_contracts.ledger import LedgerContract
 from tests.port_contracts.progress import ProgressContract
 from tests.port_contracts.ready_pages import ReadyPagesContract
@@ -25,10 +26,12 @@ from tests.port_contracts.vector_store import first_key as first_key
 class TestMemoryDocumentStore(
     ApiKeysContract,
     DocumentCountsContract,
+    LabelsContract,
     LedgerContract,
     ReadyPagesContract,
     RecordsContract,
     RecoveryContract,
+    RevisionsContract,
     SignCodesContract,
 ):
     @pytest.fixture

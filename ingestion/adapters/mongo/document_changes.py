@@ -36,10 +36,10 @@ class DocumentChanges(MongoPort):
         )
         return record
 
-    async def _collection_of(self, document_id: str) -> str:
-        """Return the collection of the document, "" if there is no such document."""
-        record = await self._documents.find_one({"_id": document_id}, {"collection": 1})
-        return str((record or {}).get("collection", ""))
+    async def _collection_and_key_of(self, document_id: str) -> tuple[str, str]:
+        """Return the collection and the key of the document. Both are "" if there is no such document."""
+        record = await self._documents.find_one({"_id": document_id}, {"collection": 1, "key": 1}) or {}
+        return str(record.get("collection", "")), str(record.get("key") or "")
 
 
 def pipeline_stage(changes: dict[str, Any]) -> dict[str, Any]:

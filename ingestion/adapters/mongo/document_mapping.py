@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any, Final
 
@@ -19,7 +19,9 @@ from ingestion.model import (
     Document,
     DocumentState,
     Failure,
+    Metadata,
     PageRecord,
+    Scalar,
     TextPages,
     tenant_of,
 )
@@ -44,6 +46,7 @@ def record_of(document: Document) -> dict[str, Any]:
     return {
         "_id": id_,
         **values,
+        **labels_record(document.metadata, document.tags),
         "state": document.state.value,
         "first_page_key": Int64(document.first_page_key),
         "lease_until": Int64(lease_until_ms),
@@ -90,8 +93,33 @@ def document_of(record: MongoRecord) -> Document:
         ready_at=moment_of(record.get("ready_at")),
         request_id=reader.text("request_id", optional=True),
         traceparent=reader.text("traceparent", optional=True),
+        metadata=_metadata_of(record.get("metadata")),
+        tags=_tags_of(record.get("tags")),
+        key=reader.text("key", optional=True),
+        revision=reader.whole("revision", optional=True),
+        replaced_by=reader.text("replaced_by", optional=True),
+        duplicate_of=reader.text("duplicate_of", optional=True),
         damage="; ".join(reader.damage),
     )
+
+
+def labels_record(metadata: Metadata, tags: Sequence[str]) -> dict[str, Any]:
+    """Return the fields of metadata and tags. The keys are sorted, so that equal metadata are equal records."""
+    return {"metadata": [{"k": key, "v": metadata[key]} for key in sorted(metadata)], "tags": list(tags)}
+
+
+def _metadata_of(entries: Any) -> dict[str, Scalar]:
+    """Metadata decide nothing about the work on a document, so unreadable ones are left out and are no damage."""
+    pairs = (entry for entry in (entries if isinstance(entries, list) else ()) if isinstance(entry, Mapping))
+    return {
+        pair["k"]: int(pair["v"]) if isinstance(pair["v"], Int64) else pair["v"]
+        for pair in pairs
+        if isinstance(pair.get("k"), str) and isinstance(pair.get("v"), str | int | float | None)
+    }
+
+
+def _tags_of(tags: Any) -> tuple[str, ...]:
+    return tuple(tag for tag in (tags if isinstance(tags, list) else ()) if isinstance(tag, str))
 
 
 def _failure_of(error: Any) -> Failure | None:

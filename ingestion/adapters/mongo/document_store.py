@@ -23,12 +23,14 @@ from ingestion.adapters.mongo.holds import MongoHolds
 from ingestion.adapters.mongo.indexes import INDEXES
 from ingestion.adapters.mongo.inventory import PAGE_KEYS, MongoRecordInventory
 from ingestion.adapters.mongo.ledger import MongoLedger
+from ingestion.adapters.mongo.metadata import MongoMetadataRecords
 from ingestion.adapters.mongo.migrations import MongoMigrations
 from ingestion.adapters.mongo.outbox import MongoOutbox
 from ingestion.adapters.mongo.page_records import MongoPageRecords
 from ingestion.adapters.mongo.ready_pages import MongoReadyPages
 from ingestion.adapters.mongo.recovery import MongoRecovery
 from ingestion.adapters.mongo.reembedding import MongoReembeddingRecords
+from ingestion.adapters.mongo.revisions import MongoRevisions
 from ingestion.adapters.mongo.sign_codes import MongoSignCodeRecords
 from ingestion.settings import MongoSettings
 
@@ -55,6 +57,8 @@ class MongoDocumentStore(
     MongoRecordInventory,
     MongoSignCodeRecords,
     MongoApiKeys,
+    MongoMetadataRecords,
+    MongoRevisions,
     MongoMigrations,
 ):
     """Each base is the adapter of one port. All share a client, which the context manager closes."""

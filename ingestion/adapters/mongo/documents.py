@@ -16,9 +16,12 @@ from ingestion.adapters.mongo.database import Database, MongoPort
 from ingestion.adapters.mongo.document_changes import NO_LEASE, DocumentChanges, pipeline_stage
 from ingestion.adapters.mongo.document_mapping import document_of, record_of, recorded_tenant
 from ingestion.adapters.mongo.errors import DEPENDENCY, translated
+from ingestion.adapters.mongo.filter_queries import query_of
 from ingestion.adapters.mongo.inventory import PAGE_KEYS
+from ingestion.adapters.mongo.revisions import NOT_REPLACED, mark_replaced
 from ingestion.concurrency.request_batching import RequestBatcher
 from ingestion.errors import BadRequest, CollectionArchived, Conflict, NotFound, WorkerFault
+from ingestion.filters import Filter
 from ingestion.model import Document, DocumentState, sources_of
 
 _DUPLICATE: Final = 11_000
@@ -31,6 +34,9 @@ class MongoUploads(MongoPort):
         super().__init__(database)
         self._inserts: RequestBatcher[Document, bool] = RequestBatcher(self._insert_all, dependency=DEPENDENCY)
         self._reservations: RequestBatcher[int, int] = RequestBatcher(self._reserve_all, dependency=DEPENDENCY)
+        self._contents: RequestBatcher[tuple[str, str], Document | None] = RequestBatcher(
+            self._with_contents, dependency=DEPENDENCY
+        )
 
     async def insert(self, document: Document) -> bool:
         return await self._inserts.call(document)
@@ -39,6 +45,22 @@ class MongoUploads(MongoPort):
         if count < 1:
             raise BadRequest(f"cannot reserve {count} page keys")
         return await self._reservations.call(count)
+
+    async def with_content(self, collection: str, sha256: str) -> Document | None:
+        return await self._contents.call((collection, sha256))
+
+    @translated
+    async def _with_contents(self, asked: Sequence[tuple[str, str]]) -> list[Document | None]:
+        first: dict[tuple[str, str], Document] = {}
+        for collection in {one for one, _ in asked}:
+            contents = [sha256 for one, sha256 in asked if one == collection]
+            wanted = {"collection": collection, "sha256": {"$in": contents}, **NOT_REPLACED}
+            for document in map(document_of, await self._documents.find(wanted, {"story": 0}).to_list(None)):
+                known = first.get((collection, document.sha256))
+                is_earlier = known is None or document.first_page_key < known.first_page_key
+                if is_earlier and document.state not in (DocumentState.DELETING, DocumentState.DELETED):
+                    first[collection, document.sha256] = document
+        return [first.get(one) for one in asked]
 
     @translated
     async def _insert_all(self, documents: Sequence[Document]) -> list[bool]:
@@ -97,8 +119,13 @@ class MongoDocumentReader(MongoPort):
         tenant: str | None = None,
         limit: int = 100,
         after: str | None = None,
+        where: Filter | None = None,
     ) -> list[Document]:
         wanted: dict[str, Any] = {"state": {"$ne": DocumentState.DELETED}}
+        if where is not None:
+            if collection is None:
+                raise BadRequest("a filter needs a collection: name one")
+            wanted["$and"] = [query_of(where)]
         if collection is not None:
             wanted["collection"] = collection
         elif tenant is not None:
@@ -125,9 +152,13 @@ class MongoDeletions(DocumentChanges):
     """Implements the port Deletions."""
 
     @translated
-    async def begin_delete(self, document_id: str) -> Document:
-        deletable = {"_id": document_id, "state": {"$in": sources_of(DocumentState.DELETING)}}
-        await change_version(self._collections, await self._collection_of(document_id))
+    async def begin_delete(self, document_id: str, *, first_page_key: int | None = None) -> Document:
+        deletable: dict[str, Any] = {"_id": document_id, "state": {"$in": sources_of(DocumentState.DELETING)}}
+        if first_page_key is not None:
+            deletable["first_page_key"] = first_page_key
+        collection, key = await self._collection_and_key_of(document_id)
+        await mark_replaced(self._documents, collection, key)
+        await change_version(self._collections, collection)
         begun = {"state": DocumentState.DELETING, "fence": {"$add": ["$fence", 1]}, **NO_LEASE}
         record = await self._change_and_read(deletable, pipeline_stage(begun))
         if record is None:
@@ -139,7 +170,7 @@ class MongoDeletions(DocumentChanges):
             document.require_readable()
         if document.state is DocumentState.ARCHIVED:
             raise CollectionArchived(f"document {document_id} is in a collection that is being archived or restored")
-        if document.state is not DocumentState.DELETING:
+        if document.state is not DocumentState.DELETING or first_page_key not in (None, document.first_page_key):
             raise Conflict(f"document {document_id} was restored, or uploaded again, meanwhile; delete it again")
         return document
 

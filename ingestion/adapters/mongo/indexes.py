@@ -16,6 +16,12 @@ INDEXES: Final[Mapping[str, Sequence[Keys]]] = {
         (("state", 1), ("updated_at", 1)),
         # A search for documents without sign codes reads no others.
         (("state", 1), ("codes_format", 1), ("_id", 1)),
+        # Metadata are a list of {k, v}: one index serves the filters by all keys.
+        (("collection", 1), ("metadata.k", 1), ("metadata.v", 1)),
+        (("collection", 1), ("tags", 1)),
+        (("collection", 1), ("key", 1), ("revision", 1)),
+        (("collection", 1), ("sha256", 1)),
+        (("replaced_at", 1),),
     ),
     "pages": ((("document_id", 1),),),
     "archived": ((("collection", 1),),),

@@ -23,6 +23,7 @@ from ingestion.adapters.mongo.document_mapping import document_of
 from ingestion.adapters.mongo.errors import translated
 from ingestion.adapters.mongo.expressions import NOW_MS, if_else, ms_from_now
 from ingestion.adapters.mongo.fields import MongoRecord
+from ingestion.adapters.mongo.revisions import mark_replaced
 from ingestion.catalogue.generations import FIRST
 from ingestion.errors import Conflict, LeaseHeld, LeaseLost, NotFound
 from ingestion.model import OUTAGES_FORGIVEN, Document, DocumentState, Event, Failure, TextPages, sources_of
@@ -119,6 +120,7 @@ class MongoLedger(DocumentChanges):
             raise
         # After any other exception the document may still become ready. `settle_changes` checks it later.
         try:
+            await mark_replaced(self._documents, collection, document.key)
             await end_change(self._collections, collection, document_id, fence)
         except PyMongoError as error:
             log.warning("version not settled", document_id=document_id, collection=collection, cause=str(error))

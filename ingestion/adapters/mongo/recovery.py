@@ -16,6 +16,7 @@ from ingestion.adapters.mongo.document_mapping import UNREADABLE, document_of
 from ingestion.adapters.mongo.errors import translated
 from ingestion.adapters.mongo.expressions import NOW_MS
 from ingestion.adapters.mongo.fields import MongoRecord
+from ingestion.adapters.mongo.revisions import mark_replaced
 from ingestion.model import Document, DocumentState, StaleKind
 
 _STALE: Final[dict[StaleKind, MongoRecord]] = {
@@ -79,6 +80,8 @@ class MongoRecovery(DocumentChanges):
         for record in await self._collections.find({"changing.0": {"$exists": True}}).to_list(None):
             for document_id, fence in filter(None, map(parsed_change, record["changing"])):
                 if not await self._may_become_ready(document_id, fence):
+                    _, key = await self._collection_and_key_of(document_id)
+                    await mark_replaced(self._documents, record["_id"], key)
                     await end_change(self._collections, record["_id"], document_id, fence)
                     settled += 1
         return settled
