@@ -11,7 +11,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
@@ -97,12 +97,12 @@ class FakeDocuments(UnusedStore):
     async def get(self, id_: str) -> Document | None:
         return self.api.documents.get(id_)
 
-    async def list(self, collection: str | None, *, limit: int, after: str | None) -> list[Document]:
+    async def list(self, collection: str | None, *, tenant: str, limit: int, after: str | None) -> list[Document]:
         wanted = sorted(id_ for id_, one in self.api.documents.items() if collection in (None, one.collection))
         return [self.api.documents[id_] for id_ in wanted if id_ > (after or "")][:limit]
 
-    async def archived_ids(self, ids: Sequence[str]) -> list[str]:
-        return []
+    async def archived_collection(self, document_id: str) -> str | None:
+        return None
 
     async def require_active(self, collection: str) -> None:
         return None
