@@ -132,7 +132,7 @@ class Submitter:
     async def _accept(self, collection: str, id_: str, upload: Upload, media_type: MediaType, pages: int) -> Document:
         key = source_key(id_, media_type.extension)
         with span("store source", attributes={"pagemill.document.id": id_, "pagemill.bytes": upload.size_bytes}):
-            await retrying(self._blobs.put_file, key, upload.path, _content_type(media_type))
+            await retrying(self._blobs.put_file, key, upload.path, content_type_of(media_type))
         first_page_key = await self._records.reserve_page_keys(pages or media_type.most_pages)
         origin = current_origin()
         document = Document(
@@ -169,7 +169,7 @@ class Submitter:
             return known
         # The stored source may be the cause of the failure, so it is written again.
         await retrying(
-            self._blobs.put_file, known.object_key, upload.path, _content_type(media_type_of(known.media_type))
+            self._blobs.put_file, known.object_key, upload.path, content_type_of(media_type_of(known.media_type))
         )
         if known.is_converted and not known.pages:  # what it was converted to did not open
             await retrying(self._blobs.delete, [converted_key(known.id)])
@@ -226,5 +226,6 @@ class Submitter:
             log.warning("source left behind", document_id=id_, cause=str(error))
 
 
-def _content_type(media_type: MediaType | None) -> str:
+def content_type_of(media_type: MediaType | None) -> str:
+    """Return the content type that a file of this type is stored with."""
     return "application/octet-stream" if media_type is None else _CONTENT_TYPES.get(media_type, media_type.value)

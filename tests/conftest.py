@@ -22,7 +22,7 @@ from hypothesis import settings as hypothesis_settings
 from minio import Minio
 from redis import Redis
 
-from ingestion.settings import Settings
+from ingestion.settings import S3Settings, Settings
 from tests.support.brokers import main_broker, other_broker, running_broker, set_kafka_home
 from tests.support.waiting import wait_until
 from workers.stack.datadir import DataDir
@@ -176,7 +176,7 @@ def settings(
     with Redis.from_url(made.redis.redis_url) as redis:
         redis.flushdb()
     yield made
-    remove_bucket(made)
+    remove_bucket(made.s3)
 
 
 @pytest.fixture
@@ -185,9 +185,8 @@ def collection() -> str:
     return f"test_{secrets.token_hex(4)}"
 
 
-def remove_bucket(settings: Settings) -> None:
+def remove_bucket(s3: S3Settings) -> None:
     """Delete the bucket: each one takes disk volumes of the S3 server, which has few."""
-    s3 = settings.s3
     client = Minio(
         s3.s3_endpoint, s3.s3_access_key, s3.s3_secret_key.get_secret_value(), secure=False, region=s3.s3_region
     )

@@ -1,22 +1,44 @@
-"""Constructs, from services and settings, the objects that archive, delete and expire collections, and
+"""Constructs, from services and settings, the objects that archive, back up, delete and expire collections, and
 make sign codes."""
 
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Final
 
 from ingestion.bootstrap import Services
+from ingestion.ports import BlobStore
 from ingestion.removal import Remover
+from workers.backup.fetcher import BackupFetcher
+from workers.backup.writer import BackupWriter
 from workers.code_backfill import CodeBackfill
 from workers.lifecycle.archive import Archiver
 from workers.lifecycle.housekeeping import CollectionLifecycle
 from workers.lifecycle.packer import Packer
 from workers.lifecycle.unpacker import Unpacker
 
+_INDEX_SETTINGS: Final = {
+    "index_type",
+    "hnsw_m",
+    "hnsw_ef_construction",
+    "index_sq_type",
+    "ivf_nlist",
+    "rabitq_refine_type",
+}
+
 
 def archiver_of(services: Services) -> Archiver:
     stores = services.documents, services.blobs, services.vectors
     return Archiver(*stores, packer=Packer(*stores), unpacker=Unpacker(*stores))
+
+
+def backup_writer_of(services: Services, target: BlobStore) -> BackupWriter:
+    index = services.settings.milvus.model_dump(include=_INDEX_SETTINGS)
+    return BackupWriter(services.documents, services.blobs, services.vectors, target, index)
+
+
+def backup_fetcher_of(services: Services, source: BlobStore) -> BackupFetcher:
+    return BackupFetcher(services.documents, services.blobs, source, remover_of(services))
 
 
 def remover_of(services: Services) -> Remover:

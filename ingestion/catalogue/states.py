@@ -27,6 +27,8 @@ class CollectionState(OpenStrEnum):
     """Being restored. The archive is still complete."""
     OPENING = "opening"
     """Everything is restored. The archive is being removed."""
+    RECEIVING = "receiving"
+    """A backup is being fetched. Nothing can be used yet, so an interrupted fetch is dropped."""
     DROPPING = "dropping"
 
     @property
@@ -40,18 +42,26 @@ class CollectionState(OpenStrEnum):
         return _SHOWN.get(self, self.value)
 
 
-_SHOWN: Final = {CollectionState.FREEING: "archiving", CollectionState.OPENING: "restoring"}
+_SHOWN: Final = {
+    CollectionState.FREEING: "archiving",
+    CollectionState.OPENING: "restoring",
+    CollectionState.RECEIVING: "restoring",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """The contents of an archive. Its objects are under `archive_prefix(collection, id)`."""
+    """The contents of an archive. Its objects are under `archive_prefix(collection, id)`.
+
+    `backup` is the id of the backup that it was fetched from, empty for others.
+    """
 
     id: str
     documents: int = 0
     pages: int = 0
     rows: int = 0
     size_bytes: int = 0
+    backup: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ protocols. A class that needs several ports of one object names them in a Protoc
 """
 
 from ingestion.ports.api_keys import ApiKeys
-from ingestion.ports.archiving import ArchivedDocuments, Archiving, PackedDocument, PackedPage
+from ingestion.ports.archiving import ArchivedDocuments, Archiving, PackedDocument, PackedPage, Receiving
 from ingestion.ports.bindings import Bindings
 from ingestion.ports.caches import QueryCache
 from ingestion.ports.catalogue import CollectionCatalogue
@@ -68,6 +68,7 @@ __all__ = [
     "Progress",
     "QueryCache",
     "ReadyPages",
+    "Receiving",
     "RecordInventory",
     "Recovery",
     "ReembeddingRecords",

@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from ingestion.catalogue.states import CollectionRecord
+
 
 @dataclass(frozen=True, slots=True)
 class PackedDocument:
@@ -39,6 +41,9 @@ class Archiving(Protocol):
     async def pack_documents(self, collection: str, *, after: int, limit: int) -> Sequence[PackedDocument]:
         """Frozen documents whose first page key is above `after`, in the order of these keys."""
 
+    async def pack_ready_documents(self, collection: str, *, after: int, limit: int) -> Sequence[PackedDocument]:
+        """As `pack_documents`, of ready documents: the collection is in use."""
+
     async def pack_pages(self, page_keys: range, generation: int) -> Sequence[PackedPage]:
         """The page records that exist, in the order of their keys, with the rows they have in that generation."""
 
@@ -56,6 +61,28 @@ class Archiving(Protocol):
 
     async def count_frozen(self, collection: str, archive_id: str) -> tuple[int, int]:
         """Return the number of documents that are frozen for this archive, and the number of their pages."""
+
+
+class Receiving(Protocol):
+    """Takes a collection that was packed elsewhere, or here before it was deleted.
+
+    Its page keys may be in use here, so all records get new ones.
+    """
+
+    async def receive_collection(self, record: CollectionRecord, retired: Collection[str]) -> None:
+        """Insert the record, with these fingerprints of former embedders. Raises Conflict if the name has a record."""
+
+    async def note_archived(self, collection: str, archive_id: str, document_ids: Collection[str]) -> None:
+        """Record that these documents are in this archive: an audit then leaves their objects alone."""
+
+    def packed_document(self, record: str) -> PackedDocument:
+        """Read a packed record. Makes no request. Raises BadRecord, NewerRecord."""
+
+    def renumbered_document(self, record: str, first_page_key: int, generation: int) -> str:
+        """The packed record with another first page key and its fence, in no other generation. Makes no request."""
+
+    def renumbered_page(self, record: str, page_key: int, generation: int) -> str:
+        """The packed record with another key, without counts of other generations. Makes no request."""
 
 
 class ArchivedDocuments(Protocol):

@@ -19,12 +19,20 @@ from ingestion.settings.processing import (
     WorkerSettings,
 )
 from ingestion.settings.report import ConfigurationError, SettingsReader, unknown_variables
-from ingestion.settings.servers import KafkaSettings, MilvusSettings, MongoSettings, RedisSettings, S3Settings
+from ingestion.settings.servers import (
+    BackupSettings,
+    KafkaSettings,
+    MilvusSettings,
+    MongoSettings,
+    RedisSettings,
+    S3Settings,
+)
 from ingestion.settings.tracing import TracingSettings
 
 __all__ = [
     "SECTIONS",
     "ApiSettings",
+    "BackupSettings",
     "ConfigurationError",
     "ConversionSettings",
     "EmbedderSettings",
@@ -59,6 +67,7 @@ class Settings:
         self.mongo = reader.read(MongoSettings)
         self.redis = reader.read(RedisSettings)
         self.s3 = reader.read(S3Settings)
+        self.backup = reader.read(BackupSettings)
         self.milvus = reader.read(MilvusSettings)
         self.render = reader.read(RenderSettings)
         self.conversion = reader.read(ConversionSettings)
@@ -83,6 +92,7 @@ SECTIONS: tuple[type[Section], ...] = (
     MongoSettings,
     RedisSettings,
     S3Settings,
+    BackupSettings,
     MilvusSettings,
     RenderSettings,
     ConversionSettings,

@@ -128,6 +128,32 @@ class S3Settings(Section):
     s3_concurrency: PositiveInt = Field(8, description="concurrent requests to the S3 server, per process")
 
 
+class BackupSettings(Section):
+    """The S3 server of backups. What is empty is as in S3Settings."""
+
+    backup_s3_endpoint: str = Field(
+        "",
+        examples=["s3.other-region.example:443"],
+        description="host:port of the S3 server of backups (`pagemill collections archive --to`); empty, as each "
+        "setting of backups: as the one without BACKUP_",
+    )
+    backup_s3_access_key: str = Field("", description="S3 access key for backups")
+    backup_s3_secret_key: SecretStr = Field(SecretStr(""), description="S3 secret key for backups")
+    backup_s3_session_token: SecretStr = Field(SecretStr(""), description="session token of that key, if it has one")
+    backup_s3_secure: bool | None = Field(None, examples=["true"], description="https to the S3 server of backups")
+    backup_s3_cafile: Path | None = Field(
+        None, description="certificates (PEM) that sign that of the server of backups"
+    )
+    backup_s3_region: str = Field("", description="S3 region of backups")
+    backup_s3_address_style: Literal["auto", "path", "virtual"] | None = Field(
+        None, examples=["path"], description="where the bucket of backups is named, see PAGEMILL_S3_ADDRESS_STYLE"
+    )
+    backup_s3_encryption: Literal["none", "AES256", "aws:kms"] | None = Field(
+        None, examples=["AES256"], description="encryption that the S3 server of backups is asked for with each object"
+    )
+    backup_s3_kms_key_id: str = Field("", description="key of aws:kms for backups")
+
+
 class MilvusSettings(Section):
     milvus_uri: str = Field(
         "http://127.0.0.1:19530", description="Milvus address, https for TLS; a path names the database"

@@ -254,4 +254,4 @@ async def _remove(settings: Settings, client: AsyncIOMotorClient[dict[str, Any]]
         await services.vectors.drop(collection)
     with Redis.from_url(settings.redis.redis_url) as redis:
         redis.flushdb()
-    remove_bucket(settings)
+    remove_bucket(settings.s3)

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from inspect import isasyncgenfunction
+from inspect import isasyncgenfunction, iscoroutinefunction
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,12 @@ import pytest
 from ingestion.bootstrap import Services
 from ingestion.catalogue.states import CollectionState, archives_of
 from ingestion.removal import Remover
+from tests.memory import MemoryBlobStore
 from tests.support.archives import archiver, everything, search
 from tests.support.shelf import Shelf, open_shelf
+from workers.backup.fetcher import BackupFetcher
 from workers.lifecycle.archive import Archiver
+from workers.wiring import backup_writer_of, remover_of
 
 _DEADLINE_S = 60.0
 
@@ -54,6 +57,21 @@ async def test_nothing_is_left_wherever_dropping_is_killed(shelf: Shelf) -> None
     assert await shelf.services.blobs.list_keys("") == []
     for name in ("documents", "pages", "collections", "archived"):
         assert await shelf.records[name].count_documents({}) == 0
+
+
+async def test_it_ends_the_same_wherever_fetching_a_backup_is_killed(shelf: Shelf) -> None:
+    documents, hits = await shelf.records["documents"].count_documents({}), await search(shelf)
+    backups = MemoryBlobStore()
+    await backup_writer_of(shelf.services, backups).write(shelf.collection)
+    await remover_of(shelf.services).delete_collection(shelf.collection)
+    steps = await until_it_lives(shelf, lambda life: mortal_fetcher(shelf, life, backups).fetch(shelf.collection))
+    assert steps > 25, "else not every step has been tried"
+    await archiver(shelf.services).restore(shelf.collection)
+    assert await search(shelf) == hits
+    assert await shelf.mismatches() == []
+    assert await shelf.records["documents"].count_documents({}) == documents
+    assert await shelf.services.blobs.list_keys(archives_of(shelf.collection)) == []
+    assert await shelf.records["archived"].count_documents({}) == 0
 
 
 async def test_a_process_that_is_killed_for_real_has_done_no_harm(shelf: Shelf, tmp_path: Path) -> None:
@@ -103,6 +121,8 @@ class Mortal:
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._port, name)
         assert not isasyncgenfunction(method)
+        if not iscoroutinefunction(method):
+            return method  # it makes no request
 
         async def call(*args: Any, **kwargs: Any) -> Any:
             if self._life.left <= 0:
@@ -117,6 +137,11 @@ class Mortal:
 def mortal_archiver(shelf: Shelf, life: Life) -> Archiver:
     ports = {name: Mortal(getattr(shelf.services, name), life) for name in ("documents", "blobs", "vectors")}
     return archiver(shelf.services, **ports)
+
+
+def mortal_fetcher(shelf: Shelf, life: Life, backups: MemoryBlobStore) -> BackupFetcher:
+    records, blobs = (Mortal(getattr(shelf.services, name), life) for name in ("documents", "blobs"))
+    return BackupFetcher(records, blobs, backups, mortal_remover(shelf, life))  # type: ignore[arg-type]
 
 
 def mortal_remover(shelf: Shelf, life: Life) -> Remover:

@@ -13,7 +13,7 @@ import pytest
 from ingestion.adapters.mongo.document_store import MongoDocumentStore
 from ingestion.adapters.mongo.indexes import INDEXES
 from ingestion.catalogue.generations import PageSize
-from ingestion.catalogue.states import CollectionState
+from ingestion.catalogue.states import CollectionRecord, CollectionState
 from ingestion.errors import IngestError
 from ingestion.filters import parse_filter
 from ingestion.model import ApiKey, LetterMark, Role, StaleKind
@@ -28,7 +28,7 @@ SAMPLES: Final[dict[str, Any]] = {
     **dict.fromkeys(("token", "archive_id", "name"), "x"),
     **dict.fromkeys(("fence", "limit", "dim", "generation", "current", "pages_done", "dpi", "count", "page_key"), 1),
     **dict.fromkeys(("lease_ms", "delay_ms", "rest_ms", "first_page_key", "codes_format", "step_version"), 1),
-    **dict.fromkeys(("document_ids", "letter_ids", "collections"), ("x",)),
+    **dict.fromkeys(("document_ids", "letter_ids", "collections", "retired"), ("x",)),
     **dict.fromkeys(("tenant", "key_id"), "x"),
     "key": ApiKey("x", "x", Role.READ, ""),
     "age_s": 1.0,
@@ -56,6 +56,8 @@ SAMPLES: Final[dict[str, Any]] = {
 OTHER_TYPES: Final[dict[str, dict[str, Any]]] = {
     "by_page_key": {"after": 1},
     "pack_documents": {"after": 1},
+    "pack_ready_documents": {"after": 1},
+    "receive_collection": {"record": CollectionRecord("x", "e", 2, 1, CollectionState.RECEIVING, None, None)},
     "unpack_documents": {"documents": ['{"_id": "x", "state": "ready"}']},
     "unpack_pages": {"pages": ['{"_id": 1}']},
 }

@@ -77,7 +77,7 @@ class Archiver:
         """An archiving before the step `freeing` is undone. Raises Conflict for a collection without an archive."""
         async with held(self.records, collection, self.lease_s, seen=seen) as hold:
             state, archive = hold.record.state, hold.record.archive
-            if archive is None or state is _S.DROPPING:
+            if archive is None or state in (_S.DROPPING, _S.RECEIVING):
                 raise Conflict(f"collection {collection!r} is {state.shown}: there is nothing to restore")
             if state is _S.ARCHIVING:
                 await self._undo_archiving(hold)

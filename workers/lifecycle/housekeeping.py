@@ -101,7 +101,7 @@ class CollectionLifecycle:
         if record.state in _BACK:
             await self.archiver.restore(record.name, seen=record)
             return LifecycleChange.RESTORED
-        if record.state is _S.DROPPING:
+        if record.state in (_S.DROPPING, _S.RECEIVING):
             await self.remover.finish_drop(record)
             return LifecycleChange.DROPPED
         if record.state is _S.ACTIVE and has_frozen:

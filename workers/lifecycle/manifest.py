@@ -21,6 +21,11 @@ class PartKind(StrEnum):
     DOCUMENTS = "documents"
     PAGES = "pages"
     ROWS = "rows"
+    OBJECTS = "objects"
+    """The list of a backup's objects. Archives have none: their objects stay where they are."""
+
+
+IN_ARCHIVES: Final = (PartKind.DOCUMENTS, PartKind.PAGES, PartKind.ROWS)
 
 
 class Part(BaseModel):
@@ -62,14 +67,8 @@ class Manifest(BaseModel):
         return archive_prefix(self.collection, self.archive_id) + part.name
 
     def summary(self) -> Archive:
-        counts = {kind: sum(part.count for part in self.of_kind(kind)) for kind in PartKind}
-        return Archive(
-            id=self.archive_id,
-            documents=counts[PartKind.DOCUMENTS],
-            pages=counts[PartKind.PAGES],
-            rows=counts[PartKind.ROWS],
-            size_bytes=sum(part.size_bytes for part in self.parts),
-        )
+        documents, pages, rows = (sum(part.count for part in self.of_kind(kind)) for kind in IN_ARCHIVES)
+        return Archive(self.archive_id, documents, pages, rows, sum(part.size_bytes for part in self.parts))
 
 
 async def write_manifest(blobs: BlobStore, manifest: Manifest) -> None:

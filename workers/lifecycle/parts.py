@@ -1,8 +1,9 @@
-"""The Parquet files of an archive: records as JSON, and rows as they are in the vector store.
+"""The Parquet files of an archive or a backup: records as JSON, and rows as they are in the vector store.
 
     documents-00001.parquet   id string, record string (extended JSON)
     pages-00001.parquet       page_key int64, record string (extended JSON)
     rows-00001.parquet        pk int64, page_key int64, vector fixed-size list of float32; whole pages in a row group
+    objects-00001.parquet     key string, size_bytes int64, sha256 string; backups only
 
 A part is written to a file and stored when it has grown to its limit, so memory holds one batch of each kind.
 """
@@ -11,7 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
@@ -22,7 +24,7 @@ import pyarrow.parquet as pq
 
 from ingestion.errors import WorkerFault
 from ingestion.model import ROWS_PER_PAGE, Vectors
-from ingestion.ports import BlobStore, PackedDocument, PackedPage
+from ingestion.ports import BlobStore, PackedDocument
 from ingestion.retrying import retrying
 from workers.lifecycle.manifest import Part, PartKind
 
@@ -30,6 +32,7 @@ _CONTENT_TYPE: Final = "application/vnd.apache.parquet"
 _HASHED_BYTES: Final = 1024 * 1024
 _DOCUMENT: Final = pa.schema([("id", pa.string()), ("record", pa.string())])
 _PAGE: Final = pa.schema([("page_key", pa.int64()), ("record", pa.string())])
+_OBJECT: Final = pa.schema([("key", pa.string()), ("size_bytes", pa.int64()), ("sha256", pa.string())])
 
 
 class PartWriter:
@@ -113,9 +116,26 @@ def documents_batch(documents: list[PackedDocument]) -> pa.RecordBatch:
     return pa.record_batch([pa.array(ids), pa.array(records)], schema=_DOCUMENT)
 
 
-def pages_batch(pages: list[PackedPage]) -> pa.RecordBatch:
-    keys, records = [page.page_key for page in pages], [page.record for page in pages]
-    return pa.record_batch([pa.array(keys, pa.int64()), pa.array(records)], schema=_PAGE)
+def pages_batch(pages: Mapping[int, str]) -> pa.RecordBatch:
+    """`pages`: records by page key."""
+    return pa.record_batch([pa.array(pages, pa.int64()), pa.array(pages.values(), pa.string())], schema=_PAGE)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    key: str
+    size_bytes: int
+    sha256: str
+
+
+def objects_batch(objects: list[StoredObject]) -> pa.RecordBatch:
+    columns = zip(*((one.key, one.size_bytes, one.sha256) for one in objects), strict=True)
+    return pa.record_batch([list(column) for column in columns], schema=_OBJECT)
+
+
+def objects_of(table: pa.Table) -> list[StoredObject]:
+    """The inverse of `objects_batch`."""
+    return [StoredObject(**row) for row in table.to_pylist()]
 
 
 def rows_batch(pages: dict[int, Vectors]) -> pa.RecordBatch:

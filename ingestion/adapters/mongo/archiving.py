@@ -12,7 +12,9 @@ from dataclasses import asdict
 from typing import Any
 
 from bson import json_util
+from bson.int64 import Int64
 from pymongo import ReplaceOne
+from pymongo.errors import DuplicateKeyError
 
 from ingestion.adapters.mongo.collection_changes import CollectionChanges
 from ingestion.adapters.mongo.collection_versions import changed_version
@@ -21,9 +23,9 @@ from ingestion.adapters.mongo.document_mapping import document_of
 from ingestion.adapters.mongo.errors import translated
 from ingestion.adapters.mongo.fields import MongoRecord
 from ingestion.adapters.mongo.holds import FREEZE_FIELDS, FROZEN
-from ingestion.catalogue.states import Archive, CollectionState
-from ingestion.errors import CollectionBusy
-from ingestion.model import DocumentState
+from ingestion.catalogue.states import Archive, CollectionRecord, CollectionState
+from ingestion.errors import CollectionBusy, Conflict
+from ingestion.model import DocumentState, first_fence
 from ingestion.ports import PackedDocument, PackedPage
 
 
@@ -52,6 +54,13 @@ class MongoArchiving(CollectionChanges):
         wanted = {"collection": collection, "state": FROZEN, "first_page_key": {"$gt": after}}
         found = await self._documents.find(wanted).sort("first_page_key", 1).limit(limit).to_list(None)
         return [_packed_document(record) for record in found]
+
+    @translated
+    async def pack_ready_documents(self, collection: str, *, after: int, limit: int) -> list[PackedDocument]:
+        ready = DocumentState.READY.value
+        wanted = {"collection": collection, "state": ready, "first_page_key": {"$gt": after}}
+        found = await self._documents.find(wanted).sort("first_page_key", 1).limit(limit).to_list(None)
+        return [_packed_document({**record, "frozen_from": ready}) for record in found]
 
     @translated
     async def pack_pages(self, page_keys: range, generation: int) -> list[PackedPage]:
@@ -90,6 +99,52 @@ class MongoArchiving(CollectionChanges):
             first = record["first_page_key"]
             pages += await self._pages.count_documents({"_id": {"$gte": first, "$lt": first + record["pages"]}})
         return documents, pages
+
+
+class MongoReceiving(MongoPort):
+    """Implements the port Receiving."""
+
+    @translated
+    async def receive_collection(self, record: CollectionRecord, retired: Collection[str]) -> None:
+        received = {
+            "_id": record.name,
+            "embedder": record.embedder,
+            "dim": record.dim,
+            "generation": record.generation,
+            "last_generation": record.generation,
+            "retired": sorted(retired),
+            "state": record.state.value,
+            "archive": None if record.archive is None else asdict(record.archive),
+            "last_used_at": record.last_used_at,
+        }
+        try:
+            await self._collections.insert_one(received)
+        except DuplicateKeyError as error:
+            raise Conflict(f"there is a collection {record.name!r} already") from error
+
+    @translated
+    async def note_archived(self, collection: str, archive_id: str, document_ids: Collection[str]) -> None:
+        await _put(
+            self._archived, [{"_id": id_, "collection": collection, "archive": archive_id} for id_ in document_ids]
+        )
+
+    def packed_document(self, record: str) -> PackedDocument:
+        loaded = _loaded(record)
+        return _packed_document({**loaded, "frozen_from": loaded.get("state")})
+
+    def renumbered_document(self, record: str, first_page_key: int, generation: int) -> str:
+        loaded = _loaded(record)
+        loaded |= {"first_page_key": Int64(first_page_key), "fence": Int64(first_fence(first_page_key))}
+        if loaded.get("next_generation") != generation:  # its number will be given to another generation
+            loaded |= {"next_generation": 0, "next_pages_done": 0}
+        return json_util.dumps(loaded, json_options=json_util.CANONICAL_JSON_OPTIONS)
+
+    def renumbered_page(self, record: str, page_key: int, generation: int) -> str:
+        loaded = {**_loaded(record), "_id": Int64(page_key)}
+        coming = loaded.get("next")
+        if not (isinstance(coming, Mapping) and coming.get("generation") == generation):
+            loaded.pop("next", None)
+        return json_util.dumps(loaded, json_options=json_util.CANONICAL_JSON_OPTIONS)
 
 
 class MongoArchivedDocuments(MongoPort):

@@ -57,7 +57,7 @@ def _archive_of(record: object) -> Archive | None:
         raise BadRecord(f"an archive is a {type(record).__name__}")
     reader = FieldReader(record)
     counts = {name: reader.whole(name, optional=True) for name in ("documents", "pages", "rows", "size_bytes")}
-    archive = Archive(reader.text("id"), **counts)
+    archive = Archive(reader.text("id"), **counts, backup=reader.text("backup", optional=True))
     reader.require_whole("an archive")
     return archive
 
@@ -74,6 +74,6 @@ def require_active(record: MongoRecord) -> None:
         raise NewerRecord(f"collection {name!r} is {state.value!r}: use it with the release that put it there")
     if state is CollectionState.DROPPING:
         raise CollectionArchived(f"collection {name!r} is being dropped; use it again once that is done")
-    if state in (CollectionState.RESTORING, CollectionState.OPENING):
+    if state in (CollectionState.RECEIVING, CollectionState.RESTORING, CollectionState.OPENING):
         raise CollectionArchived(f"collection {name!r} is being restored; use it again once that is done")
     raise CollectionArchived(f"collection {name!r} is archived; `pagemill collections restore {name}` brings it back")

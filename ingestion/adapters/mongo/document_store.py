@@ -9,7 +9,7 @@ from bson.int64 import Int64
 from pymongo.errors import DuplicateKeyError
 
 from ingestion.adapters.mongo.api_keys import MongoApiKeys
-from ingestion.adapters.mongo.archiving import MongoArchivedDocuments, MongoArchiving
+from ingestion.adapters.mongo.archiving import MongoArchivedDocuments, MongoArchiving, MongoReceiving
 from ingestion.adapters.mongo.bindings import MongoBindings
 from ingestion.adapters.mongo.catalogue import MongoCollectionCatalogue
 from ingestion.adapters.mongo.collection_versions import MongoCollectionVersions
@@ -53,6 +53,7 @@ class MongoDocumentStore(
     MongoGenerations,
     MongoReembeddingRecords,
     MongoArchiving,
+    MongoReceiving,
     MongoArchivedDocuments,
     MongoRecordInventory,
     MongoSignCodeRecords,

@@ -31,21 +31,56 @@ def list_(as_json: _AsJson = False, data_dir: _DataDir = None) -> None:
 
 
 @app.command()
-def archive(collection: _Collection, as_json: _AsJson = False, data_dir: _DataDir = None) -> None:
+def archive(
+    collection: _Collection,
+    to: Annotated[
+        str, typer.Option("--to", metavar="s3://BUCKET/PREFIX", help="Write a backup there. Needs --keep.")
+    ] = "",
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave the collection in use. Its ready documents are copied.")
+    ] = False,
+    as_json: _AsJson = False,
+    data_dir: _DataDir = None,
+) -> None:
     """Pack a collection into the object store and free MongoDB and Milvus. `restore` brings it back unchanged.
 
     Refused while documents of the collection are in progress. If it was interrupted, run it again.
+
+    With --to and --keep: write a backup into another bucket, with all that a system without this collection needs to
+    restore it, while uploads and searches go on.
     """
+    from workers.commands.collections.backups import back_up_collection
     from workers.commands.collections.moves import archive_collection
 
+    if to or keep:
+        back_up_collection(collection, to=to, keep=keep, as_json=as_json, data_dir=data_dir)
+        return
     archive_collection(collection, as_json=as_json, data_dir=data_dir)
 
 
 @app.command()
-def restore(collection: _Collection, as_json: _AsJson = False, data_dir: _DataDir = None) -> None:
-    """Bring an archived collection back, without embedding anything. If it was interrupted, run it again."""
+def restore(
+    collection: _Collection,
+    from_: Annotated[
+        str,
+        typer.Option("--from", metavar="s3://BUCKET/PREFIX", help="Restore a backup that is there, see archive --to."),
+    ] = "",
+    backup: Annotated[
+        str, typer.Option("--backup", metavar="ID", help="With --from: this backup. Default: the latest.")
+    ] = "",
+    as_json: _AsJson = False,
+    data_dir: _DataDir = None,
+) -> None:
+    """Bring an archived collection back, without embedding anything. If it was interrupted, run it again.
+
+    With --from: restore a backup on a system that does not have the collection.
+    """
+    from workers.commands.collections.backups import restore_backup
     from workers.commands.collections.moves import restore_collection
 
+    if from_ or backup:
+        restore_backup(collection, from_=from_, backup_id=backup, as_json=as_json, data_dir=data_dir)
+        return
     restore_collection(collection, as_json=as_json, data_dir=data_dir)
 
 

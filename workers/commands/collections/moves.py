@@ -15,6 +15,7 @@ from ingestion.bootstrap import Services
 from ingestion.catalogue.states import Archive
 from ingestion.errors import BadRequest, CollectionHeld, NotFound
 from ingestion.model import check_collection
+from workers.backup.manifest import BackupTotals
 from workers.commands.installation import open_installation
 from workers.commands.terminal import say, write_json_line
 from workers.wiring import archiver_of, remover_of
@@ -24,14 +25,14 @@ T = TypeVar("T")
 
 def archive_collection(collection: str, *, as_json: bool, data_dir: Path | None) -> None:
     """Raises NotFound, CollectionBusy, CollectionArchived, DependencyUnavailable."""
-    archive = _run(lambda services: archiver_of(services).archive(collection), collection, data_dir)
-    _tell("archived", collection, archive, as_json)
+    archive = run_on(lambda services: archiver_of(services).archive(collection), collection, data_dir)
+    tell("archived", collection, archive, as_json)
 
 
 def restore_collection(collection: str, *, as_json: bool, data_dir: Path | None) -> None:
     """Raises NotFound, Conflict, DependencyUnavailable."""
-    archive = _run(lambda services: archiver_of(services).restore(collection), collection, data_dir)
-    _tell("restored", collection, archive, as_json)
+    archive = run_on(lambda services: archiver_of(services).restore(collection), collection, data_dir)
+    tell("restored", collection, archive, as_json)
 
 
 def drop_collection(collection: str, *, yes: bool, data_dir: Path | None) -> None:
@@ -48,11 +49,12 @@ def drop_collection(collection: str, *, yes: bool, data_dir: Path | None) -> Non
             typer.confirm(f"drop collection {collection} with all of its documents, for good?", abort=True)
         await remover_of(services).delete_collection(collection)
 
-    _run(drop, collection, data_dir)
+    run_on(drop, collection, data_dir)
     say("dropped", collection)
 
 
-def _run(work: Callable[[Services], Awaitable[T]], collection: str, data_dir: Path | None) -> T:
+def run_on(work: Callable[[Services], Awaitable[T]], collection: str, data_dir: Path | None) -> T:
+    """Repeat `work` until no other process holds the collection. Raises BadRequest for an impossible name."""
     check_collection(collection)
 
     async def run() -> T:
@@ -72,7 +74,8 @@ async def _when_free(work: Callable[[], Awaitable[T]]) -> T:
             await anyio.sleep(min(max(held.retry_in_s, 0.2), 5.0))
 
 
-def _tell(done: str, collection: str, archive: Archive, as_json: bool) -> None:
+def tell(done: str, collection: str, archive: Archive | BackupTotals, as_json: bool, **more: str | int) -> None:
+    """Write the outcome and the contents of an archive or a backup. `more` is part of the JSON only."""
     if as_json:
         write_json_line(
             {
@@ -82,6 +85,7 @@ def _tell(done: str, collection: str, archive: Archive, as_json: bool) -> None:
                 "pages": archive.pages,
                 "rows": archive.rows,
                 "size_bytes": archive.size_bytes,
+                **more,
             }
         )
         return
