@@ -14,7 +14,7 @@ from rich.filesize import decimal
 from ingestion.bootstrap import Services
 from ingestion.catalogue.states import Archive
 from ingestion.errors import BadRequest, CollectionHeld, NotFound
-from ingestion.model import check_collection
+from ingestion.model import check_qualified
 from workers.backup.manifest import BackupTotals
 from workers.commands.installation import open_installation
 from workers.commands.terminal import say, write_json_line
@@ -37,7 +37,7 @@ def restore_collection(collection: str, *, as_json: bool, data_dir: Path | None)
 
 def drop_collection(collection: str, *, yes: bool, data_dir: Path | None) -> None:
     """Raises NotFound, BadRequest without --yes where standard input is no terminal, DependencyUnavailable."""
-    check_collection(collection)
+    check_qualified(collection)
     if not yes and not sys.stdin.isatty():
         raise BadRequest("standard input is no terminal: use --yes to drop without confirmation")
 
@@ -55,7 +55,7 @@ def drop_collection(collection: str, *, yes: bool, data_dir: Path | None) -> Non
 
 def run_on(work: Callable[[Services], Awaitable[T]], collection: str, data_dir: Path | None) -> T:
     """Repeat `work` until no other process holds the collection. Raises BadRequest for an impossible name."""
-    check_collection(collection)
+    check_qualified(collection)
 
     async def run() -> T:
         async with open_installation(data_dir) as services:
