@@ -144,6 +144,8 @@ def test_an_invalid_time_is_refused(text: str) -> None:
         (Selection(code="intern"), False),
         (Selection(collection="manuals"), True),
         (Selection(collection="manual"), False),
+        (Selection(tenant="default"), True),
+        (Selection(tenant="acme"), False),
         (Selection(since=NOON), True),
         (Selection(until=NOON), False),
         (Selection(until=NOON + timedelta(microseconds=1)), True),
@@ -159,6 +161,7 @@ def test_a_message_that_is_no_job_is_of_no_collection_and_no_document() -> None:
     bad = replace(letter(value=b"no job"), document_id="")
     assert Selection().takes(bad)
     assert not Selection(collection="manuals").takes(bad)
+    assert not Selection(tenant="default").takes(bad)
     assert not Selection(ids=frozenset({""})).takes(bad)
 
 

@@ -10,10 +10,13 @@ from typing import Annotated
 
 import typer
 
+from workers.commands.tenant_option import TenantOption, qualified
+
 
 def janitor(
     check: Annotated[bool, typer.Option("--check", help="Compare the stores, and change nothing.")] = False,
     collection: Annotated[str | None, typer.Option("--collection", "-c", help="Only this collection.")] = None,
+    tenant: TenantOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON lines.")] = False,
     data_dir: Annotated[
         Path | None,
@@ -31,5 +34,9 @@ def janitor(
     """
     from workers.commands.janitor_rounds import do_round
 
+    if tenant is not None and collection is None:
+        raise typer.BadParameter("it needs --collection", param_hint="--tenant")
+    if collection is not None:
+        collection = qualified(tenant, collection)
     if not do_round(check=check, collection=collection, as_json=as_json, data_dir=data_dir):
         raise typer.Exit(1)

@@ -10,7 +10,7 @@ import anyio
 from rich import box
 from rich.table import Table
 
-from ingestion.model import check_collection
+from ingestion.model import check_qualified
 from workers.audit.mismatch import Mismatch, MismatchKind, NotJudged, TooYoung
 from workers.code_backfill import BackfillResult
 from workers.commands.installation import open_installation
@@ -24,7 +24,7 @@ from workers.wiring import code_backfill_of, lifecycle_of
 def do_round(*, check: bool, collection: str | None, as_json: bool, data_dir: Path | None) -> bool:
     """True where everything was judged and is in order now. Raises BadRequest, DependencyUnavailable."""
     if collection is not None:
-        check_collection(collection)
+        check_qualified(collection)
     return anyio.run(_do_round, check, collection, as_json, data_dir)
 
 

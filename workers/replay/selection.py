@@ -8,6 +8,7 @@ from datetime import datetime
 
 from ingestion.dead_letters import DeadLetter
 from ingestion.errors import NotFound
+from ingestion.model import IngestJob, tenant_of
 from workers.replay.entries import DeadLetterEntry, DeadLetterStatus
 
 
@@ -21,6 +22,7 @@ class Selection:
     ids: frozenset[str] | None = None
     code: str | None = None
     collection: str | None = None
+    tenant: str | None = None
     since: datetime | None = None
     until: datetime | None = None
     statuses: frozenset[DeadLetterStatus] | None = None
@@ -32,8 +34,14 @@ class Selection:
             and (self.code is None or letter.failure.code == self.code)
             and (self.since is None or letter.timestamp >= self.since)
             and (self.until is None or letter.timestamp < self.until)
-            and (self.collection is None or ((job := letter.job) is not None and job.collection == self.collection))
+            and self._takes_collection(letter.job)
         )
+
+    def _takes_collection(self, job: IngestJob | None) -> bool:
+        """A letter without a job belongs to no collection and to no tenant."""
+        if job is None:
+            return self.collection is None and self.tenant is None
+        return self.collection in (None, job.collection) and self.tenant in (None, tenant_of(job.collection))
 
     def takes_status(self, entry: DeadLetterEntry) -> bool:
         return self.statuses is None or entry.status in self.statuses

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
+from typer.testing import CliRunner, Result
 
 from ingestion.bootstrap import Services
 from ingestion.keys.tokens import new_key
 from ingestion.model import Role, document_id, qualified_name
 from tests.contract.api.helpers import assert_problem, client_of, make_ready, upload, uploaded
 from tests.support.uploads import make_upload
+from workers import cli
+from workers.wiring import archiver_of
 
 READING_POSTS = {"/collections/{collection}/search"}
 """Routes that read although their method is POST."""
@@ -175,8 +182,6 @@ async def test_the_key_of_the_settings_acts_for_the_tenant_that_it_names(
 
 
 async def test_an_archived_document_of_another_tenant_is_not_found(shared: Shared, services: Services) -> None:
-    from workers.wiring import archiver_of
-
     await archiver_of(services).archive(qualified_name("acme", shared.collection))
     for address in (f"/documents/{shared.document}", f"/documents/{shared.document}/source"):
         assert_problem(await shared.acme.get(address), 409, "collection_archived")
@@ -184,3 +189,46 @@ async def test_an_archived_document_of_another_tenant_is_not_found(shared: Share
     await archiver_of(services).restore(qualified_name("acme", shared.collection))
     hits = (await shared.acme.post(f"/collections/{shared.collection}/search", json={"query": SECRET_WORD})).json()
     assert [hit["document_id"] for hit in hits["hits"]] == [shared.document]
+
+
+def command(folder: Path, *arguments: str) -> Result:
+    """Of the settings in the environment, from a folder in which no stack runs."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        return CliRunner().invoke(cli.app, arguments)
+    finally:
+        os.chdir(before)
+
+
+async def test_commands_make_keys_and_see_the_collections_of_a_tenant(
+    shared: Shared, services: Services, tmp_path: Path
+) -> None:
+    create = ("keys", "create", "--tenant", "acme", "--role", "read", "--expires", "2d", "--name", "chat", "--json")
+    made = await asyncio.to_thread(command, tmp_path, *create)
+    assert made.exit_code == 0, made.output
+    key = json.loads(made.stdout)
+    async with client_of(shared.app, key["api_key"]) as client:
+        assert len((await client.get("/documents")).json()["documents"]) == 1
+    listed = await asyncio.to_thread(command, tmp_path, "keys", "list", "--tenant", "acme", "--json")
+    assert key["api_key"] not in listed.stdout
+    by_id = {line["key"]: line for line in map(json.loads, listed.stdout.splitlines())}
+    found = by_id[key["key"]]
+    assert (found["role"], found["name"], found["state"]) == ("read", "chat", "active")
+    assert found["last_used_at"] is not None
+    table = await asyncio.to_thread(command, tmp_path, "keys", "list")
+    assert key["key"] in table.stdout
+    revoked = await asyncio.to_thread(command, tmp_path, "keys", "revoke", key["key"])
+    assert revoked.exit_code == 0
+    assert (await asyncio.to_thread(command, tmp_path, "keys", "revoke", "unknown")).exit_code == 1
+    record = await services.documents.api_key(key["key"])
+    assert record is not None
+    assert record.revoked_at is not None
+
+    collections = await asyncio.to_thread(command, tmp_path, "collections", "list", "--tenant", "acme", "--json")
+    [collection] = [json.loads(line) for line in collections.stdout.splitlines()]
+    assert (collection["tenant"], collection["collection"]) == ("acme", qualified_name("acme", shared.collection))
+    drop = ("collections", "drop", shared.collection, "--yes", "--tenant")
+    assert (await asyncio.to_thread(command, tmp_path, *drop, "other")).exit_code == 1
+    assert (await asyncio.to_thread(command, tmp_path, *drop, "acme")).exit_code == 0
+    assert await services.documents.get(shared.document) is None

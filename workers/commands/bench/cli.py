@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from workers.commands.tenant_option import TenantOption, qualified
+
 app = typer.Typer(help="Measure this installation on its own data.", no_args_is_help=True)
 
 
@@ -21,6 +23,7 @@ def _group() -> None:
 @app.command()
 def index(
     collection: Annotated[str, typer.Option("--collection", "-c", help="The collection to measure.")],
+    tenant: TenantOption = None,
     m: Annotated[list[int], typer.Option("--m", min=2, max=2048, help="HNSW's M. May be repeated.")] = [8, 16, 32, 64],  # noqa: B006
     ef_construction: Annotated[
         list[int], typer.Option("--ef-construction", min=1, help="HNSW's efConstruction. May be repeated.")
@@ -60,7 +63,7 @@ def index(
 
     run(
         Request(
-            collection=collection,
+            collection=qualified(tenant, collection),
             grid=Grid(m, ef_construction, ef),
             pages=pages,
             queries=queries,

@@ -18,7 +18,7 @@ from rich.table import Table
 from ingestion.adapters.milvus.scratch_index import ScratchIndex
 from ingestion.bootstrap import Services
 from ingestion.errors import BadRequest
-from ingestion.model import Vectors, check_collection
+from ingestion.model import Vectors, check_qualified
 from ingestion.settings import Settings
 from ingestion.vectors.encoding import VectorEncoding
 from workers.bench.grid import Built, Grid, Searched, measure
@@ -52,7 +52,7 @@ class Request:
 
 def run(request: Request) -> None:
     """Measure and print. Raises BadRequest, IndexUnsupported, DependencyUnavailable."""
-    check_collection(request.collection)
+    check_qualified(request.collection)
     if request.plot is not None:
         require_matplotlib()
     questions = [] if request.questions is None else _lines(request.questions)[: request.queries]

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from workers.commands.collections.reembed import reembed
+from workers.commands.tenant_option import TenantOption, qualified
 
 app = typer.Typer(help="Collections: list, archive, restore, drop, reembed.", no_args_is_help=True)
 
@@ -23,16 +24,17 @@ _DataDir = Annotated[
 
 
 @app.command("list")
-def list_(as_json: _AsJson = False, data_dir: _DataDir = None) -> None:
+def list_(tenant: TenantOption = None, as_json: _AsJson = False, data_dir: _DataDir = None) -> None:
     """List collections with their state, their contents and the time of their last use."""
     from workers.commands.collections.views import list_collections
 
-    list_collections(as_json=as_json, data_dir=data_dir)
+    list_collections(tenant, as_json=as_json, data_dir=data_dir)
 
 
 @app.command()
 def archive(
     collection: _Collection,
+    tenant: TenantOption = None,
     to: Annotated[
         str, typer.Option("--to", metavar="s3://BUCKET/PREFIX", help="Write a backup there. Needs --keep.")
     ] = "",
@@ -52,6 +54,7 @@ def archive(
     from workers.commands.collections.backups import back_up_collection
     from workers.commands.collections.moves import archive_collection
 
+    collection = qualified(tenant, collection)
     if to or keep:
         back_up_collection(collection, to=to, keep=keep, as_json=as_json, data_dir=data_dir)
         return
@@ -61,6 +64,7 @@ def archive(
 @app.command()
 def restore(
     collection: _Collection,
+    tenant: TenantOption = None,
     from_: Annotated[
         str,
         typer.Option("--from", metavar="s3://BUCKET/PREFIX", help="Restore a backup that is there, see archive --to."),
@@ -78,6 +82,7 @@ def restore(
     from workers.commands.collections.backups import restore_backup
     from workers.commands.collections.moves import restore_collection
 
+    collection = qualified(tenant, collection)
     if from_ or backup:
         restore_backup(collection, from_=from_, backup_id=backup, as_json=as_json, data_dir=data_dir)
         return
@@ -87,13 +92,14 @@ def restore(
 @app.command()
 def drop(
     collection: _Collection,
+    tenant: TenantOption = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     data_dir: _DataDir = None,
 ) -> None:
     """Delete a collection with its documents, pages, images, vectors and archive. This cannot be undone."""
     from workers.commands.collections.moves import drop_collection
 
-    drop_collection(collection, yes=yes, data_dir=data_dir)
+    drop_collection(qualified(tenant, collection), yes=yes, data_dir=data_dir)
 
 
 app.command()(reembed)

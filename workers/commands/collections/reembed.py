@@ -11,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+from workers.commands.tenant_option import TenantOption, qualified
+
 
 class EmbedderName(StrEnum):
     LOCAL = "local"
@@ -20,6 +22,7 @@ class EmbedderName(StrEnum):
 
 def reembed(
     collection: Annotated[str, typer.Argument(metavar="COLLECTION", help="The collection, as `list` shows it.")],
+    tenant: TenantOption = None,
     embedder: Annotated[
         EmbedderName | None, typer.Option(help="The new embedder, configured as for a worker.")
     ] = None,
@@ -48,6 +51,7 @@ def reembed(
         raise typer.BadParameter("one of --embedder, --status and --abort is needed")
     from workers.commands.collections import reembedding
 
+    collection = qualified(tenant, collection)
     if status:
         reembedding.show_status(collection, as_json=as_json, data_dir=data_dir)
     elif abort:

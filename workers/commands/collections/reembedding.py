@@ -17,7 +17,7 @@ from ingestion.bootstrap import Services
 from ingestion.catalogue.generations import Binding
 from ingestion.concurrency.supervision import TaskSupervisor
 from ingestion.errors import CollectionHeld, NotFound
-from ingestion.model import check_collection
+from ingestion.model import check_qualified
 from ingestion.ports import Embedder, WatchableEmbedder
 from ingestion.retrying import retrying
 from ingestion.settings import EmbedderSettings, WorkerSettings
@@ -78,7 +78,7 @@ def run(collection: str, embedder: str, url: str | None, *, as_json: bool, data_
 
 
 async def _show_status(collection: str, as_json: bool, data_dir: Path | None) -> None:
-    check_collection(collection)
+    check_qualified(collection)
     async with open_installation(data_dir) as services:
         _show(await _status(services, collection), as_json)
 

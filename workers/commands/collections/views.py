@@ -14,6 +14,7 @@ from rich.table import Table
 
 from ingestion.bootstrap import Services
 from ingestion.catalogue.states import CollectionRecord, CollectionState, CollectionTotals
+from ingestion.model import check_tenant, tenant_of
 from workers.commands.installation import open_installation
 from workers.commands.terminal import cell, say, stdout, write_json_line
 
@@ -32,9 +33,9 @@ class ListedCollection:
     size_bytes: int
 
 
-def list_collections(*, as_json: bool, data_dir: Path | None) -> None:
-    """Raises DependencyUnavailable."""
-    collections = anyio.run(_read, data_dir)
+def list_collections(tenant: str | None, *, as_json: bool, data_dir: Path | None) -> None:
+    """Raises BadRequest, DependencyUnavailable."""
+    collections = anyio.run(_read, None if tenant is None else check_tenant(tenant), data_dir)
     if as_json:
         for collection in collections:
             write_json_line(_as_json(collection))
@@ -44,13 +45,14 @@ def list_collections(*, as_json: bool, data_dir: Path | None) -> None:
         say("no collections")
 
 
-async def _read(data_dir: Path | None) -> list[ListedCollection]:
+async def _read(tenant: str | None, data_dir: Path | None) -> list[ListedCollection]:
     async with open_installation(data_dir) as services:
         records = {record.name: record for record in await services.documents.collection_records()}
         totals = await services.documents.collection_totals()
         return [
             await _listed(services, name, records.get(name), totals.get(name, CollectionTotals()))
             for name in sorted({*records, *totals})
+            if tenant in (None, tenant_of(name))
         ]
 
 
@@ -81,6 +83,7 @@ async def _listed(
 def _as_json(collection: ListedCollection) -> dict[str, Any]:
     return {
         "collection": collection.name,
+        "tenant": tenant_of(collection.name),
         "state": collection.state,
         "documents": collection.documents,
         "pages": collection.pages,

@@ -12,6 +12,7 @@ import anyio
 
 from ingestion.bootstrap import Services
 from ingestion.dead_letters import DeadLetter
+from ingestion.model import check_tenant
 from workers.commands.dlq.filters import Filters, StatusOption
 from workers.commands.dlq.views import letter_json, letter_line, letter_report, letter_table, place_of, report_json
 from workers.commands.installation import open_installation
@@ -139,6 +140,7 @@ def _selection(filters: Filters, state: StatusOption) -> Selection:
         ids=frozenset(filters.ids) if filters.ids else None,
         code=filters.code,
         collection=filters.collection,
+        tenant=None if filters.tenant is None else check_tenant(filters.tenant),
         since=filters.since,
         until=filters.until,
         statuses=None if state is StatusOption.ALL else frozenset({DeadLetterStatus(state.value)}),

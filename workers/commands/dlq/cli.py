@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from workers.commands.dlq.filters import Filters, StatusOption, parse_time
+from workers.commands.tenant_option import TenantOption, qualified
 
 app = typer.Typer(help="Dead letters: documents that could not be ingested.", no_args_is_help=True)
 
@@ -47,6 +48,7 @@ def list_(
     ] = None,
     code: _Code = None,
     collection: _Collection = None,
+    tenant: TenantOption = None,
     since: _Since = None,
     until: _Until = None,
     as_json: _AsJson = False,
@@ -56,7 +58,7 @@ def list_(
     from workers.commands.dlq.actions import list_letters
 
     wanted = state or (StatusOption.ALL if ids else StatusOption.OPEN)
-    list_letters(Filters(ids, code, collection, since, until), wanted, as_json=as_json, data_dir=data_dir)
+    list_letters(_filters(ids, code, collection, tenant, since, until), wanted, as_json=as_json, data_dir=data_dir)
 
 
 @app.command()
@@ -76,6 +78,7 @@ def replay(
     ids: _Ids = None,
     code: _Code = None,
     collection: _Collection = None,
+    tenant: TenantOption = None,
     since: _Since = None,
     until: _Until = None,
     everything: _All = False,
@@ -91,7 +94,7 @@ def replay(
     """Process the documents of open dead letters again. A letter is replayed once, also if asked for twice."""
     from workers.commands.dlq.actions import DeadLetterAction, act
 
-    filters = _checked(Filters(ids, code, collection, since, until), everything)
+    filters = _checked(_filters(ids, code, collection, tenant, since, until), everything)
     if rate is not None and not rate > 0:
         raise typer.BadParameter("it must be above 0", param_hint="--rate")
     if not act(
@@ -105,6 +108,7 @@ def discard(
     ids: _Ids = None,
     code: _Code = None,
     collection: _Collection = None,
+    tenant: TenantOption = None,
     since: _Since = None,
     until: _Until = None,
     everything: _All = False,
@@ -117,15 +121,27 @@ def discard(
     """Mark open dead letters as discarded. Their documents stay failed."""
     from workers.commands.dlq.actions import DeadLetterAction, act
 
-    filters = _checked(Filters(ids, code, collection, since, until), everything)
+    filters = _checked(_filters(ids, code, collection, tenant, since, until), everything)
     if not act(DeadLetterAction.DISCARD, filters, by, why, dry_run=dry_run, as_json=as_json, data_dir=data_dir):
         raise typer.Exit(1)
+
+
+def _filters(
+    ids: list[str] | None,
+    code: str | None,
+    collection: str | None,
+    tenant: str | None,
+    since: datetime | None,
+    until: datetime | None,
+) -> Filters:
+    named = None if collection is None else qualified(tenant, collection)
+    return Filters(ids, code, named, since, until, tenant)
 
 
 def _checked(filters: Filters, everything: bool) -> Filters:
     """Raises BadParameter where nothing selects letters: a missing filter must not select all of them."""
     if not filters and not everything:
         raise typer.BadParameter(
-            "say which letters: by ID, --code, --collection, --since or --until, or --all of them"
+            "say which letters: by ID, --code, --collection, --tenant, --since or --until, or --all of them"
         )
     return filters

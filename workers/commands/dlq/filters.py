@@ -34,9 +34,10 @@ class Filters:
     collection: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    tenant: str | None = None
 
     def __bool__(self) -> bool:
-        return any((self.ids, self.code, self.collection, self.since, self.until))
+        return any((self.ids, self.code, self.collection, self.since, self.until, self.tenant))
 
 
 def parse_time(text: str) -> datetime:
