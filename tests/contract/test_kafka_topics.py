@@ -12,7 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from ingestion.adapters.kafka import producer
 from ingestion.adapters.kafka.producer import KafkaJobQueue
 from ingestion.adapters.kafka.topic_check import topic_faults
-from ingestion.adapters.kafka.topics import ensure_topics
+from ingestion.adapters.kafka.topics import add_partitions, ensure_topics
 from ingestion.errors import DependencyUnavailable
 from ingestion.model import IngestJob
 from ingestion.settings import KafkaSettings
@@ -100,3 +100,14 @@ async def test_topics_that_the_broker_created_by_itself_are_reported_with_their_
         (kafka.retry_topics[10], "2"),
         (kafka.dead_letter_topic, "retention.ms=-1"),
     }
+
+
+async def test_several_may_add_partitions_at_once_and_none_is_added_to_larger_topics(
+    broker: Broker, admin: AIOKafkaAdminClient
+) -> None:
+    kafka = settings(broker, "grown")
+    await ensure_topics(kafka.model_copy(update={"kafka_partitions": 1}))
+    await admin.create_partitions({kafka.retry_topics[10]: NewPartitions(3)})
+    await asyncio.gather(*(add_partitions(kafka) for _ in range(5)))
+    sizes = {one["topic"]: len(one["partitions"]) for one in await admin.describe_topics()}
+    assert (sizes[kafka.kafka_jobs_topic], sizes[kafka.retry_topics[10]], sizes[kafka.dead_letter_topic]) == (2, 3, 1)

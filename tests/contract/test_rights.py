@@ -65,10 +65,10 @@ class Installation:
                 process.terminate()
                 await asyncio.wait_for(process.wait(), DEADLINE_S)
 
-    async def run(self, user: str, *arguments: str) -> str:
+    async def run(self, user: str, *arguments: str, **settings: str) -> str:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "workers.cli", *arguments),
-            env=self.environment(user),
+            env=self.environment(user) | settings,
             stdout=PIPE,
             stderr=STDOUT,
             cwd=self.folder,
@@ -146,7 +146,9 @@ def titles(processes: list[Process]) -> str:
 
 
 async def test_each_process_needs_only_its_rights_and_shows_no_secret(installation: Installation) -> None:
-    await installation.run("ensure", "topics", "ensure")
+    await installation.run("ensure", "topics", "ensure", PAGEMILL_KAFKA_PARTITIONS="1")
+    migrated = await installation.run("migrate", "migrate")
+    assert migrated.count("done  add partitions to the topic") == 2, "those of jobs and of retries"
     local = {"PAGEMILL_EMBEDDER": "local"}
     remote = {"PAGEMILL_EMBEDDER": "remote"}
     shown = ""

@@ -19,6 +19,7 @@ RIGHTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "janitor": {"{jobs}": ("Write",), "{dead letters}": ("Write",), "{events}": ("Write",)},
     "dlq": {"{jobs}": ("Write",), "{dead letters}": ("Read",)},
     "ensure": {"{all}": ("Create",)},
+    "migrate": {"{all}": ("Create", "Alter", "DescribeConfigs")},
 }
 
 

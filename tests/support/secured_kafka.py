@@ -38,7 +38,8 @@ from workers.stack.supervise import StackError, Supervised
 
 _BESIDE: Final = Path(__file__).parents[2]
 USERS: Final = {
-    name: f"{name}-sesame" for name in ("pagemill", "ensure", "api", "worker", "janitor", "dlq", "unlisted", "bare")
+    name: f"{name}-sesame"
+    for name in ("pagemill", "ensure", "migrate", "api", "worker", "janitor", "dlq", "unlisted", "bare")
 }
 LISTENERS: Final = ("CLEAR", "LOGIN", "EXPIRED", "OTHERHOST", "MTLS", "BARELOGIN")
 _PROTOCOLS: Final = {"CLEAR": "PLAINTEXT", "MTLS": "SSL", "BARELOGIN": "SASL_PLAINTEXT"}
@@ -50,7 +51,7 @@ exec "$@" kafka.Kafka server.properties
 CLIENT: Final = {"common_name": "pagemill"}
 TOPIC, GROUP, CLUSTER = 2, 3, 4
 """Kinds of resources in an ACL."""
-OPERATIONS: Final = {"Read": 3, "Write": 4, "Create": 5, "Describe": 8, "DescribeConfigs": 10}
+OPERATIONS: Final = {"Read": 3, "Write": 4, "Create": 5, "Alter": 7, "Describe": 8, "DescribeConfigs": 10}
 _ANY_NAME, _LITERAL, _ALLOW = "*", 3, 3
 
 

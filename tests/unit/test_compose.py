@@ -201,6 +201,16 @@ def test_services_wait_for_services_that_can_become_what_they_wait_for() -> None
                 assert other["restart"].startswith("on-failure")
 
 
+def test_init_migrates_once_all_servers_that_it_prepares_are_healthy() -> None:
+    assert SERVICES["init"]["command"] == ["migrate"]
+    waits_for = SERVICES["init"]["depends_on"]
+    prepared = {"kafka", "mongo", "minio", "milvus"}
+    assert prepared <= {name for name, on in waits_for.items() if on["condition"] == "service_healthy"}
+    starts_later = [name for name in APP if name not in ("init", "embedder")]
+    for name in starts_later:
+        assert SERVICES[name]["depends_on"]["init"]["condition"] == "service_completed_successfully", name
+
+
 def test_everything_that_runs_on_is_probed_and_restarted() -> None:
     for name, service in SERVICES.items():
         if name != "init":

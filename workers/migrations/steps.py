@@ -69,9 +69,7 @@ class TopicStep:
 
     async def apply(self) -> None:
         await ensure_topics(self.kafka)
-        lacking = [fault.topic for fault in await topic_faults(self.kafka) if fault.lacks_partitions]
-        if lacking:
-            await add_partitions(self.kafka, lacking)
+        await add_partitions(self.kafka)
 
 
 @dataclass(slots=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
-from aiokafka.errors import TopicAlreadyExistsError, for_code
+from aiokafka.errors import InvalidPartitionsError, TopicAlreadyExistsError, for_code
 
 from ingestion import dead_letters
 from ingestion.adapters.kafka.admin import admin_client
@@ -54,22 +54,30 @@ async def remove_topics(settings: KafkaSettings) -> None:
                     raise for_code(code)(f"deleting topic {topic}")
 
 
-async def add_partitions(settings: KafkaSettings, topics: Collection[str]) -> None:
-    """Give `topics` the partitions of the settings. A document's jobs may change their partition: no order is lost,
-    because the ledger decides who works on a document.
+async def add_partitions(settings: KafkaSettings) -> None:
+    """Give the topics of jobs that have fewer partitions than the settings the missing ones, and wait for them.
 
-    Raises DependencyRefused, DependencyUnavailable.
+    A document's jobs may change their partition: no order is lost, because the ledger decides who works on a document.
+    Safe to repeat, also by several processes at once. Raises DependencyRefused, DependencyUnavailable.
     """
-    async with admin_client(settings) as admin:
-        await admin.create_partitions({topic: NewPartitions(settings.kafka_partitions) for topic in topics})
-        async with asyncio.timeout(REQUEST_TIMEOUT_MS / 1000):
-            while await _least_partitions(admin, topics) < settings.kafka_partitions:  # noqa: ASYNC110  # no notice
+    wanted = NewPartitions(settings.kafka_partitions)
+    async with admin_client(settings) as admin, asyncio.timeout(REQUEST_TIMEOUT_MS / 1000):
+        while lacking := await _with_fewer_partitions(admin, settings):
+            try:
+                await admin.create_partitions(dict.fromkeys(lacking, wanted))
+            except InvalidPartitionsError:
+                # The controller has them, from another process or the last round, and this broker does not know yet.
                 await asyncio.sleep(_LIST_EVERY_S)
 
 
-async def _least_partitions(admin: AIOKafkaAdminClient, topics: Collection[str]) -> int:
-    """As the brokers know them, after the controller."""
-    return min(len(one["partitions"]) for one in await admin.describe_topics() if one["topic"] in topics)
+async def _with_fewer_partitions(admin: AIOKafkaAdminClient, settings: KafkaSettings) -> list[str]:
+    """As the broker knows them, later than the controller."""
+    jobs = {settings.kafka_jobs_topic, *settings.retry_topics.values()}
+    return [
+        one["topic"]
+        for one in await admin.describe_topics()
+        if one["topic"] in jobs and len(one["partitions"]) < settings.kafka_partitions
+    ]
 
 
 async def _until_listed(admin: AIOKafkaAdminClient, topics: set[str]) -> None:
