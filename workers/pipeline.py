@@ -48,7 +48,7 @@ from ingestion.errors import (
     as_ingest_error,
 )
 from ingestion.messages import Record
-from ingestion.model import Document, IngestJob, Page, PageVectors, TextPages
+from ingestion.model import Document, IngestJob, Note, Page, PageVectors, TextPages, merged_notes
 from ingestion.ports import (
     BlobStore,
     Converter,
@@ -209,6 +209,7 @@ class Pipeline:
             codes = self.store.code_writer(document, document.generation, document.pages_done)
             # A record of an earlier release does not say where the texts of its first pages came from.
             texts = document.text_pages if document.pages_done else TextPages()
+            notes = merged_notes(document.notes if document.pages_done else (), source.notes)
             async with (
                 prefetch(self._rendered(source, document.pages_done + 1, watched)) as rendered,
                 prefetch(with_text(rendered, self.reader, document, watched)) as read,
@@ -217,12 +218,13 @@ class Pipeline:
             ):
                 async for window in written:
                     texts = texts and texts.plus(window)
+                    notes = merged_notes(notes, (note for entry in window for note in entry.page.notes))
                     with watched.stage("store", step="checkpoint"):
-                        await self._checkpoint(document, window, texts)
+                        await self._checkpoint(document, window, texts, notes)
                     lease.document = replace(lease.document, outages=0)
             lease.check()
             with watched.stage("store", step="complete codes"):
-                document = replace(document, codes_format=await codes.complete(), text_pages=texts)
+                document = replace(document, codes_format=await codes.complete(), text_pages=texts, notes=notes)
         await lease.end()
         with span("ready"):
             return await retrying(self.ledger.finish, document)
@@ -285,11 +287,13 @@ class Pipeline:
         for dependency in dependencies:
             self.evidence.add_success(dependency, document.id)
 
-    async def _checkpoint(self, document: Document, window: list[PageVectors], texts: TextPages | None) -> None:
+    async def _checkpoint(
+        self, document: Document, window: list[PageVectors], texts: TextPages | None, notes: tuple[Note, ...]
+    ) -> None:
         """The last window needs no checkpoint: `finish` records it."""
         done = window[-1].page.page_number
         if done < document.pages:
-            await retrying(self.ledger.checkpoint, document.id, document.fence, done, texts)
+            await retrying(self.ledger.checkpoint, document.id, document.fence, done, texts, notes)
         metrics.PAGES.inc(len(window))
         await self.progress.report(
             document.id, status="processing", message="reading pages", processed=done, total=document.pages

@@ -9,7 +9,8 @@ from fastapi import APIRouter, Query
 from starlette.responses import RedirectResponse
 
 from ingestion.api.dependencies import CollectionDep, DocumentDep, PrincipalDep, RemoverDep, ServicesDep
-from ingestion.api.views import CollectionView, DocumentListView, DocumentView, TextPagesView, text_warnings
+from ingestion.api.views import CollectionView, DocumentListView, DocumentView, TextPagesView
+from ingestion.api.warnings import text_warnings
 from ingestion.concurrency.deadline import budget
 from ingestion.model import public_name, qualified_name
 

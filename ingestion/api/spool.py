@@ -16,7 +16,7 @@ from typing import IO, Final
 
 from ingestion.api.multipart import FileData, FileEnd, FileParser, FileStart, FormLimitExceeded
 from ingestion.errors import DependencyUnavailable, EmptyFile, FileTooLarge, FormTooLarge, PermanentError, TooManyFiles
-from ingestion.formats.detection import HEAD_BYTES, detect
+from ingestion.formats.detection import PDF_MAGIC_WITHIN_BYTES, detect
 from ingestion.model import clean_filename
 from ingestion.submit import Upload
 
@@ -114,7 +114,7 @@ class _SpooledFile:
         if self._error:
             return False
         self._buffer += data
-        if not self._is_checked and len(self._buffer) >= HEAD_BYTES:
+        if not self._is_checked and len(self._buffer) >= PDF_MAGIC_WITHIN_BYTES:
             self._check_type()
         if len(self._buffer) >= WRITE_BYTES:
             await self._flush()
@@ -146,7 +146,7 @@ class _SpooledFile:
         if self._error:
             return
         try:
-            detect(bytes(self._buffer[:HEAD_BYTES]), self._filename)
+            detect(bytes(self._buffer[:PDF_MAGIC_WITHIN_BYTES]), self._filename)
         except PermanentError as error:
             self.refuse(error)
 

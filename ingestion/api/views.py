@@ -6,9 +6,10 @@ from dataclasses import asdict
 
 from pydantic import BaseModel, Field
 
+from ingestion.api.warnings import warnings_of
 from ingestion.effort import Effort
 from ingestion.errors import BadRecord
-from ingestion.model import Document, DocumentState, Failure, PageRecord, TextPages, public_name
+from ingestion.model import Document, DocumentState, Failure, Note, PageRecord, TextPages, public_name
 
 API_PREFIX = "/api/v1"
 
@@ -32,14 +33,15 @@ class TextPagesView(BaseModel):
         return None if counts is None else cls(**asdict(counts))
 
 
-def text_warnings(counts: TextPages | None) -> list[str]:
-    """What a user should know about pages that no search finds."""
-    if counts is None or not counts.unsearchable:
-        return []
-    return [
-        f"no search finds {counts.unsearchable} page(s): they are blank, or no text was read from them, and the "
-        "embedder reads only texts; see PAGEMILL_OCR, or use a visual embedder"
-    ]
+class NoteView(BaseModel):
+    kind: str
+    subject: str = Field(description="a script, or the name of a file; empty for other kinds")
+    pages: list[int] = Field(description="the first 100 pages that it is about; empty: the document")
+    count: int = Field(description="the number of pages that it is about")
+
+    @classmethod
+    def of(cls, note: Note) -> NoteView:
+        return cls(**asdict(note))
 
 
 class CollectionView(BaseModel):
@@ -62,6 +64,7 @@ class DocumentView(BaseModel):
     error: ErrorView | None
     media_type: str
     text_pages: TextPagesView | None = Field(description="null until pages are stored, and for earlier releases")
+    notes: list[NoteView] = Field(description="what `warnings` says, for programs")
     warnings: list[str]
 
     @classmethod
@@ -80,7 +83,8 @@ class DocumentView(BaseModel):
             error=ErrorView(code=failure.code, stage=failure.stage, message=failure.message) if failure else None,
             media_type=document.media_type,
             text_pages=TextPagesView.of(document.text_pages),
-            warnings=text_warnings(document.text_pages),
+            notes=[NoteView.of(note) for note in document.notes],
+            warnings=warnings_of(document),
         )
 
 

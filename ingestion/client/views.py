@@ -22,6 +22,15 @@ class TextPages(BaseModel):
     unsearchable: int = 0
 
 
+class Note(BaseModel):
+    """What `warnings` says, for programs. `pages`: the first 100 of `count` pages; empty for the whole document."""
+
+    kind: str
+    subject: str = ""
+    pages: list[int] = []
+    count: int = 0
+
+
 class DocumentView(BaseModel):
     """A document. The answer of an upload has fewer fields than `GET /documents/{id}`."""
 
@@ -35,6 +44,7 @@ class DocumentView(BaseModel):
     error: DocumentError | None = None
     media_type: str = ""
     text_pages: TextPages | None = None
+    notes: list[Note] = []
     warnings: list[str] = []
 
 

@@ -21,7 +21,9 @@ from ingestion.errors import EmptyFile, NotAPdf, UnsupportedType
 from ingestion.formats.media_types import BY_SUFFIX, MediaType
 
 HEAD_BYTES: Final = 1024
-"""Readers accept a PDF's header anywhere in the first 1024 bytes (ISO 32000-1, annex H.3, note 13)."""
+"""The bytes that tell text from binary data."""
+PDF_MAGIC_WITHIN_BYTES: Final = 64 * 1024
+"""Servers put lines of their own before a file. Readers search 1024 bytes (ISO 32000-1, annex H.3)."""
 PDF_MAGIC: Final = b"%PDF-"
 ZIP: Final = "zip"
 """The answer of `detect` for a ZIP archive: an office file, or another archive."""
@@ -52,21 +54,24 @@ SUPPORTED: Final = (
 
 
 def detect(head: bytes, filename: str) -> MediaType | str:
-    """The type of a file with the first bytes `head`: HEAD_BYTES of them, or the whole file. ZIP for an archive.
+    """The type of a file with the first bytes `head`: PDF_MAGIC_WITHIN_BYTES of them, or the whole file.
+
+    ZIP for an archive.
 
     Raises EmptyFile, NotAPdf, UnsupportedType.
     """
     if not head:
         raise EmptyFile("the file is empty")
+    has_pdf = PDF_MAGIC in head[:PDF_MAGIC_WITHIN_BYTES]
     head = head[:HEAD_BYTES]
     if (found := _by_magic(head)) is not None:
         return found
     promised = BY_SUFFIX.get(PurePath(filename).suffix.lower())
     is_text = _is_text(head)
-    if PDF_MAGIC in head and (promised is MediaType.PDF or not is_text):
+    if has_pdf and (promised is MediaType.PDF or not is_text):
         return MediaType.PDF
     if promised is MediaType.PDF:
-        raise NotAPdf(f"not a PDF: the first {HEAD_BYTES} bytes hold no {PDF_MAGIC.decode()!r}")
+        raise NotAPdf(f"not a PDF: the first {PDF_MAGIC_WITHIN_BYTES} bytes hold no {PDF_MAGIC.decode()!r}")
     if not is_text:
         raise UnsupportedType(f"the content is of none of the supported types: {SUPPORTED}")
     return _text_type(head, promised)

@@ -9,7 +9,7 @@ from typing import Final
 
 from ingestion.errors import ConversionFailed, UnsupportedType
 from ingestion.formats.archives import archive_type
-from ingestion.formats.detection import HEAD_BYTES, ZIP, detect
+from ingestion.formats.detection import PDF_MAGIC_WITHIN_BYTES, ZIP, detect
 from ingestion.formats.media_types import MediaType
 from ingestion.sandbox.failures import ChildCrashed, ChildTimeout
 from ingestion.sandbox.pool import Sandbox
@@ -41,4 +41,4 @@ async def _archive_type(sandbox: Sandbox, path: Path) -> str:
 
 def _head(path: Path) -> bytes:
     with path.open("rb") as file:
-        return file.read(HEAD_BYTES)
+        return file.read(PDF_MAGIC_WITHIN_BYTES)

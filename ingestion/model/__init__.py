@@ -50,6 +50,7 @@ from ingestion.model.names import (
     check_text,
     clean_filename,
 )
+from ingestion.model.notes import Note, NoteKind, merged_notes
 from ingestion.model.pages import (
     ROWS_PER_PAGE,
     BlobPrecision,
@@ -92,6 +93,8 @@ __all__ = [
     "IngestJob",
     "LetterMark",
     "Metadata",
+    "Note",
+    "NoteKind",
     "Page",
     "PageRecord",
     "PageVectors",
@@ -119,6 +122,7 @@ __all__ = [
     "first_fence",
     "image_key",
     "merged_metadata",
+    "merged_notes",
     "newest_versions",
     "old_vectors_key",
     "pages_prefix",

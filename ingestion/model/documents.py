@@ -10,6 +10,7 @@ from typing import Final
 
 from ingestion.errors import BadRecord, NewerRecord
 from ingestion.model.metadata import Metadata
+from ingestion.model.notes import Note
 from ingestion.model.pages import TextPages
 from ingestion.open_enum import OpenStrEnum
 
@@ -117,6 +118,8 @@ class Document:
     dpi: int = 0
     text_pages: TextPages | None = None
     """Where the texts of the first `pages_done` pages came from. None in records of earlier releases."""
+    notes: tuple[Note, ...] = ()
+    """About the document, and about its first `pages_done` pages."""
     attempts: int = 0
     outages: int = 0
     """Attempts since the last checkpoint that ended because a server failed for this document and not for others; see

@@ -11,6 +11,8 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ingestion.model.notes import Note
+
 ROWS_PER_PAGE: Final = 2048
 """The most vectors of a page: the primary key of a patch row is `page_key * ROWS_PER_PAGE + patch`."""
 Vectors = NDArray[np.float32]
@@ -67,6 +69,7 @@ class Page:
     """The format of `image`: webp, png or jpeg. It is also the extension of the object's key."""
     text_source: TextSource = TextSource.FILE
     """Where `text` came from, if there is any."""
+    notes: tuple[Note, ...] = ()
 
     @property
     def source_of_text(self) -> TextSource:

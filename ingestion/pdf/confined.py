@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from ingestion.errors import CorruptPdf, EmptyFile, NotAPdf
-from ingestion.formats.detection import HEAD_BYTES, PDF_MAGIC
-from ingestion.pdf.pdfium import PdfInfo, check_count, page_sizes, read_info
+from ingestion.formats.detection import PDF_MAGIC, PDF_MAGIC_WITHIN_BYTES
+from ingestion.pdf.pdfium import PdfInfo, PdfLayout, read_info, read_layout
 from ingestion.sandbox.failures import ChildCrashed, ChildTimeout
 from ingestion.sandbox.pool import Sandbox
 
 T = TypeVar("T")
 
 MAGIC: Final = PDF_MAGIC
-MAGIC_WITHIN_BYTES: Final = HEAD_BYTES
+MAGIC_WITHIN_BYTES: Final = PDF_MAGIC_WITHIN_BYTES
 
 _ANSWER_BYTES: Final = 1024**2
+_COPY_FACTOR: Final = 4
+"""A copy is at most this many times as large as the file: parts that were compressed together are so one by one."""
 _SIZE_BYTES: Final = 64
 """More than the size of a page takes in an answer."""
 
@@ -27,19 +29,21 @@ class PdfTooSlow(CorruptPdf):
     """The child that read the file used up its CPU time."""
 
 
+class PdfCrashed(CorruptPdf):
+    """The child that read the file died of it."""
+
+
 async def inspect_pdf(
     sandbox: Sandbox, path: Path, *, max_pages: int, timeout_s: float, wall_s: float | None = None
 ) -> PdfInfo:
-    """Check that the PDF at `path` opens and has a page tree with a first page.
+    """Check that the PDF at `path` opens and has a page tree with a page.
 
     Only the sizes of pages are read. Their content is left to the worker that renders them.
 
     Raises EmptyFile, NotAPdf, EncryptedPdf, CorruptPdf, NoPages, TooManyPages, PdfTooSlow, ChildStalled.
     """
     _check_header(path)
-    info = await run_on_pdf(sandbox, read_info, path, timeout_s=timeout_s, wall_s=wall_s, keep=False)
-    check_count(info.pages, max_pages)
-    return info
+    return await run_on_pdf(sandbox, read_info, path, max_pages, timeout_s=timeout_s, wall_s=wall_s, keep=False)
 
 
 async def measure_pdf(
@@ -50,15 +54,20 @@ async def measure_pdf(
     timeout_s: float,
     wall_s: float | None = None,
     keep: bool = True,
-) -> list[tuple[float, float]]:
-    """As `inspect_pdf`, but returns (width, height) of every page in points, after its rotation."""
+    mends: bool = True,
+) -> PdfLayout:
+    """As `inspect_pdf`, but returns the sizes of all pages, and a copy that is easier to read where there is one.
+
+    `mends`: make a copy of a sound file, too, where engines misread it.
+    """
     _check_header(path)
-    answer_bytes = _ANSWER_BYTES + max_pages * _SIZE_BYTES
+    answer_bytes = _ANSWER_BYTES + max_pages * _SIZE_BYTES + _COPY_FACTOR * os.path.getsize(path)  # noqa: ASYNC240, PTH202 - as quick as the check above
     return await run_on_pdf(
         sandbox,
-        page_sizes,
+        read_layout,
         path,
         max_pages,
+        mends,
         timeout_s=timeout_s,
         wall_s=wall_s,
         answer_bytes=answer_bytes,
@@ -88,7 +97,7 @@ async def run_on_pdf(
 
     `timeout_s` is CPU time. `keep`: more calls for the file will come.
 
-    Raises CorruptPdf where the child dies, PdfTooSlow where it uses up its CPU time, and ChildStalled where the
+    Raises PdfCrashed where the child dies, PdfTooSlow where it uses up its CPU time, and ChildStalled where the
     machine is too busy to tell.
     """
     name = os.path.abspath(path)  # noqa: ASYNC240, PTH100 - does not touch the file system; the child has another working directory
@@ -98,7 +107,7 @@ async def run_on_pdf(
     except ChildTimeout as error:
         raise PdfTooSlow(f"the PDF could not be read within {timeout_s:g} s of CPU time") from error
     except ChildCrashed as error:
-        raise CorruptPdf(f"the PDF crashed its reader: {error}") from error
+        raise PdfCrashed(f"the PDF crashed its reader: {error}") from error
 
 
 def _check_header(path: Path) -> None:

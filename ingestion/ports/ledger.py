@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from ingestion.catalogue.generations import FIRST
-from ingestion.model import Document, Event, Failure, TextPages
+from ingestion.model import Document, Event, Failure, Note, TextPages
 
 
 class Ledger(Protocol):
@@ -42,13 +42,21 @@ class Ledger(Protocol):
         """
 
     async def checkpoint(
-        self, document_id: str, fence: int, pages_done: int, text_pages: TextPages | None = None
+        self,
+        document_id: str,
+        fence: int,
+        pages_done: int,
+        text_pages: TextPages | None = None,
+        notes: Sequence[Note] = (),
     ) -> None:
-        """Everything up to page `pages_done` is in all stores, with these sources of texts. Raises LeaseLost."""
+        """Everything up to page `pages_done` is in all stores, with these sources of texts and notes.
+
+        Raises LeaseLost.
+        """
 
     async def finish(self, document: Document) -> Document:
-        """`processing` becomes `ready` under the document's fence, with all pages done, its DPI, `codes_format` and
-        `text_pages`.
+        """`processing` becomes `ready` under the document's fence, with all pages done, its DPI, `codes_format`,
+        `text_pages` and `notes`.
 
         From then on search finds it. Returns `document` as it is then, except for its times. Raises LeaseLost.
         """

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from ingestion.model import Page
+from ingestion.model import Note, Page
 
 
 class PageSource(Protocol):
@@ -23,8 +23,15 @@ class PageSource(Protocol):
     def render_calls(self) -> int:
         """Grows with each render call that has ended, well or not: a sign that rendering makes progress."""
 
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """About the document. Pages have notes of their own."""
+
     def windows(self, first_page: int) -> AsyncIterator[list[Page]]:
-        """From page `first_page` (from 1) to the end. Raises PageRenderFailed, RenderTimeout, CorruptPdf."""
+        """From page `first_page` (from 1) to the end. A page that the file lacks is white and has a note.
+
+        Raises PageRenderFailed, RenderTimeout, CorruptPdf.
+        """
 
 
 class TextReader(Protocol):
@@ -44,6 +51,8 @@ class TextReader(Protocol):
 class Renderer(Protocol):
     async def open(self, path: Path, *, pixels: bool, caller: str = "") -> PageSource:
         """Measure the PDF at `path` and plan its rendering. `pixels`: keep the raw image of each page as well.
+
+        A copy of the PDF that is easier to read may be written beside it.
 
         Callers take turns at what is scarce: documents with the same `caller` delay each other, not those of others.
 

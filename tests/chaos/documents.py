@@ -71,8 +71,8 @@ def heavy(name: str, size_bytes: int) -> Source:
 
 
 def broken(name: str) -> Source:
-    """A document whose second page is missing from the file."""
-    return _poison(name, RawPage(is_missing=True))
+    """A document whose second page has no size that can be drawn."""
+    return _poison(name, RawPage(size_pt=(1e39, 1e39)))
 
 
 def endless(name: str) -> Source:

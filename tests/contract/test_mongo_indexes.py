@@ -43,6 +43,7 @@ SAMPLES: Final[dict[str, Any]] = {
     "state": CollectionState.ACTIVE,
     "archive": None,
     "text_pages": None,
+    "notes": (),
     "page_keys": range(1, 3),
     "sizes": [PageSize(1, 1, 1)],
     "pages": [page(1)],

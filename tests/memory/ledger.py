@@ -10,7 +10,17 @@ from typing import Any, Final
 
 from ingestion.catalogue.generations import FIRST
 from ingestion.errors import Conflict, LeaseHeld, LeaseLost, NotFound
-from ingestion.model import OUTAGES_FORGIVEN, Document, DocumentState, Event, Failure, StaleKind, TextPages, sources_of
+from ingestion.model import (
+    OUTAGES_FORGIVEN,
+    Document,
+    DocumentState,
+    Event,
+    Failure,
+    Note,
+    StaleKind,
+    TextPages,
+    sources_of,
+)
 from tests.memory.state import MemoryPort
 
 NO_LEASE: Final[dict[str, Any]] = {"owner": "", "lease_until_ms": 0}
@@ -65,9 +75,15 @@ class MemoryLedger(MemoryPort):
         return self._change(document_id, changes)
 
     async def checkpoint(
-        self, document_id: str, fence: int, pages_done: int, text_pages: TextPages | None = None
+        self,
+        document_id: str,
+        fence: int,
+        pages_done: int,
+        text_pages: TextPages | None = None,
+        notes: Sequence[Note] = (),
     ) -> None:
-        self._change_held(document_id, fence, {"pages_done": pages_done, "text_pages": text_pages, "outages": 0})
+        seen = {"text_pages": text_pages, "notes": tuple(notes)}
+        self._change_held(document_id, fence, {"pages_done": pages_done, "outages": 0, **seen})
 
     async def finish(self, document: Document) -> Document:
         self._held(document.id, document.fence)
@@ -75,6 +91,7 @@ class MemoryLedger(MemoryPort):
         self._record_event(document.id, "ready")
         self._change_version(document.collection)
         given = {"dpi": document.dpi, "codes_format": document.codes_format, "text_pages": document.text_pages}
+        given["notes"] = document.notes
         ready = self._change(document.id, {"state": _S.READY, **given, **done, **NO_LEASE})
         self._mark_replaced(document.collection, document.key)
         return ready

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from ingestion.messages import Record, encode_job
-from ingestion.model import Document, IngestJob, Page, Vectors, source_key
+from ingestion.model import Document, IngestJob, Note, Page, Vectors, source_key
 from tests.memory import MemoryBlobStore, MemoryDocumentStore, MemoryVectorStore
 from tests.memory.clock import Clock
 from tests.memory.job_queue import MemoryJobQueue
@@ -40,6 +40,7 @@ class ScriptedPages:
     pages: int
     dpi: int = 40
     render_calls: int = 0
+    notes: tuple[Note, ...] = ()
 
     async def windows(self, first_page: int) -> AsyncIterator[list[Page]]:
         for start in range(first_page, self.pages + 1, WINDOW_PAGES):

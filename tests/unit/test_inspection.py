@@ -11,7 +11,7 @@ import pytest
 from ingestion.errors import CorruptPdf
 from ingestion.pdf.confined import MAGIC, PdfTooSlow, inspect_pdf, measure_pdf, run_on_pdf
 from ingestion.pdf.inspector import FIRST_LOOK_S, Inspector
-from ingestion.pdf.pdfium import PdfInfo, page_sizes, read_info
+from ingestion.pdf.pdfium import PdfInfo, read_info, read_layout
 from ingestion.sandbox.failures import ChildCrashed, ChildTimeout
 from ingestion.sandbox.pool import Sandbox
 from tests.support.pdfs import form_cycle_pdf
@@ -75,14 +75,14 @@ async def test_inspection_does_not_read_page_content(tmp_path: Path) -> None:
     path = stored(tmp_path, content=form_cycle_pdf())
     sandbox = Sandbox(processes=1, memory_bytes=192 * MIB)
     assert (await inspect_pdf(sandbox, path, max_pages=10, timeout_s=0.25, wall_s=60)).pages == 1
-    assert await measure_pdf(sandbox, path, max_pages=10, timeout_s=0.25, wall_s=60) == [(595.0, 842.0)]
+    assert (await measure_pdf(sandbox, path, max_pages=10, timeout_s=0.25, wall_s=60)).sizes_pt == [(595.0, 842.0)]
 
 
 def test_a_claim_of_200_000_pages_is_not_believed(tmp_path: Path) -> None:
     content = make_upload(3).replace(b"/Count 3", b"/Count 200000")
     path = str(stored(tmp_path, content=content))
-    assert read_info(path).pages == 3
-    assert len(page_sizes(path, 3)) == 3
+    assert read_info(path, 3).pages == 3
+    assert len(read_layout(path, 3, True).sizes_pt) == 3
 
 
 async def test_a_file_that_killed_its_reader_is_not_given_to_another(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ async def test_a_file_that_killed_its_reader_is_not_given_to_another(tmp_path: P
         await inspector(sandbox).inspect(stored(tmp_path), caller="c")
     assert len(sandbox.calls) == 1
     with pytest.raises(CorruptPdf):
-        await run_on_pdf(Recorded(ChildCrashed("x")), read_info, stored(tmp_path), timeout_s=1)  # type: ignore[arg-type]
+        await run_on_pdf(Recorded(ChildCrashed("x")), read_info, stored(tmp_path), 10, timeout_s=1)  # type: ignore[arg-type]
 
 
 async def test_a_file_that_exceeds_the_first_look_gets_the_full_limit_once(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from ingestion.errors import PageRenderFailed, RenderTimeout
 from ingestion.model import Page
+from ingestion.pdf.pdfium import PdfLayout
 from ingestion.sandbox.failures import ChildCrashed, ChildTimeout
 from ingestion.settings import RenderSettings
 from tests.support.waiting import settled
@@ -18,9 +19,10 @@ from workers.attempt.isolation import SharedExclusiveLock
 from workers.consumer.capacity import WeightedLimiter, suspended_capacity
 from workers.rendering import lanes as lanes_module
 from workers.rendering.dpi import plan_page
+from workers.rendering.fonts import InstalledFonts
 from workers.rendering.lanes import Lanes, TryKind, try_cpu_s
+from workers.rendering.page_source import PdfPageSource
 from workers.rendering.render_child import Engine, RenderedPage, RenderRequest, RenderResult
-from workers.rendering.renderer import PdfPageSource
 
 GIB = 1024**3
 LIMIT_S = 60.0
@@ -97,7 +99,20 @@ def source(
     caller: str = "",
 ) -> PdfPageSource:
     path = Path(f"/{name}.pdf")
-    return PdfPageSource(path, sizes_pt, settings(), lanes, engines, with_pixels=False, caller=caller or name)
+    return page_source(path, sizes_pt, settings(), lanes, engines, caller=caller or name)
+
+
+def page_source(
+    path: Path,
+    sizes_pt: Sequence[tuple[float, float]],
+    chosen: RenderSettings,
+    lanes: Lanes,
+    engines: tuple[Engine, ...],
+    *,
+    caller: str,
+) -> PdfPageSource:
+    layout = PdfLayout(list(sizes_pt))
+    return PdfPageSource(path, layout, chosen, lanes, engines, InstalledFonts(), with_pixels=False, caller=caller)
 
 
 def pages(count: int) -> list[tuple[float, float]]:
@@ -218,7 +233,7 @@ async def test_a_window_has_at_most_the_pixels_of_eight_ordinary_pages(fake: Fak
     assert windows == [[1, 2], [3, 4], [5, 6], [7, 8], [9]]
     large = settings(max_page_px=10**8)
     lanes = Lanes(large, "pdfium")
-    pdf = PdfPageSource(Path("/a.pdf"), sizes_pt, large, lanes, ENGINES, with_pixels=False, caller="a")
+    pdf = page_source(Path("/a.pdf"), sizes_pt, large, lanes, ENGINES, caller="a")
     windows = [[page.page_number for page in window] for window in await windows_of(pdf)]
     assert windows == [[1, 2], [3], [4], [5, 6], [7, 8], [9]]
 

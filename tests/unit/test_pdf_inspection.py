@@ -22,7 +22,7 @@ from ingestion.errors import (
     TooManyPages,
 )
 from ingestion.pdf.confined import inspect_pdf, measure_pdf, run_on_pdf
-from ingestion.pdf.pdfium import A4_POINTS, page_sizes, read_info
+from ingestion.pdf.pdfium import A4_POINTS, read_info, read_layout
 from ingestion.sandbox.pool import Sandbox
 from tests.support.pdfs import make_pdf
 from tests.support.uploads import make_upload
@@ -67,7 +67,7 @@ async def test_pages_of_a_valid_file_are_counted(
 ) -> None:
     path = stored(content)
     assert await inspect(sandbox, path) == pages
-    assert len(await measure_pdf(sandbox, path, max_pages=pages, timeout_s=30)) == pages
+    assert len((await measure_pdf(sandbox, path, max_pages=pages, timeout_s=30)).sizes_pt) == pages
 
 
 @in_one_loop
@@ -76,9 +76,9 @@ async def test_pages_of_a_valid_file_are_counted(
     [
         pytest.param(b"", EmptyFile, "empty", id="empty"),
         pytest.param(b"PK\x03\x04 a zip file", NotAPdf, "not a PDF", id="another format"),
-        pytest.param(b" " * 1024 + make_upload(), NotAPdf, "not a PDF", id="header too late"),
+        pytest.param(b" " * 65_536 + make_upload(), NotAPdf, "not a PDF", id="header too late"),
         pytest.param(b"%PDF-1.7\n" + b"garbage" * 200, CorruptPdf, "does not open", id="nothing behind the header"),
-        pytest.param(make_upload()[:500], CorruptPdf, "does not open", id="cut off"),
+        pytest.param(make_upload()[:100], CorruptPdf, "does not open", id="cut off"),
         pytest.param(make_upload(1, ("owner", "user")), EncryptedPdf, "password", id="needs a password"),
         pytest.param(make_upload(3).replace(b"/Kids", b"/Xids"), NoPages, "no pages", id="no pages"),
         pytest.param(make_pdf([]), NoPages, "no pages", id="an empty page tree"),
@@ -99,9 +99,9 @@ def test_a_document_without_pages_is_not_taken_for_the_encrypted_one_before_it(
     stored: Callable[[bytes], Path],
 ) -> None:
     with pytest.raises(EncryptedPdf):
-        read_info(str(stored(make_upload(1, ("owner", "user")))))
+        read_info(str(stored(make_upload(1, ("owner", "user")))), 10)
     with pytest.raises(NoPages):
-        read_info(str(stored(make_pdf([]))))
+        read_info(str(stored(make_pdf([]))), 10)
 
 
 def never_returns(path: str) -> None:
@@ -131,7 +131,7 @@ async def test_a_file_that_stops_its_reader_is_corrupt(
     path = stored(make_upload(1))
     with pytest.raises(CorruptPdf, match=reason):
         await run_on_pdf(sandbox, function, path, timeout_s=timeout_s)
-    assert (await run_on_pdf(sandbox, read_info, path, timeout_s=30)).pages == 1
+    assert (await run_on_pdf(sandbox, read_info, path, 10, timeout_s=30)).pages == 1
 
 
 @in_one_loop
@@ -149,7 +149,11 @@ async def test_a_child_that_died_while_it_was_idle_is_not_blamed_on_the_file(
     idle = psutil.Process(await sandbox.run(os.getpid, timeout_s=30))
     idle.kill()
     idle.wait(10)  # without giving the event loop a chance to notice
-    assert (await run_on_pdf(sandbox, read_info, stored(make_upload(2)), timeout_s=30)).pages == 2
+    assert (await run_on_pdf(sandbox, read_info, stored(make_upload(2)), 10, timeout_s=30)).pages == 2
+
+
+def sizes_pt(path: Path) -> list[tuple[float, float]]:
+    return read_layout(str(path), 3, True).sizes_pt
 
 
 def test_page_sizes_are_those_of_the_page_as_it_is_shown(tmp_path: Path) -> None:
@@ -158,11 +162,11 @@ def test_page_sizes_are_those_of_the_page_as_it_is_shown(tmp_path: Path) -> None
     pdf.add_page(orientation="landscape", format=(300, 700))
     pdf.output(str(tmp_path / "sizes.pdf"))
     plain = (tmp_path / "sizes.pdf").read_bytes()
-    assert [tuple(map(round, size)) for size in page_sizes(str(tmp_path / "sizes.pdf"), 2)] == [(300, 700), (700, 300)]
+    assert [tuple(map(round, size)) for size in sizes_pt(tmp_path / "sizes.pdf")] == [(300, 700), (700, 300)]
     rotated = plain.replace(b"/Type /Page\n", b"/Type /Page /Rotate 90\n")
     assert rotated != plain
     (tmp_path / "rotated.pdf").write_bytes(rotated)
-    assert [tuple(map(round, size)) for size in page_sizes(str(tmp_path / "rotated.pdf"), 2)] == [
+    assert [tuple(map(round, size)) for size in sizes_pt(tmp_path / "rotated.pdf")] == [
         (700, 300),
         (300, 700),
     ]
@@ -173,6 +177,6 @@ def test_a_page_that_does_not_load_counts_as_a4(tmp_path: Path) -> None:
     path = tmp_path / "broken.pdf"
     path.write_bytes(content.replace(b"\n5 0 R\n", b"\n9999 0 R\n"))
     assert path.read_bytes() != content
-    sizes = page_sizes(str(path), 3)
+    sizes = sizes_pt(path)
     assert len(sizes) == 3
     assert sizes[1] == A4_POINTS

@@ -45,6 +45,8 @@ def _fault(page: RenderedPage, plan: PagePlan, request: RenderRequest) -> str | 
         return f"{page.width_px} x {page.height_px} px"
     if len(page.text) > request.max_text_chars or UNWANTED.search(page.text):
         return "text that cannot be stored"
+    if max(len(page.undrawn), len(page.substituted)) > request.max_text_chars:
+        return "too many letters"
     if request.image_format not in ("auto", page.image_format):
         return f"an image in {page.image_format}"
     beginning, offset, mark = _BEGINNINGS[page.image_format]

@@ -27,21 +27,19 @@ _kept: list[_Opened] = []
 """Holds one entry at most."""
 
 
-def open_cached(path: str, *, with_forms: bool) -> pypdfium2.PdfDocument:
+def open_cached(path: str) -> pypdfium2.PdfDocument:
     """Returns the document at `path`. Raises PdfiumError.
 
-    The document stays open until a call opens another one. With `with_forms`, PDFium also renders filled-in form
-    fields.
+    The document stays open until a call opens another one. PDFium also renders filled-in form fields.
     """
     status = os.stat(path)  # noqa: PTH116 - a child receives paths as strings
-    key = (path, status.st_ino, status.st_mtime_ns, status.st_size, with_forms)
+    key = (path, status.st_ino, status.st_mtime_ns, status.st_size)
     if _kept and (_kept[0].key != key or _kept[0].uses >= _MOST_USES):
         _kept.pop().pdf.close()
     if not _kept:
         pdf = pypdfium2.PdfDocument(path)
-        if with_forms:
-            with suppress(pypdfium2.PdfiumError):
-                pdf.init_forms()
+        with suppress(pypdfium2.PdfiumError):
+            pdf.init_forms()
         _kept.append(_Opened(key, pdf))
     _kept[0].uses += 1
     return _kept[0].pdf

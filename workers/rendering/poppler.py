@@ -20,6 +20,7 @@ from ingestion.sandbox.programs import Program
 
 _PDFINFO: Final = "pdfinfo"
 _PDFTOPPM: Final = "pdftoppm"
+_PDFTOTEXT: Final = "pdftotext"
 _VERSION: Final = ["-v"]
 _DPI: Final = re.compile(r"[0-9]{1,6}(\.[0-9]{1,20})?(e-[0-9]{1,3})?")
 _PAGE: Final = re.compile(r"[0-9]{1,9}")
@@ -39,7 +40,11 @@ def programs(path: str) -> Mapping[str, Program]:
     pdftoppm, pdfinfo = which(_PDFTOPPM), which(_PDFINFO)
     if pdftoppm is None or pdfinfo is None:
         return {}
-    return {
+    pdftotext = which(_PDFTOTEXT)
+    texts = (
+        {} if pdftotext is None else {_PDFTOTEXT: Program(pdftotext, lambda arguments: _is_text_of(arguments, path))}
+    )
+    return texts | {
         _PDFINFO: Program(pdfinfo, lambda arguments: list(arguments) == [path]),
         _PDFTOPPM: Program(pdftoppm, lambda arguments: list(arguments) == _VERSION or _is_allowed(arguments, path)),
     }
@@ -58,6 +63,15 @@ def render_range(path: str, first_page: int, last_page: int, dpi: float) -> list
         number = first_page + index
         images[index] = _convert(path, number, number, dpi)[0]
     return images
+
+
+def page_text(path: str, number: int) -> str:
+    """Returns the text of page `number` (from 1) as poppler reads it, or "" where pdftotext is missing or fails."""
+    try:
+        output, _ = run_program(_PDFTOTEXT, _text_arguments(path, str(number)))
+    except OSError:
+        return ""
+    return output.decode("utf-8", "ignore")
 
 
 def _convert(path: str, first_page: int, last_page: int, dpi: float) -> list[Image.Image]:
@@ -94,6 +108,18 @@ class _RunByParent:
 
     def communicate(self, timeout: float | None = None) -> tuple[bytes, bytes]:
         return self._output
+
+
+def _text_arguments(path: str, page: str) -> list[str]:
+    return ["-f", page, "-l", page, "-enc", "UTF-8", path, "-"]
+
+
+def _is_text_of(arguments: Sequence[str], path: str) -> bool:
+    return (
+        len(arguments) == 8
+        and bool(_PAGE.fullmatch(arguments[1]))
+        and list(arguments) == _text_arguments(path, arguments[1])
+    )
 
 
 def _is_allowed(arguments: Sequence[str], path: str) -> bool:

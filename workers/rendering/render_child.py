@@ -16,10 +16,13 @@ import pypdfium2
 from PIL import Image
 
 from ingestion.sandbox.child import programs_cpu_s
+from workers.rendering.annotations import flatten, with_values
 from workers.rendering.dpi import POINTS_PER_INCH, PagePlan
 from workers.rendering.image_encoding import ImageFormat, encode_image, to_greyscale
+from workers.rendering.ink import Letters, doubtful_letters, has_ink
+from workers.rendering.page_text import has_text_objects, text_layer, vertical_text
 from workers.rendering.pdf_cache import open_cached
-from workers.rendering.poppler import PageNotRendered, render_range
+from workers.rendering.poppler import PageNotRendered, page_text, render_range
 from workers.rendering.unwanted import UNWANTED
 
 Engine = Literal["poppler", "pdfium"]
@@ -56,6 +59,15 @@ class RenderedPage:
     image_format: ImageFormat
     text: str
     pixels: bytes | None
+    is_blank: bool = False
+    """The image has one colour."""
+    is_incomplete: bool = False
+    """The engine is known not to draw all of the page."""
+    is_text_cut: bool = False
+    undrawn: str = ""
+    """Letters of fonts that are not in the file, without ink in the image: see `ink.Letters`."""
+    substituted: str = ""
+    """Letters of fonts that are not in the file, with ink in the image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +96,7 @@ def render_pages(request: RenderRequest) -> RenderResult:
     Image.MAX_IMAGE_PIXELS = None  # Pillow's limit is off: `_check_size` compares each image with its plan.
     result = RenderResult()
     with result.timed("render"):
-        pdf = open_cached(request.path, with_forms=request.engine == "pdfium")
+        pdf = open_cached(request.path)
     for batch in _batches(request):
         try:
             if request.engine == "pdfium":
@@ -109,11 +121,21 @@ def _batches(request: RenderRequest) -> Iterator[list[PagePlan]]:
         yield batch
 
 
+@dataclass(slots=True)
+class _Content:
+    """What is known of a page besides its image."""
+
+    text: str = ""
+    letters: Letters = field(default_factory=Letters)
+    is_incomplete: bool = False
+
+
 def _render_with_pdfium(
     pdf: pypdfium2.PdfDocument, request: RenderRequest, plan: PagePlan, result: RenderResult
 ) -> None:
     with result.timed("render"):
         _check_loads(pdf, [plan])
+        values, is_incomplete = flatten(pdf, plan.number - 1)
         page = pdf[plan.number - 1]
     with closing(page):
         with result.timed("render"):
@@ -122,8 +144,9 @@ def _render_with_pdfium(
             image = bitmap.to_pil()
             _check_size(image, plan)
         with result.timed("text"):
-            text = _text_layer(page, request.max_text_chars)
-    _keep(image, plan.number, text, request, result)
+            content = _content(page, plan.number, request, image, values)
+            content.is_incomplete = is_incomplete
+    _keep(image, plan.number, content, request, result)
 
 
 def _render_with_poppler(
@@ -136,18 +159,33 @@ def _render_with_poppler(
             _check_size(image, plan)
     for image, plan in zip(images, batch, strict=True):
         with result.timed("text"):
-            text = _text_of(pdf, plan.number, request.max_text_chars)
-        _keep(image, plan.number, text, request, result)
+            content = _content_by_pdfium(pdf, plan.number, request, image)
+            if not content.text and has_ink(image):
+                content.text = UNWANTED.sub("", page_text(request.path, plan.number)).strip()
+        _keep(image, plan.number, content, request, result)
 
 
-def _keep(image: Image.Image, number: int, text: str, request: RenderRequest, result: RenderResult) -> None:
+def _keep(image: Image.Image, number: int, content: _Content, request: RenderRequest, result: RenderResult) -> None:
     with result.timed("encode"):
         output = to_greyscale(image) or image
         encoded, image_format = encode_image(output, request.image_format, request.image_quality)
         pixels = None
         if request.with_pixels:
             pixels = (output if output.mode == "L" else output.convert("RGB")).tobytes()
-    result.pages[number] = RenderedPage(image.width, image.height, encoded, image_format, text, pixels)
+        is_blank = not has_ink(output)
+    result.pages[number] = RenderedPage(
+        image.width,
+        image.height,
+        encoded,
+        image_format,
+        content.text[: request.max_text_chars],
+        pixels,
+        is_blank=is_blank,
+        is_incomplete=content.is_incomplete,
+        is_text_cut=len(content.text) > request.max_text_chars,
+        undrawn=content.letters.undrawn,
+        substituted=content.letters.substituted,
+    )
 
 
 def _check_loads(pdf: pypdfium2.PdfDocument, batch: Sequence[PagePlan]) -> None:
@@ -173,23 +211,32 @@ def _check_size(image: Image.Image, plan: PagePlan) -> None:
         )
 
 
-def _text_of(pdf: pypdfium2.PdfDocument, number: int, max_chars: int) -> str:
-    """Returns the result of `_text_layer`, or "" if PDFium cannot load the page."""
+def _content_by_pdfium(
+    pdf: pypdfium2.PdfDocument, number: int, request: RenderRequest, image: Image.Image
+) -> _Content:
+    """The text that PDFium reads, for an image of another engine. Nothing if PDFium cannot load the page."""
     try:
+        values, _ = flatten(pdf, number - 1)
         with closing(pdf[number - 1]) as page:
-            return _text_layer(page, max_chars)
+            return _content(page, number, request, image, values)
     except pypdfium2.PdfiumError:
-        return ""
+        return _Content()
 
 
-def _text_layer(page: pypdfium2.PdfPage, max_chars: int) -> str:
-    """Returns the text of the page in the order of the file, or "" if PDFium cannot read it."""
+def _content(
+    page: pypdfium2.PdfPage, number: int, request: RenderRequest, image: Image.Image, values: list[str]
+) -> _Content:
     try:
-        with closing(page.get_textpage()) as textpage:
-            text = textpage.get_text_bounded()
+        textpage = page.get_textpage()
     except pypdfium2.PdfiumError:
-        return ""
-    return UNWANTED.sub("", text)[:max_chars]
+        return _Content(with_values("", values))
+    with closing(textpage):
+        text = text_layer(textpage)
+        letters = doubtful_letters(page, textpage, text, image)
+    if not text and has_text_objects(page):
+        text = vertical_text(request.path, number)
+        letters = Letters(undrawn=text if not has_ink(image) else "")
+    return _Content(with_values(text, values), letters)
 
 
 def _cpu_s() -> float:

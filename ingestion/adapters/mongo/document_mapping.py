@@ -20,6 +20,7 @@ from ingestion.model import (
     DocumentState,
     Failure,
     Metadata,
+    Note,
     PageRecord,
     Scalar,
     TextPages,
@@ -79,6 +80,7 @@ def document_of(record: MongoRecord) -> Document:
         codes_format=reader.whole("codes_format", optional=True),
         dpi=reader.whole("dpi", optional=True),
         text_pages=_text_pages_of(record.get("text_pages")),
+        notes=_notes_of(record.get("notes")),
         attempts=reader.whole("attempts"),
         outages=reader.whole("outages", optional=True),
         fence=reader.whole("fence"),
@@ -134,6 +136,21 @@ def _text_pages_of(counts: Any) -> TextPages | None:
         return None
     reader = FieldReader(counts)
     return TextPages(**{field.name: reader.whole(field.name, optional=True) for field in fields(TextPages)})
+
+
+def _notes_of(notes: Any) -> tuple[Note, ...]:
+    """Notes are shown and decide nothing, so unreadable ones are left out."""
+    return tuple(found for one in notes if (found := _note_of(one))) if isinstance(notes, list) else ()
+
+
+def _note_of(record: Any) -> Note | None:
+    if not isinstance(record, Mapping):
+        return None
+    reader = FieldReader(record)
+    pages = record.get("pages")
+    numbers = tuple(one for one in pages if isinstance(one, int)) if isinstance(pages, list) else ()
+    subject, count = reader.text("subject", optional=True), reader.whole("count", optional=True)
+    return Note(reader.text("kind"), subject, numbers, count)
 
 
 def page_record_of(page: PageRecord) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any, Final
 
@@ -26,7 +27,7 @@ from ingestion.adapters.mongo.fields import MongoRecord
 from ingestion.adapters.mongo.revisions import mark_replaced
 from ingestion.catalogue.generations import FIRST
 from ingestion.errors import Conflict, LeaseHeld, LeaseLost, NotFound
-from ingestion.model import OUTAGES_FORGIVEN, Document, DocumentState, Event, Failure, TextPages, sources_of
+from ingestion.model import OUTAGES_FORGIVEN, Document, DocumentState, Event, Failure, Note, TextPages, sources_of
 
 log = structlog.get_logger(__name__)
 
@@ -95,10 +96,15 @@ class MongoLedger(DocumentChanges):
 
     @translated
     async def checkpoint(
-        self, document_id: str, fence: int, pages_done: int, text_pages: TextPages | None = None
+        self,
+        document_id: str,
+        fence: int,
+        pages_done: int,
+        text_pages: TextPages | None = None,
+        notes: Sequence[Note] = (),
     ) -> None:
-        counts = _counts(text_pages)
-        await self._keep(document_id, fence, {"pages_done": pages_done, "text_pages": counts, "outages": 0})
+        seen = {"text_pages": _counts(text_pages), "notes": _records(notes)}
+        await self._keep(document_id, fence, {"pages_done": pages_done, "outages": 0, **seen})
 
     @translated
     async def finish(self, document: Document) -> Document:
@@ -109,6 +115,7 @@ class MongoLedger(DocumentChanges):
             "dpi": document.dpi,
             "codes_format": document.codes_format,
             "text_pages": _counts(document.text_pages),
+            "notes": _records(document.notes),
             "pages_done": "$pages",
             "ready_at": "$$NOW",
         }
@@ -179,6 +186,11 @@ def _held(document_id: str, fence: int) -> dict[str, Any]:
 
 def _counts(text_pages: TextPages | None) -> dict[str, int] | None:
     return None if text_pages is None else asdict(text_pages)
+
+
+def _records(notes: Sequence[Note]) -> dict[str, Any]:
+    # A subject may begin with "$", which an update would take for a field.
+    return {"$literal": [{**asdict(note), "pages": list(note.pages)} for note in notes]}
 
 
 def _lost(document_id: str, fence: int) -> LeaseLost:
