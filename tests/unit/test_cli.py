@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import httpx
 import pytest
 from typer.testing import CliRunner
@@ -76,3 +79,25 @@ def test_a_setting_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch)
     result = _RUNNER.invoke(cli.app, ["topics", "ensure"])
     assert result.exit_code == 1
     assert result.stderr.startswith("error: PAGEMILL_API_PORT: Input should be a valid integer")
+
+
+@pytest.mark.parametrize("process", ["api", "embedder", "worker", "janitor"])
+def test_each_process_runs_in_a_scratch_folder_of_its_own(
+    process: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The next process counts those that were killed by their folders: see PagemillProcessDied."""
+    folders: list[str] = []
+
+    async def run(*_: object) -> None:
+        folders.append(tempfile.gettempdir())
+
+    monkeypatch.setenv("PAGEMILL_API_KEY", "k")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("workers.commands.serve.configure", lambda settings: None)  # logging is this process's
+    monkeypatch.setattr(f"workers.commands.serve._{process}", run)
+    for name in ("limit_blas_threads", "configure_malloc"):
+        monkeypatch.setattr(f"workers.commands.serve.{name}", lambda: None)
+    monkeypatch.setattr("sys.setswitchinterval", lambda seconds: None)
+    result = _RUNNER.invoke(cli.app, ["serve", process], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert [Path(folder).parents[1] for folder in folders] == [tmp_path]

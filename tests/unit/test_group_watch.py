@@ -14,14 +14,14 @@ from ingestion.errors import DependencyUnavailable
 from workers.consumer.group_watch import GroupWatch
 from workers.runtime.health import Health
 
-Answer = set[str] | Exception
+Answer = set[str] | Exception | None
 
 
 async def watched(answers: Sequence[Answer]) -> tuple[GroupWatch, list[str]]:
     """Let a watch ask for these answers. Returns it, and its log above the level of debugging."""
     left, done = list(answers), asyncio.Event()
 
-    async def find() -> set[str]:
+    async def find() -> set[str] | None:
         if not left:
             done.set()
             await asyncio.Event().wait()
@@ -54,8 +54,11 @@ async def test_a_topic_that_one_question_finds_is_not_reported(answers: list[Ans
     assert (watch.unassigned, log) == ([], [])
 
 
-async def test_a_broker_that_does_not_answer_changes_nothing() -> None:
-    watch, log = await watched([{"retry"}, {"retry"}, DependencyUnavailable("kafka", "down")])
+@pytest.mark.parametrize("answer", [None, DependencyUnavailable("kafka", "down")], ids=["a rebalance", "an outage"])
+async def test_an_answer_without_topics_changes_nothing(answer: Answer) -> None:
+    watch, log = await watched([{"retry"}, {"retry"}, answer])
+    assert (watch.unassigned, len(log)) == (["retry"], 1)
+    watch, log = await watched([{"retry"}, answer, {"retry"}])
     assert (watch.unassigned, len(log)) == (["retry"], 1)
 
 

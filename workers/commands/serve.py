@@ -96,7 +96,7 @@ def worker() -> None:
 def janitor() -> None:
     """The janitor: finishes work that a crash or an outage interrupted. One is enough. More do no harm."""
     settings = _settings()
-    with tracing(settings.tracing, "janitor"):
+    with tracing(settings.tracing, "janitor"), own_scratch():
         asyncio.run(_janitor(settings))
 
 

@@ -13,9 +13,9 @@ log = structlog.get_logger(__name__)
 
 
 class GroupWatch:
-    """Asks `find_unassigned` for the topics without a consumer every `every_s`."""
+    """Asks `find_unassigned` for the topics without a consumer every `every_s`. The answer None changes nothing."""
 
-    def __init__(self, find_unassigned: Callable[[], Awaitable[set[str]]], every_s: float) -> None:
+    def __init__(self, find_unassigned: Callable[[], Awaitable[set[str] | None]], every_s: float) -> None:
         self._find_unassigned = find_unassigned
         self._every_s = every_s
         self._suspected: set[str] = set()
@@ -30,6 +30,8 @@ class GroupWatch:
                 found = await self._find_unassigned()
             except IngestError as error:  # the breakers report a broker that is down
                 log.debug("group not described", cause=error.message)
+                continue
+            if found is None:
                 continue
             confirmed = sorted(found & self._suspected)
             self._suspected = found

@@ -13,11 +13,11 @@ from ingestion.settings import KafkaSettings
 _STABLE: Final = "Stable"
 
 
-async def unassigned_topics(settings: KafkaSettings) -> set[str]:
+async def unassigned_topics(settings: KafkaSettings) -> set[str] | None:
     """Return the topics of jobs and retries that nothing reads: no member of the group has a partition of them.
 
-    Returns none while the group has no members, or distributes its partitions. Raises DependencyRefused,
-    DependencyUnavailable.
+    Returns None while the group has no members or distributes its partitions: its topics are not known then. Raises
+    DependencyRefused, DependencyUnavailable.
     """
     async with admin_client(settings) as admin:
         [answer] = await admin.describe_consumer_groups([settings.kafka_group])
@@ -25,7 +25,7 @@ async def unassigned_topics(settings: KafkaSettings) -> set[str]:
         if code := group["error_code"]:
             raise for_code(code)(f"group {settings.kafka_group}")
     if group["state"] != _STABLE:
-        return set()
+        return None
     wanted = {settings.kafka_jobs_topic, *settings.retry_topics.values()}
     return wanted - {topic for member in group["members"] for topic in _topics(member)}
 
