@@ -108,7 +108,8 @@ class MinioBlobStore:
         self._threads = Threads(settings.s3_concurrency, stage="objects", dependency=DEPENDENCY)
 
     async def __aenter__(self) -> Self:
-        self._pool = _Pool(maxsize=self._settings.s3_concurrency, ssl_context=trusting(self._settings.s3_cafile))
+        trusted = trusting(self._settings.s3_cafile) if self._settings.s3_secure else None  # to load it takes 30 ms
+        self._pool = _Pool(maxsize=self._settings.s3_concurrency, ssl_context=trusted)
         self._client = self._connect(self._settings.s3_endpoint)
         self._signer = self._connect(self._settings.s3_public_endpoint or self._settings.s3_endpoint)
         return self

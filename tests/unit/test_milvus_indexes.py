@@ -37,7 +37,8 @@ class RecordingClient(MilvusClient):
     def create_collection(self, *_: Any, **options: Any) -> None:
         self.sent.append({"collection": "", **options.get("properties", {})})
 
-    def create_index(self, name: str, index_params: Any, **_: Any) -> None:
+    def create_index(self, name: str, index_params: Any, *, sync: bool = True, **_: Any) -> None:
+        assert not sync, "it would sleep half a second for the index of an empty collection"
         for index in index_params:
             request = Prepare.create_index_request(name, index.field_name, index.get_index_configs())
             self.sent.append({pair.key: pair.value for pair in request.extra_params})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -101,6 +102,11 @@ async def test_encryption_by_the_server_is_asked_for_with_each_object(server: Fa
     for file in (None, tmp_path / "file"):
         await put(of(server, s3_encryption="AES256"), file)
         assert server.headers.pop()["x-amz-server-side-encryption"] == "AES256"
+
+
+async def test_no_certificates_are_loaded_without_tls(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(ssl, "create_default_context")
+    await put(of(server))
 
 
 async def test_a_key_of_kms_is_named_with_each_object(server: FakeServer, certificates: Certificates) -> None:

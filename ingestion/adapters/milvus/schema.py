@@ -79,7 +79,8 @@ def create_index(client: MilvusClient, name: str, settings: MilvusSettings) -> N
     timeout_s = settings.milvus_timeout_s
     try:
         _unless_there(
-            lambda: client.create_index(name, index, timeout=timeout_s),
+            # pymilvus would sleep half a second before it looks whether the index of the empty collection is built.
+            lambda: client.create_index(name, index, timeout=timeout_s, sync=False),
             there=lambda: bool(client.list_indexes(name, timeout=timeout_s)),
         )
     except Exception as error:
