@@ -11,7 +11,7 @@ from typing import Final
 import structlog
 from fastapi import APIRouter, Depends, FastAPI
 
-from ingestion.api import document_pages, documents, events, health, problems, search, upload
+from ingestion.api import document_pages, documents, events, health, highlights, problems, search, upload
 from ingestion.api.auth import ApiKeyMiddleware, authorize, secret_of
 from ingestion.api.client_address import address_reader
 from ingestion.api.pages import add_pages
@@ -28,6 +28,7 @@ from ingestion.sandbox.pool import Sandbox
 from ingestion.search import Searcher
 from ingestion.submit import Submitter
 from ingestion.usage import UsageRecorder
+from ingestion.viewing.highlights import Highlighter
 from ingestion.viewing.images import PageImages
 
 log = structlog.get_logger(__name__)
@@ -62,6 +63,9 @@ def create_app(services: Services, searcher: Searcher) -> FastAPI:
         budget_s=services.settings.api.store_budget_s,
     )
     app.state.page_images = images
+    app.state.highlighter = Highlighter(
+        embedder=services.embedder, collections=services.documents, blobs=services.blobs
+    )
     app.state.usage = UsageRecorder(services.documents)
     app.state.readiness = health.Readiness(services)
     problems.install(app)
@@ -76,7 +80,7 @@ def create_app(services: Services, searcher: Searcher) -> FastAPI:
         address_of=address_reader(services.settings.http.http_trusted_proxies),
     )
     app.add_middleware(ShutdownMiddleware)
-    for routes in (upload, documents, document_pages, events, search):
+    for routes in (upload, documents, document_pages, highlights, events, search):
         api.include_router(routes.router)
     app.include_router(api)
     app.include_router(health.router)

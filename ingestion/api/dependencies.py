@@ -19,6 +19,7 @@ from ingestion.removal import Remover
 from ingestion.search import Searcher
 from ingestion.submit import Submitter
 from ingestion.usage import UsageRecorder
+from ingestion.viewing.highlights import Highlighter
 from ingestion.viewing.images import PageImages
 
 
@@ -52,6 +53,11 @@ async def _page_images(request: Request) -> PageImages:
     return images
 
 
+async def _highlighter(request: Request) -> Highlighter:
+    highlighter: Highlighter = request.app.state.highlighter
+    return highlighter
+
+
 async def _authenticator(request: Request) -> Authenticator:
     authenticator: Authenticator = request.app.state.authenticator
     return authenticator
@@ -64,6 +70,7 @@ SearcherDep = Annotated[Searcher, Depends(_searcher)]
 RemoverDep = Annotated[Remover, Depends(_remover)]
 UsageDep = Annotated[UsageRecorder, Depends(_usage)]
 PageImagesDep = Annotated[PageImages, Depends(_page_images)]
+HighlighterDep = Annotated[Highlighter, Depends(_highlighter)]
 AuthenticatorDep = Annotated[Authenticator, Depends(_authenticator)]
 
 

@@ -72,13 +72,15 @@ async def get_page_image(
     return Response(image.data, media_type=image.media_type, headers=headers)
 
 
-async def stored_page(document: Document, number: int, services: Services, *, with_text: bool = False) -> PageRecord:
+async def stored_page(
+    document: Document, number: int, services: Services, *, with_text: bool = False, with_words: bool = False
+) -> PageRecord:
     """The record of a page. Raises NotFound where the document has no such page, or no worker has stored it yet."""
     if document.state is DocumentState.DELETING:
         raise NotFound(f"document {document.id} is being deleted")
     if number <= max(document.pages, 1):
         key = document.page_key(number)
-        found = await services.documents.pages_by_key([key], with_text=with_text)
+        found = await services.documents.pages_by_key([key], with_text=with_text, with_words=with_words)
         if key in found:
             return found[key]
     if document.state.is_settled and document.pages:

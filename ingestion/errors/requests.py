@@ -80,3 +80,21 @@ class Conflict(PermanentError):
 
     code = "conflict"
     fault = Fault.CALLER
+
+
+class NoWordBoxes(Conflict):
+    """The page has no boxes of words: it has no text, or an earlier release ingested it. Upload the file again."""
+
+    code = "no_word_boxes"
+
+
+class NoPatchGrid(Conflict):
+    """The vectors of the page are not those of patches of its image: a text embedder made them, or there are none."""
+
+    code = "no_patch_grid"
+
+
+class PooledVectors(Conflict):
+    """The vectors of the page are merged ones (`PAGEMILL_TOKEN_POOLING`): none of them has a place on the page."""
+
+    code = "pooled_vectors"

@@ -70,6 +70,8 @@ class Page:
     text_source: TextSource = TextSource.FILE
     """Where `text` came from, if there is any."""
     notes: tuple[Note, ...] = ()
+    words: bytes = field(default=b"", repr=False)
+    """The words of `text` with their boxes: `ingestion.words.boxes`."""
 
     @property
     def source_of_text(self) -> TextSource:
@@ -103,3 +105,5 @@ class PageRecord:
     rows: int | None = None
     text_source: str = ""
     """Where `text` came from: a TextSource. Empty in records of earlier releases."""
+    words: bytes = field(default=b"", repr=False)
+    """As in Page. Empty in records of earlier releases, and in records that are read without it."""

@@ -13,8 +13,10 @@ class PageRecords(Protocol):
     async def put_pages(self, pages: Sequence[PageRecord]) -> None:
         """Insert or replace by page key."""
 
-    async def pages_by_key(self, page_keys: Collection[int], *, with_text: bool = False) -> dict[int, PageRecord]:
-        """The records that exist; `text` is empty unless asked for."""
+    async def pages_by_key(
+        self, page_keys: Collection[int], *, with_text: bool = False, with_words: bool = False
+    ) -> dict[int, PageRecord]:
+        """The records that exist; `text` and `words` are empty unless asked for."""
 
     async def remove_pages(self, first_page_key: int, count: int) -> None:
         """Delete the records of `count` pages from `first_page_key` on. Missing ones are no error."""

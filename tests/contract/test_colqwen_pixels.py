@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from ingestion.viewing.patch_grid import PatchGrid, patch_grid
 from tests.support.tiny_colqwen import make_processor, page_pixels
 from workers.embedding.visual.pixels import ImageSizing, PatchCutter
 
@@ -20,6 +21,7 @@ pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 A4_AT_200_DPI = (2339, 1654)
 CAP = 768
+TOKEN_PX = 28
 
 PILLOW_TOLERANCE = 0.032
 """Largest difference of a pixel value, where one step of 255 is 0.0146 to 0.0150: torch and Pillow round bicubic
@@ -79,6 +81,14 @@ def test_no_page_has_more_tokens_than_the_cap_and_none_has_no_size(
 ) -> None:
     grid = sizing.grid(sizing.resize(np.zeros((height_px, width_px, 3), np.uint8)))
     assert 1 <= sizing.image_tokens(grid) <= CAP
+
+
+@hypothesis_settings(max_examples=200, deadline=None)
+@given(st.integers(1, 16_000), st.integers(1, 16_000))
+def test_heat_maps_use_the_grid_of_the_model(sizing: ImageSizing, height_px: int, width_px: int) -> None:
+    height, width = sizing.size(height_px, width_px)
+    rows, columns = height // TOKEN_PX, width // TOKEN_PX
+    assert patch_grid(CAP, width_px, height_px, rows * columns) == PatchGrid(rows, columns, 0)
 
 
 def test_a_strip_beyond_the_defined_aspect_is_squeezed_and_not_refused(sizing: ImageSizing) -> None:

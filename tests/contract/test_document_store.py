@@ -79,7 +79,7 @@ async def test_records_have_the_fields_that_were_agreed_upon(store: MongoDocumen
     assert found["error"] == {"code": FAILURE.code, "stage": FAILURE.stage, "message": FAILURE.message}
     assert set(stored_page) == {
         *("_id", "document_id", "page_number", "width_px", "height_px", "patches", "rows", "image_key", "text"),
-        "text_source",
+        *("text_source", "words"),
     }
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from ingestion.bootstrap import Services
 from ingestion.model import DocumentState, Page, TextPages, TextSource
 from ingestion.settings import OcrSettings
+from ingestion.words.boxes import SCALE, decode_words
 from tests.contract.test_conversion import converter
 from tests.support.pipelines import ScriptedEmbedder, job, pipeline, read, submitted_again
 from tests.support.uploaded_files import picture
@@ -38,6 +42,15 @@ async def test_only_pages_without_a_useful_text_are_read() -> None:
         *(TextSource.OCR, TextSource.NONE, TextSource.FILE, TextSource.OCR)
     ]
     assert found[0].text == _TEXT
+    words = decode_words(found[0].words)
+    assert [word.text for word in words] == _TEXT.split()
+    ink = np.asarray(Image.open(io.BytesIO(shown)).convert("L")) < 128
+    height_px, width_px = ink.shape
+    for word in words:
+        left, top, right, bottom = (side / SCALE for side in word.box)
+        inside = ink[int(top * height_px) : int(bottom * height_px), int(left * width_px) : int(right * width_px)]
+        assert inside.mean() > 0.05, word
+    assert found[2].words == b""
     assert found[2].text == "A text of the file"
     assert one.reads == 3
 

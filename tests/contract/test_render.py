@@ -27,6 +27,7 @@ from ingestion.errors import (
 from ingestion.model import Note, Page
 from ingestion.sandbox.pool import Sandbox
 from ingestion.settings import RenderSettings
+from ingestion.words.boxes import decode_words
 from tests.support import pdfs
 from tests.support.waiting import wait_until
 from workers.rendering import poppler
@@ -89,6 +90,9 @@ async def test_pages_come_in_order_with_their_images_and_texts(engine: str, stor
     assert [[page.page_number for page in window] for window in windows] == [[1, 2], [3, 4], [5]]
     pages = [page for window in windows for page in window]
     assert [page.text for page in pages] == [f"This is page {number}." for number in range(1, 6)]
+    assert [[word.text for word in decode_words(page.words)] for page in pages] == [
+        ["This", "is", "page", str(number)] for number in range(1, 6)
+    ]
     assert {(page.width_px, page.height_px) for page in pages} == {(595, 842)}
     assert {(image_of(page).format, image_of(page).size) for page in pages} == {("PNG", (595, 842))}
     assert len({page.image for page in pages}) == 5

@@ -167,9 +167,14 @@ class MemoryPageRecords(MemoryPort):
             self.state.pages[page.page_key] = page
             self.state.page_sizes.pop(page.page_key, None)
 
-    async def pages_by_key(self, page_keys: Collection[int], *, with_text: bool = False) -> dict[int, PageRecord]:
+    async def pages_by_key(
+        self, page_keys: Collection[int], *, with_text: bool = False, with_words: bool = False
+    ) -> dict[int, PageRecord]:
         found = {key: self.state.pages[key] for key in page_keys if key in self.state.pages}
-        return found if with_text else {key: replace(page, text="") for key, page in found.items()}
+        return {
+            key: replace(page, text=page.text if with_text else "", words=page.words if with_words else b"")
+            for key, page in found.items()
+        }
 
     async def remove_pages(self, first_page_key: int, count: int) -> None:
         for key in range(first_page_key, first_page_key + count):

@@ -100,6 +100,14 @@ class RecordsContract:
         assert found == {1: page(1, text="new\0 ü"), 2: page(2)}
         assert await store.pages_by_key([1]) == {1: page(1, text="")}
 
+    async def test_words_are_read_only_if_they_are_wanted(self, store: DocumentStore) -> None:
+        kept = replace(page(1), words=b"\0boxes")
+        await store.put_pages([kept])
+        for wanted in ({"with_text": True}, {"with_words": True}, {"with_text": True, "with_words": True}):
+            [found] = (await store.pages_by_key([1], **wanted)).values()
+            assert found.text == (kept.text if "with_text" in wanted else "")
+            assert found.words == (kept.words if "with_words" in wanted else b"")
+
     async def test_pages_are_removed_by_key(self, store: DocumentStore) -> None:
         await store.put_pages([page(key) for key in range(1, 6)])
         await store.remove_pages(2, 3)

@@ -224,4 +224,5 @@ class PageStore:
             text=page.text,
             rows=len(entry.rows.vectors),
             text_source=page.source_of_text.value,
+            words=page.words,
         )

@@ -6,12 +6,14 @@ The launcher loads the models once, before it forks children: `prepare_launcher`
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Final
 
 from PIL import Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
+from ingestion.words.boxes import Word, encode_words, words_in
 from workers.rendering.unwanted import UNWANTED
 
 _PLUGINS: Final = (JpegImagePlugin, PngImagePlugin, WebPImagePlugin)
@@ -29,6 +31,7 @@ PARAMETERS: Final[dict[str, Any]] = {
     "Global.log_level": "critical",
     "Global.use_cls": False,  # it turns lines that are upside down; a rendered page is upright
     "Global.text_score": _LEAST_SCORE,
+    "Global.return_word_box": True,  # takes no measurable time
     "EngineConfig.onnxruntime.intra_op_num_threads": 1,
     "EngineConfig.onnxruntime.inter_op_num_threads": 1,
     "Rec.rec_batch_num": 1,  # a batch is padded to its longest line
@@ -49,6 +52,8 @@ _models: Final = _Models()
 class PageText:
     text: str
     is_blank: bool
+    words: bytes = b""
+    """The words with their boxes: `ingestion.words.boxes`."""
 
 
 def prepare_launcher() -> None:
@@ -72,13 +77,26 @@ def read_page(image: bytes, max_chars: int) -> PageText:
     if found.boxes is None or not len(found.boxes):
         return PageText("", is_blank=False)
     text = _in_lines([(box.tolist(), said) for box, said in zip(found.boxes, found.txts, strict=True)])
-    return PageText(UNWANTED.sub("", text)[:max_chars], is_blank=False)
+    height_px, width_px = pixels.shape[:2]
+    words = encode_words(_words(found.word_results or (), width_px, height_px))
+    return PageText(UNWANTED.sub("", text)[:max_chars], is_blank=False, words=words)
 
 
 def _is_blank(picture: Image.Image) -> bool:
     small = picture.convert("L").reduce(max(1, max(picture.size) // _BLANK_SIDE_PX))
     darkest, lightest = small.getextrema()
     return lightest - darkest < _LEAST_CONTRAST  # type: ignore[operator]
+
+
+def _words(lines: Iterable[Iterable[tuple[str, float, Any]]], width_px: int, height_px: int) -> list[Word]:
+    """The words of all lines, whose boxes have four corners in pixels."""
+    words = list[Word]()
+    for line in lines:
+        for said, _, corners in line:
+            xs, ys = ([float(corner[axis]) for corner in corners] for axis in (0, 1))
+            box = min(xs) / width_px, min(ys) / height_px, max(xs) / width_px, max(ys) / height_px
+            words += words_in(said, box)
+    return words
 
 
 def _in_lines(boxes: list[tuple[list[list[float]], str]]) -> str:

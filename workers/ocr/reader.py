@@ -59,7 +59,7 @@ class OcrReader:
             found = await self._read(page)
         if self._mode == "auto" and letters_in(found.text) <= letters_in(page.text):
             return page
-        return replace(page, text=found.text, text_source=TextSource.OCR) if found.text else page
+        return replace(page, text=found.text, words=found.words, text_source=TextSource.OCR) if found.text else page
 
     async def _read(self, page: Page) -> PageText:
         """A page that cannot be read has no text: its document does not fail."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ingestion.sandbox.failures import ChildCrashed
+from ingestion.words.boxes import MOST_BYTES
 from workers.rendering.dpi import PagePlan
 from workers.rendering.image_encoding import ImageFormat
 from workers.rendering.render_child import STAGES, RenderedPage, RenderRequest, RenderResult
@@ -23,7 +24,7 @@ _BEGINNINGS: Final[dict[ImageFormat, tuple[bytes, int, bytes]]] = {
 def max_answer_bytes(request: RenderRequest) -> int:
     """Upper bound on the size of an answer to `request`: raw and encoded images, and texts."""
     pixels = sum(plan.pixels + plan.width_px + plan.height_px + 1 for plan in request.pages)
-    texts = len(request.pages) * (4 * request.max_text_chars + _SLACK_BYTES)
+    texts = len(request.pages) * (4 * request.max_text_chars + MOST_BYTES + _SLACK_BYTES)
     return pixels * _BYTES_PER_PX * (2 if request.with_pixels else 1) + texts
 
 
@@ -47,6 +48,8 @@ def _fault(page: RenderedPage, plan: PagePlan, request: RenderRequest) -> str | 
         return "text that cannot be stored"
     if max(len(page.undrawn), len(page.substituted)) > request.max_text_chars:
         return "too many letters"
+    if len(page.words) > MOST_BYTES:
+        return "boxes of words that cannot be stored"
     if request.image_format not in ("auto", page.image_format):
         return f"an image in {page.image_format}"
     beginning, offset, mark = _BEGINNINGS[page.image_format]

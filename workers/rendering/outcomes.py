@@ -40,6 +40,7 @@ def _with_text_of(page: RenderedPage, other: RenderedPage) -> RenderedPage:
         is_text_cut=other.is_text_cut,
         undrawn=page.undrawn,
         substituted=page.substituted,
+        words=other.words,
     )
 
 

@@ -258,4 +258,5 @@ def _page(number: int, rendered: RenderedPage, notes: tuple[Note, ...]) -> Page:
         pixels,
         rendered.image_format,
         notes=notes,
+        words=rendered.words,
     )

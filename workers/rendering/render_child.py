@@ -16,11 +16,13 @@ import pypdfium2
 from PIL import Image
 
 from ingestion.sandbox.child import programs_cpu_s
+from ingestion.words.boxes import encode_words
 from workers.rendering.annotations import flatten, with_values
 from workers.rendering.dpi import POINTS_PER_INCH, PagePlan
 from workers.rendering.image_encoding import ImageFormat, encode_image, to_greyscale
 from workers.rendering.ink import Letters, doubtful_letters, has_ink
 from workers.rendering.page_text import has_text_objects, text_layer, vertical_text
+from workers.rendering.page_words import page_words
 from workers.rendering.pdf_cache import open_cached
 from workers.rendering.poppler import PageNotRendered, page_text, render_range
 from workers.rendering.unwanted import UNWANTED
@@ -68,6 +70,8 @@ class RenderedPage:
     """Letters of fonts that are not in the file, without ink in the image: see `ink.Letters`."""
     substituted: str = ""
     """Letters of fonts that are not in the file, with ink in the image."""
+    words: bytes = b""
+    """The words of the text layer with their boxes: `ingestion.words.boxes`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +132,7 @@ class _Content:
     text: str = ""
     letters: Letters = field(default_factory=Letters)
     is_incomplete: bool = False
+    words: bytes = b""
 
 
 def _render_with_pdfium(
@@ -185,6 +190,7 @@ def _keep(image: Image.Image, number: int, content: _Content, request: RenderReq
         is_text_cut=len(content.text) > request.max_text_chars,
         undrawn=content.letters.undrawn,
         substituted=content.letters.substituted,
+        words=content.words,
     )
 
 
@@ -233,10 +239,11 @@ def _content(
     with closing(textpage):
         text = text_layer(textpage)
         letters = doubtful_letters(page, textpage, text, image)
+        words = encode_words(page_words(page, textpage, request.max_text_chars))
     if not text and has_text_objects(page):
         text = vertical_text(request.path, number)
         letters = Letters(undrawn=text if not has_ink(image) else "")
-    return _Content(with_values(text, values), letters)
+    return _Content(with_values(text, values), letters, words=words)
 
 
 def _cpu_s() -> float:

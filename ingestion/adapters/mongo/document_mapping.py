@@ -175,6 +175,7 @@ def page_of(record: MongoRecord) -> PageRecord:
         text=reader.text("text", optional=True),
         rows=None if record.get("rows") is None else reader.whole("rows"),
         text_source=reader.text("text_source", optional=True),
+        words=bytes(words) if isinstance(words := record.get("words"), bytes) else b"",  # shown only: no damage
     )
     reader.require_whole("page")
     return page

@@ -39,7 +39,9 @@ class MongoRecordInventory(MongoPort):
     @translated
     async def pages_after(self, page_key: int, limit: int) -> list[PageRecord]:
         wanted = {"_id": {"$gt": page_key}}
-        while found := await self._pages.find(wanted, {"text": 0}).sort("_id", 1).limit(limit).to_list(None):
+        while (
+            found := await self._pages.find(wanted, {"text": 0, "words": 0}).sort("_id", 1).limit(limit).to_list(None)
+        ):
             if pages := list(pages_of(found)):
                 return pages
             wanted = {"_id": {"$gt": found[-1]["_id"]}}  # the caller takes an empty answer for the end

@@ -31,8 +31,11 @@ class MongoPageRecords(MongoPort):
         )
 
     @translated
-    async def pages_by_key(self, page_keys: Collection[int], *, with_text: bool = False) -> dict[int, PageRecord]:
-        fields = None if with_text else {"text": 0}
+    async def pages_by_key(
+        self, page_keys: Collection[int], *, with_text: bool = False, with_words: bool = False
+    ) -> dict[int, PageRecord]:
+        wanted = {"text": with_text, "words": with_words}
+        fields = {name: 0 for name, is_wanted in wanted.items() if not is_wanted} or None
         found = await self._pages.find({"_id": {"$in": list(page_keys)}}, fields).to_list(None)
         return {page.page_key: page for page in pages_of(found)}
 
