@@ -52,6 +52,7 @@ from ingestion.ports import (
     ReembeddingRecords,
     Revisions,
     SignCodeRecords,
+    TermRecords,
     Uploads,
     VectorStore,
 )
@@ -83,6 +84,7 @@ class DocumentStore(
     ApiKeys,
     MetadataRecords,
     Revisions,
+    TermRecords,
     Pingable,
     Protocol,
 ):

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ingestion.search_mode import SearchMode
+
 
 class Hit(BaseModel):
     """A page that answers the query. The fields of the HTTP API's JSON, and two more for the server alone."""
@@ -19,7 +21,7 @@ class Hit(BaseModel):
     page: int
     """Counts from 1."""
     score: float
-    """MaxSim: the sum over query tokens."""
+    """By the mode: MaxSim, the sum over query tokens; BM25; or the sum of reciprocal ranks in both rankings."""
     image_url: str = ""
     """Signed anew for every answer. Empty in the query cache."""
     snippet: str = ""
@@ -36,7 +38,13 @@ class Hit(BaseModel):
 class SearchResult(BaseModel):
     """The answer of the HTTP API to a search: best hits first."""
 
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+
     hits: list[Hit]
+    mode: SearchMode = SearchMode.SEMANTIC
+    """The mode that the hits were found in. APIs of earlier releases have no other one, and do not name it."""
+    notes: list[str] = []
+    """For people: why pages may be missing. Empty where all pages were searched."""
 
 
 def encode_hits(hits: Sequence[Hit]) -> bytes:

@@ -147,6 +147,13 @@ CODES_MADE: Final = Counter(
 DOCUMENTS_WITHOUT_CODES: Final = Gauge(
     "documents_without_sign_codes", "ready documents that the janitor has to make sign codes for, at most 100000"
 )
+TERMS_MADE: Final = Counter(
+    "terms_made_documents_total", "documents whose terms the janitor made from the texts of their pages"
+)
+DOCUMENTS_WITHOUT_TERMS: Final = Gauge(
+    "documents_without_terms",
+    "ready documents that searches for words do not find yet: the janitor has to make their terms; at most 100000",
+)
 STALLS: Final = Counter("ingestion_stalls_total", "attempts that ended because a stage made no progress", ["stage"])
 BACKGROUND_RESTARTS: Final = Counter(
     "background_restarts_total", "background tasks that ended unexpectedly and were restarted", ["task"]
@@ -191,6 +198,10 @@ CODE_CACHE: Final = Counter(
     "search_code_cache_total", "segments of sign codes, by result of the cache: hit or miss", ["outcome"]
 )
 CODE_CACHE_BYTES: Final = Gauge("search_code_cache_bytes", "bytes of sign codes in the cache")
+TERM_CACHE: Final = Counter(
+    "search_term_cache_total", "segments of terms, by result of the cache: hit or miss", ["outcome"]
+)
+TERM_CACHE_BYTES: Final = Gauge("search_term_cache_bytes", "bytes of terms in the cache")
 STAGE_PAGES: Final = Counter(
     "search_stage_pages_total",
     "pages that entered and left each stage of searches: index, codes or exact; in or out",

@@ -7,101 +7,47 @@ are made from the stored vectors. A search ranks such a document without them un
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
-from typing import Final, Protocol
-
-import structlog
+from collections.abc import Sequence
+from typing import Protocol
 
 from ingestion import metrics
-from ingestion.errors import DependencyUnavailable, NotFound, as_ingest_error
+from ingestion.errors import NotFound
 from ingestion.model import SIGN_CODE_FORMAT, Document, DocumentState, codes_key
-from ingestion.ports import ArchivedDocuments, Bindings, BlobStore, DocumentReader, SignCodeRecords
+from ingestion.ports import Bindings, BlobStore, SignCodeRecords
 from ingestion.retrying import retrying
 from ingestion.vectors.blob_reader import VectorBlobs
 from ingestion.vectors.sign_codes import CodeSegment, segment_pages, segment_starts
 from ingestion.vectors.stored_codes import coded_generations, page_codes
-
-log = structlog.get_logger(__name__)
-
-_PAGES_A_ROUND: Final = 2048
-"""About half a gigabyte of vectors."""
-_DOCUMENTS_AT_ONCE: Final = 100
-_COUNTED: Final = 100_000
-"""More documents without sign codes are not counted."""
+from workers.backfill import PAGES_A_ROUND, Backfill, BackfilledRecords
 
 Written = list[tuple[int, str]]
 """The generation and the key of each object that was written."""
 
 
-@dataclass(slots=True)
-class BackfillResult:
-    """The number of documents that a round gave sign codes."""
-
-    made: int = 0
-    failed: dict[str, str] = field(default_factory=dict)
-    """The ids of documents that could not get sign codes, and the cause of each."""
-    left: int = 0
-    """Documents that lack sign codes after the round, counted up to 100,000."""
-
-
-class BackfillRecords(DocumentReader, Bindings, ArchivedDocuments, SignCodeRecords, Protocol):
+class CodedRecords(BackfilledRecords, Bindings, SignCodeRecords, Protocol):
     """What the backfill reads and records."""
 
 
-class CodeBackfill:
-    """Each round begins after the last document of the round before. So documents that fail hide no others.
+class CodeBackfill(Backfill):
+    """A document whose vectors are missing or unreadable stays without codes."""
 
-    Several backfills side by side do no harm: the same vectors have the same codes.
-    """
+    what = "sign codes"
+    _made = metrics.CODES_MADE
+    _left = metrics.DOCUMENTS_WITHOUT_CODES
 
-    def __init__(self, records: BackfillRecords, blobs: BlobStore, pages_a_round: int = _PAGES_A_ROUND) -> None:
+    def __init__(self, records: CodedRecords, blobs: BlobStore, pages_a_round: int = PAGES_A_ROUND) -> None:
+        super().__init__(records, pages_a_round)
         self._records = records
         self._blobs = blobs
         self._vector_blobs = VectorBlobs(blobs)
-        self._pages_a_round = pages_a_round
-        self._after = ""
 
-    async def round(self, collection: str | None = None) -> BackfillResult:
-        """Make the codes of whole documents until these have so many pages as a round may have.
+    async def _lacking(self, limit: int, after: str, collection: str | None) -> Sequence[Document]:
+        return await self._records.without_codes(limit, after=after, collection=collection)
 
-        A document whose vectors are missing or unreadable is logged, and the round goes on. Raises
-        DependencyUnavailable. The next round makes the rest.
-        """
-        result, pages = BackfillResult(), 0
-        while pages < self._pages_a_round:
-            batch = await self._records.without_codes(_DOCUMENTS_AT_ONCE, after=self._after, collection=collection)
-            if not batch:
-                self._after = ""
-                break
-            for document in batch:
-                await self._process(document, result)
-                self._after = document.id
-                pages += document.pages
-                if pages >= self._pages_a_round:
-                    break
-        result.left = await self._records.count_without_codes(_COUNTED, collection=collection)
-        if collection is None:
-            metrics.DOCUMENTS_WITHOUT_CODES.set(result.left)
-        return result
-
-    async def _process(self, document: Document, result: BackfillResult) -> None:
-        try:
-            document.require_readable()
-            is_made = await self._make(document)
-        except DependencyUnavailable:
-            raise
-        except Exception as error:  # noqa: BLE001 - any error belongs to this one document
-            cause = as_ingest_error(error)
-            result.failed[document.id] = cause.message
-            log.error("sign codes not made", document_id=document.id, code=cause.code, cause=cause.message)
-            return
-        if is_made:
-            result.made += 1
-            metrics.CODES_MADE.inc()
-            log.info("sign codes made", document_id=document.id, pages=document.pages)
+    async def _count_lacking(self, limit: int, collection: str | None) -> int:
+        return await self._records.count_without_codes(limit, collection=collection)
 
     async def _make(self, document: Document) -> bool:
-        """Returns False where the document was deleted, changed, or given its codes by another process meanwhile."""
         written: Written = []
         try:
             await self._write(document, written)
@@ -128,11 +74,6 @@ class CodeBackfill:
                 written.append((generation, key))
                 await retrying(self._blobs.put, key, content, "application/octet-stream")
 
-    async def _is_as_it_was(self, document: Document) -> bool:
-        current = await retrying(self._records.get, document.id)
-        is_ready = current is not None and current.state is DocumentState.READY
-        return current is not None and is_ready and current.first_page_key == document.first_page_key
-
     async def _delete_late_writes(self, document: Document, written: Written) -> None:
         """Delete what may have been written after a delete, or after the removal of a generation.
 
@@ -141,8 +82,7 @@ class CodeBackfill:
         """
         current = await retrying(self._records.get, document.id)
         if current is None:
-            is_archived = bool(await retrying(self._records.archived_ids, [document.id]))
-            late = [] if is_archived else [key for _, key in written]
+            late = [] if await self._is_archived(document) else [key for _, key in written]
         elif current.state is DocumentState.DELETING or current.first_page_key != document.first_page_key:
             late = [key for _, key in written]
         else:

@@ -24,12 +24,12 @@ from workers.installation_gauges import DOCUMENTS_EVERY_S, InstallationGauges
 from workers.recovery import Janitor
 from workers.runtime.breaker import Outage
 from workers.runtime.health import Health, HealthServer
-from workers.wiring import code_backfill_of, lifecycle_of, remover_of
+from workers.wiring import code_backfill_of, lifecycle_of, remover_of, term_backfill_of
 
 log = structlog.get_logger(__name__)
 
 REMEDY: Final = "delete the document and upload it again"
-REMAKE: Final = "let the janitor run, or run `pagemill janitor` twice: the second time makes the sign codes"
+REMAKE: Final = "let the janitor run, or run `pagemill janitor` twice: the second time makes what is missing"
 
 
 def janitor_of(services: Services) -> Janitor:
@@ -68,13 +68,14 @@ async def run_janitor(settings: Settings) -> None:
         # In tasks of their own, because archiving and reading vectors may take long.
         lifecycle_rounds = Repeated(lifecycle_of(services).round, every_s=every_s, again_s=every_s)
         code_rounds = Repeated(code_backfill_of(services).round, every_s=every_s, again_s=every_s)
+        term_rounds = Repeated(term_backfill_of(services).round, every_s=every_s, again_s=every_s)
         gauges = InstallationGauges(services.documents, services.documents, services.vectors)
         gauge_rounds = Repeated(gauges.round, every_s=DOCUMENTS_EVERY_S, again_s=DOCUMENTS_EVERY_S)
         audits = Repeated(lambda: audit(auditor), every_s=audit_every_s, again_s=min(every_s, audit_every_s))
         health = HealthServer(
             settings.worker.worker_metrics_host,
             settings.worker.worker_metrics_port,
-            lambda: _health(rounds, lifecycle_rounds, code_rounds, gauge_rounds, audits),
+            lambda: _health(rounds, lifecycle_rounds, code_rounds, term_rounds, gauge_rounds, audits),
         )
         log.info("janitor started", health_port=health.port)
         try:
@@ -82,6 +83,7 @@ async def run_janitor(settings: Settings) -> None:
                 tasks.run_forever("janitor rounds", rounds.run)
                 tasks.run_forever("collection lifecycle rounds", lifecycle_rounds.run)
                 tasks.run_forever("sign code rounds", code_rounds.run)
+                tasks.run_forever("term rounds", term_rounds.run)
                 tasks.run_forever("gauges of the installation", gauge_rounds.run)
                 # An audit reads all stores, so a janitor that is restarted again and again should not begin with one.
                 tasks.run_forever("audits", lambda: audits.run(first_after_s=audit_every_s))

@@ -223,8 +223,9 @@ class Pipeline:
                         await self._checkpoint(document, window, texts, notes)
                     lease.document = replace(lease.document, outages=0)
             lease.check()
-            with watched.stage("store", step="complete codes"):
-                document = replace(document, codes_format=await codes.complete(), text_pages=texts, notes=notes)
+            with watched.stage("store", lambda: self.store.writes, step="complete"):
+                completed = await self.store.completed(document, codes, lease.check)
+                document = replace(completed, text_pages=texts, notes=notes)
         await lease.end()
         with span("ready"):
             return await retrying(self.ledger.finish, document)

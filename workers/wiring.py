@@ -1,5 +1,5 @@
 """Constructs, from services and settings, the objects that archive, back up, delete and expire collections, and
-make sign codes."""
+make sign codes and terms."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from workers.lifecycle.archive import Archiver
 from workers.lifecycle.housekeeping import CollectionLifecycle
 from workers.lifecycle.packer import Packer
 from workers.lifecycle.unpacker import Unpacker
+from workers.term_backfill import TermBackfill
 
 _INDEX_SETTINGS: Final = {
     "index_type",
@@ -47,6 +48,10 @@ def remover_of(services: Services) -> Remover:
 
 def code_backfill_of(services: Services) -> CodeBackfill:
     return CodeBackfill(services.documents, services.blobs)
+
+
+def term_backfill_of(services: Services) -> TermBackfill:
+    return TermBackfill(services.documents, services.blobs)
 
 
 def lifecycle_of(services: Services) -> CollectionLifecycle:

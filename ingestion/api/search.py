@@ -28,11 +28,11 @@ async def search(
 
     429 with Retry-After where too many searches are in flight. A search is cancelled when its client disconnects.
     """
-    hits = await cancel_on_disconnect(
-        request.receive, searcher.search(collection, wanted.query, wanted.top_k, wanted.effort)
+    found = await cancel_on_disconnect(
+        request.receive, searcher.answer(collection, wanted.query, wanted.top_k, wanted.effort, wanted.mode)
     )
     await usage.record(collection)
-    return SearchResult(hits=[_with_page_urls(hit) for hit in hits])
+    return found.model_copy(update={"hits": [_with_page_urls(hit) for hit in found.hits]})
 
 
 def _with_page_urls(hit: Hit) -> Hit:

@@ -13,6 +13,7 @@ from ingestion.api.warnings import warnings_of
 from ingestion.effort import Effort
 from ingestion.errors import BadRecord, NoWordBoxes
 from ingestion.model import Document, DocumentState, Failure, Note, PageRecord, TextPages, public_name
+from ingestion.search_mode import SearchMode
 from ingestion.viewing.highlights import Highlights
 from ingestion.words.boxes import SCALE
 from ingestion.words.matching import Match
@@ -238,3 +239,5 @@ class SearchRequest(BaseModel):
     query: str
     top_k: int = 10
     effort: Effort = Effort.BALANCED
+    mode: SearchMode | None = None
+    """None: that of PAGEMILL_SEARCH_MODE."""

@@ -20,6 +20,7 @@ from ingestion.effort import Effort
 from ingestion.errors import BadRequest, DependencyUnavailable, Fault, PermanentError, not_text
 from ingestion.hits import Hit, SearchResult
 from ingestion.model import check_text
+from ingestion.search_mode import SearchMode
 
 _V = TypeVar("_V", bound=BaseModel)
 
@@ -111,8 +112,21 @@ class ApiClient:
                         yield _parse(DocumentView, line.removeprefix("data:"))
 
     async def search(self, collection: str, query: str, top_k: int, effort: Effort = Effort.BALANCED) -> list[Hit]:
+        """The hits of `answer`, in the mode that the API has for searches that name none."""
+        return (await self.answer(collection, query, top_k, effort)).hits
+
+    async def answer(
+        self,
+        collection: str,
+        query: str,
+        top_k: int,
+        effort: Effort = Effort.BALANCED,
+        mode: SearchMode | None = None,
+    ) -> SearchResult:
         body = {"query": check_text(query, "the query"), "top_k": top_k, "effort": effort.value}
-        return _parse(SearchResult, await self._request("POST", _collection_url(collection, "search"), json=body)).hits
+        if mode is not None:
+            body["mode"] = mode.value
+        return _parse(SearchResult, await self._request("POST", _collection_url(collection, "search"), json=body))
 
     async def delete(self, document_id: str) -> None:
         """Returns when no store holds data of the document."""

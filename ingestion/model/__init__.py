@@ -23,6 +23,7 @@ from ingestion.model.keys import (
     DOCUMENTS_PREFIX,
     SEGMENT_PAGES,
     SIGN_CODE_FORMAT,
+    TERM_FORMAT,
     both_vectors_keys,
     codes_key,
     codes_keys,
@@ -33,6 +34,8 @@ from ingestion.model.keys import (
     old_vectors_key,
     pages_prefix,
     source_key,
+    terms_key,
+    terms_keys,
     vectors_key,
 )
 from ingestion.model.metadata import (
@@ -82,6 +85,7 @@ __all__ = [
     "ROWS_PER_PAGE",
     "SEGMENT_PAGES",
     "SIGN_CODE_FORMAT",
+    "TERM_FORMAT",
     "TRANSITIONS",
     "UNFINISHED",
     "ApiKey",
@@ -131,5 +135,7 @@ __all__ = [
     "source_key",
     "sources_of",
     "tenant_of",
+    "terms_key",
+    "terms_keys",
     "vectors_key",
 ]

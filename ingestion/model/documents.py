@@ -115,6 +115,8 @@ class Document:
     """The number of pages that the re-embedding has written."""
     codes_format: int = 0
     """The format of the sign codes that a ready document has, in each generation that it is in. 0: it has none."""
+    terms_format: int = 0
+    """The format of the terms that a ready document has. 0: it has none."""
     dpi: int = 0
     text_pages: TextPages | None = None
     """Where the texts of the first `pages_done` pages came from. None in records of earlier releases."""

@@ -8,9 +8,11 @@ from typing import Final
 DOCUMENTS_PREFIX: Final = "documents/"
 """The prefix of all objects of all documents."""
 SEGMENT_PAGES: Final = 64
-"""Pages whose sign codes are one object. Part of the format: see SIGN_CODE_FORMAT."""
+"""Pages whose sign codes, or terms, are one object. Part of the formats: see SIGN_CODE_FORMAT and TERM_FORMAT."""
 SIGN_CODE_FORMAT: Final = 1
 """The format of sign codes that this release writes and reads."""
+TERM_FORMAT: Final = 1
+"""The format of terms that this release writes and reads. Another way to split texts into terms is another format."""
 
 
 def document_id(collection: str, filename: str, sha256: str, key: str = "") -> str:
@@ -62,6 +64,19 @@ def codes_key(document: str, first_page: int, generation: int = 1) -> str:
 def codes_keys(document: str, pages: int, generation: int = 1) -> list[str]:
     """The keys of all sign codes of a document of `pages` pages."""
     return [codes_key(document, first, generation) for first in range(1, pages + 1, SEGMENT_PAGES)]
+
+
+def terms_key(document: str, first_page: int) -> str:
+    """The key of the terms of SEGMENT_PAGES pages from page `first_page` on: see `terms.segment`.
+
+    Texts are the same in all generations, and so are terms.
+    """
+    return f"{pages_prefix(document)}{first_page:06d}.terms"
+
+
+def terms_keys(document: str, pages: int) -> list[str]:
+    """The keys of all terms of a document of `pages` pages."""
+    return [terms_key(document, first) for first in range(1, pages + 1, SEGMENT_PAGES)]
 
 
 def _vectors_stem(document: str, page_number: int, generation: int) -> str:

@@ -29,6 +29,7 @@ from ingestion.ports.rendering import PageSource, Renderer, TextReader
 from ingestion.ports.revisions import Revisions
 from ingestion.ports.sign_codes import SignCodeRecords
 from ingestion.ports.stores import BlobStore, VectorStore
+from ingestion.ports.terms import TermRecords
 from ingestion.ports.versions import CollectionVersions, Searchable
 
 __all__ = [
@@ -76,6 +77,7 @@ __all__ = [
     "Revisions",
     "Searchable",
     "SignCodeRecords",
+    "TermRecords",
     "TextReader",
     "Uploads",
     "VectorStore",

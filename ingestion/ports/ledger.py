@@ -56,7 +56,7 @@ class Ledger(Protocol):
 
     async def finish(self, document: Document) -> Document:
         """`processing` becomes `ready` under the document's fence, with all pages done, its DPI, `codes_format`,
-        `text_pages` and `notes`.
+        `terms_format`, `text_pages` and `notes`.
 
         From then on search finds it. Returns `document` as it is then, except for its times. Raises LeaseLost.
         """

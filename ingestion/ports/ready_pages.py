@@ -14,13 +14,15 @@ from ingestion.model import Document, TextPages
 class PageRange:
     """The pages of one ready document: `pages` page keys from `first_page_key` on.
 
-    `has_codes`: the sign codes of all pages are in the object store, in the format of this release.
+    `has_codes`, `has_terms`: the sign codes, or the terms, of all pages are in the object store, in the format of this
+    release.
     """
 
     document_id: str
     first_page_key: int
     pages: int
     has_codes: bool
+    has_terms: bool
 
 
 class ReadyPages(Protocol):

@@ -18,6 +18,8 @@ from ingestion.vectors.sign_codes import segment_starts
 
 _COUNT_S: Final = 10.0
 """How long a number of pages is used. It decides how to search, not what is found."""
+_INCOMPLETE_S: Final = 10.0
+"""How long a list is used in which documents lack sign codes or terms: the janitor may make these meanwhile."""
 _MOST_COLLECTIONS: Final = 1_000
 _MOST_RANGES: Final = 500_000
 
@@ -67,6 +69,16 @@ class CollectionPages:
         return all(one.has_codes for one in self.ranges)
 
     @cached_property
+    def without_terms(self) -> frozenset[str]:
+        """The ids of the documents without terms."""
+        return frozenset(one.document_id for one in self.ranges if not one.has_terms)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all documents have what this release keeps beside their vectors and texts."""
+        return self.have_codes and not self.without_terms
+
+    @cached_property
     def segments(self) -> Sequence[SegmentRef]:
         """The segments of all pages, in the order of page keys."""
         return [segment for one in self.ranges for segment in segments_of(one, self._generation)]
@@ -111,6 +123,8 @@ class CollectionPageLists:
         self._ready_pages = ready_pages
         self._counts: TTLCache[str, int] = TTLCache(_MOST_COLLECTIONS, _COUNT_S)
         self._lists: LRUCache[_Key, CollectionPages] = LRUCache(_MOST_RANGES, getsizeof=_size)
+        # What the janitor makes for documents changes no version.
+        self._incomplete: TTLCache[_Key, CollectionPages] = TTLCache(_MOST_RANGES, _INCOMPLETE_S, getsizeof=_size)
 
     async def count(self, collection: str) -> int:
         """About how many ready pages the collection has."""
@@ -124,9 +138,10 @@ class CollectionPageLists:
         binding = view.binding
         number = binding.current.number
         key = None if view.version is None else _Key(binding.collection, number, view.version)
-        if key is not None and (known := self._lists.get(key)) is not None:
+        known = None if key is None else self._lists.get(key) or self._incomplete.get(key)
+        if known is not None:
             return known
         pages = CollectionPages(await self._ready_pages.ready_page_ranges(binding.collection, number), number)
         if key is not None and len(pages.ranges) < _MOST_RANGES:
-            self._lists[key] = pages
+            (self._lists if pages.is_complete else self._incomplete)[key] = pages
         return pages

@@ -87,12 +87,16 @@ class PageFinder:
         with search_stage("pages"):
             return await self._lists.of(view)
 
+    async def count_pages(self, view: Searchable) -> int:
+        """About how many ready pages the collection has."""
+        with search_stage("pages"):
+            return await self._lists.count(view.binding.collection)
+
     async def plan(
         self, view: Searchable, effort: Effort, top_k: int, allowed: CollectionPages | None = None
     ) -> SearchPlan:
         """The plan of a search, for the number of pages that it may find now."""
-        with search_stage("pages"):
-            pages = await self._lists.count(view.binding.collection) if allowed is None else allowed.count
+        pages = await self.count_pages(view) if allowed is None else allowed.count
         return plan_search(effort, top_k, pages, int(pages * self._codes.mean_page_bytes), self._settings)
 
     async def best(
@@ -114,7 +118,9 @@ class PageFinder:
                 found = await self._checked_and_scored(view, query, candidates)
                 if found is not None:
                     return found
-                candidates = await self._first_ready(candidates, view.binding.current, plan.scored_pages)
+                candidates = await self.first_ready(
+                    candidates.page_keys, candidates.pages, view.binding.current, plan.scored_pages
+                )
             try:
                 return await self._reranker.rank(query, candidates, view.binding.current)
             except NotFound:
@@ -171,13 +177,15 @@ class PageFinder:
         with search_stage("records"):
             return await self._candidates.ready(page_keys, document_of, generation)
 
-    async def _first_ready(self, best: _Unchecked, generation: Generation, wanted: int) -> list[Candidate]:
-        """The first `wanted` pages whose documents are ready now."""
+    async def first_ready(
+        self, page_keys: Sequence[int], pages: CollectionPages, generation: Generation, wanted: int
+    ) -> list[Candidate]:
+        """The first `wanted` of these pages of the collection whose documents are ready now."""
         found, seen = list[Candidate](), 0
-        while len(found) < wanted and seen < len(best.page_keys):
-            part = best.page_keys[seen : seen + wanted - len(found)]
+        while len(found) < wanted and seen < len(page_keys):
+            part = page_keys[seen : seen + wanted - len(found)]
             seen += len(part)
-            found += await self._ready(part, best.pages.documents_of(part), generation)
+            found += await self._ready(part, pages.documents_of(part), generation)
         return found
 
     async def _shown(

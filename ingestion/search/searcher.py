@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Final, Protocol
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
 
 from cachetools import LRUCache
 
@@ -14,7 +15,7 @@ from ingestion.concurrency.deadline import budget, is_spent
 from ingestion.concurrency.tasks import gather_or_cancel
 from ingestion.effort import Effort
 from ingestion.errors import BadRequest, EmbedderMismatch, IngestError, Overloaded
-from ingestion.hits import Hit
+from ingestion.hits import Hit, SearchResult
 from ingestion.model import PageRecord, Vectors, check_qualified, check_text
 from ingestion.ports import (
     Bindings,
@@ -30,12 +31,15 @@ from ingestion.search.candidates import Candidate
 from ingestion.search.collection_pages import CollectionPages
 from ingestion.search.cpu_threads import CpuThreads
 from ingestion.search.exhaustive import ExhaustiveScorer
+from ingestion.search.fusion import fused
+from ingestion.search.lexical import LexicalFinder, LexicalHits
 from ingestion.search.page_finder import FinderRecords, PageFinder, Ranked
 from ingestion.search.planning import LEAST_COST_ROWS
 from ingestion.search.query_cache import VersionedQueryCache, key_of
 from ingestion.search.snippets import snippet
 from ingestion.search.stages import search_stage
 from ingestion.search.version_age import VersionAge
+from ingestion.search_mode import SearchMode
 from ingestion.settings import SearchSettings
 
 _MOST_COLLECTIONS: Final = 10_000
@@ -73,6 +77,7 @@ class Searcher:
         self._finder = PageFinder(
             vectors=vectors, records=records, blobs=blobs, settings=settings, cpu_threads=self._cpu_threads
         )
+        self._lexical = LexicalFinder(self._finder, blobs, self._cpu_threads, settings.search_term_cache_bytes)
         self._exhaustive = ExhaustiveScorer(blobs, records, self._cpu_threads)
         self._is_exhausting = False
 
@@ -81,7 +86,20 @@ class Searcher:
         self._admission.check_capacity(cost_in_rows(0, LEAST_COST_ROWS))
 
     async def search(self, collection: str, query: str, top_k: int, effort: Effort = Effort.BALANCED) -> list[Hit]:
+        """The hits of `answer`, in the mode of the settings."""
+        return (await self.answer(collection, query, top_k, effort)).hits
+
+    async def answer(
+        self,
+        collection: str,
+        query: str,
+        top_k: int,
+        effort: Effort = Effort.BALANCED,
+        mode: SearchMode | None = None,
+    ) -> SearchResult:
         """The `top_k` best pages of `collection`, best first; an unknown collection has none.
+
+        `mode`: by default that of the settings. `effort` makes no difference to a search for words.
 
         Raises BadRequest, CollectionArchived, EmbedderMismatch where no embedding service has the model of the
         collection's vectors, Overloaded at once where too much is in flight, here or at the embedder, and
@@ -89,9 +107,11 @@ class Searcher:
         """
         check_qualified(collection)
         self._check(query, top_k)
+        mode = mode or self._settings.search_mode
+        asked = _Asked(query, top_k, Effort.BALANCED if mode is SearchMode.LEXICAL else effort, mode)
         rows = cost_in_rows(estimated_tokens(query), self._costs.get(collection, LEAST_COST_ROWS))
-        with self._one_exhaustive(effort), self._admission.admit(rows) as reserved, self._budget(effort):
-            return await self._search(collection, query, top_k, effort, reserved)
+        with self._one_exhaustive(asked.effort), self._admission.admit(rows) as reserved, self._budget(asked.effort):
+            return await self._search(collection, asked, reserved)
 
     @contextmanager
     def _one_exhaustive(self, effort: Effort) -> Iterator[None]:
@@ -111,19 +131,17 @@ class Searcher:
         is_exhaustive = effort is Effort.EXHAUSTIVE
         return budget(self._settings.search_exhaustive_budget_s if is_exhaustive else self._settings.search_budget_s)
 
-    async def _search(
-        self, collection: str, query: str, top_k: int, effort: Effort, reserved: ReservedRows
-    ) -> list[Hit]:
+    async def _search(self, collection: str, asked: _Asked, reserved: ReservedRows) -> SearchResult:
         while (view := await self._view(collection)) is not None:
             try:
-                hits = await self._answer(view, query, top_k, effort, reserved)
+                found = await self._answer(view, asked, reserved)
             except IngestError:
                 if is_spent() or await self._is_current(view):
                     raise
                 continue  # the vectors that it searched have been removed since
-            if hits is not None:
-                return await self._with_image_urls(hits)
-        return []
+            if found is not None:
+                return SearchResult(hits=await self._with_image_urls(found.hits), mode=asked.mode, notes=found.notes)
+        return SearchResult(hits=[], mode=asked.mode)
 
     async def _view(self, collection: str) -> Searchable | None:
         """The collection as it is before the search: see `query_cache`. None where it is unknown."""
@@ -135,44 +153,72 @@ class Searcher:
         bound = await self._records.binding(view.binding.collection)
         return bound is None or bound.current == view.binding.current
 
-    async def _answer(
-        self, view: Searchable, query: str, top_k: int, effort: Effort, reserved: ReservedRows
-    ) -> list[Hit] | None:
-        """None where the collection switched to other vectors during the search."""
-        key = key_of(view, query, (top_k, effort, *self._settings.result_options))
+    async def _answer(self, view: Searchable, asked: _Asked, reserved: ReservedRows) -> SearchResult | None:
+        """None where the collection switched to other vectors during the search.
+
+        An answer with notes is not cached: what it lacks may be there soon, and changes no version.
+        """
+        key = key_of(view, asked.query, (asked.top_k, asked.effort, asked.mode, *self._settings.result_options))
         with search_stage("query_cache"):
             cached = await self._query_cache.get(key)
         if cached is not None:
-            return cached
+            return SearchResult(hits=cached)
         stable_for_s = self._version_age.stable_for_s(view)
-        vectors = await self._embed(view.binding.collection, view.binding.current, query)
-        ranked = await self._ranked(view, vectors, top_k, effort, reserved, stable_for_s, allowed=None)
-        hits, is_current = await asyncio.gather(self._described(query, ranked[:top_k]), self._is_current(view))
+        best, notes = await self._ranked(view, asked, reserved, stable_for_s, allowed=None)
+        hits, is_current = await asyncio.gather(self._described(asked.query, best), self._is_current(view))
         if not is_current:
             return None
-        if len(hits) == len(ranked[:top_k]):  # else a document of it is just being deleted
+        if len(hits) == len(best) and not notes:  # else a document of it is just being deleted
             await self._query_cache.put(key, hits)
-        return hits
+        return SearchResult(hits=hits, notes=list(notes))
 
     async def _ranked(
         self,
         view: Searchable,
-        vectors: Vectors,
-        top_k: int,
-        effort: Effort,
+        asked: _Asked,
+        reserved: ReservedRows,
+        stable_for_s: float,
+        allowed: CollectionPages | None,
+    ) -> tuple[Ranked, Sequence[str]]:
+        """The best pages, best first, and notes. `allowed`: only of these pages; None: of all of the collection."""
+        if allowed is not None and not allowed.count:
+            return [], []
+        semantic: Any
+        lexical: Any
+        semantic, lexical = await gather_or_cancel(
+            self._semantic(view, asked, reserved, stable_for_s, allowed), self._lexical_hits(view, asked, allowed)
+        )
+        ranked = fused(semantic, lexical.ranked) if asked.mode is SearchMode.HYBRID else semantic or lexical.ranked
+        return ranked[: asked.top_k], lexical.notes
+
+    async def _lexical_hits(self, view: Searchable, asked: _Asked, allowed: CollectionPages | None) -> LexicalHits:
+        if asked.mode is SearchMode.SEMANTIC:
+            return LexicalHits([])
+        return await self._lexical.best(view, asked.query, self._wanted(asked), allowed)
+
+    async def _semantic(
+        self,
+        view: Searchable,
+        asked: _Asked,
         reserved: ReservedRows,
         stable_for_s: float,
         allowed: CollectionPages | None,
     ) -> Ranked:
-        """The best pages, best first. `allowed`: only of these pages; None: of all pages of the collection."""
-        if not len(vectors) or (allowed is not None and not allowed.count):  # a query without tokens
+        if asked.mode is SearchMode.LEXICAL:
             return []
-        if effort is Effort.EXHAUSTIVE:
+        vectors = await self._embed(view.binding.collection, view.binding.current, asked.query)
+        if not len(vectors):  # a query without tokens
+            return []
+        if asked.effort is Effort.EXHAUSTIVE:
             pages = await self._finder.pages_of(view) if allowed is None else allowed
-            return await self._exhaustive.best(view, pages, vectors, top_k)
-        plan = await self._finder.plan(view, effort, top_k, allowed)
+            return await self._exhaustive.best(view, pages, vectors, self._wanted(asked))
+        plan = await self._finder.plan(view, asked.effort, asked.top_k, allowed)
         self._costs[view.binding.collection] = plan.cost_rows
         return await self._finder.best(view, vectors, plan, reserved, stable_for_s, allowed)
+
+    def _wanted(self, asked: _Asked) -> int:
+        """The pages of a ranking that is fused with another one."""
+        return max(self._settings.search_candidates, asked.top_k)
 
     async def _embed(self, collection: str, generation: Generation, query: str) -> Vectors:
         with search_stage("embed"):
@@ -204,6 +250,14 @@ class Searcher:
         expires_s = self._settings.image_url_expires_s
         urls = await gather_or_cancel(*(self._blobs.presign(hit.image_key, expires_s) for hit in hits))
         return [hit.model_copy(update={"image_url": url}) for hit, url in zip(hits, urls, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    query: str
+    top_k: int
+    effort: Effort
+    mode: SearchMode
 
 
 def _hits_of(query: str, ranked: Sequence[tuple[Candidate, float]], records: Mapping[int, PageRecord]) -> list[Hit]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
+
+from ingestion.terms.tokens import located_terms, query_terms
 
 _SNIPPET_CHARS: Final = 240
 _LEAD_CHARS: Final = 30
 """Characters that are shown before the first word of the query."""
+_SHORT_CHARS: Final = 2
+"""Latin words of so few characters, as `of` and `to`, are on most pages."""
 
 
 def snippet(text: str, query: str) -> str:
@@ -17,12 +20,16 @@ def snippet(text: str, query: str) -> str:
     line = " ".join(text.split())
     if len(line) <= _SNIPPET_CHARS:
         return line
-    words = {word for word in re.findall(r"\w+", query.lower()) if len(word) > 2}
-    found = [(m.start(), m.group().lower()) for m in re.finditer(r"\w+", line) if m.group().lower() in words]
+    words = _telling(query_terms(query))
+    found = [(located.start, located.term) for located in located_terms(line) if located.term in words]
     start = _densest(found)
     begin = max(0, min(start - _LEAD_CHARS, len(line) - _SNIPPET_CHARS))
     cut = line[begin : begin + _SNIPPET_CHARS]
     return ("…" if begin else "") + cut.strip() + ("…" if begin + _SNIPPET_CHARS < len(line) else "")
+
+
+def _telling(words: Collection[str]) -> Collection[str]:
+    return {word for word in words if len(word) > _SHORT_CHARS or not word.isascii()} or words
 
 
 def _densest(found: Sequence[tuple[int, str]]) -> int:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
+from ingestion.search_mode import SearchMode
 from ingestion.settings.base import PositiveFloat, PositiveInt, Section
 
 
@@ -143,6 +144,14 @@ class SearchSettings(Section):
         description="sign codes that one search reads from the object store, in a collection that is searched through "
         "the ANN index; pages beyond that are left out",
     )
+    search_mode: SearchMode = Field(
+        SearchMode.HYBRID, description="mode of a search that names none: hybrid, semantic or lexical"
+    )
+    search_term_cache_bytes: Annotated[int, Field(ge=0)] = Field(
+        256 * 1024**2,
+        description="terms of pages that a process keeps in memory, 2 KB for each page; a collection whose terms do "
+        "not fit is not searched for words, and the answer says so",
+    )
     search_exhaustive_budget_s: PositiveFloat = Field(
         600.0, description="time that a search with effort `exhaustive` may take; a process runs one at a time"
     )
@@ -162,6 +171,7 @@ class SearchSettings(Section):
             self.search_ann_limit_max,
             self.search_code_cache_bytes,
             self.search_code_read_bytes,
+            self.search_term_cache_bytes,
         )
 
 

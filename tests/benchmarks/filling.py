@@ -96,7 +96,7 @@ class Filler:
             window = _window(planned, start, pages[start : start + WINDOW])
             await self._store.write(planned, window, codes)
             await documents.checkpoint(id_, claimed.fence, start + len(window))
-        await documents.finish(replace(planned, codes_format=await codes.complete()))
+        await documents.finish(await self._store.completed(planned, codes))
         return {(id_, number): page for number, page in enumerate(pages, 1)}
 
 

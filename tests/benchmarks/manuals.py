@@ -69,7 +69,7 @@ def load_questions(paths: Sequence[Path]) -> list[Question]:
         entries = outline(path, every=1)
         if not entries:  # a manual without an outline
             continue
-        vectors = _cached(vectors_folder(path) / QUESTIONS_FILE, [title for title, _ in entries])
+        vectors = cached_vectors(vectors_folder(path) / QUESTIONS_FILE, [title for title, _ in entries])
         questions += [
             Question(title, path.name, page, vector) for (title, page), vector in zip(entries, vectors, strict=True)
         ]
@@ -95,7 +95,7 @@ def numbers_with_text(path: Path, numbers: range) -> list[int]:
 def read_pages(path: Path, numbers: range) -> Iterator[ManualPage]:
     """The pages of a range, without those that have no text layer."""
     texts = _texts(path, numbers)
-    vectors = _cached(vectors_folder(path) / _file_name(numbers), texts)
+    vectors = cached_vectors(vectors_folder(path) / _file_name(numbers), texts)
     for number, text, page_vectors in zip(numbers, texts, vectors, strict=True):
         if len(page_vectors):
             yield ManualPage(path.name, number, text, page_vectors)
@@ -117,7 +117,7 @@ def _texts(path: Path, numbers: range) -> list[str]:
         return [pdf[number - 1].get_textpage().get_text_bounded() for number in numbers]
 
 
-def _cached(file: Path, texts: list[str]) -> list[Vectors]:
+def cached_vectors(file: Path, texts: list[str]) -> list[Vectors]:
     """The vectors of `texts`, from `file`, or computed and written to it, whole or not at all."""
     if not file.exists():
         vectors = asyncio.run(_embed(texts))

@@ -22,6 +22,8 @@ from ingestion.model import (
     image_key,
     pages_prefix,
     source_key,
+    terms_key,
+    terms_keys,
     vectors_key,
 )
 from ingestion.removal import Remover
@@ -29,6 +31,7 @@ from ingestion.vectors.encoding import VectorEncoding
 from tests.support.shelf import OTHER_PAGES, PAGES, PATCHES, Shelf, auditor, objects_of, open_shelf, page_of, whole
 from workers.audit.mismatch import Mismatch, MismatchKind
 from workers.code_backfill import CodeBackfill
+from workers.term_backfill import TermBackfill
 
 
 @pytest.fixture
@@ -50,9 +53,9 @@ async def lose_vectors(shelf: Shelf, found: Document) -> None:
 
 
 async def lose_all_pages_objects(shelf: Shelf, found: Document) -> None:
-    codes = codes_keys(found.id, found.pages)
+    remade = codes_keys(found.id, found.pages) + terms_keys(found.id, found.pages)
     keys = await shelf.services.blobs.list_keys(document_prefix(found.id))
-    await shelf.services.blobs.delete([key for key in keys if key not in codes])
+    await shelf.services.blobs.delete([key for key in keys if key not in remade])
 
 
 async def lose_page_records(shelf: Shelf, found: Document) -> None:
@@ -121,6 +124,18 @@ async def test_lost_sign_codes_are_missing_until_an_audit_lets_them_be_made_agai
     assert await shelf.mismatches() == []
     assert await shelf.holdings("d1") == whole(PAGES)
     assert await shelf.holdings("long") == whole(pages)
+
+
+async def test_lost_terms_are_missing_until_an_audit_lets_them_be_made_again(shelf: Shelf) -> None:
+    kept = await shelf.services.blobs.get(terms_key("d1", 1))
+    await shelf.services.blobs.delete([terms_key("d1", 1)])
+    lacking = Mismatch("s3", MismatchKind.MISSING, "pages/000001.terms", 1, "d1", shelf.collection, is_remade=True)
+    assert await shelf.mismatches() == [lacking]
+    assert await shelf.mismatches(repair=True) == [replace(lacking, is_repaired=True)]
+    assert await shelf.mismatches() == []
+    assert (await TermBackfill(shelf.services.documents, shelf.services.blobs).round()).made == 1
+    assert await shelf.mismatches() == []
+    assert await shelf.services.blobs.get(terms_key("d1", 1)) == kept
 
 
 async def test_sign_codes_of_a_ready_document_are_needed_only_if_its_record_says_so(shelf: Shelf) -> None:

@@ -14,6 +14,7 @@ from ingestion.settings import Settings
 from tests.port_contracts.ledger import LedgerContract
 from tests.port_contracts.recovery import RecoveryContract
 from tests.port_contracts.sign_codes import SignCodesContract
+from tests.port_contracts.terms import TermsContract
 from tests.support.documents import S, in_state
 
 
@@ -27,7 +28,7 @@ async def store(
         yield store
 
 
-class TestMongoLedger(LedgerContract, RecoveryContract, SignCodesContract): ...
+class TestMongoLedger(LedgerContract, RecoveryContract, SignCodesContract, TermsContract): ...
 
 
 async def test_a_delete_during_a_thaw_removes_nothing(

@@ -181,7 +181,15 @@ async def old_shelf(services_without_migration: Services, collection: str) -> As
         await database["counters"].insert_one({"_id": "page_keys", "next": 1})
         with old_release():
             filled = await stack.enter_async_context(open_shelf(services, collection))
-        later = ("codes_format", "generation", "next_generation", "outages", "request_id", "traceparent")
+        later = (
+            "codes_format",
+            "terms_format",
+            "generation",
+            "next_generation",
+            "outages",
+            "request_id",
+            "traceparent",
+        )
         await database["documents"].update_many({}, {"$unset": dict.fromkeys(later, "")})
         yield replace(filled, services=replace(services, vectors=fresh))
 

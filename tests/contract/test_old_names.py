@@ -109,7 +109,7 @@ async def test_an_attempt_that_it_began_is_finished_and_has_one_object_a_page(sh
     store = PageStore(documents, shelf.services.blobs, shelf.services.vectors)
     codes = store.code_writer(claimed, await store.prepare(claimed, WordEmbedder()), claimed.pages_done)
     await store.write(claimed, [page_of(number, claimed.page_key(number)) for number in range(2, PAGES + 1)], codes)
-    await documents.finish(replace(claimed, codes_format=await codes.complete()))
+    await documents.finish(await store.completed(claimed, codes))
     kept = {old_vectors_key("d3", 1), *(vectors_key("d3", number) for number in range(2, PAGES + 1))}
     assert await vector_objects(shelf, claimed) == kept
     assert await shelf.mismatches() == []

@@ -82,7 +82,7 @@ class Library:
         [vectors] = await WordEmbedder().embed_pages([Page(1, 10, 10, b"picture", f"fox {id_}")])
         codes = store.code_writer(claimed, claimed.generation, 0)
         await store.write(claimed, [PageVectors(Page(1, 10, 10, b"picture", f"fox {id_}"), first, vectors)], codes)
-        return replace(claimed, codes_format=await codes.complete())
+        return await store.completed(claimed, codes)
 
     async def add(self, id_: str) -> Document:
         claimed = await self.written(id_)

@@ -78,7 +78,7 @@ async def test_the_janitor_command_makes_lost_codes_again_the_second_time(shelf:
     await shelf.services.blobs.delete([codes_key("d1", 1)])
     checked = await asyncio.to_thread(janitor_command, tmp_path, "--check")
     assert checked.exit_code == 1
-    assert "of a ready document that lacks sign codes: " in checked.stdout
+    assert "of a ready document that lacks sign codes or terms: " in checked.stdout
     assert "delete the document" not in checked.stdout
     assert await formats(shelf.services) == {SIGN_CODE_FORMAT}
     first, second = [await asyncio.to_thread(janitor_command, tmp_path) for _ in range(2)]

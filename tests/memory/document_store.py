@@ -24,6 +24,7 @@ from tests.memory.documents import (
 from tests.memory.ledger import MemoryLedger, MemoryOutbox, MemoryRecovery, MemoryRevisions
 from tests.memory.sign_codes import MemorySignCodeRecords
 from tests.memory.state import State
+from tests.memory.terms import MemoryTermRecords
 
 
 class MemoryDocumentStore(
@@ -46,6 +47,7 @@ class MemoryDocumentStore(
     MemoryApiKeys,
     MemoryMetadataRecords,
     MemoryRevisions,
+    MemoryTermRecords,
 ):
     """The ports that uploads, workers, the janitor, deletions and searches use. `state` is open to tests."""
 

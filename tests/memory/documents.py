@@ -10,6 +10,7 @@ from ingestion.errors import BadRequest, CollectionArchived, Conflict, NotFound
 from ingestion.filters import Filter, matches
 from ingestion.model import (
     SIGN_CODE_FORMAT,
+    TERM_FORMAT,
     Document,
     DocumentState,
     Metadata,
@@ -142,7 +143,13 @@ class MemoryReadyPages(MemoryPort):
     ) -> list[PageRange]:
         ready = (one for one in self._ready_in(collection) if one.is_readable and one.is_in(generation))
         ranges = [
-            PageRange(one.id, one.first_page_key, one.pages, has_codes=one.codes_format == SIGN_CODE_FORMAT)
+            PageRange(
+                one.id,
+                one.first_page_key,
+                one.pages,
+                has_codes=one.codes_format == SIGN_CODE_FORMAT,
+                has_terms=one.terms_format == TERM_FORMAT,
+            )
             for one in newest_versions(ready)
             if where is None or matches(where, one)
         ]

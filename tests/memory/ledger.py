@@ -90,8 +90,8 @@ class MemoryLedger(MemoryPort):
         done = {"stage": "", "error": None, "pages_done": document.pages, "ready_at": self.clock.now}
         self._record_event(document.id, "ready")
         self._change_version(document.collection)
-        given = {"dpi": document.dpi, "codes_format": document.codes_format, "text_pages": document.text_pages}
-        given["notes"] = document.notes
+        names = ("dpi", "codes_format", "terms_format", "text_pages", "notes")
+        given = {name: getattr(document, name) for name in names}
         ready = self._change(document.id, {"state": _S.READY, **given, **done, **NO_LEASE})
         self._mark_replaced(document.collection, document.key)
         return ready

@@ -25,9 +25,10 @@ from ingestion.api.app import create_app
 from ingestion.bootstrap import Services
 from ingestion.effort import Effort
 from ingestion.errors import DependencyUnavailable, NotAPdf, NotFound
-from ingestion.hits import Hit
+from ingestion.hits import Hit, SearchResult
 from ingestion.model import Document, DocumentState, Failure, document_id, source_key
 from ingestion.search import Searcher
+from ingestion.search_mode import SearchMode
 from ingestion.settings import Settings
 from ingestion.submit import Upload
 
@@ -42,6 +43,7 @@ class FakeApi:
     url: str
     documents: dict[str, Document] = field(default_factory=dict)
     hits: list[Hit] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     requests: list[tuple[str, str, float]] = field(default_factory=list)
     """Method, path and time of each request, by the monotonic clock."""
     _seen: set[tuple[str, str]] = field(default_factory=set)
@@ -160,8 +162,10 @@ class FakeSearcher:
     def check_capacity(self) -> None:
         return None
 
-    async def search(self, collection: str, query: str, top_k: int, effort: Effort) -> list[Hit]:
-        return self.api.hits[:top_k]
+    async def answer(
+        self, collection: str, query: str, top_k: int, effort: Effort, mode: SearchMode | None
+    ) -> SearchResult:
+        return SearchResult(hits=self.api.hits[:top_k], mode=mode or SearchMode.HYBRID, notes=self.api.notes)
 
 
 class FakeUsage:

@@ -25,4 +25,4 @@ class RecordsOfOne:
         return self.kept.pages
 
     async def ready_page_ranges(self, collection: str, generation: int) -> list[PageRange]:
-        return [PageRange(self.kept.id, self.kept.first_page_key, self.kept.pages, has_codes=False)]
+        return [PageRange(self.kept.id, self.kept.first_page_key, self.kept.pages, has_codes=False, has_terms=False)]

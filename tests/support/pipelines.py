@@ -15,12 +15,14 @@ from ingestion.errors import DependencyUnavailable, IngestError, LeaseHeld, Work
 from ingestion.messages import Record, encode_job
 from ingestion.model import (
     SIGN_CODE_FORMAT,
+    TERM_FORMAT,
     Document,
     IngestJob,
     Page,
     Vectors,
     codes_keys,
     document_prefix,
+    terms_keys,
     vectors_key,
 )
 from ingestion.ports import Embedder
@@ -159,10 +161,11 @@ async def assert_stores_hold_exactly(services: Services, document: Document) -> 
     rows = await services.vectors.count_rows(document.collection, document.first_page_key, document.pages)
     assert rows == sum(record.patches for record in records.values()) > 0
     objects = await services.blobs.list_keys(document_prefix(document.id))
-    codes = codes_keys(document.id, document.pages)
-    assert len(objects) == 2 * document.pages + 1 + len(codes)
-    assert set(codes) <= set(objects)
-    assert (await read(services, document)).codes_format == SIGN_CODE_FORMAT
+    segments = codes_keys(document.id, document.pages) + terms_keys(document.id, document.pages)
+    assert len(objects) == 2 * document.pages + 1 + len(segments)
+    assert set(segments) <= set(objects)
+    stored = await read(services, document)
+    assert (stored.codes_format, stored.terms_format) == (SIGN_CODE_FORMAT, TERM_FORMAT)
     for record in records.values():
         assert record.image_key in objects
         vectors = decode_blob(await services.blobs.get(vectors_key(document.id, record.page_number)))

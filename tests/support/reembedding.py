@@ -20,6 +20,7 @@ from ingestion.model import Document, Page, PageVectors, Vectors, document_prefi
 from ingestion.ports import Embedder, JobQueue
 from ingestion.removal import Remover
 from ingestion.search import Searcher
+from ingestion.search_mode import SearchMode
 from tests.support.documents import LEASE_MS, document
 from tests.support.embedders import WordEmbedder
 from tests.support.shelf import auditor
@@ -80,7 +81,7 @@ class Library:
         window = [PageVectors(p, begun.page_key(p.page_number), v) for p, v in zip(pages, vectors, strict=True)]
         codes = self.store.code_writer(begun, begun.generation, 0)
         await self.store.write(begun, window, codes)
-        return replace(begun, codes_format=await codes.complete())
+        return await self.store.completed(begun, codes)
 
     async def put(self, name: str, pages: int = 3, embedder: Embedder = OLD) -> Document:
         """A document that is ready."""
@@ -105,7 +106,7 @@ class Library:
             vectors=self.services.vectors,
             records=self.services.documents,
             blobs=self.services.blobs,
-            settings=self.services.settings.search,
+            settings=self.services.settings.search.model_copy(update={"search_mode": SearchMode.SEMANTIC}),
         )
 
     async def answer(self, searcher: Searcher | None = None) -> Answer:

@@ -11,7 +11,7 @@ import numpy as np
 from motor.motor_asyncio import AsyncIOMotorClient
 
 from ingestion.bootstrap import Services
-from ingestion.model import Document, Page, PageVectors, codes_keys, document_prefix, source_key
+from ingestion.model import Document, Page, PageVectors, codes_keys, document_prefix, source_key, terms_keys
 from ingestion.vectors.encoding import VectorEncoding
 from tests.support.documents import LEASE_MS, document
 from tests.support.embedders import WordEmbedder
@@ -23,7 +23,7 @@ PAGES: Final = 4
 PATCHES: Final = 5
 OTHER_PAGES: Final = 3
 WITH_CODES = True
-"""False: documents as an earlier release stored them, without sign codes."""
+"""False: documents as an earlier release stored them, without sign codes and terms."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ class Shelf:
             await self.services.blobs.delete(codes_keys(id_, pages))
         if written is not None:
             return claimed
-        codes_format = await codes.complete() if WITH_CODES else 0
-        return await self.services.documents.finish(replace(claimed, codes_format=codes_format))
+        done = await store.completed(claimed, codes) if WITH_CODES else claimed
+        return await self.services.documents.finish(done)
 
     async def document(self, id_: str) -> Document:
         found = await self.services.documents.get(id_)
@@ -97,8 +97,8 @@ def whole(pages: int) -> tuple[int, int, int]:
 
 
 def objects_of(pages: int) -> int:
-    """The file, and for each page a picture and vectors, and the sign codes of all pages."""
-    return 1 + 2 * pages + len(codes_keys("", pages))
+    """The file, and for each page a picture and vectors, and the sign codes and the terms of all pages."""
+    return 1 + 2 * pages + len(codes_keys("", pages)) + len(terms_keys("", pages))
 
 
 @asynccontextmanager

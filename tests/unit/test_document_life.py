@@ -33,7 +33,7 @@ async def test_a_document_becomes_ready_with_all_its_pages(worker: MemoryWorker)
     assert worker.embedder.seen == [1, 2, 3, 4, 5]
     assert sorted(await worker.documents.pages_by_key(document.page_keys)) == list(document.page_keys)
     assert await worker.rows(document) == 10
-    assert len(await worker.blobs.list_keys(pages_prefix(document.id))) == 2 * 5 + 1
+    assert len(await worker.blobs.list_keys(pages_prefix(document.id))) == 2 * 5 + 2
     assert len(worker.queue.events) == 1
     assert worker.progress.tasks[document.id]["status"] == "ready"
     assert await worker.events(document) == ["claimed", "ready"]

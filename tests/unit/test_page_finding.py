@@ -1,4 +1,4 @@
-"""Which pages a search finds, through each of its stages, in collections of every make."""
+"""Which pages a search by meaning finds, through each of its stages, in collections of every make."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ import stamina
 from ingestion.effort import Effort
 from ingestion.errors import DependencyUnavailable, Overloaded, WorkerFault
 from ingestion.maxsim import maxsim
-from ingestion.model import Document, Page, PageVectors, Vectors, codes_keys
+from ingestion.model import Document, Page, PageVectors, Vectors, codes_keys, terms_keys
 from ingestion.retrying import ATTEMPTS
 from ingestion.search import Searcher
+from ingestion.search_mode import SearchMode
 from ingestion.settings import SearchSettings
 from ingestion.vectors.blob import decode_blob, encode_blob
 from ingestion.vectors.encoding import VectorEncoding
@@ -95,7 +96,7 @@ class Library:
             vectors=self.vectors,
             records=self.records,
             blobs=self.blobs,
-            settings=SearchSettings(search_candidates=20).model_copy(update=settings),
+            settings=SearchSettings(search_candidates=20, search_mode=SearchMode.SEMANTIC).model_copy(update=settings),
         )
 
     async def add(self, id_: str, pages: int, *, has_codes: bool = True) -> Document:
@@ -112,11 +113,11 @@ class Library:
             self.pages[id_, number] = decode_blob(encode_blob(vectors, "int8"))
         codes = store.code_writer(planned, generation, 0)
         await store.write(planned, window, codes)
-        codes_format = await codes.complete()
+        done = await store.completed(planned, codes)
         if not has_codes:  # as an earlier release left it
-            await self.blobs.delete(codes_keys(id_, pages))
-            codes_format = 0
-        return await self.records.finish(replace(planned, codes_format=codes_format))
+            await self.blobs.delete([*codes_keys(id_, pages), *terms_keys(id_, pages)])
+            done = planned
+        return await self.records.finish(done)
 
     def best(self, query: str, top: int = TOP) -> list[tuple[str, int]]:
         """By exact MaxSim over all pages."""

@@ -117,7 +117,7 @@ _AWAITED = {
     "ingestion/sandbox/client.py",
     "ingestion/sandbox/process.py",
     "ingestion/concurrency/shared_calls.py",
-    "ingestion/search/code_reader.py",
+    "ingestion/search/segment_reader.py",
     "ingestion/viewing/images.py",
     "ingestion/adapters/kafka/membership.py",
     "ingestion/adapters/kafka/publisher.py",

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
+
+import structlog
 
 from ingestion.catalogue.generations import PageSize, index_of
 from ingestion.concurrency.tasks import gather_or_cancel
-from ingestion.errors import EmbedderMismatch, EmbedderNotCurrent
+from ingestion.errors import EmbedderMismatch, EmbedderNotCurrent, NotFound
 from ingestion.model import (
+    TERM_FORMAT,
     Document,
     PageRecord,
     PageVectors,
@@ -29,6 +32,9 @@ from ingestion.retrying import retrying
 from ingestion.vectors.encoding import VectorEncoding
 from ingestion.vectors.sign_codes import CodeSegment, segment_pages, segment_starts
 from workers.attempt.code_writer import CodeWriter
+from workers.attempt.term_writer import term_objects, write_object
+
+log = structlog.get_logger(__name__)
 
 _CONTENT_TYPES: Final = {"webp": "image/webp", "png": "image/png", "jpeg": "image/jpeg"}
 
@@ -51,8 +57,8 @@ class _EncodedPage:
 class PageStore:
     """Writes pages: images, vectors and sign codes as objects, vectors as rows of the index, and page records.
 
-    Objects and rows are written side by side, then the records, and sign codes last. No search shows any of them until
-    the document is `ready`.
+    Objects and rows are written side by side, then the records, then sign codes, and terms last. No search shows any
+    of them until the document is `ready`.
     """
 
     def __init__(
@@ -150,6 +156,29 @@ class PageStore:
         )
         await retrying(self._records.put_pages, [self._record(document, entry) for entry in encoded])
         await codes.add({entry.page.page.page_number: entry.codes for entry in encoded})
+
+    async def completed(
+        self, document: Document, codes: CodeWriter, check: Callable[[], None] = lambda: None
+    ) -> Document:
+        """Store what is left of the sign codes, then the terms. Returns the document as `finish` records it.
+
+        Call it after the last page. `check` is called before each write of terms. Raises what it raises,
+        DependencyUnavailable. Twice is safe.
+        """
+        codes_format = await codes.complete()
+        return replace(document, codes_format=codes_format, terms_format=await self._write_terms(document, check))
+
+    async def _write_terms(self, document: Document, check: Callable[[], None]) -> int:
+        """Returns 0 where a page has no record: a search for words does not find the document then."""
+        try:
+            async for key, content in term_objects(self._records, document):
+                check()
+                await write_object(self._blobs, key, content)
+                self._add_write()
+        except NotFound as error:
+            log.warning("terms not made", document_id=document.id, cause=error.message)
+            return 0
+        return TERM_FORMAT
 
     async def write_vectors(
         self, document: Document, generation: int, window: Sequence[PageVectors], codes: CodeWriter

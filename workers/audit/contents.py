@@ -13,6 +13,7 @@ from ingestion.errors import BadRecord, NewerRecord
 from ingestion.model import (
     DOCUMENTS_PREFIX,
     SIGN_CODE_FORMAT,
+    TERM_FORMAT,
     Document,
     DocumentState,
     PageRecord,
@@ -21,6 +22,7 @@ from ingestion.model import (
     converted_key,
     document_prefix,
     pages_prefix,
+    terms_keys,
 )
 from ingestion.ports import (
     ArchivedDocuments,
@@ -30,6 +32,7 @@ from ingestion.ports import (
     DocumentReader,
     PageRecords,
     SignCodeRecords,
+    TermRecords,
 )
 from ingestion.vectors.stored_codes import coded_generations
 from workers.audit.mismatch import Mismatch, MismatchKind, NotJudged, Recheck, TooYoung
@@ -38,7 +41,9 @@ _DOCUMENTS_AT_ONCE: Final = 100
 _PAGES_AT_ONCE: Final = 500
 
 
-class ContentsRecords(DocumentReader, PageRecords, Bindings, ArchivedDocuments, SignCodeRecords, Protocol):
+class ContentsRecords(
+    DocumentReader, PageRecords, Bindings, ArchivedDocuments, SignCodeRecords, TermRecords, Protocol
+):
     """The records that say which objects there should be."""
 
 
@@ -88,10 +93,16 @@ class ContentsAudit:
         if self.repair and difference.extra:
             await self.blobs.delete(difference.extra)
             found[-1] = replace(found[-1], is_repaired=True)
-        if self.repair and difference.codes and document is not None:
-            is_repaired = await self.records.set_codes_format(document, 0)
+        if self.repair and document is not None and (difference.codes or difference.terms):
+            is_repaired = await self._have_remade(document, difference)
             found = [replace(one, is_repaired=is_repaired) if one.is_remade else one for one in found]
         return found
+
+    async def _have_remade(self, document: Document, difference: _Difference) -> bool:
+        """The next round of a backfill makes what the document's record says that it lacks."""
+        codes = not difference.codes or await self.records.set_codes_format(document, 0)
+        terms = not difference.terms or await self.records.set_terms_format(document, 0)
+        return codes and terms
 
     async def _difference(self, id_: str, document: Document | None, entries: Sequence[BlobEntry]) -> _Difference:
         """An archived document has its objects and no record. Its id is asked for after the record was found missing,
@@ -135,12 +146,14 @@ class _Difference:
     extra: Sequence[str] = ()
     codes: Sequence[str] = ()
     """Keys of missing objects with sign codes."""
+    terms: Sequence[str] = ()
+    """Keys of missing objects with terms."""
 
     def __bool__(self) -> bool:
-        return bool(self.pages or self.missing or self.extra or self.codes)
+        return bool(self.pages or self.missing or self.extra or self.codes or self.terms)
 
     def mismatches(self, id_: str, document: Document | None) -> list[Mismatch]:
-        """At most one of each sort: missing records, missing objects, missing sign codes, what is extra."""
+        """At most one of each sort: missing records, objects, sign codes and terms, and what is extra."""
         collection = document.collection if document else ""
         too_many = MismatchKind.EXTRA if document else MismatchKind.ORPHAN
         found = []
@@ -150,11 +163,13 @@ class _Difference:
         for kind, keys in (
             (MismatchKind.MISSING, self.missing),
             (MismatchKind.MISSING, self.codes),
+            (MismatchKind.MISSING, self.terms),
             (too_many, self.extra),
         ):
             if keys:
                 what = keys[0].removeprefix(document_prefix(id_))
-                found.append(Mismatch("s3", kind, what, len(keys), id_, collection, is_remade=keys is self.codes))
+                is_remade = keys is self.codes or keys is self.terms
+                found.append(Mismatch("s3", kind, what, len(keys), id_, collection, is_remade=is_remade))
         return found
 
 
@@ -180,13 +195,16 @@ def _compared(
         for key in both_vectors_keys(document.id, number, generation)
     }
     lacking_codes = _expected_codes(document, binding) - keys
-    # The janitor writes sign codes before the record says so.
+    terms = set(terms_keys(document.id, document.pages))
+    lacking_terms = terms - keys if document.terms_format == TERM_FORMAT else set()
+    # The janitor writes sign codes and terms before the record says so.
+    keys -= terms
     keys -= {key for one in {*generations, *whole} for key in codes_keys(document.id, document.pages, one)}
     unrecorded = [number for number in numbers if number not in pages]
     # The name of a page's image is in its record; without that, any name will do.
     spared = {f"{pages_prefix(document.id)}{number:06d}" for number in unrecorded}
     extra = sorted(key for key in keys - wanted if key.rpartition(".")[0] not in spared)
-    return _Difference(unrecorded, sorted(wanted - keys), extra, sorted(lacking_codes))
+    return _Difference(unrecorded, sorted(wanted - keys), extra, sorted(lacking_codes), sorted(lacking_terms))
 
 
 def _expected_codes(document: Document, binding: Binding | None) -> set[str]:

@@ -12,13 +12,13 @@ from rich.table import Table
 
 from ingestion.model import check_qualified
 from workers.audit.mismatch import Mismatch, MismatchKind, NotJudged, TooYoung
-from workers.code_backfill import BackfillResult
+from workers.backfill import BackfillResult
 from workers.commands.installation import open_installation
 from workers.commands.terminal import cell, say, stdout, write_json_line
 from workers.janitor import REMAKE, REMEDY, auditor_of, janitor_of
 from workers.lifecycle.housekeeping import LifecycleResult
 from workers.recovery import RoundResult
-from workers.wiring import code_backfill_of, lifecycle_of
+from workers.wiring import code_backfill_of, lifecycle_of, term_backfill_of
 
 
 def do_round(*, check: bool, collection: str | None, as_json: bool, data_dir: Path | None) -> bool:
@@ -33,9 +33,11 @@ async def _do_round(check: bool, collection: str | None, as_json: bool, data_dir
         done = RoundResult() if check else await janitor_of(services).round(collection)
         changed = LifecycleResult() if check else await lifecycle_of(services).round(collection)
         codes = BackfillResult() if check else await code_backfill_of(services).round(collection)
+        terms = BackfillResult() if check else await term_backfill_of(services).round(collection)
         _show_round(done, as_json)
         _show_lifecycle(changed, as_json)
-        _show_codes(codes, as_json)
+        _show_backfill("sign codes", codes, as_json)
+        _show_backfill("terms", terms, as_json)
         mismatches, too_young, not_judged = [], TooYoung(), NotJudged()
         audited = auditor_of(services).mismatches(
             collection=collection, repair=not check, too_young=too_young, not_judged=not_judged
@@ -48,7 +50,7 @@ async def _do_round(check: bool, collection: str | None, as_json: bool, data_dir
         _show_mismatches(mismatches)
     _show_too_young(too_young, as_json)
     _show_not_judged(not_judged, as_json)
-    has_failed = bool(done.failed or changed.failed or codes.failed or not_judged.causes)
+    has_failed = bool(done.failed or changed.failed or codes.failed or terms.failed or not_judged.causes)
     return not has_failed and all(mismatch.is_repaired for mismatch in mismatches)
 
 
@@ -83,19 +85,19 @@ def _show_lifecycle(changed: LifecycleResult, as_json: bool) -> None:
             say(cell(f"not processed: collection {name}", "red"))
 
 
-def _show_codes(codes: BackfillResult, as_json: bool) -> None:
+def _show_backfill(what: str, done: BackfillResult, as_json: bool) -> None:
     if as_json:
-        if codes.made or codes.left:
-            write_json_line({"sign_codes_made": codes.made, "documents_without": codes.left})
-        for document_id, cause in codes.failed.items():
+        if done.made or done.left:
+            write_json_line({f"{what.replace(' ', '_')}_made": done.made, "documents_without": done.left})
+        for document_id, cause in done.failed.items():
             write_json_line({"failed": document_id, "cause": cause})
         return
-    if codes.made:
-        say(f"sign codes made: {codes.made} document(s)")
-    for document_id, cause in codes.failed.items():
-        say(cell(f"no sign codes: {document_id}: {cause}", "red"))
-    if codes.left:
-        say(f"{codes.left} document(s) have no sign codes yet; the next round makes more")
+    if done.made:
+        say(f"{what} made: {done.made} document(s)")
+    for document_id, cause in done.failed.items():
+        say(cell(f"no {what}: {document_id}: {cause}", "red"))
+    if done.left:
+        say(f"{done.left} document(s) have no {what} yet; the next round makes more")
 
 
 def _show_too_young(too_young: TooYoung, as_json: bool) -> None:
@@ -159,4 +161,4 @@ def _show_mismatches(mismatches: Sequence[Mismatch]) -> None:
     if any(not one.is_remade for one in left):
         say("of a ready document that lacks something:", REMEDY)
     if any(one.is_remade for one in left):
-        say("of a ready document that lacks sign codes:", REMAKE)
+        say("of a ready document that lacks sign codes or terms:", REMAKE)

@@ -78,6 +78,7 @@ def document_of(record: MongoRecord) -> Document:
         next_generation=reader.whole("next_generation", optional=True),
         next_pages_done=reader.whole("next_pages_done", optional=True),
         codes_format=reader.whole("codes_format", optional=True),
+        terms_format=reader.whole("terms_format", optional=True),
         dpi=reader.whole("dpi", optional=True),
         text_pages=_text_pages_of(record.get("text_pages")),
         notes=_notes_of(record.get("notes")),

@@ -32,6 +32,7 @@ from ingestion.adapters.mongo.recovery import MongoRecovery
 from ingestion.adapters.mongo.reembedding import MongoReembeddingRecords
 from ingestion.adapters.mongo.revisions import MongoRevisions
 from ingestion.adapters.mongo.sign_codes import MongoSignCodeRecords
+from ingestion.adapters.mongo.terms import MongoTermRecords
 from ingestion.settings import MongoSettings
 
 
@@ -60,6 +61,7 @@ class MongoDocumentStore(
     MongoApiKeys,
     MongoMetadataRecords,
     MongoRevisions,
+    MongoTermRecords,
     MongoMigrations,
 ):
     """Each base is the adapter of one port. All share a client, which the context manager closes."""

@@ -22,6 +22,8 @@ INDEXES: Final[Mapping[str, Sequence[Keys]]] = {
         (("collection", 1), ("key", 1), ("revision", 1)),
         (("collection", 1), ("sha256", 1)),
         (("replaced_at", 1),),
+        # A search for documents without terms reads no others.
+        (("state", 1), ("terms_format", 1), ("_id", 1)),
     ),
     "pages": ((("document_id", 1),),),
     "archived": ((("collection", 1),),),

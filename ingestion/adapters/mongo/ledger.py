@@ -114,6 +114,7 @@ class MongoLedger(DocumentChanges):
             "error": None,
             "dpi": document.dpi,
             "codes_format": document.codes_format,
+            "terms_format": document.terms_format,
             "text_pages": _counts(document.text_pages),
             "notes": _records(document.notes),
             "pages_done": "$pages",

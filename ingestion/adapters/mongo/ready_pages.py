@@ -13,7 +13,7 @@ from ingestion.adapters.mongo.fields import MongoRecord
 from ingestion.adapters.mongo.filter_queries import query_of
 from ingestion.adapters.mongo.revisions import NOT_REPLACED, newest_of_keys
 from ingestion.filters import Filter, matches
-from ingestion.model import SIGN_CODE_FORMAT, Document, DocumentState, TextPages, newest_versions
+from ingestion.model import SIGN_CODE_FORMAT, TERM_FORMAT, Document, DocumentState, TextPages, newest_versions
 from ingestion.ports import PageRange
 
 _UNUSED: Final = dict.fromkeys(("story", "error", "metadata", "tags"), 0)
@@ -70,5 +70,10 @@ def _is_visible(document: Document, generation: int) -> bool:
 
 
 def _range_of(document: Document) -> PageRange:
-    has_codes = document.codes_format == SIGN_CODE_FORMAT
-    return PageRange(document.id, document.first_page_key, document.pages, has_codes=has_codes)
+    return PageRange(
+        document.id,
+        document.first_page_key,
+        document.pages,
+        has_codes=document.codes_format == SIGN_CODE_FORMAT,
+        has_terms=document.terms_format == TERM_FORMAT,
+    )

@@ -102,10 +102,10 @@ async function search() {
   const answer = await callApi(collectionPath() + "/search", {
     method: "POST",
     headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ query: byId("query").value, top_k: 12 }),
+    body: JSON.stringify({ query: byId("query").value, top_k: 12, mode: byId("mode").value || null }),
   });
   byId("hits").replaceChildren(...answer.hits.map(hitCard));
-  showNotice(answer.hits.length ? "" : "No page was found.");
+  showNotice([answer.hits.length ? "" : "No page was found.", ...answer.notes].filter(Boolean).join("\n"));
 }
 
 function hitCard(hit) {
@@ -119,7 +119,7 @@ function hitCard(hit) {
   link.target = "_blank";
   link.rel = "noopener noreferrer";
   link.append(image);
-  card.append(link, element("h3", title), element("p", hit.snippet), element("p", `score ${hit.score.toFixed(2)}`));
+  card.append(link, element("h3", title), element("p", hit.snippet), element("p", `score ${hit.score.toPrecision(4)}`));
   return card;
 }
 

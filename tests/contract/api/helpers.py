@@ -6,7 +6,6 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -54,7 +53,7 @@ async def make_ready(services: Services, id_: str, *texts: str) -> None:
         codes,
     )
     await services.documents.checkpoint(id_, claimed.fence, len(pages))
-    await services.documents.finish(replace(claimed, codes_format=await codes.complete()))
+    await services.documents.finish(await store.completed(claimed, codes))
 
 
 async def fail(services: Services, id_: str) -> None:

@@ -48,7 +48,7 @@ async def test_hits_are_sorted_best_first(client: httpx.AsyncClient, services: S
 
 async def test_an_unknown_collection_has_no_hits(client: httpx.AsyncClient, collection: str) -> None:
     answer = await client.post(f"/collections/{collection}/search", json={"query": "anything"})
-    assert (answer.status_code, answer.json()) == (200, {"hits": []})
+    assert (answer.status_code, answer.json()) == (200, {"hits": [], "mode": "hybrid", "notes": []})
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from ingestion.effort import Effort
+from ingestion.search_mode import SearchMode
 
 _Collection = Annotated[str, typer.Option("--collection", "-c", help="The collection of documents.")]
 _AsJson = Annotated[bool, typer.Option("--json", help="Write JSON lines.")]
@@ -44,6 +45,13 @@ def search(
     effort: Annotated[
         Effort, typer.Option("--effort", help="exhaustive: score every page of the collection exactly.")
     ] = Effort.BALANCED,
+    mode: Annotated[
+        SearchMode | None,
+        typer.Option(
+            "--mode",
+            help="lexical: by words; semantic: by meaning; hybrid: both. Default: that of the API's settings.",
+        ),
+    ] = None,
     images: Annotated[bool, typer.Option("--images", help="Show the addresses of the page images too.")] = False,
     as_json: _AsJson = False,
     data_dir: _DataDir = None,
@@ -51,7 +59,16 @@ def search(
     """Find the pages that answer a question, best first. No hit is no error."""
     from workers.commands.documents.search import search_pages
 
-    search_pages(query, collection, top_k=top_k, effort=effort, images=images, as_json=as_json, data_dir=data_dir)
+    search_pages(
+        query,
+        collection,
+        top_k=top_k,
+        effort=effort,
+        mode=mode,
+        images=images,
+        as_json=as_json,
+        data_dir=data_dir,
+    )
 
 
 def status(

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Final
 
 import anyio
+import typer
 from rich import box
 from rich.table import Table
 
 from ingestion.client.client import connect
 from ingestion.effort import Effort
-from ingestion.hits import Hit
+from ingestion.hits import Hit, SearchResult
+from ingestion.search_mode import SearchMode
 from workers.commands.documents.target import find_target
 from workers.commands.terminal import cell, plain, say, stdout, write_json_line
 
@@ -20,10 +22,21 @@ _SNIPPET_CHARS: Final = 160
 
 
 def search_pages(
-    query: str, collection: str, *, top_k: int, effort: Effort, images: bool, as_json: bool, data_dir: Path | None
+    query: str,
+    collection: str,
+    *,
+    top_k: int,
+    effort: Effort,
+    mode: SearchMode | None,
+    images: bool,
+    as_json: bool,
+    data_dir: Path | None,
 ) -> None:
     """Raises BadRequest, ApiError, DependencyUnavailable."""
-    hits = anyio.run(_search, collection, query, top_k, effort, data_dir)
+    found = anyio.run(_search, collection, query, top_k, effort, mode, data_dir)
+    hits = found.hits
+    for note in found.notes:
+        typer.echo(f"note: {plain(note)}", err=True)
     if as_json:
         for rank, hit in enumerate(hits, start=1):
             write_json_line({"rank": rank, **hit.model_dump()})
@@ -33,9 +46,11 @@ def search_pages(
         say(f"nothing found in collection {collection}")
 
 
-async def _search(collection: str, query: str, top_k: int, effort: Effort, data_dir: Path | None) -> list[Hit]:
+async def _search(
+    collection: str, query: str, top_k: int, effort: Effort, mode: SearchMode | None, data_dir: Path | None
+) -> SearchResult:
     async with connect(find_target(data_dir)) as api:
-        return await api.search(collection, query, top_k, effort)
+        return await api.answer(collection, query, top_k, effort, mode)
 
 
 def _show(hits: list[Hit], *, images: bool) -> None:
@@ -54,5 +69,5 @@ def hit_table(hits: list[Hit]) -> Table:
     table.add_column("snippet", overflow="fold")
     for rank, hit in enumerate(hits, start=1):
         snippet = textwrap.shorten(plain(hit.snippet), _SNIPPET_CHARS, placeholder=" …")
-        table.add_row(str(rank), f"{hit.score:.2f}", cell(hit.filename, "bold"), str(hit.page), cell(snippet))
+        table.add_row(str(rank), f"{hit.score:.4g}", cell(hit.filename, "bold"), str(hit.page), cell(snippet))
     return table
