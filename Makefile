@@ -2,16 +2,24 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test test-fast chaos docs lint lock sbom milvus-server clean
+.PHONY: install install-all demo test test-fast chaos docs lint lock sbom milvus-server clean
 
+# What `pagemill up` needs with the `local` embedder, by hash.
 install: $(VENV)/.installed
 
-# All but torch by hash; torch and what the lock does not have yet by version.
-$(VENV)/.installed: pyproject.toml constraints.txt deploy/requirements/dev.txt
+$(VENV)/.installed: pyproject.toml constraints.txt deploy/requirements/demo.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Pagemill needs Python 3.11 or later; set PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r deploy/requirements/demo.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
+	touch $@
+
+# All extras, and what the tests need: all but torch by hash; torch and what the lock does not have yet by version.
+install-all: $(VENV)/.installed-all
+
+$(VENV)/.installed-all: $(VENV)/.installed deploy/requirements/dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r deploy/requirements/dev.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,ocr,colqwen,plot,tracing,stack,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,ocr,colqwen,plot,tracing,stack,demo,dev]'
 	touch $@
 
 demo: install
@@ -27,10 +35,10 @@ test-fast: lint
 	$(BIN)/pytest tests/unit -n 2 --dist loadfile
 
 # Long: kills, outages, poison and the rest, hundreds of times and for minutes each. The tests hold short versions.
-chaos: install
+chaos: install-all
 	$(BIN)/python -m tests.chaos.run
 
-lint: install
+lint: install-all
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -52,7 +60,7 @@ milvus-server: .milvus-venv/.installed
 # locks with hashes that the images are installed from.
 lock:
 	$(PYTHON) -m venv .lock-venv
-	.lock-venv/bin/pip install --quiet --disable-pip-version-check -e '.[local,ocr,colqwen,plot,tracing,stack,dev]'
+	.lock-venv/bin/pip install --quiet --disable-pip-version-check -e '.[local,ocr,colqwen,plot,tracing,stack,demo,dev]'
 	.lock-venv/bin/pip freeze --exclude-editable | sed 's/+cpu//' > constraints.txt
 	.lock-venv/bin/pip install --quiet --disable-pip-version-check uv
 	deploy/requirements/lock .lock-venv/bin/uv
@@ -63,7 +71,7 @@ sbom:
 	$(PYTHON) -m venv .sbom-venv
 	.sbom-venv/bin/pip install --quiet --disable-pip-version-check cyclonedx-bom
 	mkdir -p dist
-	for lock in slim worker torch-cuda; do \
+	for lock in slim cpu cuda torch-cuda; do \
 	    .sbom-venv/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --of JSON \
 	        -o dist/sbom-$$lock.json deploy/requirements/$$lock.txt || exit 1; \
 	done

@@ -40,6 +40,11 @@ class EmbedderSettings(Section):
         description="batches that the local embedder computes in parallel, each on one core; 0: as many as there are "
         "cores",
     )
+    local_precision: Literal["fp32", "int8"] = Field(
+        "fp32",
+        description="fp32: MiniLM as published; int8: about a fifth faster, with other vectors, so that a collection "
+        "keeps to one of the two",
+    )
     colqwen_model: str = Field(
         "vidore/colqwen2-v1.0-hf", description="ColQwen2 checkpoint: a name on the Hugging Face hub, or a folder"
     )

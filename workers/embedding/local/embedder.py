@@ -7,17 +7,17 @@ text layer gets no vectors. The model is all-MiniLM-L6-v2 (384 dimensions), inst
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from ingestion.model import ROWS_PER_PAGE, Page, Vectors
 from workers.embedding.batching.batcher import Batcher
 from workers.embedding.batching.grouping import choose_oldest
+from workers.embedding.local.graph import Precision
 from workers.embedding.local.model import Chunk, LocalModel, PreparedChunk
 
 _BATCH_TOKENS: Final = 384
@@ -33,7 +33,7 @@ class LocalEmbedder:
 
     wants_pixels = False
 
-    def __init__(self, model: LocalModel, batcher: Batcher[Chunk, PreparedChunk, Tensor]) -> None:
+    def __init__(self, model: LocalModel, batcher: Batcher[Chunk, PreparedChunk, Vectors]) -> None:
         self._model = model
         self._batcher = batcher
         self.dim = model.dim
@@ -78,20 +78,20 @@ class LocalEmbedder:
 
 
 @asynccontextmanager
-async def open_local(*, threads: int = 0) -> AsyncIterator[LocalEmbedder]:
-    """Load the model, which takes seconds, and close it at the end of the block.
+async def open_local(*, threads: int = 0, precision: Precision = "fp32") -> AsyncIterator[LocalEmbedder]:
+    """Load the model, which takes about a second, and close it at the end of the block.
 
-    `threads`: forward threads, each on one core; 0 means one per core that torch finds. Cores that share a batch wait
-    for each other several times per layer, which on a busy machine takes most of the time.
+    `threads`: forward threads, each on one core; 0 means one for each core that this process may use.
     """
-    model = await asyncio.to_thread(LocalModel)
-    cores = torch.get_num_threads()
-    torch.set_num_threads(1)
+    model = await asyncio.to_thread(LocalModel, precision)
     batcher = Batcher(
-        model, batch_cost=_BATCH_TOKENS, wait_ms=_WAIT_MS, forward_threads=threads or cores, choose=choose_oldest
+        model,
+        batch_cost=_BATCH_TOKENS,
+        wait_ms=_WAIT_MS,
+        forward_threads=threads or len(os.sched_getaffinity(0)),
+        choose=choose_oldest,
     )
     try:
         yield LocalEmbedder(model, batcher)
     finally:
         await batcher.close()
-        torch.set_num_threads(cores)
