@@ -6,6 +6,7 @@ bounded and drops what it cannot hold, and the end of the process waits for a mo
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
@@ -37,6 +38,23 @@ _MOST_ATTRIBUTES: Final = 32
 _MOST_LINKS: Final = 8
 _AT_THE_END_S: Final = 2.0
 _LOG_EVERY_S: Final = 60.0
+
+
+class LostSpansLog(logging.Handler):
+    """Logs that spans are lost, and one cause, at most once in _LOG_EVERY_S. As a handler, what the SDK warns of: it
+    counts the spans that a full queue drops nowhere else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._logged_s = -_LOG_EVERY_S
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.warn(record.getMessage())
+
+    def warn(self, cause: str) -> None:
+        if time.monotonic() - self._logged_s >= _LOG_EVERY_S:
+            self._logged_s = time.monotonic()
+            log.warning("traces lost", cause=cause)
 
 
 def is_configured(settings: TracingSettings, environment: Mapping[str, str] = os.environ) -> bool:
@@ -95,32 +113,33 @@ def provider_of(settings: TracingSettings, process: str, processor: SpanProcesso
 
 def _exporting_provider(settings: TracingSettings, process: str) -> TracerProvider:
     """Raises ImportError where the extra `tracing` is not installed."""
-    import logging
-
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
     class LoggedExporter(SpanExporter):
-        """Logs one failure in _LOG_EVERY_S. The exporter itself logs every failure and every retry."""
+        """Logs failures. The exporter itself logs every failure and every retry."""
 
-        def __init__(self, inner: SpanExporter) -> None:
+        def __init__(self, inner: SpanExporter, lost: LostSpansLog) -> None:
             self._inner = inner
-            self._logged_s = -_LOG_EVERY_S
+            self._lost = lost
 
         def export(self, spans: Any) -> SpanExportResult:
             result = self._inner.export(spans)
-            if result is not SpanExportResult.SUCCESS and time.monotonic() - self._logged_s >= _LOG_EVERY_S:
-                self._logged_s = time.monotonic()
-                log.warning("traces lost: the OTLP receiver does not take them", spans=len(spans))
+            if result is not SpanExportResult.SUCCESS:
+                self._lost.warn(f"the OTLP receiver does not take {len(spans)} spans")
             return result
 
         def shutdown(self) -> None:
             self._inner.shutdown()
 
+    lost = LostSpansLog()
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
+    of_the_queue = logging.getLogger("opentelemetry.sdk")
+    of_the_queue.setLevel(logging.WARNING)
+    of_the_queue.handlers, of_the_queue.propagate = [lost], False
     exporter = OTLPSpanExporter(endpoint=_endpoint(settings.otlp_endpoint), timeout=settings.otlp_timeout_s)
     processor = BatchSpanProcessor(
-        LoggedExporter(exporter),
+        LoggedExporter(exporter, lost),
         max_queue_size=_QUEUED_SPANS,
         schedule_delay_millis=_SEND_EVERY_MS,
         max_export_batch_size=_BATCH_SPANS,

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from ingestion.prepare import prepare
 from ingestion.settings import Settings, TracingSettings
@@ -163,10 +164,16 @@ def test_an_endpoint_that_takes_nothing_costs_no_time(black_hole: BlackHole, is_
     """More spans than the queue holds. One that waited for the receiver, or an end that did, would take an hour."""
     if is_dead:
         black_hole.close()
-    with tracing(TracingSettings(otlp_endpoint=black_hole.endpoint, otlp_timeout_s=3600), "test"):
+    with (
+        capture_logs() as lines,
+        tracing(TracingSettings(otlp_endpoint=black_hole.endpoint, otlp_timeout_s=3600), "t"),
+    ):
         for _ in range(10_000):
             with span("x"):
                 pass
+    assert [line["event"] for line in lines] == ["traces are sent", "traces lost"], "one line for all of them"
+    if not is_dead:
+        assert "Queue full" in lines[1]["cause"]
 
 
 async def test_a_worker_ingests_and_stops_although_its_traces_go_nowhere(
