@@ -7,7 +7,7 @@ inverse document frequency that is never below zero.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -71,14 +71,14 @@ class JoinedTerms:
         norms = _K1 * (1 - _B + _B * self.lengths / max(mean, 1.0))
         return np.asarray(norms, np.float32)
 
-    def scores(self, terms: Collection[str]) -> NDArray[np.float32]:
-        """(pages,) the BM25 score of each page for the query's terms; 0 for pages with none of them."""
+    def scores(self, terms: Mapping[str, float]) -> NDArray[np.float32]:
+        """(pages,) the BM25 score of each page for terms with their weights; 0 for pages with none of them."""
         scores = np.zeros(len(self.lengths), np.float32)
-        for code in {term_code(term) for term in terms}:
-            pages, occurrences = self._postings(code)
+        for term, weight in terms.items():
+            pages, occurrences = self._postings(term_code(term))
             if len(pages):
-                weight = math.log(1 + (len(self.lengths) - len(pages) + 0.5) / (len(pages) + 0.5))
-                scores[pages] += weight * (_K1 + 1) * occurrences / (occurrences + self._norms[pages])
+                rarity = math.log(1 + (len(self.lengths) - len(pages) + 0.5) / (len(pages) + 0.5))
+                scores[pages] += weight * rarity * (_K1 + 1) * occurrences / (occurrences + self._norms[pages])
         return scores
 
     def _postings(self, code: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

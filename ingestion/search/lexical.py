@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -121,7 +121,7 @@ _TERMS: Final = SegmentKind[SegmentRef, TermSegment](
 
 
 def _ranked(
-    joined: JoinedTerms, terms: Collection[str], mask: NDArray[np.bool_] | None, most: int
+    joined: JoinedTerms, terms: Mapping[str, float], mask: NDArray[np.bool_] | None, most: int
 ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
     """The positions of the best pages that have a term, and their scores."""
     scores = joined.scores(terms)

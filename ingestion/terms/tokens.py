@@ -44,6 +44,7 @@ _MARKS_IGNORED: Final = re.compile(
 _DIGIT: Final = re.compile(r"\d")
 _PARTS: Final = re.compile(r"\D+|\d+")
 _IDEOGRAPH: Final = re.compile(f"[{_IDEOGRAPHS}]")
+_PART_WEIGHT: Final = 0.5
 _CACHED_CHARS: Final = 48
 """Longer chunks are rare, and not worth memory."""
 _MOST_CHARS: Final = 64
@@ -64,14 +65,22 @@ def terms(text: str) -> Iterator[str]:
         yield from _terms_of(match.group())
 
 
-def query_terms(text: str) -> set[str]:
-    """The terms to look for. A run of several Chinese characters is looked for by its pairs alone."""
-    found = set[str]()
+def query_terms(text: str) -> dict[str, float]:
+    """The terms to look for, with their weights.
+
+    A part of a chunk has half the weight of a whole one: a page that has the chunk has its parts, too. A run of
+    several Chinese characters is looked for by its pairs alone.
+    """
+    found = dict[str, float]()
     for match in _chunks().finditer(_joined(text)):
         chunk = match.group()
-        of_chunk = _terms_of(chunk)
-        pairs = [term for term in of_chunk if len(term) > 1]
-        found.update(pairs if pairs and _is_unspaced(chunk) else of_chunk)
+        whole, *parts = of_chunk = _terms_of(chunk)
+        if _is_unspaced(chunk):
+            pairs = [term for term in of_chunk if len(term) > 1]
+            found |= dict.fromkeys(pairs or of_chunk, 1.0)
+            continue
+        found[whole] = 1.0
+        found |= {part: _PART_WEIGHT for part in parts if part not in found}
     return found
 
 

@@ -87,7 +87,8 @@ async def measure(stack: dict[str, object], paths: list[Path], every: int) -> No
         seconds = []
         for title, document_id, page in queries:
             began = time.monotonic()
-            answer = await api.post(f"/collections/{collection}/search", json={"query": title, "top_k": TOP})
+            body = {"query": title, "top_k": TOP, "mode": "semantic"}
+            answer = await api.post(f"/collections/{collection}/search", json=body)
             seconds.append(time.monotonic() - began)
             hits = [(hit["document_id"], hit["page"]) for hit in answer.raise_for_status().json()["hits"]]
             scores = maxsim((await embedder.embed_queries([title]))[0], vectors)

@@ -23,10 +23,12 @@ from aiokafka.errors import KafkaError
 from ingestion.model import (
     ROWS_PER_PAGE,
     SIGN_CODE_FORMAT,
+    TERM_FORMAT,
     DocumentState,
     codes_key,
     document_prefix,
     image_key,
+    terms_key,
     vectors_key,
 )
 from ingestion.vectors.blob import encode_blob
@@ -188,10 +190,13 @@ def _judge_contents(rig: Rig, records: dict[str, dict[str, Any]], contents: Cont
         expected_sizes[record["object_key"]] = len(source.content)
         if record["codes_format"] != SIGN_CODE_FORMAT:
             findings.add("missing", [f"sign codes of {id_}: their format is {record['codes_format']}"])
+        if record["terms_format"] != TERM_FORMAT:
+            findings.add("missing", [f"terms of {id_}: their format is {record['terms_format']}"])
         for start in segment_starts(record["pages"]):
             numbers = segment_pages(start, record["pages"])
             expected_codes[codes_key(id_, start)] = [source.patches(number) for number in numbers]
             expected_sizes[codes_key(id_, start)] = None
+            expected_sizes[terms_key(id_, start)] = None
         for number in range(1, record["pages"] + 1):
             key, patches = first + number - 1, source.patches(number)
             expected_pages.add((key, id_, number, patches))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Final, cast
 
@@ -67,7 +67,7 @@ class MemoryApi:
             for page, found in zip(pages, vectors, strict=True)
         ]
         await store.write(claimed, entries, codes)
-        return await self.services.documents.finish(replace(claimed, codes_format=await codes.complete()))
+        return await self.services.documents.finish(await store.completed(claimed, codes))
 
     async def add(self, pages: int = 1, filename: str = "a.pdf", collection: str = COLLECTION) -> Document:
         """A queued document."""

@@ -43,16 +43,23 @@ def joined(*segments: Sequence[str] | None, lacking_pages: int = 0) -> JoinedTer
 def test_scores_are_those_of_a_plain_bm25_over_all_segments(
     first: list[str], second: list[str], query: list[str]
 ) -> None:
-    np.testing.assert_allclose(joined(first, second).scores(query), plain_bm25(first + second, query), rtol=1e-5)
+    np.testing.assert_allclose(
+        joined(first, second).scores(dict.fromkeys(query, 1.0)), plain_bm25(first + second, query), rtol=1e-5
+    )
+
+
+def test_a_weight_is_a_factor() -> None:
+    one = joined(["a b", "b"])
+    np.testing.assert_allclose(one.scores({"a": 0.5}), one.scores({"a": 1.0}) / 2)
 
 
 def test_pages_of_a_segment_that_lacks_its_terms_have_no_score() -> None:
-    scores = joined(["a b"], None, ["a"], lacking_pages=2).scores(["a"])
+    scores = joined(["a b"], None, ["a"], lacking_pages=2).scores({"a": 1.0})
     assert [score > 0 for score in scores] == [True, False, False, True]
 
 
 def test_a_collection_without_pages_has_no_scores() -> None:
-    assert len(joined().scores(["a"])) == 0
+    assert len(joined().scores({"a": 1.0})) == 0
 
 
 @given(_TEXTS)

@@ -16,14 +16,14 @@ _WORDS = st.text(st.sampled_from("abXY1_.:-é数ท "), max_size=40)
 
 @pytest.mark.parametrize("language", LANGUAGES, ids=lambda one: one.name)
 def test_a_query_finds_the_text_of_its_language(language: Language) -> None:
-    assert query_terms(language.query) <= set(terms(language.text))
+    assert query_terms(language.query).keys() <= set(terms(language.text))
 
 
 @pytest.mark.parametrize("language", LANGUAGES, ids=lambda one: one.name)
 def test_texts_of_other_languages_lack_a_term_of_the_query(language: Language) -> None:
     for other in LANGUAGES:
         if other is not language:
-            assert not query_terms(language.query) <= set(terms(other.text)), other.name
+            assert not query_terms(language.query).keys() <= set(terms(other.text)), other.name
 
 
 @pytest.mark.parametrize("identifier, parts", IDENTIFIERS)
@@ -31,7 +31,7 @@ def test_an_identifier_is_found_as_a_whole_and_by_its_parts(identifier: str, par
     found = set(terms(f"before {identifier}, after"))
     assert identifier.casefold() in found
     assert parts <= found
-    assert query_terms(identifier) == found - {"before", "after"}
+    assert query_terms(identifier).keys() == found - {"before", "after"}
 
 
 @pytest.mark.parametrize(
@@ -60,8 +60,14 @@ def test_marks_that_are_vowels_stay() -> None:
 
 
 def test_a_lone_chinese_character_is_found_in_words_and_a_word_only_by_its_pairs() -> None:
-    assert query_terms("水") <= set(terms("水道の水"))
-    assert query_terms("水道") == {"水道"}
+    assert query_terms("水").keys() <= set(terms("水道の水"))
+    assert query_terms("水道") == {"水道": 1.0}
+
+
+def test_a_part_of_an_identifier_has_half_its_weight_and_as_a_word_of_its_own_all() -> None:
+    assert query_terms("read.table") == {"read.table": 1.0, "read": 0.5, "table": 0.5}
+    assert query_terms("read.table read") == {"read.table": 1.0, "read": 1.0, "table": 0.5}
+    assert query_terms("read read.table")["read"] == 1.0
 
 
 def test_a_word_that_a_line_divides_is_found_whole() -> None:
@@ -82,12 +88,12 @@ def test_any_text_has_terms_that_are_not_empty(text: str) -> None:
 
 @given(st.text(max_size=200))
 def test_what_is_looked_for_is_in_the_text_that_it_is_copied_from(text: str) -> None:
-    assert query_terms(text) <= set(terms(text))
+    assert query_terms(text).keys() <= set(terms(text))
 
 
 @given(_WORDS, _WORDS)
 def test_a_part_of_a_text_between_spaces_is_found_in_it(before: str, part: str) -> None:
-    assert query_terms(part) <= set(terms(f"{before} {part} {before}"))
+    assert query_terms(part).keys() <= set(terms(f"{before} {part} {before}"))
 
 
 @given(_WORDS)

@@ -30,6 +30,7 @@ from ingestion.bootstrap import Services, open_services
 from ingestion.errors import IngestError, Overloaded
 from ingestion.ports import BlobStore
 from ingestion.search import Searcher
+from ingestion.search_mode import SearchMode
 from ingestion.settings import Settings
 from tests.benchmarks.filling import KnownVectors
 from tests.benchmarks.manuals import Question
@@ -120,7 +121,7 @@ class Replica:
             vectors=services.vectors,
             records=services.documents,
             blobs=services.blobs,
-            settings=services.settings.search,
+            settings=services.settings.search.model_copy(update={"search_mode": SearchMode.SEMANTIC}),
             cache=None,
         )
         self._collection = collection
