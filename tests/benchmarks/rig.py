@@ -216,7 +216,7 @@ async def _remove(bench: Bench) -> None:
     await retrying(bench.services.vectors.drop, bench.collection)
     with Redis.from_url(bench.settings.redis.redis_url) as redis:
         redis.flushdb()
-    await asyncio.to_thread(remove_bucket, bench.settings)
+    await asyncio.to_thread(remove_bucket, bench.settings.s3)
 
 
 def excerpts(path: Path, pages: int, count: int = 1, first_page: int = 1) -> list[bytes]:
