@@ -29,6 +29,9 @@ class Hit(BaseModel):
     """The page in this API: its text and sizes. Begins at the API's root; needs the API key."""
     page_image_url: str = ""
     """The page's image in this API. Begins at the API's root; needs the API key."""
+    metadata: dict[str, str | int | float | bool | None] | None = None
+    """Of the document. None unless the request asked for it."""
+    tags: list[str] | None = None
     page_key: int = Field(0, exclude=True, repr=False)
     """0 where the hit came over HTTP."""
     image_key: str = Field("", exclude=True, repr=False)

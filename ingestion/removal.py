@@ -13,6 +13,7 @@ from ingestion.catalogue.holds import Hold, held
 from ingestion.catalogue.states import CollectionRecord, CollectionState, archives_of
 from ingestion.concurrency.deadline import budget
 from ingestion.errors import CollectionArchived, CollectionBusy, Conflict, NotFound, RetryableError
+from ingestion.filters import Filter
 from ingestion.model import Document, DocumentState, check_qualified, document_prefix
 from ingestion.ports import (
     ArchivedDocuments,
@@ -66,6 +67,36 @@ class Remover:
         with self._budget():
             document = await self._begin(document_id)
         await self.finish_delete(document)
+
+    async def delete_replaced(self, document: Document) -> bool:
+        """Remove a document that a newer version has replaced. False if another process has removed it.
+
+        Raises as `delete_document`. The same file may have been uploaded again since: that upload stays.
+        """
+        try:
+            with self._budget():
+                begun = await self.records.begin_delete(document.id, first_page_key=document.first_page_key)
+        except (NotFound, Conflict):
+            return False
+        return await self.finish_delete(begun)
+
+    async def delete_matching(self, collection: str, where: Filter, limit: int) -> int:
+        """Remove up to `limit` documents of the collection for which `where` holds. Returns their number.
+
+        All of them begin to be deleted before the first one is removed. Raises as `delete_document`.
+        """
+        begun: list[Document] = []
+        with self._budget():
+            found = await self.records.list(collection, limit=limit, where=where)
+        for document in found:
+            try:
+                with self._budget():
+                    begun.append(await self.records.begin_delete(document.id, first_page_key=document.first_page_key))
+            except (NotFound, Conflict):
+                continue  # another process deleted it, or it was uploaded again
+        for document in begun:
+            await self.finish_delete(document)
+        return len(found)
 
     async def finish_delete(self, document: Document) -> bool:
         """Continue a deletion that has begun. Return False if another process has finished it.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Protocol
 
 import structlog
 
 from ingestion.concurrency.deadline import budget
+from ingestion.document_patch import patch_document
 from ingestion.errors import CollectionArchived, Conflict, RetryableError
 from ingestion.formats.identify import identify
 from ingestion.formats.media_types import MediaType, media_type_of
@@ -16,8 +17,8 @@ from ingestion.model import (
     Document,
     DocumentState,
     IngestJob,
+    Metadata,
     check_qualified,
-    converted_key,
     document_id,
     document_prefix,
     first_fence,
@@ -31,8 +32,10 @@ from ingestion.ports import (
     Deletions,
     DocumentReader,
     JobQueue,
+    MetadataRecords,
     Outbox,
     Progress,
+    Revisions,
     Uploads,
 )
 from ingestion.retrying import retrying
@@ -60,7 +63,31 @@ class Upload:
     size_bytes: int
 
 
-class UploadRecords(Uploads, DocumentReader, Deletions, Outbox, CollectionCatalogue, ArchivedDocuments, Protocol):
+@dataclass(frozen=True, slots=True)
+class UploadOptions:
+    """What the user says about a file.
+
+    `key`: the document replaces the one with the same key in the collection once it is ready. "" is no key.
+    `skip_duplicates`: store nothing where the collection has the same bytes already, except for a file with a key.
+    """
+
+    metadata: Metadata = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+    key: str = ""
+    skip_duplicates: bool = False
+
+
+class UploadRecords(
+    Uploads,
+    DocumentReader,
+    Deletions,
+    Outbox,
+    CollectionCatalogue,
+    ArchivedDocuments,
+    MetadataRecords,
+    Revisions,
+    Protocol,
+):
     """The ports that an upload uses."""
 
 
@@ -97,11 +124,12 @@ class Submitter:
             sandbox, processes=inspect_processes, max_pages=max_pages, timeout_s=inspect_timeout_s
         )
 
-    async def submit(self, collection: str, upload: Upload) -> Document:
+    async def submit(self, collection: str, upload: Upload, options: UploadOptions | None = None) -> Document:
         """Accept `upload` for `collection`. On return its record is durable, also if the broker is unavailable.
 
-        The same file under the same name is the same document. It is returned as it is, unless it had failed: then it
-        is processed again. A job that never reached the broker is published.
+        The same file under the same name and key is the same document. Its metadata are merged with the given ones,
+        and given tags replace its tags. If it had failed, it is processed again. A job that never reached the broker
+        is published.
 
         The pages of a PDF are counted here. Files of other types are converted, and their pages counted, by a worker.
 
@@ -110,18 +138,23 @@ class Submitter:
         is unavailable.
         """
         check_qualified(collection)
-        id_ = document_id(collection, upload.filename, upload.sha256)
+        options = options or UploadOptions()
+        id_ = document_id(collection, upload.filename, upload.sha256, options.key)
         with budget(self._store_budget_s):
             await self._records.require_active(collection)
             known = await self._records.get(id_)
+            twin = None if known else await self._records.with_content(collection, upload.sha256)
+        if twin is not None and options.skip_duplicates and not options.key and twin.state is not DocumentState.FAILED:
+            return replace(twin, duplicate_of=twin.id)
         if known is None:  # outside of the budget, which is for the stores
             media_type = await identify(self._sandbox, upload.path, upload.filename, with_office=self._with_office)
             pages = await self._count_pages(upload.path, collection) if media_type is MediaType.PDF else 0
         with budget(self._store_budget_s + upload.size_bytes / _LEAST_BYTES_PER_S):
             if known is None:
-                document = await self._accept(collection, id_, upload, media_type, pages)
+                origin = replace(_new_document(collection, id_, upload, options, media_type), pages=pages)
+                document = await self._accept(replace(origin, duplicate_of=twin.id if twin else ""), upload, options)
             else:
-                document = await self._accept_again(known, upload)
+                document = await self._accept_again(known, upload, options)
         is_done = document.outbox == "sent" or not document.is_readable
         return document if is_done else await self._publish(document)
 
@@ -129,25 +162,14 @@ class Submitter:
         with span("inspect"):
             return (await self._inspector.inspect(path, caller=collection)).pages
 
-    async def _accept(self, collection: str, id_: str, upload: Upload, media_type: MediaType, pages: int) -> Document:
-        key = source_key(id_, media_type.extension)
+    async def _accept(self, document: Document, upload: Upload, options: UploadOptions) -> Document:
+        id_, collection, media_type = document.id, document.collection, MediaType(document.media_type)
         with span("store source", attributes={"pagemill.document.id": id_, "pagemill.bytes": upload.size_bytes}):
-            await retrying(self._blobs.put_file, key, upload.path, content_type_of(media_type))
-        first_page_key = await self._records.reserve_page_keys(pages or media_type.most_pages)
-        origin = current_origin()
-        document = Document(
-            id=id_,
-            collection=collection,
-            filename=upload.filename,
-            object_key=key,
-            sha256=upload.sha256,
-            size_bytes=upload.size_bytes,
-            pages=pages,
-            first_page_key=first_page_key,
-            media_type=media_type.value,
-            fence=first_fence(first_page_key),
-            request_id=origin.request_id,
-            traceparent=origin.traceparent,
+            await retrying(self._blobs.put_file, document.object_key, upload.path, content_type_of(media_type))
+        first_page_key = await self._records.reserve_page_keys(document.pages or media_type.most_pages)
+        revision = first_page_key if options.key else 0
+        document = replace(
+            document, first_page_key=first_page_key, fence=first_fence(first_page_key), revision=revision
         )
         # After an error the record may exist, so the source is kept. The audit removes a source without a record.
         with span("record"):
@@ -156,23 +178,27 @@ class Submitter:
             winner = await self._records.get(id_)
             if winner is None:
                 raise Conflict(f"{upload.filename!r} was deleted from {collection!r} while it was being uploaded")
-            return await self._accept_again(winner, upload)
+            return await self._accept_again(winner, upload, options)
         await self._require_active_still(document)
-        log.info("received", document_id=id_, collection=collection, pages=pages, size_bytes=upload.size_bytes)
+        log.info(
+            "received", document_id=id_, collection=collection, pages=document.pages, size_bytes=upload.size_bytes
+        )
         await self._report_queued(document)
         return document
 
-    async def _accept_again(self, known: Document, upload: Upload) -> Document:
-        if known.state in (DocumentState.DELETING, DocumentState.DELETED):
+    async def _accept_again(self, known: Document, upload: Upload, options: UploadOptions) -> Document:
+        if known.state in (DocumentState.DELETING, DocumentState.DELETED) or known.replaced_by:
             raise Conflict(f"{known.filename!r} is being deleted from {known.collection!r}; upload it again later")
+        if known.key:  # of the versions of a key, the one that was accepted last wins
+            await self._records.renew_revision(known, await self._records.reserve_page_keys(1))
+        if options.metadata or options.tags:
+            known = await patch_document(self._records, known.id, options.metadata, options.tags or None)
         if known.state is not DocumentState.FAILED:
             return known
         # The stored source may be the cause of the failure, so it is written again.
         await retrying(
             self._blobs.put_file, known.object_key, upload.path, content_type_of(media_type_of(known.media_type))
         )
-        if known.is_converted and not known.pages:  # what it was converted to did not open
-            await retrying(self._blobs.delete, [converted_key(known.id)])
         if await self._records.requeue(known.id):
             log.info("requeued", document_id=known.id, was=known.error.code if known.error else "")
             await self._report_queued(known)
@@ -224,6 +250,29 @@ class Submitter:
                 await self._blobs.delete_prefix(document_prefix(id_))
         except RetryableError as error:
             log.warning("source left behind", document_id=id_, cause=str(error))
+
+
+def _new_document(
+    collection: str, id_: str, upload: Upload, options: UploadOptions, media_type: MediaType
+) -> Document:
+    """Without what the stores give: its page keys, its fence and its revision."""
+    origin = current_origin()
+    return Document(
+        id=id_,
+        collection=collection,
+        filename=upload.filename,
+        object_key=source_key(id_, media_type.extension),
+        sha256=upload.sha256,
+        size_bytes=upload.size_bytes,
+        pages=0,
+        first_page_key=0,
+        media_type=media_type.value,
+        request_id=origin.request_id,
+        traceparent=origin.traceparent,
+        metadata=options.metadata,
+        tags=options.tags,
+        key=options.key,
+    )
 
 
 def content_type_of(media_type: MediaType | None) -> str:

@@ -41,6 +41,7 @@ def janitor_of(services: Services) -> Janitor:
         group=settings.kafka.kafka_group,
         grace_s=settings.janitor.janitor_grace_s,
         lost_after_s=settings.janitor.janitor_lost_after_s,
+        replaced_after_s=settings.janitor.janitor_replaced_after_s,
     )
 
 

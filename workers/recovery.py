@@ -5,6 +5,7 @@
     queued and published, for hours                   -> published again, in case the broker has lost the job
     failed, the dead letter not published yet         -> dead letter, event
     deleting                                          -> deleted
+    replaced by a newer version, for a minute         -> deleted
 
 Every step is a compare-and-set, or safe to repeat. So janitors may run side by side, and beside a worker or an upload
 that was only slow.
@@ -57,6 +58,7 @@ class Janitor:
     group: str
     grace_s: float
     lost_after_s: float
+    replaced_after_s: float = 60.0
 
     async def round(self, collection: str | None = None) -> RoundResult:
         """Repair the documents of one collection, or of all.
@@ -73,6 +75,9 @@ class Janitor:
         )
         await self._repair_all(StaleKind.HALF_DELETED, self.grace_s, self.remover.finish_delete, done, collection)
         await self.records.settle_changes()
+        await self._repair_all(
+            StaleKind.REPLACED, self.replaced_after_s, self.remover.delete_replaced, done, collection
+        )
         done.unreadable = await self.records.unreadable(collection)
         if collection is None:
             metrics.UNREADABLE.set(sum(done.unreadable.values()))

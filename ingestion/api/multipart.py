@@ -5,6 +5,7 @@ Starlette's form reader has no limit per file, and stores all files before the h
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,13 +41,21 @@ class FileEnd:
 
 
 @dataclass(frozen=True, slots=True)
+class FormField:
+    """A field of `fields`, whole."""
+
+    name: str
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class FormLimitExceeded:
     """The form exceeds the limit of parts, or of bytes outside of files. It is the last event."""
 
     message: str
 
 
-FileEvent = FileStart | FileData | FileEnd | FormLimitExceeded
+FileEvent = FileStart | FileData | FileEnd | FormField | FormLimitExceeded
 
 
 class _LimitReached(Exception):
@@ -54,11 +63,15 @@ class _LimitReached(Exception):
 
 
 class FileParser:
-    """Parses a body that comes in chunks. Parts that are not files, or have another field name, are skipped."""
+    """Parses a body that comes in chunks. Files and the named fields become events. Other parts are skipped."""
 
-    def __init__(self, content_type: str, max_parts: int) -> None:
+    def __init__(self, content_type: str, max_parts: int, fields: Collection[str] = ()) -> None:
         """Raises BadRequest where `content_type` is not multipart/form-data with a boundary."""
         self._max_parts = max_parts
+        self._fields = {name.encode(): name for name in fields}
+        self._field: str | None = None
+        """The name of the field that is being read."""
+        self._field_value = bytearray()
         self._parts = 0
         self._other_bytes = 0
         self._events: list[FileEvent] = []
@@ -135,17 +148,24 @@ class FileParser:
         if filename is not None and parameters.get(b"name") in FILE_FIELDS:
             self._in_file = True
             self._events.append(FileStart(_decode(filename)))
+        elif filename is None:
+            self._field = self._fields.get(parameters.get(b"name", b""))
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._in_file:
             self._events.append(FileData(data[start:end]))
         else:
             self._other_bytes += end - start
+            if self._field is not None and self._other_bytes <= MAX_OTHER_BYTES:
+                self._field_value += data[start:end]
 
     def _on_part_end(self) -> None:
         if self._in_file:
             self._events.append(FileEnd())
-        self._in_file = False
+        elif self._field is not None:
+            self._events.append(FormField(self._field, bytes(self._field_value)))
+        self._in_file, self._field = False, None
+        self._field_value.clear()
 
     def _on_end(self) -> None:
         self._ended = True

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from ingestion.api.auth import needs
 from ingestion.api.dependencies import CollectionDep, SearcherDep, UsageDep
 from ingestion.api.views import SearchRequest, page_image_url, page_url
+from ingestion.filters import parse_filter
 from ingestion.hits import Hit, SearchResult
 from ingestion.http.disconnect import cancel_on_disconnect
 from ingestion.model import Role
@@ -28,16 +29,19 @@ async def search(
 
     429 with Retry-After where too many searches are in flight. A search is cancelled when its client disconnects.
     """
-    found = await cancel_on_disconnect(
-        request.receive, searcher.answer(collection, wanted.query, wanted.top_k, wanted.effort, wanted.mode)
-    )
+    where = None if wanted.filter is None else parse_filter(wanted.filter)
+    answer = searcher.answer(collection, wanted.query, wanted.top_k, wanted.effort, wanted.mode, where)
+    found = await cancel_on_disconnect(request.receive, answer)
     await usage.record(collection)
-    return found.model_copy(update={"hits": [_with_page_urls(hit) for hit in found.hits]})
+    hits = [_shown(hit, with_metadata=wanted.with_metadata) for hit in found.hits]
+    return found.model_copy(update={"hits": hits})
 
 
-def _with_page_urls(hit: Hit) -> Hit:
-    urls = {
+def _shown(hit: Hit, *, with_metadata: bool) -> Hit:
+    changes: dict[str, str | None] = {
         "page_url": page_url(hit.document_id, hit.page),
         "page_image_url": page_image_url(hit.document_id, hit.page, hit.page_key),
     }
-    return hit.model_copy(update=urls)
+    if not with_metadata:
+        changes |= {"metadata": None, "tags": None}
+    return hit.model_copy(update=changes)

@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
-from ingestion.api.multipart import FileData, FileEnd, FileParser, FileStart, FormLimitExceeded
+from ingestion.api.multipart import FileData, FileEnd, FileParser, FileStart, FormField, FormLimitExceeded
 from ingestion.errors import DependencyUnavailable, EmptyFile, FileTooLarge, FormTooLarge, PermanentError, TooManyFiles
 from ingestion.formats.detection import PDF_MAGIC_WITHIN_BYTES, detect
 from ingestion.model import clean_filename
@@ -52,9 +52,15 @@ class RefusedFile:
 
 
 async def spool_files(
-    body: AsyncIterator[bytes], parser: FileParser, directory: Path | None, limits: UploadLimits
+    body: AsyncIterator[bytes],
+    parser: FileParser,
+    directory: Path | None,
+    limits: UploadLimits,
+    on_field: Callable[[str, bytes], None] | None = None,
 ) -> AsyncGenerator[Upload | RefusedFile, None]:
     """Yield each file of the body when its last byte has arrived. The next step deletes the file of an Upload.
+
+    `on_field` gets the name and the value of each form field. What it raises ends the reading.
 
     Raises BadRequest where the body is malformed, FormTooLarge where a limit of the form is reached,
     DependencyUnavailable where the directory cannot be written.
@@ -82,6 +88,8 @@ async def spool_files(
                     case FileEnd() if spool:
                         yield await spool.finish()
                         spool.discard()
+                    case FormField(name, value) if on_field is not None:
+                        on_field(name, value)
                     case FormLimitExceeded(message):
                         raise FormTooLarge(message)
         parser.close()

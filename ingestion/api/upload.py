@@ -16,6 +16,7 @@ from ingestion.api.dependencies import CollectionDep, PrincipalDep, ServicesDep,
 from ingestion.api.multipart import FileParser
 from ingestion.api.problems import problem, status_of
 from ingestion.api.spool import RefusedFile, UploadLimits, spool_files
+from ingestion.api.upload_fields import FIELDS, FORM_PROPERTIES, UploadFields
 from ingestion.api.views import AcceptedView, RefusedView, UploadView
 from ingestion.bootstrap import Services
 from ingestion.concurrency.deadline import budget
@@ -35,7 +36,10 @@ _BODY: Final[dict[str, Any]] = {
                 "schema": {
                     "type": "object",
                     "required": ["files"],
-                    "properties": {"files": {"type": "array", "items": {"type": "string", "format": "binary"}}},
+                    "properties": {
+                        "files": {"type": "array", "items": {"type": "string", "format": "binary"}},
+                        **FORM_PROPERTIES,
+                    },
                 }
             }
         },
@@ -52,6 +56,9 @@ async def upload_documents(
     usage: UsageDep,
 ) -> Response:
     """Upload one or more files in form fields named `files`: PDFs, pictures, office files or texts.
+
+    The fields `metadata`, `tags`, `key` and `duplicates` apply to all files, and come before them. A file with a `key`
+    replaces the one with the same key in the collection once it is ready.
 
     The same file with the same name is the same document: a repeated upload returns it.
     """
@@ -86,19 +93,25 @@ async def _upload(
         await services.documents.require_active(collection)
         await usage.record(collection)
     limits = UploadLimits(max_file_bytes=api.max_file_bytes, max_files=api.max_files_per_upload)
-    parser = FileParser(request.headers.get("content-type", ""), limits.max_parts)
+    parser = FileParser(request.headers.get("content-type", ""), limits.max_parts, FIELDS)
+    fields = UploadFields()
     result = UploadResult(collection)
     try:
-        async with aclosing(spool_files(request.stream(), parser, api.spool_dir, limits)) as files:
+        async with aclosing(spool_files(request.stream(), parser, api.spool_dir, limits, fields.add)) as files:
             async for file in files:
                 if isinstance(file, RefusedFile):
                     result.refused.append(file)
                     continue
+                options = fields.options()
                 try:
-                    result.accepted.append(await submitter.submit(collection, file))
+                    result.accepted.append(await submitter.submit(collection, file, options))
                 except PermanentError as error:
                     result.refused.append(RefusedFile(file.filename, error))
     except FormTooLarge as error:
+        result.form_error = error
+    except BadRequest as error:
+        if not result.accepted:
+            raise
         result.form_error = error
     return _answer(result)
 
@@ -110,7 +123,7 @@ class UploadResult:
     collection: str
     accepted: list[Document] = field(default_factory=list)
     refused: list[RefusedFile] = field(default_factory=list)
-    form_error: FormTooLarge | None = None
+    form_error: FormTooLarge | BadRequest | None = None
     """Set where the rest of the request was not read."""
 
     def count(self) -> None:

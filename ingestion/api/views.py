@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Literal
+from datetime import datetime
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from ingestion.api.warnings import warnings_of
 from ingestion.effort import Effort
 from ingestion.errors import BadRecord, NoWordBoxes
-from ingestion.model import Document, DocumentState, Failure, Note, PageRecord, TextPages, public_name
+from ingestion.model import Document, DocumentState, Failure, Note, PageRecord, Scalar, TextPages, public_name
 from ingestion.search_mode import SearchMode
 from ingestion.viewing.highlights import Highlights
 from ingestion.words.boxes import SCALE
@@ -73,6 +74,12 @@ class DocumentView(BaseModel):
     text_pages: TextPagesView | None = Field(description="null until pages are stored, and for earlier releases")
     notes: list[NoteView] = Field(description="what `warnings` says, for programs")
     warnings: list[str]
+    uploaded: datetime | None
+    metadata: dict[str, Scalar]
+    tags: list[str]
+    key: str | None = Field(description="the name of all versions of the file")
+    replaced_by: str | None = Field(description="the newer version of the key; this document is removed soon")
+    duplicate_of: str | None = Field(description="a document that had the same bytes at the time of the upload")
 
     @classmethod
     def of(cls, document: Document) -> DocumentView:
@@ -92,7 +99,36 @@ class DocumentView(BaseModel):
             text_pages=TextPagesView.of(document.text_pages),
             notes=[NoteView.of(note) for note in document.notes],
             warnings=warnings_of(document),
+            uploaded=document.created_at,
+            metadata=dict(document.metadata),
+            tags=list(document.tags),
+            key=document.key or None,
+            replaced_by=document.replaced_by or None,
+            duplicate_of=document.duplicate_of or None,
         )
+
+
+class DocumentPatch(BaseModel):
+    """A JSON merge patch (RFC 7396) of a document: what is left out stays."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    metadata: dict[str, Any] | None = Field(None, description="values replace those of their keys; null removes one")
+    tags: list[str] | None = Field(None, description="all tags of the document from now on")
+
+
+class DeleteRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    filter: str
+    dry_run: bool = False
+
+
+class DeleteView(BaseModel):
+    count: int = Field(description="documents for which the filter held")
+    document_ids: list[str] = Field(description="the first of them")
+    deleted: int
+    remaining: int = Field(description="send the request again while this is above 0")
 
 
 class DocumentListView(BaseModel):
@@ -213,6 +249,7 @@ class AcceptedView(BaseModel):
     filename: str
     state: DocumentState
     status_url: str
+    duplicate_of: str | None
 
     @classmethod
     def of(cls, document: Document) -> AcceptedView:
@@ -221,6 +258,7 @@ class AcceptedView(BaseModel):
             filename=document.filename,
             state=document.state,
             status_url=f"{API_PREFIX}/documents/{document.id}",
+            duplicate_of=document.duplicate_of or None,
         )
 
 
@@ -241,3 +279,5 @@ class SearchRequest(BaseModel):
     effort: Effort = Effort.BALANCED
     mode: SearchMode | None = None
     """None: that of PAGEMILL_SEARCH_MODE."""
+    filter: str | None = Field(None, description="only pages of documents for which it holds")
+    with_metadata: bool = Field(False, description="show metadata and tags in each hit")

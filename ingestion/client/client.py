@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar
@@ -15,11 +15,11 @@ import stamina
 from pydantic import BaseModel, ValidationError
 
 from ingestion.client.target import Target
-from ingestion.client.views import DocumentList, DocumentView, UploadResult
+from ingestion.client.views import DeleteResult, DocumentList, DocumentView, UploadLabels, UploadResult
 from ingestion.effort import Effort
 from ingestion.errors import BadRequest, DependencyUnavailable, Fault, PermanentError, not_text
 from ingestion.hits import Hit, SearchResult
-from ingestion.model import check_text
+from ingestion.model import Metadata, check_text
 from ingestion.search_mode import SearchMode
 
 _V = TypeVar("_V", bound=BaseModel)
@@ -75,10 +75,13 @@ class ApiClient:
         """Raises ApiUnavailable, or ApiError where the API does not accept the key."""
         await self._request("GET", "documents", params={"limit": 1})
 
-    async def upload(self, collection: str, path: Path) -> DocumentView:
-        """Upload one file. Raises ApiError with the code of a refused file, BadRequest for an unreadable file."""
+    async def upload(self, collection: str, path: Path, labels: UploadLabels | None = None) -> DocumentView:
+        """Upload one file, with its metadata, tags and key.
+
+        Raises ApiError with the code of a refused file, BadRequest for an unreadable file.
+        """
         try:
-            answer = await self._retry(self._upload, _collection_url(collection, "documents"), path)
+            answer = await self._retry(self._upload, _collection_url(collection, "documents"), path, labels)
         except OSError as error:
             raise BadRequest(f"{path} cannot be read: {error.strerror}") from error
         return _parse(UploadResult, answer).documents[0]
@@ -86,11 +89,16 @@ class ApiClient:
     async def document(self, document_id: str) -> DocumentView:
         return _parse(DocumentView, await self._request("GET", _document_url(document_id)))
 
-    async def documents(self, collection: str | None = None) -> AsyncIterator[DocumentView]:
-        """All documents, or those of one collection. Pages of the listing are requested as needed."""
+    async def documents(self, collection: str | None = None, where: str | None = None) -> AsyncIterator[DocumentView]:
+        """All documents, or those of one collection. Pages of the listing are requested as needed.
+
+        `where`: a filter. It needs a collection.
+        """
         query: dict[str, str | int] = {"limit": _LIST_LIMIT}
         if collection is not None:
             query["collection"] = collection
+        if where is not None:
+            query["filter"] = where
         while True:
             listed = _parse(DocumentList, await self._request("GET", "documents", params=query))
             for document in listed.documents:
@@ -122,8 +130,16 @@ class ApiClient:
         top_k: int,
         effort: Effort = Effort.BALANCED,
         mode: SearchMode | None = None,
+        *,
+        where: str | None = None,
+        with_metadata: bool = False,
     ) -> SearchResult:
-        body = {"query": check_text(query, "the query"), "top_k": top_k, "effort": effort.value}
+        """`where`: a filter. `with_metadata`: hits have the metadata and tags of their documents."""
+        body: dict[str, Any] = {"query": check_text(query, "the query"), "top_k": top_k, "effort": effort.value}
+        if where is not None:
+            body["filter"] = check_text(where, "the filter")
+        if with_metadata:
+            body["with_metadata"] = True
         if mode is not None:
             body["mode"] = mode.value
         return _parse(SearchResult, await self._request("POST", _collection_url(collection, "search"), json=body))
@@ -132,15 +148,31 @@ class ApiClient:
         """Returns when no store holds data of the document."""
         await self._request("DELETE", _document_url(document_id))
 
+    async def patch(
+        self, document_id: str, *, metadata: Metadata | None = None, tags: Sequence[str] | None = None
+    ) -> DocumentView:
+        """Change metadata by a JSON merge patch, in which None removes a key, and replace the tags."""
+        body: dict[str, Any] = {} if metadata is None else {"metadata": dict(metadata)}
+        if tags is not None:
+            body["tags"] = list(tags)
+        return _parse(DocumentView, await self._request("PATCH", _document_url(document_id), json=body))
+
+    async def delete_matching(self, collection: str, where: str, *, dry_run: bool = False) -> DeleteResult:
+        """Delete up to 1,000 documents for which the filter holds. Call it again while some remain."""
+        body = {"filter": check_text(where, "the filter"), "dry_run": dry_run}
+        url = _collection_url(collection, "documents/delete")
+        return _parse(DeleteResult, await self._request("POST", url, json=body))
+
     async def delete_collection(self, collection: str) -> None:
         """Returns when no store holds data of the collection. There may be none."""
         await self._request("DELETE", _collection_url(collection, "").removesuffix("/"))
 
-    async def _upload(self, url: str, path: Path) -> bytes:
+    async def _upload(self, url: str, path: Path, labels: UploadLabels | None) -> bytes:
         # A form cannot hold a file name that is not UTF-8.
         name = os.fsencode(path.name).decode("utf-8", "replace")
         with path.open("rb") as file:
-            return await self._send("POST", url, files={"files": (name, file, "application/pdf")})
+            fields = {} if labels is None else labels.fields()
+            return await self._send("POST", url, data=fields, files={"files": (name, file, "application/pdf")})
 
     async def _request(self, method: str, url: str, **options: Any) -> bytes:
         return await self._retry(self._send, method, url, **options)

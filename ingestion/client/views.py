@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
 from pydantic import BaseModel
 
-from ingestion.model import DocumentState
+from ingestion.model import DocumentState, Metadata, Scalar
 
 
 class DocumentError(BaseModel):
@@ -46,6 +50,37 @@ class DocumentView(BaseModel):
     text_pages: TextPages | None = None
     notes: list[Note] = []
     warnings: list[str] = []
+    metadata: dict[str, Scalar] = {}
+    tags: list[str] = []
+    key: str | None = None
+    replaced_by: str | None = None
+    duplicate_of: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UploadLabels:
+    """What a user says about a file: see `ingestion.submit.UploadOptions`."""
+
+    metadata: Metadata = field(default_factory=dict)
+    tags: Sequence[str] = ()
+    key: str = ""
+    skip_duplicates: bool = False
+
+    def fields(self) -> dict[str, str]:
+        """The fields of a form."""
+        fields = {"metadata": json.dumps(self.metadata)} if self.metadata else {}
+        fields |= {"tags": json.dumps(list(self.tags))} if self.tags else {}
+        fields |= {"key": self.key} if self.key else {}
+        return fields | ({"duplicates": "skip"} if self.skip_duplicates else {})
+
+
+class DeleteResult(BaseModel):
+    """The answer to a delete by filter. `document_ids` are the first of `count` documents."""
+
+    count: int
+    document_ids: list[str]
+    deleted: int
+    remaining: int
 
 
 class UploadResult(BaseModel):

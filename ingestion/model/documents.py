@@ -232,6 +232,8 @@ class StaleKind(StrEnum):
     """Queued and published for long: either the job still waits, or the broker has lost it."""
     HALF_DELETED = "half_deleted"
     """Deleting."""
+    REPLACED = "replaced"
+    """A newer version of its key is ready. The age counts from then."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,9 @@ class DocumentReader(Protocol):
         `where`: only those for which it holds. It needs a collection; raises BadRequest without one.
         """
 
+    async def count(self, collection: str, where: Filter) -> int:
+        """The number of documents that `list` would return without a limit."""
+
     async def known(self, document_ids: Collection[str]) -> dict[str, Document]:
         """Those of `document_ids` that have a record, in any state."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol
 
 from ingestion.model import Document
@@ -17,6 +16,3 @@ class Revisions(Protocol):
 
         No effect where it is replaced, or was uploaded anew.
         """
-
-    async def replaced(self, age_s: float, limit: int, *, collection: str | None = None) -> Sequence[Document]:
-        """Return documents that were replaced more than `age_s` ago, the earliest first."""

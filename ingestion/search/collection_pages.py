@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-import numpy as np
 from cachetools import LRUCache, TTLCache
-from numpy.typing import NDArray
 
+from ingestion.filters import Filter, filter_text
 from ingestion.ports import PageRange, ReadyPages, Searchable
 from ingestion.search.code_reader import SegmentRef
 from ingestion.vectors.sign_codes import segment_starts
@@ -20,6 +19,8 @@ _COUNT_S: Final = 10.0
 """How long a number of pages is used. It decides how to search, not what is found."""
 _INCOMPLETE_S: Final = 10.0
 """How long a list is used in which documents lack sign codes or terms: the janitor may make these meanwhile."""
+_FILTERED_S: Final = 300.0
+"""How long the pages of a filter are used: a process that dies while it changes metadata may leave a wrong list."""
 _MOST_COLLECTIONS: Final = 1_000
 _MOST_RANGES: Final = 500_000
 
@@ -50,19 +51,6 @@ class CollectionPages:
             else:
                 merged.append(keys)
         return merged
-
-    def contains(self, page_keys: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """(pages,) -> (pages,): which of these pages a search may find."""
-        starts, stops = self._bounds
-        at = np.searchsorted(starts, page_keys, side="right") - 1
-        if not len(starts):
-            return np.zeros(len(page_keys), np.bool_)
-        return np.asarray((at >= 0) & (page_keys < stops[at]), np.bool_)
-
-    @cached_property
-    def _bounds(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        starts = np.array([keys.start for keys in self.page_keys], np.int64)
-        return starts, np.array([keys.stop for keys in self.page_keys], np.int64)
 
     @cached_property
     def have_codes(self) -> bool:
@@ -106,6 +94,8 @@ class _Key:
     collection: str
     generation: int
     version: str
+    where: str
+    """The text of the filter: as values, true and 1 are equal."""
 
 
 def _size(pages: CollectionPages) -> int:
@@ -123,6 +113,7 @@ class CollectionPageLists:
         self._ready_pages = ready_pages
         self._counts: TTLCache[str, int] = TTLCache(_MOST_COLLECTIONS, _COUNT_S)
         self._lists: LRUCache[_Key, CollectionPages] = LRUCache(_MOST_RANGES, getsizeof=_size)
+        self._filtered: TTLCache[_Key, CollectionPages] = TTLCache(_MOST_RANGES, _FILTERED_S, getsizeof=_size)
         # What the janitor makes for documents changes no version.
         self._incomplete: TTLCache[_Key, CollectionPages] = TTLCache(_MOST_RANGES, _INCOMPLETE_S, getsizeof=_size)
 
@@ -133,15 +124,22 @@ class CollectionPageLists:
             count = self._counts[collection] = await self._ready_pages.count_ready_pages(collection)
         return count
 
-    async def of(self, view: Searchable) -> CollectionPages:
-        """All ready pages of the collection's current generation."""
+    async def of(self, view: Searchable, where: Filter | None = None) -> CollectionPages:
+        """The pages of the collection's current generation that a search may find.
+
+        `where`: only those of documents for which it holds. Searches with equal filters get the same list, and share
+        their work on it.
+        """
         binding = view.binding
         number = binding.current.number
-        key = None if view.version is None else _Key(binding.collection, number, view.version)
-        known = None if key is None else self._lists.get(key) or self._incomplete.get(key)
+        text = "" if where is None else filter_text(where)
+        key = None if view.version is None else _Key(binding.collection, number, view.version, text)
+        lists = self._lists if where is None else self._filtered
+        known = None if key is None else lists.get(key) or self._incomplete.get(key)
         if known is not None:
             return known
-        pages = CollectionPages(await self._ready_pages.ready_page_ranges(binding.collection, number), number)
-        if key is not None and len(pages.ranges) < _MOST_RANGES:
-            (self._lists if pages.is_complete else self._incomplete)[key] = pages
+        ranges = await self._ready_pages.ready_page_ranges(binding.collection, number, where)
+        pages = CollectionPages(ranges, number)
+        if key is not None and len(ranges) < _MOST_RANGES:
+            (lists if pages.is_complete else self._incomplete)[key] = pages
         return pages

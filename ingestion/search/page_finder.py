@@ -18,6 +18,7 @@ from ingestion.catalogue.generations import Generation
 from ingestion.concurrency.tasks import gather_or_cancel
 from ingestion.effort import Effort
 from ingestion.errors import NotFound, WorkerFault
+from ingestion.filters import Filter
 from ingestion.model import SIGN_CODE_FORMAT, Vectors
 from ingestion.ports import BlobStore, ReadyPages, Searchable, VectorStore
 from ingestion.search.admission import ReservedRows
@@ -82,10 +83,10 @@ class PageFinder:
             limit_bytes=settings.search_limit_bytes,
         )
 
-    async def pages_of(self, view: Searchable) -> CollectionPages:
-        """All pages of the collection that a search may find."""
+    async def pages_of(self, view: Searchable, where: Filter | None = None) -> CollectionPages:
+        """All pages of the collection that a search may find. `where`: only of documents for which it holds."""
         with search_stage("pages"):
-            return await self._lists.of(view)
+            return await self._lists.of(view, where)
 
     async def count_pages(self, view: Searchable) -> int:
         """About how many ready pages the collection has."""

@@ -15,6 +15,7 @@ from ingestion.concurrency.deadline import budget, is_spent
 from ingestion.concurrency.tasks import gather_or_cancel
 from ingestion.effort import Effort
 from ingestion.errors import BadRequest, EmbedderMismatch, IngestError, Overloaded
+from ingestion.filters import Filter, filter_text
 from ingestion.hits import Hit, SearchResult
 from ingestion.model import PageRecord, Vectors, check_qualified, check_text
 from ingestion.ports import (
@@ -85,9 +86,16 @@ class Searcher:
         """Raises Overloaded where even the smallest search would be refused."""
         self._admission.check_capacity(cost_in_rows(0, LEAST_COST_ROWS))
 
-    async def search(self, collection: str, query: str, top_k: int, effort: Effort = Effort.BALANCED) -> list[Hit]:
+    async def search(
+        self,
+        collection: str,
+        query: str,
+        top_k: int,
+        effort: Effort = Effort.BALANCED,
+        where: Filter | None = None,
+    ) -> list[Hit]:
         """The hits of `answer`, in the mode of the settings."""
-        return (await self.answer(collection, query, top_k, effort)).hits
+        return (await self.answer(collection, query, top_k, effort, where=where)).hits
 
     async def answer(
         self,
@@ -96,9 +104,11 @@ class Searcher:
         top_k: int,
         effort: Effort = Effort.BALANCED,
         mode: SearchMode | None = None,
+        where: Filter | None = None,
     ) -> SearchResult:
         """The `top_k` best pages of `collection`, best first; an unknown collection has none.
 
+        `where`: only pages of documents for which it holds. They are selected before any page is ranked.
         `mode`: by default that of the settings. `effort` makes no difference to a search for words.
 
         Raises BadRequest, CollectionArchived, EmbedderMismatch where no embedding service has the model of the
@@ -108,7 +118,7 @@ class Searcher:
         check_qualified(collection)
         self._check(query, top_k)
         mode = mode or self._settings.search_mode
-        asked = _Asked(query, top_k, Effort.BALANCED if mode is SearchMode.LEXICAL else effort, mode)
+        asked = _Asked(query, top_k, Effort.BALANCED if mode is SearchMode.LEXICAL else effort, mode, where)
         rows = cost_in_rows(estimated_tokens(query), self._costs.get(collection, LEAST_COST_ROWS))
         with self._one_exhaustive(asked.effort), self._admission.admit(rows) as reserved, self._budget(asked.effort):
             return await self._search(collection, asked, reserved)
@@ -132,9 +142,10 @@ class Searcher:
         return budget(self._settings.search_exhaustive_budget_s if is_exhaustive else self._settings.search_budget_s)
 
     async def _search(self, collection: str, asked: _Asked, reserved: ReservedRows) -> SearchResult:
+        known_ready: set[str] = set()
         while (view := await self._view(collection)) is not None:
             try:
-                found = await self._answer(view, asked, reserved)
+                found = await self._answer(view, asked, reserved, known_ready)
             except IngestError:
                 if is_spent() or await self._is_current(view):
                     raise
@@ -153,18 +164,25 @@ class Searcher:
         bound = await self._records.binding(view.binding.collection)
         return bound is None or bound.current == view.binding.current
 
-    async def _answer(self, view: Searchable, asked: _Asked, reserved: ReservedRows) -> SearchResult | None:
-        """None where the collection switched to other vectors during the search.
+    async def _answer(
+        self, view: Searchable, asked: _Asked, reserved: ReservedRows, known_ready: set[str]
+    ) -> SearchResult | None:
+        """None where the collection switched to other vectors, or a document was replaced, during the search.
 
         An answer with notes is not cached: what it lacks may be there soon, and changes no version.
         """
-        key = key_of(view, asked.query, (asked.top_k, asked.effort, asked.mode, *self._settings.result_options))
+        key = key_of(view, asked.query, (*asked.options, *self._settings.result_options))
         with search_stage("query_cache"):
             cached = await self._query_cache.get(key)
         if cached is not None:
             return SearchResult(hits=cached)
         stable_for_s = self._version_age.stable_for_s(view)
-        best, notes = await self._ranked(view, asked, reserved, stable_for_s, allowed=None)
+        allowed = None if asked.where is None else await self._finder.pages_of(view, asked.where)
+        ranked, notes = await self._ranked(view, asked, reserved, stable_for_s, allowed)
+        newest = await self._newest(view.binding.collection, ranked, known_ready)
+        if newest is None:
+            return None
+        best = newest[: asked.top_k]
         hits, is_current = await asyncio.gather(self._described(asked.query, best), self._is_current(view))
         if not is_current:
             return None
@@ -189,7 +207,26 @@ class Searcher:
             self._semantic(view, asked, reserved, stable_for_s, allowed), self._lexical_hits(view, asked, allowed)
         )
         ranked = fused(semantic, lexical.ranked) if asked.mode is SearchMode.HYBRID else semantic or lexical.ranked
-        return ranked[: asked.top_k], lexical.notes
+        return ranked, lexical.notes
+
+    async def _newest(self, collection: str, ranked: Ranked, known_ready: set[str]) -> Ranked | None:
+        """The pages without those of replaced documents. None where the search must be repeated with a new view.
+
+        The index, and each list of pages, was read at a moment of its own. A newer version whose pages are not among
+        these either ranks lower, or became ready after its list or index was read. In the second case neither version
+        would be found. So the search is repeated, once for each newer version: `known_ready` has their ids.
+        """
+        keys = {page.document.key for page, _ in ranked if page.document.key}
+        if not keys:
+            return ranked
+        with search_stage("records"):
+            versions = await self._records.newest_of_keys(collection, keys)
+        newest = {key: document.id for key, document in versions.items()}
+        missing = set(newest.values()) - {page.document.id for page, _ in ranked} - known_ready
+        if missing:
+            known_ready |= missing
+            return None
+        return [one for one in ranked if newest.get(one[0].document.key, one[0].document.id) == one[0].document.id]
 
     async def _lexical_hits(self, view: Searchable, asked: _Asked, allowed: CollectionPages | None) -> LexicalHits:
         if asked.mode is SearchMode.SEMANTIC:
@@ -213,7 +250,8 @@ class Searcher:
             pages = await self._finder.pages_of(view) if allowed is None else allowed
             return await self._exhaustive.best(view, pages, vectors, self._wanted(asked))
         plan = await self._finder.plan(view, asked.effort, asked.top_k, allowed)
-        self._costs[view.binding.collection] = plan.cost_rows
+        if allowed is None:
+            self._costs[view.binding.collection] = plan.cost_rows
         return await self._finder.best(view, vectors, plan, reserved, stable_for_s, allowed)
 
     def _wanted(self, asked: _Asked) -> int:
@@ -258,6 +296,12 @@ class _Asked:
     top_k: int
     effort: Effort
     mode: SearchMode
+    where: Filter | None
+
+    @property
+    def options(self) -> Sequence[int | str]:
+        """What hits depend on besides the query."""
+        return self.top_k, self.effort, self.mode, "" if self.where is None else filter_text(self.where)
 
 
 def _hits_of(query: str, ranked: Sequence[tuple[Candidate, float]], records: Mapping[int, PageRecord]) -> list[Hit]:
@@ -271,6 +315,8 @@ def _hits_of(query: str, ranked: Sequence[tuple[Candidate, float]], records: Map
             score=score,
             image_key=record.image_key,
             snippet=snippet(record.text, query),
+            metadata=dict(page.document.metadata),
+            tags=list(page.document.tags),
         )
         for page, score in ranked
         if (record := records.get(page.page_key)) is not None

@@ -146,6 +146,11 @@ class JanitorSettings(Section):
     janitor_lost_after_s: PositiveFloat = Field(
         21_600.0, description="age from which a queued job is published again, in case the broker has lost it"
     )
+    janitor_replaced_after_s: PositiveFloat = Field(
+        60.0,
+        description="how long the former version of a replaced document is kept, for searches that began before: more "
+        "than `PAGEMILL_SEARCH_BUDGET_S`",
+    )
     janitor_audit_every_s: PositiveFloat = Field(
         3600.0, description="pause between two audits, which compare the stores and remove orphans"
     )

@@ -54,6 +54,9 @@ class MemoryDocumentReader(MemoryPort):
         stored = self.state.documents.get(document_id)
         return None if stored is None else stored.document
 
+    async def count(self, collection: str, where: Filter) -> int:
+        return len(await self.list(collection, limit=len(self.state.documents), where=where))
+
     async def known(self, document_ids: Collection[str]) -> dict[str, Document]:
         return {document.id: document for document in self._documents(lambda one: one.id in document_ids)}
 

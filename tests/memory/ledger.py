@@ -31,6 +31,7 @@ _STALE: Final[dict[StaleKind, Callable[[Document], bool]]] = {
     StaleKind.ABANDONED: lambda one: one.state is _S.PROCESSING,
     StaleKind.LOST: lambda one: one.state is _S.QUEUED and one.outbox == "sent",
     StaleKind.HALF_DELETED: lambda one: one.state is _S.DELETING,
+    StaleKind.REPLACED: lambda one: bool(one.replaced_by) and one.state in sources_of(_S.DELETING),
 }
 
 
@@ -167,16 +168,6 @@ class MemoryRevisions(MemoryPort):
         self._mark_replaced(known.collection, known.key)
         self._change_version(known.collection)
 
-    async def replaced(self, age_s: float, limit: int, *, collection: str | None = None) -> Sequence[Document]:
-        latest_ms = self.clock.now_ms - round(age_s * 1000)
-
-        def is_wanted(one: Document) -> bool:
-            is_old = self.state.documents[one.id].replaced_at_ms <= latest_ms
-            return bool(one.replaced_by) and is_old and collection in (None, one.collection)
-
-        found = self._documents(lambda one: is_wanted(one) and one.state in sources_of(_S.DELETING))
-        return sorted(found, key=lambda one: self.state.documents[one.id].replaced_at_ms)[:limit]
-
 
 class MemoryRecovery(MemoryPort):
     async def stale(
@@ -185,7 +176,10 @@ class MemoryRecovery(MemoryPort):
         latest_ms = self.clock.now_ms - round(age_s * 1000)
 
         def is_stale(one: Document) -> bool:
-            since_ms = max(one.lease_until_ms, round(one.updated_at.timestamp() * 1000))
+            changed_ms = round(one.updated_at.timestamp() * 1000)
+            if kind is StaleKind.REPLACED:
+                changed_ms = self.state.documents[one.id].replaced_at_ms
+            since_ms = max(one.lease_until_ms, changed_ms)
             return _STALE[kind](one) and since_ms <= latest_ms and collection in (None, one.collection)
 
         return sorted(self._documents(is_stale), key=lambda one: one.updated_at)[:limit]

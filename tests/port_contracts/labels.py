@@ -9,7 +9,7 @@ import pytest
 from ingestion.bootstrap import DocumentStore
 from ingestion.errors import BadRequest, Conflict
 from ingestion.filters import Filter, filter_text, matches, parse_filter
-from ingestion.model import Document, newest_versions
+from ingestion.model import Document, StaleKind, newest_versions
 from tests.support.documents import FAILURE, LEASE_MS, S, document, in_state
 
 
@@ -107,9 +107,9 @@ class RevisionsContract:
         await store.finish(await store.claim("new", "w", LEASE_MS))
         assert await visible(store) == ["other", "none", "new"]
         assert {key: one.id for key, one in (await store.newest_of_keys("c", ["k", "x"])).items()} == {"k": "new"}
-        [replaced] = await store.replaced(0.0, 10)
+        [replaced] = await store.stale(StaleKind.REPLACED, 0.0, 10)
         assert (replaced.id, replaced.replaced_by) == ("old", "new")
-        assert await store.replaced(3600.0, 10) == []
+        assert await store.stale(StaleKind.REPLACED, 3600.0, 10) == []
         # A search that began before may still read it.
         assert set(await store.ready_documents(["old", "new"])) == {"old", "new"}
 
@@ -126,7 +126,7 @@ class RevisionsContract:
         assert await visible(store) == ["3"]
         await store.finish(await store.claim("2", "w", LEASE_MS))
         assert await visible(store) == ["3"]
-        assert {one.id for one in await store.replaced(0.0, 10)} == {"1", "2"}
+        assert {one.id for one in await store.stale(StaleKind.REPLACED, 0.0, 10)} == {"1", "2"}
 
     async def test_a_failed_version_leaves_the_former_one(self, store: DocumentStore) -> None:
         await version(store, "old")
@@ -134,7 +134,7 @@ class RevisionsContract:
         claimed = await store.claim("new", "w", LEASE_MS)
         await store.fail("new", claimed.fence, FAILURE)
         assert await visible(store) == ["old"]
-        assert await store.replaced(0.0, 10) == []
+        assert await store.stale(StaleKind.REPLACED, 0.0, 10) == []
 
     async def test_a_version_that_is_accepted_again_wins(self, store: DocumentStore) -> None:
         old = await version(store, "old")
@@ -142,7 +142,7 @@ class RevisionsContract:
         await store.renew_revision(old, await store.reserve_page_keys(1))
         await store.finish(await store.claim("new", "w", LEASE_MS))
         assert await visible(store) == ["old"]
-        assert [one.id for one in await store.replaced(0.0, 10)] == ["new"]
+        assert [one.id for one in await store.stale(StaleKind.REPLACED, 0.0, 10)] == ["new"]
 
     async def test_no_former_version_comes_back_when_the_newest_is_deleted(self, store: DocumentStore) -> None:
         await version(store, "old")

@@ -25,12 +25,13 @@ from ingestion.api.app import create_app
 from ingestion.bootstrap import Services
 from ingestion.effort import Effort
 from ingestion.errors import DependencyUnavailable, NotAPdf, NotFound
+from ingestion.filters import Filter, matches
 from ingestion.hits import Hit, SearchResult
 from ingestion.model import Document, DocumentState, Failure, document_id, source_key
 from ingestion.search import Searcher
 from ingestion.search_mode import SearchMode
 from ingestion.settings import Settings
-from ingestion.submit import Upload
+from ingestion.submit import Upload, UploadOptions
 
 API_KEY = "a key for tests"
 PAGES = 3
@@ -44,6 +45,8 @@ class FakeApi:
     documents: dict[str, Document] = field(default_factory=dict)
     hits: list[Hit] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    filters: list[Filter | None] = field(default_factory=list)
+    """Of each search."""
     requests: list[tuple[str, str, float]] = field(default_factory=list)
     """Method, path and time of each request, by the monotonic clock."""
     _seen: set[tuple[str, str]] = field(default_factory=set)
@@ -99,9 +102,21 @@ class FakeDocuments(UnusedStore):
     async def get(self, id_: str) -> Document | None:
         return self.api.documents.get(id_)
 
-    async def list(self, collection: str | None, *, tenant: str, limit: int, after: str | None) -> list[Document]:
-        wanted = sorted(id_ for id_, one in self.api.documents.items() if collection in (None, one.collection))
+    async def list(
+        self,
+        collection: str | None,
+        *,
+        limit: int,
+        after: str | None = None,
+        where: Filter | None = None,
+        tenant: str | None = None,
+    ) -> list[Document]:
+        found = [one for one in self.api.documents.values() if collection in (None, one.collection)]
+        wanted = sorted(one.id for one in found if where is None or matches(where, one))
         return [self.api.documents[id_] for id_ in wanted if id_ > (after or "")][:limit]
+
+    async def count(self, collection: str, where: Filter) -> int:
+        return len(await self.list(collection, limit=1_000_000, where=where))
 
     async def archived_collection(self, document_id: str) -> str | None:
         return None
@@ -114,10 +129,12 @@ class FakeDocuments(UnusedStore):
 class FakeSubmitter:
     api: FakeApi
 
-    async def submit(self, collection: str, upload: Upload) -> Document:
+    async def submit(self, collection: str, upload: Upload, options: UploadOptions) -> Document:
         if upload.filename.startswith("bad"):
             raise NotAPdf("the file does not begin with %PDF-")
         document = self.api.documents[self.api.add(upload.filename, collection, sha256=upload.sha256)]
+        labels = {"metadata": options.metadata, "tags": options.tags, "key": options.key}
+        self.api.documents[document.id] = document = replace(document, **labels)
         if self.api.is_first(document, "busy"):
             raise DependencyUnavailable("kafka", "no answer")
         return document
@@ -130,6 +147,13 @@ class FakeRemover:
     async def delete_document(self, id_: str) -> None:
         if self.api.documents.pop(id_, None) is None:
             raise NotFound(f"no document {id_}")
+
+    async def delete_matching(self, collection: str, where: Filter, limit: int) -> int:
+        """Two at a time, so that a client has to ask again."""
+        found = [one for one in self.api.documents.values() if one.collection == collection and matches(where, one)]
+        for one in found[:2]:
+            del self.api.documents[one.id]
+        return min(len(found), 2)
 
     async def delete_collection(self, collection: str) -> None:
         for id_ in [id_ for id_, one in self.api.documents.items() if one.collection == collection]:
@@ -163,8 +187,15 @@ class FakeSearcher:
         return None
 
     async def answer(
-        self, collection: str, query: str, top_k: int, effort: Effort, mode: SearchMode | None
+        self,
+        collection: str,
+        query: str,
+        top_k: int,
+        effort: Effort,
+        mode: SearchMode | None,
+        where: Filter | None,
     ) -> SearchResult:
+        self.api.filters.append(where)
         return SearchResult(hits=self.api.hits[:top_k], mode=mode or SearchMode.HYBRID, notes=self.api.notes)
 
 

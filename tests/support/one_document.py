@@ -24,5 +24,5 @@ class RecordsOfOne:
     async def count_ready_pages(self, collection: str) -> int:
         return self.kept.pages
 
-    async def ready_page_ranges(self, collection: str, generation: int) -> list[PageRange]:
+    async def ready_page_ranges(self, collection: str, generation: int, where: object = None) -> list[PageRange]:
         return [PageRange(self.kept.id, self.kept.first_page_key, self.kept.pages, has_codes=False, has_terms=False)]

@@ -17,6 +17,7 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from ingestion.client.views import DocumentView
+from ingestion.filters import parse_filter
 from ingestion.hits import Hit
 from ingestion.model import DocumentState
 from tests.support.fake_api import API_KEY, PAGES, FakeApi
@@ -309,3 +310,66 @@ def test_delete_reports_deleted_and_unknown_documents(api: FakeApi) -> None:
     assert result.exit_code == 1
     assert result.stdout.splitlines() == ["no document unknown", f"deleted drop.pdf {drop}"]
     assert set(api.documents) == {keep}
+
+
+def test_metadata_tags_and_key_go_with_the_file(api: FakeApi) -> None:
+    pdfs("a.pdf")
+    labels = ("--meta", "team=legal", "--meta", "year=2026", "--meta", "signed=true", "--meta", 'zip="01234"')
+    assert pagemill("ingest", "a.pdf", *labels, "--tag", "draft", "--tag", "b c", "--key", "k/1").exit_code == 0
+    [document] = api.documents.values()
+    assert document.metadata == {"team": "legal", "year": 2026, "signed": True, "zip": "01234"}
+    assert (document.tags, document.key) == (("draft", "b c"), "k/1")
+    shown = pagemill("status", document.id).stdout
+    assert "year=2026" in shown
+    assert "draft, b c" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "advice"),
+    [
+        (("--meta", "team"), "KEY=VALUE"),
+        (("--meta", "a b=1"), "metadata key"),
+        (("--key", "k"), "run the command for each file"),
+    ],
+)
+def test_labels_that_cannot_be_used_are_one_line_of_error(
+    api: FakeApi, arguments: tuple[str, ...], advice: str
+) -> None:
+    pdfs("a.pdf", "b.pdf")
+    result = pagemill("ingest", "a.pdf", "b.pdf", *arguments)
+    assert result.exit_code == 1
+    assert advice in result.stderr
+    assert not api.documents
+
+
+def three_documents(api: FakeApi) -> None:
+    pdfs("a.pdf", "b.pdf", "c.pdf", "d.pdf")
+    for name in "abc":
+        pagemill("ingest", f"{name}.pdf", "--meta", "team=legal", "--key", name)
+    pagemill("ingest", "d.pdf")
+
+
+def test_a_filter_narrows_the_listing_and_the_search(api: FakeApi) -> None:
+    three_documents(api)
+    listed = json_lines(pagemill("status", "--filter", "team = 'legal'", "--json"))
+    assert sorted(one["filename"] for one in listed) == ["a.pdf", "b.pdf", "c.pdf"]
+    assert pagemill("search", "x", "--filter", "team = 'legal'").exit_code == 0
+    assert api.filters == [parse_filter("team = 'legal'")]
+    wrong = pagemill("search", "x", "--filter", "team = legal")
+    assert wrong.exit_code == 1
+    assert "filter, character 8" in wrong.stderr
+
+
+def test_delete_by_filter_shows_first_what_it_would_delete(api: FakeApi) -> None:
+    three_documents(api)
+    dry = pagemill("delete", "--filter", "team = 'legal'", "--dry-run")
+    assert dry.exit_code == 0
+    assert dry.stdout.count("would delete") == 3
+    assert "3 document(s)" in dry.stdout
+    assert len(api.documents) == 4
+    assert pagemill("delete", "--key", "a", "--yes").exit_code == 0
+    assert pagemill("delete", "--filter", "team = 'legal'", "--yes").exit_code == 0
+    assert [one.filename for one in api.documents.values()] == ["d.pdf"]
+    both = pagemill("delete", "x", "--key", "a", "--yes")
+    assert both.exit_code == 1
+    assert "by --filter, or by --key" in both.stderr

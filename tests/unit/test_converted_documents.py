@@ -10,7 +10,15 @@ import pytest
 
 from ingestion.errors import ConversionFailed, ConverterUnavailable
 from ingestion.formats.media_types import MediaType
-from ingestion.model import Document, DocumentState, TextPages, converted_key, document_prefix, source_key
+from ingestion.model import (
+    PDF_MEDIA_TYPE,
+    Document,
+    DocumentState,
+    TextPages,
+    converted_key,
+    document_prefix,
+    source_key,
+)
 from tests.support.memory_worker import COLLECTION, DELAYS_S, MemoryWorker, job
 
 S = DocumentState
@@ -66,6 +74,17 @@ async def test_pages_are_counted_after_the_conversion_and_stored_once(worker: Me
     assert await worker.blobs.get(converted_key(document.id)) == b"3"
     assert await worker.blobs.get(document.object_key) == b"a letter"
     assert sorted(await worker.documents.pages_by_key(ready.page_keys)) == list(ready.page_keys)
+
+
+async def test_a_document_that_is_queued_anew_is_converted_anew_if_its_pages_were_never_counted(
+    worker: MemoryWorker,
+) -> None:
+    document = await uploaded(worker)
+    await worker.blobs.put(converted_key(document.id), b"does not open", PDF_MEDIA_TYPE)
+    ready = await attempt(worker, document, ScriptedConverter())
+    assert ready is not None
+    assert (ready.state, ready.pages) == (S.READY, 3)
+    assert await worker.blobs.get(converted_key(document.id)) == b"3"
 
 
 async def test_the_next_attempt_needs_no_conversion(worker: MemoryWorker) -> None:

@@ -28,7 +28,7 @@ def test_the_query_cache_keeps_every_field() -> None:
 def test_json_of_the_api_has_neither_page_key_nor_image_key_and_always_the_rest() -> None:
     [fields] = json.loads(SearchResult(hits=[HIT]).model_dump_json())["hits"]
     names = ["document_id", "filename", "page", "score", "image_url", "snippet", "page_url", "page_image_url"]
-    assert list(fields) == names
+    assert list(fields) == [*names, "metadata", "tags"]
     schema = Hit.model_json_schema(mode="serialization")
     assert list(schema["properties"]) == schema["required"] == list(fields)
 

@@ -99,9 +99,10 @@ class Library:
             settings=SearchSettings(search_candidates=20, search_mode=SearchMode.SEMANTIC).model_copy(update=settings),
         )
 
-    async def add(self, id_: str, pages: int, *, has_codes: bool = True) -> Document:
+    async def add(self, id_: str, pages: int, *, has_codes: bool = True, **fields: Any) -> Document:
         first = await self.records.reserve_page_keys(pages)
-        await self.records.insert(replace(document(id_), pages=pages, first_page_key=first))
+        fresh = replace(document(id_), pages=pages, first_page_key=first, revision=first, **fields)
+        await self.records.insert(fresh)
         claimed = await self.records.claim(id_, "w", LEASE_MS)
         store = PageStore(self.records, self.blobs, self.vectors, VectorEncoding(1, "int8"))
         generation = await store.prepare(claimed, KnownQueries())  # type: ignore[arg-type]  # embeds no pages

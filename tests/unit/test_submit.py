@@ -15,11 +15,20 @@ from ingestion.adapters.kafka.producer import KafkaJobQueue
 from ingestion.adapters.minio import MinioBlobStore
 from ingestion.concurrency.deadline import budget
 from ingestion.errors import BadRequest, Conflict, CorruptPdf, DependencyUnavailable, TooManyPages
-from ingestion.model import Document, DocumentState, Failure, IngestJob, document_id, document_prefix, source_key
+from ingestion.model import (
+    Document,
+    DocumentState,
+    Failure,
+    IngestJob,
+    converted_key,
+    document_id,
+    document_prefix,
+    source_key,
+)
 from ingestion.sandbox.pool import Sandbox
 from ingestion.server_cooldown import ServerCooldown
 from ingestion.settings import KafkaSettings, S3Settings
-from ingestion.submit import Submitter, Upload, UploadRecords
+from ingestion.submit import Submitter, Upload, UploadOptions, UploadRecords
 from tests.memory import MemoryBlobStore, MemoryDocumentStore, MemoryJobQueue, MemoryProgress
 from tests.support.silent import fake_server, says_nothing
 from tests.support.uploads import make_upload
@@ -251,3 +260,75 @@ async def test_a_silent_broker_ends_a_publication_with_the_callers_budget() -> N
         async with KafkaJobQueue(nowhere) as queue, asyncio.timeout(DEADLINE_S):
             with budget(0.5), pytest.raises(DependencyUnavailable, match="kafka"):
                 await queue.publish(IngestJob("d", "c", "f.pdf"))
+
+
+async def accepted(services: Services, upload: Upload, **options: Any) -> Document:
+    return await submitter(services).submit(COLLECTION, upload, UploadOptions(**options))
+
+
+async def ready(services: Services, document: Document) -> None:
+    await services.documents.finish(await services.documents.claim(document.id, "w", 60_000))
+
+
+async def test_metadata_of_a_repeated_upload_are_merged(services: Services, uploaded: Uploaded) -> None:
+    upload = uploaded()
+    first = await accepted(services, upload, metadata={"a": 1, "b": 1}, tags=("t",))
+    assert (first.metadata, first.tags) == ({"a": 1, "b": 1}, ("t",))
+    again = await accepted(services, upload, metadata={"b": 2, "a": None})
+    assert (again.id, again.metadata, again.tags) == (first.id, {"b": 2}, ("t",))
+    assert (await accepted(services, upload)).metadata == {"b": 2}
+
+
+async def test_the_same_bytes_under_another_name_are_told_and_stored_by_choice(
+    services: Services, uploaded: Uploaded
+) -> None:
+    upload = uploaded()
+    first = await accepted(services, upload)
+    other = replace(upload, filename="other.pdf")
+    skipped = await accepted(services, other, skip_duplicates=True)
+    assert (skipped.id, skipped.duplicate_of) == (first.id, first.id)
+    stored = await accepted(services, other)
+    assert (stored.id != first.id, stored.duplicate_of) == (True, first.id)
+    with_key = await accepted(services, replace(upload, filename="third.pdf"), skip_duplicates=True, key="k")
+    assert (with_key.filename, with_key.duplicate_of) == ("third.pdf", first.id)
+    assert first.duplicate_of == ""
+
+
+async def test_the_same_file_under_two_keys_is_two_documents(services: Services, uploaded: Uploaded) -> None:
+    upload = uploaded()
+    one, other = [await accepted(services, upload, key=key) for key in ("a", "b")]
+    assert one.id != other.id
+    assert (await accepted(services, upload, key="a")).id == one.id
+
+
+async def test_the_last_accepted_version_wins_also_if_its_file_was_there_before(
+    services: Services, uploaded: Uploaded
+) -> None:
+    old, new = uploaded(filename="old.pdf"), uploaded(make_upload(2), "new.pdf")
+    first = await accepted(services, old, key="k")
+    await ready(services, first)
+    second = await accepted(services, new, key="k")
+    await accepted(services, old, key="k")
+    await ready(services, second)
+    assert [one.document_id for one in await services.documents.ready_page_ranges(COLLECTION, 1)] == [first.id]
+
+
+async def test_a_replaced_version_that_is_uploaded_again_has_to_wait(services: Services, uploaded: Uploaded) -> None:
+    old, new = uploaded(filename="old.pdf"), uploaded(make_upload(2), "new.pdf")
+    for upload in (old, new):
+        await ready(services, await accepted(services, upload, key="k"))
+    with pytest.raises(Conflict, match="upload it again later"):
+        await accepted(services, old, key="k")
+
+
+async def test_a_conversion_of_a_failed_document_is_not_deleted_by_an_upload(
+    services: Services, uploaded: Uploaded
+) -> None:
+    """A worker that got the document from another upload may just have stored it."""
+    upload = uploaded()
+    document = await accepted(services, upload)
+    stored = services.documents.state.documents[document.id]
+    stored.document = replace(stored.document, state=DocumentState.FAILED, media_type="text/plain", pages=0)
+    await services.blobs.put(converted_key(document.id), b"%PDF-", "application/pdf")
+    assert (await accepted(services, upload)).state is DocumentState.QUEUED
+    assert await services.blobs.get(converted_key(document.id)) == b"%PDF-"

@@ -42,10 +42,13 @@ async def _converted(
     document: Document, blobs: BlobStore, converter: Converter | None, watched: WatchedAttempt, folder: Path
 ) -> Path:
     target, key = folder / _CONVERTED, converted_key(document.id)
+    # An earlier conversion whose pages could not be counted may be the cause of the failure.
+    is_first_try = document.attempts <= 1 and not document.pages
     with watched.stage("fetch", lambda: bytes_in(folder)):
         try:
-            await retrying(blobs.fetch_file, key, target)
-            return target
+            if not is_first_try:
+                await retrying(blobs.fetch_file, key, target)
+                return target
         except NotFound:
             pass  # it has not been converted yet
     extension = Path(document.object_key).suffix

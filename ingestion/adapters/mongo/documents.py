@@ -136,6 +136,11 @@ class MongoDocumentReader(MongoPort):
         return [document_of(record) for record in found]
 
     @translated
+    async def count(self, collection: str, where: Filter) -> int:
+        wanted = {"collection": collection, "state": {"$ne": DocumentState.DELETED}, "$and": [query_of(where)]}
+        return int(await self._documents.count_documents(wanted))
+
+    @translated
     async def known(self, document_ids: Collection[str]) -> dict[str, Document]:
         found = await self._documents.find({"_id": {"$in": list(document_ids)}}, {"story": 0}).to_list(None)
         return {record["_id"]: document_of(record) for record in found}

@@ -17,7 +17,7 @@ from ingestion.adapters.mongo.errors import translated
 from ingestion.adapters.mongo.expressions import NOW_MS
 from ingestion.adapters.mongo.fields import MongoRecord
 from ingestion.adapters.mongo.revisions import mark_replaced
-from ingestion.model import Document, DocumentState, StaleKind
+from ingestion.model import Document, DocumentState, StaleKind, sources_of
 
 _STALE: Final[dict[StaleKind, MongoRecord]] = {
     StaleKind.UNPUBLISHED: {
@@ -28,7 +28,10 @@ _STALE: Final[dict[StaleKind, MongoRecord]] = {
     StaleKind.ABANDONED: {"state": DocumentState.PROCESSING},
     StaleKind.LOST: {"state": DocumentState.QUEUED, "outbox": "sent"},
     StaleKind.HALF_DELETED: {"state": DocumentState.DELETING},
+    StaleKind.REPLACED: {"state": {"$in": sources_of(DocumentState.DELETING)}},
 }
+_CHANGED_AT: Final = {StaleKind.REPLACED: "replaced_at"}
+"""The time from which the age of a kind counts, where it is not that of the last change."""
 
 
 class MongoRecovery(DocumentChanges):
@@ -42,11 +45,12 @@ class MongoRecovery(DocumentChanges):
         # values of their own type alone: a record without a readable time is never stale.
         since = await self._server_time() - timedelta(seconds=age_s)
         since_ms = Int64(since.timestamp() * 1000)
+        changed_at = _CHANGED_AT.get(kind, "updated_at")
         had_no_lease = [{"lease_until": {"$lte": since_ms}}, {"lease_until": None}]
-        wanted: dict[str, Any] = {**_STALE[kind], "updated_at": {"$lte": since}, "$or": had_no_lease}
+        wanted: dict[str, Any] = {**_STALE[kind], changed_at: {"$lte": since}, "$or": had_no_lease}
         if collection is not None:
             wanted["collection"] = collection
-        found = await self._documents.find(wanted).sort("updated_at", 1).limit(limit).to_list(None)
+        found = await self._documents.find(wanted).sort(changed_at, 1).limit(limit).to_list(None)
         return [document_of(record) for record in found]
 
     @translated

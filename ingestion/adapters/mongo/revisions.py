@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
 from ingestion.adapters.mongo.collection_versions import change_version
 from ingestion.adapters.mongo.database import MongoCollection, MongoPort
 from ingestion.adapters.mongo.document_mapping import document_of
 from ingestion.adapters.mongo.errors import translated
-from ingestion.model import Document, DocumentState, sources_of
+from ingestion.model import Document, DocumentState
 
 NOT_REPLACED: Final = {"replaced_by": {"$in": [None, ""]}}
 _NOT_REPLACEABLE: Final = [DocumentState.DELETING, DocumentState.DELETED, DocumentState.ARCHIVED]
@@ -25,18 +24,6 @@ class MongoRevisions(MongoPort):
         await self._documents.update_one(same, {"$max": {"revision": revision}})
         await mark_replaced(self._documents, known.collection, known.key)
         await change_version(self._collections, known.collection)
-
-    @translated
-    async def replaced(self, age_s: float, limit: int, *, collection: str | None = None) -> list[Document]:
-        since = await self._server_time() - timedelta(seconds=age_s)
-        wanted: dict[str, Any] = {
-            "replaced_at": {"$lte": since},
-            "state": {"$in": sources_of(DocumentState.DELETING)},
-        }
-        if collection is not None:
-            wanted["collection"] = collection
-        found = await self._documents.find(wanted, {"story": 0}).sort("replaced_at", 1).limit(limit).to_list(None)
-        return [document_of(record) for record in found]
 
 
 async def newest_of_keys(documents: MongoCollection, collection: str, keys: Sequence[str]) -> list[Document]:

@@ -19,11 +19,26 @@ _DataDir = Annotated[
     Path | None,
     typer.Option("--data-dir", help="Data directory of a running stack. Default: ./.pagemill, or else the settings."),
 ]
+_Filter = Annotated[
+    str | None,
+    typer.Option("--filter", help="Only documents for which it holds, as in: team = 'legal' and year >= 2020"),
+]
 
 
 def ingest(
     paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files, folders or globs.")],
     collection: _Collection = "default",
+    meta: Annotated[
+        list[str] | None,
+        typer.Option("--meta", metavar="KEY=VALUE", help="Metadata of all files; a number, true or false is one."),
+    ] = None,
+    tag: Annotated[list[str] | None, typer.Option("--tag", help="A tag of all files.")] = None,
+    key: Annotated[
+        str, typer.Option("--key", help="The file replaces the document with this key once it is ready.")
+    ] = "",
+    skip_duplicates: Annotated[
+        bool, typer.Option("--skip-duplicates", help="Do not store a file whose bytes the collection has already.")
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until every document is ready or has failed.")] = False,
     as_json: _AsJson = False,
     data_dir: _DataDir = None,
@@ -33,8 +48,10 @@ def ingest(
     Exit status 0 only if all were accepted and, with --wait, became ready.
     """
     from workers.commands.documents.ingest import ingest_paths
+    from workers.commands.documents.labels import labels_of
 
-    if not ingest_paths(paths, collection, wait=wait, as_json=as_json, data_dir=data_dir):
+    labels = labels_of(meta or (), tag or (), key, skip_duplicates=skip_duplicates)
+    if not ingest_paths(paths, collection, labels, wait=wait, as_json=as_json, data_dir=data_dir):
         raise typer.Exit(1)
 
 
@@ -52,6 +69,7 @@ def search(
             help="lexical: by words; semantic: by meaning; hybrid: both. Default: that of the API's settings.",
         ),
     ] = None,
+    where: _Filter = None,
     images: Annotated[bool, typer.Option("--images", help="Show the addresses of the page images too.")] = False,
     as_json: _AsJson = False,
     data_dir: _DataDir = None,
@@ -65,6 +83,7 @@ def search(
         top_k=top_k,
         effort=effort,
         mode=mode,
+        where=where,
         images=images,
         as_json=as_json,
         data_dir=data_dir,
@@ -76,22 +95,34 @@ def status(
         str | None, typer.Argument(metavar="[ID]", help="A document. Default: all documents.")
     ] = None,
     collection: Annotated[str | None, typer.Option("--collection", "-c", help="Only this collection.")] = None,
+    where: _Filter = None,
     as_json: _AsJson = False,
     data_dir: _DataDir = None,
 ) -> None:
-    """Show the state of documents."""
+    """Show the state of documents. With --filter, those of one collection: --collection, or `default`."""
     from workers.commands.documents.status import show_status
 
-    show_status(document_id, collection, as_json=as_json, data_dir=data_dir)
+    show_status(document_id, collection, where, as_json=as_json, data_dir=data_dir)
 
 
 def delete(
-    document_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="The documents, as `status` shows them.")],
+    document_ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID]...", help="The documents, as `status` shows them.")
+    ] = None,
+    collection: _Collection = "default",
+    where: _Filter = None,
+    key: Annotated[str, typer.Option("--key", help="All versions of the file with this key.")] = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be deleted, and delete nothing.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     data_dir: _DataDir = None,
 ) -> None:
-    """Delete documents with their pages, images and vectors."""
-    from workers.commands.documents.delete import delete_documents
+    """Delete documents with their pages, images and vectors: by id, or those of a collection by filter or key."""
+    from workers.commands.documents.delete import delete_documents, delete_matching, filter_of
 
-    if not delete_documents(document_ids, yes=yes, data_dir=data_dir):
+    selected = filter_of(document_ids or (), where, key)
+    if selected is not None:
+        delete_matching(collection, selected, dry_run=dry_run, yes=yes, data_dir=data_dir)
+    elif not delete_documents(document_ids or [], dry_run=dry_run, yes=yes, data_dir=data_dir):
         raise typer.Exit(1)

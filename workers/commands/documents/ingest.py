@@ -11,8 +11,9 @@ import anyio
 
 from ingestion.client.client import ApiClient, connect
 from ingestion.client.following import follow
-from ingestion.client.views import DocumentView
+from ingestion.client.views import DocumentView, UploadLabels
 from ingestion.errors import IngestError
+from workers.commands.documents.labels import require_one_file
 from workers.commands.documents.paths import expand
 from workers.commands.documents.reporters import BarReporter, JsonReporter, LineReporter, Reporter, UploadResult
 from workers.commands.documents.target import find_target
@@ -24,19 +25,23 @@ _WATCHED: Final = 16
 _TURN_S: Final = 60.0
 
 
-def ingest_paths(paths: list[str], collection: str, *, wait: bool, as_json: bool, data_dir: Path | None) -> bool:
+def ingest_paths(
+    paths: list[str], collection: str, labels: UploadLabels, *, wait: bool, as_json: bool, data_dir: Path | None
+) -> bool:
     """Upload and, where asked, wait; True where all went well. Raises BadRequest, ApiError, DependencyUnavailable."""
-    outcomes = anyio.run(_ingest, expand(paths), collection, wait, as_json, data_dir)
+    files = expand(paths)
+    require_one_file(files, labels)
+    outcomes = anyio.run(_ingest, files, collection, labels, wait, as_json, data_dir)
     return all(outcome.is_good for outcome in outcomes)
 
 
 async def _ingest(
-    files: list[Path], collection: str, wait: bool, as_json: bool, data_dir: Path | None
+    files: list[Path], collection: str, labels: UploadLabels, wait: bool, as_json: bool, data_dir: Path | None
 ) -> list[UploadResult]:
     async with connect(find_target(data_dir)) as api:
         await api.check()
         with _reporter(as_json=as_json, wait=wait, files=len(files)) as reporter:
-            run = _Run(api, collection, wait, reporter)
+            run = _Run(api, collection, labels, wait, reporter)
             async with anyio.create_task_group() as tasks:
                 for path in files:
                     tasks.start_soon(run.one, path)
@@ -56,6 +61,7 @@ class _Run:
 
     api: ApiClient
     collection: str
+    labels: UploadLabels
     wait: bool
     reporter: Reporter
     outcomes: list[UploadResult] = field(default_factory=list)
@@ -71,7 +77,7 @@ class _Run:
         try:
             async with self._uploads:
                 self.reporter.uploading(path)
-                view = await self.api.upload(self.collection, path)
+                view = await self.api.upload(self.collection, path, self.labels)
             self.reporter.progress(path, view)
         except IngestError as error:
             return UploadResult.refused(path, error)

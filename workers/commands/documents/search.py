@@ -28,12 +28,13 @@ def search_pages(
     top_k: int,
     effort: Effort,
     mode: SearchMode | None,
+    where: str | None,
     images: bool,
     as_json: bool,
     data_dir: Path | None,
 ) -> None:
     """Raises BadRequest, ApiError, DependencyUnavailable."""
-    found = anyio.run(_search, collection, query, top_k, effort, mode, data_dir)
+    found = anyio.run(_search, collection, query, top_k, effort, mode, where, data_dir)
     hits = found.hits
     for note in found.notes:
         typer.echo(f"note: {plain(note)}", err=True)
@@ -47,10 +48,16 @@ def search_pages(
 
 
 async def _search(
-    collection: str, query: str, top_k: int, effort: Effort, mode: SearchMode | None, data_dir: Path | None
+    collection: str,
+    query: str,
+    top_k: int,
+    effort: Effort,
+    mode: SearchMode | None,
+    where: str | None,
+    data_dir: Path | None,
 ) -> SearchResult:
     async with connect(find_target(data_dir)) as api:
-        return await api.answer(collection, query, top_k, effort, mode)
+        return await api.answer(collection, query, top_k, effort, mode, where=where, with_metadata=True)
 
 
 def _show(hits: list[Hit], *, images: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -15,9 +16,13 @@ from workers.commands.documents.target import find_target
 from workers.commands.terminal import cell, say, stdout, write_json_line
 
 
-def show_status(document_id: str | None, collection: str | None, *, as_json: bool, data_dir: Path | None) -> None:
+def show_status(
+    document_id: str | None, collection: str | None, where: str | None, *, as_json: bool, data_dir: Path | None
+) -> None:
     """Raises ApiError, DependencyUnavailable."""
-    documents = anyio.run(_read, document_id, collection, data_dir)
+    if where is not None and collection is None:
+        collection = "default"
+    documents = anyio.run(_read, document_id, collection, where, data_dir)
     if as_json:
         for document in documents:
             write_json_line(document.model_dump(mode="json"))
@@ -33,11 +38,13 @@ def show_status(document_id: str | None, collection: str | None, *, as_json: boo
         say("no documents" if collection is None else f"no documents in collection {collection}")
 
 
-async def _read(document_id: str | None, collection: str | None, data_dir: Path | None) -> list[DocumentView]:
+async def _read(
+    document_id: str | None, collection: str | None, where: str | None, data_dir: Path | None
+) -> list[DocumentView]:
     async with connect(find_target(data_dir)) as api:
         if document_id is not None:
             return [await api.document(document_id)]
-        return [document async for document in api.documents(collection)]
+        return [document async for document in api.documents(collection, where)]
 
 
 def _details(document: DocumentView) -> Table:
@@ -52,6 +59,16 @@ def _details(document: DocumentView) -> Table:
     table.add_row("attempts", str(document.attempts))
     if document.media_type:
         table.add_row("type", cell(document.media_type))
+    labels = {
+        "key": document.key,
+        "tags": ", ".join(document.tags),
+        "metadata": ", ".join(f"{key}={json.dumps(value)}" for key, value in document.metadata.items()),
+        "replaced by": document.replaced_by,
+        "duplicate of": document.duplicate_of,
+    }
+    for name, shown in labels.items():
+        if shown:
+            table.add_row(name, cell(shown))
     if (counts := document.text_pages) is not None:
         table.add_row("text", f"{counts.file} pages from the file, {counts.ocr} from OCR, {counts.none} without")
     for warning in document.warnings:

@@ -1,0 +1,122 @@
+"""Searches with a filter, and searches while a document is replaced, through each way to find pages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from ingestion.effort import Effort
+from ingestion.filters import parse_filter
+from ingestion.model import Vectors
+from tests.unit.test_page_finding import CountingVectors, KnownQueries, Library
+
+THROUGH_THE_INDEX = {"search_scan_pages": 1}
+WAYS = pytest.mark.parametrize(
+    ("effort", "settings", "has_codes"),
+    [
+        (Effort.BALANCED, {}, True),
+        (Effort.FAST, THROUGH_THE_INDEX, True),
+        (Effort.BALANCED, {}, False),
+        (Effort.EXHAUSTIVE, {}, True),
+    ],
+    ids=["all pages", "index", "without codes", "exhaustive"],
+)
+FEW = parse_filter("team = 'few'")
+
+
+async def found(searcher: Any, query: str, where: Any = None, top: int = 5, effort: Effort = Effort.BALANCED) -> Any:
+    return [(hit.document_id, hit.page) for hit in await searcher.search("c", query, top, effort, where)]
+
+
+@WAYS
+async def test_a_filter_that_leaves_few_documents_finds_all_of_their_pages(
+    effort: Effort, settings: dict[str, Any], *, has_codes: bool
+) -> None:
+    library = Library()
+    for number in range(30):
+        team = "few" if number in (3, 17) else "many"
+        await library.add(f"d{number}", 20, has_codes=has_codes, metadata={"team": team})
+    searcher = library.searcher(search_ann_limit=200, **settings)
+    wanted = {(id_, page) for id_ in ("d3", "d17") for page in range(1, 21)}
+    for query in ("1", "2", "3"):
+        hits = await found(searcher, query, FEW, top=40, effort=effort)
+        assert set(hits) == wanted
+        assert hits == [place for place in library.best(query, 600) if place in wanted]
+    assert await found(searcher, "1", parse_filter("team = 'none'"), effort=effort) == []
+
+
+async def test_equal_numbers_and_truth_values_have_lists_of_their_own() -> None:
+    library = Library()
+    await library.add("number", 1, metadata={"a": 1})
+    await library.add("truth", 1, metadata={"a": True})
+    searcher = library.searcher()
+    assert await found(searcher, "1", parse_filter("a = 1")) == [("number", 1)]
+    assert await found(searcher, "1", parse_filter("a = true")) == [("truth", 1)]
+
+
+async def test_a_change_of_metadata_is_seen_by_the_next_search() -> None:
+    library = Library()
+    known = await library.add("d", 1, metadata={"team": "few"})
+    searcher = library.searcher()
+    assert await found(searcher, "1", FEW) == [("d", 1)]
+    assert await library.records.change_metadata(known, {}, ())
+    assert await found(searcher, "1", FEW) == []
+
+
+@WAYS
+async def test_a_search_finds_the_newest_version_alone(
+    effort: Effort, settings: dict[str, Any], *, has_codes: bool
+) -> None:
+    library = Library()
+    await library.add("other", 3, has_codes=has_codes)
+    await library.add("old", 2, has_codes=has_codes, key="k")
+    searcher = library.searcher(**settings)
+    assert {id_ for id_, _ in await found(searcher, "1", effort=effort)} == {"other", "old"}
+    await library.add("new", 2, has_codes=has_codes, key="k")
+    assert {id_ for id_, _ in await found(searcher, "1", effort=effort)} == {"other", "new"}
+
+
+class ReplacingVectors(CountingVectors):
+    """A new version becomes ready while the index answers a search."""
+
+    library: Library
+
+    async def search(self, collection: str, query: Vectors, limit: int, **options: Any) -> Any:
+        answer = await super().search(collection, query, limit, **options)
+        if len(self.limits) == 1:
+            await self.library.add("new", 2, key="k")
+        return answer
+
+
+class ReplacingQueries(KnownQueries):
+    """A new version becomes ready after the search has begun, and the former one is deleted at once, if wanted."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+
+    async def embed_queries(self, queries: Sequence[str]) -> list[Vectors]:
+        await self._library.add("new", 2, key="k")
+        return await super().embed_queries(queries)
+
+
+async def test_a_version_that_becomes_ready_during_an_answer_of_the_index_is_found() -> None:
+    library = Library(vectors=ReplacingVectors())
+    assert isinstance(library.vectors, ReplacingVectors)
+    library.vectors.library = library
+    await library.add("old", 2, key="k")
+    hits = await found(library.searcher(**THROUGH_THE_INDEX), "1")
+    assert {id_ for id_, _ in hits} == {"new"}
+    assert len(library.vectors.limits) == 2
+
+
+@pytest.mark.parametrize("settings", [{}, THROUGH_THE_INDEX])
+async def test_a_search_during_a_switch_finds_one_version(settings: dict[str, Any]) -> None:
+    library = Library()
+    await library.add("old", 2, key="k")
+    searcher = library.searcher(**settings)
+    searcher._embedder = ReplacingQueries(library)
+    hits = await found(searcher, "1")
+    assert {id_ for id_, _ in hits} in ({"old"}, {"new"})
+    assert len(hits) == 2
