@@ -34,7 +34,8 @@ async def test_hits_are_sorted_best_first(client: httpx.AsyncClient, services: S
     assert answer.status_code == 200, answer.text
     best, other = answer.json()["hits"]
     shown = {"document_id", "filename", "page", "score", "image_url", "snippet", "page_url", "page_image_url"}
-    assert set(best) == shown
+    assert set(best) == shown | {"metadata", "tags"}
+    assert best["metadata"] is best["tags"] is None
     assert (best["document_id"], best["filename"], best["page"], best["snippet"]) == (
         id_,
         "fox.pdf",

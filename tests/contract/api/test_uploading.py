@@ -27,6 +27,7 @@ async def test_an_uploaded_pdf_is_a_queued_document(client: httpx.AsyncClient, c
         "filename": "manual.pdf",
         "state": "queued",
         "status_url": f"/api/v1/documents/{accepted['document_id']}",
+        "duplicate_of": None,
     }
     status = await client.get(str(httpx.URL("http://api").join(accepted["status_url"])))
     assert status.json() == {
