@@ -114,6 +114,16 @@ class LoadRun:
         """Number of files that have settled or were refused."""
         return sum(file.state != UNFINISHED for file in self.files)
 
+    @property
+    def backlog(self) -> int:
+        """Number of files that are accepted and have not settled."""
+        return sum(file.accepted_s is not None and file.state == UNFINISHED for file in self.files)
+
+    @property
+    def not_ready(self) -> int:
+        """Number of files that have settled in another state than ready."""
+        return sum(file.state not in (UNFINISHED, DocumentState.READY) for file in self.files)
+
     async def run(self) -> None:
         """Return when all files have settled, or after `limit_s`. Errors of single files are recorded, not raised."""
         with self._timed():

@@ -50,7 +50,7 @@ class Sampler:
         sample = LoadSample(
             at_s=self.load.elapsed_s,
             pages_done=self.load.pages_done,
-            backlog=len(self.load.files) - self.load.settled,
+            backlog=self.load.backlog,
             lag=total(readings, LAG),
             rss_bytes=await asyncio.to_thread(stack_rss_bytes, stack),
         )
