@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Final
 
 from ingestion.errors import BadRequest, not_text
 
 MAX_FILENAME_BYTES: Final = 255
+_LONGEST_SUFFIX_BYTES: Final = 32
+_DIRECTION_MARKS: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""With them, a name may show another extension than it has."""
 _COLLECTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
 
@@ -37,10 +41,33 @@ def check_text(text: str, name: str) -> str:
 def clean_filename(name: str) -> str:
     """Return the last path component of an uploaded file's name. Use it for display only, never as a path.
 
-    Control characters and lone surrogates are dropped and the name is cut to MAX_FILENAME_BYTES of UTF-8 without
-    splitting a character. An empty result becomes "unnamed.pdf".
+    The name is normalised (NFC), so that one name is one document wherever it was typed. Separators become spaces.
+    Control characters, lone surrogates, and marks that change the direction of the line are dropped. The name is cut
+    to MAX_FILENAME_BYTES of UTF-8 without splitting a character, and keeps its extension. An empty result becomes
+    "unnamed.pdf".
     """
-    base = re.split(r"[\\/]", name)[-1]
-    printable = "".join(c for c in base if c.isprintable()).encode("utf-8", "ignore")
-    cleaned = printable[:MAX_FILENAME_BYTES].decode("utf-8", "ignore").strip()
+    base = unicodedata.normalize("NFC", re.split(r"[\\/]", name)[-1])
+    readable = "".join(_readable(character) for character in base).strip()
+    cleaned = _cut(readable)
     return cleaned if cleaned not in ("", ".", "..") else "unnamed.pdf"
+
+
+def _readable(character: str) -> str:
+    if character in _DIRECTION_MARKS:
+        return ""
+    category = unicodedata.category(character)
+    if category.startswith("Z"):
+        return " "
+    return "" if category in ("Cc", "Cs") else character
+
+
+def _cut(name: str) -> str:
+    if len(name.encode()) <= MAX_FILENAME_BYTES:
+        return name
+    stem, dot, extension = name.rpartition(".")
+    suffix = f"{dot}{extension}".encode()
+    if not stem or len(suffix) > _LONGEST_SUFFIX_BYTES:
+        stem, suffix = name, b""
+    # A character that is cut, and what only belongs to it, is dropped.
+    kept = stem.encode()[: MAX_FILENAME_BYTES - len(suffix)].decode("utf-8", "ignore")
+    return kept.rstrip("\u200d\ufe0f ") + suffix.decode()

@@ -32,7 +32,7 @@ from pypdfium2.raw import (
 
 from ingestion.errors import CorruptPdf, EncryptedPdf, NoPages, TooManyPages
 from ingestion.pdf.mending import mended_copy, rebuilt_copy
-from ingestion.pdf.page_tree import count_leaves
+from ingestion.pdf.page_tree import count_places
 
 A4_POINTS: Final = (595.0, 842.0)
 _MOST_ATTACHMENTS: Final = 20
@@ -83,7 +83,8 @@ def read_layout(path: str, max_pages: int, mends: bool) -> PdfLayout:
         mended = mended_copy(best.copy or path, max_pages) if mends else None
         opened = best
         changed = _opened(mended, max_pages) if mended else None
-        if changed is not None and changed.pages == best.pages and changed.loaded >= best.loaded:
+        if changed is not None and changed.loaded >= best.loaded:
+            changed.pages = best.pages
             opened = changed
         try:
             pdf = opened.pdf
@@ -117,6 +118,8 @@ def _best(path: str, max_pages: int) -> Iterator[_Opened]:
         if rebuilt is not None and (opened is None or rebuilt.loaded > opened.loaded):
             if opened is not None:
                 opened.pdf.close()
+            else:  # a file that was cut off lacks its last pages; qpdf leaves them out
+                rebuilt.pages = min(max(rebuilt.pages, count_places(path)), max_pages)
             opened = rebuilt
     if opened is None:
         raise error or CorruptPdf("the PDF does not open")
@@ -184,7 +187,7 @@ def _count_pages(pdf: pypdfium2.PdfDocument, source: str | bytes) -> int:
     if not pages:
         raise NoPages("the PDF has no pages")
     # The last pages may be claimed only, or damaged: then the tree has places for them.
-    return pages if pages == claimed else min(claimed, max(pages, count_leaves(source, claimed)))
+    return pages if pages == claimed else min(claimed, max(pages, count_places(source)))
 
 
 def _page_size(pdf: pypdfium2.PdfDocument, index: int) -> tuple[float, float] | None:

@@ -7,6 +7,7 @@ Token Pooling", 2024: Ward's clustering of one page's vectors, and the mean of e
 from __future__ import annotations
 
 import math
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ from scipy.cluster.hierarchy import linkage
 from scipy.spatial.distance import squareform
 
 from ingestion.model import Vectors
+
+_BLOCK_TOKENS: Final = 1024
 
 
 def pool(vectors: Vectors, factor: int) -> Vectors:
@@ -32,6 +35,16 @@ def pool(vectors: Vectors, factor: int) -> Vectors:
     # The sum of members that cancel each other out has no direction; their first member is used.
     pooled = np.where(lengths > 0, sums / np.where(lengths > 0, lengths, 1), vectors[members[starts]])
     return pooled.astype(np.float32)
+
+
+def merge_to(rows: int, vectors: Vectors) -> Vectors:
+    """(tokens, dim) -> at most `rows` rows. Blocks of neighbouring tokens are pooled one by one: the clustering takes
+    memory and time by the square of their number."""
+    if len(vectors) <= rows:
+        return vectors
+    blocks = math.ceil(len(vectors) / _BLOCK_TOKENS)
+    factor = math.ceil(len(vectors) / (rows - blocks))
+    return np.concatenate([pool(block, factor) for block in np.array_split(vectors, blocks)])
 
 
 def _ward(vectors: Vectors, clusters: int) -> NDArray[np.intp]:

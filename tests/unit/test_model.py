@@ -40,6 +40,18 @@ def test_a_filename_becomes_a_harmless_name(name: str) -> None:
         ("..", "unnamed.pdf"),
         ("a\x00b\r\nc.pdf", "abc.pdf"),
         ("🙂" * 100, "🙂" * 63),
+        ("🙂" * 100 + ".pdf", "🙂" * 62 + ".pdf"),
+        ("Screenshot 2024-05-01 at 9.41.00\u202fAM.png", "Screenshot 2024-05-01 at 9.41.00 AM.png"),
+        ("a\u00a0b\u3000c\u2028d.pdf", "a b c d.pdf"),
+        (
+            "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645.pdf",
+            "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645.pdf",
+        ),
+        ("\U0001f468\u200d\U0001f469\u200d\U0001f467.pdf", "\U0001f468\u200d\U0001f469\u200d\U0001f467.pdf"),
+        ("\U0001fae9 new.pdf", "\U0001fae9 new.pdf"),
+        ("invoice\u202efdp.exe", "invoicefdp.exe"),
+        ("u\u0308ber.pdf", "\u00fcber.pdf"),
+        ("\ud83d.pdf", ".pdf"),
     ],
 )
 def test_filenames(given: str, shown: str) -> None:

@@ -123,6 +123,20 @@ def test_forms_of_the_filename_parameter(disposition: str | bytes, name: str) ->
     assert parse_name(disposition) == name
 
 
+@pytest.mark.parametrize(
+    ("sent", "name"),
+    [
+        ("港湾報告書.pdf".encode("cp932"), "港湾報告書.pdf"),
+        ("テスト.pdf".encode("cp932"), "テスト.pdf"),
+        ("Größe.pdf".encode("latin-1"), "Größe.pdf"),
+        ("éléphant.pdf".encode("latin-1"), "éléphant.pdf"),
+        ("Citroën.pdf".encode("latin-1"), "Citroën.pdf"),
+    ],
+)
+def test_names_that_are_no_utf_8_are_read_as_shift_jis_or_latin_1(sent: bytes, name: str) -> None:
+    assert parse_name(b'form-data; name="files"; filename="' + sent + b'"') == name
+
+
 def test_parts_that_are_not_files_are_skipped() -> None:
     body = closed(
         part(b"value", 'form-data; name="files"'),
@@ -283,7 +297,7 @@ async def test_a_form_of_too_many_parts_is_not_read_to_its_end(tmp_path: Path) -
 
 
 async def test_the_data_of_refused_files_is_limited(tmp_path: Path) -> None:
-    limits = UploadLimits(max_file_bytes=100_000, max_files=3)
+    limits = UploadLimits(max_file_bytes=200_000, max_files=3)
     taken: list[int] = []
     body = body_of([part(PDF), part(b"no PDF" * 200)[:-2], *repeat(b"x" * 100_000, 1000)], taken=taken)
     found: list[Any] = []

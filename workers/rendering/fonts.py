@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import unicodedata
 from collections import Counter
+from contextlib import suppress
 from shutil import which
 from typing import Final
 
@@ -17,6 +19,8 @@ PACKAGES: Final = {
 }
 """Debian's package with a font of a script."""
 OTHER_PACKAGE: Final = "fonts-noto-core"
+SAMPLES: Final = "яλ海あ한עعกक"
+"""A letter of each script that `pagemill doctor` asks for."""
 
 
 def script_of(letter: str) -> str:
@@ -47,6 +51,20 @@ class InstalledFonts:
         if script not in self._known:
             self._known[script] = await has_font(sample)
         return self._known[script]
+
+
+def scripts_without_font() -> list[str]:
+    """The scripts of SAMPLES that no installed font has. Empty where fontconfig does not say."""
+    program = which(_FC_LIST)
+    if program is None:
+        return []
+    missing = []
+    for letter in SAMPLES:
+        command = [program, f":charset={ord(letter):x}", "family"]
+        with suppress(OSError, subprocess.SubprocessError):
+            if not subprocess.run(command, capture_output=True, timeout=_TIMEOUT_S, check=True).stdout.strip():
+                missing.append(script_of(letter))
+    return missing
 
 
 async def has_font(letter: str) -> bool:

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from workers.rendering.fonts import package_for, scripts_without_font
 from workers.stack import apache_kafka, binaries, kafka_kinds
 from workers.stack.kafka_kinds import KafkaKind
 from workers.stack.supervise import StackError
@@ -52,6 +53,7 @@ def check_machine(data_root: Path, embedder: str, *, needs_servers: bool) -> lis
     return [
         _python(),
         _poppler(),
+        _fonts(),
         _libreoffice(),
         _ocr(),
         *(_server(name, partial(_find, name, data_root), needed=needs_servers) for name in binaries.SERVERS),
@@ -72,6 +74,16 @@ def _poppler() -> CheckResult:
         return CheckResult("poppler", CheckStatus.OK, path)
     command = "brew install poppler" if sys.platform == "darwin" else "apt-get install poppler-utils"
     return CheckResult("poppler", CheckStatus.WARN, "pdftoppm is not installed; pdfium renders all pages", command)
+
+
+def _fonts() -> CheckResult:
+    """PDFs may leave their fonts out: letters of a script without an installed font are not drawn."""
+    missing = scripts_without_font()
+    if not missing:
+        return CheckResult("fonts", CheckStatus.OK, "a font for each script that is asked for")
+    packages = " ".join(dict.fromkeys(package_for(script) for script in missing))
+    detail = f"no font has {', '.join(missing)} letters; PDFs that do not embed theirs are drawn without them"
+    return CheckResult("fonts", CheckStatus.WARN, detail, f"apt-get install {packages} poppler-data")
 
 
 def _libreoffice() -> CheckResult:

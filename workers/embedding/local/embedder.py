@@ -15,6 +15,7 @@ from typing import Final
 import numpy as np
 
 from ingestion.model import ROWS_PER_PAGE, Page, Vectors
+from ingestion.vectors.pooling import merge_to
 from workers.embedding.batching.batcher import Batcher
 from workers.embedding.batching.grouping import choose_oldest
 from workers.embedding.local.graph import Precision
@@ -24,6 +25,8 @@ _BATCH_TOKENS: Final = 384
 """Three chunks of a page, about 0.1 s of one core: the longest that a new query waits for a running batch."""
 
 _WAIT_MS: Final = 2.0
+_MAX_PAGE_TOKENS: Final = 16 * ROWS_PER_PAGE
+"""More than the tokens of PAGEMILL_MAX_TEXT_CHARS, by default."""
 _MAX_QUERY_TOKENS: Final = 510
 """Most tokens of a query's own text. The rest is cut. MiniLM has 512 positions, two of them for [CLS] and [SEP]."""
 
@@ -46,8 +49,14 @@ class LocalEmbedder:
         return await self.embed_documents([page.text for page in pages])
 
     async def embed_documents(self, texts: Sequence[str]) -> list[Vectors]:
-        """Return one (tokens, dim) float32 array per text, cut to ROWS_PER_PAGE tokens; 0 rows without tokens."""
-        return await self._embed(texts, ROWS_PER_PAGE, urgent=False)
+        """Return one (tokens, dim) float32 array per text; 0 rows without tokens.
+
+        The vectors of a text with more than ROWS_PER_PAGE tokens are merged to that number, similar ones first.
+        """
+        found = await self._embed(texts, _MAX_PAGE_TOKENS, urgent=False)
+        if all(len(vectors) <= ROWS_PER_PAGE for vectors in found):
+            return found
+        return [await asyncio.to_thread(merge_to, ROWS_PER_PAGE, vectors) for vectors in found]
 
     async def embed_queries(self, queries: Sequence[str]) -> list[Vectors]:
         """Return one (tokens, dim) float32 array per query, cut to 510 tokens."""
