@@ -83,7 +83,7 @@ def read_layout(path: str, max_pages: int, mends: bool) -> PdfLayout:
         mended = mended_copy(best.copy or path, max_pages) if mends else None
         opened = best
         changed = _opened(mended, max_pages) if mended else None
-        if changed is not None and changed.loaded >= best.loaded:
+        if changed is not None and changed.loaded >= best.loaded and changed.pages in (best.pages, len(best.pdf)):
             changed.pages = best.pages
             opened = changed
         try:

@@ -48,10 +48,15 @@ async def test_one_unit_vector_per_token(embedder: LocalEmbedder) -> None:
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
 
 
-async def test_a_page_without_text_has_no_vectors_and_a_long_one_is_cut(embedder: LocalEmbedder) -> None:
-    empty, long = await embedder.embed_pages([page(" \n"), page("pump " * 5000)])
+async def test_a_page_without_text_has_no_vectors_and_the_last_words_of_a_dense_one_count(
+    embedder: LocalEmbedder,
+) -> None:
+    dense = "part day eye company person year case way child point week man " * 300 + "zeppelin hangar"
+    empty, long = await embedder.embed_pages([page(" \n"), page(dense)])
     assert empty.shape == (0, embedder.dim)
-    assert long.shape == (ROWS_PER_PAGE, embedder.dim)
+    assert 1000 < len(long) <= ROWS_PER_PAGE
+    [query] = await embedder.embed_queries(["zeppelin hangar"])
+    assert (query @ long.T).max(axis=1).min() > 0.7
 
 
 async def test_no_input_gives_no_vectors(embedder: LocalEmbedder) -> None:
