@@ -69,12 +69,13 @@ class Library:
         hits = await (searcher or self.searcher()).search(self.collection, "fox", MANY)
         return {hit.document_id for hit in hits}
 
-    async def written(self, id_: str) -> Document:
+    async def written(self, id_: str, key: str = "") -> Document:
         """A document of one page about a fox, everything done but the last step."""
         documents = self.services.documents
         store = PageStore(documents, self.services.blobs, self.services.vectors)
         first = await documents.reserve_page_keys(1)
         fresh = replace(document(id_, self.collection), object_key=source_key(id_), pages=1, first_page_key=first)
+        fresh = replace(fresh, key=key, revision=first if key else 0)
         await documents.insert(fresh)
         claimed = await documents.claim(id_, "w", LEASE_MS)
         if not self.ready:  # the first document makes the collection
@@ -84,8 +85,8 @@ class Library:
         await store.write(claimed, [PageVectors(Page(1, 10, 10, b"picture", f"fox {id_}"), first, vectors)], codes)
         return await store.completed(claimed, codes)
 
-    async def add(self, id_: str) -> Document:
-        claimed = await self.written(id_)
+    async def add(self, id_: str, key: str = "") -> Document:
+        claimed = await self.written(id_, key)
         self.ready.add(id_)
         return await self.services.documents.finish(claimed)
 
@@ -115,8 +116,8 @@ def finding_through(library: Library, gate: Gate) -> dict[str, Any]:
     return {"vectors": Through(library.services.vectors, "search", gate)}
 
 
-def search_in_steps(library: Library) -> list[Step]:
-    """A search that reads the version, then finds pages, then puts its answer into the cache."""
+def search_in_steps(library: Library, answers: list[set[str]] | None = None) -> list[Step]:
+    """A search that reads the version, then finds pages, then puts its answer into the cache, and into `answers`."""
     looking, keeping = Gate(), Gate()
     searcher = library.searcher(
         **finding_through(library, looking), query_cache=Through(library.services.query_cache, "put", keeping)
@@ -134,7 +135,9 @@ def search_in_steps(library: Library) -> list[Step]:
 
     async def keep() -> None:
         keeping.open()
-        await task
+        found = await task
+        if answers is not None:
+            answers.append(found)
 
     return [read_version, look, keep]
 
