@@ -23,6 +23,7 @@ from ingestion.adapters.mongo.document_mapping import document_of
 from ingestion.adapters.mongo.errors import translated
 from ingestion.adapters.mongo.fields import MongoRecord
 from ingestion.adapters.mongo.holds import FREEZE_FIELDS, FROZEN
+from ingestion.adapters.mongo.revisions import NOT_REPLACED
 from ingestion.catalogue.states import Archive, CollectionRecord, CollectionState
 from ingestion.errors import CollectionBusy, Conflict
 from ingestion.model import DocumentState, first_fence
@@ -58,7 +59,7 @@ class MongoArchiving(CollectionChanges):
     @translated
     async def pack_ready_documents(self, collection: str, *, after: int, limit: int) -> list[PackedDocument]:
         ready = DocumentState.READY.value
-        wanted = {"collection": collection, "state": ready, "first_page_key": {"$gt": after}}
+        wanted = {"collection": collection, "state": ready, "first_page_key": {"$gt": after}, **NOT_REPLACED}
         found = await self._documents.find(wanted).sort("first_page_key", 1).limit(limit).to_list(None)
         return [_packed_document({**record, "frozen_from": ready}) for record in found]
 
@@ -135,6 +136,8 @@ class MongoReceiving(MongoPort):
     def renumbered_document(self, record: str, first_page_key: int, generation: int) -> str:
         loaded = _loaded(record)
         loaded |= {"first_page_key": Int64(first_page_key), "fence": Int64(first_fence(first_page_key))}
+        if loaded.get("key"):  # the next version gets a page key of this system, and must be newer
+            loaded["revision"] = Int64(first_page_key)
         if loaded.get("next_generation") != generation:  # its number will be given to another generation
             loaded |= {"next_generation": 0, "next_pages_done": 0}
         return json_util.dumps(loaded, json_options=json_util.CANONICAL_JSON_OPTIONS)
