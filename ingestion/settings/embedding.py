@@ -42,7 +42,7 @@ class EmbedderSettings(Section):
     )
     local_precision: Literal["fp32", "int8"] = Field(
         "fp32",
-        description="fp32: MiniLM as published; int8: about a fifth faster, with other vectors, so that a collection "
+        description="fp32: MiniLM as published; int8: a fifth less CPU time, with other vectors, so that a collection "
         "keeps to one of the two",
     )
     colqwen_model: str = Field(

@@ -27,6 +27,8 @@ TOLERANCE = 2e-5
 """Largest difference of a component between a page alone and the same page in any batch."""
 
 PUBLISHED_COSINE = 0.9999
+INT8_COSINE = 0.99
+"""Least cosine of an int8 vector with that of fp32, on every CPU: their kernels round activations differently."""
 
 WORDS = ["boiler", "valve", "pressure", "the", "of", "harbour", "quay", "wind", "annual", "table", "42", "°C", "naïve"]
 
@@ -34,6 +36,12 @@ WORDS = ["boiler", "valve", "pressure", "the", "of", "harbour", "quay", "wind", 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def embedder() -> AsyncIterator[LocalEmbedder]:
     async with open_local(threads=2) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def int8() -> AsyncIterator[LocalEmbedder]:
+    async with open_local(threads=2, precision="int8") as opened:
         yield opened
 
 
@@ -74,11 +82,29 @@ async def test_concurrent_calls_get_the_same_vectors_as_single_calls(embedder: L
             assert np.abs(found - vectors).max(initial=0) <= TOLERANCE
 
 
-@hypothesis_settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.lists(st.sampled_from(WORDS), max_size=300).map(" ".join), min_size=2, max_size=6), st.data())
+TEXTS = st.lists(st.lists(st.sampled_from(WORDS), max_size=300).map(" ".join), min_size=2, max_size=6)
+ANY_TEXTS = hypothesis_settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@ANY_TEXTS
+@given(TEXTS, st.data())
 def test_batch_neighbours_and_order_do_not_change_a_page(
     embedder: LocalEmbedder, texts: list[str], data: st.DataObject
 ) -> None:
+    assert_same_alone(embedder, texts, data)
+
+
+@ANY_TEXTS
+@given(TEXTS, st.data())
+def test_batch_neighbours_and_order_do_not_change_a_page_in_int8(
+    int8: LocalEmbedder, texts: list[str], data: st.DataObject
+) -> None:
+    assert_same_alone(int8, texts, data)
+
+
+def assert_same_alone(embedder: LocalEmbedder, texts: list[str], data: st.DataObject) -> None:
     order = data.draw(st.permutations(range(len(texts))))
     together = asyncio.run(embedder.embed_documents([texts[i] for i in order]))
     for index, vectors in zip(order, together, strict=True):
@@ -218,6 +244,17 @@ async def test_a_question_finds_its_passage(embedder: LocalEmbedder) -> None:
 
 def test_the_fingerprint_names_the_weights(embedder: LocalEmbedder) -> None:
     assert embedder.fingerprint == "local/all-MiniLM-L6-v2/53aa51172d14/tokens-126"
+
+
+async def test_int8_stays_near_fp32_and_has_a_fingerprint_of_its_own(
+    embedder: LocalEmbedder, int8: LocalEmbedder
+) -> None:
+    assert int8.fingerprint == f"{embedder.fingerprint}/int8-64"
+    for exact, near in zip(
+        await embedder.embed_documents(SENTENCES), await int8.embed_documents(SENTENCES), strict=True
+    ):
+        assert near.shape == exact.shape
+        assert (near * exact).sum(axis=1).min(initial=1) >= INT8_COSINE
 
 
 async def test_several_can_be_opened_and_closed() -> None:

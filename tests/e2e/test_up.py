@@ -27,10 +27,33 @@ pytestmark = pytest.mark.e2e
 _SERVERS = ["kafka", "mongo", "redis", "s3", "milvus"]
 
 
+_WATCH_IMPORTS = """
+import os, sys
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name in ("torch", "transformers", "sentence_transformers", "asyncio"):
+            with open(os.path.join(os.environ["IMPORTS_SEEN"], name), "a") as seen:
+                print(*sys.argv, file=seen)
+
+sys.meta_path.insert(0, Watch())
+"""
+
+
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+def imports_seen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a file for each watched module that a process of `running` looked for. Its lines: the commands."""
+    return tmp_path_factory.mktemp("imports")
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory, imports_seen: Path) -> Iterator[Up]:
     """One stack for the tests of this file that leave it as it is, and for the last of them, which stops it."""
-    up = Up(tmp_path_factory.mktemp("up"), "--workers", "1")
+    site = tmp_path_factory.mktemp("site")
+    (site / "sitecustomize.py").write_text(_WATCH_IMPORTS)
+    search = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH", "")]))
+    settings = {"PYTHONPATH": search, "IMPORTS_SEEN": str(imports_seen)}
+    up = Up(tmp_path_factory.mktemp("up"), "--workers", "1", settings=settings)
     try:
         up.wait_ready()
         yield up
@@ -82,6 +105,14 @@ def test_up_is_ready_and_says_where(running: Up) -> None:
     for url in (stack["api_url"], stack["embedder_url"]):
         assert httpx.get(f"{url}/ready").status_code == 200
     assert f"pagemill ingest FILE --wait --data-dir {running.data_dir}" in running.output.read_text()
+
+
+def test_no_process_of_the_local_embedder_looks_for_torch(running: Up, imports_seen: Path) -> None:
+    running.wait_ready()  # the worker has rendered and embedded a page: its self-test
+    commands = (imports_seen / "asyncio").read_text()
+    for process in ("serve embedder", "serve api", "serve worker", "serve janitor"):
+        assert process in commands, "the watch on imports does not work"
+    assert sorted(path.name for path in imports_seen.iterdir()) == ["asyncio"]
 
 
 def test_keys_can_be_read_by_their_owner_alone(running: Up) -> None:
