@@ -26,8 +26,8 @@ from ingestion.terms.tokens import query_terms
 
 _SPARE: Final = 2
 """So many times the pages that are wanted are ranked: some documents may just have been deleted."""
-_PAGE_BYTES: Final = 1024
-"""The terms of a page, about: 145 terms on a page of 2,000 characters take 0.8 KB."""
+_FIRST_GUESS_BYTES: Final = 1024
+"""The assumed size of a page's terms before any have been read."""
 _SHARES: Final = 2
 """Half of the memory is for segments, half for the joined terms of collections."""
 
@@ -54,9 +54,11 @@ class LexicalFinder:
     def __init__(self, finder: PageFinder, blobs: BlobStore, cpu_threads: CpuThreads, cache_bytes: int) -> None:
         self._finder = finder
         self._cpu_threads = cpu_threads
-        self._most_pages = cache_bytes // _SHARES // _PAGE_BYTES
-        self._reader = SegmentReader(blobs, cache_bytes // _SHARES, _TERMS)
-        self._joined = LRUCache[CollectionPages, _Terms](cache_bytes // _SHARES, lambda one: one.joined.size_bytes)
+        self._share_bytes = cache_bytes // _SHARES
+        self._page_bytes = float(_FIRST_GUESS_BYTES)
+        """The size of a page's terms in the collection that was read last."""
+        self._reader = SegmentReader(blobs, self._share_bytes, _TERMS)
+        self._joined = LRUCache[CollectionPages, _Terms](self._share_bytes, lambda one: one.joined.size_bytes)
 
     async def best(
         self, view: Searchable, query: str, wanted: int, allowed: CollectionPages | None = None
@@ -66,12 +68,12 @@ class LexicalFinder:
         A collection whose terms do not fit into memory has no pages, and a note. Raises DependencyUnavailable.
         """
         pages = await self._finder.count_pages(view)
-        if pages > self._most_pages:
+        if (most_pages := int(self._share_bytes / self._page_bytes)) < pages:
             return LexicalHits(
                 [],
                 [
                     f"words were not searched: the collection has about {pages} pages, and the "
-                    f"terms of {self._most_pages} fit into PAGEMILL_SEARCH_TERM_CACHE_BYTES"
+                    f"terms of {most_pages} fit into PAGEMILL_SEARCH_TERM_CACHE_BYTES"
                 ],
             )
         listed = await self._finder.pages_of(view)
@@ -98,6 +100,8 @@ class LexicalFinder:
             joined = await self._cpu_threads.run(JoinedTerms.of, segments, [ref.pages for ref in listed.segments])
         lacking = {ref.document_id for ref, segment in zip(listed.segments, segments, strict=True) if segment is None}
         terms = _Terms(joined, lacking)
+        if len(joined.lengths):
+            self._page_bytes = max(_FIRST_GUESS_BYTES, joined.size_bytes / len(joined.lengths))
         if not lacking and joined.size_bytes <= self._joined.maxsize:  # what lacks may be there soon
             self._joined[listed] = terms
         return terms

@@ -7,7 +7,7 @@ searches it in each mode for
 
 - the outline titles of the manuals; the right answer is the page that a title stands on;
 - identifiers, error codes and names of functions that are drawn from the pages' texts; a right answer is any page
-  whose text has the identifier, with no letter or digit beside it.
+  whose text has the identifier, with no letter, digit or `_` beside it.
 
 Vectors of identifiers are made by the local embedder, and kept beside those of the manuals.
 """
@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
+import itertools
 import random
 import re
 import time
@@ -114,19 +115,23 @@ def title_tasks(questions: Sequence[Question], pages: Sequence[PageText], most: 
 
 def identifier_tasks(pages: Sequence[PageText]) -> list[Task]:
     """IDENTIFIERS of those that stand on few pages, drawn with a fixed seed from the manuals in turn."""
-    places: defaultdict[str, set[tuple[str, int]]] = defaultdict(set)
+    by_manual: defaultdict[str, set[str]] = defaultdict(set)
     for page in pages:
-        for match in _IDENTIFIER.finditer(page.text):
-            places[match.group()].add((page.manual, page.page_number))
-    by_manual: defaultdict[str, list[str]] = defaultdict(list)
-    for identifier in sorted(places):
-        if len(places[identifier]) <= _MOST_PAGES_OF_ONE and 4 <= len(identifier) <= 40:
-            by_manual[min(places[identifier])[0]].append(identifier)
-    chance = random.Random(_SEED)
-    share = -(-IDENTIFIERS // len(by_manual))
-    drawn = [one for names in by_manual.values() for one in chance.sample(names, min(share, len(names)))]
-    chance.shuffle(drawn)
-    return [Task(one, frozenset(places[one])) for one in drawn[:IDENTIFIERS]]
+        by_manual[page.manual].update(one for one in _IDENTIFIER.findall(page.text) if 4 <= len(one) <= 40)
+    chance, tasks = random.Random(_SEED), dict[str, Task]()
+    turns = [iter(chance.sample(names, len(names))) for names in map(sorted, by_manual.values())]
+    for turn in itertools.cycle(turns):
+        name = next(turn)
+        right = frozenset((page.manual, page.page_number) for page in pages if name in page.text and _has(page, name))
+        if len(right) <= _MOST_PAGES_OF_ONE:
+            tasks[name] = Task(name, right)
+        if len(tasks) == IDENTIFIERS:
+            return list(tasks.values())
+    raise AssertionError("there is a turn")
+
+
+def _has(page: PageText, name: str) -> bool:
+    return re.search(rf"(?<![A-Za-z0-9_]){re.escape(name)}(?![A-Za-z0-9_])", page.text) is not None
 
 
 @dataclass

@@ -68,7 +68,7 @@ async def test_a_deleted_document_leaves_nothing_in_any_store(
     assert_problem(await client.delete(f"/documents/{gone}"), 404, "not_found")
     assert (await client.get(f"/documents/{kept}")).json()["state"] == "ready"
     assert await services.vectors.count(collection) == 4
-    assert len(await services.blobs.list_keys(document_prefix(kept))) == 6  # with sign codes
+    assert len(await services.blobs.list_keys(document_prefix(kept))) == 7  # with sign codes and terms
 
 
 async def test_a_delete_that_was_cut_off_is_finished_by_the_next(
