@@ -17,6 +17,7 @@ class PackedDocument:
     page_keys: range
     is_ready: bool
     record: str
+    revision: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +79,11 @@ class Receiving(Protocol):
     def packed_document(self, record: str) -> PackedDocument:
         """Read a packed record. Makes no request. Raises BadRecord, NewerRecord."""
 
-    def renumbered_document(self, record: str, first_page_key: int, generation: int) -> str:
-        """The packed record with another first page key and its fence, in no other generation. Makes no request."""
+    def renumbered_document(self, record: str, first_page_key: int, generation: int, revision: int) -> str:
+        """The packed record with another first page key, its fence, and another revision, in no other generation.
+
+        Makes no request.
+        """
 
     def renumbered_page(self, record: str, page_key: int, generation: int) -> str:
         """The packed record with another key, without counts of other generations. Makes no request."""

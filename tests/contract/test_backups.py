@@ -91,7 +91,7 @@ async def restore(shelf: Shelf, backups: BlobStore, backup_id: str = "") -> Back
 
 
 async def contents(shelf: Shelf) -> dict[str, Any]:
-    """As `everything`, without the fields that a restore from a backup changes: page keys, and fences made of them."""
+    """As `everything`, without what a restore from a backup changes: page keys, and fields made of them."""
     found = await everything(shelf)
     documents = [one for one in found["documents"] if one["collection"] == shelf.collection]
     ids = {one["_id"] for one in documents}
@@ -101,7 +101,7 @@ async def contents(shelf: Shelf) -> dict[str, Any]:
     )
     objects = [key for key in found["objects"] if key.split("/")[1] in ids]
     return {
-        "documents": [{**one, "first_page_key": 0, "fence": 0} for one in documents],
+        "documents": [{**one, "first_page_key": 0, "fence": 0, "revision": 0} for one in documents],
         "pages": [{**one, "_id": 0} for one in pages],
         "rows": [found["rows"][one["_id"]] for one in pages if one["_id"] in found["rows"]],
         "objects": dict(zip(objects, await shelf.services.blobs.get_many(objects), strict=True)),
@@ -132,6 +132,9 @@ async def test_a_deleted_collection_comes_back_with_the_same_answers(shelf: Shel
 async def test_a_system_that_never_had_it_gives_the_same_answers(
     shelf: Shelf, elsewhere: Shelf, backups: BlobStore
 ) -> None:
+    for id_, revision in (("d1", 7_000), ("d2", 5_000)):
+        versioned = {"key": "k", "revision": revision, "replaced_by": "d1" if id_ == "d2" else ""}
+        await shelf.records["documents"].update_one({"_id": id_}, {"$set": versioned})
     before, hits = await contents(shelf), await search(shelf)
     others = replace(elsewhere, collection="others")
     untouched = await contents(others)
@@ -143,6 +146,8 @@ async def test_a_system_that_never_had_it_gives_the_same_answers(
     assert await elsewhere.mismatches() == []
     bindings = [await one.services.documents.binding(shelf.collection) for one in (shelf, elsewhere)]
     assert bindings[0] == bindings[1]
+    older, newer = [(await elsewhere.document(id_)).revision for id_ in ("d2", "d1")]
+    assert 0 < older < newer < await elsewhere.services.documents.reserve_page_keys(1), "the next upload is the newest"
 
 
 async def test_the_latest_is_restored_or_the_one_that_is_named_without_what_was_in_progress(

@@ -128,22 +128,36 @@ class BackupFetcher:
         self, hold: Hold, manifest: BackupManifest, archive_id: str, writer: PartWriter, folder: Path
     ) -> PageKeys:
         """Write the records under new page keys. From then on an audit knows that their objects belong here."""
-        keys, left_out = PageKeys(), set(manifest.left_out)
-        async for group in self._groups(hold, manifest, PartKind.DOCUMENTS, folder):
-            found = [self.records.packed_document(record) for record in group["record"].to_pylist()]
-            kept = [document for document in found if document.id not in left_out]
-            if not kept:
-                continue
+        keys, revisions = PageKeys(), await self._new_revisions(hold, manifest, folder)
+        async for kept in self._documents(hold, manifest, folder):
             first = await self.records.reserve_page_keys(sum(len(document.page_keys) for document in kept))
             renumbered = []
             for document in kept:
-                record = self.records.renumbered_document(document.record, first, manifest.generation)
+                revision = revisions.get(document.revision, 0)
+                record = self.records.renumbered_document(document.record, first, manifest.generation, revision)
                 keys.add(document.page_keys, first)
                 first += len(document.page_keys)
-                renumbered.append(PackedDocument(document.id, document.page_keys, document.is_ready, record))
+                renumbered.append(replace(document, record=record))
             await writer.write(documents_batch(renumbered))
             await self.records.note_archived(hold.name, archive_id, [document.id for document in kept])
         return keys
+
+    async def _new_revisions(self, hold: Hold, manifest: BackupManifest, folder: Path) -> dict[int, int]:
+        """New revisions in the order of the old ones. Revisions are page keys of their system: here, those of the next
+        uploads may be lower than the old ones, and would then count as older versions."""
+        old = {document.revision async for kept in self._documents(hold, manifest, folder) for document in kept} - {0}
+        first = await self.records.reserve_page_keys(len(old)) if old else 0
+        return {revision: first + place for place, revision in enumerate(sorted(old))}
+
+    async def _documents(
+        self, hold: Hold, manifest: BackupManifest, folder: Path
+    ) -> AsyncIterator[list[PackedDocument]]:
+        """Some documents at a time, without those that were left out."""
+        left_out = set(manifest.left_out)
+        async for group in self._groups(hold, manifest, PartKind.DOCUMENTS, folder):
+            found = [self.records.packed_document(record) for record in group["record"].to_pylist()]
+            if kept := [document for document in found if document.id not in left_out]:
+                yield kept
 
     async def _receive_pages(
         self, hold: Hold, manifest: BackupManifest, keys: PageKeys, writer: PartWriter, folder: Path

@@ -133,11 +133,11 @@ class MongoReceiving(MongoPort):
         loaded = _loaded(record)
         return _packed_document({**loaded, "frozen_from": loaded.get("state")})
 
-    def renumbered_document(self, record: str, first_page_key: int, generation: int) -> str:
+    def renumbered_document(self, record: str, first_page_key: int, generation: int, revision: int) -> str:
         loaded = _loaded(record)
         loaded |= {"first_page_key": Int64(first_page_key), "fence": Int64(first_fence(first_page_key))}
-        if loaded.get("key"):  # the next version gets a page key of this system, and must be newer
-            loaded["revision"] = Int64(first_page_key)
+        if revision:
+            loaded["revision"] = Int64(revision)
         if loaded.get("next_generation") != generation:  # its number will be given to another generation
             loaded |= {"next_generation": 0, "next_pages_done": 0}
         return json_util.dumps(loaded, json_options=json_util.CANONICAL_JSON_OPTIONS)
@@ -193,6 +193,7 @@ def _packed_document(record: MongoRecord) -> PackedDocument:
         page_keys=document.page_keys,
         is_ready=document.state is DocumentState.READY,
         record=json_util.dumps(thawed, json_options=json_util.CANONICAL_JSON_OPTIONS),
+        revision=document.revision,
     )
 
 
