@@ -14,6 +14,7 @@ from ingestion.errors import CollectionArchived, Conflict, RetryableError
 from ingestion.formats.identify import identify
 from ingestion.formats.media_types import MediaType, media_type_of
 from ingestion.model import (
+    CANCELLATION,
     Document,
     DocumentState,
     IngestJob,
@@ -28,6 +29,7 @@ from ingestion.pdf.inspector import Inspector
 from ingestion.ports import (
     ArchivedDocuments,
     BlobStore,
+    Cancellations,
     CollectionCatalogue,
     Deletions,
     DocumentReader,
@@ -49,6 +51,8 @@ _CONTENT_TYPES: Final = {MediaType.HTML: "text/plain"}
 """A browser that opens an uploaded HTML file should not run it."""
 _LEAST_BYTES_PER_S: Final = 1024**2
 """The budget of a file grows by one second for each of this many bytes."""
+_NO_TWIN: Final = (DocumentState.FAILED, *CANCELLATION)
+"""The states of documents that an upload of the same bytes does not take for its own."""
 _PUBLISH_S: Final = 5.0
 """How long an upload waits for the broker. After that the janitor publishes the job."""
 
@@ -81,6 +85,7 @@ class UploadRecords(
     Uploads,
     DocumentReader,
     Deletions,
+    Cancellations,
     Outbox,
     CollectionCatalogue,
     ArchivedDocuments,
@@ -128,14 +133,14 @@ class Submitter:
         """Accept `upload` for `collection`. On return its record is durable, also if the broker is unavailable.
 
         The same file under the same name and key is the same document. Its metadata are merged with the given ones,
-        and given tags replace its tags. If it had failed, it is processed again. A job that never reached the broker
-        is published.
+        and given tags replace its tags. If it had failed, it is processed again; if it was cancelled, it begins anew.
+        A job that never reached the broker is published.
 
         The pages of a PDF are counted here. Files of other types are converted, and their pages counted, by a worker.
 
         Raises BadRequest, EmptyFile, NotAPdf, UnsupportedType, ConversionFailed, EncryptedPdf, CorruptPdf, NoPages,
-        TooManyPages, CollectionArchived, Conflict if the document is being deleted, DependencyUnavailable if a store
-        is unavailable.
+        TooManyPages, CollectionArchived, Conflict if the document is being deleted or cancelled, DependencyUnavailable
+        if a store is unavailable.
         """
         check_qualified(collection)
         options = options or UploadOptions()
@@ -144,15 +149,17 @@ class Submitter:
             await self._records.require_active(collection)
             known = await self._records.get(id_)
             twin = None if known else await self._records.with_content(collection, upload.sha256)
-        if twin is not None and options.skip_duplicates and not options.key and twin.state is not DocumentState.FAILED:
+        if twin is not None and options.skip_duplicates and not options.key and twin.state not in _NO_TWIN:
             return replace(twin, duplicate_of=twin.id)
-        if known is None:  # outside of the budget, which is for the stores
+        cancelled = known if known is not None and known.state is DocumentState.CANCELLED else None
+        if known is None or cancelled:  # outside of the budget, which is for the stores
             media_type = await identify(self._sandbox, upload.path, upload.filename, with_office=self._with_office)
             pages = await self._count_pages(upload.path, collection) if media_type is MediaType.PDF else 0
         with budget(self._store_budget_s + upload.size_bytes / _LEAST_BYTES_PER_S):
-            if known is None:
+            if known is None or cancelled:
                 origin = replace(_new_document(collection, id_, upload, options, media_type), pages=pages)
-                document = await self._accept(replace(origin, duplicate_of=twin.id if twin else ""), upload, options)
+                origin = replace(origin, duplicate_of=twin.id if twin else "")
+                document = await self._accept(origin, upload, options, cancelled)
             else:
                 document = await self._accept_again(known, upload, options)
         is_done = document.outbox == "sent" or not document.is_readable
@@ -162,7 +169,10 @@ class Submitter:
         with span("inspect"):
             return (await self._inspector.inspect(path, caller=collection)).pages
 
-    async def _accept(self, document: Document, upload: Upload, options: UploadOptions) -> Document:
+    async def _accept(
+        self, document: Document, upload: Upload, options: UploadOptions, cancelled: Document | None
+    ) -> Document:
+        """`cancelled`: the record that the new one takes the place of."""
         id_, collection, media_type = document.id, document.collection, MediaType(document.media_type)
         with span("store source", attributes={"pagemill.document.id": id_, "pagemill.bytes": upload.size_bytes}):
             await retrying(self._blobs.put_file, document.object_key, upload.path, content_type_of(media_type))
@@ -173,7 +183,10 @@ class Submitter:
         )
         # After an error the record may exist, so the source is kept. The audit removes a source without a record.
         with span("record"):
-            inserted = await self._records.insert(document)
+            if cancelled is None:
+                inserted = await self._records.insert(document)
+            else:
+                inserted = await self._records.restart(cancelled, document)
         if not inserted:  # A concurrent upload of the same file was first.
             winner = await self._records.get(id_)
             if winner is None:
@@ -187,6 +200,8 @@ class Submitter:
         return document
 
     async def _accept_again(self, known: Document, upload: Upload, options: UploadOptions) -> Document:
+        if known.state is DocumentState.CANCELLING:
+            raise Conflict(f"{known.filename!r} is being cancelled in {known.collection!r}; upload it again later")
         if known.state in (DocumentState.DELETING, DocumentState.DELETED) or known.replaced_by:
             raise Conflict(f"{known.filename!r} is being deleted from {known.collection!r}; upload it again later")
         if known.key:  # of the versions of a key, the one that was accepted last wins

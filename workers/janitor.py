@@ -24,7 +24,7 @@ from workers.installation_gauges import DOCUMENTS_EVERY_S, InstallationGauges
 from workers.recovery import Janitor
 from workers.runtime.breaker import Outage
 from workers.runtime.health import Health, HealthServer
-from workers.wiring import code_backfill_of, lifecycle_of, remover_of, term_backfill_of
+from workers.wiring import canceller_of, code_backfill_of, lifecycle_of, remover_of, term_backfill_of
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +38,7 @@ def janitor_of(services: Services) -> Janitor:
         records=services.documents,
         queue=services.queue,
         remover=remover_of(services),
+        canceller=canceller_of(services),
         group=settings.kafka.kafka_group,
         grace_s=settings.janitor.janitor_grace_s,
         lost_after_s=settings.janitor.janitor_lost_after_s,

@@ -6,6 +6,7 @@
     failed, the dead letter not published yet         -> dead letter, event
     deleting                                          -> deleted
     replaced by a newer version, for a minute         -> deleted
+    cancelling                                        -> cancelled
 
 Every step is a compare-and-set, or safe to repeat. So janitors may run side by side, and beside a worker or an upload
 that was only slow.
@@ -21,6 +22,7 @@ from typing import Final, Protocol
 import structlog
 
 from ingestion import dead_letters, metrics
+from ingestion.cancel import Canceller
 from ingestion.errors import DependencyUnavailable, as_ingest_error
 from ingestion.model import Document, IngestJob, StaleKind
 from ingestion.ports import JobQueue, Outbox, Recovery
@@ -55,6 +57,7 @@ class Janitor:
     records: JanitorRecords
     queue: JobQueue
     remover: Remover
+    canceller: Canceller
     group: str
     grace_s: float
     lost_after_s: float
@@ -74,6 +77,7 @@ class Janitor:
             StaleKind.DEAD_LETTER_PENDING, self.grace_s, self._publish_dead_letter, done, collection
         )
         await self._repair_all(StaleKind.HALF_DELETED, self.grace_s, self.remover.finish_delete, done, collection)
+        await self._repair_all(StaleKind.HALF_CANCELLED, self.grace_s, self.canceller.finish_cancel, done, collection)
         await self.records.settle_changes()
         await self._repair_all(
             StaleKind.REPLACED, self.replaced_after_s, self.remover.delete_replaced, done, collection

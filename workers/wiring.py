@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Final
 
 from ingestion.bootstrap import Services
+from ingestion.cancel import Canceller
 from ingestion.ports import BlobStore
 from ingestion.removal import Remover
 from workers.backup.fetcher import BackupFetcher
@@ -44,6 +45,10 @@ def backup_fetcher_of(services: Services, source: BlobStore) -> BackupFetcher:
 
 def remover_of(services: Services) -> Remover:
     return Remover(services.documents, services.vectors, services.blobs, services.queue, services.progress)
+
+
+def canceller_of(services: Services) -> Canceller:
+    return Canceller(services.documents, services.vectors, services.blobs, services.queue, services.progress)
 
 
 def code_backfill_of(services: Services) -> CodeBackfill:

@@ -11,7 +11,7 @@ from typing import Final
 import structlog
 from fastapi import APIRouter, Depends, FastAPI
 
-from ingestion.api import document_pages, documents, events, health, highlights, problems, search, upload
+from ingestion.api import cancel, document_pages, documents, events, health, highlights, problems, search, upload
 from ingestion.api.auth import ApiKeyMiddleware, authorize, secret_of
 from ingestion.api.client_address import address_reader
 from ingestion.api.pages import add_pages
@@ -19,6 +19,7 @@ from ingestion.api.search_admission import SearchAdmissionMiddleware
 from ingestion.api.shutdown import ShutdownMiddleware
 from ingestion.api.views import API_PREFIX
 from ingestion.bootstrap import Services
+from ingestion.cancel import Canceller
 from ingestion.errors import WorkerFault
 from ingestion.keys.authenticator import Authenticator
 from ingestion.keys.login_limiter import LoginLimiter
@@ -66,6 +67,14 @@ def create_app(services: Services, searcher: Searcher) -> FastAPI:
     app.state.highlighter = Highlighter(
         embedder=services.embedder, collections=services.documents, blobs=services.blobs
     )
+    app.state.canceller = Canceller(
+        services.documents,
+        services.vectors,
+        services.blobs,
+        services.queue,
+        services.progress,
+        budget_s=services.settings.api.store_budget_s,
+    )
     app.state.usage = UsageRecorder(services.documents)
     app.state.readiness = health.Readiness(services)
     problems.install(app)
@@ -80,7 +89,7 @@ def create_app(services: Services, searcher: Searcher) -> FastAPI:
         address_of=address_reader(services.settings.http.http_trusted_proxies),
     )
     app.add_middleware(ShutdownMiddleware)
-    for routes in (upload, documents, document_pages, highlights, events, search):
+    for routes in (upload, documents, cancel, document_pages, highlights, events, search):
         api.include_router(routes.router)
     app.include_router(api)
     app.include_router(health.router)

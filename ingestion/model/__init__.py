@@ -2,6 +2,7 @@
 
 from ingestion.model.api_keys import ApiKey, Principal, Role
 from ingestion.model.documents import (
+    CANCELLATION,
     MAX_PAGE_KEY,
     MOST_CONVERTED_PAGES,
     OUTAGES_FORGIVEN,
@@ -74,6 +75,7 @@ from ingestion.model.tenants import (
 )
 
 __all__ = [
+    "CANCELLATION",
     "DEFAULT_TENANT",
     "DOCUMENTS_PREFIX",
     "MAX_FILENAME_BYTES",

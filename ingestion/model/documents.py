@@ -33,7 +33,10 @@ class DocumentState(OpenStrEnum):
     READY = "ready"
     FAILED = "failed"
     ARCHIVED = "archived"
-    """Was ready or failed; is being packed into its collection's archive, or restored from it."""
+    """Was ready, failed or cancelled; is being packed into its collection's archive, or restored from it."""
+    CANCELLING = "cancelling"
+    """Was unfinished; what workers have written for it is being removed."""
+    CANCELLED = "cancelled"
     DELETING = "deleting"
     DELETED = "deleted"
 
@@ -44,6 +47,7 @@ class DocumentState(OpenStrEnum):
             DocumentState.READY,
             DocumentState.FAILED,
             DocumentState.ARCHIVED,
+            DocumentState.CANCELLED,
             DocumentState.DELETED,
         )
 
@@ -51,12 +55,15 @@ class DocumentState(OpenStrEnum):
 _S = DocumentState
 TRANSITIONS: Final[dict[DocumentState, frozenset[DocumentState]]] = {
     # A worker may see the job before the uploader has recorded that it is queued.
-    _S.RECEIVED: frozenset({_S.QUEUED, _S.PROCESSING, _S.DELETING}),
-    _S.QUEUED: frozenset({_S.PROCESSING, _S.DELETING}),
-    _S.PROCESSING: frozenset({_S.PROCESSING, _S.QUEUED, _S.READY, _S.FAILED, _S.DELETING}),
+    _S.RECEIVED: frozenset({_S.QUEUED, _S.PROCESSING, _S.CANCELLING, _S.DELETING}),
+    _S.QUEUED: frozenset({_S.PROCESSING, _S.CANCELLING, _S.DELETING}),
+    _S.PROCESSING: frozenset({_S.PROCESSING, _S.QUEUED, _S.READY, _S.FAILED, _S.CANCELLING, _S.DELETING}),
     _S.READY: frozenset({_S.DELETING, _S.ARCHIVED}),
     _S.FAILED: frozenset({_S.QUEUED, _S.DELETING, _S.ARCHIVED}),
-    _S.ARCHIVED: frozenset({_S.READY, _S.FAILED}),
+    _S.CANCELLING: frozenset({_S.CANCELLED, _S.DELETING}),
+    # A new upload of the file takes the place of the record, with page keys and fences of its own.
+    _S.CANCELLED: frozenset({_S.RECEIVED, _S.DELETING, _S.ARCHIVED}),
+    _S.ARCHIVED: frozenset({_S.READY, _S.FAILED, _S.CANCELLED}),
     _S.DELETING: frozenset({_S.DELETED}),
     _S.DELETED: frozenset(),
 }
@@ -64,6 +71,7 @@ TRANSITIONS: Final[dict[DocumentState, frozenset[DocumentState]]] = {
 
 UNFINISHED: Final = (_S.RECEIVED, _S.QUEUED, _S.PROCESSING)
 """The states of documents that become ready or fail without a user's request."""
+CANCELLATION: Final = (_S.CANCELLING, _S.CANCELLED)
 
 
 def sources_of(target: DocumentState) -> list[str]:
@@ -234,6 +242,8 @@ class StaleKind(StrEnum):
     """Deleting."""
     REPLACED = "replaced"
     """A newer version of its key is ready. The age counts from then."""
+    HALF_CANCELLED = "half_cancelled"
+    """Cancelling."""
 
 
 @dataclass(frozen=True, slots=True)

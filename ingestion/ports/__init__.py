@@ -9,6 +9,7 @@ from ingestion.ports.api_keys import ApiKeys
 from ingestion.ports.archiving import ArchivedDocuments, Archiving, PackedDocument, PackedPage, Receiving
 from ingestion.ports.bindings import Bindings
 from ingestion.ports.caches import QueryCache
+from ingestion.ports.cancellations import Cancellations
 from ingestion.ports.catalogue import CollectionCatalogue
 from ingestion.ports.conversion import Converter, OfficeConverter
 from ingestion.ports.counts import DocumentCounts
@@ -40,6 +41,7 @@ __all__ = [
     "Bindings",
     "BlobEntry",
     "BlobStore",
+    "Cancellations",
     "CollectionCatalogue",
     "CollectionVersions",
     "Converter",

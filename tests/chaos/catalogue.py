@@ -16,7 +16,7 @@ from tests.chaos.scenarios_brokers import (
     rebalances,
     rights_taken,
 )
-from tests.chaos.scenarios_deletes import deletions
+from tests.chaos.scenarios_deletes import cancellations, deletions
 from tests.chaos.scenarios_embedding import poisoned_texts
 from tests.chaos.scenarios_jobs import deliveries, poison, replays, unpublished
 from tests.chaos.scenarios_outages import OUTAGES, outages, slow_and_broken_s3
@@ -35,6 +35,7 @@ LONG: Final[dict[str, Scenario]] = {
     "term": partial(terms, count=50, workers=3),
     "stop": partial(freezes, count=10),
     "deleted": partial(deletions, rounds=20),
+    "cancelled": partial(cancellations, rounds=20),
     "come-and-go": partial(comings_and_goings, seconds=600, workers=8, period_s=60),
     **{name.replace(" ", "-"): partial(outages, of=(name,), down_s=60, documents=20) for name in OUTAGES},
     "embedder-poisoned": partial(poisoned_texts, good=60),
@@ -70,6 +71,7 @@ SHORT: Final[dict[str, Scenario]] = {
     "stop": partial(freezes, count=1, past_session=kafka_kinds.default() is KafkaKind.APACHE),
     "kafka-cut": partial(network_cuts, documents=6, mean_bytes=4_000, workers=1),
     "deleted": partial(deletions, rounds=2),
+    "cancelled": partial(cancellations, rounds=2),
     "slow-s3": partial(slow_and_broken_s3, documents=4, size_bytes=60_000, bytes_per_s=60_000, workers=1),
     "delivered": partial(deliveries, documents=6),
     "unpublished": partial(unpublished, documents=5),

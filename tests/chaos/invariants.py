@@ -1,8 +1,8 @@
 """The invariants after every run, checked in the stores.
 
-- lost: an accepted document that is neither ready nor failed with a dead letter.
+- lost: an accepted document that is neither ready, nor cancelled, nor failed with a dead letter.
 - missing, duplicate, orphan: Milvus rows, page records and objects, compared with the documents' pages. A failed
-  document may keep rows and objects of its own pages: a replay resumes from them.
+  document may keep rows and objects of its own pages: a replay resumes from them. A cancelled one has its file only.
 - damaged: an object with the wrong length, or sign codes that are not those of their pages.
 - stranded: a document with unfinished work and no uncommitted record that would bring it to a worker.
 """
@@ -86,7 +86,8 @@ class Watch:
 
     async def _at_work(self) -> set[str]:
         """The published documents that still need a worker."""
-        nobody_works_on = {state for state in DocumentState if state.is_settled} | {DocumentState.DELETING}
+        taken = {DocumentState.DELETING, DocumentState.CANCELLING}
+        nobody_works_on = {state for state in DocumentState if state.is_settled} | taken
         return {
             id_
             for id_, record in (await self._rig.records()).items()
@@ -162,7 +163,7 @@ class _Findings:
 
 def _judge_verdict(id_: str, record: dict[str, Any] | None, letters: Counter[str], findings: _Findings) -> None:
     state = record["state"] if record else "gone"
-    if state == DocumentState.READY or (state == DocumentState.FAILED and id_ in letters):
+    if state in (DocumentState.READY, DocumentState.CANCELLED) or (state == DocumentState.FAILED and id_ in letters):
         return
     findings.add("lost", [f"{id_} is {state}, error {record.get('error') if record else None}"])
 
@@ -183,6 +184,9 @@ def _judge_contents(rig: Rig, records: dict[str, dict[str, Any]], contents: Cont
     dim, vectors = rig.embedding.embedder.dim, rig.settings.vectors
     for id_, record in records.items():
         source, first = rig.sources[id_], record["first_page_key"]
+        if record["state"] == DocumentState.CANCELLED:
+            expected_sizes[record["object_key"]] = len(source.content)
+            continue
         if record["state"] != DocumentState.READY:
             tolerated_prefixes.append(document_prefix(id_))
             tolerated_keys |= set(range(first, first + record["pages"]))

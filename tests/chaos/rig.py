@@ -12,7 +12,7 @@ import os
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +23,7 @@ from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
 from redis import Redis
 
 from ingestion.bootstrap import Services, open_services
+from ingestion.errors import Conflict
 from ingestion.model import Document, DocumentState, IngestJob
 from ingestion.prepare import prepare
 from ingestion.sandbox.pool import Sandbox
@@ -35,7 +36,7 @@ from tests.chaos.fleet import Fleet
 from tests.chaos.proxy import PASS, Proxies, Proxy
 from tests.chaos.waiting import until_async
 from tests.conftest import clean_environment, remove_bucket
-from workers.wiring import remover_of
+from workers.wiring import canceller_of, remover_of
 
 SERVERS: Final = ("kafka", "mongo", "redis", "s3", "milvus", "embedder")
 
@@ -96,6 +97,15 @@ class Rig:
         """Delete accepted documents like the API, without proxies. Returns their sources."""
         await asyncio.gather(*(remover_of(self.services).delete_document(id_) for id_ in ids))
         return [self.sources.pop(id_) for id_ in ids]
+
+    async def cancel(self, ids: Collection[str]) -> list[Source]:
+        """Cancel accepted documents like the API, without proxies. Returns the sources of those that are cancelled."""
+        cancelled = []
+        for id_ in ids:
+            with suppress(Conflict):  # it is ready already
+                await canceller_of(self.services).cancel_document(id_)
+                cancelled.append(self.sources[id_])
+        return cancelled
 
     def jobs(self, ids: Iterable[str]) -> list[IngestJob]:
         """The published jobs of accepted documents."""

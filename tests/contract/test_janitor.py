@@ -24,6 +24,7 @@ from ingestion.removal import Remover
 from tests.support.documents import FAILURE, LEASE_MS, S, document, expired, in_state
 from workers.janitor import Repeated
 from workers.recovery import Janitor
+from workers.wiring import canceller_of
 
 HOURS_S = 3600.0
 DEADLINE_S = 30.0
@@ -35,6 +36,7 @@ def janitor(services: Services, *, queue: Any = None, grace_s: float = 0.0, lost
         records=services.documents,
         queue=queue,
         remover=Remover(services.documents, services.vectors, services.blobs, queue, services.progress),
+        canceller=canceller_of(services),
         group=services.settings.kafka.kafka_group,
         grace_s=grace_s,
         lost_after_s=lost_after_s,

@@ -11,6 +11,7 @@ from ingestion.adapters.mongo.document_store import MongoDocumentStore
 from ingestion.adapters.mongo.fields import MongoRecord
 from ingestion.errors import Conflict
 from ingestion.settings import Settings
+from tests.port_contracts.cancellations import CancellationsContract
 from tests.port_contracts.ledger import LedgerContract
 from tests.port_contracts.recovery import RecoveryContract
 from tests.port_contracts.sign_codes import SignCodesContract
@@ -28,7 +29,7 @@ async def store(
         yield store
 
 
-class TestMongoLedger(LedgerContract, RecoveryContract, SignCodesContract, TermsContract): ...
+class TestMongoLedger(CancellationsContract, LedgerContract, RecoveryContract, SignCodesContract, TermsContract): ...
 
 
 async def test_a_delete_during_a_thaw_removes_nothing(

@@ -38,7 +38,7 @@ SAMPLES: Final[dict[str, Any]] = {
     "revision": 1,
     "with_text": True,
     "failure": FAILURE,
-    "document": replace(document("x"), next_generation=2),
+    **dict.fromkeys(("document", "cancelled"), replace(document("x"), next_generation=2)),
     "kind": StaleKind.LOST,
     "mark": LetterMark("x", "replayed", "by", "why"),
     "state": CollectionState.ACTIVE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.memory.api_keys import MemoryApiKeys
+from tests.memory.cancellations import MemoryCancellations
 from tests.memory.catalogue import (
     MemoryArchivedDocuments,
     MemoryBindings,
@@ -45,6 +46,7 @@ class MemoryDocumentStore(
     MemoryArchivedDocuments,
     MemorySignCodeRecords,
     MemoryApiKeys,
+    MemoryCancellations,
     MemoryMetadataRecords,
     MemoryRevisions,
     MemoryTermRecords,

@@ -32,6 +32,7 @@ _STALE: Final[dict[StaleKind, Callable[[Document], bool]]] = {
     StaleKind.LOST: lambda one: one.state is _S.QUEUED and one.outbox == "sent",
     StaleKind.HALF_DELETED: lambda one: one.state is _S.DELETING,
     StaleKind.REPLACED: lambda one: bool(one.replaced_by) and one.state in sources_of(_S.DELETING),
+    StaleKind.HALF_CANCELLED: lambda one: one.state is _S.CANCELLING,
 }
 
 

@@ -79,7 +79,7 @@ class LedgerContract:
         with pytest.raises(LeaseHeld):
             await store.claim("d1", "w", LEASE_MS)
 
-    @pytest.mark.parametrize("state", [S.READY, S.FAILED, S.DELETING])
+    @pytest.mark.parametrize("state", [S.READY, S.FAILED, S.CANCELLED, S.DELETING])
     async def test_a_document_in_a_state_without_work_cannot_be_claimed(
         self, store: DocumentStore, state: DocumentState
     ) -> None:
@@ -107,7 +107,7 @@ class LedgerContract:
                 await call
         assert await store.get("d1") == claimed
 
-    @pytest.mark.parametrize("state", [S.READY, S.FAILED, S.DELETING])
+    @pytest.mark.parametrize("state", [S.READY, S.FAILED, S.CANCELLED, S.DELETING])
     async def test_fenced_calls_raise_lease_lost_when_the_document_is_not_processing(
         self, store: DocumentStore, state: DocumentState
     ) -> None:
@@ -169,7 +169,7 @@ class LedgerContract:
             assert found is not None
             assert (found.state, found.outbox) == (S.QUEUED, "sent")
 
-    @pytest.mark.parametrize("state", [S.PROCESSING, S.READY, S.FAILED, S.DELETING])
+    @pytest.mark.parametrize("state", [S.PROCESSING, S.READY, S.FAILED, S.CANCELLING, S.DELETING])
     async def test_a_late_record_of_the_job_moves_no_state_back(
         self, store: DocumentStore, state: DocumentState
     ) -> None:
@@ -187,14 +187,16 @@ class LedgerContract:
         assert (queued.state, queued.outbox, queued.attempts, queued.error) == (S.QUEUED, "pending", 0, None)
         assert (await store.claim("d1", "w", LEASE_MS)).fence == failed.fence + 1
 
-    @pytest.mark.parametrize("state", [S.RECEIVED, S.QUEUED, S.PROCESSING, S.READY, S.DELETING])
+    @pytest.mark.parametrize("state", [S.RECEIVED, S.QUEUED, S.PROCESSING, S.READY, S.CANCELLED, S.DELETING])
     async def test_only_a_failed_document_is_requeued(self, store: DocumentStore, state: DocumentState) -> None:
         before = await in_state(store, state)
         assert not await store.requeue("d1")
         assert not await store.requeue("unknown")
         assert await store.get("d1") == before
 
-    @pytest.mark.parametrize("state", [S.RECEIVED, S.QUEUED, S.PROCESSING, S.READY, S.FAILED])
+    @pytest.mark.parametrize(
+        "state", [S.RECEIVED, S.QUEUED, S.PROCESSING, S.READY, S.FAILED, S.CANCELLING, S.CANCELLED]
+    )
     async def test_a_delete_begins_in_any_state_and_moves_the_fence(
         self, store: DocumentStore, state: DocumentState
     ) -> None:

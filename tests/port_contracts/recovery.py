@@ -19,6 +19,7 @@ class RecoveryContract:
             (S.QUEUED, StaleKind.LOST),
             (S.FAILED, StaleKind.DEAD_LETTER_PENDING),
             (S.DELETING, StaleKind.HALF_DELETED),
+            (S.CANCELLING, StaleKind.HALF_CANCELLED),
         ],
     )
     async def test_a_document_is_stale_in_one_way(

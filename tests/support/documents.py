@@ -36,6 +36,10 @@ async def in_state(store: DocumentStore, state: DocumentState, document_id: str 
         await store.mark_queued(document(document_id))
     elif state is S.DELETING:
         await store.begin_delete(document_id)
+    elif state in (S.CANCELLING, S.CANCELLED):
+        begun = await store.begin_cancel(document_id)
+        if state is S.CANCELLED:
+            await store.end_cancel(begun)
     elif state is not S.RECEIVED:
         claimed = await store.claim(document_id, "w", LEASE_MS)
         if state is S.READY:

@@ -8,14 +8,19 @@ from typing import NoReturn
 
 import pytest
 
+from ingestion.cancel import Canceller
 from ingestion.errors import CorruptPdf, DependencyUnavailable, LeaseHeld, NewerRecord, WorkerFault
 from ingestion.messages import Record
-from ingestion.model import OUTAGES_FORGIVEN, DocumentState, pages_prefix
+from ingestion.model import OUTAGES_FORGIVEN, DocumentState, document_prefix, pages_prefix
 from tests.support.memory_worker import DELAYS_S, DIM, LEASE_S, MAX_ATTEMPTS, Action, Cut, MemoryWorker, job
 from workers.attempt.stall import StallDetector
 from workers.runtime.awake_clock import AwakeClock
 
 S = DocumentState
+
+
+def canceller_for(worker: MemoryWorker) -> Canceller:
+    return Canceller(worker.documents, worker.vectors, worker.blobs, worker.queue, worker.progress)
 
 
 @pytest.fixture
@@ -148,6 +153,69 @@ async def test_a_delete_during_an_attempt_wins_and_late_writes_are_deleted(worke
     assert await worker.documents.pages_by_key(document.page_keys) == {}
     assert await worker.blobs.list_keys(pages_prefix(document.id)) == []
     assert worker.queue.events == []
+
+
+async def test_a_cancelled_attempt_stops_after_its_window_and_nothing_of_it_stays(worker: MemoryWorker) -> None:
+    document = await worker.uploaded(pages=20)
+    canceller = canceller_for(worker)
+
+    async def cancel() -> None:
+        await worker.documents.begin_cancel(document.id)
+
+    worker.embedder.before[4] = cancel
+    await worker.pipeline.run(job(document))
+    assert max(worker.embedder.seen) <= 4 + 2 * 6  # windows of two pages; the stages are some windows ahead
+    assert await canceller.finish_cancel(await worker.read(document))
+    await worker.pipeline.run(job(document))  # the job is delivered again
+    cancelled = await worker.read(document)
+    assert (cancelled.state, cancelled.pages_done, cancelled.text_pages) == (S.CANCELLED, 0, None)
+    assert await worker.rows(document) == 0
+    assert await worker.documents.pages_by_key(document.page_keys) == {}
+    assert await worker.blobs.list_keys(document_prefix(document.id)) == [document.object_key]
+    assert worker.queue.letters == []
+    assert worker.progress.tasks[document.id]["status"] == "cancelled"
+
+
+async def test_a_worker_that_stood_still_during_a_cancellation_removes_its_late_writes(worker: MemoryWorker) -> None:
+    document = await worker.uploaded(pages=4)
+
+    async def cancel() -> None:
+        await canceller_for(worker).cancel_document(document.id)
+
+    worker.embedder.before[3] = cancel
+    await worker.pipeline.run(job(document))
+    assert (await worker.read(document)).state is S.CANCELLED
+    assert await worker.rows(document) == 0
+    assert await worker.documents.pages_by_key(document.page_keys) == {}
+    assert await worker.blobs.list_keys(document_prefix(document.id)) == [document.object_key]
+
+
+async def test_a_cancelled_document_that_waits_for_a_retry_is_not_tried_again(worker: MemoryWorker) -> None:
+    document = await worker.uploaded()
+    worker.embedder.before[3] = raising(WorkerFault("a bug"))
+    await worker.pipeline.run(job(document))
+    [retry] = worker.queue.retries(DELAYS_S[0])
+    assert await worker.blobs.list_keys(pages_prefix(document.id)) != []
+    assert (await canceller_for(worker).cancel_document(document.id)).state is S.CANCELLED
+    assert await worker.blobs.list_keys(pages_prefix(document.id)) == []
+    worker.clock.advance(DELAYS_S[0])
+    seen = list(worker.embedder.seen)
+    await worker.pipeline.run(retry)
+    assert worker.embedder.seen == seen
+    assert (await worker.read(document)).state is S.CANCELLED
+
+
+async def test_all_unfinished_documents_of_a_collection_are_cancelled(worker: MemoryWorker) -> None:
+    ready = await worker.uploaded("ready")
+    await worker.pipeline.run(job(ready))
+    waiting = [await worker.uploaded(f"d{number}") for number in range(40)]
+    result = await canceller_for(worker).cancel_collection(ready.collection)
+    assert (result.cancelled, result.cancelling) == (40, 0)
+    assert {(await worker.read(one)).state for one in waiting} == {S.CANCELLED}
+    assert (await worker.read(ready)).state is S.READY
+    assert len(worker.queue.events) == 41
+    result = await canceller_for(worker).cancel_collection(ready.collection)
+    assert (result.cancelled, result.cancelling) == (0, 0)
 
 
 async def test_an_attempt_that_stalls_is_ended_and_retried(worker: MemoryWorker) -> None:

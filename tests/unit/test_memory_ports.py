@@ -10,6 +10,7 @@ from ingestion.settings import KafkaSettings
 from tests.memory import MemoryBlobStore, MemoryDocumentStore, MemoryJobQueue, MemoryProgress, MemoryVectorStore
 from tests.port_contracts.api_keys import ApiKeysContract
 from tests.port_contracts.blob_store import BlobStoreContract
+from tests.port_contracts.cancellations import CancellationsContract
 from tests.port_contracts.counts import DocumentCountsContract
 from tests.port_contracts.documents import RecordsContract
 from tests.port_contracts.job_queue import JobQueueContract, ReadTopic
@@ -26,6 +27,7 @@ from tests.port_contracts.vector_store import first_key as first_key
 
 class TestMemoryDocumentStore(
     ApiKeysContract,
+    CancellationsContract,
     DocumentCountsContract,
     LabelsContract,
     LedgerContract,

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from ingestion.cancel import Canceller
 from ingestion.errors import DependencyUnavailable
-from ingestion.model import DocumentState, Failure, StaleKind, document_prefix
+from ingestion.model import DocumentState, Failure, StaleKind, document_prefix, image_key
 from ingestion.removal import Remover
 from tests.support.memory_worker import GROUP, LEASE_S, Cut, MemoryWorker, job
 from workers.recovery import Janitor
@@ -25,7 +26,8 @@ def worker() -> MemoryWorker:
 def janitor(worker: MemoryWorker, queue: Any = None) -> Janitor:
     queue = queue or worker.queue
     remover = Remover(worker.documents, worker.vectors, worker.blobs, queue, worker.progress)
-    return Janitor(worker.documents, queue, remover, GROUP, GRACE_S, LOST_AFTER_S)
+    canceller = Canceller(worker.documents, worker.vectors, worker.blobs, queue, worker.progress)
+    return Janitor(worker.documents, queue, remover, canceller, GROUP, GRACE_S, LOST_AFTER_S)
 
 
 async def test_a_lease_that_ran_out_is_queued_and_published(worker: MemoryWorker) -> None:
@@ -77,6 +79,21 @@ async def test_a_delete_that_was_cut_off_is_finished(worker: MemoryWorker) -> No
     assert await worker.documents.get(document.id) is None
     assert await worker.rows(document) == 0
     assert await worker.blobs.list_keys(document_prefix(document.id)) == []
+
+
+async def test_a_cancellation_that_was_cut_off_is_finished(worker: MemoryWorker) -> None:
+    document = await worker.uploaded()
+    claimed = await worker.documents.claim(document.id, "killed", 1000)
+    await worker.blobs.put(image_key(document.id, 1, "webp"), b"a picture", "image/webp")
+    await worker.documents.begin_cancel(document.id)
+    worker.clock.advance(GRACE_S + 1)
+    assert (await janitor(worker).round()).repaired == {StaleKind.HALF_CANCELLED: 1}
+    cancelled = await worker.read(document)
+    assert (cancelled.state, cancelled.fence) == (S.CANCELLED, claimed.fence + 1)
+    assert await worker.blobs.list_keys(document_prefix(document.id)) == [document.object_key]
+    assert len(worker.queue.events) == 1
+    worker.clock.advance(GRACE_S + 1)
+    assert not (await janitor(worker).round()).repaired
 
 
 async def test_a_document_that_cannot_be_repaired_hides_no_other(worker: MemoryWorker) -> None:

@@ -169,6 +169,22 @@ async def test_uploading_a_document_that_is_being_deleted_is_a_conflict(
         await submitter(services).submit(COLLECTION, uploaded())
 
 
+async def test_uploading_a_cancelled_document_begins_anew(services: Services, uploaded: Uploaded) -> None:
+    first = await submitter(services).submit(COLLECTION, uploaded())
+    begun = await services.documents.begin_cancel(first.id)
+    with pytest.raises(Conflict, match="being cancelled"):
+        await submitter(services).submit(COLLECTION, uploaded())
+    await services.documents.end_cancel(begun)
+    again = await submitter(services).submit(COLLECTION, uploaded())
+    found = await services.documents.get(first.id)
+    assert found is not None
+    assert (again.id, found.state, found.outbox, found.attempts) == (first.id, DocumentState.QUEUED, "sent", 0)
+    assert found.first_page_key > first.first_page_key
+    assert found.fence > begun.fence
+    assert services.queue.job_ids == [first.id, first.id]
+    assert (await services.documents.claim(first.id, "w", 1000)).attempts == 1
+
+
 @pytest.mark.parametrize(
     ("content", "error"), [(b"%PDF-1.7 and nothing else", CorruptPdf), (make_upload(6), TooManyPages)]
 )

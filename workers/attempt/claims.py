@@ -10,18 +10,22 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Protocol
+from typing import Final, Protocol
 
 import structlog
 
 from ingestion.errors import Conflict, DependencyUnavailable, IngestError, LeaseHeld, LeaseLost, NotFound
-from ingestion.model import Document, DocumentState
+from ingestion.model import CANCELLATION, Document, DocumentState
 from ingestion.ports import ArchivedDocuments, DocumentReader, Ledger
 from ingestion.tracing import Attribute, span
 from workers.attempt.lease import Lease
 from workers.attempt.store import PageStore
 
 log = structlog.get_logger(__name__)
+
+
+_TAKEN_BACK: Final = (DocumentState.DELETING, *CANCELLATION)
+"""The states in which no write of a worker may stay."""
 
 
 class ClaimLedger(DocumentReader, Ledger, ArchivedDocuments, Protocol):
@@ -68,7 +72,7 @@ class Claims:
             log.warning("lease not released", **log_fields(document), cause=error.message)
 
     async def after_loss(self, document: Document, lost: LeaseLost) -> None:
-        """Clean up after a lost lease. Where a delete took the document, this worker's late writes are deleted.
+        """Clean up after a lost lease. After a delete or a cancellation this worker's late writes are deleted.
 
         Raises LeaseHeld where no worker has taken the document since. Then this worker was stopped for a while and has
         to claim it again, or the outcome was recorded without an answer and has to be published. Raises
@@ -87,8 +91,8 @@ class Claims:
             log.warning("lease lost, and the document archived", **log_fields(document), cause=lost.message)
             return
         uploaded_again = current is not None and current.first_page_key != document.first_page_key
-        if current is None or current.state is DocumentState.DELETING or uploaded_again:
-            log.warning("lease lost to a delete", **log_fields(document), cause=lost.message)
+        if current is None or current.state in _TAKEN_BACK or uploaded_again:
+            log.warning("lease lost to a delete or a cancellation", **log_fields(document), cause=lost.message)
             await self._store.delete_late_writes(document)
         else:
             log.warning("lease lost", **log_fields(document), cause=lost.message)

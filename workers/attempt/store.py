@@ -197,7 +197,7 @@ class PageStore:
         await codes.add({entry.page.page.page_number: entry.codes for entry in encoded})
 
     async def delete_late_writes(self, document: Document) -> None:
-        """Delete what was written after `document` had been deleted while its worker processed it.
+        """Delete what was written after `document` had been deleted or cancelled while its worker processed it.
 
         Rows and page records are found by the document's page keys, which no other document ever gets. The keys of
         objects contain the document's id, so the objects stay where the same file has been uploaded again.

@@ -3,7 +3,7 @@
 The product uses only what motor and PyMongo's own asynchronous client have in common: the options of the client,
 `find` with cursors that have `sort`, `limit`, `to_list` and `async for`, and the methods of collections that both make
 awaitable: `find_one`, `find_one_and_update`, `insert_one`, `insert_many`, `update_one`, `update_many`, `delete_one`,
-`delete_many`, `bulk_write`, `count_documents`, `distinct`, `create_index`, `index_information`. Two
+`delete_many`, `replace_one`, `bulk_write`, `count_documents`, `distinct`, `create_index`, `index_information`. Two
 calls differ: only PyMongo makes `aggregate` and `close` awaitable. Only this module makes these calls, so that a
 change of the client changes no other module.
 """

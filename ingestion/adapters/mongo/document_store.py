@@ -11,6 +11,7 @@ from pymongo.errors import DuplicateKeyError
 from ingestion.adapters.mongo.api_keys import MongoApiKeys
 from ingestion.adapters.mongo.archiving import MongoArchivedDocuments, MongoArchiving, MongoReceiving
 from ingestion.adapters.mongo.bindings import MongoBindings
+from ingestion.adapters.mongo.cancellations import MongoCancellations
 from ingestion.adapters.mongo.catalogue import MongoCollectionCatalogue
 from ingestion.adapters.mongo.collection_versions import MongoCollectionVersions
 from ingestion.adapters.mongo.counts import MongoDocumentCounts
@@ -41,6 +42,7 @@ class MongoDocumentStore(
     MongoDocumentCounts,
     MongoDocumentReader,
     MongoDeletions,
+    MongoCancellations,
     MongoPageRecords,
     MongoReadyPages,
     MongoLedger,

@@ -19,7 +19,7 @@ from ingestion.model import Document, DocumentState
 
 FROZEN: Final = DocumentState.ARCHIVED.value
 FREEZE_FIELDS: Final = ("frozen_from", "archive")
-_FREEZABLE: Final = (DocumentState.READY.value, DocumentState.FAILED.value)
+_FREEZABLE: Final = (DocumentState.READY.value, DocumentState.FAILED.value, DocumentState.CANCELLED.value)
 _HOLD_ENDS: Final = {"$ifNull": ["$hold_until", 0]}
 
 

@@ -29,6 +29,7 @@ _STALE: Final[dict[StaleKind, MongoRecord]] = {
     StaleKind.LOST: {"state": DocumentState.QUEUED, "outbox": "sent"},
     StaleKind.HALF_DELETED: {"state": DocumentState.DELETING},
     StaleKind.REPLACED: {"state": {"$in": sources_of(DocumentState.DELETING)}},
+    StaleKind.HALF_CANCELLED: {"state": DocumentState.CANCELLING},
 }
 _CHANGED_AT: Final = {StaleKind.REPLACED: "replaced_at"}
 """The time from which the age of a kind counts, where it is not that of the last change."""

@@ -23,6 +23,7 @@ from ingestion.settings import S3Settings
 from tests.contract.api.helpers import StreamedRequest, assert_problem, client_of, fail, make_ready, running, uploaded
 from tests.support.silent import fake_server, says_nothing
 from workers.recovery import Janitor
+from workers.wiring import canceller_of
 
 SHORT_S = 0.3
 PORTS = ("documents", "vectors", "blobs", "queue", "progress")
@@ -126,7 +127,13 @@ async def test_a_delete_that_is_cut_off_is_finished_by_the_janitor(
     assert document is not None and document.state is DocumentState.DELETING
     remover = Remover(services.documents, services.vectors, services.blobs, services.queue, services.progress)
     janitor = Janitor(
-        records=services.documents, queue=services.queue, remover=remover, group="g", grace_s=0, lost_after_s=3600
+        records=services.documents,
+        queue=services.queue,
+        remover=remover,
+        canceller=canceller_of(services),
+        group="g",
+        grace_s=0,
+        lost_after_s=3600,
     )
     await janitor.round(collection)
     assert await services.documents.get(id_) is None
