@@ -36,7 +36,7 @@ SAMPLES: Final[dict[str, Any]] = {
     "outage": True,
     "sha256": "x",
     "revision": 1,
-    "with_text": True,
+    **dict.fromkeys(("with_text", "with_words"), True),
     "failure": FAILURE,
     **dict.fromkeys(("document", "cancelled"), replace(document("x"), next_generation=2)),
     "kind": StaleKind.LOST,

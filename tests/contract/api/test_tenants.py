@@ -132,6 +132,14 @@ async def test_no_route_shows_or_changes_the_documents_of_another_tenant(shared:
     assert [hit["document_id"] for hit in hits["hits"]] == [shared.document]
 
 
+async def test_no_route_shows_the_qualified_name_of_a_collection(shared: Shared) -> None:
+    for route in routes_of(shared.app):
+        if route.method == "GET" or route.path in READING_POSTS:
+            answer = await shared.send(shared.acme, route)
+            assert answer.status_code < 500, route
+            assert qualified_name("acme", shared.collection) not in answer.text, route
+
+
 async def test_the_same_file_in_collections_of_the_same_name_is_two_documents(
     shared: Shared, services: Services, client: httpx.AsyncClient
 ) -> None:
