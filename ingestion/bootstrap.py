@@ -34,6 +34,7 @@ from ingestion.ports import (
     DeadLetters,
     Deletions,
     DocumentCounts,
+    DocumentFeed,
     DocumentReader,
     EmbedderChoice,
     Generations,
@@ -63,6 +64,7 @@ from ingestion.settings import Settings
 class DocumentStore(
     Uploads,
     DocumentCounts,
+    DocumentFeed,
     DocumentReader,
     Deletions,
     Cancellations,

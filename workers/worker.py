@@ -8,7 +8,7 @@ import signal
 import socket
 import time
 from functools import partial
-from typing import Final
+from typing import Final, NoReturn
 
 import structlog
 
@@ -18,7 +18,7 @@ from ingestion.adapters.kafka.group_topics import unassigned_topics
 from ingestion.adapters.kafka.topic_check import log_topic_faults
 from ingestion.bootstrap import Services, open_services
 from ingestion.concurrency.supervision import TaskSupervisor
-from ingestion.ports import Embedder, EmbeddingServer
+from ingestion.ports import Embedder, EmbeddingServer, Progress
 from ingestion.retrying import retrying
 from ingestion.settings import Settings
 from ingestion.vectors.encoding import VectorEncoding
@@ -48,6 +48,7 @@ _POLL_SILENCE_S: Final = 15.0
 _SELF_TEST_S: Final = 900.0
 """A model on a slow CPU may take minutes for its first page."""
 _EXIT_S: Final = 30.0
+_REPORT_EVERY_S: Final = 3.0
 
 
 async def run_worker(settings: Settings) -> None:
@@ -91,12 +92,20 @@ async def run_worker(settings: Settings) -> None:
                 watching.run_forever("watchdog", lambda: watch(lambda: loop.polled_at, settings.worker.watchdog_s))
                 watching.run_forever("watch of attempts", pipeline.stalls.run)
                 watching.run_forever("watch of the group", group_watch.run)
+                watching.run_forever("reports of outages", lambda: _report_outages(breakers, services.progress))
                 await loop.run()
         finally:
             if hang_shutdown.cause is not None:
                 exit_within(_EXIT_S)
             await breakers.stop()
             health.close()
+
+
+async def _report_outages(breakers: Breakers, progress: Progress) -> NoReturn:
+    """Tell people who watch documents what this worker waits for."""
+    while True:
+        await asyncio.sleep(_REPORT_EVERY_S)
+        await progress.report_outages({outage.dependency: outage.since for outage in breakers.outages})
 
 
 def _breakers(services: Services, embedder: Embedder, evidence: OutageEvidence) -> Breakers:

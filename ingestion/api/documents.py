@@ -10,6 +10,8 @@ from starlette.responses import RedirectResponse
 
 from ingestion.api.dependencies import CollectionDep, DocumentDep, PrincipalDep, RemoverDep, ServicesDep
 from ingestion.api.views import (
+    CollectionListView,
+    CollectionTotalsView,
     CollectionView,
     DeleteRequest,
     DeleteView,
@@ -68,6 +70,24 @@ async def get_source(document: DocumentDep, services: ServicesDep) -> RedirectRe
     """Redirect to the uploaded file in the object store. The address is valid for a while and needs no key."""
     with budget(services.settings.api.store_budget_s):
         return RedirectResponse(await services.blobs.presign(document.object_key, _SOURCE_VALID_S), 307)
+
+
+@router.get("/collections")
+async def list_collections(services: ServicesDep, principal: PrincipalDep) -> CollectionListView:
+    """The caller's collections that have documents, with totals, by name. Archived ones are left out."""
+    with budget(services.settings.api.store_budget_s):
+        totals = await services.documents.collection_totals(principal.tenant)
+    return CollectionListView(
+        collections=[
+            CollectionTotalsView(
+                collection=public_name(name),
+                documents=dict(one.documents),
+                pages=one.pages,
+                size_bytes=one.source_bytes,
+            )
+            for name, one in sorted(totals.items())
+        ]
+    )
 
 
 @router.get("/collections/{collection}")

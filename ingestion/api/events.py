@@ -1,87 +1,240 @@
-"""The progress of a document as server-sent events."""
+"""Progress as server-sent events: of a document, or of a whole collection over one connection.
+
+An event has an id. A client that lost its connection sends the last one as `Last-Event-ID` and misses nothing.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
-from typing import Any, Final
+from hashlib import sha256
+from typing import Annotated, Final
 
 import structlog
-from fastapi import APIRouter
+from cachetools import LRUCache
+from fastapi import APIRouter, Header, Query
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from ingestion.api.dependencies import AuthenticatorDep, DocumentDep, PrincipalDep, ServicesDep
-from ingestion.api.views import DocumentView
+from ingestion.api.dependencies import (
+    AuthenticatorDep,
+    CollectionDep,
+    DocumentDep,
+    PrincipalDep,
+    ServicesDep,
+)
+from ingestion.api.progress import ProgressReader
+from ingestion.api.views import ProgressView
 from ingestion.bootstrap import Services
 from ingestion.concurrency.deadline import budget
-from ingestion.errors import DependencyUnavailable, Unauthorized
+from ingestion.errors import BadRequest, DependencyUnavailable, Unauthorized
+from ingestion.filters import parse_filter
 from ingestion.keys.authenticator import Authenticator
-from ingestion.model import Document, DocumentState, Principal
+from ingestion.model import UNFINISHED, Document, DocumentState, Principal
 
 log = structlog.get_logger(__name__)
 router = APIRouter(tags=["documents"])
 
 POLL_INTERVAL_S: Final = 0.5
+MOST_DOCUMENTS: Final = 1000
+"""The documents of a collection that one look reads. Others follow with the next look."""
+OVERLAP_MS: Final = 2000
+"""A look begins so much before the end of the last one: a change may become readable after a newer one."""
+_MOST_SHOWN: Final = 20_000
+"""The documents of a stream whose last event is remembered, so that it is not repeated."""
+_MOST_ASKED: Final = 200
+_UNFINISHED: Final = parse_filter("state in ({})".format(", ".join(f'"{state.value}"' for state in UNFINISHED)))
+
+StillValid = Callable[[], Awaitable[bool]]
+LastEventId = Annotated[str | None, Header(description="the id of the last event that was received")]
 
 
 @router.get("/documents/{document_id}/events", response_class=EventSourceResponse)
 async def document_events(
-    document: DocumentDep, services: ServicesDep, principal: PrincipalDep, authenticator: AuthenticatorDep
+    document: DocumentDep,
+    services: ServicesDep,
+    principal: PrincipalDep,
+    authenticator: AuthenticatorDep,
+    last_event_id: LastEventId = None,
 ) -> EventSourceResponse:
-    """An event `document` at every change, with the document's JSON and a `message`, until the document is settled.
+    """An event `document` at every change, with the document's JSON and its progress, until the document is settled.
 
     The stream ends as well when the key is revoked or expires.
     """
-    return EventSourceResponse(_events(document, services, principal, authenticator))
+    still_valid = _still_valid(principal, authenticator)
+    return EventSourceResponse(_document_events(document, services, still_valid, last_event_id))
 
 
-async def _events(
-    document: Document, services: Services, principal: Principal, authenticator: Authenticator
+@router.get("/collections/{collection}/events", response_class=EventSourceResponse)
+async def collection_events(
+    collection: CollectionDep,
+    services: ServicesDep,
+    principal: PrincipalDep,
+    authenticator: AuthenticatorDep,
+    document_id: Annotated[
+        list[str] | None, Query(description="only these documents, 200 at most; the stream ends when all are settled")
+    ] = None,
+    last_event_id: LastEventId = None,
+) -> EventSourceResponse:
+    """An event `document` at every change of a document of the collection.
+
+    It begins with the documents that are not settled or have changed a moment ago, or, with `Last-Event-ID`, with the
+    changes since then. A document of `document_id` that is not in the collection is shown as `deleted`. The stream
+    ends when the key is revoked or expires.
+    """
+    if document_id is not None and len(document_id) > _MOST_ASKED:
+        raise BadRequest(f"{len(document_id)} documents are asked for; name at most {_MOST_ASKED}, or none for all")
+    with budget(services.settings.api.store_budget_s):
+        await services.documents.require_active(collection)
+    still_valid = _still_valid(principal, authenticator)
+    if document_id is None:
+        return EventSourceResponse(_collection_events(collection, services, still_valid, _position(last_event_id)))
+    return EventSourceResponse(_events_of(collection, document_id, services, still_valid))
+
+
+async def _document_events(
+    document: Document, services: Services, still_valid: StillValid, last_event_id: str | None
 ) -> AsyncIterator[ServerSentEvent]:
-    shown: dict[str, Any] = {}
+    progress = ProgressReader(services.documents, services.progress)
+    shown = last_event_id
     while True:
-        # Each poll has a budget of its own: `yield` may not stand inside of one.
+        # Each look has a budget of its own: `yield` may not stand inside of one.
         with budget(services.settings.api.store_budget_s):
-            snapshot = await _snapshot(document, services)
-        if snapshot != shown:
-            shown = snapshot
-            yield ServerSentEvent(event="document", data=json.dumps(snapshot, ensure_ascii=False))
+            [view] = await progress.views([document])
+        if (digest := _digest(view)) != shown:
+            shown = digest
+            yield _event(view, digest)
         if document.state.is_settled:
             return
         await asyncio.sleep(POLL_INTERVAL_S)
         with budget(services.settings.api.store_budget_s):
-            if not await _is_valid_still(principal, authenticator):
+            if not await still_valid():
                 return
             document = await _reread(document, services)
 
 
-async def _is_valid_still(principal: Principal, authenticator: Authenticator) -> bool:
-    """False where the caller's key has been revoked, or has expired. True where the database does not answer."""
-    try:
-        await authenticator.require_valid(principal)
-    except Unauthorized:
-        return False
-    except DependencyUnavailable:
+async def _events_of(
+    collection: str, document_ids: list[str], services: Services, still_valid: StillValid
+) -> AsyncIterator[ServerSentEvent]:
+    """Until all are settled. A client that comes back asks for the documents that it has not seen settled."""
+    progress = ProgressReader(services.documents, services.progress)
+    shown: dict[str, str] = {}
+    known: dict[str, Document] = {}
+    left = list(dict.fromkeys(document_ids))
+    while left:
+        with budget(services.settings.api.store_budget_s):
+            if not await still_valid():
+                return
+            views = []
+            try:
+                found = await services.documents.known(left)
+                here = {id_: one for id_, one in found.items() if one.collection == collection}
+                known |= here
+                documents = [here.get(id_) or _gone(id_, collection, known) for id_ in left]
+                views = await progress.views(documents)
+                left = [one.id for one in documents if not one.state.is_settled]
+            except DependencyUnavailable as error:
+                log.warning("documents not readable for events", collection=collection, cause=str(error))
+        for view in views:
+            if shown.get(view.document_id) != (digest := _digest(view)):
+                shown[view.document_id] = digest
+                yield _event(view, digest)
+        if left:
+            await asyncio.sleep(POLL_INTERVAL_S)
+
+
+async def _collection_events(
+    collection: str, services: Services, still_valid: StillValid, position_ms: int | None
+) -> AsyncIterator[ServerSentEvent]:
+    """Events of what changes. The id of an event is the time of the change in Unix milliseconds."""
+    look = _CollectionLook(collection, services, position_ms)
+    shown: LRUCache[str, str] = LRUCache(_MOST_SHOWN)
+    while True:
+        views: list[ProgressView] = []
+        with budget(services.settings.api.store_budget_s):
+            if not await still_valid():
+                return
+            try:
+                views = await look.views()
+            except DependencyUnavailable as error:
+                log.warning("collection not readable for events", collection=collection, cause=str(error))
+        for view in views:
+            if shown.get(view.document_id) != (digest := _digest(view)):
+                shown[view.document_id] = digest
+                yield _event(view, str(look.position_ms))
+        await asyncio.sleep(POLL_INTERVAL_S)
+
+
+class _CollectionLook:
+    """Looks at a collection again and again: at changed documents, and at the unsettled ones that it has seen."""
+
+    def __init__(self, collection: str, services: Services, position_ms: int | None) -> None:
+        self._collection = collection
+        self._documents = services.documents
+        self._progress = ProgressReader(services.documents, services.progress)
+        self._next_ms = position_ms
+        self._open: dict[str, Document] = {}
+        self.position_ms = position_ms or 0
+        """Every change before it was shown, but for those that become readable late."""
+
+    async def views(self) -> list[ProgressView]:
+        """Raises DependencyUnavailable."""
+        documents = {one.id: one for one in await self._changed()}
+        # Finer progress is in Redis, and a removed record changes no more: look at these again.
+        again = [id_ for id_ in self._open if id_ not in documents]
+        found = await self._documents.known(again) if again else {}
+        for id_ in again:
+            documents[id_] = found.get(id_) or replace(self._open[id_], state=DocumentState.DELETED)
+        self._open = {one.id: one for one in documents.values() if not one.state.is_settled}
+        return await self._progress.views(list(documents.values()))
+
+    async def _changed(self) -> list[Document]:
+        if self._next_ms is None:
+            self._next_ms = self.position_ms = await self._documents.last_change_ms(self._collection)
+            return await self._documents.list(self._collection, where=_UNFINISHED, limit=MOST_DOCUMENTS)
+        changed = await self._documents.changed_since(self._collection, self._next_ms, MOST_DOCUMENTS)
+        if changed and (at := changed[-1].updated_at):
+            self.position_ms = max(self.position_ms, round(at.timestamp() * 1000))
+        # A full look goes on where it ended, so that it does not read the same documents for ever.
+        is_full = len(changed) == MOST_DOCUMENTS
+        self._next_ms = self.position_ms - (0 if is_full else OVERLAP_MS)
+        return changed
+
+
+def _event(view: ProgressView, event_id: str) -> ServerSentEvent:
+    return ServerSentEvent(event="document", id=event_id, data=view.model_dump_json())
+
+
+def _digest(view: ProgressView) -> str:
+    return sha256(view.model_dump_json().encode()).hexdigest()[:16]
+
+
+def _position(last_event_id: str | None) -> int | None:
+    """None, a new start, for an id that this stream did not give out."""
+    if last_event_id is None or not last_event_id.isdecimal() or len(last_event_id) > 15:
+        return None
+    return max(0, int(last_event_id) - OVERLAP_MS)
+
+
+def _gone(document_id: str, collection: str, known: dict[str, Document]) -> Document:
+    before = known.get(document_id)
+    if before is not None:
+        return replace(before, state=DocumentState.DELETED)
+    return Document(document_id, collection, "", "", "", 0, 0, 0, state=DocumentState.DELETED)
+
+
+def _still_valid(principal: Principal, authenticator: Authenticator) -> StillValid:
+    async def check() -> bool:
+        """False where the caller's key has been revoked or has expired. True where the database does not answer."""
+        try:
+            await authenticator.require_valid(principal)
+        except Unauthorized:
+            return False
+        except DependencyUnavailable:
+            return True
         return True
-    return True
 
-
-async def _snapshot(document: Document, services: Services) -> dict[str, Any]:
-    """The JSON of the record, with finer progress from Redis while the document is processed."""
-    snapshot = {**DocumentView.of(document).model_dump(mode="json"), "message": ""}
-    task = await services.progress.read(document.id)
-    if document.state is DocumentState.PROCESSING and task:
-        processed = _non_negative(task.get("processed"))
-        snapshot["pages_done"] = min(max(document.pages_done, processed), document.pages)
-        snapshot["message"] = task.get("message", "")
-    return snapshot
-
-
-def _non_negative(text: str | None) -> int:
-    """0 where `text` is not a number: progress is for display only."""
-    return int(text) if text and text.isdecimal() and len(text) < 10 else 0
+    return check
 
 
 async def _reread(document: Document, services: Services) -> Document:

@@ -61,6 +61,19 @@ class CollectionView(BaseModel):
     warnings: list[str]
 
 
+class CollectionTotalsView(BaseModel):
+    """Totals of a collection's documents."""
+
+    collection: str
+    documents: dict[str, int] = Field(description="by state; only the states that occur")
+    pages: int = Field(description="pages that are stored")
+    size_bytes: int = Field(description="of the uploaded files")
+
+
+class CollectionListView(BaseModel):
+    collections: list[CollectionTotalsView]
+
+
 class DocumentView(BaseModel):
     document_id: str
     collection: str
@@ -129,6 +142,26 @@ class DeleteView(BaseModel):
     document_ids: list[str] = Field(description="the first of them")
     deleted: int
     remaining: int = Field(description="send the request again while this is above 0")
+
+
+class OutageView(BaseModel):
+    dependency: str
+    since: datetime
+
+
+class ProgressView(DocumentView):
+    """A document, and how its processing goes on."""
+
+    stage: str = Field(description="stage of the pipeline while it is processed, or in which the last attempt failed")
+    message: str = Field(description="for people; empty where there is nothing to say")
+    waiting_before: int | None = Field(
+        description="documents of all collections that wait for a worker and were uploaded earlier, counted up to "
+        "10,000; null unless the document waits"
+    )
+    waits_for: list[OutageView] = Field(description="servers that workers wait for; empty for a finished document")
+    seconds_left: int | None = Field(
+        description="an estimate from the pages that were stored while this stream was open; null without one"
+    )
 
 
 class DocumentListView(BaseModel):

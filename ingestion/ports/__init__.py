@@ -15,6 +15,7 @@ from ingestion.ports.conversion import Converter, OfficeConverter
 from ingestion.ports.counts import DocumentCounts
 from ingestion.ports.documents import Deletions, DocumentReader, MetadataRecords, Pingable, Uploads
 from ingestion.ports.embedding import Activity, Embedder, EmbedderChoice, EmbeddingServer, WatchableEmbedder
+from ingestion.ports.feed import DocumentFeed
 from ingestion.ports.generations import Generations
 from ingestion.ports.holds import Holds
 from ingestion.ports.inventory import BlobEntry, PageTotals, RecordInventory
@@ -49,6 +50,7 @@ __all__ = [
     "DeadLetters",
     "Deletions",
     "DocumentCounts",
+    "DocumentFeed",
     "DocumentReader",
     "Embedder",
     "EmbedderChoice",

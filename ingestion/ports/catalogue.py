@@ -21,8 +21,8 @@ class CollectionCatalogue(Protocol):
     async def collection_fingerprint(self, collection: str) -> str | None:
         """The embedder bound to the collection, None before its first page."""
 
-    async def collection_totals(self) -> dict[str, CollectionTotals]:
-        """Return the totals of every collection that a document names."""
+    async def collection_totals(self, tenant: str | None = None) -> dict[str, CollectionTotals]:
+        """Return the totals of every collection, or every one of the tenant, that a document names."""
 
     async def require_active(self, collection: str) -> None:
         """Raises CollectionArchived where the collection is in any state but ACTIVE. An unknown one is active."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Protocol
 
 from ingestion.dead_letters import DeadLetter
@@ -59,6 +60,15 @@ class Progress(Protocol):
 
     async def read(self, document_id: str) -> dict[str, str]:
         """Return the task hash, empty if there is none or Redis is down."""
+
+    async def read_many(self, document_ids: Sequence[str]) -> list[dict[str, str]]:
+        """As `read`, for each document."""
+
+    async def report_outages(self, since: Mapping[str, datetime]) -> None:
+        """Say that workers wait for these servers, since then. A report holds for some seconds: repeat it."""
+
+    async def outages(self) -> dict[str, datetime]:
+        """The servers that a worker waits for now, and since when. Empty if Redis is down."""
 
     async def forget(self, document_id: str) -> None: ...
 

@@ -23,6 +23,7 @@ from ingestion.settings import MongoSettings, Settings
 from tests.port_contracts.api_keys import ApiKeysContract
 from tests.port_contracts.counts import DocumentCountsContract
 from tests.port_contracts.documents import RecordsContract
+from tests.port_contracts.feed import DocumentFeedContract
 from tests.port_contracts.labels import LabelsContract, RevisionsContract, check_filter
 from tests.port_contracts.ready_pages import ReadyPagesContract
 from tests.support.documents import FAILURE, LEASE_MS, S, document, in_state, page
@@ -37,6 +38,7 @@ def store(document_store: MongoDocumentStore) -> MongoDocumentStore:
 class TestMongoRecords(
     ApiKeysContract,
     DocumentCountsContract,
+    DocumentFeedContract,
     LabelsContract,
     ReadyPagesContract,
     RecordsContract,

@@ -29,6 +29,8 @@ SAMPLES: Final[dict[str, Any]] = {
     **dict.fromkeys(("fence", "limit", "dim", "generation", "current", "pages_done", "dpi", "count", "page_key"), 1),
     **dict.fromkeys(("lease_ms", "delay_ms", "rest_ms", "first_page_key", "step_version"), 1),
     **dict.fromkeys(("codes_format", "terms_format"), 1),
+    "since_ms": 1,
+    "with_words": True,
     **dict.fromkeys(("document_ids", "letter_ids", "collections", "retired"), ("x",)),
     **dict.fromkeys(("tenant", "key_id"), "x"),
     "key": ApiKey("x", "x", Role.READ, ""),

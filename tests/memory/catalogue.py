@@ -10,7 +10,7 @@ from dataclasses import replace
 from ingestion.catalogue.generations import FIRST, Binding, Generation
 from ingestion.catalogue.states import Archive, CollectionRecord, CollectionState, CollectionTotals
 from ingestion.errors import CollectionArchived, CollectionHeld, Conflict, LeaseLost, NotFound
-from ingestion.model import Document, DocumentState
+from ingestion.model import Document, DocumentState, tenant_of
 from ingestion.ports import Searchable
 from tests.memory.state import MemoryPort, StoredCollection
 
@@ -30,9 +30,9 @@ class MemoryCollectionCatalogue(MemoryPort):
         stored = self.state.collections.get(collection)
         return None if stored is None else stored.binding.current.fingerprint
 
-    async def collection_totals(self) -> dict[str, CollectionTotals]:
+    async def collection_totals(self, tenant: str | None = None) -> dict[str, CollectionTotals]:
         totals: dict[str, CollectionTotals] = {}
-        for one in self._documents(lambda one: True):
+        for one in self._documents(lambda one: tenant in (None, tenant_of(one.collection))):
             before = totals.get(one.collection, CollectionTotals())
             totals[one.collection] = CollectionTotals(
                 before.documents + Counter([one.state.value]),

@@ -22,6 +22,7 @@ from tests.memory.documents import (
     MemoryReadyPages,
     MemoryUploads,
 )
+from tests.memory.feed import MemoryDocumentFeed
 from tests.memory.ledger import MemoryLedger, MemoryOutbox, MemoryRecovery, MemoryRevisions
 from tests.memory.sign_codes import MemorySignCodeRecords
 from tests.memory.state import State
@@ -31,6 +32,7 @@ from tests.memory.terms import MemoryTermRecords
 class MemoryDocumentStore(
     MemoryUploads,
     MemoryDocumentCounts,
+    MemoryDocumentFeed,
     MemoryDocumentReader,
     MemoryDeletions,
     MemoryPageRecords,

@@ -29,11 +29,13 @@ def page(page_key: int, document_id: str = "d1", text: str = "text") -> PageReco
     return PageRecord(page_key, document_id, page_key, 1240, 1754, 700, f"documents/{document_id}/{page_key}", text)
 
 
-async def in_state(store: DocumentStore, state: DocumentState, document_id: str = "d1") -> Document:
+async def in_state(
+    store: DocumentStore, state: DocumentState, document_id: str = "d1", *, collection: str = "c"
+) -> Document:
     """A document that has got into `state` on the legal way."""
-    await store.insert(document(document_id))
+    await store.insert(document(document_id, collection=collection))
     if state is S.QUEUED:
-        await store.mark_queued(document(document_id))
+        await store.mark_queued(document(document_id, collection=collection))
     elif state is S.DELETING:
         await store.begin_delete(document_id)
     elif state in (S.CANCELLING, S.CANCELLED):

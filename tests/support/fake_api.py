@@ -11,9 +11,10 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -166,17 +167,24 @@ class FakeProgress(UnusedStore):
 
     api: FakeApi
 
-    async def read(self, id_: str) -> dict[str, str]:
+    async def read_many(self, ids: Sequence[str]) -> list[dict[str, str]]:
+        for id_ in ids:
+            self._go_on(id_)
+        return [{} for _ in ids]
+
+    async def outages(self) -> dict[str, datetime]:
+        return {}
+
+    def _go_on(self, id_: str) -> None:
         document = self.api.documents.get(id_)
         if document is None or document.state.is_settled:
-            return {}
+            return
         if document.state is DocumentState.QUEUED:
             self.api.documents[id_] = replace(document, state=DocumentState.PROCESSING, pages_done=1)
         elif self.api.is_first(document, "broken"):
             raise RuntimeError("this event stream breaks off")
         else:
             self.api.finish(document)
-        return {}
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 RIGHTS: Final = (
-    "~task:* ~metrics:ingestion ~query:* ~emb:* +ping +select +client|setinfo +hello +multi +exec +hset +expire "
-    "+hgetall +del +hincrby +get +set +getex +evalsha +script|load"
+    "~task:* ~outages ~metrics:ingestion ~query:* ~emb:* +ping +select +client|setinfo +hello +multi +exec +hset "
+    "+expire +hgetall +del +hincrby +get +set +getex +evalsha +script|load"
 )

@@ -13,6 +13,7 @@ from tests.port_contracts.blob_store import BlobStoreContract
 from tests.port_contracts.cancellations import CancellationsContract
 from tests.port_contracts.counts import DocumentCountsContract
 from tests.port_contracts.documents import RecordsContract
+from tests.port_contracts.feed import DocumentFeedContract
 from tests.port_contracts.job_queue import JobQueueContract, ReadTopic
 from tests.port_contracts.labels import LabelsContract, RevisionsContract
 from tests.port_contracts.ledger import LedgerContract
@@ -29,6 +30,7 @@ class TestMemoryDocumentStore(
     ApiKeysContract,
     CancellationsContract,
     DocumentCountsContract,
+    DocumentFeedContract,
     LabelsContract,
     LedgerContract,
     ReadyPagesContract,

@@ -9,7 +9,7 @@ import structlog
 
 from ingestion.adapters.mongo.collection_mapping import binding_of, collection_of, require_active
 from ingestion.adapters.mongo.database import Database, MongoPort, aggregated
-from ingestion.adapters.mongo.document_mapping import UNREADABLE
+from ingestion.adapters.mongo.document_mapping import UNREADABLE, recorded_tenant
 from ingestion.adapters.mongo.errors import DEPENDENCY, translated
 from ingestion.adapters.mongo.fields import MongoRecord
 from ingestion.catalogue.states import CollectionRecord, CollectionTotals
@@ -53,9 +53,10 @@ class MongoCollectionCatalogue(MongoPort):
         return None if bound is None else binding_of(bound).current.fingerprint
 
     @translated
-    async def collection_totals(self) -> dict[str, CollectionTotals]:
+    async def collection_totals(self, tenant: str | None = None) -> dict[str, CollectionTotals]:
         is_ready = {"$eq": ["$state", DocumentState.READY]}
         pipeline: list[MongoRecord] = [
+            *([] if tenant is None else [{"$match": {"tenant": recorded_tenant(tenant)}}]),
             {
                 "$group": {
                     "_id": {"collection": "$collection", "state": "$state"},
@@ -63,7 +64,7 @@ class MongoCollectionCatalogue(MongoPort):
                     "pages": {"$sum": {"$cond": [is_ready, "$pages", "$pages_done"]}},
                     "source_bytes": {"$sum": "$size_bytes"},
                 }
-            }
+            },
         ]
         totals: dict[str, CollectionTotals] = {}
         for group in await aggregated(self._documents, pipeline):

@@ -19,6 +19,7 @@ from ingestion.adapters.mongo.database import Database, MongoCollection
 from ingestion.adapters.mongo.dead_letter_notes import MongoDeadLetterNotes
 from ingestion.adapters.mongo.documents import MongoDeletions, MongoDocumentReader, MongoUploads
 from ingestion.adapters.mongo.errors import translated
+from ingestion.adapters.mongo.feed import MongoDocumentFeed
 from ingestion.adapters.mongo.generations import MongoGenerations
 from ingestion.adapters.mongo.holds import MongoHolds
 from ingestion.adapters.mongo.indexes import INDEXES
@@ -40,6 +41,7 @@ from ingestion.settings import MongoSettings
 class MongoDocumentStore(
     MongoUploads,
     MongoDocumentCounts,
+    MongoDocumentFeed,
     MongoDocumentReader,
     MongoDeletions,
     MongoCancellations,

@@ -14,6 +14,8 @@ INDEXES: Final[Mapping[str, Sequence[Keys]]] = {
         # A tenant's documents of all collections. Records of the default tenant have no such field.
         (("tenant", 1), ("_id", 1)),
         (("state", 1), ("updated_at", 1)),
+        (("state", 1), ("created_at", 1)),
+        (("collection", 1), ("updated_at", 1)),
         # A search for documents without sign codes reads no others.
         (("state", 1), ("codes_format", 1), ("_id", 1)),
         # Metadata are a list of {k, v}: one index serves the filters by all keys.

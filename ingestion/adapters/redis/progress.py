@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -39,6 +40,10 @@ _OTHER_KINDS: Final = {
 }
 """In the errors of what is not a single server."""
 _SCHEMES: Final = ("redis", "rediss", "unix")
+OUTAGES_KEY: Final = "outages"
+"""A hash: the server, and the Unix times of the begin of its outage and of the last report."""
+_OUTAGE_S: Final = 15
+"""A report of an outage holds for so long. Workers repeat it more often."""
 _TIMEOUT_S: Final = 1.0
 _REST_S: Final = 5.0
 """After a timeout no request is sent for this time. An upload of 200 files would wait for 200 timeouts otherwise."""
@@ -46,6 +51,15 @@ _REST_S: Final = 5.0
 
 def task_key(document_id: str) -> str:
     return f"task:{document_id}"
+
+
+def _outage_since(text: str) -> datetime | None:
+    """The begin of the outage. None where the last report is old, or of another form."""
+    try:
+        since_s, reported_s = map(float, text.split(" "))
+        return datetime.fromtimestamp(since_s, UTC) if time.time() - reported_s < _OUTAGE_S else None
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def translate(error: RedisError) -> IngestError:
@@ -128,6 +142,37 @@ class RedisProgress:
             return dict(task)
 
         return await self._best_effort("read", fetch, otherwise={})
+
+    async def read_many(self, document_ids: Sequence[str]) -> list[dict[str, str]]:
+        async def fetch() -> list[dict[str, str]]:
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for document_id in document_ids:
+                    pipeline.hgetall(task_key(document_id))
+                return [dict(task) for task in await pipeline.execute()]
+
+        if not document_ids:
+            return []
+        return await self._best_effort("read", fetch, otherwise=[{} for _ in document_ids])
+
+    async def report_outages(self, since: Mapping[str, datetime]) -> None:
+        async def write() -> None:
+            fields: dict[Any, Any] = {name: f"{at.timestamp():.3f} {time.time():.3f}" for name, at in since.items()}
+            async with self._client.pipeline(transaction=True) as pipeline:
+                pipeline.hset(OUTAGES_KEY, mapping=fields)
+                pipeline.expire(OUTAGES_KEY, _OUTAGE_S)
+                await pipeline.execute()
+
+        if since:
+            await self._best_effort("report_outages", write, otherwise=None)
+
+    async def outages(self) -> dict[str, datetime]:
+        async def fetch() -> dict[str, str]:
+            fields: Any = await self._client.hgetall(OUTAGES_KEY)
+            return dict(fields)
+
+        nothing: dict[str, str] = {}
+        reported = await self._best_effort("outages", fetch, otherwise=nothing)
+        return {name: since for name, text in reported.items() if (since := _outage_since(text))}
 
     async def forget(self, document_id: str) -> None:
         await self._best_effort("forget", lambda: self._client.delete(task_key(document_id)), otherwise=0)

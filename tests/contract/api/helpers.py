@@ -75,12 +75,13 @@ class StreamedRequest:
     def __init__(self, method: str, path: str, headers: dict[str, str], body: list[bytes]) -> None:
         """The client sends the chunks of `body`, waits for `left`, and disconnects."""
         headers = {"authorization": f"Bearer {KEY}", **headers}
+        path, _, query = path.partition("?")
         self.scope = {
             "type": "http",
             "method": method,
             "path": f"/api/v1{path}",
-            "query_string": b"",
-            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+            "query_string": query.encode(),
+            "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
         }
         self.status = 0
         self.text = ""
