@@ -11,12 +11,13 @@ from typing import Final
 
 from ingestion.search.candidates import Candidate
 
-_K: Final = 60
-"""Of the paper. The larger it is, the more it counts that a page is in both rankings."""
+_K: Final = 5
+"""The larger it is, the more it counts that a page is in both rankings, and the less that it is the first of one.
+With the 60 of the paper, pages with parts of an identifier hid the page that has the whole of it."""
 
 
 def fused(*rankings: Sequence[tuple[Candidate, float]]) -> list[tuple[Candidate, float]]:
-    """The pages of all rankings, best first: a page's score is the sum of 1 / (60 + rank), with ranks from 1.
+    """The pages of all rankings, best first: a page's score is the sum of 1 / (5 + rank), with ranks from 1.
 
     Of equal scores, the page of the earlier ranking comes first.
     """

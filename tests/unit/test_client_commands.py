@@ -231,6 +231,14 @@ def test_hits_are_json_lines_with_their_rank(api: FakeApi) -> None:
     assert len(json_lines(pagemill("search", "q", "--json", "--top-k", "1"))) == 1
 
 
+def test_notes_are_on_standard_error_beside_the_hits(api: FakeApi) -> None:
+    api.hits, api.notes = [HIT], ["words were not searched in 1 document(s)"]
+    result = pagemill("search", "q", "--mode", "lexical", "--json")
+    assert (result.exit_code, len(json_lines(result))) == (0, 1)
+    assert result.stderr == "note: words were not searched in 1 document(s)\n"
+    assert pagemill("search", "q", "--mode", "psychic").exit_code == 2
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -26,7 +26,7 @@ def test_a_page_in_both_rankings_comes_before_the_best_of_either() -> None:
 
 
 def test_the_score_is_the_sum_of_reciprocal_ranks() -> None:
-    assert [score for _, score in fused(ranking([1]), ranking([2, 1]))] == pytest.approx([1 / 61 + 1 / 62, 1 / 61])
+    assert [score for _, score in fused(ranking([1]), ranking([2, 1]))] == pytest.approx([1 / 6 + 1 / 7, 1 / 6])
 
 
 @given(_KEYS)

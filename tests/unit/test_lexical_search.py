@@ -102,7 +102,7 @@ async def test_hybrid_ranks_first_what_both_find_and_shows_what_either_finds(api
     assert both["hits"][0]["page"] == 2
     assert {hit["page"] for hit in both["hits"]} == {1, 2, 3}
     assert (both["mode"], both["notes"]) == ("hybrid", [])
-    assert both["hits"][0]["score"] == pytest.approx(2 / 61)
+    assert both["hits"][0]["score"] == pytest.approx(2 / 6)
 
 
 @pytest.mark.parametrize("mode", list(SearchMode))

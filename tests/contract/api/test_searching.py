@@ -25,6 +25,7 @@ from tests.contract.api.helpers import (
     uploaded,
 )
 from tests.support.embedders import WordEmbedder
+from tests.support.scripts import LANGUAGES
 
 
 async def test_hits_are_sorted_best_first(client: httpx.AsyncClient, services: Services, collection: str) -> None:
@@ -45,6 +46,23 @@ async def test_hits_are_sorted_best_first(client: httpx.AsyncClient, services: S
     assert best["score"] > other["score"]
     async with httpx.AsyncClient() as anybody:
         assert (await anybody.get(best["image_url"])).content == b"a picture"
+
+
+async def test_words_of_ten_languages_are_found_until_their_document_is_deleted(
+    client: httpx.AsyncClient, services: Services, collection: str
+) -> None:
+    id_ = await uploaded(client, collection, "ten.pdf", pages=len(LANGUAGES))
+    await make_ready(services, id_, *(language.text for language in LANGUAGES))
+
+    async def found(query: str) -> dict[str, Any]:
+        body = {"query": query, "mode": "lexical"}
+        return dict((await client.post(f"/collections/{collection}/search", json=body)).raise_for_status().json())
+
+    for number, language in enumerate(LANGUAGES, 1):
+        answer = await found(language.query)
+        assert (answer["hits"][0]["page"], answer["mode"], answer["notes"]) == (number, "lexical", []), language.name
+    (await client.delete(f"/documents/{id_}")).raise_for_status()
+    assert (await found(LANGUAGES[0].query))["hits"] == []
 
 
 async def test_an_unknown_collection_has_no_hits(client: httpx.AsyncClient, collection: str) -> None:
