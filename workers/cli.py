@@ -19,6 +19,7 @@ from workers.commands.dlq import cli as dlq
 from workers.commands.doctor import cli as doctor
 from workers.commands.documents import cli as client
 from workers.commands.keys import cli as keys
+from workers.commands.mcp import cli as mcp
 
 _INTERRUPTED = 130
 
@@ -102,6 +103,7 @@ app.command()(doctor.doctor)
 app.add_typer(bench.app, name="bench")
 app.command()(validate.validate)
 app.command()(plan.plan)
+app.command()(mcp.mcp)
 
 
 def main() -> None:

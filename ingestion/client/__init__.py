@@ -1,1 +1,27 @@
-"""The public Python client of the HTTP API. The command line uses it."""
+"""The public Python client of the HTTP API. The command line uses it.
+
+from ingestion.client import Pagemill
+
+with Pagemill("https://pagemill.example", "KEY") as pagemill:
+    document = pagemill.upload("manuals", Path("pump.pdf"))
+    pagemill.wait(document.document_id)
+    hits = pagemill.search("manuals", "torque of the axle")
+"""
+
+from ingestion.client.client import ApiError, ApiUnavailable
+from ingestion.client.pagemill import AsyncPagemill, Pagemill
+from ingestion.client.views import DocumentView, HighlightsView, PageImage, PageView, UploadLabels
+from ingestion.hits import Hit
+
+__all__ = [
+    "ApiError",
+    "ApiUnavailable",
+    "AsyncPagemill",
+    "DocumentView",
+    "HighlightsView",
+    "Hit",
+    "PageImage",
+    "PageView",
+    "Pagemill",
+    "UploadLabels",
+]

@@ -14,8 +14,18 @@ import httpx
 import stamina
 from pydantic import BaseModel, ValidationError
 
+from ingestion.client.counted_file import CountedFile, OnSent
 from ingestion.client.target import Target
-from ingestion.client.views import DeleteResult, DocumentList, DocumentView, UploadLabels, UploadResult
+from ingestion.client.views import (
+    DeleteResult,
+    DocumentList,
+    DocumentView,
+    HighlightsView,
+    PageImage,
+    PageView,
+    UploadLabels,
+    UploadResult,
+)
 from ingestion.effort import Effort
 from ingestion.errors import BadRequest, DependencyUnavailable, Fault, PermanentError, not_text
 from ingestion.hits import Hit, SearchResult
@@ -75,13 +85,16 @@ class ApiClient:
         """Raises ApiUnavailable, or ApiError where the API does not accept the key."""
         await self._request("GET", "documents", params={"limit": 1})
 
-    async def upload(self, collection: str, path: Path, labels: UploadLabels | None = None) -> DocumentView:
-        """Upload one file, with its metadata, tags and key.
+    async def upload(
+        self, collection: str, path: Path, labels: UploadLabels | None = None, *, on_sent: OnSent | None = None
+    ) -> DocumentView:
+        """Upload one file, with its metadata, tags and key. It is read while it is sent.
 
+        `on_sent` gets the bytes that were sent and those of the file; it begins anew where the upload is repeated.
         Raises ApiError with the code of a refused file, BadRequest for an unreadable file.
         """
         try:
-            answer = await self._retry(self._upload, _collection_url(collection, "documents"), path, labels)
+            answer = await self._retry(self._upload, _collection_url(collection, "documents"), path, labels, on_sent)
         except OSError as error:
             raise BadRequest(f"{path} cannot be read: {error.strerror}") from error
         return _parse(UploadResult, answer).documents[0]
@@ -106,6 +119,14 @@ class ApiClient:
             if listed.next is None:
                 return
             query["after"] = listed.next
+
+    async def list_documents(
+        self, collection: str | None = None, *, limit: int = _LIST_LIMIT, after: str | None = None
+    ) -> DocumentList:
+        """One part of the listing, of at most `limit` documents after the id `after`."""
+        query: dict[str, str | int] = {"limit": limit}
+        query |= {name: value for name, value in (("collection", collection), ("after", after)) if value is not None}
+        return _parse(DocumentList, await self._request("GET", "documents", params=query))
 
     async def events(self, document_id: str) -> AsyncGenerator[DocumentView]:
         """The document at each change. The stream ends when the document is settled, or the connection breaks."""
@@ -144,6 +165,31 @@ class ApiClient:
             body["mode"] = mode.value
         return _parse(SearchResult, await self._request("POST", _collection_url(collection, "search"), json=body))
 
+    async def page(self, document_id: str, page: int) -> PageView:
+        """The text and the sizes of a page. `page` counts from 1."""
+        return _parse(PageView, await self._request("GET", _page_url(document_id, page)))
+
+    async def page_image(self, document_id: str, page: int, width_px: int | None = None) -> PageImage:
+        """The image of a page: as it is stored, or in one of the widths that the API makes."""
+        params = {} if width_px is None else {"width": width_px}
+        answer = await self._retry(self._answer, "GET", f"{_page_url(document_id, page)}/image", params=params)
+        return PageImage(answer.content, answer.headers.get("content-type", ""))
+
+    async def highlights(self, document_id: str, page: int, query: str) -> HighlightsView:
+        """Where a query matches on a page."""
+        params = {"query": check_text(query, "the query"), "format": "json"}
+        return _parse(
+            HighlightsView, await self._request("GET", f"{_page_url(document_id, page)}/highlights", params=params)
+        )
+
+    async def highlights_picture(self, document_id: str, page: int, query: str, width_px: int = 640) -> bytes:
+        """A PNG to lay over the page: the heat map where there is one, else the words that match.
+
+        Raises ApiError where the page has neither.
+        """
+        params = {"query": check_text(query, "the query"), "format": "png", "width": width_px}
+        return await self._request("GET", f"{_page_url(document_id, page)}/highlights", params=params)
+
     async def delete(self, document_id: str) -> None:
         """Returns when no store holds data of the document."""
         await self._request("DELETE", _document_url(document_id))
@@ -167,17 +213,21 @@ class ApiClient:
         """Returns when no store holds data of the collection. There may be none."""
         await self._request("DELETE", _collection_url(collection, "").removesuffix("/"))
 
-    async def _upload(self, url: str, path: Path, labels: UploadLabels | None) -> bytes:
+    async def _upload(self, url: str, path: Path, labels: UploadLabels | None, on_sent: OnSent | None) -> bytes:
         # A form cannot hold a file name that is not UTF-8.
         name = os.fsencode(path.name).decode("utf-8", "replace")
         with path.open("rb") as file:
             fields = {} if labels is None else labels.fields()
-            return await self._send("POST", url, data=fields, files={"files": (name, file, "application/pdf")})
+            content: Any = file if on_sent is None else CountedFile(file, on_sent)
+            return await self._send("POST", url, data=fields, files={"files": (name, content, "application/pdf")})
 
     async def _request(self, method: str, url: str, **options: Any) -> bytes:
         return await self._retry(self._send, method, url, **options)
 
     async def _send(self, method: str, url: str, **options: Any) -> bytes:
+        return (await self._answer(method, url, **options)).content
+
+    async def _answer(self, method: str, url: str, **options: Any) -> httpx.Response:
         with self._translate_errors():
             response = await self._http.request(method, url, **options)
         self._has_answered = True
@@ -185,7 +235,7 @@ class ApiClient:
             self._failing_since_s = None
         if not response.is_success:
             raise _problem(response)
-        return response.content
+        return response
 
     def _backoff(self, error: Exception) -> bool | float:
         """For stamina: False stops the retries, True waits with its own backoff, a number is the wait in seconds."""
@@ -217,9 +267,17 @@ async def connect(
     target: Target, *, on_response: ResponseHook | None = None, max_connections: int | None = None
 ) -> AsyncIterator[ApiClient]:
     """A client of one API. Makes no request. `on_response` sees each answer, those that are retried included."""
+    async with open_http(target, on_response=on_response, max_connections=max_connections) as http:
+        yield ApiClient(target, http)
+
+
+def open_http(
+    target: Target, *, on_response: ResponseHook | None = None, max_connections: int | None = None
+) -> httpx.AsyncClient:
+    """The HTTP client of an ApiClient. Raises BadRequest for an address or a key that cannot be sent."""
     stamina.instrumentation.set_on_retry_hooks(())  # Its log lines would mix with progress bars and JSON.
     try:
-        http = httpx.AsyncClient(
+        return httpx.AsyncClient(
             base_url=f"{target.api_url.rstrip('/')}/api/v1/",
             headers={"Authorization": f"Bearer {target.api_key}"},
             timeout=httpx.Timeout(_READ_S, connect=_CONNECT_S),
@@ -229,12 +287,14 @@ async def connect(
         )
     except (httpx.InvalidURL, UnicodeEncodeError) as error:
         raise BadRequest(f"the API's address or key is not valid: {error}") from error
-    async with http:
-        yield ApiClient(target, http)
 
 
 def _document_url(document_id: str) -> str:
     return f"documents/{quote(check_text(document_id, 'the id'), safe='')}"
+
+
+def _page_url(document_id: str, page: int) -> str:
+    return f"{_document_url(document_id)}/pages/{page}"
 
 
 def _collection_url(collection: str, resource: str) -> str:

@@ -92,3 +92,61 @@ class DocumentList(BaseModel):
 
     documents: list[DocumentView]
     next: str | None = None
+
+
+class PageView(BaseModel):
+    """A page of a document: its text, where the text came from, and sizes."""
+
+    document_id: str
+    filename: str
+    page: int
+    pages: int
+    text: str
+    collection: str = ""
+    text_source: str = ""
+    width_px: int = 0
+    height_px: int = 0
+    vectors: int = 0
+    image_url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PageImage:
+    """An encoded image. `media_type` is image/webp, image/png or image/jpeg."""
+
+    data: bytes = field(repr=False)
+    media_type: str
+
+
+class WordMatch(BaseModel):
+    """A word of a page that matches. `box`: left, top, right and bottom, from 0 to 1 of the image."""
+
+    text: str
+    term: str
+    box: tuple[float, float, float, float]
+
+
+class Heat(BaseModel):
+    """A heat map over a page: `values` by row, from 0 to 1."""
+
+    rows: int
+    columns: int
+    values: list[list[float]]
+
+
+class MissingPart(BaseModel):
+    """Why `words` or `heat` is None."""
+
+    part: str
+    code: str
+    detail: str = ""
+
+
+class HighlightsView(BaseModel):
+    """Where a query matches on a page."""
+
+    document_id: str
+    page: int
+    words: list[WordMatch] | None = None
+    heat: Heat | None = None
+    missing: list[MissingPart] = []

@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 
@@ -22,6 +23,16 @@ def plain(text: str) -> str:
 def cell(text: str, style: str = "") -> Text:
     """`text` for a table or a line, made harmless and never read as rich markup."""
     return Text(plain(text), style=style)
+
+
+def shortened(text: str, most_chars: int = 13) -> str:
+    """`text`, or its beginning and "…". A table shows ids and fingerprints so; `--json` shows them whole."""
+    return text if len(text) <= most_chars else f"{text[: most_chars - 1]}…"
+
+
+def add_text_column(table: Table, name: str, min_width: int) -> None:
+    """A column whose text goes on in further lines where the table is narrow, but not in fewer than `min_width`."""
+    table.add_column(name, overflow="fold", min_width=min_width)
 
 
 def stdout() -> Console:

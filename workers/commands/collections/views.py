@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import anyio
 from rich import box
@@ -16,7 +16,9 @@ from ingestion.bootstrap import Services
 from ingestion.catalogue.states import CollectionRecord, CollectionState, CollectionTotals
 from ingestion.model import check_tenant, tenant_of
 from workers.commands.installation import open_installation
-from workers.commands.terminal import cell, say, stdout, write_json_line
+from workers.commands.terminal import add_text_column, cell, say, shortened, stdout, write_json_line
+
+_EMBEDDER_CHARS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,23 +97,23 @@ def _as_json(collection: ListedCollection) -> dict[str, Any]:
 
 
 def _table(collections: list[ListedCollection]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("collection", no_wrap=True)  # shown whole, since it is what the other commands take
-    table.add_column("state")
-    table.add_column("documents", overflow="fold")
-    for column in ("pages", "rows", "size"):
-        table.add_column(column, justify="right")
-    table.add_column("embedder", overflow="fold")
-    table.add_column("last used (UTC)", no_wrap=True)
+    """Readable at 80 columns. `--json` has embedders whole, and the number of rows."""
+    table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+    add_text_column(table, "collection", 12)  # shown whole, since it is what the other commands take
+    table.add_column("state", no_wrap=True)
+    add_text_column(table, "documents", 9)
+    for column in ("pages", "size"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("embedder", no_wrap=True)
+    table.add_column("used (UTC)", no_wrap=True)
     for collection in collections:
         table.add_row(
             cell(collection.name),
             cell(collection.state, "" if collection.state == CollectionState.ACTIVE else "yellow"),
             cell(", ".join(f"{count} {state}" for state, count in collection.documents.items()) or "none"),
             f"{collection.pages:,}",
-            f"{collection.rows:,}",
             decimal(collection.size_bytes),
-            cell(collection.embedder),
-            f"{collection.last_used_at:%Y-%m-%d %H:%M}" if collection.last_used_at else "",
+            cell(shortened(collection.embedder, _EMBEDDER_CHARS)),
+            f"{collection.last_used_at:%Y-%m-%d}" if collection.last_used_at else "",
         )
     return table

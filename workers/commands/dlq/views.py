@@ -17,23 +17,28 @@ from rich.text import Text
 
 from ingestion.dead_letters import DeadLetter
 from ingestion.model import Document, Event
-from workers.commands.terminal import cell
+from workers.commands.terminal import add_text_column, cell
 from workers.replay.entries import DeadLetterEntry
 
 
 def letter_table(entries: Iterable[DeadLetterEntry]) -> Table:
-    """One row for each letter. The id is never folded: the other commands take it."""
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("letter", no_wrap=True)
-    for column in ("time", "file", "collection", "error", "state"):
-        table.add_column(column, overflow="fold")
+    """One row for each letter, readable at 80 columns.
+
+    The other commands take the id below the name of the file: that of the document, or that of the letter where the
+    message names no document. `--json` has the ids of all letters.
+    """
+    table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+    table.add_column("dead letter", width=32, overflow="fold")
+    table.add_column("time (UTC)", no_wrap=True)
+    add_text_column(table, "collection", 10)
+    add_text_column(table, "error", 10)
+    table.add_column("state", no_wrap=True)
     for entry in entries:
         letter = entry.letter
         filename, collection = _file_of(letter)
         table.add_row(
-            cell(letter.id, "dim"),
-            _time(letter.timestamp),
-            cell(filename),
+            Text("\n").join([cell(filename or "no file"), cell(letter.document_id or letter.id, "dim")]),
+            f"{letter.timestamp:%m-%d %H:%M}" if letter.timestamp else "",
             cell(collection),
             cell(letter.failure.code),
             entry.status.value,

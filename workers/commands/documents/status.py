@@ -9,11 +9,12 @@ from pathlib import Path
 import anyio
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from ingestion.client.client import connect
 from ingestion.client.views import DocumentView
 from workers.commands.documents.target import find_target
-from workers.commands.terminal import cell, say, stdout, write_json_line
+from workers.commands.terminal import add_text_column, cell, say, stdout, write_json_line
 
 
 def show_status(
@@ -81,17 +82,16 @@ def _details(document: DocumentView) -> Table:
 
 
 def _table(documents: list[DocumentView]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("document", no_wrap=True)
-    table.add_column("file", overflow="fold")
-    table.add_column("collection", overflow="fold")
-    table.add_column("state")
-    table.add_column("pages", justify="right")
-    table.add_column("error", overflow="fold")
+    """Readable at 80 columns. The id is whole, below the name: other commands take it."""
+    table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+    table.add_column("document", width=32, overflow="fold")
+    add_text_column(table, "collection", 10)
+    table.add_column("state", no_wrap=True)
+    table.add_column("pages", justify="right", no_wrap=True)
+    add_text_column(table, "error", 10)
     for document in documents:
         table.add_row(
-            cell(document.document_id, "dim"),
-            cell(document.filename),
+            Text("\n").join([cell(document.filename), cell(document.document_id, "dim")]),
             cell(document.collection),
             cell(document.state.value),
             f"{document.pages_done}/{document.pages}",

@@ -14,7 +14,7 @@ from ingestion.errors import NotFound
 from ingestion.keys.tokens import new_key
 from ingestion.model import ApiKey, Role, check_tenant, check_text
 from workers.commands.installation import open_installation
-from workers.commands.terminal import cell, say, stdout, write_json_line
+from workers.commands.terminal import add_text_column, cell, say, stdout, write_json_line
 
 
 def create_key(
@@ -84,12 +84,13 @@ def _as_json(key: ApiKey) -> dict[str, Any]:
 
 
 def _table(keys: list[ApiKey]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     table.add_column("key", no_wrap=True)  # shown whole, since `revoke` takes it
-    for column in ("tenant", "role", "name"):
-        table.add_column(column, overflow="fold")
-    table.add_column("state")
-    for column in ("expires", "last used (UTC)"):
+    add_text_column(table, "tenant", 10)
+    table.add_column("role", no_wrap=True)
+    add_text_column(table, "name", 10)
+    table.add_column("state", no_wrap=True)
+    for column in ("expires", "used (UTC)"):
         table.add_column(column, no_wrap=True)
     for key in keys:
         state = key.state_at(datetime.now(UTC))
@@ -100,6 +101,6 @@ def _table(keys: list[ApiKey]) -> Table:
             cell(key.name),
             cell(state, "" if state == "active" else "yellow"),
             f"{key.expires_at:%Y-%m-%d}" if key.expires_at else "never",
-            f"{key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "",
+            f"{key.last_used_at:%Y-%m-%d}" if key.last_used_at else "",
         )
     return table

@@ -1,0 +1,1 @@
+"""`pagemill mcp`: Pagemill's documents for agents, over the Model Context Protocol."""
