@@ -11,7 +11,18 @@ from typing import Final
 import structlog
 from fastapi import APIRouter, Depends, FastAPI
 
-from ingestion.api import cancel, document_pages, documents, events, health, highlights, problems, search, upload
+from ingestion.api import (
+    cancel,
+    document_pages,
+    documents,
+    events,
+    health,
+    highlights,
+    openapi,
+    problems,
+    search,
+    upload,
+)
 from ingestion.api.auth import ApiKeyMiddleware, authorize, secret_of
 from ingestion.api.client_address import address_reader
 from ingestion.api.pages import add_pages
@@ -94,6 +105,7 @@ def create_app(services: Services, searcher: Searcher) -> FastAPI:
     app.include_router(api)
     app.include_router(health.router)
     add_pages(app)
+    openapi.install(app)
     return app
 
 
