@@ -88,7 +88,7 @@ async def ready(request: Request) -> Response:
     return JSONResponse({"status": "ready", "dependencies": dependencies})
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 async def prometheus_metrics(request: Request) -> Response:
     """All metrics of this process in the text format of Prometheus. Makes no request to a store.
 

@@ -15,7 +15,7 @@ from ingestion.model import Page
 from tests.support.fuzz_api import faults_of
 from tests.support.memory_api import COLLECTION, KEY, MemoryApi, memory_api, picture
 
-_EXAMPLES = 8
+_EXAMPLES = 4
 
 
 @pytest.fixture(scope="module")

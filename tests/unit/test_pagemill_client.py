@@ -64,13 +64,13 @@ def test_hits_are_typed(api: FakeApi) -> None:
 
 def test_errors_are_the_documented_codes(api: FakeApi, tmp_path: Path) -> None:
     (tmp_path / "bad.pdf").write_bytes(b"%PDF-")
-    codes = []
+    codes, id_ = [], api.add("a.pdf")
     with Pagemill(api.url, API_KEY) as pagemill:
         for call in (
             lambda: pagemill.document("none"),
             lambda: pagemill.page("none", 1),
             lambda: pagemill.upload("c", tmp_path / "bad.pdf"),
-            lambda: pagemill.page("none", 0),
+            lambda: pagemill.page(id_, 0),
         ):
             with pytest.raises(ApiError) as caught:
                 call()
@@ -88,7 +88,7 @@ async def test_an_api_that_is_not_there_is_unavailable() -> None:
         with pytest.raises(ApiUnavailable, match="check the address"):
             await pagemill.check()
     with pytest.raises(BadRequest, match="not valid"):
-        AsyncPagemill("http://[", "key")
+        AsyncPagemill("http://a:port", "key")
 
 
 async def test_waiting_ends_at_its_time_limit(api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
