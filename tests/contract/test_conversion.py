@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
 import pypdfium2
 import pytest
+from PIL import Image
 
 from ingestion.bootstrap import Services
 from ingestion.errors import ConversionFailed, TooManyPages
@@ -92,6 +94,16 @@ async def test_pictures_keep_their_pixels(tmp_path: Path, image_format: str, pag
         assert len(pdf) == pages
         width_pt, height_pt = pdf[pages - 1].get_size()
     assert (round(width_pt * 200 / 72), round(height_pt * 200 / 72)) == (400, 200)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGBA", "CMYK", "I", "F"])
+async def test_pictures_of_all_modes_are_converted(tmp_path: Path, mode: str) -> None:
+    source, target = tmp_path / "source", tmp_path / "converted.pdf"
+    Image.open(io.BytesIO(picture("x", size=(400, 200)))).convert(mode).save(source, "TIFF")
+    await converter().convert(source, MediaType.TIFF, target)
+    with pypdfium2.PdfDocument(target) as pdf:
+        assert len(pdf) == 1
+        assert pdf[0].render().to_pil().convert("L").getextrema() == (0, 255)
 
 
 async def test_a_picture_beyond_its_limits_fails_and_the_next_one_is_converted(tmp_path: Path) -> None:

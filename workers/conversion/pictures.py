@@ -74,7 +74,9 @@ def _pdf_of(picture: Image.Image, limits: PictureLimits) -> bytes:
         if number > limits.pages:
             raise TooManyPages(f"the picture has more pages than the {limits.pages} that are accepted")
         page = _page(_checked(frame, number, limits), limits)
-        page.save(output, "PDF", resolution=_dpi(frame, page), quality=_QUALITY, append=number > 1)
+        # A page of one bit a pixel, such as a fax, is compressed without loss.
+        quality = {} if page.mode == "1" else {"quality": _QUALITY}
+        page.save(output, "PDF", resolution=_dpi(frame, page), append=number > 1, **quality)
         output.seek(0)
     return output.getvalue()
 
