@@ -103,7 +103,8 @@ async def test_pictures_of_all_modes_are_converted(tmp_path: Path, mode: str) ->
     await converter().convert(source, MediaType.TIFF, target)
     with pypdfium2.PdfDocument(target) as pdf:
         assert len(pdf) == 1
-        assert pdf[0].render().to_pil().convert("L").getextrema() == (0, 255)
+        darkest, lightest = pdf[0].render().to_pil().convert("L").getextrema()
+        assert darkest < 64 and lightest == 255
 
 
 async def test_a_picture_beyond_its_limits_fails_and_the_next_one_is_converted(tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ async def test_an_uploaded_pdf_is_a_queued_document(client: httpx.AsyncClient, c
         "error": None,
         "media_type": "application/pdf",
         "text_pages": None,
+        "notes": [],
         "warnings": [],
     }
 
