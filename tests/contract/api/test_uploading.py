@@ -43,6 +43,10 @@ async def test_an_uploaded_pdf_is_a_queued_document(client: httpx.AsyncClient, c
         "text_pages": None,
         "notes": [],
         "warnings": [],
+        **dict.fromkeys(("key", "replaced_by", "duplicate_of")),
+        "metadata": {},
+        "tags": [],
+        "uploaded": status.json()["uploaded"],
     }
 
 
