@@ -40,7 +40,7 @@ from tests.memory import MemoryBlobStore, MemoryVectorStore
 DIM: Final = 128
 PATCHES: Final = 64
 RARE: Final = 3
-ROUNDS: Final = 25
+ROUNDS: Final = 15
 DATABASE: Final = "filter_benchmark"
 
 
