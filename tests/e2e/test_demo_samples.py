@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import secrets
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
+from mcp import Client, StdioServerParameters
 from PIL import Image
 
 from tests.conftest import clean_environment
@@ -81,6 +83,32 @@ def test_the_right_page_comes_first(pagemill: Pagemill, ingested: Ingested, ques
     assert (hits[0]["filename"], hits[0]["page"]) == (question.document, question.page)
     with Image.open(io.BytesIO(httpx.get(hits[0]["image_url"]).content)) as picture:
         assert picture.format in {"PNG", "JPEG"}
+
+
+async def test_an_agent_searches_and_reads_a_page_whose_words_are_marked(
+    stack: dict[str, Any], ingested: Ingested, api: httpx.Client
+) -> None:
+    question = QUESTIONS[0]
+    address = {"PAGEMILL_API_URL": stack["api_url"], "PAGEMILL_API_KEY": stack["api_key"]}
+    server = StdioServerParameters(
+        command=sys.executable, args=["-m", "workers.cli", "mcp"], env=clean_environment() | address
+    )
+    async with Client(server) as agent:
+        found = await agent.call_tool("search_pages", {"query": question.text, "collection": ingested[0]})
+        hit = found.structured_content["hits"][0]
+        assert hit["filename"] == question.document
+        read = await agent.call_tool("read_page", {"document_id": hit["document_id"], "page": hit["page"]})
+    assert [part.type for part in read.content] == ["text", "image"]
+    word = max(re.findall(r"[a-z]{6,}", api.get(hit["page_url"].removeprefix("/api/v1")).json()["text"]), key=len)
+    shown = api.get(f"/documents/{hit['document_id']}/pages/{hit['page']}/highlights", params={"query": word}).json()
+    assert {match["text"].lower() for match in shown["words"]} == {word}
+    with Image.open(io.BytesIO(api.get(hit["page_image_url"].removeprefix("/api/v1")).content)) as picture:
+        grey = picture.convert("L")
+    for match in shown["words"]:
+        left, top, right, bottom = match["box"]
+        box = (left * grey.width, top * grey.height, right * grey.width, bottom * grey.height)
+        darkest, lightest = grey.crop(tuple(map(int, box))).getextrema()
+        assert lightest - darkest > 100, match
 
 
 def test_status_lists_the_collection(pagemill: Pagemill, ingested: Ingested) -> None:
