@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
+import structlog
 import urllib3
 from hypothesis import settings as hypothesis_settings
 from minio import Minio
@@ -35,6 +36,17 @@ hypothesis_settings.register_profile("untimed", deadline=None)
 hypothesis_settings.load_profile("untimed")
 
 set_kafka_home()
+
+# Tests start Python some hundred times: without stored bytecode each process compiles the modules again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# By default structlog colours the source lines of a traceback, which takes a tenth of a second for each one logged.
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 _START_S = 90.0
 _STOP_S = 60.0
@@ -169,6 +181,7 @@ def settings(
         "PAGEMILL_KAFKA_JOBS_TOPIC": f"test-{unique}.jobs",
         "PAGEMILL_KAFKA_EVENTS_TOPIC": f"test-{unique}.events",
         "PAGEMILL_KAFKA_GROUP": f"test-{unique}",
+        "PAGEMILL_KAFKA_PARTITIONS": "3",  # the broker keeps the topics of all tests
         "PAGEMILL_REDIS_URL": f"{redis_server}/{next(_REDIS_DATABASES)}",
     }
     for name, value in {**server_env, **broker_env, **own}.items():

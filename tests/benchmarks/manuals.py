@@ -131,7 +131,7 @@ def cached_vectors(file: Path, texts: list[str]) -> list[Vectors]:
 
 
 async def _embed(texts: list[str]) -> list[Vectors]:
-    """The model is loaded only here: reading what is cached needs none."""
+    """The model is loaded only here. Cached vectors need no model."""
     from workers.embedding.local.embedder import open_local
 
     async with open_local(threads=1) as embedder:

@@ -124,7 +124,7 @@ async def _upload_until_cancelled(api: Api, every_s: float) -> None:
 
 
 async def _restart_worker(rig: Rig, name: str) -> None:
-    """Let the worker drain, and wait until its successor has partitions or has been told that it gets none."""
+    """Let the worker drain, and wait until its successor has partitions or has an assignment without partitions."""
     [before] = [worker for worker in rig.fleet.running if worker.name == name]
     before.signal(signal.SIGTERM)
     await before.ended()

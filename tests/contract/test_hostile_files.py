@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pypdfium2
@@ -120,18 +120,18 @@ def raise_for_pages(path: Path, most: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "media_type", "said"),
+    ("make", "media_type", "said"),
     [
-        (docx("x", **{"word/media/a.bin": b"\0" * 30_000_000}), MediaType.DOCX, "unpacks to 30"),
-        (b"text" * 300 + b"\0binary", MediaType.TEXT, "binary data"),
-        (picture("x", size=(9000, 9000))[:-100], MediaType.PNG, "damaged|memory"),
+        (lambda: docx("x", **{"word/media/a.bin": b"\0" * 30_000_000}), MediaType.DOCX, "unpacks to 30"),
+        (lambda: b"text" * 300 + b"\0binary", MediaType.TEXT, "binary data"),
+        (lambda: picture("x", size=(9000, 9000))[:-100], MediaType.PNG, "damaged|memory"),
     ],
 )
 async def test_bombs_end_with_one_error_before_a_converter_starts(
-    tmp_path: Path, content: bytes, media_type: MediaType, said: str
+    tmp_path: Path, make: Callable[[], bytes], media_type: MediaType, said: str
 ) -> None:
     source = tmp_path / "source"
-    source.write_bytes(content)
+    source.write_bytes(make())
     one = converter(conversion_max_unpacked_bytes=20_000_000, soffice_path="not-needed")
     with pytest.raises(ConversionFailed, match=said):
         await one.convert(source, media_type, tmp_path / "converted.pdf")

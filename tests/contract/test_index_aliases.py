@@ -50,7 +50,9 @@ async def test_the_names_of_an_old_release_give_way_to_new_ones(
     async with MilvusVectorStore(old_release) as old:
         await old.ensure(index_of(collection, 2), _DIMS[2])
         await old.point(collection, index_of(collection, 2))
-    await store.ensure(index_of(collection, 2), _DIMS[2])  # raises where it would be made anew with another dimension
+    await store.ensure(
+        index_of(collection, 2), _DIMS[2]
+    )  # raises where it would create the index again with another dimension
     with closing(MilvusClient(uri=milvus.milvus_uri, timeout=30)) as client:
         assert not client.has_collection(index_name(index_of(collection, 2)))
         await store.ensure(index_of(collection, 3), _DIMS[3])

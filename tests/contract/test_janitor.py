@@ -1,4 +1,4 @@
-"""What crashes and outages leave half done, made by real calls that stop half-way, and put right by the janitor."""
+"""The janitor finishes the work that crashes and outages leave half done. Real calls that stop half-way make it."""
 
 from __future__ import annotations
 

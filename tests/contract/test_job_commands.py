@@ -1,4 +1,4 @@
-"""What one job costs MongoDB: `workers.pipeline` says what each command is for."""
+"""The commands that one job sends to MongoDB. `workers.pipeline` gives the reason of each command."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ async def test_a_token_endpoint_that_is_down_is_waited_for(secured: SecuredKafka
 async def test_a_port_of_another_protocol_hints_at_the_setting(
     secured: SecuredKafka, listener: str, protocol: str
 ) -> None:
-    """The broker closes the connection, as a broker does that is starting: it is waited for."""
+    """The broker closes the connection, like a broker that is starting. The client waits for it."""
     settings = secured.settings(listener, kafka_security_protocol=protocol)
     async with KafkaJobQueue(settings) as queue:
         with pytest.raises(DependencyUnavailable, match=f"PAGEMILL_KAFKA_SECURITY_PROTOCOL={protocol} does not fit"):

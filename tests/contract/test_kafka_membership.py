@@ -77,7 +77,7 @@ async def test_a_member_that_gets_nothing_after_joining_again_ends_the_worker(ka
 
 
 async def test_a_member_that_stops_polling_is_expelled_and_joins_again_when_it_polls(kafka: KafkaSettings) -> None:
-    """Its heartbeats go on: only `max.poll.interval.ms` tells that its loop stands still."""
+    """Its heartbeats continue. Only `max.poll.interval.ms` shows that its loop stands still."""
     slow, quick = Member(kafka.model_copy(update={"kafka_max_poll_interval_ms": POLL_INTERVAL_MS})), Member(kafka)
     await slow.start()
     try:

@@ -1,4 +1,4 @@
-"""Publishing after errors that only a real broker answers with."""
+"""Publishing after errors that only a real broker returns."""
 
 from __future__ import annotations
 

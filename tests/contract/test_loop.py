@@ -48,7 +48,7 @@ async def queue(kafka: KafkaSettings) -> AsyncIterator[KafkaJobQueue]:
 
 
 class Jobs:
-    """Counts what runs; a job whose id is in `held` does not end before it is let go."""
+    """Counts the jobs that run. A job whose id is in `held` ends only after the test releases it."""
 
     def __init__(self) -> None:
         self.started: Counter[str] = Counter()
@@ -229,7 +229,7 @@ async def test_a_retry_waits_for_its_time_without_taking_a_place(kafka: KafkaSet
         await jobs.run(record)
 
     async with KafkaJobQueue(soon) as retrying, working(soon, run, jobs_in_flight=1) as loop:
-        await until(lambda: loop.is_member)  # else the retries might be due before anything is read
+        await until(lambda: loop.is_member)  # otherwise the retries may be due before the first read
         due_at = time.time() + 2
         for name in ("a", "b", "c"):
             key, value, headers = encode_job(IngestJob(name, "c", "f.pdf"))
@@ -342,7 +342,7 @@ class Deaf(JobConsumer):
 
 
 class Expelled(JobConsumer):
-    """Out of its group for good from some moment on."""
+    """A member that has left its group for ever after a given moment."""
 
     is_out = False
 

@@ -1,4 +1,4 @@
-"""`pagemill migrate` on real servers: what it creates, what it leaves alone, and two of it at once."""
+"""`pagemill migrate` on real servers: what it creates, what it does not change, and two processes of it at once."""
 
 from __future__ import annotations
 

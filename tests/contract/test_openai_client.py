@@ -99,7 +99,7 @@ async def test_overload_is_a_rate_limit_that_says_when_to_come_back(service: Rep
         try:
             with pytest.raises(openai.RateLimitError) as refused:
                 async with asyncio.timeout(20):
-                    while True:  # until the one that holds the lane has got there
+                    while True:  # until the request that fills the lane has arrived
                         await client.embeddings.create(model="words", input="text")
         finally:
             holder.cancel()

@@ -1,4 +1,4 @@
-"""An outage costs no attempt; a document that meets one at each attempt is not given back for ever."""
+"""An outage costs no attempt. A document that has an outage in each attempt fails in the end."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class FragileEmbedder(ScriptedEmbedder):
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is tried again within an attempt."""
+    """Calls are not retried within an attempt."""
     monkeypatch.setattr("ingestion.retrying.ATTEMPTS", 1)
 
 

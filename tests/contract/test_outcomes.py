@@ -1,4 +1,4 @@
-"""A failed attempt leads to a later one, or to one complete dead letter."""
+"""A failed attempt leads to a later attempt, or to one complete dead letter."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ async def test_a_worker_that_stood_still_past_its_lease_writes_nothing_and_claim
 
 
 class StandsStill(ScriptedEmbedder):
-    """Holds up the whole process, as a SIGSTOP does."""
+    """Blocks the whole process, like a SIGSTOP."""
 
     async def embed_pages(self, pages: Sequence[Page]) -> list[Vectors]:
         time.sleep(1.0)

@@ -1,4 +1,4 @@
-"""A document's way through a worker, on real stores, with an embedder that costs nothing."""
+"""The stages of a document in a worker, on real stores, with an embedder without a model."""
 
 from __future__ import annotations
 

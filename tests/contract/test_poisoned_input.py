@@ -21,7 +21,7 @@ POISON = "poison"
 
 
 class PoisonedEmbedder(HeldEmbedder):
-    """Hangs, or fails, at a page with the word "poison"; `together` makes it hang at any pages but single ones."""
+    """Hangs or fails at a page with the word "poison". With `together` it hangs at every batch of several pages."""
 
     def __init__(self, *, fails: bool = False, together: bool = False) -> None:
         super().__init__()

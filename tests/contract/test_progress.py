@@ -1,4 +1,4 @@
-"""Progress in Redis, and what happens without one."""
+"""Progress in Redis, and behaviour without Redis."""
 
 from __future__ import annotations
 

@@ -272,7 +272,7 @@ async def test_an_audit_during_a_reembedding_checks_both_generations(shelf: Libr
     await reembedder(shelf.services, ActingEmbedder(damage, at=3)).run(shelf.collection)
     assert mismatches[0] == []
     assert [(found.store, found.what) for found in mismatches[1]] == [("milvus", "3 rows in place of 6")]
-    assert await shelf.mismatches() == []  # what was lost has been noticed before the switch, and written again
+    assert await shelf.mismatches() == []  # the lost rows were found before the switch, and written again
 
 
 async def test_a_worker_that_holds_a_document_at_the_switch_loses_it_to_one_with_the_new_embedder(

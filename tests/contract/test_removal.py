@@ -32,7 +32,7 @@ from workers.wiring import remover_of
 
 
 class Interrupted:
-    """An index on which something else happens before the first pages are deleted."""
+    """An index that runs another operation before it deletes the first pages."""
 
     def __init__(self, vectors: VectorStore, meanwhile: Callable[[], Awaitable[None]]) -> None:
         self._vectors = vectors

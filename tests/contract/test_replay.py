@@ -1,4 +1,4 @@
-"""Dead letters looked through, sent again and laid aside, on a real broker and a real document store."""
+"""Dead letters are listed, replayed and discarded, on a real broker and a real document store."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def desk(
     settings: Settings, document_store: MongoDocumentStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> AsyncIterator[Desk]:
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.chdir(tmp_path)  # where no stack runs that the commands would rather use than the settings
+    monkeypatch.chdir(tmp_path)  # no stack runs here, so the commands use the settings
     kafka = settings.kafka.model_copy(update={"kafka_partitions": 1})
     await ensure_topics(kafka)
     async with KafkaJobQueue(kafka) as queue, RedisProgress(settings.redis) as progress:

@@ -56,7 +56,7 @@ async def test_a_child_that_died_while_it_was_idle_is_replaced() -> None:
     children = box()
     idle = psutil.Process(await children.run(os.getpid, timeout_s=30))
     idle.kill()
-    idle.wait(10)  # without giving the event loop a chance to notice
+    idle.wait(10)  # before the event loop can notice it
     assert await children.run(os.getpid, timeout_s=30) != idle.pid
 
 
@@ -225,7 +225,7 @@ async def test_descriptors_are_given_back() -> None:
         await children.run(abs, -1, timeout_s=30, keep=False)
     with pytest.raises(ChildCrashed):
         await children.run(os.abort, timeout_s=30)
-    assert len(list(Path("/dev/fd").iterdir())) <= before + 2  # those of one child that may be on its way out
+    assert len(list(Path("/dev/fd").iterdir())) <= before + 2  # the threads of one child that may be ending
 
 
 def naps() -> tuple[float, float]:

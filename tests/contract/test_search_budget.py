@@ -1,4 +1,4 @@
-"""A search ends with its budget of time, whichever server says nothing. The servers' own limits are hours here."""
+"""A search ends with its budget of time, whichever server does not answer. The servers' own limits are hours here."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ async def test_every_search_ends_whichever_server_says_nothing(
 ) -> None:
     searches = searcher(**await silent(server, stack))
     async with asyncio.timeout(DEADLINE_S):
-        # More than are asked for side by side: those that wait for their turn end, too.
+        # More than run at once: the searches that wait for their turn end too.
         ended = await asyncio.gather(
             *(searches.search("c", f"query {number}", 1) for number in range(12)), return_exceptions=True
         )

@@ -1,4 +1,4 @@
-"""Answers in the query cache are never out of date: every interleaving with a document that comes or goes."""
+"""Answers in the query cache are never out of date. Tests every interleaving with a finish and with a delete."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Library:
         return {hit.document_id for hit in hits}
 
     async def written(self, id_: str, key: str = "") -> Document:
-        """A document of one page about a fox, everything done but the last step."""
+        """A document of one page about a fox, before the last step, `finish`."""
         documents = self.services.documents
         store = PageStore(documents, self.services.blobs, self.services.vectors)
         first = await documents.reserve_page_keys(1)

@@ -94,7 +94,7 @@ async def test_a_silent_database_delays_no_caller_beyond_the_budget() -> None:
                 await in_vain(documents.get, "d")
                 await in_vain(documents.list)
                 asked = server.connections
-                await in_vain(documents.get, "d")  # what is left is no time
+                await in_vain(documents.get, "d")  # no time is left
             assert server.connections == asked
 
 

@@ -1,4 +1,4 @@
-"""A stage that hangs, on real stores: the attempt ends, counts, and the document gets ready later or elsewhere."""
+"""A stage that hangs, on real stores. The attempt ends and counts, and a later attempt makes the document ready."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records of a newer release, and damaged ones, beside whole ones on real stores: each is a matter of its own."""
+"""Records of a newer release, damaged and whole records on real stores. A bad record does not affect the others."""
 
 from __future__ import annotations
 

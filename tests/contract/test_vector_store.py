@@ -73,7 +73,9 @@ async def test_an_answer_holds_keys_and_scores_and_nothing_else_of_a_row(
         proxy = proxies.to(milvus.milvus_uri.removeprefix("http://"))
         behind = milvus.model_copy(update={"milvus_uri": f"http://{proxy.address}"})
         async with MilvusVectorStore(behind) as watched:
-            await watched.search(own_collection, unit_rows(1, dim), 1)  # connects, and has what it needs to know
+            await watched.search(
+                own_collection, unit_rows(1, dim), 1
+            )  # connects, and reads the version and the indexes
             before = proxy.sent_bytes
             found = await watched.search(own_collection, unit_rows(tokens, dim, seed=2), limit)
             sent_bytes = proxy.sent_bytes - before
@@ -285,7 +287,7 @@ async def test_an_index_of_an_old_release_is_used_under_its_old_name_until_it_is
     await store.delete_pages(own_collection, 1, 2)
     assert await store.count(own_collection) == 5
 
-    # Another process drops it; what is made after that has the new name.
+    # Another process drops it. An index that is created after that has the new name.
     async with MilvusVectorStore(milvus) as remover:
         await remover.drop(own_collection)
     assert not any(behind_its_back.has_collection(name) for name in IndexNames().all(own_collection))

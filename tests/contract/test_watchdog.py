@@ -1,4 +1,4 @@
-"""A process that hangs ends itself; one that works does not."""
+"""A process that hangs ends itself. A process that works does not."""
 
 from __future__ import annotations
 

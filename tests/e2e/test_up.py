@@ -1,4 +1,4 @@
-"""`pagemill up`, run as a person would, and treated as the world may treat it."""
+"""`pagemill up` as a child process: start, refusals, crashes of its processes, and signals."""
 
 from __future__ import annotations
 

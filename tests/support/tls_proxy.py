@@ -93,7 +93,7 @@ def tls_proxy(
 def tls_server_for_known_clients(certificate: Path, clients: Path) -> Iterator[int]:
     """Yield the port of localhost of a server that accepts only clients with a certificate signed by `clients`.
 
-    It tells a client why it is refused, which a server of asyncio does not.
+    It sends the reason of a refusal to the client. A server of asyncio does not.
     """
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate)

@@ -270,7 +270,7 @@ async def _any_order(events: list[tuple[str, int]]) -> None:
             documents.append(Waiter(limiter, 2 * number))
         elif documents:
             documents[number % len(documents)].happen(event)
-        for _ in range(6):  # a document may be admitted, and begin all that it was told meanwhile
+        for _ in range(6):  # a document may be admitted, and begin all pages that were reported meanwhile
             await settled()
         inside = [one for one in documents if one.is_inside]
         suspended = [held.weight for held in limiter._suspended]

@@ -1,4 +1,4 @@
-"""The life of a document that has to be converted: its pages are counted late, and its PDF lives and dies with it."""
+"""A document that needs a conversion: its pages are counted later, and its PDF is removed with it."""
 
 from __future__ import annotations
 

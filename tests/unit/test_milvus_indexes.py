@@ -1,4 +1,4 @@
-"""What is asked of Milvus servers for each index type: the messages that are sent, without a server."""
+"""The messages to Milvus servers for each index type, without a server."""
 
 from __future__ import annotations
 

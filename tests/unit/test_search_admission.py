@@ -32,7 +32,7 @@ KEPT = replace(document("kept"), state=DocumentState.READY, pages=5, first_page_
 
 
 class World(RecordsOfOne):
-    """Everything that a search asks, in memory. What is `closed` waits until it is opened."""
+    """All ports of a search, in memory. A port that is `closed` waits until it is opened."""
 
     fingerprint = "words"
 

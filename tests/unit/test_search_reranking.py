@@ -27,7 +27,7 @@ QUERY = np.random.default_rng(0).standard_normal((7, DIM), np.float32)
 
 
 class Shelves:
-    """A blob store that remembers what was asked of it."""
+    """A blob store that records its requests."""
 
     def __init__(self, blobs: dict[str, bytes]) -> None:
         self.blobs = blobs

@@ -106,7 +106,7 @@ OTHERS = range(1_000, 20_000)
 
 
 class Rows:
-    """An index in which pages of documents that are not ready come first, and what is asked of it."""
+    """An index in which pages of documents that are not ready come first. It records its requests."""
 
     def __init__(self, others: int, rows_a_page: int = 1) -> None:
         better = [(key, 0.9) for key in OTHERS[:others]]

@@ -1,4 +1,4 @@
-"""`pagemill validate` against the API over fake stores, as on a system whose servers cannot be reached."""
+"""`pagemill validate` against the API over fake stores, like a system whose servers cannot be reached."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The process that sends requests:  python -m tests.benchmarks.load.generator < plan.json > measured.json
 
 Each phase of the plan is either a number of clients, each of which sends its next request once the last is answered,
-or a rate, at which requests are sent whatever becomes of those before. Requests are made before the clock starts.
+or a rate, at which requests are sent without waiting for earlier answers. Requests are made before the clock starts.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.benchmarks.load.traffic import http_request
 
 _TICK_S: Final = 0.005
 _ANSWERS_WITHIN_S: Final = 60.0
-"""After the end of a phase; what is not answered by then counts as hung."""
+"""Time after the end of a phase. A request without an answer by then counts as hung."""
 
 
 class Connection(asyncio.Protocol):
