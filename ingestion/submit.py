@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Protocol
@@ -24,6 +25,7 @@ from ingestion.model import (
     document_prefix,
     first_fence,
     source_key,
+    tenant_of,
 )
 from ingestion.pdf.inspector import Inspector
 from ingestion.ports import (
@@ -81,6 +83,9 @@ class UploadOptions:
     skip_duplicates: bool = False
 
 
+Reserve = Callable[[str, int, int], Awaitable[None]]
+
+
 class UploadRecords(
     Uploads,
     DocumentReader,
@@ -112,10 +117,12 @@ class Submitter:
         store_budget_s: float = 15.0,
         inspect_processes: int = 1,
         with_office: bool = True,
+        reserve: Reserve | None = None,
     ) -> None:
         """`sandbox` inspects `inspect_processes` files at once, and one more file that takes long.
 
-        `with_office`: accept office files and texts, which a worker converts.
+        `with_office`: accept office files and texts, which a worker converts. `reserve` counts a new file of a tenant:
+        it gets the tenant, bytes and pages, and raises where they exceed a quota.
         """
         self._records = records
         self._blobs = blobs
@@ -125,6 +132,7 @@ class Submitter:
         self._broker = ServerCooldown()
         self._sandbox = sandbox
         self._with_office = with_office
+        self._reserve = reserve
         self._inspector = Inspector(
             sandbox, processes=inspect_processes, max_pages=max_pages, timeout_s=inspect_timeout_s
         )
@@ -174,6 +182,8 @@ class Submitter:
     ) -> Document:
         """`cancelled`: the record that the new one takes the place of."""
         id_, collection, media_type = document.id, document.collection, MediaType(document.media_type)
+        if self._reserve is not None:
+            await self._reserve(tenant_of(collection), upload.size_bytes, document.pages)
         with span("store source", attributes={"pagemill.document.id": id_, "pagemill.bytes": upload.size_bytes}):
             await retrying(self._blobs.put_file, document.object_key, upload.path, content_type_of(media_type))
         first_page_key = await self._records.reserve_page_keys(document.pages or media_type.most_pages)

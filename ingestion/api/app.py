@@ -34,6 +34,7 @@ from ingestion.cancel import Canceller
 from ingestion.errors import WorkerFault
 from ingestion.keys.authenticator import Authenticator
 from ingestion.keys.login_limiter import LoginLimiter
+from ingestion.keys.quotas import QuotaKeeper, Quotas
 from ingestion.pdf.pdfium import read_info
 from ingestion.removal import Remover
 from ingestion.sandbox.pool import Sandbox
@@ -65,7 +66,8 @@ def create_app(services: Services, searcher: Searcher) -> FastAPI:
     )
     app.state.services = services
     app.state.searcher = searcher
-    app.state.submitter = _submitter(services, sandbox)
+    quotas = _quotas(services)
+    app.state.submitter = _submitter(services, sandbox, quotas)
     app.state.remover = Remover(
         services.documents,
         services.vectors,
@@ -97,6 +99,7 @@ def create_app(services: Services, searcher: Searcher) -> FastAPI:
         ApiKeyMiddleware,
         prefixes=(API_PREFIX,),
         authenticator=authenticator,
+        quotas=quotas,
         address_of=address_reader(services.settings.http.http_trusted_proxies),
     )
     app.add_middleware(ShutdownMiddleware)
@@ -131,7 +134,19 @@ def _authenticator(services: Services) -> Authenticator:
     )
 
 
-def _submitter(services: Services, sandbox: Sandbox) -> Submitter:
+def _quotas(services: Services) -> QuotaKeeper:
+    api = services.settings.api
+    quotas = Quotas(
+        requests_per_s=api.quota_requests_per_s,
+        bytes_per_day=api.quota_bytes_per_day,
+        pages_per_day=api.quota_pages_per_day,
+        documents_in_flight=api.quota_documents_in_flight,
+        pages_stored=api.quota_pages_stored,
+    )
+    return QuotaKeeper(services.documents, quotas, api.quota_overrides)
+
+
+def _submitter(services: Services, sandbox: Sandbox, quotas: QuotaKeeper) -> Submitter:
     api = services.settings.api
     return Submitter(
         records=services.documents,
@@ -144,4 +159,5 @@ def _submitter(services: Services, sandbox: Sandbox) -> Submitter:
         store_budget_s=api.store_budget_s,
         inspect_processes=api.inspect_processes,
         with_office=services.settings.conversion.converter != "off",
+        reserve=quotas.reserve,
     )

@@ -20,6 +20,7 @@ from ingestion.api.client_address import AddressOf
 from ingestion.api.problems import problem_of
 from ingestion.errors import Forbidden, IngestError, Unauthorized
 from ingestion.keys.authenticator import Authenticator
+from ingestion.keys.quotas import QuotaKeeper
 from ingestion.model import Principal, Role, check_collection
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., object])
@@ -35,17 +36,26 @@ _bearer = HTTPBearer(auto_error=False, description="an API key of `pagemill keys
 
 
 class ApiKeyMiddleware:
-    """Answers 401 to a request below one of `prefixes` without a valid key, before its body is read.
+    """Answers 401 to a request below one of `prefixes` without a valid key, and 429 above the tenant's quota.
+
+    Both before its body is read.
 
     FastAPI reads the body before it calls dependencies, so a dependency is too late for that.
     """
 
     def __init__(
-        self, app: ASGIApp, *, prefixes: tuple[str, ...], authenticator: Authenticator, address_of: AddressOf
+        self,
+        app: ASGIApp,
+        *,
+        prefixes: tuple[str, ...],
+        authenticator: Authenticator,
+        quotas: QuotaKeeper,
+        address_of: AddressOf,
     ) -> None:
         self._app = app
         self._prefixes = prefixes
         self._authenticator = authenticator
+        self._quotas = quotas
         self._address_of = address_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,9 +63,11 @@ class ApiKeyMiddleware:
             headers = Headers(scope=scope)
             tenant = headers.get(TENANT_HEADER)
             try:
-                scope[_PRINCIPAL] = await self._authenticator.authenticate(
+                principal = await self._authenticator.authenticate(
                     bearer_token(headers), self._address_of(scope), tenant
                 )
+                self._quotas.check_request(principal.tenant)
+                scope[_PRINCIPAL] = principal
             except IngestError as error:
                 await problem_of(error)(scope, receive, send)
                 return

@@ -28,6 +28,8 @@ from ingestion.errors import (
     NotFound,
     Overloaded,
     PermanentError,
+    QuotaExceeded,
+    StorageQuotaExceeded,
     TooManyRequests,
     Unauthorized,
 )
@@ -47,6 +49,8 @@ _STATUS: Final[list[tuple[type[IngestError], int]]] = [
     (BadRequest, 400),
     (FileTooLarge, 413),
     (FormTooLarge, 413),
+    (StorageQuotaExceeded, 413),
+    (QuotaExceeded, 429),
     (PermanentError, 422),
     (Overloaded, 429),
     (TooManyRequests, 429),
@@ -84,7 +88,7 @@ def problem_of(error: IngestError) -> JSONResponse:
     if isinstance(error, DependencyUnavailable):
         detail = f"{error.dependency} does not answer; try again later"
         return problem(status, error.code, detail, headers={"Retry-After": str(RETRY_AFTER_S)})
-    if isinstance(error, Overloaded | TooManyRequests):
+    if isinstance(error, Overloaded | TooManyRequests | QuotaExceeded):
         return problem(status, error.code, error.message, headers={"Retry-After": str(error.retry_after_s)})
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
     if status == 503:

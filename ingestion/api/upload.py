@@ -20,7 +20,7 @@ from ingestion.api.upload_fields import FIELDS, FORM_PROPERTIES, UploadFields
 from ingestion.api.views import AcceptedView, RefusedView, UploadView
 from ingestion.bootstrap import Services
 from ingestion.concurrency.deadline import budget
-from ingestion.errors import BadRequest, FormTooLarge, PermanentError
+from ingestion.errors import BadRequest, FormTooLarge, PermanentError, QuotaExceeded
 from ingestion.model import Document, qualified_name
 from ingestion.submit import Submitter
 from ingestion.usage import UsageRecorder
@@ -163,4 +163,5 @@ def _answer(result: UploadResult) -> Response:
         raise BadRequest("the form has no file in a field named 'files'")
     first = result.refused[0]
     detail = f"{first.filename}: {first.error.message}"
-    return problem(status_of(first.error), first.error.code, detail, refused=view["refused"])
+    headers = {"Retry-After": str(first.error.retry_after_s)} if isinstance(first.error, QuotaExceeded) else None
+    return problem(status_of(first.error), first.error.code, detail, headers=headers, refused=view["refused"])

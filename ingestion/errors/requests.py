@@ -27,6 +27,24 @@ class TooManyRequests(RetryableError):
         self.retry_after_s = retry_after_s
 
 
+class QuotaExceeded(PermanentError):
+    """The tenant has used up a quota of uploads. Repeat the upload after the time that the answer names."""
+
+    code = "quota_exceeded"
+    fault = Fault.CALLER
+
+    def __init__(self, message: str, retry_after_s: int, *, stage: str | None = None) -> None:
+        super().__init__(f"{message}; try again in {retry_after_s} s", stage=stage)
+        self.retry_after_s = retry_after_s
+
+
+class StorageQuotaExceeded(PermanentError):
+    """The file does not fit into what the tenant may store, or may upload in one day."""
+
+    code = "storage_quota_exceeded"
+    fault = Fault.CALLER
+
+
 class TooManyFiles(PermanentError):
     """The upload has more files than `PAGEMILL_MAX_FILES_PER_UPLOAD`."""
 

@@ -31,6 +31,7 @@ from ingestion.ports.rendering import PageSource, Renderer, TextReader
 from ingestion.ports.revisions import Revisions
 from ingestion.ports.sign_codes import SignCodeRecords
 from ingestion.ports.stores import BlobStore, VectorStore
+from ingestion.ports.tenant_usage import DayUsage, TenantContents, TenantUsage
 from ingestion.ports.terms import TermRecords
 from ingestion.ports.versions import CollectionVersions, Searchable
 
@@ -46,6 +47,7 @@ __all__ = [
     "CollectionCatalogue",
     "CollectionVersions",
     "Converter",
+    "DayUsage",
     "DeadLetterNotes",
     "DeadLetters",
     "Deletions",
@@ -81,6 +83,8 @@ __all__ = [
     "Revisions",
     "Searchable",
     "SignCodeRecords",
+    "TenantContents",
+    "TenantUsage",
     "TermRecords",
     "TextReader",
     "Uploads",

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
 from ingestion.search_mode import SearchMode
 from ingestion.settings.base import PositiveFloat, PositiveInt, Section
+
+NonNegativeInt = Annotated[int, Field(ge=0)]
+QuotaName: TypeAlias = Literal[
+    "requests_per_s", "bytes_per_day", "pages_per_day", "documents_in_flight", "pages_stored"
+]
 
 
 class ApiSettings(Section):
@@ -32,6 +37,24 @@ class ApiSettings(Section):
         SecretStr(""),
         description="bearer key of the API's `/metrics`; empty: only callers on private networks see it, and not "
         "through a proxy",
+    )
+    quota_requests_per_s: NonNegativeInt = Field(
+        0, description="requests that a tenant may send in a second to one API process; 0: no limit, also below"
+    )
+    quota_bytes_per_day: NonNegativeInt = Field(
+        0, description="bytes of new files that a tenant may upload in a day, UTC"
+    )
+    quota_pages_per_day: NonNegativeInt = Field(
+        0, description="pages of PDFs that a tenant may upload in a day, UTC; pages of converted files do not count"
+    )
+    quota_documents_in_flight: NonNegativeInt = Field(
+        0, description="documents of a tenant that may wait or be in work at the same time"
+    )
+    quota_pages_stored: NonNegativeInt = Field(0, description="pages of ready documents that a tenant may have")
+    quota_overrides: dict[str, dict[QuotaName, NonNegativeInt]] = Field(
+        {},
+        examples=['{"acme": {"pages_per_day": 5000}}'],
+        description="other quotas for some tenants, as JSON: by tenant, names without PAGEMILL_QUOTA_ in lower case",
     )
     max_file_bytes: PositiveInt = Field(2 * 1024**3, description="largest PDF accepted")
     max_pages: PositiveInt = Field(10_000, description="most pages accepted in one PDF")

@@ -26,6 +26,7 @@ from tests.port_contracts.documents import RecordsContract
 from tests.port_contracts.feed import DocumentFeedContract
 from tests.port_contracts.labels import LabelsContract, RevisionsContract, check_filter
 from tests.port_contracts.ready_pages import ReadyPagesContract
+from tests.port_contracts.tenant_usage import TenantUsageContract
 from tests.support.documents import FAILURE, LEASE_MS, S, document, in_state, page
 from tests.support.filters import filters, labelled_documents
 
@@ -43,6 +44,7 @@ class TestMongoRecords(
     ReadyPagesContract,
     RecordsContract,
     RevisionsContract,
+    TenantUsageContract,
 ): ...
 
 

@@ -26,6 +26,7 @@ from tests.memory.feed import MemoryDocumentFeed
 from tests.memory.ledger import MemoryLedger, MemoryOutbox, MemoryRecovery, MemoryRevisions
 from tests.memory.sign_codes import MemorySignCodeRecords
 from tests.memory.state import State
+from tests.memory.tenant_usage import MemoryTenantUsage
 from tests.memory.terms import MemoryTermRecords
 
 
@@ -48,6 +49,7 @@ class MemoryDocumentStore(
     MemoryArchivedDocuments,
     MemorySignCodeRecords,
     MemoryApiKeys,
+    MemoryTenantUsage,
     MemoryCancellations,
     MemoryMetadataRecords,
     MemoryRevisions,

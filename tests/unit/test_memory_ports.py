@@ -21,6 +21,7 @@ from tests.port_contracts.progress import ProgressContract
 from tests.port_contracts.ready_pages import ReadyPagesContract
 from tests.port_contracts.recovery import RecoveryContract
 from tests.port_contracts.sign_codes import SignCodesContract
+from tests.port_contracts.tenant_usage import TenantUsageContract
 from tests.port_contracts.terms import TermsContract
 from tests.port_contracts.vector_store import DIM, SHARED, VectorStoreContract
 from tests.port_contracts.vector_store import first_key as first_key
@@ -28,6 +29,7 @@ from tests.port_contracts.vector_store import first_key as first_key
 
 class TestMemoryDocumentStore(
     ApiKeysContract,
+    TenantUsageContract,
     CancellationsContract,
     DocumentCountsContract,
     DocumentFeedContract,

@@ -34,6 +34,7 @@ from ingestion.adapters.mongo.recovery import MongoRecovery
 from ingestion.adapters.mongo.reembedding import MongoReembeddingRecords
 from ingestion.adapters.mongo.revisions import MongoRevisions
 from ingestion.adapters.mongo.sign_codes import MongoSignCodeRecords
+from ingestion.adapters.mongo.tenant_usage import MongoTenantUsage
 from ingestion.adapters.mongo.terms import MongoTermRecords
 from ingestion.settings import MongoSettings
 
@@ -63,6 +64,7 @@ class MongoDocumentStore(
     MongoRecordInventory,
     MongoSignCodeRecords,
     MongoApiKeys,
+    MongoTenantUsage,
     MongoMetadataRecords,
     MongoRevisions,
     MongoTermRecords,

@@ -18,9 +18,11 @@ import pytest
 from fastapi import FastAPI
 from typer.testing import CliRunner, Result
 
+from ingestion.api.app import create_app
 from ingestion.bootstrap import Services
 from ingestion.keys.tokens import new_key
 from ingestion.model import Role, document_id, qualified_name
+from ingestion.search import Searcher
 from tests.contract.api.helpers import assert_problem, client_of, make_ready, upload, uploaded
 from tests.support.uploads import make_upload
 from workers import cli
@@ -197,6 +199,24 @@ async def test_an_archived_document_of_another_tenant_is_not_found(shared: Share
     await archiver_of(services).restore(qualified_name("acme", shared.collection))
     hits = (await shared.acme.post(f"/collections/{shared.collection}/search", json={"query": SECRET_WORD})).json()
     assert [hit["document_id"] for hit in hits["hits"]] == [shared.document]
+
+
+async def test_uploads_above_a_quota_are_refused_with_the_reason(
+    services: Services, searcher: Searcher, client: httpx.AsyncClient, collection: str
+) -> None:
+    quotas = {"quota_pages_per_day": 3, "quota_overrides": {"default": {"documents_in_flight": 1}}}
+    services.settings.api = services.settings.api.model_copy(update=quotas)
+    app = create_app(services, searcher)
+    async with client_of(app) as limited, client_of(app, await key_of(services, "acme", Role.WRITE)) as acme:
+        await uploaded(limited, collection, "a.pdf", pages=1)
+        answer = await upload(limited, collection, ("b.pdf", make_upload(1)))
+        assert "1 documents in work" in assert_problem(answer, 429, "quota_exceeded")["detail"]
+        assert int(answer.headers["retry-after"]) > 0
+        answer = await upload(acme, collection, ("c.pdf", make_upload(4)))
+        assert_problem(answer, 413, "storage_quota_exceeded")
+        answer = await upload(acme, collection, ("d.pdf", make_upload(2)), ("e.pdf", make_upload(2)))
+        assert answer.status_code == 202
+        assert [(one["filename"], one["code"]) for one in answer.json()["refused"]] == [("e.pdf", "quota_exceeded")]
 
 
 def command(folder: Path, *arguments: str) -> Result:
