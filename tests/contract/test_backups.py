@@ -133,7 +133,7 @@ async def test_a_system_that_never_had_it_gives_the_same_answers(
     shelf: Shelf, elsewhere: Shelf, backups: BlobStore
 ) -> None:
     for id_, revision in (("d1", 7_000), ("d2", 5_000)):
-        versioned = {"key": "k", "revision": revision, "replaced_by": "d1" if id_ == "d2" else ""}
+        versioned = {"key": f"key of {id_}", "revision": revision, "replaced_by": ""}
         await shelf.records["documents"].update_one({"_id": id_}, {"$set": versioned})
     before, hits = await contents(shelf), await search(shelf)
     others = replace(elsewhere, collection="others")
