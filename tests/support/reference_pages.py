@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from inspect import cleandoc
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client.metrics import MetricWrapperBase
 
@@ -61,10 +61,28 @@ def metrics_table() -> str:
     return "\n".join(["| metric | type | labels | meaning |", "|---|---|---|---|", *sorted(rows)])
 
 
+def routes_table() -> str:
+    """One row for each route of the OpenAPI document."""
+    from tests.support.memory_api import memory_api
+
+    rows = [
+        f"| `{method.upper()} {path}` | {_first_line(operation)} | {', '.join(sorted(operation['responses']))} |"
+        for path, operations in memory_api().app.openapi()["paths"].items()
+        for method, operation in operations.items()
+    ]
+    return "\n".join(["| route | does | statuses |", "|---|---|---|", *rows])
+
+
+def _first_line(operation: dict[str, Any]) -> str:
+    words = operation.get("description") or operation["summary"]
+    return str(words).split("\n\n")[0].replace("\n", " ").replace("|", "\\|")
+
+
 PAGES: Final[dict[Path, Callable[[], str]]] = {
     ROOT / "docs/configuration.md": settings_tables,
     ROOT / "docs/error-codes.md": error_table,
     ROOT / "docs/metrics.md": metrics_table,
+    ROOT / "docs/api-reference.md": routes_table,
 }
 
 
