@@ -47,6 +47,9 @@ _WINDOW_PX: Final = 32_000_000
 """Most pixels of a window with more than one page: eight A4 pages at 200 DPI. Eight pages of the largest size would
 take 400 MB for each window that is in progress."""
 
+_MOST_SECOND_TRIES: Final = 8
+"""After so many blank pages that the other engine finds blank, too, the blank pages of a document are taken for blank."""
+
 _WINDOWS_AHEAD: Final = 2
 """Windows of one document that render at the same time, if children are free."""
 
@@ -72,6 +75,7 @@ class PdfPageSource:
         self._is_damaged = layout.is_damaged
         self._fonts = fonts
         self._drawn = 0
+        self._second_tries_left = _MOST_SECOND_TRIES
         self._first_cause = ""
         self.notes = document_notes(layout)
         self._settings = settings
@@ -131,7 +135,9 @@ class PdfPageSource:
             rendered = await self._render_alone(plan, self._engines)
         if rendered is not None and await self._is_doubtful(rendered):
             with suppress(PageRenderFailed, RenderTimeout):
-                rendered = better(rendered, await self._render_alone(plan, self._engines[1:]))
+                chosen = better(rendered, await self._render_alone(plan, self._engines[1:]))
+                self._second_tries_left -= rendered.is_blank and chosen is rendered
+                rendered = chosen
         if rendered is None or (self._is_damaged and rendered.is_blank and not rendered.text):
             self._first_cause = self._first_cause or f"page {plan.number} is missing or damaged"
             damaged = Note.of_page(NoteKind.DAMAGED_PAGE, plan.number)
@@ -144,8 +150,10 @@ class PdfPageSource:
         """Whether another engine may draw more of the page."""
         if len(self._engines) < 2:
             return False
-        if rendered.is_incomplete or (rendered.is_blank and not rendered.undrawn):
+        if rendered.is_incomplete:
             return True
+        if rendered.is_blank and not rendered.undrawn:
+            return self._second_tries_left > 0
         missing = await self._fonts.missing_scripts(rendered.undrawn)
         return any(script_of(letter) not in missing for letter in rendered.undrawn)
 
