@@ -48,7 +48,7 @@ _WINDOW_PX: Final = 32_000_000
 take 400 MB for each window that is in progress."""
 
 _MOST_SECOND_TRIES: Final = 8
-"""After so many blank pages that the other engine finds blank, too, the blank pages of a document are taken for blank."""
+"""After so many blank pages that are blank in the other engine, too, a document's blank pages are taken for blank."""
 
 _WINDOWS_AHEAD: Final = 2
 """Windows of one document that render at the same time, if children are free."""
