@@ -224,6 +224,26 @@ def test_vectors_are_still_those_of_the_golden_file(models: dict[str, ColQwenMod
         assert largest_difference([vectors], [np.array(golden[name])]) <= GOLDEN_TOLERANCES[precision]
 
 
+@pytest.mark.parametrize("is_repacked", [True, False])
+def test_nf4_vectors_are_those_of_the_golden_file_with_and_without_repacked_weights(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, is_repacked: bool
+) -> None:
+    """On CPUs with AVX512-BF16 bitsandbytes stores 4-bit weights in another layout, and multiplies them otherwise."""
+    from bitsandbytes.backends.cpu import ops
+    from bitsandbytes.functional import has_avx512bf16
+    from bitsandbytes.nn import modules
+
+    if is_repacked and not has_avx512bf16():
+        pytest.skip("this CPU has no AVX512-BF16: bitsandbytes cannot repack weights here")
+    for module in (modules, ops):
+        monkeypatch.setattr(module, "has_avx512bf16", lambda: is_repacked)
+    golden = json.loads(GOLDEN.read_text())["nf4"]
+    model = model_of(checkpoint, "nf4")
+    found = embed(model, *golden_items())
+    for name, vectors in zip(("page", "query"), found, strict=True):
+        assert largest_difference([vectors], [np.array(golden[name])]) <= GOLDEN_TOLERANCES["nf4"]
+
+
 def golden_items() -> tuple[Page, str]:
     return page(100, 70, seed=4), "what is the pressure of the boiler?"
 
