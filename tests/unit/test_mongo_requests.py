@@ -41,7 +41,7 @@ def test_a_request_uses_an_index(wanted: dict[str, Any], sort: dict[str, int], i
         ({"outbox": "pending"}, {}),
         ({"$expr": {"$lte": ["$updated_at", "$$NOW"]}}, {}),
         ({"updated_at": {"$lte": 1}}, {"updated_at": 1}),
-        (STATE, {"created_at": 1}),
+        (STATE, {"size_bytes": 1}),
         ({"state": {"$nin": ["a"]}}, {"updated_at": 1}),
         ({"outbox": "pending"}, {"_id": 1}),
         ({"collection": {"$exists": True}}, {}),

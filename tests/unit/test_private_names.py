@@ -25,7 +25,7 @@ _MONGO = _PRODUCT / "ingestion/adapters/mongo"
 _CALL = re.compile(r"(?:self\._(?:documents|pages|collections|counters|letters|archived)|\bcollections?)\s*\.(\w+)\(")
 _AWAITED = {
     *("find_one", "find_one_and_update", "insert_one", "insert_many", "update_one", "update_many", "delete_one"),
-    *("delete_many", "bulk_write", "count_documents", "distinct", "create_index", "index_information"),
+    *("delete_many", "replace_one", "bulk_write", "count_documents", "distinct", "create_index", "index_information"),
 }
 
 
