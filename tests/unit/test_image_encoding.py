@@ -49,8 +49,8 @@ def test_every_image_mode_can_be_encoded_in_every_format(mode: str, wanted: str)
 def test_a_file_that_was_replaced_is_opened_again(tmp_path: Path) -> None:
     path = tmp_path / "source.pdf"
     path.write_bytes(pdfs.numbered_pdf(2))
-    first = open_cached(str(path), with_forms=True)
+    first = open_cached(str(path))
     assert len(first) == 2
-    assert open_cached(str(path), with_forms=True) is first
+    assert open_cached(str(path)) is first
     path.write_bytes(pdfs.numbered_pdf(5))
-    assert len(open_cached(str(path), with_forms=True)) == 5
+    assert len(open_cached(str(path))) == 5
