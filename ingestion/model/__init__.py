@@ -1,6 +1,6 @@
 """The types of documents, jobs and pages, and their ids and keys."""
 
-from ingestion.model.api_keys import ApiKey, Principal, Role
+from ingestion.model.api_keys import ApiKey, Principal
 from ingestion.model.documents import (
     CANCELLATION,
     MAX_PAGE_KEY,
@@ -73,6 +73,7 @@ from ingestion.model.tenants import (
     qualified_name,
     tenant_of,
 )
+from ingestion.role import Role
 
 __all__ = [
     "CANCELLATION",

@@ -1,25 +1,11 @@
-"""API keys: the record of a key, and its roles. The secret itself is stored nowhere."""
+"""API keys: the record of a key. The secret itself is stored nowhere."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 
-
-class Role(StrEnum):
-    """What a key may do. Each role includes those before it."""
-
-    READ = "read"
-    """Search, and show documents."""
-    WRITE = "write"
-    """Upload, cancel and delete."""
-    ADMIN = "admin"
-    """Manage the keys of the tenant."""
-
-    def includes(self, other: Role) -> bool:
-        order = list(Role)
-        return order.index(self) >= order.index(other)
+from ingestion.role import Role
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,13 +73,22 @@ class JoinedTerms:
 
     def scores(self, terms: Mapping[str, float]) -> NDArray[np.float32]:
         """(pages,) the BM25 score of each page for terms with their weights; 0 for pages with none of them."""
-        scores = np.zeros(len(self.lengths), np.float32)
+        return self.scores_and_shares(terms)[0]
+
+    def scores_and_shares(self, terms: Mapping[str, float]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(pages,) twice: the BM25 scores, and the share of the terms that a page has, each by weight and rarity.
+
+        A term that no page has is the rarest. A share is 1 where the page has all terms.
+        """
+        scores, shares = np.zeros((2, len(self.lengths)), np.float32)
+        whole = 0.0
         for term, weight in terms.items():
             pages, occurrences = self._postings(term_code(term))
-            if len(pages):
-                rarity = math.log(1 + (len(self.lengths) - len(pages) + 0.5) / (len(pages) + 0.5))
-                scores[pages] += weight * rarity * (_K1 + 1) * occurrences / (occurrences + self._norms[pages])
-        return scores
+            rarity = weight * math.log(1 + (len(self.lengths) - len(pages) + 0.5) / (len(pages) + 0.5))
+            whole += rarity
+            scores[pages] += rarity * (_K1 + 1) * occurrences / (occurrences + self._norms[pages])
+            shares[pages] += rarity
+        return scores, shares / np.float32(whole or 1.0)
 
     def _postings(self, code: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The pages with the term, each once, and how often it occurs there."""

@@ -6,7 +6,7 @@ Cormack, Clarke and Büttcher, "Reciprocal Rank Fusion outperforms Condorcet and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from ingestion.search.candidates import Candidate
@@ -16,15 +16,21 @@ _K: Final = 5
 With the 60 of the paper, pages with parts of an identifier hid the page that has the whole of it."""
 
 
-def fused(*rankings: Sequence[tuple[Candidate, float]]) -> list[tuple[Candidate, float]]:
-    """The pages of all rankings, best first: a page's score is the sum of 1 / (5 + rank), with ranks from 1.
+Ranking = Sequence[tuple[Candidate, float]]
 
-    Of equal scores, the page of the earlier ranking comes first.
+
+def fused(semantic: Ranking, lexical: Ranking, shares: Mapping[int, float]) -> list[tuple[Candidate, float]]:
+    """The pages of both rankings, best first: a page's score is the sum of 1 / (5 + rank), with ranks from 1.
+
+    The lexical part is multiplied by the share of the query's words that the page has, from `shares` by page key: a
+    page that has only the common words of a question says little about it. Of equal scores, the page of the semantic
+    ranking comes first.
     """
     pages: dict[int, Candidate] = {}
     scores: dict[int, float] = {}
-    for ranking in rankings:
+    for ranking, weights in ((semantic, None), (lexical, shares)):
         for rank, (page, _) in enumerate(ranking, start=1):
             pages.setdefault(page.page_key, page)
-            scores[page.page_key] = scores.get(page.page_key, 0.0) + 1 / (_K + rank)
+            weight = 1.0 if weights is None else weights[page.page_key]
+            scores[page.page_key] = scores.get(page.page_key, 0.0) + weight / (_K + rank)
     return sorted(((pages[key], score) for key, score in scores.items()), key=lambda one: -one[1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -34,9 +34,13 @@ _SHARES: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class LexicalHits:
-    """`ranked`: pages of ready documents with their BM25 scores, best first. `notes`: why pages may be missing."""
+    """`ranked`: pages of ready documents with their BM25 scores, best first. `notes`: why pages may be missing.
+
+    `shares`: by page key, the share of the query's words that a page has.
+    """
 
     ranked: list[tuple[Candidate, float]]
+    shares: Mapping[int, float] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
 
@@ -71,7 +75,7 @@ class LexicalFinder:
         if (most_pages := int(self._share_bytes / self._page_bytes)) < pages:
             return LexicalHits(
                 [],
-                [
+                notes=[
                     f"words were not searched: the collection has about {pages} pages, and the "
                     f"terms of {most_pages} fit into PAGEMILL_SEARCH_TERM_CACHE_BYTES"
                 ],
@@ -79,15 +83,16 @@ class LexicalFinder:
         listed = await self._finder.pages_of(view)
         terms = await self._terms_of(listed)
         with search_stage("bm25"):
-            best, scores = await self._cpu_threads.run(
+            best, scores, shares = await self._cpu_threads.run(
                 _ranked, terms.joined, query_terms(query), _mask(listed, allowed), _SPARE * wanted
             )
         keys = _keys_at(listed.segments, terms.joined.page_starts, best)
         score_of = dict(zip(keys, scores.tolist(), strict=True))
+        share_of = dict(zip(keys, shares.tolist(), strict=True))
         found = await self._finder.first_ready(keys, listed, view.binding.current, wanted)
         metrics.STAGE_PAGES.labels("terms", "in").inc(len(terms.joined.lengths))
         metrics.STAGE_PAGES.labels("terms", "out").inc(len(found))
-        return LexicalHits([(page, score_of[page.page_key]) for page in found], _notes(terms.lacking))
+        return LexicalHits([(page, score_of[page.page_key]) for page in found], share_of, _notes(terms.lacking))
 
     async def _terms_of(self, listed: CollectionPages) -> _Terms:
         known = self._joined.get(listed)
@@ -126,14 +131,14 @@ _TERMS: Final = SegmentKind[SegmentRef, TermSegment](
 
 def _ranked(
     joined: JoinedTerms, terms: Mapping[str, float], mask: NDArray[np.bool_] | None, most: int
-) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """The positions of the best pages that have a term, and their scores."""
-    scores = joined.scores(terms)
+) -> tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.float32]]:
+    """The positions of the best pages that have a term, their scores, and the shares of the terms that they have."""
+    scores, shares = joined.scores_and_shares(terms)
     if mask is not None:
         scores[~mask] = 0
     best = best_first(scores, most)
     best = best[scores[best] > 0]
-    return best, scores[best]
+    return best, scores[best], shares[best]
 
 
 def _mask(listed: CollectionPages, allowed: CollectionPages | None) -> NDArray[np.bool_] | None:

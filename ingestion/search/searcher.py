@@ -206,8 +206,9 @@ class Searcher:
         semantic, lexical = await gather_or_cancel(
             self._semantic(view, asked, reserved, stable_for_s, allowed), self._lexical_hits(view, asked, allowed)
         )
-        ranked = fused(semantic, lexical.ranked) if asked.mode is SearchMode.HYBRID else semantic or lexical.ranked
-        return ranked, lexical.notes
+        if asked.mode is SearchMode.HYBRID:
+            return fused(semantic, lexical.ranked, lexical.shares), lexical.notes
+        return semantic or lexical.ranked, lexical.notes
 
     async def _newest(self, collection: str, ranked: Ranked, known_ready: set[str]) -> Ranked | None:
         """The pages without those of replaced documents. None where the search must be repeated with a new view.

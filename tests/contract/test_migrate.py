@@ -161,7 +161,7 @@ async def test_topics_of_other_settings_get_partitions_and_a_command_for_the_res
     assert status == 1, "dead letters are lost until the operator runs the command"
     [left] = [task for task in done if task["outcome"] == "by_hand"]
     assert left["command"].endswith(f"--entity-name {kafka.dead_letter_topic} --add-config retention.ms=-1")
-    assert f"add partitions to the topic {kafka.kafka_jobs_topic}: 2 partitions, not 10" in {
+    assert f"add partitions to the topic {kafka.kafka_jobs_topic}: 2 partitions, not {kafka.kafka_partitions}" in {
         task["task"] for task in done
     }
     await admin.close()

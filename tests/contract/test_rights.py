@@ -18,9 +18,10 @@ import pytest
 from redis import Redis
 
 from ingestion.settings import Settings
+from tests.chaos.documents import broken
 from tests.conftest import clean_environment
 from tests.support.kafka_rights import RIGHTS, allow_rights, named
-from tests.support.pdfs import text_pdf, truncated_pdf
+from tests.support.pdfs import text_pdf
 from tests.support.ports import free_port
 from tests.support.redis_rights import RIGHTS as REDIS_RIGHTS
 from tests.support.secured_kafka import USERS, SecuredKafka
@@ -170,7 +171,8 @@ async def test_each_process_needs_only_its_rights_and_shows_no_secret(installati
         headers = {"Authorization": f"Bearer {API_KEY}"}
         api = f"{installation.urls['api']}/api/v1"
         async with httpx.AsyncClient(base_url=api, headers=headers, timeout=60) as client:
-            files = [("files", ("good.pdf", text_pdf("pumps and valves"))), ("files", ("bad.pdf", truncated_pdf()))]
+            uploads = {"good.pdf": text_pdf("pumps and valves"), "bad.pdf": broken("bad").content}
+            files = [("files", upload) for upload in uploads.items()]
             answer = (await client.post("/collections/c/documents", files=files)).json()
             good, *bad = [one["document_id"] for one in answer["documents"]]
             assert await eventually(client, f"/documents/{good}", "ready", "failed") == "ready"

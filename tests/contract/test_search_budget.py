@@ -77,7 +77,7 @@ class Sound(RecordsOfOne):
 
 def searcher(**parts: Any) -> Searcher:
     sound = Sound()
-    names = ("embedder", "vectors", "documents", "blobs")
+    names = ("embedder", "vectors", "records", "blobs")
     return Searcher(
         **{name: cast(Any, sound) for name in names} | parts,
         settings=SearchSettings(search_budget_s=BUDGET_S, search_ann_requests=1),
@@ -110,7 +110,7 @@ async def silent_milvus(server: FakeServer, stack: AsyncExitStack) -> dict[str, 
 
 async def silent_mongodb(server: FakeServer, stack: AsyncExitStack) -> dict[str, Any]:
     own = MongoSettings(mongo_uri=f"mongodb://{server.address}/?directConnection=true")
-    return {"documents": await stack.enter_async_context(MongoDocumentStore(own))}
+    return {"records": await stack.enter_async_context(MongoDocumentStore(own))}
 
 
 async def silent_s3(server: FakeServer, stack: AsyncExitStack) -> dict[str, Any]:

@@ -34,7 +34,7 @@ async def test_an_embedder_of_another_shape_is_refused() -> None:
 
 
 async def test_a_renderer_that_crashes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workers.rendering.renderer.render_pages", crashes)
+    monkeypatch.setattr("workers.rendering.page_source.render_pages", crashes)
     with pytest.raises(SelfTestFailed, match=r"cannot render a page: .*crashes died with status 7"):
         await self_test(renderer(), WordEmbedder())
 

@@ -99,7 +99,7 @@ async def test_an_agent_searches_and_reads_a_page_whose_words_are_marked(
         assert hit["filename"] == question.document
         read = await agent.call_tool("read_page", {"document_id": hit["document_id"], "page": hit["page"]})
     assert [part.type for part in read.content] == ["text", "image"]
-    word = max(re.findall(r"[a-z]{6,}", api.get(hit["page_url"].removeprefix("/api/v1")).json()["text"]), key=len)
+    word = max(re.findall(r"\b[a-z]{6,}\b", api.get(hit["page_url"].removeprefix("/api/v1")).json()["text"]), key=len)
     shown = api.get(f"/documents/{hit['document_id']}/pages/{hit['page']}/highlights", params={"query": word}).json()
     assert {match["text"].lower() for match in shown["words"]} == {word}
     with Image.open(io.BytesIO(api.get(hit["page_image_url"].removeprefix("/api/v1")).content)) as picture:

@@ -39,6 +39,16 @@ def joined(*segments: Sequence[str] | None, lacking_pages: int = 0) -> JoinedTer
     return JoinedTerms.of(made, [one.pages if one is not None else lacking_pages for one in made])
 
 
+def test_the_share_of_the_terms_counts_their_rarity() -> None:
+    terms = joined(["a b", "a", "c"])
+    shares = terms.scores_and_shares({"a": 1.0, "b": 1.0})[1]
+    assert shares[0] == pytest.approx(1.0)
+    assert 0 < shares[1] < 0.5  # the rarer term lacks
+    assert shares[2] == 0
+    assert terms.scores_and_shares({"a": 1.0, "unknown": 1.0})[1][0] < 0.5
+    assert not terms.scores_and_shares({})[1].any()
+
+
 @given(_TEXTS, _TEXTS, st.lists(st.sampled_from(["a", "b", "c", "数据", "aa", "x"]), max_size=4))
 def test_scores_are_those_of_a_plain_bm25_over_all_segments(
     first: list[str], second: list[str], query: list[str]

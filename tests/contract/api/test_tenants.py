@@ -31,6 +31,7 @@ from workers.wiring import archiver_of
 READING_POSTS = {"/collections/{collection}/search"}
 """Routes that read although their method is POST."""
 BODIES: dict[str, dict[str, Any]] = {"/collections/{collection}/search": {"json": {"query": "pump", "top_k": 5}}}
+COLLECTION_EVENTS = "/collections/{collection}/events"
 SECRET_WORD = "pumpernickel"
 SECRET_FILE = "secret-plans.pdf"
 
@@ -70,6 +71,8 @@ class Shared:
 
     async def send(self, client: httpx.AsyncClient, route: Route) -> httpx.Response:
         address = route.address(collection=self.collection, conversation=self.collection, document_id=self.document)
+        if route.path == COLLECTION_EVENTS:  # without a document that is settled, this stream does not end
+            address += f"?document_id={self.document if client in (self.acme, self.reader) else 'unknown'}"
         return await client.request(route.method, address, **BODIES.get(route.path, {}))
 
 

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from ingestion.model import DEFAULT_TENANT, Role
+from ingestion.role import Role
 from workers.commands.keys.expiry import parse_expiry
 
 app = typer.Typer(help="API keys of tenants: create, list, revoke.", no_args_is_help=True)
@@ -25,7 +25,7 @@ _DataDir = Annotated[
 
 @app.command()
 def create(
-    tenant: Annotated[str, typer.Option("--tenant", "-t", help="The tenant of the key.")] = DEFAULT_TENANT,
+    tenant: Annotated[str, typer.Option("--tenant", "-t", help="The tenant of the key.")] = "default",
     role: Annotated[Role, typer.Option("--role", help="write includes read, and admin includes write.")] = Role.WRITE,
     name: Annotated[str, typer.Option("--name", help="What the key is for. `list` shows it.")] = "",
     expires: Annotated[
