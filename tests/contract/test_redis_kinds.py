@@ -24,7 +24,9 @@ OPTIONS: Final = {"Cluster": ("--cluster-enabled", "yes"), "Sentinel": ("--senti
 @pytest.fixture
 async def url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
     """The address of a server of the parameter's kind."""
-    port, config = free_port(), tmp_path / "server.conf"
+    # A node of a cluster listens on a second port, which is 10,000 higher.
+    port = next(port for port in iter(free_port, 0) if port <= 55_535)
+    config = tmp_path / "server.conf"
     config.write_text(f"port {port}\nbind 127.0.0.1\ndir {tmp_path}\n")
     argv = (str(binaries.find("redis")), str(config), *OPTIONS[request.param])
     server = Supervised(
