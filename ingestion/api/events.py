@@ -1,6 +1,7 @@
 """Progress as server-sent events: of a document, or of a whole collection over one connection.
 
-An event has an id. A client that lost its connection sends the last one as `Last-Event-ID` and misses nothing.
+A client that lost its connection sends the last id that it received as `Last-Event-ID`, and misses no change of a
+record.
 """
 
 from __future__ import annotations
@@ -146,7 +147,11 @@ async def _events_of(
 async def _collection_events(
     collection: str, services: Services, still_valid: StillValid, position_ms: int | None
 ) -> AsyncIterator[ServerSentEvent]:
-    """Events of what changes. The id of an event is the time of the change in Unix milliseconds."""
+    """Events of what changes.
+
+    The last event of a look has an id: the time in Unix milliseconds up to which all changes were shown. The others
+    have none: a client that breaks off among them gets the whole look again.
+    """
     look = _CollectionLook(collection, services, position_ms)
     shown: LRUCache[str, str] = LRUCache(_MOST_SHOWN)
     while True:
@@ -158,10 +163,11 @@ async def _collection_events(
                 views = await look.views()
             except DependencyUnavailable as error:
                 log.warning("collection not readable for events", collection=collection, cause=str(error))
-        for view in views:
-            if shown.get(view.document_id) != (digest := _digest(view)):
-                shown[view.document_id] = digest
-                yield _event(view, str(look.position_ms))
+        digests = {view.document_id: _digest(view) for view in views}
+        changed = [view for view in views if shown.get(view.document_id) != digests[view.document_id]]
+        for left, view in zip(reversed(range(len(changed))), changed, strict=True):
+            shown[view.document_id] = digests[view.document_id]
+            yield _event(view, None if left else look.event_id)
         await asyncio.sleep(POLL_INTERVAL_S)
 
 
@@ -173,35 +179,54 @@ class _CollectionLook:
         self._documents = services.documents
         self._progress = ProgressReader(services.documents, services.progress)
         self._next_ms = position_ms
-        self._open: dict[str, Document] = {}
-        self.position_ms = position_ms or 0
+        self._position_ms = position_ms or 0
         """Every change before it was shown, but for those that become readable late."""
+        self._most = MOST_DOCUMENTS
+        self._listed_to: str | None = "" if position_ms is None else None
+        """The unfinished documents up to this id were shown. None: all of them."""
+        self._open: dict[str, Document] = {}
+        """Unsettled documents, the one that was read least recently first."""
+
+    @property
+    def event_id(self) -> str | None:
+        """None until the documents that were unfinished at the beginning have been shown."""
+        return None if self._listed_to is not None else str(self._position_ms)
 
     async def views(self) -> list[ProgressView]:
         """Raises DependencyUnavailable."""
-        documents = {one.id: one for one in await self._changed()}
         # Finer progress is in Redis, and a removed record changes no more: look at these again.
-        again = [id_ for id_ in self._open if id_ not in documents]
+        again = list(self._open)[:MOST_DOCUMENTS]
         found = await self._documents.known(again) if again else {}
-        for id_ in again:
-            documents[id_] = found.get(id_) or replace(self._open[id_], state=DocumentState.DELETED)
-        self._open = {one.id: one for one in documents.values() if not one.state.is_settled}
+        documents = {id_: found.get(id_) or replace(self._open[id_], state=DocumentState.DELETED) for id_ in again}
+        # The position moves here: a request that failed later would lose these changes.
+        documents |= {one.id: one for one in await self._changed()}
+        self._open = {id_: one for id_, one in self._open.items() if id_ not in documents}
+        self._open |= {one.id: one for one in documents.values() if not one.state.is_settled}
         return await self._progress.views(list(documents.values()))
 
     async def _changed(self) -> list[Document]:
         if self._next_ms is None:
-            self._next_ms = self.position_ms = await self._documents.last_change_ms(self._collection)
-            return await self._documents.list(self._collection, where=_UNFINISHED, limit=MOST_DOCUMENTS)
-        changed = await self._documents.changed_since(self._collection, self._next_ms, MOST_DOCUMENTS)
+            self._next_ms = self._position_ms = await self._documents.last_change_ms(self._collection)
+        if self._listed_to is not None:
+            return await self._unfinished(self._listed_to or None)
+        changed = await self._documents.changed_since(self._collection, self._next_ms, self._most)
+        before_ms = self._position_ms
         if changed and (at := changed[-1].updated_at):
-            self.position_ms = max(self.position_ms, round(at.timestamp() * 1000))
-        # A full look goes on where it ended, so that it does not read the same documents for ever.
-        is_full = len(changed) == MOST_DOCUMENTS
-        self._next_ms = self.position_ms - (0 if is_full else OVERLAP_MS)
+            self._position_ms = max(self._position_ms, round(at.timestamp() * 1000))
+        # A full look goes on where it ended, so that it does not read the same documents for ever. More than fit into
+        # a look may have changed in one moment, as when a collection is cancelled: then the next look is larger.
+        is_full = len(changed) == self._most
+        self._most = self._most * 2 if is_full and self._position_ms == before_ms else MOST_DOCUMENTS
+        self._next_ms = self._position_ms - (0 if is_full else OVERLAP_MS)
         return changed
 
+    async def _unfinished(self, after: str | None) -> list[Document]:
+        found = await self._documents.list(self._collection, where=_UNFINISHED, limit=MOST_DOCUMENTS, after=after)
+        self._listed_to = found[-1].id if len(found) == MOST_DOCUMENTS else None
+        return found
 
-def _event(view: ProgressView, event_id: str) -> ServerSentEvent:
+
+def _event(view: ProgressView, event_id: str | None) -> ServerSentEvent:
     return ServerSentEvent(event="document", id=event_id, data=view.model_dump_json())
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from heapq import nsmallest
 from typing import Any, Final
 
 from cachetools import LRUCache
@@ -19,6 +21,8 @@ MOST_WAITING: Final = 10_000
 _MOST_DOCUMENTS: Final = 10_000
 """The documents of one stream whose earlier progress is remembered."""
 _PLACE_VALID_S: Final = 3.0
+_MOST_COUNTED: Final = 20
+"""The places in the queue that are counted for one look: each is a request that reads up to MOST_WAITING keys."""
 _WAITING: Final = (DocumentState.RECEIVED, DocumentState.QUEUED)
 _LEASE_MARGIN_S: Final = 10.0
 """The clocks of this machine and of the database may differ by so much."""
@@ -35,7 +39,7 @@ class _Seen:
     pages_done: int
     seconds_left: int | None = None
     waiting_before: int | None = None
-    counted_at_s: float = -_PLACE_VALID_S
+    counted_at_s: float = -math.inf
 
 
 class ProgressReader:
@@ -53,9 +57,10 @@ class ProgressReader:
         tasks = dict(zip(processed, await self._progress.read_many(processed), strict=True))
         outages = await self._progress.outages() if processed else {}
         waits_for = [OutageView(dependency=name, since=since) for name, since in sorted(outages.items())]
-        return [await self._view(one, tasks.get(one.id, {}), waits_for) for one in documents]
+        await self._count_waiting(documents)
+        return [self._view(one, tasks.get(one.id, {}), waits_for) for one in documents]
 
-    async def _view(self, document: Document, task: dict[str, str], waits_for: list[OutageView]) -> ProgressView:
+    def _view(self, document: Document, task: dict[str, str], waits_for: list[OutageView]) -> ProgressView:
         seen = self._seen_of(document)
         if document.state is DocumentState.PROCESSING:
             self._count_pages(seen, document, _non_negative(task.get("processed")))
@@ -65,7 +70,7 @@ class ProgressReader:
             **DocumentView.of(shown).model_dump(),
             stage=document.stage,
             message=_message(document, task),
-            waiting_before=await self._waiting_before(document, seen),
+            waiting_before=seen.waiting_before if _is_waiting(document) else None,
             waits_for=waits_for if is_unfinished else [],
             seconds_left=seen.seconds_left if document.state is DocumentState.PROCESSING else None,
         )
@@ -86,17 +91,21 @@ class ProgressReader:
         pages_per_s = (done - seen.began_pages) / max(self._clock() - seen.began_s, 0.001)
         seen.seconds_left = round((document.pages - done) / pages_per_s)
 
-    async def _waiting_before(self, document: Document, seen: _Seen) -> int | None:
-        """Counted anew after some seconds only: many documents may wait."""
-        if document.state not in _WAITING or document.created_at is None:
-            return None
-        if self._clock() - seen.counted_at_s >= _PLACE_VALID_S:
-            seen.counted_at_s = self._clock()
+    async def _count_waiting(self, documents: Sequence[Document]) -> None:
+        """Count anew after some seconds only, and a few places at once, the oldest count first."""
+        now_s = self._clock()
+        waiting = [(self._seen_of(one), one) for one in documents if _is_waiting(one)]
+        due = [(seen, one) for seen, one in waiting if now_s - seen.counted_at_s >= _PLACE_VALID_S]
+        for seen, one in nsmallest(_MOST_COUNTED, due, key=lambda pair: pair[0].counted_at_s):
+            seen.counted_at_s = now_s
             try:
-                seen.waiting_before = await self._feed.waiting_before(document, MOST_WAITING)
+                seen.waiting_before = await self._feed.waiting_before(one, MOST_WAITING)
             except DependencyUnavailable:
                 seen.waiting_before = None
-        return seen.waiting_before
+
+
+def _is_waiting(document: Document) -> bool:
+    return document.state in _WAITING and document.created_at is not None
 
 
 def _message(document: Document, task: dict[str, Any]) -> str:

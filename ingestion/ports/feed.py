@@ -19,7 +19,7 @@ class DocumentFeed(Protocol):
         """When a document of the collection last changed, in Unix milliseconds of the database. 0: it has none."""
 
     async def waiting_before(self, document: Document, limit: int) -> int:
-        """The number of documents of all collections that wait for a worker and were uploaded before this one.
+        """The number of documents of all tenants that wait for a worker and were uploaded before this one.
 
         It counts no further than `limit`.
         """

@@ -112,3 +112,13 @@ async def test_the_documents_before_it_are_counted_while_it_waits(watch: Watch) 
     watch.now_s += 5
     assert (await watch.view(last)).waiting_before == 1
     assert (await watch.view(replace(last, state=S.PROCESSING))).waiting_before is None
+
+
+async def test_a_look_at_many_documents_counts_few_places_and_the_others_next(watch: Watch) -> None:
+    waiting = []
+    for number in range(50):
+        waiting.append(await in_state(watch.store, S.QUEUED, f"d{number:02}"))
+        watch.store.clock.advance(1)
+    counted = [sum(view.waiting_before is not None for view in await watch.reader.views(waiting)) for _ in range(3)]
+    assert counted == [20, 40, 50]
+    assert [view.waiting_before for view in await watch.reader.views(waiting)] == list(range(50))
