@@ -13,7 +13,7 @@ from ingestion.concurrency.deadline import budget
 from ingestion.document_patch import patch_document
 from ingestion.errors import CollectionArchived, Conflict, RetryableError
 from ingestion.formats.identify import identify
-from ingestion.formats.media_types import MediaType, media_type_of
+from ingestion.formats.media_types import MediaType, content_type_of, media_type_of
 from ingestion.model import (
     CANCELLATION,
     Document,
@@ -49,8 +49,6 @@ from ingestion.tracing import current_origin, span
 
 log = structlog.get_logger(__name__)
 
-_CONTENT_TYPES: Final = {MediaType.HTML: "text/plain"}
-"""A browser that opens an uploaded HTML file should not run it."""
 _LEAST_BYTES_PER_S: Final = 1024**2
 """The budget of a file grows by one second for each of this many bytes."""
 _NO_TWIN: Final = (DocumentState.FAILED, *CANCELLATION)
@@ -298,8 +296,3 @@ def _new_document(
         tags=options.tags,
         key=options.key,
     )
-
-
-def content_type_of(media_type: MediaType | None) -> str:
-    """Return the content type that a file of this type is stored with."""
-    return "application/octet-stream" if media_type is None else _CONTENT_TYPES.get(media_type, media_type.value)

@@ -67,7 +67,7 @@ from workers.attempt.code_writer import CodeWriter
 from workers.attempt.isolation import SharedExclusiveLock, is_suspect
 from workers.attempt.lease import Lease
 from workers.attempt.outage_evidence import EMBEDDER, OutageEvidence
-from workers.attempt.outcomes import OutcomePublisher, cause_fields, status_of
+from workers.attempt.outcomes import OutcomePublisher
 from workers.attempt.source import open_source
 from workers.attempt.stall import StallDetector, WatchedAttempt
 from workers.attempt.store import PageStore
@@ -170,14 +170,10 @@ class Pipeline:
         except BaseException:
             await self.claims.release(lease.document)
             raise
-        seconds = time.monotonic() - started
-        metrics.DURATION.labels(status_of(settled)).observe(seconds)
         attempt.set({"pagemill.outcome": settled.state.value})
         if error is not None:
             attempt.fail(error.code)
-        fields = log_fields(settled) | cause_fields(settled)
-        log.info("settled", **fields, outcome=settled.state, seconds=round(seconds, 3))
-        await self.outcomes.publish(settled, record, error)
+        await self.outcomes.settle(settled, record, error, seconds=time.monotonic() - started)
 
     async def _under_lease(
         self, document: Document, lease: Lease, watched: WatchedAttempt

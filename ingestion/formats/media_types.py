@@ -64,6 +64,9 @@ _EXTENSIONS: Final = {
     MediaType.TEXT: "txt",
 }
 
+_CONTENT_TYPES: Final = {MediaType.HTML: "text/plain"}
+"""A browser that opens an uploaded HTML file should not run it."""
+
 BY_SUFFIX: Final = {
     **{f".{extension}": media_type for media_type, extension in _EXTENSIONS.items()},
     ".jpeg": MediaType.JPEG,
@@ -86,3 +89,8 @@ def media_type_of(value: str) -> MediaType | None:
         return MediaType(value)
     except ValueError:
         return None
+
+
+def content_type_of(media_type: MediaType | None) -> str:
+    """Return the content type that a file of this type is stored with."""
+    return "application/octet-stream" if media_type is None else _CONTENT_TYPES.get(media_type, media_type.value)

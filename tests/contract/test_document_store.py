@@ -16,6 +16,7 @@ from motor.motor_asyncio import AsyncIOMotorClient
 
 from ingestion.adapters.mongo.document_mapping import record_of
 from ingestion.adapters.mongo.document_store import MongoDocumentStore
+from ingestion.adapters.mongo.indexes import INDEXES
 from ingestion.errors import DependencyUnavailable, WorkerFault
 from ingestion.filters import Filter
 from ingestion.model import Document
@@ -29,6 +30,7 @@ from tests.port_contracts.ready_pages import ReadyPagesContract
 from tests.port_contracts.tenant_usage import TenantUsageContract
 from tests.support.documents import FAILURE, LEASE_MS, S, document, in_state, page
 from tests.support.filters import filters, labelled_documents
+from tests.support.mongo_requests import RequestRecorder
 
 
 @pytest.fixture
@@ -129,12 +131,13 @@ async def test_uploads_that_arrive_together_share_requests(
 
         monkeypatch.setattr(batches, "_run", call)
 
-    for name in ("_inserts", "_reservations", "_reads", "_queued", "_checks"):
+    for name in ("_inserts", "_reservations", "_reads", "_contents", "_queued", "_checks"):
         counted(getattr(store, name), name)
 
     async def arrive(number: int) -> tuple[int, int]:
         await store.require_active("together")
         assert await store.get(f"together-{number}") is None
+        assert await store.with_content("together", f"{number:064x}") is None
         first_page_key = await store.reserve_page_keys(number + 1)
         one = replace(document(f"together-{number}"), pages=number + 1, first_page_key=first_page_key)
         assert await store.insert(one)
@@ -144,8 +147,29 @@ async def test_uploads_that_arrive_together_share_requests(
 
     ranges = sorted(await asyncio.gather(*(arrive(number) for number in range(40))))
     assert all(first + pages <= other for (first, pages), (other, _) in pairwise(ranges))
-    assert calls.total() < 40, "of 240"
+    assert calls.total() < 40, "of 280"
     for number in range(40):
         found = await store.get(f"together-{number}")
         assert found is not None
         assert (found.state, found.outbox) == (S.QUEUED, "sent")
+
+
+async def test_a_late_record_of_an_earlier_upload_marks_no_other_job(store: MongoDocumentStore) -> None:
+    again, other = (replace(document(f"late-{key}"), first_page_key=key) for key in (70, 80))
+    for one in (again, other):
+        await store.insert(one)
+    await asyncio.gather(store.mark_queued(replace(again, first_page_key=60)), store.mark_queued(other))
+    assert [(await store.known([one.id]))[one.id].outbox for one in (again, other)] == ["pending", "sent"]
+
+
+async def test_contents_of_several_collections_are_looked_for_with_one_command(
+    store: MongoDocumentStore, mongo_requests: RequestRecorder
+) -> None:
+    for name in ("a", "b"):
+        await store.insert(replace(document(f"twin-{name}", collection=name), sha256=name * 64))
+    mongo_requests.commands.clear()
+    asked = [("a", "a"), ("a", "b"), ("b", "a"), ("b", "b")]
+    found = await asyncio.gather(*(store.with_content(name, content * 64) for name, content in asked))
+    assert [one and one.id for one in found] == ["twin-a", None, None, "twin-b"]
+    assert mongo_requests.commands == ["find documents"]
+    assert "sha256" in {keys[0][0] for keys in INDEXES["documents"]}, "a list of values bounds the first field only"

@@ -71,8 +71,11 @@ class RequestRecorder(CommandListener):
 
     def __init__(self) -> None:
         self.requests: set[Request] = set()
+        self.commands: list[str] = []
+        """Each command in its order, with its collection: "find documents"."""
 
     def started(self, event: CommandStartedEvent) -> None:
+        self.commands.append(f"{event.command_name} {event.command.get(event.command_name)}")
         self.requests.update(requests_of(event.command_name, event.command))
 
     def succeeded(self, event: CommandSucceededEvent) -> None: ...

@@ -20,6 +20,7 @@ from ingestion.messages import Record
 from ingestion.model import Document, DocumentState, Failure, IngestJob, sources_of
 from ingestion.ports import DocumentReader, JobQueue, Ledger, Outbox, Progress
 from ingestion.retrying import retrying
+from workers.attempt.claims import log_fields
 from workers.attempt.retry_policy import FailureRun, GiveUp, Retry, decide
 
 log = structlog.get_logger(__name__)
@@ -52,6 +53,13 @@ class OutcomePublisher:
             case GiveUp():
                 return await retrying(self.ledger.fail, document.id, document.fence, failure)
 
+    async def settle(self, document: Document, record: Record, error: IngestError | None, *, seconds: float) -> None:
+        """Log and measure an attempt that took `seconds`, and publish its outcome as `publish` does."""
+        metrics.DURATION.labels(_status_of(document)).observe(seconds)
+        fields = log_fields(document) | _cause_fields(document)
+        log.info("settled", **fields, outcome=document.state, seconds=round(seconds, 3))
+        await self.publish(document, record, error)
+
     async def publish(self, document: Document, record: Record, error: IngestError | None) -> None:
         """Publish the outcome that the ledger has. On return the broker has acknowledged it."""
         if error is not None and document.state is DocumentState.QUEUED:
@@ -60,7 +68,7 @@ class OutcomePublisher:
         if document.state is DocumentState.READY:
             self.failures.succeeded()
             _observe_readiness(document)
-        metrics.FILES.labels(status_of(document)).inc()
+        metrics.FILES.labels(_status_of(document)).inc()
         await self._report(document)
         await self._follow_up(document, record, error)
 
@@ -125,13 +133,13 @@ class OutcomePublisher:
         await self.progress.add(**{settled.state.value: 1, "pages": pages})
 
 
-def status_of(document: Document) -> str:
+def _status_of(document: Document) -> str:
     """The label `status` of the attempt after which `document` has been recorded."""
     statuses = {DocumentState.READY: metrics.SUCCESS, DocumentState.FAILED: metrics.FAILED}
     return statuses.get(document.state, metrics.RETRIED)
 
 
-def cause_fields(document: Document) -> dict[str, str]:
+def _cause_fields(document: Document) -> dict[str, str]:
     """The fields of a log line about the document's error, if it has one."""
     error = document.error
     return {"code": error.code, "stage": error.stage, "cause": error.message} if error else {}

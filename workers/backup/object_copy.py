@@ -10,10 +10,9 @@ from uuid import uuid4
 
 from ingestion.catalogue.holds import Hold
 from ingestion.errors import WorkerFault
-from ingestion.formats.media_types import BY_SUFFIX
+from ingestion.formats.media_types import BY_SUFFIX, content_type_of
 from ingestion.ports import BlobStore
 from ingestion.retrying import retrying
-from ingestion.submit import content_type_of
 from workers.lifecycle.parts import StoredObject, fingerprint_of
 
 OBJECTS_AT_ONCE: Final = 8

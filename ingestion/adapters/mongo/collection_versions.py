@@ -43,13 +43,13 @@ async def change_version(collections: MongoCollection, collection: str) -> None:
 
 
 async def begin_change(collections: MongoCollection, collection: str, document_id: str, fence: int) -> None:
-    """MongoRecord that the document may become ready under this fence."""
+    """Record that the document may become ready under this fence."""
     changing = {"$setUnion": [_CHANGING, [_change(document_id, fence)]]}
     await collections.update_one({"_id": collection}, [{"$set": {"version": changed_version(), "changing": changing}}])
 
 
 async def end_change(collections: MongoCollection, collection: str, document_id: str, fence: int) -> None:
-    """MongoRecord that the document is ready, or can no longer become ready under this fence. Safe to repeat."""
+    """Record that the document is ready, or can no longer become ready under this fence. Safe to repeat."""
     changing = {"$setDifference": [_CHANGING, [_change(document_id, fence)]]}
     await collections.update_one({"_id": collection}, [{"$set": {"version": changed_version(), "changing": changing}}])
 

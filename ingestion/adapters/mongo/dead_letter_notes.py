@@ -1,4 +1,4 @@
-"""MongoRecord which dead letters were replayed or discarded."""
+"""Record which dead letters were replayed or discarded."""
 
 from __future__ import annotations
 

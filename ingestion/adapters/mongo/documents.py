@@ -51,15 +51,14 @@ class MongoUploads(MongoPort):
 
     @translated
     async def _with_contents(self, asked: Sequence[tuple[str, str]]) -> list[Document | None]:
+        collections, contents = ([*dict.fromkeys(values)] for values in zip(*asked, strict=True))
+        wanted = {"sha256": {"$in": contents}, "collection": {"$in": collections}, **NOT_REPLACED}
         first: dict[tuple[str, str], Document] = {}
-        for collection in {one for one, _ in asked}:
-            contents = [sha256 for one, sha256 in asked if one == collection]
-            wanted = {"collection": collection, "sha256": {"$in": contents}, **NOT_REPLACED}
-            for document in map(document_of, await self._documents.find(wanted, {"story": 0}).to_list(None)):
-                known = first.get((collection, document.sha256))
-                is_earlier = known is None or document.first_page_key < known.first_page_key
-                if is_earlier and document.state not in (DocumentState.DELETING, DocumentState.DELETED):
-                    first[collection, document.sha256] = document
+        for document in map(document_of, await self._documents.find(wanted, {"story": 0}).to_list(None)):
+            known = first.get((document.collection, document.sha256))
+            is_earlier = known is None or document.first_page_key < known.first_page_key
+            if is_earlier and document.state not in (DocumentState.DELETING, DocumentState.DELETED):
+                first[document.collection, document.sha256] = document
         return [first.get(one) for one in asked]
 
     @translated

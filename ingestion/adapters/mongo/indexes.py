@@ -22,7 +22,9 @@ INDEXES: Final[Mapping[str, Sequence[Keys]]] = {
         (("collection", 1), ("metadata.k", 1), ("metadata.v", 1)),
         (("collection", 1), ("tags", 1)),
         (("collection", 1), ("key", 1), ("revision", 1)),
-        (("collection", 1), ("sha256", 1)),
+        # Uploads ask for many contents at once. The content comes first: the local stack's server uses an index for a
+        # list of values of its first field only, and would read the whole collection.
+        (("sha256", 1), ("collection", 1)),
         (("replaced_at", 1),),
         # A search for documents without terms reads no others.
         (("state", 1), ("terms_format", 1), ("_id", 1)),

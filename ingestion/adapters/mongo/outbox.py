@@ -1,11 +1,9 @@
-"""MongoRecord which jobs and dead letters are still to be published."""
+"""Record which jobs and dead letters are still to be published."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
-
-from pymongo import UpdateOne
 
 from ingestion.adapters.mongo.database import Database
 from ingestion.adapters.mongo.document_changes import NO_LEASE, DocumentChanges, event
@@ -52,8 +50,10 @@ class MongoOutbox(DocumentChanges):
             "$cond": [{"$eq": ["$state", DocumentState.RECEIVED]}, DocumentState.QUEUED.value, "$state"]
         }
         update = [{"$set": {"outbox": "sent", "state": queued_if_received, "updated_at": "$$NOW"}}]
-        await self._documents.bulk_write(
-            [UpdateOne({"_id": one.id, "first_page_key": one.first_page_key}, update) for one in documents],
-            ordered=False,
-        )
+        # One statement for all. Page keys are never given twice: no record has the id of one and the key of another.
+        same_uploads = {
+            "_id": {"$in": [one.id for one in documents]},
+            "first_page_key": {"$in": [one.first_page_key for one in documents]},
+        }
+        await self._documents.update_many(same_uploads, update)
         return [None] * len(documents)

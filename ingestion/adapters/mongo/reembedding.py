@@ -1,4 +1,4 @@
-"""MongoRecord how far the re-embedding of each document of a collection has come."""
+"""Record how far the re-embedding of each document of a collection has come."""
 
 from __future__ import annotations
 

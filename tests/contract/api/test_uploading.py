@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from structlog.testing import capture_logs
 from ingestion.bootstrap import Services
 from ingestion.model import MAX_FILENAME_BYTES
 from tests.contract.api.helpers import StreamedRequest, assert_problem, running, upload, uploaded
+from tests.support.mongo_requests import RequestRecorder
 from tests.support.uploads import make_upload
 
 
@@ -48,6 +50,34 @@ async def test_an_uploaded_pdf_is_a_queued_document(client: httpx.AsyncClient, c
         "tags": [],
         "uploaded": status.json()["uploaded"],
     }
+
+
+async def test_a_plain_upload_sends_eight_commands_to_mongodb(
+    client: httpx.AsyncClient, collection: str, mongo_requests: RequestRecorder
+) -> None:
+    await upload(client, collection, ("first.pdf", make_upload(1)))  # records the use of the collection
+    mongo_requests.commands.clear()
+    await upload(client, collection, ("second.pdf", make_upload(2)))
+    assert mongo_requests.commands == [
+        "find collections",  # before the body is read
+        "find collections",  # after it, which may have taken long
+        "find documents",  # by id
+        "find documents",  # by content
+        "findAndModify counters",  # reserves page keys
+        "insert documents",
+        "find collections",  # after the insertion: archiving does not miss it
+        "update documents",  # the job has been published
+    ]
+
+
+async def test_uploads_that_come_together_share_commands_to_mongodb(
+    client: httpx.AsyncClient, collection: str, mongo_requests: RequestRecorder
+) -> None:
+    await upload(client, collection, ("first.pdf", make_upload(1)))
+    mongo_requests.commands.clear()
+    files = [(f"{number}.pdf", make_upload(1)) for number in range(12)]
+    await asyncio.gather(*(upload(client, collection, file) for file in files))
+    assert len(mongo_requests.commands) < 6 * len(files)
 
 
 async def test_refused_files_do_not_affect_others(client: httpx.AsyncClient, collection: str) -> None:
