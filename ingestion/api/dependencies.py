@@ -5,12 +5,14 @@ They are coroutines because FastAPI calls plain functions in a thread.
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
 from ingestion.api.auth import principal_of
 from ingestion.bootstrap import Services
+from ingestion.cancel import Canceller
 from ingestion.concurrency.deadline import budget
 from ingestion.errors import CollectionArchived, NotFound
 from ingestion.keys.authenticator import Authenticator
@@ -23,55 +25,23 @@ from ingestion.viewing.highlights import Highlighter
 from ingestion.viewing.images import PageImages
 
 
-async def _services(request: Request) -> Services:
-    services: Services = request.app.state.services
-    return services
+def _in_state(name: str) -> Callable[[Request], Awaitable[Any]]:
+    async def read(request: Request) -> Any:
+        return getattr(request.app.state, name)
 
-
-async def _submitter(request: Request) -> Submitter:
-    submitter: Submitter = request.app.state.submitter
-    return submitter
-
-
-async def _searcher(request: Request) -> Searcher:
-    searcher: Searcher = request.app.state.searcher
-    return searcher
-
-
-async def _remover(request: Request) -> Remover:
-    remover: Remover = request.app.state.remover
-    return remover
-
-
-async def _usage(request: Request) -> UsageRecorder:
-    usage: UsageRecorder = request.app.state.usage
-    return usage
-
-
-async def _page_images(request: Request) -> PageImages:
-    images: PageImages = request.app.state.page_images
-    return images
-
-
-async def _highlighter(request: Request) -> Highlighter:
-    highlighter: Highlighter = request.app.state.highlighter
-    return highlighter
-
-
-async def _authenticator(request: Request) -> Authenticator:
-    authenticator: Authenticator = request.app.state.authenticator
-    return authenticator
+    return read
 
 
 PrincipalDep = Annotated[Principal, Depends(principal_of)]
-ServicesDep = Annotated[Services, Depends(_services)]
-SubmitterDep = Annotated[Submitter, Depends(_submitter)]
-SearcherDep = Annotated[Searcher, Depends(_searcher)]
-RemoverDep = Annotated[Remover, Depends(_remover)]
-UsageDep = Annotated[UsageRecorder, Depends(_usage)]
-PageImagesDep = Annotated[PageImages, Depends(_page_images)]
-HighlighterDep = Annotated[Highlighter, Depends(_highlighter)]
-AuthenticatorDep = Annotated[Authenticator, Depends(_authenticator)]
+ServicesDep = Annotated[Services, Depends(_in_state("services"))]
+SubmitterDep = Annotated[Submitter, Depends(_in_state("submitter"))]
+SearcherDep = Annotated[Searcher, Depends(_in_state("searcher"))]
+RemoverDep = Annotated[Remover, Depends(_in_state("remover"))]
+CancellerDep = Annotated[Canceller, Depends(_in_state("canceller"))]
+UsageDep = Annotated[UsageRecorder, Depends(_in_state("usage"))]
+PageImagesDep = Annotated[PageImages, Depends(_in_state("page_images"))]
+HighlighterDep = Annotated[Highlighter, Depends(_in_state("highlighter"))]
+AuthenticatorDep = Annotated[Authenticator, Depends(_in_state("authenticator"))]
 
 
 async def _collection(collection: str, principal: PrincipalDep) -> str:

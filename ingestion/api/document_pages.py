@@ -8,7 +8,7 @@ from fastapi import APIRouter, Header, Path, Query
 from starlette.responses import Response
 
 from ingestion.api.dependencies import DocumentDep, PageImagesDep, ServicesDep
-from ingestion.api.views import PageView, image_version
+from ingestion.api.page_views import PageView, image_version
 from ingestion.bootstrap import Services
 from ingestion.concurrency.deadline import budget
 from ingestion.errors import NotFound

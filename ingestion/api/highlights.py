@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from ingestion.api.dependencies import DocumentDep, HighlighterDep, ServicesDep
 from ingestion.api.document_pages import PageNumber, stored_page
-from ingestion.api.views import HighlightsView
+from ingestion.api.page_views import HighlightsView
 from ingestion.concurrency.deadline import budget
 from ingestion.model import PageRecord
 from ingestion.viewing.highlights import PictureKind

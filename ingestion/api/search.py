@@ -8,7 +8,8 @@ from fastapi import APIRouter, Request
 
 from ingestion.api.auth import needs
 from ingestion.api.dependencies import CollectionDep, SearcherDep, UsageDep
-from ingestion.api.views import SearchRequest, page_image_url, page_url
+from ingestion.api.page_views import page_image_url, page_url
+from ingestion.api.views import SearchRequest
 from ingestion.filters import parse_filter
 from ingestion.hits import Hit, SearchResult
 from ingestion.http.disconnect import cancel_on_disconnect
