@@ -45,7 +45,10 @@ class LoginLimiter:
     def failed(self, address: str | None) -> None:
         if address is None or not self._per_minute:
             return
-        count, ends_at = self._failures.get(address, (0, self._clock() + _MINUTE_S))
+        now_s = self._clock()
+        count, ends_at = self._failures.get(address, (0, now_s))
+        if ends_at <= now_s:  # each failure prolongs the entry's time in the cache, so it may outlive its minute
+            count, ends_at = 0, now_s + _MINUTE_S
         self._failures[address] = (count + 1, ends_at)
 
     def succeeded(self, address: str | None, key: bytes) -> None:

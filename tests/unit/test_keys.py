@@ -188,3 +188,16 @@ async def test_an_address_with_too_many_failures_may_try_no_other_key(
     await authenticator.authenticate(SETTINGS_KEY, AWAY)
     clock.now_s += 60
     await authenticator.authenticate(SETTINGS_KEY, HOME)
+
+
+async def test_failures_that_go_on_are_limited_in_every_minute(authenticator: Authenticator, clock: Clock) -> None:
+    refused = 0
+    for number in range(30):
+        clock.now_s += 10
+        try:
+            await authenticator.authenticate(f"wrong {number}".encode(), AWAY)
+        except TooManyRequests:
+            refused += 1
+        except Unauthorized:
+            pass
+    assert refused == 15
