@@ -51,10 +51,10 @@ class AsyncPagemill(ApiClient):
     async def wait(
         self, document_id: str, *, timeout_s: float | None = None, on_progress: Progress | None = None
     ) -> DocumentView:
-        """The document once it is settled: ready, failed, archived or deleted. It follows the document's events.
+        """The document once it is settled: ready, failed, cancelled, archived or deleted.
 
-        `on_progress` gets the document at each change. Raises TimeoutError after `timeout_s`, ApiError where the
-        document is deleted meanwhile.
+        It follows the document's events. `on_progress` gets the document at each change. Raises TimeoutError after
+        `timeout_s`, ApiError where the document is deleted meanwhile.
         """
         with anyio.fail_after(timeout_s):
             async with aclosing(follow(self, document_id)) as views:
