@@ -31,8 +31,9 @@ from ingestion.words.boxes import decode_words
 from tests.support import pdfs
 from tests.support.waiting import wait_until
 from workers.rendering import poppler
-from workers.rendering.dpi import plan_page
+from workers.rendering.dpi import PagePlan, plan_page
 from workers.rendering.lanes import Lanes
+from workers.rendering.page_source import PdfPageSource
 from workers.rendering.render_child import RenderRequest, render_pages
 from workers.rendering.renderer import PdfRenderer, engines
 
@@ -187,6 +188,29 @@ async def test_a_broken_page_is_white_and_named_and_the_others_are_rendered(firs
     assert [page.text for page in pages] == [*(f"This is page {n}." for n in (1, 2, 3)), "", "This is page 5."]
     assert [page.notes for page in pages if page.notes] == [(Note("damaged_page", "", (4,), 1),)]
     assert image_of(pages[3]).getextrema() == (255, 255)
+
+
+@needs_poppler
+async def test_few_blank_pages_of_a_document_are_tried_with_the_other_engine(stored: Store) -> None:
+    path = stored(pdfs.make_pdf([pdfs.RawPage(b"")] * 40))
+    source = await renderer("pdfium", render_window_pages=8).open(path, pixels=False)
+    assert sum([len(window) async for window in source.windows(1)]) == 40
+    assert source.render_calls == 5 + 8, "five windows, then eight pages with poppler"
+
+
+@needs_poppler
+async def test_blank_pages_that_the_other_engine_fails_on_are_limited_too(
+    stored: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[int] = []
+
+    async def fail(self: PdfPageSource, plan: PagePlan, engines: object) -> None:
+        tried.append(plan.number)
+        raise RenderTimeout(f"page {plan.number}")
+
+    monkeypatch.setattr(PdfPageSource, "_render_alone", fail)
+    assert len(await pages_of(renderer("pdfium"), stored(pdfs.make_pdf([pdfs.RawPage(b"")] * 40)))) == 40
+    assert len(tried) == 8
 
 
 async def test_the_media_box_stands_in_for_an_empty_crop_box(stored: Store) -> None:

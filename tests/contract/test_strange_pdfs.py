@@ -13,6 +13,7 @@ import pytest
 
 from ingestion.errors import CorruptPdf, EncryptedPdf, PermanentError
 from ingestion.model import Note, Page
+from ingestion.search.snippets import snippet
 from ingestion.settings import RenderSettings
 from tests.support.strange_pdfs import Strange, form, layered, packed, shown, stream, widget, with_astray_entry
 from workers.rendering import fonts, poppler
@@ -99,6 +100,13 @@ async def test_cases(read: Reader, name: str, text: str, kinds: set[str]) -> Non
     seen = await read((CASES / f"{name}.pdf").read_bytes())
     assert seen.text == text
     assert seen.kinds == kinds
+
+
+@pytest.mark.parametrize(("name", "query"), [("snippet-japanese", "水先案内人"), ("snippet-short-words", "AC 7B")])
+async def test_a_snippet_shows_the_place_of_the_query(read: Reader, name: str, query: str) -> None:
+    text = (await read((CASES / f"{name}.pdf").read_bytes())).text
+    assert query not in " ".join(text.split())[:240]
+    assert query in snippet(text, query)
 
 
 async def test_a_user_unit_multiplies_the_size(read: Reader) -> None:

@@ -48,7 +48,7 @@ _WINDOW_PX: Final = 32_000_000
 take 400 MB for each window that is in progress."""
 
 _MOST_SECOND_TRIES: Final = 8
-"""After so many blank pages that are blank in the other engine, too, a document's blank pages are taken for blank."""
+"""After so many blank pages that the other engine does not draw either, a document's other blank pages stay blank."""
 
 _WINDOWS_AHEAD: Final = 2
 """Windows of one document that render at the same time, if children are free."""
@@ -134,9 +134,11 @@ class PdfPageSource:
         if rendered is None:
             rendered = await self._render_alone(plan, self._engines)
         if rendered is not None and await self._is_doubtful(rendered):
+            # Taken before the wait: other windows of the document ask, too. A page that gets drawn gives it back.
+            self._second_tries_left -= rendered.is_blank
             with suppress(PageRenderFailed, RenderTimeout):
                 chosen = better(rendered, await self._render_alone(plan, self._engines[1:]))
-                self._second_tries_left -= rendered.is_blank and chosen is rendered
+                self._second_tries_left += rendered.is_blank and chosen is not rendered
                 rendered = chosen
         if rendered is None or (self._is_damaged and rendered.is_blank and not rendered.text):
             self._first_cause = self._first_cause or f"page {plan.number} is missing or damaged"
