@@ -154,7 +154,8 @@ class Sandbox:
 
         A child cannot import by itself: Landlock hides all folders but those of installed packages.
         """
-        for child in [one for one in reversed(self._idle) if one.file == file]:
+        # Looked up anew after each wait: another call may take or end a child meanwhile.
+        while child := next((one for one in reversed(self._idle) if one.file == file), None):
             self._idle.remove(child)
             if module in child.modules and child.is_silent() and await child.cpu_s() + cpu_s <= child.limits.cpu_s:
                 return child

@@ -60,6 +60,13 @@ async def test_a_child_that_died_while_it_was_idle_is_replaced() -> None:
     assert await children.run(os.getpid, timeout_s=30) != idle.pid
 
 
+async def test_calls_that_replace_idle_children_at_the_same_time_do_not_disturb_each_other() -> None:
+    children = Sandbox(processes=2, memory_bytes=1024 * MIB)
+    await asyncio.gather(*(children.run(time.sleep, 0.2, timeout_s=1) for _ in range(2)))
+    # Both children have too little CPU time left for these calls.
+    assert await asyncio.gather(*(children.run(abs, -1, timeout_s=30) for _ in range(2))) == [1, 1]
+
+
 async def test_a_function_that_takes_too_much_cpu_time_is_ended() -> None:
     with pytest.raises(ChildTimeout, match=r"spins took longer than 0.2 s of CPU time"):
         await box().run(spins, timeout_s=0.2, wall_s=60)
