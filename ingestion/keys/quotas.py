@@ -103,7 +103,9 @@ class QuotaKeeper:
 
     async def _check_contents(self, tenant: str, quotas: Quotas, pages: int) -> None:
         if (counted := self._contents.get(tenant)) is None:
-            self._contents[tenant] = counted = _Counted(await self._usage.tenant_contents(tenant))
+            contents = await self._usage.tenant_contents(tenant)
+            # Another upload may have been counted meanwhile: each one adds to the same record.
+            counted = self._contents.setdefault(tenant, _Counted(contents))
         in_flight = counted.contents.documents_in_flight + counted.accepted
         stored = counted.contents.pages_stored
         if quotas.pages_stored and stored + pages > quotas.pages_stored:

@@ -173,3 +173,13 @@ async def test_contents_of_several_collections_are_looked_for_with_one_command(
     assert [one and one.id for one in found] == ["twin-a", None, None, "twin-b"]
     assert mongo_requests.commands == ["find documents"]
     assert "sha256" in {keys[0][0] for keys in INDEXES["documents"]}, "a list of values bounds the first field only"
+
+
+async def test_counts_of_a_tenant_that_are_wanted_together_share_commands(
+    store: MongoDocumentStore, mongo_requests: RequestRecorder
+) -> None:
+    await store.insert(document("counted", collection="acme.c"))
+    mongo_requests.commands.clear()
+    found = await asyncio.gather(*(store.tenant_contents(tenant) for tenant in ("acme", "other") * 10))
+    assert [one.documents_in_flight for one in found] == [1, 0] * 10
+    assert mongo_requests.commands == ["aggregate documents"] * 2

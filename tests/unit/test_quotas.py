@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,10 +10,19 @@ import pytest
 
 from ingestion.errors import QuotaExceeded, StorageQuotaExceeded, TooManyRequests
 from ingestion.keys.quotas import QuotaKeeper, Quotas
-from ingestion.ports import DayUsage
+from ingestion.ports import DayUsage, TenantContents
 from tests.memory import MemoryDocumentStore
 from tests.support.documents import S, document, in_state
 from tests.unit.test_keys import Clock
+
+
+class SlowStore(MemoryDocumentStore):
+    """Other tasks run while it counts."""
+
+    async def tenant_contents(self, tenant: str) -> TenantContents:
+        await asyncio.sleep(0)
+        return await super().tenant_contents(tenant)
+
 
 EVENING = datetime(2026, 11, 28, 23, 59, 0, tzinfo=UTC)
 
@@ -68,6 +78,13 @@ async def test_documents_in_work_and_pages_stored_are_limited() -> None:
     await quotas.reserve("acme", 1, 200)
     clock.now_s += 2  # counted again: the files above are no documents
     await quotas.reserve("default", 1, 10)
+
+
+async def test_uploads_that_come_together_count_each_other() -> None:
+    store = SlowStore()
+    quotas = keeper(store, documents_in_flight=3)
+    outcomes = await asyncio.gather(*(quotas.reserve("acme", 1, 1) for _ in range(5)), return_exceptions=True)
+    assert [type(one) for one in outcomes if one is not None] == [QuotaExceeded, QuotaExceeded]
 
 
 async def test_without_quotas_nothing_is_counted() -> None:

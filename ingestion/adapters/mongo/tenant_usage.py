@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pymongo import ReturnDocument
 
-from ingestion.adapters.mongo.database import MongoPort, aggregated
+from ingestion.adapters.mongo.database import Database, MongoPort, aggregated
 from ingestion.adapters.mongo.document_mapping import recorded_tenant
-from ingestion.adapters.mongo.errors import translated
+from ingestion.adapters.mongo.errors import DEPENDENCY, translated
 from ingestion.adapters.mongo.fields import MongoRecord
+from ingestion.concurrency.request_batching import RequestBatcher
 from ingestion.model import UNFINISHED, DocumentState
 from ingestion.ports import DayUsage, TenantContents
 
 
 class MongoTenantUsage(MongoPort):
-    """Implements the port TenantUsage."""
+    """Implements the port TenantUsage. Concurrent calls of `tenant_contents` share a count for each tenant."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self._counts: RequestBatcher[str, TenantContents] = RequestBatcher(self._count_all, dependency=DEPENDENCY)
+
+    async def tenant_contents(self, tenant: str) -> TenantContents:
+        return await self._counts.call(tenant)
 
     @translated
-    async def tenant_contents(self, tenant: str) -> TenantContents:
+    async def _count_all(self, tenants: Sequence[str]) -> list[TenantContents]:
+        counted = {tenant: await self._contents_of(tenant) for tenant in dict.fromkeys(tenants)}
+        return [counted[tenant] for tenant in tenants]
+
+    async def _contents_of(self, tenant: str) -> TenantContents:
         pipeline: list[MongoRecord] = [
             {"$match": {"tenant": recorded_tenant(tenant)}},
             {"$group": {"_id": "$state", "documents": {"$sum": 1}, "pages": {"$sum": "$pages"}}},
