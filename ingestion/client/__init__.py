@@ -8,7 +8,7 @@ with Pagemill("https://pagemill.example", "KEY") as pagemill:
     hits = pagemill.search("manuals", "torque of the axle")
 """
 
-from ingestion.client.client import ApiError, ApiUnavailable
+from ingestion.client.answers import ApiError, ApiUnavailable
 from ingestion.client.pagemill import AsyncPagemill, Pagemill
 from ingestion.client.views import DocumentView, HighlightsView, PageImage, PageView, UploadLabels
 from ingestion.hits import Hit

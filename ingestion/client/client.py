@@ -7,13 +7,13 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias
 from urllib.parse import quote
 
 import httpx
 import stamina
-from pydantic import BaseModel, ValidationError
 
+from ingestion.client.answers import RETRYABLE_STATUS, ApiUnavailable, parse, problem_of
 from ingestion.client.counted_file import CountedFile, OnSent
 from ingestion.client.target import Target
 from ingestion.client.views import (
@@ -27,12 +27,10 @@ from ingestion.client.views import (
     UploadResult,
 )
 from ingestion.effort import Effort
-from ingestion.errors import BadRequest, DependencyUnavailable, Fault, PermanentError, not_text
+from ingestion.errors import BadRequest, not_text
 from ingestion.hits import Hit, SearchResult
 from ingestion.model import Metadata, check_text
 from ingestion.search_mode import SearchMode
-
-_V = TypeVar("_V", bound=BaseModel)
 
 _CONNECT_S: Final = 5.0
 # The server answers an upload when it has opened and stored the file, which takes long for a gigabyte.
@@ -40,28 +38,8 @@ _READ_S: Final = 300.0
 # An event stream that is silent for longer is broken: the server sends pings.
 _EVENT_S: Final = 20.0
 _RETRY_FOR_S: Final = 60.0
-_MAX_RETRY_AFTER_S: Final = 30.0
-_RETRYABLE_STATUS: Final = frozenset({429, 502, 503, 504})
 _LIST_LIMIT: Final = 100
 _CONNECTIONS: Final = 100
-
-
-class ApiError(PermanentError):
-    """The API answered with a problem document; `code` is its code."""
-
-    fault = Fault.CALLER
-
-    def __init__(self, code: str, detail: str) -> None:
-        super().__init__(detail)
-        self.code = code
-
-
-class ApiUnavailable(DependencyUnavailable):
-    """The API does not answer, or is temporarily unable to. `retry_after_s` is its Retry-After."""
-
-    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
-        super().__init__("the API", message)
-        self.retry_after_s = retry_after_s
 
 
 class ApiClient:
@@ -97,10 +75,10 @@ class ApiClient:
             answer = await self._retry(self._upload, _collection_url(collection, "documents"), path, labels, on_sent)
         except OSError as error:
             raise BadRequest(f"{path} cannot be read: {error.strerror}") from error
-        return _parse(UploadResult, answer).documents[0]
+        return parse(UploadResult, answer).documents[0]
 
     async def document(self, document_id: str) -> DocumentView:
-        return _parse(DocumentView, await self._request("GET", _document_url(document_id)))
+        return parse(DocumentView, await self._request("GET", _document_url(document_id)))
 
     async def documents(self, collection: str | None = None, where: str | None = None) -> AsyncIterator[DocumentView]:
         """All documents, or those of one collection. Pages of the listing are requested as needed.
@@ -113,7 +91,7 @@ class ApiClient:
         if where is not None:
             query["filter"] = where
         while True:
-            listed = _parse(DocumentList, await self._request("GET", "documents", params=query))
+            listed = parse(DocumentList, await self._request("GET", "documents", params=query))
             for document in listed.documents:
                 yield document
             if listed.next is None:
@@ -126,7 +104,7 @@ class ApiClient:
         """One part of the listing, of at most `limit` documents after the id `after`."""
         query: dict[str, str | int] = {"limit": limit}
         query |= {name: value for name, value in (("collection", collection), ("after", after)) if value is not None}
-        return _parse(DocumentList, await self._request("GET", "documents", params=query))
+        return parse(DocumentList, await self._request("GET", "documents", params=query))
 
     async def events(self, document_id: str) -> AsyncGenerator[DocumentView]:
         """The document at each change. The stream ends when the document is settled, or the connection breaks."""
@@ -135,10 +113,10 @@ class ApiClient:
             async with self._http.stream("GET", f"{_document_url(document_id)}/events", timeout=timeout) as response:
                 if not response.is_success:
                     await response.aread()
-                    raise _problem(response)
+                    raise problem_of(response)
                 async for line in response.aiter_lines():
                     if line.startswith("data:"):
-                        yield _parse(DocumentView, line.removeprefix("data:"))
+                        yield parse(DocumentView, line.removeprefix("data:"))
 
     async def search(self, collection: str, query: str, top_k: int, effort: Effort = Effort.BALANCED) -> list[Hit]:
         """The hits of `answer`, in the mode that the API has for searches that name none."""
@@ -163,11 +141,11 @@ class ApiClient:
             body["with_metadata"] = True
         if mode is not None:
             body["mode"] = mode.value
-        return _parse(SearchResult, await self._request("POST", _collection_url(collection, "search"), json=body))
+        return parse(SearchResult, await self._request("POST", _collection_url(collection, "search"), json=body))
 
     async def page(self, document_id: str, page: int) -> PageView:
         """The text and the sizes of a page. `page` counts from 1."""
-        return _parse(PageView, await self._request("GET", _page_url(document_id, page)))
+        return parse(PageView, await self._request("GET", _page_url(document_id, page)))
 
     async def page_image(self, document_id: str, page: int, width_px: int | None = None) -> PageImage:
         """The image of a page: as it is stored, or in one of the widths that the API makes."""
@@ -178,7 +156,7 @@ class ApiClient:
     async def highlights(self, document_id: str, page: int, query: str) -> HighlightsView:
         """Where a query matches on a page."""
         params = {"query": check_text(query, "the query"), "format": "json"}
-        return _parse(
+        return parse(
             HighlightsView, await self._request("GET", f"{_page_url(document_id, page)}/highlights", params=params)
         )
 
@@ -201,13 +179,13 @@ class ApiClient:
         body: dict[str, Any] = {} if metadata is None else {"metadata": dict(metadata)}
         if tags is not None:
             body["tags"] = list(tags)
-        return _parse(DocumentView, await self._request("PATCH", _document_url(document_id), json=body))
+        return parse(DocumentView, await self._request("PATCH", _document_url(document_id), json=body))
 
     async def delete_matching(self, collection: str, where: str, *, dry_run: bool = False) -> DeleteResult:
         """Delete up to 1,000 documents for which the filter holds. Call it again while some remain."""
         body = {"filter": check_text(where, "the filter"), "dry_run": dry_run}
         url = _collection_url(collection, "documents/delete")
-        return _parse(DeleteResult, await self._request("POST", url, json=body))
+        return parse(DeleteResult, await self._request("POST", url, json=body))
 
     async def delete_collection(self, collection: str) -> None:
         """Returns when no store holds data of the collection. There may be none."""
@@ -231,10 +209,10 @@ class ApiClient:
         with self._translate_errors():
             response = await self._http.request(method, url, **options)
         self._has_answered = True
-        if not response.is_server_error and response.status_code not in _RETRYABLE_STATUS:
+        if not response.is_server_error and response.status_code not in RETRYABLE_STATUS:
             self._failing_since_s = None
         if not response.is_success:
-            raise _problem(response)
+            raise problem_of(response)
         return response
 
     def _backoff(self, error: Exception) -> bool | float:
@@ -299,30 +277,3 @@ def _page_url(document_id: str, page: int) -> str:
 
 def _collection_url(collection: str, resource: str) -> str:
     return f"collections/{quote(check_text(collection, 'the collection'), safe='')}/{resource}"
-
-
-def _parse(view: type[_V], content: bytes | str) -> _V:
-    try:
-        return view.model_validate_json(content)
-    except ValidationError as error:
-        raise ApiUnavailable(f"the answer is not one of Pagemill's API ({error.errors()[0]['msg']})") from error
-
-
-def _problem(response: httpx.Response) -> ApiError | ApiUnavailable:
-    """The error of a problem document (RFC 9457). A proxy may have sent another kind of answer."""
-    try:
-        problem = response.json()
-    except ValueError:
-        problem = None
-    if not isinstance(problem, dict):
-        problem = {}
-    detail = str(problem.get("detail") or problem.get("title") or f"{response.status_code} {response.reason_phrase}")
-    # A proxy answers 5xx without a problem document while its server is down.
-    if response.status_code in _RETRYABLE_STATUS or (response.is_server_error and not problem):
-        return ApiUnavailable(detail, retry_after_s=_retry_after_s(response))
-    return ApiError(str(problem.get("code") or f"http_{response.status_code}"), detail)
-
-
-def _retry_after_s(response: httpx.Response) -> float | None:
-    value = response.headers.get("Retry-After", "")
-    return min(float(value), _MAX_RETRY_AFTER_S) if value.isdecimal() else None

@@ -8,7 +8,8 @@ from typing import Final
 
 import anyio
 
-from ingestion.client.client import ApiClient, ApiUnavailable
+from ingestion.client.answers import ApiUnavailable
+from ingestion.client.client import ApiClient
 from ingestion.client.views import DocumentView
 
 RECONNECT_S: Final = 1.0

@@ -12,7 +12,8 @@ from typing import Final, Self, TypeVar
 import anyio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from ingestion.client.client import ApiClient, ApiUnavailable, open_http
+from ingestion.client.answers import ApiUnavailable
+from ingestion.client.client import ApiClient, open_http
 from ingestion.client.following import follow
 from ingestion.client.target import Target
 from ingestion.client.views import DocumentView, HighlightsView, PageImage, PageView, UploadLabels

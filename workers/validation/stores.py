@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ingestion.bootstrap import Services
-from ingestion.client.client import ApiError
+from ingestion.client.answers import ApiError
 from ingestion.errors import NotFound
 from ingestion.model import Document, DocumentState, document_prefix
 from workers.audit.mismatch import NotJudged

@@ -9,7 +9,8 @@ from pathlib import Path
 import anyio
 import typer
 
-from ingestion.client.client import ApiClient, ApiError, connect
+from ingestion.client.answers import ApiError
+from ingestion.client.client import ApiClient, connect
 from ingestion.client.views import DocumentView
 from ingestion.errors import BadRequest
 from ingestion.filters import filter_text
