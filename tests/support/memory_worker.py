@@ -173,3 +173,22 @@ class Cut:
             raise self._error
 
         return cut
+
+
+class ActingBlobs:
+    """The object store. Does something before or after it stores an object for the first time."""
+
+    def __init__(self, blobs: MemoryBlobStore, act: Action, *, before: bool) -> None:
+        self._blobs, self._act, self._before = blobs, act, before
+        self._has_acted = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._blobs, name)
+
+    async def put(self, key: str, data: bytes, content_type: str) -> None:
+        is_first, self._has_acted = not self._has_acted, True
+        if is_first and self._before:
+            await self._act()
+        await self._blobs.put(key, data, content_type)
+        if is_first and not self._before:
+            await self._act()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +17,7 @@ from ingestion.model import (
     document_prefix,
     vectors_key,
 )
-from tests.support.memory_worker import COLLECTION, Cut, MemoryWorker, job
+from tests.support.memory_worker import COLLECTION, ActingBlobs, Cut, MemoryWorker, job
 from workers.code_backfill import CodeBackfill
 
 
@@ -43,25 +42,6 @@ def stored_codes(worker: MemoryWorker) -> dict[str, bytes]:
 
 def backfill(worker: MemoryWorker, blobs: Any = None, **options: Any) -> CodeBackfill:
     return CodeBackfill(worker.documents, blobs or worker.blobs, **options)
-
-
-class Acting:
-    """The object store. Does something before or after it stores sign codes for the first time."""
-
-    def __init__(self, worker: MemoryWorker, act: Callable[[], Awaitable[None]], *, before: bool) -> None:
-        self._worker, self._act, self._before = worker, act, before
-        self._has_acted = False
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._worker.blobs, name)
-
-    async def put(self, key: str, data: bytes, content_type: str) -> None:
-        is_first, self._has_acted = not self._has_acted, True
-        if is_first and self._before:
-            await self._act()
-        await self._worker.blobs.put(key, data, content_type)
-        if is_first and not self._before:
-            await self._act()
 
 
 async def test_documents_of_an_earlier_release_get_the_codes_that_a_worker_writes(worker: MemoryWorker) -> None:
@@ -127,7 +107,7 @@ async def test_codes_of_a_document_that_is_deleted_meanwhile_are_deleted(
         if not is_half_deleted:
             await worker.documents.remove(deleting)
 
-    done = await backfill(worker, Acting(worker, delete, before=before)).round()
+    done = await backfill(worker, ActingBlobs(worker.blobs, delete, before=before)).round()
     assert (done.made, done.failed) == (0, {})
     assert worker.blobs.objects == {}
 
@@ -143,7 +123,7 @@ async def test_a_document_that_is_uploaded_anew_meanwhile_gets_its_codes_again(
         await worker.blobs.delete_prefix(document_prefix(document.id))
         await worker.pipeline.run(job(await worker.uploaded(document.id, document.pages)))
 
-    assert (await backfill(worker, Acting(worker, renew, before=before)).round()).made == 0
+    assert (await backfill(worker, ActingBlobs(worker.blobs, renew, before=before)).round()).made == 0
     assert (await worker.read(document)).codes_format == 0
     assert stored_codes(worker) == {}
     assert (await backfill(worker).round()).made == 1
@@ -157,7 +137,7 @@ async def test_codes_of_a_document_that_is_archived_meanwhile_stay(worker: Memor
         worker.documents.state.archived[document.id] = (COLLECTION, "archive")
         del worker.documents.state.documents[document.id]
 
-    assert (await backfill(worker, Acting(worker, archive, before=True)).round()).made == 0
+    assert (await backfill(worker, ActingBlobs(worker.blobs, archive, before=True)).round()).made == 0
     assert stored_codes(worker) == codes
 
 
@@ -180,7 +160,7 @@ async def test_codes_of_a_generation_that_is_removed_meanwhile_are_deleted(worke
     async def settle() -> None:
         worker.documents.state.documents["d1"].document = replace(document, generation=2)
 
-    assert (await backfill(worker, Acting(worker, settle, before=True)).round()).made == 0
+    assert (await backfill(worker, ActingBlobs(worker.blobs, settle, before=True)).round()).made == 0
     assert stored_codes(worker) == {}
 
 
@@ -190,6 +170,6 @@ async def test_two_backfills_side_by_side_do_no_harm(worker: MemoryWorker) -> No
     async def other() -> None:
         assert (await backfill(worker).round()).made == 1
 
-    assert (await backfill(worker, Acting(worker, other, before=True)).round()).made == 0
+    assert (await backfill(worker, ActingBlobs(worker.blobs, other, before=True)).round()).made == 0
     assert (await worker.read(document)).codes_format == SIGN_CODE_FORMAT
     assert stored_codes(worker) == codes

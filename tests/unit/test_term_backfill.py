@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from ingestion.errors import DependencyUnavailable
 from ingestion.model import SEGMENT_PAGES, TERM_FORMAT, Document, document_prefix, terms_key, terms_keys
 from ingestion.terms.segment import TermSegment
-from tests.support.memory_worker import COLLECTION, Cut, MemoryWorker, job
+from tests.support.memory_worker import COLLECTION, ActingBlobs, Cut, MemoryWorker, job
 from workers.term_backfill import TermBackfill
 
 
@@ -35,25 +34,6 @@ def stored_terms(worker: MemoryWorker) -> dict[str, bytes]:
 
 def backfill(worker: MemoryWorker, blobs: Any = None, **options: Any) -> TermBackfill:
     return TermBackfill(worker.documents, blobs or worker.blobs, **options)
-
-
-class Acting:
-    """The object store. Does something before or after it stores terms for the first time."""
-
-    def __init__(self, worker: MemoryWorker, act: Callable[[], Awaitable[None]], *, before: bool) -> None:
-        self._worker, self._act, self._before = worker, act, before
-        self._has_acted = False
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._worker.blobs, name)
-
-    async def put(self, key: str, data: bytes, content_type: str) -> None:
-        is_first, self._has_acted = not self._has_acted, True
-        if is_first and self._before:
-            await self._act()
-        await self._worker.blobs.put(key, data, content_type)
-        if is_first and not self._before:
-            await self._act()
 
 
 async def test_a_worker_writes_the_terms_of_all_pages_before_the_document_is_ready(worker: MemoryWorker) -> None:
@@ -115,7 +95,7 @@ async def test_terms_of_a_document_that_is_deleted_meanwhile_are_deleted(
         if not is_half_deleted:
             await worker.documents.remove(deleting)
 
-    done = await backfill(worker, Acting(worker, delete, before=before)).round()
+    done = await backfill(worker, ActingBlobs(worker.blobs, delete, before=before)).round()
     assert (done.made, done.failed) == (0, {})
     assert worker.blobs.objects == {}
 
@@ -129,6 +109,6 @@ async def test_a_document_that_is_uploaded_anew_meanwhile_keeps_its_terms(worker
         await worker.blobs.delete_prefix(document_prefix(document.id))
         await worker.pipeline.run(job(await worker.uploaded(document.id, document.pages)))
 
-    assert (await backfill(worker, Acting(worker, renew, before=before)).round()).made == 0
+    assert (await backfill(worker, ActingBlobs(worker.blobs, renew, before=before)).round()).made == 0
     assert (await worker.read(document)).terms_format == TERM_FORMAT
     assert stored_terms(worker) == terms
