@@ -18,6 +18,7 @@ from ingestion.retrying import retrying
 from ingestion.vectors.blob_reader import VectorBlobs
 from ingestion.vectors.sign_codes import CodeSegment, segment_pages, segment_starts
 from ingestion.vectors.stored_codes import coded_generations, page_codes
+from workers.attempt.term_writer import write_object
 from workers.backfill import PAGES_A_ROUND, Backfill, BackfilledRecords
 
 Written = list[tuple[int, str]]
@@ -72,7 +73,7 @@ class CodeBackfill(Backfill):
                     return
                 key = codes_key(document.id, first, generation)
                 written.append((generation, key))
-                await retrying(self._blobs.put, key, content, "application/octet-stream")
+                await write_object(self._blobs, key, content)
 
     async def _delete_late_writes(self, document: Document, written: Written) -> None:
         """Delete what may have been written after a delete, or after the removal of a generation.

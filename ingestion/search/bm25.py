@@ -60,9 +60,12 @@ class JoinedTerms:
 
     @property
     def size_bytes(self) -> int:
-        return sum(part.nbytes for part in (self.lengths, self.codes, self.first_postings, self.page_indexes)) + len(
-            self.occurrences
-        )
+        """Of all parts, and of the norms, which the first query makes."""
+        parts = (
+            self.codes, self.first_postings, self.entry_starts, self.page_starts, self.page_indexes, self.occurrences,
+            self.lengths, self._norms,
+        )  # fmt: skip
+        return sum(part.nbytes for part in parts)
 
     @cached_property
     def _norms(self) -> NDArray[np.float32]:

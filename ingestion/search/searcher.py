@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -17,7 +17,7 @@ from ingestion.effort import Effort
 from ingestion.errors import BadRequest, EmbedderMismatch, IngestError, Overloaded
 from ingestion.filters import Filter, filter_text
 from ingestion.hits import Hit, SearchResult
-from ingestion.model import PageRecord, Vectors, check_qualified, check_text
+from ingestion.model import Vectors, check_qualified, check_text
 from ingestion.ports import (
     Bindings,
     BlobStore,
@@ -28,16 +28,15 @@ from ingestion.ports import (
     VectorStore,
 )
 from ingestion.search.admission import Admission, ReservedRows, cost_in_rows, estimated_tokens
-from ingestion.search.candidates import Candidate
 from ingestion.search.collection_pages import CollectionPages
 from ingestion.search.cpu_threads import CpuThreads
 from ingestion.search.exhaustive import ExhaustiveScorer
 from ingestion.search.fusion import fused
+from ingestion.search.hit_maker import HitMaker
 from ingestion.search.lexical import LexicalFinder, LexicalHits
 from ingestion.search.page_finder import FinderRecords, PageFinder, Ranked
 from ingestion.search.planning import LEAST_COST_ROWS
 from ingestion.search.query_cache import VersionedQueryCache, key_of
-from ingestion.search.snippets import snippet
 from ingestion.search.stages import search_stage
 from ingestion.search.version_age import VersionAge
 from ingestion.search_mode import SearchMode
@@ -75,6 +74,7 @@ class Searcher:
         self._costs: LRUCache[str, int] = LRUCache(_MOST_COLLECTIONS)
         """The cost for each token of the last search of a collection."""
         self._cpu_threads = CpuThreads(settings.search_threads)
+        self._hits = HitMaker(records, blobs, self._cpu_threads, image_url_expires_s=settings.image_url_expires_s)
         self._finder = PageFinder(
             vectors=vectors, records=records, blobs=blobs, settings=settings, cpu_threads=self._cpu_threads
         )
@@ -151,7 +151,9 @@ class Searcher:
                     raise
                 continue  # the vectors that it searched have been removed since
             if found is not None:
-                return SearchResult(hits=await self._with_image_urls(found.hits), mode=asked.mode, notes=found.notes)
+                return SearchResult(
+                    hits=await self._hits.with_image_urls(found.hits), mode=asked.mode, notes=found.notes
+                )
         return SearchResult(hits=[], mode=asked.mode)
 
     async def _view(self, collection: str) -> Searchable | None:
@@ -183,7 +185,7 @@ class Searcher:
         if newest is None:
             return None
         best = newest[: asked.top_k]
-        hits, is_current = await asyncio.gather(self._described(asked.query, best), self._is_current(view))
+        hits, is_current = await asyncio.gather(self._hits.described(asked.query, best), self._is_current(view))
         if not is_current:
             return None
         if len(hits) == len(best) and not notes:  # else a document of it is just being deleted
@@ -279,17 +281,6 @@ class Searcher:
         if not 1 <= top_k <= self._settings.search_max_top_k:
             raise BadRequest(f"top_k is {top_k}, it must be 1 to {self._settings.search_max_top_k}")
 
-    async def _described(self, query: str, ranked: Sequence[tuple[Candidate, float]]) -> list[Hit]:
-        """The ranked pages as hits. Pages without a record are left out: their document is being deleted."""
-        with search_stage("texts"):
-            records = await self._records.pages_by_key([page.page_key for page, _ in ranked], with_text=True)
-            return await self._cpu_threads.run(_hits_of, query, ranked, records)
-
-    async def _with_image_urls(self, hits: Sequence[Hit]) -> list[Hit]:
-        expires_s = self._settings.image_url_expires_s
-        urls = await gather_or_cancel(*(self._blobs.presign(hit.image_key, expires_s) for hit in hits))
-        return [hit.model_copy(update={"image_url": url}) for hit, url in zip(hits, urls, strict=True)]
-
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
@@ -303,22 +294,3 @@ class _Asked:
     def options(self) -> Sequence[int | str]:
         """What hits depend on besides the query."""
         return self.top_k, self.effort, self.mode, "" if self.where is None else filter_text(self.where)
-
-
-def _hits_of(query: str, ranked: Sequence[tuple[Candidate, float]], records: Mapping[int, PageRecord]) -> list[Hit]:
-    """CPU work: reads the whole text of each page, which may have 100,000 characters."""
-    return [
-        Hit(
-            document_id=page.document.id,
-            page_key=page.page_key,
-            page=page.page_number,
-            filename=page.document.filename,
-            score=score,
-            image_key=record.image_key,
-            snippet=snippet(record.text, query),
-            metadata=dict(page.document.metadata),
-            tags=list(page.document.tags),
-        )
-        for page, score in ranked
-        if (record := records.get(page.page_key)) is not None
-    ]

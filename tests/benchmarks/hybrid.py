@@ -93,7 +93,7 @@ class FileBlobs(MemoryBlobStore):
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A query and the pages, by manual and number, any of which is right."""
+    """A query, and the pages that are right answers, by manual and number."""
 
     query: str
     right: frozenset[tuple[str, int]]

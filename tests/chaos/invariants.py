@@ -87,11 +87,11 @@ class Watch:
     async def _at_work(self) -> set[str]:
         """The published documents that still need a worker."""
         taken = {DocumentState.DELETING, DocumentState.CANCELLING}
-        nobody_works_on = {state for state in DocumentState if state.is_settled} | taken
+        without_work = {state for state in DocumentState if state.is_settled} | taken
         return {
             id_
             for id_, record in (await self._rig.records()).items()
-            if record["state"] not in nobody_works_on and record["outbox"] == "sent"
+            if record["state"] not in without_work and record["outbox"] == "sent"
         }
 
     async def go_on_looking(self) -> None:

@@ -155,7 +155,7 @@ SENTENCES = [
     "pump " * 5000,
 ]
 SHORT = SENTENCES[:-1]
-"""Texts of which every vector is kept. In longer ones similar vectors are merged: which, depends on the last bits."""
+"""The embedder keeps every vector of these texts. In longer ones it merges similar vectors by their last bits."""
 
 
 async def test_a_sentence_has_the_vector_of_the_published_pooling(embedder: LocalEmbedder) -> None:

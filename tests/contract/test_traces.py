@@ -184,6 +184,15 @@ def test_an_endpoint_that_takes_nothing_costs_no_time(black_hole: BlackHole, is_
         assert "Queue full" in lines[1]["cause"]
 
 
+def test_a_warning_that_loses_nothing_is_not_logged_as_a_loss(black_hole: BlackHole) -> None:
+    with (
+        capture_logs() as lines,
+        tracing(TracingSettings(otlp_endpoint=black_hole.endpoint, otlp_timeout_s=3600), "t"),
+    ):
+        logging.getLogger("opentelemetry.sdk.trace").warning("Setting attribute on ended span.")
+    assert [line["event"] for line in lines] == ["traces are sent"]
+
+
 async def test_a_worker_ingests_and_stops_although_its_traces_go_nowhere(
     settings: Settings, tmp_path: Path, black_hole: BlackHole
 ) -> None:

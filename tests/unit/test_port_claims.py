@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from workers.stack.port_claims import port_claims
+from workers.stack.supervise import StackError
 
 
 def claim(root: str, ports: list[int], folder: Path) -> None:
@@ -49,3 +51,9 @@ def test_a_damaged_file_counts_as_empty(tmp_path: Path, content: str) -> None:
     assert others("/b", tmp_path) == set()
     claim("/b", [20_001], tmp_path)
     assert others("/a", tmp_path) == {20_001}
+
+
+def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    (tmp_path / f"pagemill-ports-{os.getuid()}.json").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StackError, match=r"pagemill-ports-.* cannot be opened"):
+        claim("/a", [20_000], tmp_path)

@@ -14,6 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from workers.stack.supervise import StackError
+
 _FILE: Final = "pagemill-ports-{uid}.json"
 
 
@@ -37,17 +39,21 @@ class PortClaims:
 def port_claims(root: Path, folder: Path | None = None) -> Iterator[PortClaims]:
     """Claims of the stack with the data directory `root`. No other stack can choose ports within the block.
 
-    The claims lie in a file of `folder`, by default the system's temporary folder.
+    The claims lie in a file of `folder`, by default the system's temporary folder. Raises StackError.
     """
     path = Path(folder or tempfile.gettempdir()) / _FILE.format(uid=os.getuid())
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StackError(f"{path}, where the ports of local stacks are noted, cannot be opened: {error}") from error
     with os.fdopen(fd, "r+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         claims = _living(file.read())
         yield PortClaims(str(root), claims)
+        content = json.dumps(claims)
         file.seek(0)
         file.truncate()
-        json.dump(claims, file)
+        file.write(content)
 
 
 def _living(content: str) -> dict[str, list[int]]:
