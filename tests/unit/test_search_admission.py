@@ -15,7 +15,7 @@ from ingestion.catalogue.generations import Binding, Generation
 from ingestion.errors import BadRequest, DependencyUnavailable, Overloaded
 from ingestion.model import DocumentState, Vectors
 from ingestion.ports import Neighbours, Searchable
-from ingestion.search import Searcher, coalescing, reranking, searcher
+from ingestion.search import Searcher, coalescing, hit_maker, reranking
 from ingestion.search.admission import Admission, cost_in_rows, estimated_tokens
 from ingestion.search.planning import LEAST_COST_ROWS
 from ingestion.settings import SearchSettings
@@ -187,7 +187,7 @@ async def test_what_is_computed_for_a_search_is_not_computed_on_the_event_loop(
         (coalescing, "page_scores"),
         (coalescing, "combined"),
         (reranking, "maxsim_of_blobs"),
-        (searcher, "snippet"),
+        (hit_maker, "snippet"),
     )
     for module, name in heavy:
         monkeypatch.setattr(module, name, noting(name, getattr(module, name)))
