@@ -19,7 +19,7 @@ install-all: $(VENV)/.installed-all
 
 $(VENV)/.installed-all: $(VENV)/.installed deploy/requirements/dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r deploy/requirements/dev.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,ocr,colqwen,mcp,plot,tracing,stack,demo,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,ocr,visual,mcp,plot,tracing,stack,demo,dev]'
 	touch $@
 
 demo: install
@@ -60,7 +60,7 @@ milvus-server: .milvus-venv/.installed
 # locks with hashes that the images are installed from.
 lock:
 	$(PYTHON) -m venv .lock-venv
-	.lock-venv/bin/pip install --quiet --disable-pip-version-check -e '.[local,ocr,colqwen,mcp,plot,tracing,stack,demo,dev]'
+	.lock-venv/bin/pip install --quiet --disable-pip-version-check -e '.[local,ocr,visual,mcp,plot,tracing,stack,demo,dev]'
 	.lock-venv/bin/pip freeze --exclude-editable | sed 's/+cpu//' > constraints.txt
 	.lock-venv/bin/pip install --quiet --disable-pip-version-check uv
 	deploy/requirements/lock .lock-venv/bin/uv

@@ -18,7 +18,7 @@ from ingestion.settings.processing import (
     VectorSettings,
     WorkerSettings,
 )
-from ingestion.settings.report import ConfigurationError, SettingsReader, unknown_variables
+from ingestion.settings.report import ConfigurationError, SettingsReader, old_variables, unknown_variables
 from ingestion.settings.servers import (
     BackupSettings,
     KafkaSettings,
@@ -53,6 +53,7 @@ __all__ = [
     "VectorSettings",
     "WorkerSettings",
     "markdown_table",
+    "old_variables",
     "unknown_variables",
 ]
 

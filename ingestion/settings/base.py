@@ -6,11 +6,11 @@ Each setting `PAGEMILL_NAME` is read from that variable, or from the file that `
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import Field
 from pydantic.fields import FieldInfo
@@ -26,6 +26,8 @@ _file_faults: ContextVar[list[str] | None] = ContextVar("file_faults", default=N
 class Section(BaseSettings):
     # hide_input_in_errors: the text of a ValidationError would quote passwords otherwise.
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
+    old_names: ClassVar[Mapping[str, str]] = {}
+    """Settings that had another name, with that name. It is read where the new name is not set."""
 
     @classmethod
     def settings_customise_sources(
@@ -36,7 +38,7 @@ class Section(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return (init_settings, env_settings, _Files(settings_cls))
+        return (init_settings, env_settings, _Files(settings_cls), _OldNames(settings_cls))
 
 
 class _Files(PydanticBaseSettingsSource):
@@ -69,6 +71,17 @@ class _Files(PydanticBaseSettingsSource):
             if value is not None:
                 found[name] = value
         return found
+
+
+class _OldNames(_Files):
+    """Reads old names of settings, from their variables and files."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        old = self.settings_cls.old_names.get(field_name)  # type: ignore[attr-defined]
+        if old is None:
+            return None, field_name, False
+        value, _, _ = super().get_field_value(field, old)
+        return os.environ.get(f"{PREFIX}{old.upper()}", value), field_name, False
 
 
 @contextmanager

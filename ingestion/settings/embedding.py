@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Final, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 
 from ingestion.settings.base import PositiveFloat, PositiveInt, Section
 
+VISUAL_EMBEDDERS: Final = ("visual", "colqwen")
+"""The names of the visual embedder. Releases up to 0.2 knew ColQwen2 alone."""
+
+_LEAST_TOKENS: Final = 16
+
+
+def _zero_or_enough(tokens: int) -> int:
+    if tokens and tokens < _LEAST_TOKENS:
+        raise ValueError(f"0, or at least {_LEAST_TOKENS}")
+    return tokens
+
 
 class EmbedderSettings(Section):
-    embedder: Literal["local", "colqwen", "remote"] = Field(
+    old_names: ClassVar[Mapping[str, str]] = {
+        name: name.replace("visual", "colqwen")
+        for name in (
+            "visual_model",
+            "visual_revision",
+            "visual_precision",
+            "visual_device",
+            "visual_prompt_tokens",
+            "visual_max_tokens",
+        )
+    }
+
+    embedder: Literal["local", "visual", "colqwen", "remote"] = Field(
         "local",
-        description="embedder of the workers; local: text, by MiniLM; colqwen: images, by ColQwen2; remote: the "
-        "service at PAGEMILL_EMBEDDER_URL",
+        description="embedder of the workers; local: text, by MiniLM; visual: images, by the model "
+        "PAGEMILL_VISUAL_MODEL; colqwen: another name of visual; remote: the service at PAGEMILL_EMBEDDER_URL",
     )
     embedder_url: str = Field(
         "http://127.0.0.1:8091",
@@ -45,27 +69,32 @@ class EmbedderSettings(Section):
         description="fp32: MiniLM as published; int8: a fifth less CPU time, with other vectors, so that a collection "
         "keeps to one of the two",
     )
-    colqwen_model: str = Field(
-        "vidore/colqwen2-v1.0-hf", description="ColQwen2 checkpoint: a name on the Hugging Face hub, or a folder"
+    visual_model: str = Field(
+        "vidore/colqwen2-v1.0-hf",
+        description="checkpoint of the visual embedder: a name on the Hugging Face hub, or a folder; embedders.md "
+        "lists the families",
     )
-    colqwen_revision: str = Field("main", description="commit, tag or branch of the checkpoint on the hub")
-    colqwen_precision: Literal["nf4", "bf16", "fp32"] = Field(
-        "nf4", description="nf4: the language model in 4 bits, computed in BF16; bf16, fp32: the whole model"
+    visual_revision: str = Field("main", description="commit, tag or branch of the checkpoint on the hub")
+    visual_precision: Literal["nf4", "bf16", "fp32"] = Field(
+        "nf4", description="nf4: most weights in 4 bits, computed in BF16; bf16, fp32: the whole model"
     )
-    colqwen_device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = Field(
+    visual_device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = Field(
         "auto", description="cpu, cuda or cuda:N; auto: a GPU, if there is one"
     )
-    colqwen_prompt_tokens: Literal["keep", "drop"] = Field(
+    visual_prompt_tokens: Literal["keep", "drop"] = Field(
         "keep",
         description="keep: a page's vectors include those of the prompt around the image, as published; drop: they do"
         " not",
     )
-    colqwen_max_tokens: Annotated[int, Field(ge=16, le=2000)] = Field(
-        768, description="most image tokens of a page; larger pages are scaled down"
+    visual_max_tokens: Annotated[int, AfterValidator(_zero_or_enough)] = Field(
+        0,
+        le=2000,
+        description="most image tokens of a page; larger pages are scaled down; 0: as published, 768 for ColQwen2",
     )
     embed_batch_patches: PositiveInt = Field(
         12_288,
-        description="most vectors in one batch of the colqwen embedder, padding included; a page has up to 780",
+        description="most vectors in one batch of the visual embedder, padding included; a page of ColQwen2 has up "
+        "to 780",
     )
     embed_wait_ms: Annotated[int, Field(ge=0)] = Field(
         10, description="how long a page waits for other pages to fill its batch while the device is idle"
@@ -73,6 +102,10 @@ class EmbedderSettings(Section):
     token_pooling: Annotated[int, Field(ge=1, le=4)] = Field(
         1, description="vectors of a page that are merged into one before they are stored; 1: none"
     )
+
+    @property
+    def is_visual(self) -> bool:
+        return self.embedder in VISUAL_EMBEDDERS
 
     @property
     def embedder_urls(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar, cast, get_args, get_origin
@@ -71,12 +71,24 @@ def example_of(section: type[Section], name: str) -> str:
     return "" if field is None else f". Example: {_variable(name)}={_example(field)}"
 
 
-def unknown_variables(names: Iterable[str], sections: Iterable[type[Section]]) -> dict[str, str]:
+def unknown_variables(names: Iterable[str], sections: Sequence[type[Section]]) -> dict[str, str]:
     """The variables among `names` that no section reads, each with the name that it resembles, or an empty text."""
     known = {_variable(name) for section in sections for name in section.model_fields}
+    known |= {_variable(old) for section in sections for old in section.old_names.values()}
     known |= {f"{name}_FILE" for name in known}
     unknown = [name for name in names if name.startswith(PREFIX) and name not in known]
     return {name: next(iter(get_close_matches(name, known, n=1, cutoff=_ALIKE)), "") for name in sorted(unknown)}
+
+
+def old_variables(names: Container[str], sections: Iterable[type[Section]]) -> dict[str, str]:
+    """The variables among `names` that still work under an old name, each with its new name."""
+    found = {}
+    for section in sections:
+        for new, old in section.old_names.items():
+            for ending in ("", "_FILE"):
+                if _variable(old) + ending in names:
+                    found[_variable(old) + ending] = _variable(new) + ending
+    return found
 
 
 def _faults_of(section: type[Section], found: Any) -> list[str]:

@@ -18,7 +18,7 @@ published processor's."""
 _MIN_PX: Final = 3136
 _PROMPT_BEFORE: Final = 4
 _PROMPT_TOKENS: Final = 11
-"""Tokens of the prompt before the image, and in all. PAGEMILL_COLQWEN_PROMPT_TOKENS=keep stores their vectors too."""
+"""Tokens of the prompt before the image, and in all. PAGEMILL_VISUAL_PROMPT_TOKENS=keep stores their vectors too."""
 _MAX_ASPECT: Final = 200
 
 
@@ -61,7 +61,7 @@ def patch_grid(most: int, width_px: int, height_px: int, vectors: int) -> PatchG
 
 
 def _grid(height_px: int, width_px: int, max_px: int) -> tuple[int, int]:
-    """Rows and columns. `smart_resize` of Qwen2-VL, as `workers.embedding.visual.pixels` calls it.
+    """Rows and columns. `smart_resize` of Qwen2-VL, as `workers.embedding.visual.families.qwen2_pixels` calls it.
 
     A test compares the two.
     """

@@ -185,7 +185,7 @@ async def with_colqwen(folder: Path, precision: str, long_pages: int) -> None:
     from tests.support.tiny_colqwen import page_pixels
     from workers.embedding.visual.loading import load_model
 
-    settings = EmbedderSettings(embedder="colqwen", colqwen_model=str(folder), colqwen_precision=precision)
+    settings = EmbedderSettings(embedder="colqwen", visual_model=str(folder), visual_precision=precision)
     model = load_model(settings).model
     draw = random.Random(2)
     shapes = [(1170, 827), (1100, 850), (827, 1170)]

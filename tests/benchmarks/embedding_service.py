@@ -210,9 +210,9 @@ def colqwen(name: str, *options: str) -> Iterator[Server]:
     with tempfile.TemporaryDirectory(prefix="tiny-colqwen-") as folder:
         settings = {
             "PAGEMILL_EMBEDDER": "colqwen",
-            "PAGEMILL_COLQWEN_MODEL": str(make_checkpoint(Path(folder))),
-            "PAGEMILL_COLQWEN_PRECISION": "fp32",
-            "PAGEMILL_COLQWEN_DEVICE": "cpu",
+            "PAGEMILL_VISUAL_MODEL": str(make_checkpoint(Path(folder))),
+            "PAGEMILL_VISUAL_PRECISION": "fp32",
+            "PAGEMILL_VISUAL_DEVICE": "cpu",
             "PAGEMILL_EMBED_CACHE_TTL_S": "0",
         }
         with pagemill(name, *options, settings=settings) as server:

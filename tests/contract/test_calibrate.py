@@ -76,10 +76,10 @@ def test_nothing_is_advised_where_nothing_fits() -> None:
 
 
 def test_the_command_prints_a_table_and_its_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PAGEMILL_COLQWEN_MODEL", str(make_checkpoint(tmp_path)))
-    monkeypatch.setenv("PAGEMILL_COLQWEN_PRECISION", "fp32")
-    monkeypatch.setenv("PAGEMILL_COLQWEN_DEVICE", "cpu")
-    monkeypatch.setenv("PAGEMILL_COLQWEN_MAX_TOKENS", "64")
+    monkeypatch.setenv("PAGEMILL_VISUAL_MODEL", str(make_checkpoint(tmp_path)))
+    monkeypatch.setenv("PAGEMILL_VISUAL_PRECISION", "fp32")
+    monkeypatch.setenv("PAGEMILL_VISUAL_DEVICE", "cpu")
+    monkeypatch.setenv("PAGEMILL_VISUAL_MAX_TOKENS", "64")
     monkeypatch.setattr("ingestion.logs.configure", lambda settings: None)  # the log of the tests stays as it is
     with structlog.testing.capture_logs():
         result = CliRunner().invoke(app, ["embedder", "calibrate", "--largest", "2", "--repeats", "1"])

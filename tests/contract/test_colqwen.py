@@ -17,7 +17,7 @@ from ingestion.settings import EmbedderSettings, RenderSettings
 from tests.support.tiny_colqwen import DIM, page_pixels
 from workers.embedding.batching.batcher import Batcher
 from workers.embedding.factory import open_embedder
-from workers.embedding.visual.embedder import ColQwenEmbedder, fingerprint
+from workers.embedding.visual.embedder import VisualEmbedder, fingerprint
 from workers.embedding.visual.loading import LoadedModel, load_model
 from workers.rendering.renderer import PdfRenderer
 from workers.rendering.selftest import self_test
@@ -29,7 +29,7 @@ TOLERANCE = 1e-5
 
 
 def settings(checkpoint: Path, **changes: Any) -> EmbedderSettings:
-    values = {"embedder": "colqwen", "colqwen_model": str(checkpoint), "colqwen_precision": "fp32", **changes}
+    values = {"embedder": "colqwen", "visual_model": str(checkpoint), "visual_precision": "fp32", **changes}
     return EmbedderSettings.model_validate(values)
 
 
@@ -39,9 +39,11 @@ def loaded(checkpoint: Path) -> LoadedModel:
 
 
 @pytest.fixture
-async def embedder(loaded: LoadedModel) -> AsyncIterator[ColQwenEmbedder]:
+async def embedder(loaded: LoadedModel) -> AsyncIterator[VisualEmbedder]:
     batcher = Batcher(loaded.model, batch_cost=1000)
-    yield ColQwenEmbedder(batcher, dim=loaded.model.dim, sizing=loaded.model.sizing, fingerprint="test")
+    yield VisualEmbedder(
+        batcher, dim=loaded.model.dim, most_tokens=768, sizing=loaded.model.sizing, fingerprint="test"
+    )
     await batcher.close()
 
 
@@ -79,7 +81,7 @@ async def test_a_page_without_its_picture_is_that_callers_error(embedder: Embedd
 
 @pytest.mark.parametrize("size_px", [(1200, 900), (40, 30), (1, 9000)])
 async def test_a_picture_that_was_fitted_before_has_the_same_vectors(
-    embedder: ColQwenEmbedder, size_px: tuple[int, int]
+    embedder: VisualEmbedder, size_px: tuple[int, int]
 ) -> None:
     pixels = page_pixels(*size_px)
     fitted = embedder.fit(pixels)
@@ -96,7 +98,7 @@ async def test_a_worker_can_draw_a_page_for_it_and_have_it_embedded(embedder: Em
 async def test_the_embedder_opened_from_settings_has_its_fingerprint_and_fits_the_largest_page(
     checkpoint: Path, loaded: LoadedModel
 ) -> None:
-    wide, render = settings(checkpoint, colqwen_max_tokens=2000), RenderSettings()
+    wide, render = settings(checkpoint, visual_max_tokens=2000), RenderSettings()
     async with open_embedder(wide, render) as embedder:
         assert embedder.fingerprint == fingerprint(loaded, wide, render)
         (vectors,) = await embedder.embed_pages([Page(1, 1240, 1260, b"", "", page_pixels(1240, 1260))])
@@ -106,10 +108,10 @@ async def test_the_embedder_opened_from_settings_has_its_fingerprint_and_fits_th
 @pytest.mark.parametrize(
     ("embedding", "rendering"),
     [
-        ({"colqwen_precision": "bf16"}, {}),
-        ({"colqwen_precision": "nf4"}, {}),
-        ({"colqwen_prompt_tokens": "drop"}, {}),
-        ({"colqwen_max_tokens": 700}, {}),
+        ({"visual_precision": "bf16"}, {}),
+        ({"visual_precision": "nf4"}, {}),
+        ({"visual_prompt_tokens": "drop"}, {}),
+        ({"visual_max_tokens": 700}, {}),
         ({"token_pooling": 2}, {}),
         ({}, {"renderer": "poppler"}),
         ({}, {"dpi_policy": "granular"}),
@@ -140,7 +142,21 @@ def test_the_fingerprint_names_weights_versions_and_prompts(
     assert "transformers-9.9" in fingerprint(loaded, settings(checkpoint), RenderSettings())
 
 
+def test_the_fingerprint_of_colqwen2_is_that_of_release_0_2(
+    checkpoint: Path, loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Collections that this release filled stay searchable."""
+    monkeypatch.setattr("importlib.metadata.version", lambda package: "9.9")
+    found = fingerprint(loaded, settings(checkpoint), RenderSettings())
+    expected = (
+        f"colqwen2/folder@{loaded.version}/fp32/transformers-9.9/prompt-016c4218-keep/tokens-768/pool-1/"
+        "pdfium-two-tier-16000000"
+    )
+    assert found == expected
+    assert fingerprint(loaded, settings(checkpoint, visual_max_tokens=768), RenderSettings()) == expected
+
+
 def test_the_fingerprint_does_not_change_with_place_or_speed(checkpoint: Path, loaded: LoadedModel) -> None:
-    changes = {"colqwen_device": "cpu", "embed_batch_patches": 99, "embed_wait_ms": 1}
+    changes = {"visual_device": "cpu", "embed_batch_patches": 99, "embed_wait_ms": 1}
     usual = fingerprint(loaded, settings(checkpoint), RenderSettings())
     assert fingerprint(loaded, settings(checkpoint, **changes), RenderSettings(render_processes=7)) == usual

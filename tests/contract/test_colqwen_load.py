@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from prometheus_client import Gauge
-from transformers import ColQwen2ForRetrieval, ColQwen2Processor
+from transformers import ColQwen2ForRetrieval
 
 from ingestion import metrics
 from ingestion.errors import DependencyUnavailable, EmbedderMissing, IngestError, ModelNotFound, NotEnoughMemory
@@ -24,8 +24,10 @@ from ingestion.settings import EmbedderSettings
 from tests.support.tiny_colqwen import HIDDEN
 from workers.embedding.batching.stages import OutOfMemory
 from workers.embedding.visual import loading, weights
-from workers.embedding.visual.loading import load_model, measure_memory
-from workers.embedding.visual.model import ColQwenModel
+from workers.embedding.visual.families.colqwen2 import ColQwen2
+from workers.embedding.visual.family import FamilyOptions
+from workers.embedding.visual.loading import load_model, measure_memory, quantisation
+from workers.embedding.visual.model import VisualModel
 from workers.embedding.visual.selftest import verify_model
 from workers.rendering.selftest import SelfTestFailed
 
@@ -52,12 +54,12 @@ def network(checkpoint: Path) -> Any:
 
 
 def settings(model: Path | str, precision: str = "fp32", **changes: Any) -> EmbedderSettings:
-    values = {"colqwen_model": str(model), "colqwen_precision": precision, "colqwen_device": "cpu", **changes}
+    values = {"visual_model": str(model), "visual_precision": precision, "visual_device": "cpu", **changes}
     return EmbedderSettings.model_validate(values)
 
 
-def with_processor(network: Any, checkpoint: Path) -> ColQwenModel:
-    return ColQwenModel(network, ColQwen2Processor.from_pretrained(checkpoint), max_tokens=768)
+def with_processor(network: Any, checkpoint: Path) -> VisualModel:
+    return VisualModel(network, ColQwen2(network, ColQwen2.read_processor(checkpoint), FamilyOptions()))
 
 
 # Quantisation
@@ -87,7 +89,7 @@ def test_nf4_takes_half_a_byte_a_weight_and_computes_close_results(checkpoint: P
 
 
 def test_nf4_is_asked_for_with_its_scales_quantised_too() -> None:
-    asked = loading.quantisation().to_dict()
+    asked = quantisation(ColQwen2.not_quantised).to_dict()
     assert asked["bnb_4bit_quant_type"] == "nf4"
     assert asked["bnb_4bit_use_double_quant"]
 
@@ -102,13 +104,13 @@ def test_without_nf4_every_weight_is_of_the_precision(checkpoint: Path, precisio
 
 
 def test_a_quantised_projection_is_refused(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "NOT_QUANTISED", ("vlm.visual",))
+    monkeypatch.setattr(loading, "quantisation", lambda _: quantisation(("vlm.visual",)))
     with pytest.raises(SelfTestFailed, match=r"embedding_proj_layer\.weight is quantised"):
         load_model(settings(checkpoint, "nf4"))
 
 
 def test_a_quantised_vision_tower_is_refused(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "NOT_QUANTISED", ("embedding_proj_layer",))
+    monkeypatch.setattr(loading, "quantisation", lambda _: quantisation(("embedding_proj_layer",)))
     with pytest.raises(SelfTestFailed, match=r"vlm\.visual\..*is quantised"):
         load_model(settings(checkpoint, "nf4"))
 
@@ -116,7 +118,7 @@ def test_a_quantised_vision_tower_is_refused(checkpoint: Path, monkeypatch: pyte
 def test_positions_of_a_line_of_text_are_refused(network: Any, checkpoint: Path) -> None:
     published = network.forward
     network.forward = lambda **inputs: published(**{**inputs, "position_ids": None})
-    with pytest.raises(SelfTestFailed, match="M-RoPE"):
+    with pytest.raises(SelfTestFailed, match="positions of image tokens"):
         verify_model(with_processor(network, checkpoint), "fp32")
 
 
@@ -157,7 +159,7 @@ def message(values: EmbedderSettings, error: type[IngestError]) -> str:
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    assert "PAGEMILL_COLQWEN_MODEL" in message(settings(tmp_path / "absent"), ModelNotFound)
+    assert "PAGEMILL_VISUAL_MODEL" in message(settings(tmp_path / "absent"), ModelNotFound)
 
 
 @pytest.mark.parametrize("part", ["config.json", "model.safetensors"])
@@ -170,6 +172,19 @@ def test_a_folder_that_is_no_checkpoint(copy: Path, part: str) -> None:
 def test_a_checkpoint_without_its_processor(copy: Path, part: str) -> None:
     (copy / part).unlink()
     assert "is not a ColQwen2" in message(settings(copy), ModelNotFound)
+
+
+@pytest.mark.parametrize("model_type", ["qwen2_vl", None])
+def test_a_checkpoint_of_an_unknown_family(copy: Path, model_type: str | None) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, "model_type": model_type}))
+    found = message(settings(copy), ModelNotFound)
+    assert repr(model_type) in found and "PAGEMILL_VISUAL_MODEL" in found and "colqwen2" in found
+
+
+def test_a_config_that_is_damaged(copy: Path) -> None:
+    (copy / "config.json").write_text("[")
+    assert "config.json cannot be read" in message(settings(copy), ModelNotFound)
 
 
 @pytest.mark.parametrize("content", [b"", b"\x08\0\0\0\0\0\0\0[1,2,3] ", b"\xff" * 64])
@@ -228,11 +243,11 @@ def empty_hub() -> Iterator[str]:
 @pytest.mark.usefixtures("empty_cache")
 def test_a_name_that_the_hub_does_not_know(monkeypatch: pytest.MonkeyPatch, empty_hub: str) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", empty_hub)
-    assert "PAGEMILL_COLQWEN_REVISION" in message(settings("nobody/nothing"), ModelNotFound)
+    assert "PAGEMILL_VISUAL_REVISION" in message(settings("nobody/nothing"), ModelNotFound)
 
 
 def test_a_name_that_cannot_be_one() -> None:
-    assert "PAGEMILL_COLQWEN_MODEL" in message(settings("not//a name"), ModelNotFound)
+    assert "PAGEMILL_VISUAL_MODEL" in message(settings("not//a name"), ModelNotFound)
 
 
 @pytest.mark.parametrize("package", ["bitsandbytes", "accelerate"])
@@ -246,13 +261,13 @@ def test_nf4_without_its_packages(checkpoint: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr("importlib.metadata.version", without)
     found = message(settings(checkpoint, "nf4"), EmbedderMissing)
-    assert package in found and "pip install 'pagemill[colqwen]'" in found
+    assert package in found and "pip install 'pagemill[visual]'" in found
     assert load_model(settings(checkpoint, "bf16")).model.dim == 32
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_a_gpu_that_is_not_there(checkpoint: Path) -> None:
-    assert "PAGEMILL_COLQWEN_DEVICE" in message(settings(checkpoint, colqwen_device="cuda"), EmbedderMissing)
+    assert "PAGEMILL_VISUAL_DEVICE" in message(settings(checkpoint, visual_device="cuda"), EmbedderMissing)
 
 
 def test_weights_that_cannot_fit_the_memory_are_not_even_read(

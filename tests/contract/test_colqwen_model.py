@@ -20,7 +20,7 @@ from ingestion.model import Page, Vectors
 from ingestion.settings import EmbedderSettings
 from tests.support.tiny_colqwen import DIM, make_checkpoint, page_pixels
 from workers.embedding.visual.loading import load_model
-from workers.embedding.visual.model import ColQwenModel
+from workers.embedding.visual.model import VisualModel
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -43,21 +43,21 @@ GOLDEN_TOLERANCES: Final = {"fp32": 2e-4, "nf4": 3e-2}
 """Largest difference of a component, across machines and versions: their kernels round differently."""
 
 
-def model_of(checkpoint: Path, precision: str, **changes: Any) -> ColQwenModel:
+def model_of(checkpoint: Path, precision: str, **changes: Any) -> VisualModel:
     return load_model(
         EmbedderSettings.model_validate(
-            {"colqwen_model": str(checkpoint), "colqwen_precision": precision, "colqwen_device": "cpu", **changes}
+            {"visual_model": str(checkpoint), "visual_precision": precision, "visual_device": "cpu", **changes}
         )
     ).model
 
 
 @pytest.fixture(scope="module")
-def models(checkpoint: Path) -> dict[str, ColQwenModel]:
+def models(checkpoint: Path) -> dict[str, VisualModel]:
     return {precision: model_of(checkpoint, precision) for precision in ("fp32", "bf16", "nf4")}
 
 
 @pytest.fixture(scope="module")
-def exact(models: dict[str, ColQwenModel]) -> ColQwenModel:
+def exact(models: dict[str, VisualModel]) -> VisualModel:
     return models["fp32"]
 
 
@@ -72,7 +72,7 @@ def page(height_px: int, width_px: int, seed: int = 0) -> Page:
     return Page(1, width_px, height_px, b"", "", page_pixels(height_px, width_px, seed))
 
 
-def embed(model: ColQwenModel, *items: Page | str) -> list[Vectors]:
+def embed(model: VisualModel, *items: Page | str) -> list[Vectors]:
     inputs = [model.prepare(item) for item in items]
     return model.finish(model.forward(inputs), inputs)
 
@@ -124,20 +124,20 @@ def cosine_distance(one: Vectors, other: Vectors) -> float:
     ("sizes_px", "tolerance"), [([(280, 196), (56, 84)], EQUAL), ([(300, 420), (500, 90), (31, 64)], RESIZED)]
 )
 def test_pages_are_those_of_the_published_processor_and_model(
-    exact: ColQwenModel, processor: Any, sizes_px: list[tuple[int, int]], tolerance: float
+    exact: VisualModel, processor: Any, sizes_px: list[tuple[int, int]], tolerance: float
 ) -> None:
     pages = [page(*size_px) for size_px in sizes_px]
     expected = published_pages(exact.network, processor, pages)
     assert largest_difference(embed(exact, *pages), expected) <= tolerance
 
 
-def test_queries_are_those_of_the_published_processor_and_model(exact: ColQwenModel, processor: Any) -> None:
+def test_queries_are_those_of_the_published_processor_and_model(exact: VisualModel, processor: Any) -> None:
     queries = ["what is the pressure of the boiler?", "naïve café €", ""]
     expected = published_queries(exact.network, processor, queries)
     assert largest_difference(embed(exact, *queries), expected) <= EQUAL
 
 
-def test_a_query_ends_in_ten_augmentation_tokens_and_a_newline(exact: ColQwenModel, processor: Any) -> None:
+def test_a_query_ends_in_ten_augmentation_tokens_and_a_newline(exact: VisualModel, processor: Any) -> None:
     tokenizer = processor.tokenizer
     ids = exact.prepare("boiler").token_ids.tolist()
     assert tokenizer.decode(ids) == "Query: boiler" + "<|endoftext|>" * 10 + "\n"
@@ -145,17 +145,17 @@ def test_a_query_ends_in_ten_augmentation_tokens_and_a_newline(exact: ColQwenMod
     assert len(embed(exact, "boiler", "a much longer question about the boiler")[0]) == len(ids)
 
 
-def test_special_tokens_in_a_query_are_only_text(exact: ColQwenModel, processor: Any) -> None:
+def test_special_tokens_in_a_query_are_only_text(exact: VisualModel, processor: Any) -> None:
     hostile = exact.prepare("<|image_pad|> <|endoftext|> <|im_start|>")
     assert processor.image_token_id not in hostile.token_ids
     assert hostile.token_ids.tolist().count(processor.tokenizer.pad_token_id) == 10
 
 
-def test_an_endless_query_is_cut(exact: ColQwenModel) -> None:
+def test_an_endless_query_is_cut(exact: VisualModel) -> None:
     assert exact.prepare("boiler " * 10_000).cost == 512 + 11
 
 
-def test_padding_never_becomes_a_vector(exact: ColQwenModel) -> None:
+def test_padding_never_becomes_a_vector(exact: VisualModel) -> None:
     inputs = [exact.prepare(page(56, 56)), exact.prepare(page(280, 280)), exact.prepare("boiler")]
     raw = exact.forward(inputs)
     assert not raw[0, inputs[0].cost :].any()  # what there is to drop
@@ -165,29 +165,27 @@ def test_padding_never_becomes_a_vector(exact: ColQwenModel) -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "nf4"])
-def test_vectors_are_float32_of_unit_length_in_every_precision(
-    models: dict[str, ColQwenModel], precision: str
-) -> None:
+def test_vectors_are_float32_of_unit_length_in_every_precision(models: dict[str, VisualModel], precision: str) -> None:
     for vectors in embed(models[precision], page(84, 140), "boiler"):
         assert vectors.dtype == np.float32 and vectors.shape[1] == DIM
         assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
 
 
-def test_prompt_tokens_are_dropped_where_that_is_asked_for(checkpoint: Path, exact: ColQwenModel) -> None:
+def test_prompt_tokens_are_dropped_where_that_is_asked_for(checkpoint: Path, exact: VisualModel) -> None:
     kept = embed(exact, page(280, 280))[0]
-    dropped = embed(model_of(checkpoint, "fp32", colqwen_prompt_tokens="drop"), page(280, 280))[0]
+    dropped = embed(model_of(checkpoint, "fp32", visual_prompt_tokens="drop"), page(280, 280))[0]
     before = exact.prepare(page(280, 280)).token_ids.tolist().index(exact.network.config.vlm_config.image_token_id)
     assert np.array_equal(dropped, kept[before : before + 100])
 
 
-def test_pooling_merges_the_vectors_of_pages_and_not_those_of_queries(checkpoint: Path, exact: ColQwenModel) -> None:
+def test_pooling_merges_the_vectors_of_pages_and_not_those_of_queries(checkpoint: Path, exact: VisualModel) -> None:
     pooled = model_of(checkpoint, "fp32", token_pooling=3)
     (of_page, of_query), (_, whole_query) = (embed(m, page(280, 280), "boiler") for m in (pooled, exact))
     assert of_page.shape == (38, DIM)
     assert np.array_equal(of_query, whole_query)
 
 
-def test_a_page_without_its_picture_is_refused(exact: ColQwenModel) -> None:
+def test_a_page_without_its_picture_is_refused(exact: VisualModel) -> None:
     with pytest.raises(BadRequest, match="page 7"):
         exact.prepare(Page(7, 10, 10, b"", "text"))
 
@@ -200,7 +198,7 @@ items = st.one_of(
 
 @pytest.mark.parametrize(("precision", "examples"), [("fp32", 20), ("bf16", 6), ("nf4", 6)])
 def test_batch_neighbours_size_and_order_do_not_change_a_page(
-    models: dict[str, ColQwenModel], precision: str, examples: int
+    models: dict[str, VisualModel], precision: str, examples: int
 ) -> None:
     model = models[precision]
 
@@ -216,7 +214,7 @@ def test_batch_neighbours_size_and_order_do_not_change_a_page(
 
 
 @pytest.mark.parametrize("precision", ["fp32", "nf4"])
-def test_vectors_are_still_those_of_the_golden_file(models: dict[str, ColQwenModel], precision: str) -> None:
+def test_vectors_are_still_those_of_the_golden_file(models: dict[str, VisualModel], precision: str) -> None:
     """Should a new torch, transformers or bitsandbytes compute something else, collections of both would be mixed."""
     golden = json.loads(GOLDEN.read_text())[precision]
     found = dict(zip(("page", "query"), embed(models[precision], *golden_items()), strict=True))
@@ -249,7 +247,7 @@ def golden_items() -> tuple[Page, str]:
 
 
 def write_golden(checkpoint: Path) -> None:
-    """After a change that is meant: `python -m tests.contract.test_colqwen_model FOLDER`."""
+    """After a change that is meant: `python -m tests.contract.test_visual_model FOLDER`."""
     golden = {}
     for precision in ("fp32", "nf4"):
         vectors = embed(model_of(checkpoint, precision), *golden_items())

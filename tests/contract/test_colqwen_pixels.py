@@ -15,7 +15,8 @@ from PIL import Image
 
 from ingestion.viewing.patch_grid import PatchGrid, patch_grid
 from tests.support.tiny_colqwen import make_processor, page_pixels
-from workers.embedding.visual.pixels import ImageSizing, PatchCutter
+from workers.embedding.visual.families.qwen2_pixels import ImageSizing, PatchCutter
+from workers.embedding.visual.family import fitted_size
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -106,7 +107,7 @@ def test_a_view_that_is_not_contiguous_is_a_page_like_another(processor: Any, si
 def test_the_fitted_size_is_that_of_the_model_or_of_the_image(
     sizing: ImageSizing, height_px: int, width_px: int
 ) -> None:
-    fitted = sizing.fitted_size(height_px, width_px)
+    fitted = fitted_size(sizing, height_px, width_px)
     assert sizing.size(*fitted) == sizing.size(height_px, width_px)
     assert fitted in (sizing.size(height_px, width_px), (height_px, width_px))
     if max(height_px, width_px) <= 50 * min(height_px, width_px):

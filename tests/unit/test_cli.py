@@ -70,7 +70,7 @@ def test_an_embedding_service_of_another_services_model_is_refused(monkeypatch: 
     result = _RUNNER.invoke(cli.app, ["serve", "embedder"])
     assert result.exit_code == 1
     assert result.stderr == (
-        "error: an embedding service needs a model of its own: set PAGEMILL_EMBEDDER to local or colqwen\n"
+        "error: an embedding service needs a model of its own: set PAGEMILL_EMBEDDER to local or visual\n"
     )
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from ingestion.settings import SECTIONS, ConfigurationError, Settings, unknown_variables
+from ingestion.settings import SECTIONS, ConfigurationError, Settings, old_variables, unknown_variables
 from ingestion.settings.report import example_of
 from workers import cli
+from workers.commands.doctor.checks import check_settings
 
 
 @pytest.fixture(autouse=True)
@@ -66,6 +68,27 @@ def test_a_secret_that_is_set_is_not_missed_where_another_setting_is_wrong(
 def test_variables_that_no_setting_reads_are_named_with_the_one_that_was_meant() -> None:
     names = ["PAGEMILL_API_PORTS", "PAGEMILL_API_PORT", "PAGEMILL_API_KEY_FILE", "PAGEMILL_ZZ", "PATH"]
     assert unknown_variables(names, SECTIONS) == {"PAGEMILL_API_PORTS": "PAGEMILL_API_PORT", "PAGEMILL_ZZ": ""}
+
+
+def test_an_old_name_of_a_setting_works_and_is_named_with_the_new_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "model").write_text("/models/old\n")
+    monkeypatch.setenv("PAGEMILL_COLQWEN_MODEL_FILE", str(tmp_path / "model"))
+    monkeypatch.setenv("PAGEMILL_COLQWEN_PRECISION", "bf16")
+    monkeypatch.setenv("PAGEMILL_COLQWEN_DEVICE", "cuda:1")
+    monkeypatch.setenv("PAGEMILL_VISUAL_DEVICE", "cpu")
+    embedder = Settings().embedder
+    assert (embedder.visual_model, embedder.visual_precision, embedder.visual_device) == ("/models/old", "bf16", "cpu")
+    old = {
+        "PAGEMILL_COLQWEN_MODEL_FILE": "PAGEMILL_VISUAL_MODEL_FILE",
+        "PAGEMILL_COLQWEN_PRECISION": "PAGEMILL_VISUAL_PRECISION",
+        "PAGEMILL_COLQWEN_DEVICE": "PAGEMILL_VISUAL_DEVICE",
+    }
+    assert old_variables(os.environ, SECTIONS) == old
+    assert unknown_variables(old, SECTIONS) == {}
+    remedies = {found.detail.split()[0]: found.remedy for found in check_settings()}
+    assert remedies == {name: f"set {new} instead" for name, new in old.items()}
 
 
 def test_one_wrong_setting_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,7 +89,7 @@ def test_each_process_reads_its_settings_and_secrets(
     known = {f"PAGEMILL_{field.upper()}" for section in SECTIONS for field in section.model_fields}
     assert {variable.removesuffix("_FILE") for variable in environment(name, overlay)} <= known
     settings = settings_of(name, monkeypatch, tmp_path, overlay)
-    assert settings.embedder.embedder == {"cpu": "local", "gpu": "colqwen"}[overlay]
+    assert settings.embedder.embedder == {"cpu": "local", "gpu": "visual"}[overlay]
     if name != "embedder-text":
         assert settings.kafka.kafka_sasl_password.get_secret_value() == "value of PAGEMILL_KAFKA_SASL_PASSWORD_FILE"
 

@@ -33,7 +33,7 @@ def calibrate(
     repeats: Annotated[int, typer.Option(min=1, help="Batches of each size; the median counts.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON line per batch size, and no advice.")] = False,
 ) -> None:
-    """Measure batches of A4 pages on the colqwen embedder as it is configured, twice as many pages each time.
+    """Measure batches of A4 pages on the visual embedder as it is configured, twice as many pages each time.
 
     Nothing else should use the device meanwhile.
     """

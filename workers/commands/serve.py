@@ -15,7 +15,7 @@ import typer
 from ingestion.errors import EmbedderMissing
 from ingestion.logs import configure
 from ingestion.scratch import own_scratch
-from ingestion.settings import SECTIONS, Settings, unknown_variables
+from ingestion.settings import SECTIONS, Settings, old_variables, unknown_variables
 from ingestion.tracing.export import tracing
 from workers.runtime.blas import limit_blas_threads
 from workers.runtime.malloc import configure_malloc
@@ -105,6 +105,8 @@ def _settings(process: str = "") -> Settings:
     configure(settings.log)
     for variable, meant in unknown_variables(os.environ, SECTIONS).items():
         log.warning("setting is not known and has no effect", variable=variable, meant=meant)
+    for variable, new in old_variables(os.environ, SECTIONS).items():
+        log.warning("setting has an old name, which still works", variable=variable, new=new)
     return settings
 
 
@@ -139,6 +141,7 @@ async def _api(settings: Settings) -> None:
 async def _embedder(settings: Settings, lane: LaneOption) -> None:
     from ingestion.concurrency.supervision import TaskSupervisor
     from ingestion.http.server import HttpServer
+    from ingestion.model import ROWS_PER_PAGE
     from ingestion.ports import WatchableEmbedder
     from workers.embedding.device_watchdog import watch_device
     from workers.embedding.factory import open_embedder
@@ -149,7 +152,7 @@ async def _embedder(settings: Settings, lane: LaneOption) -> None:
     if settings.embedder.embedder == "remote":
         # It would answer with vectors of its own pooling under the fingerprint of the model behind the other service.
         raise EmbedderMissing(
-            "an embedding service needs a model of its own: set PAGEMILL_EMBEDDER to local or colqwen"
+            "an embedding service needs a model of its own: set PAGEMILL_EMBEDDER to local or visual"
         )
     async with AsyncExitStack() as stack:
         embedder = await stack.enter_async_context(open_embedder(settings.embedder, settings.render))
@@ -158,7 +161,7 @@ async def _embedder(settings: Settings, lane: LaneOption) -> None:
             settings.serving,
             model_id=settings.embedder.embedder,
             modalities=lane.modalities,
-            max_patches=settings.embedder.colqwen_max_tokens,
+            max_patches=getattr(embedder, "most_tokens", ROWS_PER_PAGE),
             cache=await _cache(settings, stack),
         )
         tasks = await stack.enter_async_context(TaskSupervisor())

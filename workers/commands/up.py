@@ -25,6 +25,7 @@ _INTERRUPTED: Final = 130
 
 class EmbedderKind(StrEnum):
     LOCAL = "local"
+    VISUAL = "visual"
     COLQWEN = "colqwen"
 
 

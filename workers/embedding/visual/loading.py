@@ -1,9 +1,9 @@
-"""Load ColQwen2 to its device as the settings say, or raise one error that says what to do."""
+"""Load a visual model to its device as the settings say, or raise one error that says what to do."""
 
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +13,7 @@ import psutil
 import structlog
 import torch
 from safetensors import SafetensorError
-from transformers import BitsAndBytesConfig, ColQwen2ForRetrieval, ColQwen2Processor
+from transformers import BitsAndBytesConfig
 from transformers.utils import import_utils
 from transformers.utils import logging as transformers_logging
 
@@ -21,18 +21,16 @@ from ingestion import metrics
 from ingestion.errors import EmbedderMissing, ModelNotFound, NotEnoughMemory
 from ingestion.settings import EmbedderSettings
 from workers.embedding.batching.stages import OutOfMemory
-from workers.embedding.visual.model import ColQwenModel
+from workers.embedding.visual.families import find_family
+from workers.embedding.visual.family import Family, FamilyOptions
+from workers.embedding.visual.model import VisualModel
 from workers.embedding.visual.selftest import verify_model
 from workers.embedding.visual.weights import Weights, find_weights
 
 log = structlog.get_logger(__name__)
 
-NOT_QUANTISED: Final = ("embedding_proj_layer", "vlm.visual")
-"""A 4-bit projection raises "Got Byte" in the forward; a 4-bit vision tower saves half a GB and costs quality."""
-
 _NF4_PACKAGES: Final = ("bitsandbytes", "accelerate")
-_BYTES_PER_PARAMETER: Final = {"fp32": 4.0, "bf16": 2.0, "nf4": 1.2}
-"""On average. NF4: 4 bits for the language model's layers, 16 for the rest (vision tower, vocabulary)."""
+_BYTES_PER_PARAMETER: Final = {"fp32": 4.0, "bf16": 2.0}
 
 _GIB: Final = 1024**3
 
@@ -41,7 +39,7 @@ _GIB: Final = 1024**3
 class LoadedModel:
     """A model that passed its self-test. `version`: of its weights. `prompts`: the prompts of its processor."""
 
-    model: ColQwenModel
+    model: VisualModel
     version: str
     prompts: str
 
@@ -57,34 +55,34 @@ def load_model(settings: EmbedderSettings) -> LoadedModel:
 
     Raises EmbedderMissing, ModelNotFound, DependencyUnavailable, NotEnoughMemory, SelfTestFailed.
     """
-    device = _device(settings.colqwen_device)
-    precision = settings.colqwen_precision
+    device = _device(settings.visual_device)
+    precision = settings.visual_precision
     _require_packages(precision)
-    weights = find_weights(settings.colqwen_model, settings.colqwen_revision)
-    _require_memory(weights, precision, device)
+    weights = find_weights(settings.visual_model, settings.visual_revision)
+    family_class = find_family(weights.folder)
+    _require_memory(weights, family_class, precision, device)
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")  # TF32
-    with _out_of_memory_translated(precision, device):
-        network, processor = _read(weights, precision, device)
-        model = ColQwenModel(
-            network,
-            processor,
-            max_tokens=settings.colqwen_max_tokens,
-            keep_prompt=settings.colqwen_prompt_tokens == "keep",
-            pooling=settings.token_pooling,
+    with _out_of_memory_translated(family_class, precision, device):
+        network, processor = _read(weights, family_class, precision, device)
+        options = FamilyOptions(
+            max_tokens=settings.visual_max_tokens,
+            keep_prompt=settings.visual_prompt_tokens == "keep",
+            is_pinned=device.type == "cuda",
         )
+        model = VisualModel(network, family_class(network, processor, options), pooling=settings.token_pooling)
         verify_model(model, precision)
     measure_memory(device)
     log.info(
         "model loaded",
-        model=settings.colqwen_model,
+        family=family_class.name,
+        model=settings.visual_model,
         version=weights.version,
         precision=precision,
         device=str(device),
         attention=network.config._attn_implementation,
     )
-    prompts = "\n".join((processor.visual_prompt_prefix, processor.query_prefix, processor.query_augmentation_token))
-    return LoadedModel(model, weights.version, prompts)
+    return LoadedModel(model, weights.version, family_class.prompts(processor))
 
 
 def _device(name: str) -> torch.device:
@@ -92,7 +90,7 @@ def _device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise EmbedderMissing(
-            f"PAGEMILL_COLQWEN_DEVICE is {name}, but torch {torch.__version__} finds no GPU here; install the NVIDIA "
+            f"PAGEMILL_VISUAL_DEVICE is {name}, but torch {torch.__version__} finds no GPU here; install the NVIDIA "
             "driver and a torch built for CUDA, or set it to auto or cpu"
         )
     return torch.device(name)
@@ -104,43 +102,43 @@ def _require_packages(precision: str) -> None:
             importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             raise EmbedderMissing(
-                f"PAGEMILL_COLQWEN_PRECISION is nf4, which needs {package}: pip install 'pagemill[colqwen]', "
+                f"PAGEMILL_VISUAL_PRECISION is nf4, which needs {package}: pip install 'pagemill[visual]', "
                 "or set it to bf16"
             ) from None
 
 
-def _require_memory(weights: Weights, precision: str, device: torch.device) -> None:
+def _require_memory(weights: Weights, family: type[Family], precision: str, device: torch.device) -> None:
     """Checked before: on a CPU the kernel kills a process that is out of memory, without an error to catch."""
-    needed_bytes = weights.parameters * _BYTES_PER_PARAMETER[precision]
+    needed_bytes = weights.parameters * _BYTES_PER_PARAMETER.get(precision, family.nf4_bytes_per_parameter)
     free_bytes = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
     if needed_bytes > free_bytes:
         free = f"{needed_bytes / _GIB:.1f} GiB are needed for the weights alone, {free_bytes / _GIB:.1f} GiB are free"
-        raise NotEnoughMemory(_not_enough_memory(precision, device, free))
+        raise NotEnoughMemory(_not_enough_memory(family, precision, device, free))
 
 
 @contextmanager
-def _out_of_memory_translated(precision: str, device: torch.device) -> Iterator[None]:
+def _out_of_memory_translated(family: type[Family], precision: str, device: torch.device) -> Iterator[None]:
     try:
         yield
     except (torch.OutOfMemoryError, OutOfMemory) as error:
-        raise NotEnoughMemory(_not_enough_memory(precision, device, str(error).partition("\n")[0])) from error
+        reason = str(error).partition("\n")[0]
+        raise NotEnoughMemory(_not_enough_memory(family, precision, device, reason)) from error
 
 
-def _not_enough_memory(precision: str, device: torch.device, reason: str) -> str:
-    smaller = "" if precision == "nf4" else ", set PAGEMILL_COLQWEN_PRECISION to nf4"
+def _not_enough_memory(family: type[Family], precision: str, device: torch.device, reason: str) -> str:
+    smaller = "" if precision == "nf4" else ", set PAGEMILL_VISUAL_PRECISION to nf4"
     advice = f"Free some{smaller}, or use another machine"
-    return f"ColQwen2 in {precision} does not fit the memory of {device}: {reason}. {advice}"
+    return f"{family.title} in {precision} does not fit the memory of {device}: {reason}. {advice}"
 
 
-def _read(weights: Weights, precision: str, device: torch.device) -> tuple[Any, Any]:
-    """The network and its processor. Raises ModelNotFound if the files are not a ColQwen2."""
+def _read(weights: Weights, family: type[Family], precision: str, device: torch.device) -> tuple[Any, Any]:
+    """The network and its processor. Raises ModelNotFound if the files are not of the family."""
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     options: dict[str, Any] = {"device_map": {"": device}} if precision == "nf4" else {}
-    reader: Any = ColQwen2ForRetrieval
     if precision == "nf4":
-        options["quantization_config"] = quantisation()
+        options["quantization_config"] = quantisation(family.not_quantised)
     try:
-        network, report = reader.from_pretrained(
+        network, report = family.network_class.from_pretrained(
             weights.folder,
             dtype=torch.float32 if precision == "fp32" else torch.bfloat16,
             attn_implementation=_attention(precision, device),
@@ -148,30 +146,31 @@ def _read(weights: Weights, precision: str, device: torch.device) -> tuple[Any, 
             output_loading_info=True,
             **options,
         )
-        processor = ColQwen2Processor.from_pretrained(weights.folder, local_files_only=True)
+        processor = family.read_processor(weights.folder)
     except torch.OutOfMemoryError:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         raise ModelNotFound(
-            f"{weights.folder} is not a ColQwen2 that transformers can read: {type(error).__name__}: {error}"
+            f"{weights.folder} is not a {family.title} that transformers can read: {type(error).__name__}: {error}"
         ) from error
     if absent := sorted(report["missing_keys"]):
         # transformers would initialise them at random.
         raise ModelNotFound(
-            f"{weights.folder} lacks {len(absent)} of ColQwen2's weights, for example {absent[0]}; set "
-            "PAGEMILL_COLQWEN_MODEL to a whole ColQwen2 checkpoint, not to an adapter or another model"
+            f"{weights.folder} lacks {len(absent)} of {family.title}'s weights, for example {absent[0]}; set "
+            f"PAGEMILL_VISUAL_MODEL to a whole checkpoint such as {family.checkpoint}, not to an adapter or another "
+            "model"
         )
     return network.to(device).eval() if precision != "nf4" else network.eval(), processor
 
 
-def quantisation() -> BitsAndBytesConfig:
+def quantisation(not_quantised: Sequence[str]) -> BitsAndBytesConfig:
     """NF4 with double quantisation and BF16 compute (QLoRA, arXiv 2305.14314)."""
     return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
-        llm_int8_skip_modules=list(NOT_QUANTISED),
+        llm_int8_skip_modules=list(not_quantised),
     )
 
 

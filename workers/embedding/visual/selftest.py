@@ -1,4 +1,4 @@
-"""Check a loaded ColQwen2 before its vectors are stored.
+"""Check a loaded model before its vectors are stored. The checks are the same for every family.
 
 Each check catches a fault with which the model runs without an error but returns other vectors than the published one.
 """
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from ingestion.model import Page, Vectors
-from workers.embedding.visual.inputs import ModelInput
-from workers.embedding.visual.model import ColQwenModel
+from workers.embedding.visual.family import Family, ModelInput
+from workers.embedding.visual.model import VisualModel
 from workers.rendering.selftest import SelfTestFailed
 
 TOLERANCES: Final = {"fp32": 1e-3, "bf16": 3e-2, "nf4": 3e-2}
@@ -32,37 +32,36 @@ _PAGE_SIZES_PX: Final = ((280, 196), (168, 364), (84, 84))
 _QUERY: Final = "Which page shows the table of contents?"
 
 
-def verify_model(model: ColQwenModel, precision: str) -> None:
+def verify_model(model: VisualModel, precision: str) -> None:
     """Embed three pages and a query, alone and in one batch. Raises SelfTestFailed, OutOfMemory."""
-    _check_weights(model.network)
+    _check_weights(model)
     pages = [_page(number, *size_px) for number, size_px in enumerate(_PAGE_SIZES_PX, start=1)]
     inputs = [*map(model.prepare, pages), model.prepare(_QUERY)]
-    with _recorded_positions(model.network) as recorded:
-        alone = [_embed(model, [item]) for item in inputs]
-    for item, positions in zip(inputs, recorded, strict=True):
-        _check_positions(item, positions, model.network.config.vlm_config.image_token_id)
+    alone = [_embed_and_check_positions(model, item) for item in inputs]
     together = _embed(model, inputs)
-    _check_independence([vectors for one in alone for vectors in one], together, TOLERANCES[precision])
+    _check_independence(alone, together, TOLERANCES[precision])
 
 
-def _check_weights(network: Any) -> None:
-    for part in ("embedding_proj_layer", "vlm.visual"):
-        for name, weight in network.get_submodule(part).named_parameters():
+def _check_weights(model: VisualModel) -> None:
+    for part in model.family.not_quantised:
+        for name, weight in model.network.get_submodule(part).named_parameters():
             if not weight.dtype.is_floating_point:
-                raise SelfTestFailed(f"{part}.{name} is quantised, but ColQwen2 works only if it is not")
+                raise SelfTestFailed(f"{part}.{name} is quantised, but {model.family.title} works only if it is not")
 
 
-def _check_positions(item: ModelInput, positions: Tensor | None, image_token: int) -> None:
-    """The positions at the attention must count row and column from the first image token."""
-    if item.image is None:
-        return
-    start = int((item.token_ids == image_token).nonzero()[0])
-    rows, columns = item.grid[1] // 2, item.grid[2] // 2
-    at = torch.arange(rows * columns)
-    expected = start + torch.stack([torch.zeros_like(at), at // columns, at % columns])  # (3, image tokens)
-    actual = None if positions is None else positions.cpu()[-3:, 0, start : start + len(at)]
+def _embed_and_check_positions(model: VisualModel, item: ModelInput) -> Vectors:
+    with _recorded_positions(model) as recorded:
+        (vectors,) = _embed(model, [item])
+    if model.family.positions_at and item.image is not None:
+        _check_positions(model.family, item, recorded[-1])
+    return vectors
+
+
+def _check_positions(family: Family, item: ModelInput, positions: Tensor | None) -> None:
+    start, expected = family.expected_positions(item)  # (axes, image tokens)
+    actual = None if positions is None else positions.cpu()[:, start : start + expected.shape[1]]
     if actual is None or not torch.equal(actual, expected):
-        raise SelfTestFailed("the model numbers image tokens like text: its positions are not multimodal (M-RoPE)")
+        raise SelfTestFailed(f"the network's positions of image tokens are not those of {family.title}")
 
 
 def _check_independence(alone: Sequence[Vectors], together: Sequence[Vectors], tolerance: float) -> None:
@@ -85,7 +84,7 @@ def _check_lengths(raw: Tensor, inputs: Sequence[ModelInput]) -> None:
             raise SelfTestFailed(f"vectors are not of unit length: {lengths.min():.3g} to {lengths.max():.3g}")
 
 
-def _embed(model: ColQwenModel, inputs: Sequence[ModelInput]) -> list[Vectors]:
+def _embed(model: VisualModel, inputs: Sequence[ModelInput]) -> list[Vectors]:
     raw = model.forward(inputs)
     vectors = model.finish(raw, inputs)
     _check_lengths(raw, inputs)
@@ -93,14 +92,18 @@ def _embed(model: ColQwenModel, inputs: Sequence[ModelInput]) -> list[Vectors]:
 
 
 @contextmanager
-def _recorded_positions(network: Any) -> Iterator[list[Tensor | None]]:
-    """Record the positions that reach the language model, one entry per forward."""
+def _recorded_positions(model: VisualModel) -> Iterator[list[Tensor | None]]:
+    """Record the positions that reach the family's module in each of its calls."""
     recorded: list[Tensor | None] = []
+    family = model.family
 
-    def record(_module: object, _args: object, kwargs: dict[str, Any]) -> None:
-        recorded.append(kwargs.get("position_ids"))
+    def record(_module: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        recorded.append(family.seen_positions(args, kwargs))
 
-    hook = network.vlm.language_model.register_forward_pre_hook(record, with_kwargs=True)
+    if not family.positions_at:
+        yield recorded
+        return
+    hook = model.network.get_submodule(family.positions_at).register_forward_pre_hook(record, with_kwargs=True)
     try:
         yield recorded
     finally:

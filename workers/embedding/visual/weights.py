@@ -1,4 +1,4 @@
-"""The files of a ColQwen2 checkpoint, in a folder or fetched from the Hugging Face hub."""
+"""The files of a checkpoint, in a folder or fetched from the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def find_weights(model: str, revision: str) -> Weights:
     is_local = local.is_dir()
     if not is_local and (local.is_absolute() or model.startswith((".", "~"))):
         raise ModelNotFound(
-            f"folder {model} does not exist; set PAGEMILL_COLQWEN_MODEL to a checkpoint or a name on the hub"
+            f"folder {model} does not exist; set PAGEMILL_VISUAL_MODEL to a checkpoint or a name on the hub"
         )
     folder = local if is_local else _fetch(model, revision)
     files = sorted(folder.glob("*.safetensors"))
     if not (folder / "config.json").is_file() or not files:
         raise ModelNotFound(
-            f"{folder} has no config.json or no *.safetensors: PAGEMILL_COLQWEN_MODEL has to name a whole checkpoint "
+            f"{folder} has no config.json or no *.safetensors: PAGEMILL_VISUAL_MODEL has to name a whole checkpoint "
             "in the format of transformers, such as vidore/colqwen2-v1.0-hf"
         )
     version = _digest([*sorted(folder.glob("*.json")), *files]) if is_local else folder.name
@@ -57,13 +57,13 @@ def _fetch(model: str, revision: str) -> Path:
     except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
         raise ModelNotFound(
             f"the Hugging Face hub has no {model} at revision {revision} that this machine may read; check "
-            "PAGEMILL_COLQWEN_MODEL and PAGEMILL_COLQWEN_REVISION, and HF_TOKEN where it is private"
+            "PAGEMILL_VISUAL_MODEL and PAGEMILL_VISUAL_REVISION, and HF_TOKEN where it is private"
         ) from error
     except Exception as error:  # a download fails with errors of the network, the disk and three libraries
         raise DependencyUnavailable(
             "the Hugging Face hub",
             f"{model} is not in this machine's cache and cannot be fetched ({type(error).__name__}). Where there is a "
-            f"network, run `hf download {model} --local-dir DIR`, and set PAGEMILL_COLQWEN_MODEL to that folder",
+            f"network, run `hf download {model} --local-dir DIR`, and set PAGEMILL_VISUAL_MODEL to that folder",
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Preprocess the pixels of a page like ColQwen2's published image processor, faster.
+"""Preprocess the pixels of a page like the published image processor of Qwen2-VL, faster.
 
 A page stays uint8 until it is on the device: the CPU resizes it, the device normalises and cuts it.
 
@@ -42,14 +42,6 @@ class ImageSizing:
             max(height_px, least_px), max(width_px, least_px), self._token_px, self._min_px, self._max_px
         )
         return size
-
-    def fitted_size(self, height_px: int, width_px: int) -> tuple[int, int]:
-        """Height and width to which a page may be resized before `resize`, without a change to the model's input.
-
-        That is `size`, except for a very long strip, where `size` is not idempotent: it keeps its size.
-        """
-        size = self.size(height_px, width_px)
-        return size if self.size(*size) == size else (height_px, width_px)
 
     def resize(self, pixels: NDArray[np.uint8]) -> Tensor:
         """(height, width, 3) uint8 -> (rows * 28, columns * 28, 3) uint8.
