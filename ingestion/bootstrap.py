@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ingestion.adapters.embedding.services import EmbeddersByFingerprint
+from ingestion.adapters.kafka.consumer_group import KafkaConsumerGroup
+from ingestion.adapters.kafka.dead_letters import KafkaDeadLetters
 from ingestion.adapters.kafka.producer import KafkaJobQueue
-from ingestion.adapters.kafka.topics import KafkaDeadLetters
 from ingestion.adapters.milvus.store import MilvusVectorStore
 from ingestion.adapters.minio import MinioBlobStore
 from ingestion.adapters.mongo.document_store import MongoDocumentStore
@@ -30,6 +31,7 @@ from ingestion.ports import (
     Cancellations,
     CollectionCatalogue,
     CollectionVersions,
+    ConsumerGroup,
     DeadLetterNotes,
     DeadLetters,
     Deletions,
@@ -58,6 +60,7 @@ from ingestion.ports import (
     TermRecords,
     Uploads,
     VectorStore,
+    WorkRecords,
 )
 from ingestion.settings import Settings
 
@@ -91,6 +94,7 @@ class DocumentStore(
     MetadataRecords,
     Revisions,
     TermRecords,
+    WorkRecords,
     Pingable,
     Protocol,
 ):
@@ -104,6 +108,7 @@ class Services:
     settings: Settings
     queue: JobQueue
     dead_letters: DeadLetters
+    consumer_group: ConsumerGroup
     blobs: BlobStore
     vectors: VectorStore
     documents: DocumentStore
@@ -120,6 +125,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         yield Services(
             settings=settings,
             dead_letters=KafkaDeadLetters(settings.kafka),
+            consumer_group=KafkaConsumerGroup(settings.kafka),
             blobs=await stack.enter_async_context(MinioBlobStore(settings.s3)),
             documents=await stack.enter_async_context(MongoDocumentStore(settings.mongo)),
             vectors=await stack.enter_async_context(MilvusVectorStore(settings.milvus)),

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Depends, FastAPI
 
 from ingestion.api import (
     cancel,
+    dead_letters,
     document_pages,
     documents,
     events,
@@ -21,6 +22,7 @@ from ingestion.api import (
     openapi,
     problems,
     search,
+    system,
     upload,
 )
 from ingestion.api.auth import ApiKeyMiddleware, authorize, secret_of
@@ -37,9 +39,11 @@ from ingestion.keys.login_limiter import LoginLimiter
 from ingestion.keys.quotas import QuotaKeeper, Quotas
 from ingestion.pdf.pdfium import read_info
 from ingestion.removal import Remover
+from ingestion.replay.replayer import Replayer
 from ingestion.sandbox.pool import Sandbox
 from ingestion.search import Searcher
 from ingestion.submit import Submitter
+from ingestion.system import SystemReader
 from ingestion.usage import UsageRecorder
 from ingestion.viewing.highlights import Highlighter
 from ingestion.viewing.images import PageImages
@@ -88,6 +92,8 @@ def create_app(services: Services, searcher: Searcher) -> FastAPI:
         services.progress,
         budget_s=services.settings.api.store_budget_s,
     )
+    app.state.replayer = Replayer(services.dead_letters, services.documents, services.queue, services.progress)
+    app.state.system = SystemReader(services.documents, services.consumer_group, services.progress)
     app.state.usage = UsageRecorder(services.documents)
     app.state.readiness = health.Readiness(services)
     problems.install(app)
@@ -103,7 +109,7 @@ def create_app(services: Services, searcher: Searcher) -> FastAPI:
         address_of=address_reader(services.settings.http.http_trusted_proxies),
     )
     app.add_middleware(ShutdownMiddleware)
-    for routes in (upload, documents, cancel, document_pages, highlights, events, search):
+    for routes in (upload, documents, cancel, document_pages, highlights, events, search, dead_letters, system):
         api.include_router(routes.router)
     app.include_router(api)
     app.include_router(health.router)

@@ -18,8 +18,10 @@ from ingestion.errors import CollectionArchived, NotFound
 from ingestion.keys.authenticator import Authenticator
 from ingestion.model import Document, Principal, qualified_name, tenant_of
 from ingestion.removal import Remover
+from ingestion.replay.replayer import Replayer
 from ingestion.search import Searcher
 from ingestion.submit import Submitter
+from ingestion.system import SystemReader
 from ingestion.usage import UsageRecorder
 from ingestion.viewing.highlights import Highlighter
 from ingestion.viewing.images import PageImages
@@ -38,6 +40,8 @@ SubmitterDep = Annotated[Submitter, Depends(_in_state("submitter"))]
 SearcherDep = Annotated[Searcher, Depends(_in_state("searcher"))]
 RemoverDep = Annotated[Remover, Depends(_in_state("remover"))]
 CancellerDep = Annotated[Canceller, Depends(_in_state("canceller"))]
+ReplayerDep = Annotated[Replayer, Depends(_in_state("replayer"))]
+SystemDep = Annotated[SystemReader, Depends(_in_state("system"))]
 UsageDep = Annotated[UsageRecorder, Depends(_in_state("usage"))]
 PageImagesDep = Annotated[PageImages, Depends(_in_state("page_images"))]
 HighlighterDep = Annotated[Highlighter, Depends(_in_state("highlighter"))]

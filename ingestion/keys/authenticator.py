@@ -16,13 +16,11 @@ from ingestion.concurrency.deadline import budget
 from ingestion.errors import Forbidden, IngestError, TooManyRequests, Unauthorized
 from ingestion.keys.login_limiter import LoginLimiter
 from ingestion.keys.tokens import has_secret, key_parts
-from ingestion.model import DEFAULT_TENANT, ApiKey, Principal, Role, check_tenant
+from ingestion.model import DEFAULT_TENANT, SETTINGS_KEY, ApiKey, Principal, Role, check_tenant
 from ingestion.ports import ApiKeys
 
 log = structlog.get_logger(__name__)
 
-SETTINGS_KEY: Final = "settings"
-"""The id of the key in the settings. No record has it."""
 _MOST_KEYS: Final = 10_000
 _MOST_UNKNOWN: Final = 10_000
 _TOUCH_EVERY_S: Final = 300.0

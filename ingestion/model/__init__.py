@@ -1,6 +1,6 @@
 """The types of documents, jobs and pages, and their ids and keys."""
 
-from ingestion.model.api_keys import ApiKey, Principal
+from ingestion.model.api_keys import SETTINGS_KEY, ApiKey, Principal
 from ingestion.model.documents import (
     CANCELLATION,
     MAX_PAGE_KEY,
@@ -87,6 +87,7 @@ __all__ = [
     "PDF_MEDIA_TYPE",
     "ROWS_PER_PAGE",
     "SEGMENT_PAGES",
+    "SETTINGS_KEY",
     "SIGN_CODE_FORMAT",
     "TERM_FORMAT",
     "TRANSITIONS",

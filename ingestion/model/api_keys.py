@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from ingestion.role import Role
+
+SETTINGS_KEY: Final = "settings"
+"""The id of the key in the settings. No record has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +41,8 @@ class Principal:
     tenant: str
     role: Role
     key_id: str
+
+    @property
+    def is_operator(self) -> bool:
+        """Whether the caller sent the key of the settings, which may act for each tenant."""
+        return self.key_id == SETTINGS_KEY

@@ -11,6 +11,7 @@ from ingestion.ports.bindings import Bindings
 from ingestion.ports.caches import QueryCache
 from ingestion.ports.cancellations import Cancellations
 from ingestion.ports.catalogue import CollectionCatalogue
+from ingestion.ports.consumer_group import ConsumerGroup, GroupSnapshot
 from ingestion.ports.conversion import Converter, OfficeConverter
 from ingestion.ports.counts import DocumentCounts
 from ingestion.ports.documents import Deletions, DocumentReader, MetadataRecords, Pingable, Uploads
@@ -20,7 +21,7 @@ from ingestion.ports.generations import Generations
 from ingestion.ports.holds import Holds
 from ingestion.ports.inventory import BlobEntry, PageTotals, RecordInventory
 from ingestion.ports.ledger import Ledger
-from ingestion.ports.messaging import DeadLetterNotes, DeadLetters, JobQueue, Progress
+from ingestion.ports.messaging import DeadLetterNotes, DeadLetters, JobQueue, PlacedLetter, Progress
 from ingestion.ports.neighbours import Neighbours
 from ingestion.ports.outbox import Outbox
 from ingestion.ports.page_records import PageRecords
@@ -34,6 +35,7 @@ from ingestion.ports.stores import BlobStore, VectorStore
 from ingestion.ports.tenant_usage import DayUsage, TenantContents, TenantUsage
 from ingestion.ports.terms import TermRecords
 from ingestion.ports.versions import CollectionVersions, Searchable
+from ingestion.ports.work_records import FinishedMinute, WorkRecords
 
 __all__ = [
     "Activity",
@@ -46,6 +48,7 @@ __all__ = [
     "Cancellations",
     "CollectionCatalogue",
     "CollectionVersions",
+    "ConsumerGroup",
     "Converter",
     "DayUsage",
     "DeadLetterNotes",
@@ -57,7 +60,9 @@ __all__ = [
     "Embedder",
     "EmbedderChoice",
     "EmbeddingServer",
+    "FinishedMinute",
     "Generations",
+    "GroupSnapshot",
     "Holds",
     "JobQueue",
     "Ledger",
@@ -72,6 +77,7 @@ __all__ = [
     "PageSource",
     "PageTotals",
     "Pingable",
+    "PlacedLetter",
     "Progress",
     "QueryCache",
     "ReadyPages",
@@ -90,4 +96,5 @@ __all__ = [
     "Uploads",
     "VectorStore",
     "WatchableEmbedder",
+    "WorkRecords",
 ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
@@ -32,6 +33,14 @@ class JobQueue(Protocol):
     async def ping(self) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class PlacedLetter:
+    """A dead letter and its place on the topic. `place` is the argument `before` for the letters that are older."""
+
+    letter: DeadLetter
+    place: str
+
+
 class DeadLetters(Protocol):
     """The dead-letter topic, read without a consumer group, so that reading changes nothing."""
 
@@ -39,6 +48,13 @@ class DeadLetters(Protocol):
         """Every letter that is on the topic now, oldest first within a partition, each id once.
 
         Records that are no letters are skipped and logged.
+        """
+
+    def newest(self, before: str | None = None) -> AsyncGenerator[PlacedLetter, None]:
+        """The letters that are on the topic now, newest first within a partition, from before the place `before`.
+
+        It reads the topic backwards in small parts: a caller that needs few letters ends the iteration early. A letter
+        that was published twice may come twice. Raises BadRequest where `before` is no place.
         """
 
 

@@ -12,13 +12,13 @@ from typing import Final
 
 from ingestion.bootstrap import open_services
 from ingestion.model import DocumentState, StaleKind
+from ingestion.replay.replayer import Reason, Replayer, ReplayResult
+from ingestion.replay.selection import Selection
 from tests.chaos.documents import Source, bomb, broken, deadly, endless, gigapixel, several
 from tests.chaos.experiment import Experiment, experiment
 from tests.chaos.proxy import REFUSED, Tripwire
 from tests.chaos.rig import Rig, settings_of, submitter_of
 from workers.janitor import janitor_of
-from workers.replay.replayer import Reason, Replayer, ReplayResult
-from workers.replay.selection import Selection
 
 _CODES: Final = {
     "broken.pdf": "page_render_failed",

@@ -27,6 +27,9 @@ from ingestion.catalogue.states import Archive, CollectionRecord, CollectionStat
 from ingestion.dead_letters import DeadLetter
 from ingestion.errors import CollectionArchived, LeaseLost
 from ingestion.model import document_id, document_prefix, pages_prefix, source_key
+from ingestion.replay.entries import DeadLetterStatus
+from ingestion.replay.replayer import Reason, Replayer
+from ingestion.replay.selection import Selection
 from ingestion.sandbox.pool import Sandbox
 from ingestion.settings import Settings
 from ingestion.submit import Submitter, Upload
@@ -39,9 +42,6 @@ from tests.support.shelf import PAGES, Shelf, objects_of, open_shelf
 from tests.support.uploads import make_upload
 from workers.cli import app
 from workers.lifecycle.housekeeping import CollectionLifecycle, LifecycleChange
-from workers.replay.entries import DeadLetterStatus
-from workers.replay.replayer import Reason, Replayer
-from workers.replay.selection import Selection
 from workers.wiring import archiver_of, remover_of
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)

@@ -23,11 +23,13 @@ from ingestion.model import Document
 from ingestion.settings import MongoSettings, Settings
 from tests.port_contracts.api_keys import ApiKeysContract
 from tests.port_contracts.counts import DocumentCountsContract
+from tests.port_contracts.dead_letter_notes import DeadLetterNotesContract
 from tests.port_contracts.documents import RecordsContract
 from tests.port_contracts.feed import DocumentFeedContract
 from tests.port_contracts.labels import LabelsContract, RevisionsContract, check_filter
 from tests.port_contracts.ready_pages import ReadyPagesContract
 from tests.port_contracts.tenant_usage import TenantUsageContract
+from tests.port_contracts.work_records import WorkRecordsContract
 from tests.support.documents import FAILURE, LEASE_MS, S, document, in_state, page
 from tests.support.filters import filters, labelled_documents
 from tests.support.mongo_requests import RequestRecorder
@@ -47,6 +49,8 @@ class TestMongoRecords(
     RecordsContract,
     RevisionsContract,
     TenantUsageContract,
+    WorkRecordsContract,
+    DeadLetterNotesContract,
 ): ...
 
 

@@ -13,8 +13,9 @@ from typing import Any, Final
 import pytest
 
 from ingestion.adapters.kafka.consumer import JobConsumer
+from ingestion.adapters.kafka.dead_letters import KafkaDeadLetters
 from ingestion.adapters.kafka.producer import KafkaJobQueue
-from ingestion.adapters.kafka.topics import KafkaDeadLetters, ensure_topics, remove_topics
+from ingestion.adapters.kafka.topics import ensure_topics, remove_topics
 from ingestion.errors import DependencyRefused, DependencyUnavailable, IngestError
 from ingestion.messages import Partition, Record, encode_job
 from ingestion.model import IngestJob

@@ -14,8 +14,9 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from ingestion.adapters.kafka.dead_letters import KafkaDeadLetters
 from ingestion.adapters.kafka.producer import KafkaJobQueue
-from ingestion.adapters.kafka.topics import KafkaDeadLetters, ensure_topics
+from ingestion.adapters.kafka.topics import ensure_topics
 from ingestion.errors import DependencyUnavailable, MessageTooLarge
 from ingestion.model import IngestJob
 from ingestion.settings import KafkaSettings

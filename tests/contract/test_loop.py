@@ -11,8 +11,9 @@ from contextlib import asynccontextmanager
 import pytest
 
 from ingestion.adapters.kafka.consumer import JobConsumer
+from ingestion.adapters.kafka.dead_letters import KafkaDeadLetters
 from ingestion.adapters.kafka.producer import KafkaJobQueue
-from ingestion.adapters.kafka.topics import KafkaDeadLetters, ensure_topics
+from ingestion.adapters.kafka.topics import ensure_topics
 from ingestion.adapters.mongo.document_store import MongoDocumentStore
 from ingestion.adapters.redis.progress import RedisProgress
 from ingestion.dead_letters import DeadLetter

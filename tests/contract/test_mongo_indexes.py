@@ -35,6 +35,7 @@ SAMPLES: Final[dict[str, Any]] = {
     **dict.fromkeys(("tenant", "key_id", "day"), "x"),
     "key": ApiKey("x", "x", Role.READ, ""),
     "age_s": 1.0,
+    "minutes": 1,
     "outage": True,
     "sha256": "x",
     "revision": 1,

@@ -15,21 +15,26 @@ import pytest
 import structlog
 from typer.testing import CliRunner, Result
 
+from ingestion.adapters.kafka import dead_letters
+from ingestion.adapters.kafka.consumer import JobConsumer
+from ingestion.adapters.kafka.consumer_group import KafkaConsumerGroup
+from ingestion.adapters.kafka.dead_letters import KafkaDeadLetters
 from ingestion.adapters.kafka.producer import KafkaJobQueue
-from ingestion.adapters.kafka.topics import KafkaDeadLetters, ensure_topics
+from ingestion.adapters.kafka.topics import ensure_topics
 from ingestion.adapters.mongo.document_store import MongoDocumentStore
 from ingestion.adapters.redis.progress import RedisProgress
 from ingestion.dead_letters import of_record
-from ingestion.errors import BadMessage, DependencyUnavailable, NotFound
+from ingestion.errors import BadMessage, BadRequest, DependencyUnavailable, NotFound
 from ingestion.messages import Record
 from ingestion.model import DocumentState, Failure, StaleKind
+from ingestion.ports import GroupSnapshot
+from ingestion.replay.entries import DeadLetterStatus
+from ingestion.replay.replayer import Reason, Replayer
+from ingestion.replay.selection import Selection
 from ingestion.settings import KafkaSettings, Settings
 from tests.support.desk import THEIRS, Desk, job_of
 from tests.support.documents import document
 from workers.cli import app
-from workers.replay.entries import DeadLetterStatus
-from workers.replay.replayer import Reason, Replayer
-from workers.replay.selection import Selection
 
 pytestmark = pytest.mark.each_broker
 
@@ -89,6 +94,60 @@ async def test_letters_cost_the_same_few_requests_however_many_there_are(desk: D
     assert counting.requests == {"letter_marks": 1, "known": 1, "archived_ids": 1}
     assert len(await replayer.find(Selection(code="nothing"))) == 0
     assert counting.requests.total() == 3, "nothing is asked about letters that are not meant"
+
+
+async def test_the_newest_letters_come_first_in_parts(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dead_letters, "_RECORDS_PER_PART", 3)
+    ids = [(await desk.dead(f"d{number}")).id for number in range(7)]
+    assert (await desk.replayer.newest(Selection(), 100)).next is None
+    found, before = [], None
+    while True:
+        part = await desk.replayer.newest(Selection(), 2, before)
+        found.append([entry.letter.id for entry in part.entries])
+        if (before := part.next) is None:
+            break
+    assert [id_ for part_ids in found for id_ in part_ids] == ids[::-1]
+    assert [len(part_ids) for part_ids in found[:3]] == [2, 2, 2]
+    assert (await desk.replayer.one(ids[0], Selection())).letter.id == ids[0]
+    with pytest.raises(NotFound, match="nothing"):
+        await desk.replayer.one("nothing", Selection())
+    for place in ("", "x", "0", "0.x", "0.-1", "0.1-", "0.٣"):
+        with pytest.raises(BadRequest):
+            await desk.replayer.newest(Selection(), 1, place)
+
+
+async def test_the_lag_counts_records_that_no_worker_has_committed(desk: Desk, settings: Settings) -> None:
+    group = KafkaConsumerGroup(desk.kafka)
+    jobs = desk.kafka.kafka_jobs_topic
+    before = (await _first_snapshot(group)).lag[jobs]
+    await desk.replayer.replay(await desk.bad_message(), REASON)
+    snapshot = await group.snapshot()
+    assert (snapshot.members, snapshot.lag[jobs]) == ([], before + 1)
+    assert set(snapshot.lag) == {jobs, *desk.kafka.retry_topics.values()}
+    consumer = JobConsumer(desk.kafka, "host-1")
+
+    async def ignored(_: object) -> None: ...
+
+    await consumer.start(ignored, ignored)
+    try:
+        async with asyncio.timeout(60):
+            while not (records := await consumer.poll(10, 500)):
+                pass
+            await consumer.commit({records[-1].partition: records[-1].offset + 1})
+            assert (await group.snapshot()).members == ["host-1"]
+    finally:
+        await consumer.stop()
+    assert (await group.snapshot()).lag[jobs] == 0
+
+
+async def _first_snapshot(group: KafkaConsumerGroup) -> GroupSnapshot:
+    """A broker that has had no group makes its topic of offsets at the first question, and refuses that question."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                return await group.snapshot()
+            except DependencyUnavailable:
+                await asyncio.sleep(0.1)
 
 
 # replay

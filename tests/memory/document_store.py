@@ -14,6 +14,7 @@ from tests.memory.catalogue import (
 )
 from tests.memory.clock import Clock
 from tests.memory.counts import MemoryDocumentCounts
+from tests.memory.dead_letter_notes import MemoryDeadLetterNotes
 from tests.memory.documents import (
     MemoryDeletions,
     MemoryDocumentReader,
@@ -28,6 +29,7 @@ from tests.memory.sign_codes import MemorySignCodeRecords
 from tests.memory.state import State
 from tests.memory.tenant_usage import MemoryTenantUsage
 from tests.memory.terms import MemoryTermRecords
+from tests.memory.work_records import MemoryWorkRecords
 
 
 class MemoryDocumentStore(
@@ -54,6 +56,8 @@ class MemoryDocumentStore(
     MemoryMetadataRecords,
     MemoryRevisions,
     MemoryTermRecords,
+    MemoryWorkRecords,
+    MemoryDeadLetterNotes,
 ):
     """The ports that uploads, workers, the janitor, deletions and searches use. `state` is open to tests."""
 

@@ -14,10 +14,10 @@ from ingestion.dead_letters import DeadLetter, of_document, of_record
 from ingestion.errors import BadMessage
 from ingestion.messages import HEADER_DUE_MS, HEADER_ORIGIN, Record, encode_job
 from ingestion.model import Document, DocumentState, Failure, IngestJob
+from ingestion.replay.replayer import Replayer
+from ingestion.replay.selection import Selection
 from ingestion.settings import KafkaSettings
 from tests.support.documents import LEASE_MS, document
-from workers.replay.replayer import Replayer
-from workers.replay.selection import Selection
 
 GONE = Failure("source_missing", "fetch", "the uploaded file is gone")
 THEIRS = ("traceparent", b"00-\xff")

@@ -8,7 +8,7 @@ from ingestion.settings import KafkaSettings
 from tests.support.secured_kafka import GROUP, TOPIC, SecuredKafka
 
 RIGHTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
-    "api": {"{jobs}": ("Write",), "{events}": ("Write",)},
+    "api": {"{jobs}": ("Write",), "{dead letters}": ("Read",), "{events}": ("Write",), "group": ("Describe",)},
     "worker": {
         "{jobs}": ("Read",),
         "{retries}": ("Read", "Write"),

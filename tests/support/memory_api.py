@@ -21,6 +21,8 @@ from ingestion.settings import Settings
 from ingestion.viewing.image_child import smaller_image
 from ingestion.viewing.images import PageImages
 from tests.memory import MemoryBlobStore, MemoryDocumentStore, MemoryVectorStore
+from tests.memory.consumer_group import MemoryConsumerGroup
+from tests.memory.dead_letters import MemoryDeadLetters
 from tests.memory.job_queue import MemoryJobQueue
 from tests.memory.progress import MemoryProgress
 from tests.support.embedders import WordEmbedder
@@ -85,11 +87,14 @@ def memory_api(embedder: Any = None, settings: Settings | None = None) -> Memory
     settings.api = settings.api.model_copy(update={"api_key": SecretStr(KEY)})
     embedder = embedder or WordEmbedder()
     blobs, documents, vectors = MemoryBlobStore(), MemoryDocumentStore(), MemoryVectorStore()
+    queue = MemoryJobQueue()
     services = cast(
         Services,
         SimpleNamespace(
             settings=settings,
-            queue=MemoryJobQueue(),
+            queue=queue,
+            dead_letters=MemoryDeadLetters(queue),
+            consumer_group=MemoryConsumerGroup(),
             blobs=blobs,
             vectors=vectors,
             documents=documents,

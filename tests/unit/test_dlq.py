@@ -19,13 +19,13 @@ from typer.testing import CliRunner, Result
 from ingestion.dead_letters import DeadLetter
 from ingestion.messages import Origin, encode_job
 from ingestion.model import Event, Failure, IngestJob, LetterMark
+from ingestion.replay.entries import DeadLetterEntry, DeadLetterStatus
+from ingestion.replay.replayer import paced
+from ingestion.replay.selection import Selection
 from tests.support.documents import document
 from workers.cli import app
 from workers.commands.dlq.filters import StatusOption, parse_time
 from workers.commands.dlq.views import letter_report, letter_table, report_json
-from workers.replay.entries import DeadLetterEntry, DeadLetterStatus
-from workers.replay.replayer import paced
-from workers.replay.selection import Selection
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 ESCAPE = "\x1b[31m"

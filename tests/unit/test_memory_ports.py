@@ -12,6 +12,7 @@ from tests.port_contracts.api_keys import ApiKeysContract
 from tests.port_contracts.blob_store import BlobStoreContract
 from tests.port_contracts.cancellations import CancellationsContract
 from tests.port_contracts.counts import DocumentCountsContract
+from tests.port_contracts.dead_letter_notes import DeadLetterNotesContract
 from tests.port_contracts.documents import RecordsContract
 from tests.port_contracts.feed import DocumentFeedContract
 from tests.port_contracts.job_queue import JobQueueContract, ReadTopic
@@ -25,11 +26,14 @@ from tests.port_contracts.tenant_usage import TenantUsageContract
 from tests.port_contracts.terms import TermsContract
 from tests.port_contracts.vector_store import DIM, SHARED, VectorStoreContract
 from tests.port_contracts.vector_store import first_key as first_key
+from tests.port_contracts.work_records import WorkRecordsContract
 
 
 class TestMemoryDocumentStore(
     ApiKeysContract,
     TenantUsageContract,
+    WorkRecordsContract,
+    DeadLetterNotesContract,
     CancellationsContract,
     DocumentCountsContract,
     DocumentFeedContract,

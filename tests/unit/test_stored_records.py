@@ -24,7 +24,7 @@ from ingestion.client.views import DocumentView as ClientView
 from ingestion.errors import BadMessage, BadRecord, IngestError, NewerRecord
 from ingestion.messages import Record, encode_event
 from ingestion.model import Document, DocumentState, Failure, PageRecord
-from workers.replay.entries import DeadLetterStatus
+from ingestion.replay.entries import DeadLetterStatus
 
 WHOLE = Document(
     "d", "c", "f.pdf", "k", "0" * 64, 1, pages=3, first_page_key=7, state=DocumentState.FAILED, attempts=5, fence=7,

@@ -14,11 +14,11 @@ from ingestion.client.views import DocumentError, DocumentView
 from ingestion.dead_letters import DeadLetter, of_document
 from ingestion.messages import Record, encode_job
 from ingestion.model import Document, DocumentState, Failure, IngestJob
+from ingestion.replay.entries import DeadLetterEntry, DeadLetterStatus
 from workers.commands.collections.views import ListedCollection
 from workers.commands.collections.views import _table as collection_table
 from workers.commands.dlq.views import letter_table
 from workers.commands.documents.status import _table as document_table
-from workers.replay.entries import DeadLetterEntry, DeadLetterStatus
 
 WIDTH = 80
 NOW = datetime(2026, 11, 28, 19, 5, tzinfo=UTC)

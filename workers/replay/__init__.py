@@ -1,1 +1,1 @@
-"""Dead letters: find, show, replay, discard. `python -m workers.replay` is `pagemill dlq`."""
+"""`python -m workers.replay` is `pagemill dlq`."""

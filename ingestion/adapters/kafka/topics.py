@@ -1,30 +1,17 @@
-"""Create the Kafka topics, and read dead letters without a consumer group."""
+"""Create and remove the Kafka topics."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any, Final
 
-import structlog
-from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.errors import InvalidPartitionsError, TopicAlreadyExistsError, for_code
 
-from ingestion import dead_letters
 from ingestion.adapters.kafka.admin import admin_client
-from ingestion.adapters.kafka.client_options import consumer_options
-from ingestion.adapters.kafka.client_start import start_client
-from ingestion.adapters.kafka.membership import close_consumer
-from ingestion.adapters.kafka.producer import REQUEST_TIMEOUT_MS, translated
-from ingestion.dead_letters import DeadLetter
-from ingestion.errors import BadMessage
-from ingestion.messages import Record
+from ingestion.adapters.kafka.producer import REQUEST_TIMEOUT_MS
 from ingestion.settings import KafkaSettings
 
-log = structlog.get_logger(__name__)
-
-_POLL_MS: Final = 500
 _LIST_EVERY_S: Final = 0.05
 _FOR_EVER: Final = {"retention.ms": "-1"}
 
@@ -111,45 +98,3 @@ def _check(response: Any) -> None:
         kind = for_code(code)
         if code and kind is not TopicAlreadyExistsError:
             raise kind(f"creating topic {topic}: {rest[0] if rest else ''}")
-
-
-class KafkaDeadLetters:
-    """Implements the port DeadLetters."""
-
-    def __init__(self, settings: KafkaSettings) -> None:
-        self._settings = settings
-
-    async def read(self) -> AsyncIterator[DeadLetter]:
-        seen: set[str] = set()
-        async for record in self._records():
-            try:
-                letter = dead_letters.decode(record)
-            except BadMessage as error:
-                log.warning("record on the dead-letter topic skipped", cause=error.message)
-                continue
-            if letter.id not in seen:
-                seen.add(letter.id)
-                yield letter
-
-    async def _records(self) -> AsyncIterator[Record]:
-        """Yield the records that are on the topic when the read begins."""
-        async with translated():
-            options = consumer_options(self._settings, auto_offset_reset="earliest", enable_auto_commit=False)
-            consumer = AIOKafkaConsumer(self._settings.dead_letter_topic, **options)
-            await start_client(consumer, self._settings)
-            try:
-                left = await _not_empty(consumer)
-                while left:
-                    for at, records in (await consumer.getmany(*left, timeout_ms=_POLL_MS)).items():
-                        for found in records:
-                            yield Record(tuple(at), found.offset, found.key, found.value, tuple(found.headers))
-                    for at in [at for at, end in left.items() if await consumer.position(at) >= end]:
-                        del left[at]
-            finally:
-                await close_consumer(consumer)
-
-
-async def _not_empty(consumer: AIOKafkaConsumer) -> dict[TopicPartition, int]:
-    """Return the end offset of each assigned partition that has records."""
-    ends = await consumer.end_offsets(consumer.assignment())
-    return {at: end for at, end in ends.items() if end > await consumer.position(at)}

@@ -36,6 +36,7 @@ from ingestion.adapters.mongo.revisions import MongoRevisions
 from ingestion.adapters.mongo.sign_codes import MongoSignCodeRecords
 from ingestion.adapters.mongo.tenant_usage import MongoTenantUsage
 from ingestion.adapters.mongo.terms import MongoTermRecords
+from ingestion.adapters.mongo.work_records import MongoWorkRecords
 from ingestion.settings import MongoSettings
 
 
@@ -68,6 +69,7 @@ class MongoDocumentStore(
     MongoMetadataRecords,
     MongoRevisions,
     MongoTermRecords,
+    MongoWorkRecords,
     MongoMigrations,
 ):
     """Each base is the adapter of one port. All share a client, which the context manager closes."""

@@ -13,13 +13,13 @@ import anyio
 from ingestion.bootstrap import Services
 from ingestion.dead_letters import DeadLetter
 from ingestion.model import check_tenant
+from ingestion.replay.entries import DeadLetterEntry, DeadLetterStatus
+from ingestion.replay.replayer import Reason, Replayer, ReplayResult, paced
+from ingestion.replay.selection import Selection
 from workers.commands.dlq.filters import Filters, StatusOption
 from workers.commands.dlq.views import letter_json, letter_line, letter_report, letter_table, place_of, report_json
 from workers.commands.installation import open_installation
 from workers.commands.terminal import say, stdout, write_json_line
-from workers.replay.entries import DeadLetterEntry, DeadLetterStatus
-from workers.replay.replayer import Reason, Replayer, ReplayResult, paced
-from workers.replay.selection import Selection
 
 
 class DeadLetterAction(StrEnum):

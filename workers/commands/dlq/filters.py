@@ -14,7 +14,7 @@ _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w":
 
 
 class StatusOption(StrEnum):
-    """Values of `--state`: those of workers.replay.entries.DeadLetterStatus, and `all`."""
+    """Values of `--state`: those of ingestion.replay.entries.DeadLetterStatus, and `all`."""
 
     OPEN = "open"
     REPLAYED = "replayed"

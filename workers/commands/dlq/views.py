@@ -17,8 +17,8 @@ from rich.text import Text
 
 from ingestion.dead_letters import DeadLetter
 from ingestion.model import Document, Event
+from ingestion.replay.entries import DeadLetterEntry
 from workers.commands.terminal import add_text_column, cell
-from workers.replay.entries import DeadLetterEntry
 
 
 def letter_table(entries: Iterable[DeadLetterEntry]) -> Table:

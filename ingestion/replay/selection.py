@@ -9,7 +9,7 @@ from datetime import datetime
 from ingestion.dead_letters import DeadLetter
 from ingestion.errors import NotFound
 from ingestion.model import IngestJob, tenant_of
-from workers.replay.entries import DeadLetterEntry, DeadLetterStatus
+from ingestion.replay.entries import DeadLetterEntry, DeadLetterStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,8 @@ class Selection:
     since: datetime | None = None
     until: datetime | None = None
     statuses: frozenset[DeadLetterStatus] | None = None
+    with_unowned: bool = False
+    """Also, beside those of `tenant`, the letters of no tenant: their records are no jobs."""
 
     def takes(self, letter: DeadLetter) -> bool:
         """True where the letter passes every filter except `statuses`."""
@@ -40,7 +42,7 @@ class Selection:
     def _takes_collection(self, job: IngestJob | None) -> bool:
         """A letter without a job belongs to no collection and to no tenant."""
         if job is None:
-            return self.collection is None and self.tenant is None
+            return self.collection is None and (self.tenant is None or self.with_unowned)
         return self.collection in (None, job.collection) and self.tenant in (None, tenant_of(job.collection))
 
     def takes_status(self, entry: DeadLetterEntry) -> bool:

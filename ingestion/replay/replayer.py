@@ -9,16 +9,19 @@ Two processes may replay the same letter, and a replay may be cut short at any p
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import anyio
 
+from ingestion.concurrency.deadline import within_budget
 from ingestion.dead_letters import DeadLetter
+from ingestion.errors import NotFound
 from ingestion.model import Document, LetterMark
-from ingestion.ports import DeadLetters, JobQueue, Outbox, Progress
-from workers.replay.entries import (
+from ingestion.ports import DeadLetters, JobQueue, Outbox, PlacedLetter, Progress
+from ingestion.replay.entries import (
     DeadLetterEntry,
     DeadLetterStatus,
     EntryRecords,
@@ -26,9 +29,14 @@ from workers.replay.entries import (
     entries_of,
     entry_of,
 )
-from workers.replay.selection import Selection
+from ingestion.replay.selection import Selection
 
 T = TypeVar("T")
+
+_BROKER: Final = "kafka"
+_MOST_READ: Final = 2_000
+"""The letters that one part of the list reads."""
+_READ_AT_ONCE: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +53,14 @@ class ReplayResult:
 
     entry: DeadLetterEntry
     is_changed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EntryPage:
+    """A part of the list of dead letters. `next` is the argument `before` of the next part, None after the last."""
+
+    entries: list[DeadLetterEntry]
+    next: str | None
 
 
 class ReplayRecords(EntryRecords, Outbox, Protocol):
@@ -65,6 +81,63 @@ class Replayer:
         letters = [letter async for letter in self._letters.read() if selection.takes(letter)]
         selection.check_ids_found(letters)
         return [entry for entry in await entries_of(self._records, letters) if selection.takes_status(entry)]
+
+    async def newest(self, selection: Selection, limit: int, before: str | None = None) -> EntryPage:
+        """At most `limit` of the selected letters, newest first.
+
+        It reads _MOST_READ letters of the topic at most. So a part may have fewer entries, or none, and a `next`.
+        Raises BadRequest where `before` is not the `next` of an earlier part.
+        """
+        entries: list[DeadLetterEntry] = []
+        async with within_budget(_BROKER), aclosing(self._newest_entries(selection, before)) as found:
+            async for place, entry in found:
+                if entry is not None:
+                    entries.append(entry)
+                if entry is None or len(entries) == limit:
+                    return EntryPage(entries, place)
+        return EntryPage(entries, None)
+
+    async def one(self, letter_id: str, selection: Selection) -> DeadLetterEntry:
+        """The newest letter with this id, if the selection takes it. Raises NotFound.
+
+        It reads the topic backwards until it finds the letter.
+        """
+        async with within_budget(_BROKER), aclosing(self._letters.newest()) as letters:
+            async for found in letters:
+                if found.letter.id == letter_id and selection.takes(found.letter):
+                    return await entry_of(self._records, found.letter)
+        raise NotFound(f"there is no dead letter {letter_id}")
+
+    async def _newest_entries(
+        self, selection: Selection, before: str | None
+    ) -> AsyncGenerator[tuple[str, DeadLetterEntry | None], None]:
+        """The selected letters, newest first, with their places. After _MOST_READ letters a place without an entry."""
+        unread: list[PlacedLetter] = []
+        seen: set[str] = set()
+        count = 0
+        async with aclosing(self._letters.newest(before)) as letters:
+            async for found in letters:
+                count += 1
+                if selection.takes(found.letter) and found.letter.id not in seen:
+                    seen.add(found.letter.id)
+                    unread.append(found)
+                if len(unread) == _READ_AT_ONCE or count == _MOST_READ:
+                    for placed in await self._placed_entries(unread, selection):
+                        yield placed
+                    unread = []
+                if count == _MOST_READ:
+                    yield found.place, None
+                    return
+        for placed in await self._placed_entries(unread, selection):
+            yield placed
+
+    async def _placed_entries(
+        self, letters: Sequence[PlacedLetter], selection: Selection
+    ) -> list[tuple[str, DeadLetterEntry]]:
+        entries = await entries_of(self._records, [one.letter for one in letters])
+        return [
+            (one.place, entry) for one, entry in zip(letters, entries, strict=True) if selection.takes_status(entry)
+        ]
 
     async def replay(self, letter: DeadLetter, reason: Reason) -> ReplayResult:
         """Process the letter's document once more. Where the letter's record is no job, publish the record again.
