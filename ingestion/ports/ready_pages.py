@@ -46,5 +46,11 @@ class ReadyPages(Protocol):
         holds.
         """
 
+    async def filterable_documents(self, collection: str, *, after: int, limit: int) -> Sequence[Document]:
+        """The collection's ready documents whose first page key is above `after`, by page key, replaced ones as well.
+
+        They have the fields that filters read; other fields may have their defaults.
+        """
+
     async def newest_of_keys(self, collection: str, keys: Collection[str]) -> Mapping[str, Document]:
         """The newest ready document of each key. Keys without a ready document are left out."""

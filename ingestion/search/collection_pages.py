@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -13,6 +13,8 @@ from cachetools import LRUCache, TTLCache
 from ingestion.filters import Filter, filter_text
 from ingestion.ports import PageRange, ReadyPages, Searchable
 from ingestion.search.code_reader import SegmentRef
+from ingestion.search.cpu_threads import CpuThreads
+from ingestion.search.filter_columns import CollectionColumns
 from ingestion.vectors.sign_codes import segment_starts
 
 _COUNT_S: Final = 10.0
@@ -21,6 +23,8 @@ _INCOMPLETE_S: Final = 10.0
 """How long a list is used in which documents lack sign codes or terms: the janitor may make these meanwhile."""
 _FILTERED_S: Final = 300.0
 """How long the pages of a filter are used: a process that dies while it changes metadata may leave a wrong list."""
+_MOST_FILTERED: Final = 50_000
+"""Pages of the largest collection whose filters are evaluated here: the list of all of them is read."""
 _MOST_COLLECTIONS: Final = 1_000
 _MOST_RANGES: Final = 500_000
 
@@ -75,6 +79,15 @@ class CollectionPages:
     def _firsts(self) -> list[int]:
         return [one.first_page_key for one in self.ranges]
 
+    def within(self, first_page_keys: Collection[int]) -> CollectionPages:
+        """The pages of the documents with these first page keys."""
+        return CollectionPages([one for one in self.ranges if one.first_page_key in first_page_keys], self._generation)
+
+    @property
+    def first_page_keys(self) -> Sequence[int]:
+        """The first page key of each document, in order."""
+        return self._firsts
+
     def documents_of(self, page_keys: Sequence[int]) -> dict[int, str]:
         """The id of the document of each page of the collection."""
         return {key: self.ranges[bisect_right(self._firsts, key) - 1].document_id for key in page_keys}
@@ -109,8 +122,9 @@ class CollectionPageLists:
     before it returns the page.
     """
 
-    def __init__(self, ready_pages: ReadyPages) -> None:
+    def __init__(self, ready_pages: ReadyPages, cpu_threads: CpuThreads) -> None:
         self._ready_pages = ready_pages
+        self._columns = CollectionColumns(ready_pages, cpu_threads)
         self._counts: TTLCache[str, int] = TTLCache(_MOST_COLLECTIONS, _COUNT_S)
         self._lists: LRUCache[_Key, CollectionPages] = LRUCache(_MOST_RANGES, getsizeof=_size)
         self._filtered: TTLCache[_Key, CollectionPages] = TTLCache(_MOST_RANGES, _FILTERED_S, getsizeof=_size)
@@ -130,16 +144,38 @@ class CollectionPageLists:
         `where`: only those of documents for which it holds. Searches with equal filters get the same list, and share
         their work on it.
         """
-        binding = view.binding
-        number = binding.current.number
-        text = "" if where is None else filter_text(where)
-        key = None if view.version is None else _Key(binding.collection, number, view.version, text)
+        key = _key_of(view, where)
         lists = self._lists if where is None else self._filtered
         known = None if key is None else lists.get(key) or self._incomplete.get(key)
         if known is not None:
             return known
-        ranges = await self._ready_pages.ready_page_ranges(binding.collection, number, where)
-        pages = CollectionPages(ranges, number)
-        if key is not None and len(ranges) < _MOST_RANGES:
+        pages = None if where is None else await self._selected(view, where)
+        if pages is None:
+            generation = view.binding.current.number
+            ranges = await self._ready_pages.ready_page_ranges(view.binding.collection, generation, where)
+            pages = CollectionPages(ranges, generation)
+        if key is not None and len(pages.ranges) < _MOST_RANGES:
             (lists if pages.is_complete else self._incomplete)[key] = pages
         return pages
+
+    async def _selected(self, view: Searchable, where: Filter) -> CollectionPages | None:
+        """The pages that the filter allows, of the list of all pages. None where the store has to list them.
+
+        The list has the newest version of each key only. A newer one that became ready since is found by `Searcher`,
+        because its former version is still in the list.
+        """
+        collection = view.binding.collection
+        if view.version is None or not self._columns.can_evaluate((collection, view.version)):
+            return None
+        if await self.count(collection) > _MOST_FILTERED:
+            return None
+        listed = await self.of(view)
+        selected = await self._columns.selected((collection, view.version), where, listed.first_page_keys)
+        return None if selected is None else listed.within(selected)
+
+
+def _key_of(view: Searchable, where: Filter | None) -> _Key | None:
+    if view.version is None:
+        return None
+    text = "" if where is None else filter_text(where)
+    return _Key(view.binding.collection, view.binding.current.number, view.version, text)

@@ -71,7 +71,7 @@ class PageFinder:
         cpu_threads: CpuThreads,
     ) -> None:
         self._settings = settings
-        self._lists = CollectionPageLists(records)
+        self._lists = CollectionPageLists(records, cpu_threads)
         index = SearchCoalescer(vectors, settings.search_ann_requests, cpu_threads)
         self._candidates = Candidates(index, records)
         reader = CodeReader(blobs, settings.search_code_cache_bytes)

@@ -61,6 +61,7 @@ SAMPLES: Final[dict[str, Any]] = {
 """A value for each parameter of a method."""
 OTHER_TYPES: Final[dict[str, dict[str, Any]]] = {
     "by_page_key": {"after": 1},
+    "filterable_documents": {"after": 1},
     "pack_documents": {"after": 1},
     "pack_ready_documents": {"after": 1},
     "receive_collection": {"record": CollectionRecord("x", "e", 2, 1, CollectionState.RECEIVING, None, None)},

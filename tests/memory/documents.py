@@ -158,6 +158,10 @@ class MemoryReadyPages(MemoryPort):
         ]
         return sorted(ranges, key=lambda one: one.first_page_key)
 
+    async def filterable_documents(self, collection: str, *, after: int, limit: int) -> list[Document]:
+        found = (one for one in self._ready_in(collection) if one.first_page_key > after)
+        return sorted(found, key=lambda one: one.first_page_key)[:limit]
+
     async def newest_of_keys(self, collection: str, keys: Collection[str]) -> dict[str, Document]:
         ready = (one for one in self._ready_in(collection) if one.key in keys and one.is_readable)
         return {one.key: one for one in newest_versions(ready)}

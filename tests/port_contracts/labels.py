@@ -9,6 +9,7 @@ import pytest
 from ingestion.bootstrap import DocumentStore
 from ingestion.errors import BadRequest, Conflict
 from ingestion.filters import Filter, filter_text, matches, parse_filter
+from ingestion.filters.columns import DocumentColumns
 from ingestion.model import Document, StaleKind, newest_versions
 from tests.support.documents import FAILURE, LEASE_MS, S, document, in_state
 
@@ -21,6 +22,10 @@ async def check_filter(store: DocumentStore, wanted: Filter, known: dict[str, Do
     expected = sorted((one.first_page_key, one.id) for one in ready if matches(wanted, one))
     found = await store.ready_page_ranges("c", 1, wanted)
     assert [(one.first_page_key, one.document_id) for one in found] == expected, filter_text(wanted)
+    columns = DocumentColumns()
+    columns.extend(await store.filterable_documents("c", after=-1, limit=10))
+    selected = {one.first_page_key for one in known.values() if one.state is S.READY and matches(wanted, one)}
+    assert columns.selected(wanted) == selected, filter_text(wanted)
 
 
 async def version(
@@ -70,6 +75,15 @@ class LabelsContract:
     async def test_a_filter_needs_a_collection(self, store: DocumentStore) -> None:
         with pytest.raises(BadRequest, match="collection"):
             await store.list(where=parse_filter("a = 1"))
+
+    async def test_ready_documents_come_page_by_page_with_the_fields_of_filters(self, store: DocumentStore) -> None:
+        for id_ in ("z", "a", "m"):
+            await version(store, id_, team=id_)
+        await version(store, "queued", is_ready=False)
+        first = await store.filterable_documents("c", after=-1, limit=2)
+        assert [(one.id, one.metadata["team"]) for one in first] == [("z", "z"), ("a", "a")]
+        rest = await store.filterable_documents("c", after=first[-1].first_page_key, limit=2)
+        assert [one.id for one in rest] == ["m"]
 
     async def test_filtered_listings_go_page_by_page(self, store: DocumentStore) -> None:
         for number in range(6):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from ingestion.effort import Effort
-from ingestion.filters import parse_filter
+from ingestion.filters import Filter, parse_filter
 from ingestion.model import Vectors
+from ingestion.ports import Searchable
+from tests.memory import MemoryDocumentStore
 from tests.unit.test_page_finding import CountingVectors, KnownQueries, Library
 
 THROUGH_THE_INDEX = {"search_scan_pages": 1}
@@ -76,6 +79,114 @@ async def test_a_search_finds_the_newest_version_alone(
     assert {id_ for id_, _ in await found(searcher, "1", effort=effort)} == {"other", "old"}
     await library.add("new", 2, has_codes=has_codes, key="k")
     assert {id_ for id_, _ in await found(searcher, "1", effort=effort)} == {"other", "new"}
+
+
+class CountingRecords(MemoryDocumentStore):
+    """Notes the filters that it evaluates. `has_version`: whether the collections have one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.evaluated: list[Any] = []
+        self.has_version = True
+
+    async def searchable(self, collection: str) -> Searchable | None:
+        view = await super().searchable(collection)
+        return view if view is None or self.has_version else replace(view, version=None)
+
+    async def ready_page_ranges(self, collection: str, generation: int, where: Filter | None = None) -> Any:
+        if where is not None:
+            self.evaluated.append(where)
+        return await super().ready_page_ranges(collection, generation, where)
+
+
+async def numbered() -> tuple[Library, CountingRecords]:
+    records = CountingRecords()
+    library = Library(records=records)
+    for number in range(8):
+        await library.add(f"d{number}", 2, metadata={"number": number})
+    return library, records
+
+
+@WAYS
+async def test_the_store_evaluates_one_filter_for_each_version(
+    effort: Effort, settings: dict[str, Any], *, has_codes: bool
+) -> None:
+    library, records = await numbered()
+    if not has_codes:
+        await library.add("without codes", 1, has_codes=False)
+    searcher = library.searcher(**settings)
+    for most in range(1, 6):
+        hits = await found(searcher, "1", parse_filter(f"number < {most}"), top=20, effort=effort)
+        assert set(hits) == {(f"d{number}", page) for number in range(most) for page in (1, 2)}
+    assert len(records.evaluated) == 1
+    await library.add("d9", 1, metadata={"number": 0})
+    for most in range(6, 9):
+        hits = await found(searcher, "1", parse_filter(f"number < {most}"), top=20, effort=effort)
+        assert len(hits) == 1 + 2 * most
+    assert len(records.evaluated) == 2
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [
+        "collection_pages._MOST_FILTERED",
+        "filter_columns._MOST_OF_ONE_BYTES",
+        "filter_columns._MOST_WORK",
+        "no version",
+    ],
+)
+async def test_the_store_evaluates_filters_of_collections_that_are_too_large_or_change(
+    limit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library, records = await numbered()
+    records.has_version = limit != "no version"
+    if records.has_version:
+        monkeypatch.setattr(f"ingestion.search.{limit}", 1)
+    searcher = library.searcher()
+    for most in range(1, 5):
+        hits = await found(searcher, "1", parse_filter(f"number < {most}"), top=20)
+        assert set(hits) == {(f"d{number}", page) for number in range(most) for page in (1, 2)}
+    assert len(records.evaluated) == 4
+
+
+@pytest.mark.parametrize("is_listed_before", [True, False])
+async def test_a_new_filter_sees_the_newest_version_of_a_key(*, is_listed_before: bool) -> None:
+    library = Library()
+    await library.add("old", 2, key="k", metadata={"number": 0})
+    await library.add("new", 2, key="k", metadata={"number": 1})
+    searcher = library.searcher()
+    if is_listed_before:
+        assert {id_ for id_, _ in await found(searcher, "1")} == {"new"}
+    for most, expected in ((0, set()), (1, set()), (2, {"new"}), (3, {"new"})):
+        assert {id_ for id_, _ in await found(searcher, "1", parse_filter(f"number < {most}"))} == expected
+
+
+class LateRecords(CountingRecords):
+    """A document becomes ready while the columns are read: `become_ready`."""
+
+    library: Library
+    become_ready: dict[str, Any] | None = None
+
+    async def filterable_documents(self, collection: str, *, after: int, limit: int) -> Any:
+        found = await super().filterable_documents(collection, after=after, limit=limit)
+        if self.become_ready is not None:
+            late, self.become_ready = self.become_ready, None
+            await self.library.add("late", 2, **late)
+        return found
+
+
+@pytest.mark.parametrize("key", ["", "k"])
+async def test_a_filtered_search_finds_one_version_while_another_becomes_ready(key: str) -> None:
+    records = LateRecords()
+    records.library = library = Library(records=records)
+    await library.add("old", 2, key="k", metadata={"number": 0})
+    searcher = library.searcher()
+    await found(searcher, "1", parse_filter("number < 1"))
+    records.become_ready = {"key": key, "metadata": {"number": 0}}
+    hits = await found(searcher, "1", parse_filter("number < 2"))
+    assert {id_ for id_, _ in hits} == ({"late"} if key else {"old"})
+    hits = await found(searcher, "1", parse_filter("number < 3"))
+    assert {id_ for id_, _ in hits} == ({"late"} if key else {"old", "late"})
 
 
 class ReplacingVectors(CountingVectors):

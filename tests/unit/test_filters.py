@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -11,9 +12,12 @@ from hypothesis import strategies as st
 
 from ingestion.errors import BadFilter
 from ingestion.filters import filter_text, matches, parse_filter
-from ingestion.filters.expression import MAX_CHARS, MAX_DEPTH, MAX_VALUES, Filter
+from ingestion.filters.columns import DocumentColumns
+from ingestion.filters.expression import MAX_CHARS, MAX_DEPTH, MAX_VALUES, Filter, Like, Name
+from ingestion.filters.matching import glob_pattern, value_matches
+from ingestion.model import Document
 from tests.support.documents import S, document
-from tests.support.filters import filters
+from tests.support.filters import filters, labelled_documents
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 CONTRACT = replace(
@@ -80,6 +84,26 @@ def test_a_filter_that_holds(text: str) -> None:
 )
 def test_a_filter_that_does_not_hold(text: str) -> None:
     assert not matches(parse_filter(text), CONTRACT)
+
+
+@given(documents=labelled_documents(), wanted=filters)
+def test_columns_select_the_documents_for_which_a_filter_holds(documents: list[Document], wanted: Filter) -> None:
+    columns = DocumentColumns()
+    columns.extend(documents[:2])
+    columns.extend(documents[2:])
+    assert columns.selected(wanted) == {one.first_page_key for one in documents if matches(wanted, one)}
+
+
+@given(
+    st.lists(st.sampled_from(["a", "b", "*", "?", ".", "\n"]), max_size=8).map("".join), st.text("ab.\n", max_size=8)
+)
+def test_a_glob_matches_as_its_plain_expression(glob: str, text: str) -> None:
+    plain = re.compile(glob_pattern(glob), re.DOTALL)
+    assert value_matches(Like(Name("a", is_metadata=True), glob), text) is (plain.match(text) is not None)
+
+
+def test_a_glob_of_many_stars_ends_on_a_long_text() -> None:
+    assert not matches(parse_filter(f"a like '{'*a' * 40}*b'"), replace(CONTRACT, metadata={"a": "a" * 10_000}))
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,8 @@ from ingestion.filters.expression import (
 from ingestion.filters.matching import glob_pattern, value_matches
 from ingestion.model import PDF_MEDIA_TYPE
 
-_FIELD_OF: Final = {"document_id": "_id", "uploaded": "created_at"}
+FIELD_OF: Final = {"document_id": "_id", "uploaded": "created_at"}
+"""The fields of records that have other names than in filters."""
 _ORDERS: Final = {Order.LESS: "$lt", Order.AT_MOST: "$lte", Order.GREATER: "$gt", Order.AT_LEAST: "$gte"}
 _DEFAULTS: Final = {"media_type": PDF_MEDIA_TYPE}
 """The values of fields that records of earlier releases lack."""
@@ -51,7 +52,7 @@ def _value_is(wanted: Among | Compared | Like) -> dict[str, Any]:
     name, condition = wanted.name, _condition(wanted)
     if name.is_metadata:
         return {"metadata": {"$elemMatch": {"k": name.name, "v": condition}}}
-    field = _FIELD_OF.get(name.name, name.name)
+    field = FIELD_OF.get(name.name, name.name)
     if name.type is FieldType.TEXT:
         condition = {**condition, "$ne": ""}
     if name.name in _DEFAULTS and value_matches(wanted, _DEFAULTS[name.name]):
@@ -75,4 +76,4 @@ def _exists(name: Name) -> dict[str, Any]:
     if name.type is FieldType.TAGS:
         return {"tags.0": {"$exists": True}}
     missing = [""] if name.name in _DEFAULTS else ["", None]
-    return {_FIELD_OF.get(name.name, name.name): {"$nin": missing}}
+    return {FIELD_OF.get(name.name, name.name): {"$nin": missing}}

@@ -10,13 +10,15 @@ from ingestion.adapters.mongo.database import MongoPort, aggregated
 from ingestion.adapters.mongo.document_mapping import document_of
 from ingestion.adapters.mongo.errors import translated
 from ingestion.adapters.mongo.fields import MongoRecord
-from ingestion.adapters.mongo.filter_queries import query_of
+from ingestion.adapters.mongo.filter_queries import FIELD_OF, query_of
 from ingestion.adapters.mongo.revisions import NOT_REPLACED, newest_of_keys
 from ingestion.filters import Filter, matches
+from ingestion.filters.expression import FIELDS
 from ingestion.model import SIGN_CODE_FORMAT, TERM_FORMAT, Document, DocumentState, TextPages, newest_versions
 from ingestion.ports import PageRange
 
 _UNUSED: Final = dict.fromkeys(("story", "error", "metadata", "tags"), 0)
+_FILTERABLE: Final = {FIELD_OF.get(name, name): 1 for name in (*FIELDS, "metadata", "first_page_key")}
 
 
 class MongoReadyPages(MongoPort):
@@ -58,6 +60,12 @@ class MongoReadyPages(MongoPort):
             documents = [one for one in documents if not one.key] + [one for one in newest if matches(where, one)]
             documents.sort(key=lambda one: one.first_page_key)
         return [_range_of(document) for document in newest_versions(documents)]
+
+    @translated
+    async def filterable_documents(self, collection: str, *, after: int, limit: int) -> Sequence[Document]:
+        wanted = {"collection": collection, "first_page_key": {"$gt": after}, "state": DocumentState.READY}
+        found = await self._documents.find(wanted, _FILTERABLE).sort("first_page_key", 1).limit(limit).to_list(None)
+        return [document_of(record) for record in found]
 
     @translated
     async def newest_of_keys(self, collection: str, keys: Collection[str]) -> Mapping[str, Document]:
