@@ -254,7 +254,7 @@ def _app(api: FakeApi) -> ASGIApp:
         settings=settings,
         documents=FakeDocuments(api),
         progress=FakeProgress(api),
-        **dict.fromkeys(("blobs", "vectors", "queue", "embedder"), UnusedStore()),
+        **dict.fromkeys(("blobs", "vectors", "queue", "embedder", "dead_letters", "consumer_group"), UnusedStore()),
     )
     app = create_app(cast(Services, services), cast(Searcher, FakeSearcher(api)))
     app.state.submitter = FakeSubmitter(api)
