@@ -170,8 +170,8 @@ FINDINGS: Final = Gauge(
 )
 LOGIN_FAILURES: Final = Counter(
     "login_failures_total",
-    "requests that the API refused because of their key, by reason: none, wrong, expired, revoked, or limited (the "
-    "address sent too many wrong ones)",
+    "requests that the API refused because of their key, by reason: none, wrong, expired, revoked, damaged (the "
+    "record of the key cannot be read), or limited (the address sent too many wrong ones)",
     ["reason"],
 )
 HTTP_CONNECTIONS: Final = Gauge("http_connections", "open connections to the HTTP server of this process")

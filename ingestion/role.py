@@ -11,7 +11,7 @@ class Role(StrEnum):
     READ = "read"
     """Search, and show documents."""
     WRITE = "write"
-    """Upload, cancel and delete."""
+    """Upload, cancel and delete; replay and discard dead letters."""
     ADMIN = "admin"
     """Manage the keys of the tenant."""
 

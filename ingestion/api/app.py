@@ -19,6 +19,7 @@ from ingestion.api import (
     events,
     health,
     highlights,
+    keys,
     openapi,
     problems,
     search,
@@ -109,7 +110,7 @@ def create_app(services: Services, searcher: Searcher) -> FastAPI:
         address_of=address_reader(services.settings.http.http_trusted_proxies),
     )
     app.add_middleware(ShutdownMiddleware)
-    for routes in (upload, documents, cancel, document_pages, highlights, events, search, dead_letters, system):
+    for routes in (upload, documents, cancel, document_pages, highlights, events, search, dead_letters, system, keys):
         api.include_router(routes.router)
     app.include_router(api)
     app.include_router(health.router)

@@ -45,6 +45,7 @@ _HTTP_CODES: Final = {404: "not_found", 405: "method_not_allowed", 413: "content
 _EXAMPLES: Final[dict[str, Any]] = {
     "SearchRequest": {"query": "torque of the rear axle", "top_k": 5},
     "DocumentPatch": {"metadata": {"year": 2026}, "tags": ["manual"]},
+    "KeyRequest": {"role": "read", "name": "chat", "expires_at": "2030-01-01T00:00:00Z"},
     "ReasonView": {"why": "the bucket is back"},
     "DeleteRequest": {"filter": "year < 2020", "dry_run": True},
 }

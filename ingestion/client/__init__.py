@@ -8,6 +8,7 @@ with Pagemill("https://pagemill.example", "KEY") as pagemill:
     hits = pagemill.search("manuals", "torque of the axle")
 """
 
+from ingestion.client.administration_views import DeadLetter, DeadLetterReport, KeyView, NewKey, SystemView
 from ingestion.client.answers import ApiError, ApiUnavailable
 from ingestion.client.pagemill import AsyncPagemill, Pagemill
 from ingestion.client.views import DocumentView, HighlightsView, PageImage, PageView, UploadLabels
@@ -17,11 +18,16 @@ __all__ = [
     "ApiError",
     "ApiUnavailable",
     "AsyncPagemill",
+    "DeadLetter",
+    "DeadLetterReport",
     "DocumentView",
     "HighlightsView",
     "Hit",
+    "KeyView",
+    "NewKey",
     "PageImage",
     "PageView",
     "Pagemill",
+    "SystemView",
     "UploadLabels",
 ]

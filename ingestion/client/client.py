@@ -1,20 +1,19 @@
-"""A client of the HTTP API. It translates httpx exceptions and problem documents into Pagemill's errors."""
+"""A client of the HTTP API: uploads, documents, pages and searches."""
 
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final, TypeAlias
-from urllib.parse import quote
+from typing import Any, Final
 
 import httpx
-import stamina
 
-from ingestion.client.answers import RETRYABLE_STATUS, ApiUnavailable, parse, problem_of
+from ingestion.client.administration import AdministrationClient
+from ingestion.client.answers import parse, problem_of
 from ingestion.client.counted_file import CountedFile, OnSent
+from ingestion.client.requests import CONNECT_S, ResponseHook, collection_url, document_url, open_http
 from ingestion.client.target import Target
 from ingestion.client.views import (
     DeleteResult,
@@ -27,37 +26,23 @@ from ingestion.client.views import (
     UploadResult,
 )
 from ingestion.effort import Effort
-from ingestion.errors import BadRequest, not_text
+from ingestion.errors import BadRequest
 from ingestion.hits import Hit, SearchResult
 from ingestion.model import Metadata, check_text
 from ingestion.search_mode import SearchMode
 
-_CONNECT_S: Final = 5.0
-# The server answers an upload when it has opened and stored the file, which takes long for a gigabyte.
-_READ_S: Final = 300.0
 # An event stream that is silent for longer is broken: the server sends pings.
 _EVENT_S: Final = 20.0
-_RETRY_FOR_S: Final = 60.0
 _LIST_LIMIT: Final = 100
-_CONNECTIONS: Final = 100
 
 
-class ApiClient:
+class ApiClient(AdministrationClient):
     """Requests to one API. All methods may be repeated.
 
     A request is retried after a broken connection and after 429, 502, 503 and 504, until no request has succeeded for
-    `_RETRY_FOR_S`. Then ApiUnavailable is raised. It is raised at once by `events`, and where the API has never
+    RETRY_FOR_S. Then ApiUnavailable is raised. It is raised at once by `events`, and where the API has never
     answered. Any other problem document is raised as ApiError.
     """
-
-    def __init__(self, target: Target, http: httpx.AsyncClient) -> None:
-        self._target = target
-        self._http = http
-        self._has_answered = False
-        self._failing_since_s: float | None = None
-        self._retry = stamina.AsyncRetryingCaller(attempts=8, timeout=None, wait_initial=0.5, wait_max=10.0).on(
-            self._backoff
-        )
 
     async def check(self) -> None:
         """Raises ApiUnavailable, or ApiError where the API does not accept the key."""
@@ -72,13 +57,13 @@ class ApiClient:
         Raises ApiError with the code of a refused file, BadRequest for an unreadable file.
         """
         try:
-            answer = await self._retry(self._upload, _collection_url(collection, "documents"), path, labels, on_sent)
+            answer = await self._retry(self._upload, collection_url(collection, "documents"), path, labels, on_sent)
         except OSError as error:
             raise BadRequest(f"{path} cannot be read: {error.strerror}") from error
         return parse(UploadResult, answer).documents[0]
 
     async def document(self, document_id: str) -> DocumentView:
-        return parse(DocumentView, await self._request("GET", _document_url(document_id)))
+        return parse(DocumentView, await self._request("GET", document_url(document_id)))
 
     async def documents(self, collection: str | None = None, where: str | None = None) -> AsyncIterator[DocumentView]:
         """All documents, or those of one collection. Pages of the listing are requested as needed.
@@ -108,9 +93,9 @@ class ApiClient:
 
     async def events(self, document_id: str) -> AsyncGenerator[DocumentView]:
         """The document at each change. The stream ends when the document is settled, or the connection breaks."""
-        timeout = httpx.Timeout(_EVENT_S, connect=_CONNECT_S)
+        timeout = httpx.Timeout(_EVENT_S, connect=CONNECT_S)
         with self._translate_errors():
-            async with self._http.stream("GET", f"{_document_url(document_id)}/events", timeout=timeout) as response:
+            async with self._http.stream("GET", f"{document_url(document_id)}/events", timeout=timeout) as response:
                 if not response.is_success:
                     await response.aread()
                     raise problem_of(response)
@@ -141,7 +126,7 @@ class ApiClient:
             body["with_metadata"] = True
         if mode is not None:
             body["mode"] = mode.value
-        return parse(SearchResult, await self._request("POST", _collection_url(collection, "search"), json=body))
+        return parse(SearchResult, await self._request("POST", collection_url(collection, "search"), json=body))
 
     async def page(self, document_id: str, page: int) -> PageView:
         """The text and the sizes of a page. `page` counts from 1."""
@@ -170,7 +155,7 @@ class ApiClient:
 
     async def delete(self, document_id: str) -> None:
         """Returns when no store holds data of the document."""
-        await self._request("DELETE", _document_url(document_id))
+        await self._request("DELETE", document_url(document_id))
 
     async def patch(
         self, document_id: str, *, metadata: Metadata | None = None, tags: Sequence[str] | None = None
@@ -179,17 +164,17 @@ class ApiClient:
         body: dict[str, Any] = {} if metadata is None else {"metadata": dict(metadata)}
         if tags is not None:
             body["tags"] = list(tags)
-        return parse(DocumentView, await self._request("PATCH", _document_url(document_id), json=body))
+        return parse(DocumentView, await self._request("PATCH", document_url(document_id), json=body))
 
     async def delete_matching(self, collection: str, where: str, *, dry_run: bool = False) -> DeleteResult:
         """Delete up to 1,000 documents for which the filter holds. Call it again while some remain."""
         body = {"filter": check_text(where, "the filter"), "dry_run": dry_run}
-        url = _collection_url(collection, "documents/delete")
+        url = collection_url(collection, "documents/delete")
         return parse(DeleteResult, await self._request("POST", url, json=body))
 
     async def delete_collection(self, collection: str) -> None:
         """Returns when no store holds data of the collection. There may be none."""
-        await self._request("DELETE", _collection_url(collection, "").removesuffix("/"))
+        await self._request("DELETE", collection_url(collection, "").removesuffix("/"))
 
     async def _upload(self, url: str, path: Path, labels: UploadLabels | None, on_sent: OnSent | None) -> bytes:
         # A form cannot hold a file name that is not UTF-8.
@@ -198,46 +183,6 @@ class ApiClient:
             fields = {} if labels is None else labels.fields()
             content: Any = file if on_sent is None else CountedFile(file, on_sent)
             return await self._send("POST", url, data=fields, files={"files": (name, content, "application/pdf")})
-
-    async def _request(self, method: str, url: str, **options: Any) -> bytes:
-        return await self._retry(self._send, method, url, **options)
-
-    async def _send(self, method: str, url: str, **options: Any) -> bytes:
-        return (await self._answer(method, url, **options)).content
-
-    async def _answer(self, method: str, url: str, **options: Any) -> httpx.Response:
-        with self._translate_errors():
-            response = await self._http.request(method, url, **options)
-        self._has_answered = True
-        if not response.is_server_error and response.status_code not in RETRYABLE_STATUS:
-            self._failing_since_s = None
-        if not response.is_success:
-            raise problem_of(response)
-        return response
-
-    def _backoff(self, error: Exception) -> bool | float:
-        """For stamina: False stops the retries, True waits with its own backoff, a number is the wait in seconds."""
-        if not isinstance(error, ApiUnavailable) or not self._has_answered:
-            return False
-        now_s = time.monotonic()
-        if self._failing_since_s is None:
-            self._failing_since_s = now_s
-        if now_s - self._failing_since_s > _RETRY_FOR_S:
-            return False
-        return error.retry_after_s or True
-
-    @contextmanager
-    def _translate_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except UnicodeEncodeError as error:
-            raise BadRequest(not_text(error)) from error
-        except httpx.RequestError as error:
-            cause = str(error) or type(error).__name__
-            raise ApiUnavailable(f"{self._target.api_url}: {cause}; {self._target.remedy}") from error
-
-
-ResponseHook: TypeAlias = Callable[[httpx.Response], Awaitable[None]]
 
 
 @asynccontextmanager
@@ -249,31 +194,5 @@ async def connect(
         yield ApiClient(target, http)
 
 
-def open_http(
-    target: Target, *, on_response: ResponseHook | None = None, max_connections: int | None = None
-) -> httpx.AsyncClient:
-    """The HTTP client of an ApiClient. Raises BadRequest for an address or a key that cannot be sent."""
-    stamina.instrumentation.set_on_retry_hooks(())  # Its log lines would mix with progress bars and JSON.
-    try:
-        return httpx.AsyncClient(
-            base_url=f"{target.api_url.rstrip('/')}/api/v1/",
-            headers={"Authorization": f"Bearer {target.api_key}"},
-            timeout=httpx.Timeout(_READ_S, connect=_CONNECT_S),
-            trust_env=not target.is_local,
-            event_hooks={"response": [on_response] if on_response else []},
-            limits=httpx.Limits(max_connections=max_connections or _CONNECTIONS),
-        )
-    except (httpx.InvalidURL, UnicodeEncodeError) as error:
-        raise BadRequest(f"the API's address or key is not valid: {error}") from error
-
-
-def _document_url(document_id: str) -> str:
-    return f"documents/{quote(check_text(document_id, 'the id'), safe='')}"
-
-
 def _page_url(document_id: str, page: int) -> str:
-    return f"{_document_url(document_id)}/pages/{page}"
-
-
-def _collection_url(collection: str, resource: str) -> str:
-    return f"collections/{quote(check_text(collection, 'the collection'), safe='')}/{resource}"
+    return f"{document_url(document_id)}/pages/{page}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, aclosing, asynccontextmanager
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -12,13 +13,24 @@ from typing import Final, Self, TypeVar
 import anyio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from ingestion.client.administration_views import (
+    CancelResult,
+    DeadLetter,
+    DeadLetterReport,
+    DeadLetterResult,
+    KeyView,
+    NewKey,
+    SystemView,
+)
 from ingestion.client.answers import ApiUnavailable
-from ingestion.client.client import ApiClient, open_http
+from ingestion.client.client import ApiClient
 from ingestion.client.following import follow
+from ingestion.client.requests import open_http
 from ingestion.client.target import Target
 from ingestion.client.views import DocumentView, HighlightsView, PageImage, PageView, UploadLabels
 from ingestion.effort import Effort
 from ingestion.hits import Hit
+from ingestion.role import Role
 from ingestion.settings import ApiSettings
 
 T = TypeVar("T")
@@ -121,9 +133,7 @@ class Pagemill:
 
     def documents(self, collection: str | None = None, where: str | None = None) -> Iterator[DocumentView]:
         """All documents, or those of one collection. Pages of the listing are requested as needed."""
-        listing = self._api.documents(collection, where)
-        while (found := self._portal.call(anext, listing, None)) is not None:
-            yield found
+        yield from self._each(self._api.documents(collection, where))
 
     def search(self, collection: str, query: str, top_k: int = 10, effort: Effort = Effort.BALANCED) -> list[Hit]:
         """The pages that match best, best first."""
@@ -144,6 +154,52 @@ class Pagemill:
 
     def delete_collection(self, collection: str) -> None:
         self._portal.call(self._api.delete_collection, collection)
+
+    def cancel(self, document_id: str) -> DocumentView:
+        """As AsyncPagemill.cancel."""
+        return self._portal.call(self._api.cancel, document_id)
+
+    def cancel_collection(self, collection: str, where: str | None = None) -> CancelResult:
+        """As AsyncPagemill.cancel_collection."""
+        return self._portal.call(self._api.cancel_collection, collection, where)
+
+    def dead_letters(self, collection: str | None = None, state: str = "open") -> Iterator[DeadLetter]:
+        """Dead letters, newest first. Pages of the listing are requested as needed."""
+        yield from self._each(self._api.dead_letters(collection, state))
+
+    def dead_letter(self, letter: str) -> DeadLetterReport:
+        return self._portal.call(self._api.dead_letter, letter)
+
+    def replay_dead_letter(self, letter: str, why: str = "") -> DeadLetterResult:
+        """As AsyncPagemill.replay_dead_letter."""
+        return self._portal.call(self._api.replay_dead_letter, letter, why)
+
+    def discard_dead_letter(self, letter: str, why: str = "") -> DeadLetterResult:
+        """As AsyncPagemill.discard_dead_letter."""
+        return self._portal.call(self._api.discard_dead_letter, letter, why)
+
+    def system(self, minutes: int = 15) -> SystemView:
+        """As AsyncPagemill.system."""
+        return self._portal.call(self._api.system, minutes)
+
+    def keys(self, tenant: str | None = None) -> list[KeyView]:
+        """As AsyncPagemill.keys."""
+        return self._portal.call(self._api.keys, tenant)
+
+    def create_key(
+        self, role: Role = Role.READ, *, name: str = "", tenant: str | None = None, expires_at: datetime | None = None
+    ) -> NewKey:
+        """As AsyncPagemill.create_key."""
+        create = partial(self._api.create_key, name=name, tenant=tenant, expires_at=expires_at)
+        return self._portal.call(create, role)
+
+    def revoke_key(self, key: str) -> None:
+        """As AsyncPagemill.revoke_key."""
+        self._portal.call(self._api.revoke_key, key)
+
+    def _each(self, listing: AsyncIterator[T]) -> Iterator[T]:
+        while (found := self._portal.call(anext, listing, None)) is not None:
+            yield found
 
 
 @asynccontextmanager

@@ -26,9 +26,13 @@ class ApiKey:
     revoked_at: datetime | None = None
     last_used_at: datetime | None = None
     """Written at intervals of some minutes."""
+    damage: str = ""
+    """The unreadable fields of the record, empty if there are none. Such a key is not valid. Not stored."""
 
     def state_at(self, now: datetime) -> str:
-        """Return `active`, `expired` or `revoked`."""
+        """Return `active`, `expired`, `revoked` or `damaged`."""
+        if self.damage:
+            return "damaged"
         if self.revoked_at is not None:
             return "revoked"
         return "expired" if self.expires_at is not None and now >= self.expires_at else "active"

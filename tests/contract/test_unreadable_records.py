@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -13,7 +15,8 @@ from ingestion.adapters.mongo.document_store import MongoDocumentStore
 from ingestion.api.app import create_app
 from ingestion.bootstrap import Services
 from ingestion.errors import BadRecord, NewerRecord
-from ingestion.model import DocumentState, StaleKind, document_prefix
+from ingestion.keys.tokens import new_key
+from ingestion.model import DocumentState, Role, StaleKind, document_prefix
 from ingestion.search import Searcher
 from tests.contract.api.helpers import KEY, client_of
 from tests.contract.test_janitor import janitor
@@ -188,3 +191,25 @@ async def test_a_move_keeps_what_a_newer_release_says_of_the_archive(document_st
     stored = await document_store._collections.find_one({"_id": "c"})
     assert stored is not None
     assert (stored["archive"]["tier"], stored["archive"]["id"]) == ("cold", "a")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"role": "owner"}, {"tenant": 7}, {"secret_sha256": None}, {"revoked_at": "yesterday"}, {"expires_at": 2**40}],
+    ids=["role", "tenant", "no secret", "revoked", "expires"],
+)
+async def test_a_damaged_key_is_not_valid_and_hides_no_other(
+    api: FastAPI, shelf: Shelf, change: dict[str, Any]
+) -> None:
+    documents = shelf.services.documents
+    (damaged, sent), (whole_key, whole_sent) = new_key("acme", Role.ADMIN), new_key("acme", Role.ADMIN)
+    await documents.insert_key(damaged)
+    await documents.insert_key(whole_key)
+    await shelf.records["keys"].update_one({"_id": damaged.id}, {"$set": change})
+    by_id = {key.id: key for key in await documents.api_keys()}
+    assert by_id[damaged.id].state_at(datetime.now(UTC)) == "damaged"
+    assert by_id[whole_key.id].damage == ""
+    async with client_of(api, sent) as refused, client_of(api, whole_sent) as admin:
+        answers = await asyncio.gather(refused.get("/keys"), admin.get("/keys"))
+        assert [one.status_code for one in answers] == [401, 200]
+        assert (await admin.delete(f"/keys/{damaged.id}")).status_code == (404 if "tenant" in change else 204)

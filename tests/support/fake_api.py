@@ -24,11 +24,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ingestion.api.app import create_app
 from ingestion.bootstrap import Services
+from ingestion.cancel import CancelResult
 from ingestion.effort import Effort
-from ingestion.errors import DependencyUnavailable, NotAPdf, NotFound
+from ingestion.errors import Conflict, DependencyUnavailable, NotAPdf, NotFound
 from ingestion.filters import Filter, matches
 from ingestion.hits import Hit, SearchResult
-from ingestion.model import Document, DocumentState, Failure, document_id, source_key
+from ingestion.model import CANCELLATION, UNFINISHED, Document, DocumentState, Failure, document_id, source_key
 from ingestion.search import Searcher
 from ingestion.search_mode import SearchMode
 from ingestion.settings import Settings
@@ -162,6 +163,25 @@ class FakeRemover:
 
 
 @dataclass(frozen=True)
+class FakeCanceller:
+    api: FakeApi
+
+    async def cancel_document(self, id_: str) -> Document:
+        document = self.api.documents[id_]
+        if document.state not in (*UNFINISHED, *CANCELLATION):
+            raise Conflict(f"document {id_} is {document.state.value}: there is no work to cancel")
+        self.api.documents[id_] = replace(document, state=DocumentState.CANCELLED)
+        return self.api.documents[id_]
+
+    async def cancel_collection(self, collection: str, where: Filter | None = None) -> CancelResult:
+        found = [one for one in self.api.documents.values() if one.collection == collection]
+        begun = [one for one in found if one.state in UNFINISHED and (where is None or matches(where, one))]
+        for one in begun:
+            await self.cancel_document(one.id)
+        return CancelResult(len(begun), 0)
+
+
+@dataclass(frozen=True)
 class FakeProgress(UnusedStore):
     """Only event streams read it: each read takes the document one step further."""
 
@@ -260,6 +280,7 @@ def _app(api: FakeApi) -> ASGIApp:
     app.state.submitter = FakeSubmitter(api)
     app.state.remover = FakeRemover(api)
     app.state.usage = FakeUsage()
+    app.state.canceller = FakeCanceller(api)
 
     async def counted(scope: Scope, receive: Receive, send: Send) -> None:
         api.requests.append((scope["method"], scope["path"], time.monotonic()))

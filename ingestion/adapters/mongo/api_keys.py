@@ -76,17 +76,21 @@ class MongoApiKeys(MongoPort):
 
 
 def _key_of(record: MongoRecord) -> ApiKey:
-    """Raises BadRecord for a record that does not say what the key may do."""
+    """A key whose record does not say what it may do, or until when, has `damage`."""
     reader = FieldReader(record)
     texts = {name: reader.text(name) for name in ("tenant", "role", "secret_sha256")}
     if texts["role"] not in list(Role):
-        reader.damage.append(f"role is {texts['role']!r}")
-    reader.require_whole("API key")
+        reader.damage.append(f"role is {texts['role'][:40]!r}")
+    times = {name: moment_of(record.get(name)) for name in ("created_at", "expires_at", "revoked_at", "last_used_at")}
+    for name in ("expires_at", "revoked_at"):
+        if times[name] is None and record.get(name) is not None:
+            reader.damage.append(f"{name} is no time")
     return ApiKey(
         id=str(record["_id"]),
         tenant=texts["tenant"],
-        role=Role(texts["role"]),
+        role=Role(texts["role"]) if texts["role"] in list(Role) else Role.READ,
         secret_sha256=texts["secret_sha256"],
         name=reader.text("name", optional=True),
-        **{name: moment_of(record.get(name)) for name in ("created_at", "expires_at", "revoked_at", "last_used_at")},
+        **times,
+        damage="; ".join(reader.damage),
     )

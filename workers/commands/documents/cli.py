@@ -1,4 +1,4 @@
-"""`pagemill ingest|search|status|delete`: the commands that talk to a running Pagemill over its HTTP API.
+"""`pagemill ingest|search|status|cancel|delete`: the commands that talk to a running Pagemill over its HTTP API.
 
 The work is imported when a command runs, so that other commands start without an HTTP client.
 """
@@ -103,6 +103,38 @@ def status(
     from workers.commands.documents.status import show_status
 
     show_status(document_id, collection, where, as_json=as_json, data_dir=data_dir)
+
+
+def cancel(
+    document_ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID]...", help="The documents, as `status` shows them.")
+    ] = None,
+    collection: Annotated[
+        str | None, typer.Option("--collection", "-c", help="All unfinished documents of this collection.")
+    ] = None,
+    where: _Filter = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be cancelled, and cancel nothing.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+    as_json: _AsJson = False,
+    data_dir: _DataDir = None,
+) -> None:
+    """Stop the work on documents and remove what it has written. Their files stay.
+
+    By id, or the unfinished documents of a collection; with --filter, those of --collection, or `default`, for which
+    it holds.
+    """
+    from workers.commands.documents.cancel import cancel_documents, cancel_matching, check_choice
+
+    check_choice(document_ids or (), collection, where)
+    if document_ids:
+        is_done = cancel_documents(document_ids, dry_run=dry_run, yes=yes, as_json=as_json, data_dir=data_dir)
+    else:
+        name = collection or "default"
+        is_done = cancel_matching(name, where, dry_run=dry_run, yes=yes, as_json=as_json, data_dir=data_dir)
+    if not is_done:
+        raise typer.Exit(1)
 
 
 def delete(

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import anyio
 import typer
 
-from ingestion.client.answers import ApiError
-from ingestion.client.client import ApiClient, connect
-from ingestion.client.views import DocumentView
+from ingestion.client.client import connect
 from ingestion.errors import BadRequest
 from ingestion.filters import filter_text
 from ingestion.filters.expression import Among, Name
+from workers.commands.documents.choice import find_document, require_answer
 from workers.commands.documents.target import find_target
 from workers.commands.terminal import cell, say
 
@@ -29,19 +27,14 @@ def filter_of(document_ids: Sequence[str], where: str | None, key: str) -> str |
 
 def delete_matching(collection: str, where: str, *, dry_run: bool, yes: bool, data_dir: Path | None) -> None:
     """Raises BadRequest, ApiError, DependencyUnavailable."""
-    _require_answer(may_ask=not yes and not dry_run)
+    require_answer("delete", may_ask=not yes and not dry_run)
     anyio.run(_delete_matching, collection, where, dry_run, yes, data_dir)
 
 
 def delete_documents(document_ids: list[str], *, dry_run: bool, yes: bool, data_dir: Path | None) -> bool:
     """True where every document was found and is gone. Raises BadRequest, ApiError, DependencyUnavailable."""
-    _require_answer(may_ask=not yes and not dry_run)
+    require_answer("delete", may_ask=not yes and not dry_run)
     return anyio.run(_delete, document_ids, dry_run, yes, data_dir)
-
-
-def _require_answer(*, may_ask: bool) -> None:
-    if may_ask and not sys.stdin.isatty():
-        raise BadRequest("standard input is no terminal: use --yes to delete without confirmation")
 
 
 async def _delete_matching(collection: str, where: str, dry_run: bool, yes: bool, data_dir: Path | None) -> None:
@@ -67,7 +60,7 @@ async def _delete_matching(collection: str, where: str, dry_run: bool, yes: bool
 
 async def _delete(document_ids: list[str], dry_run: bool, yes: bool, data_dir: Path | None) -> bool:
     async with connect(find_target(data_dir)) as api:
-        found = [view for id_ in dict.fromkeys(document_ids) if (view := await _find(api, id_))]
+        found = [view for id_ in dict.fromkeys(document_ids) if (view := await find_document(api, id_))]
         if found and (dry_run or not yes):
             for view in found:
                 say("would delete" if dry_run else "delete", view.filename, "from", view.collection)
@@ -77,13 +70,3 @@ async def _delete(document_ids: list[str], dry_run: bool, yes: bool, data_dir: P
             await api.delete(view.document_id)
             say("deleted", view.filename, cell(view.document_id, "dim"))
         return len(found) == len(set(document_ids))
-
-
-async def _find(api: ApiClient, document_id: str) -> DocumentView | None:
-    try:
-        return await api.document(document_id)
-    except ApiError as error:
-        if error.code != "not_found":
-            raise
-        say(cell(f"no document {document_id}", "red"))
-        return None

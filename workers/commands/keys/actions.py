@@ -76,9 +76,10 @@ def _as_json(key: ApiKey) -> dict[str, Any]:
     return {
         "key": key.id,
         "tenant": key.tenant,
-        "role": key.role.value,
+        "role": None if key.damage else key.role.value,
         "name": key.name,
         "state": key.state_at(datetime.now(UTC)),
+        "damage": key.damage or None,
         **{name: at.isoformat(timespec="seconds") if at else None for name, at in times.items()},
     }
 
@@ -97,7 +98,7 @@ def _table(keys: list[ApiKey]) -> Table:
         table.add_row(
             cell(key.id),
             cell(key.tenant),
-            key.role.value,
+            "" if key.damage else key.role.value,
             cell(key.name),
             cell(state, "" if state == "active" else "yellow"),
             f"{key.expires_at:%Y-%m-%d}" if key.expires_at else "never",

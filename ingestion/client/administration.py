@@ -1,0 +1,97 @@
+"""Requests for dead letters, cancellations, keys and the state of the system."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
+from ingestion.client.administration_views import (
+    CancelResult,
+    DeadLetter,
+    DeadLetterList,
+    DeadLetterReport,
+    DeadLetterResult,
+    KeyList,
+    KeyView,
+    NewKey,
+    SystemView,
+)
+from ingestion.client.answers import parse
+from ingestion.client.requests import ApiRequests, collection_url, document_url
+from ingestion.client.views import DocumentView
+from ingestion.model import check_text
+from ingestion.role import Role
+
+
+class AdministrationClient(ApiRequests):
+    """The part of ApiClient that is not about uploads and searches."""
+
+    async def cancel(self, document_id: str) -> DocumentView:
+        """Stop the work on a document. Raises ApiError `conflict` where there is none."""
+        return parse(DocumentView, await self._request("POST", f"{document_url(document_id)}/cancel"))
+
+    async def cancel_collection(self, collection: str, where: str | None = None) -> CancelResult:
+        """Cancel the unfinished documents of a collection, or those that the filter selects."""
+        params = {} if where is None else {"filter": check_text(where, "the filter")}
+        return parse(CancelResult, await self._request("POST", collection_url(collection, "cancel"), params=params))
+
+    async def dead_letters(self, collection: str | None = None, state: str = "open") -> AsyncIterator[DeadLetter]:
+        """Dead letters, newest first. Pages of the listing are requested as needed. `state`: also `all`."""
+        query = {"state": state} | ({} if collection is None else {"collection": collection})
+        while True:
+            listed = parse(DeadLetterList, await self._request("GET", "dead-letters", params=query))
+            for letter in listed.dead_letters:
+                yield letter
+            if listed.next is None:
+                return
+            query["after"] = listed.next
+
+    async def dead_letter(self, letter: str) -> DeadLetterReport:
+        return parse(DeadLetterReport, await self._request("GET", _letter_url(letter)))
+
+    async def replay_dead_letter(self, letter: str, why: str = "") -> DeadLetterResult:
+        """Process the document again. Raises ApiError `conflict` for a letter that is closed in another way."""
+        return await self._act_on_letter(letter, "replay", why)
+
+    async def discard_dead_letter(self, letter: str, why: str = "") -> DeadLetterResult:
+        """Close the letter. Raises ApiError `conflict` for a letter that is closed in another way."""
+        return await self._act_on_letter(letter, "discard", why)
+
+    async def system(self, minutes: int = 15) -> SystemView:
+        """What the installation does now, and what it has finished in the last minutes."""
+        return parse(SystemView, await self._request("GET", "system", params={"minutes": minutes}))
+
+    async def keys(self, tenant: str | None = None) -> list[KeyView]:
+        """The keys of the caller's tenant; with the key of the settings those of all tenants, or of `tenant`."""
+        params = {} if tenant is None else {"tenant": tenant}
+        return parse(KeyList, await self._request("GET", "keys", params=params)).keys
+
+    async def create_key(
+        self,
+        role: Role = Role.READ,
+        *,
+        name: str = "",
+        tenant: str | None = None,
+        expires_at: datetime | None = None,
+    ) -> NewKey:
+        """A new key. Its text is in no later answer. The request is not repeated: it could make a second key."""
+        body: dict[str, Any] = {"role": role.value, "name": check_text(name, "the name")}
+        if tenant is not None:
+            body["tenant"] = tenant
+        if expires_at is not None:
+            body["expires_at"] = expires_at.isoformat()
+        return parse(NewKey, await self._send("POST", "keys", json=body))
+
+    async def revoke_key(self, key: str) -> None:
+        """End a key for good. Twice is the same as once."""
+        await self._request("DELETE", f"keys/{quote(check_text(key, 'the id'), safe='')}")
+
+    async def _act_on_letter(self, letter: str, action: str, why: str) -> DeadLetterResult:
+        body = {"why": check_text(why, "the reason")}
+        return parse(DeadLetterResult, await self._request("POST", f"{_letter_url(letter)}/{action}", json=body))
+
+
+def _letter_url(letter: str) -> str:
+    return f"dead-letters/{quote(check_text(letter, 'the id'), safe='')}"
