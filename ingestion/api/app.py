@@ -12,6 +12,7 @@ import structlog
 from fastapi import APIRouter, Depends, FastAPI
 
 from ingestion.api import (
+    caller,
     cancel,
     dead_letters,
     document_pages,
@@ -110,7 +111,19 @@ def create_app(services: Services, searcher: Searcher) -> FastAPI:
         address_of=address_reader(services.settings.http.http_trusted_proxies),
     )
     app.add_middleware(ShutdownMiddleware)
-    for routes in (upload, documents, cancel, document_pages, highlights, events, search, dead_letters, system, keys):
+    for routes in (
+        upload,
+        documents,
+        cancel,
+        document_pages,
+        highlights,
+        events,
+        search,
+        dead_letters,
+        system,
+        keys,
+        caller,
+    ):
         api.include_router(routes.router)
     app.include_router(api)
     app.include_router(health.router)

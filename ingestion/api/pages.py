@@ -16,8 +16,11 @@ _POLICY: Final = (
     "default-src 'none'; script-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'; "
 )
-WEB_PAGE_POLICY: Final = _POLICY + "style-src 'self'; img-src data: http: https:"
-"""Content-Security-Policy of the web page. Page images come from the object store, whose host is not known here."""
+WEB_PAGE_POLICY: Final = (
+    _POLICY + "style-src 'self'; img-src 'self' blob:; require-trusted-types-for 'script'; trusted-types 'none'"
+)
+"""Content-Security-Policy of the web page. Its images of pages are blobs, because they need the key. Trusted types
+forbid markup made from texts: a script that sets `innerHTML` fails."""
 DOCS_POLICY: Final = _POLICY + "style-src 'self' 'unsafe-inline'; img-src 'self' data:"
 """Content-Security-Policy of `/docs`. Swagger UI sets `style` attributes."""
 
@@ -51,4 +54,5 @@ class _StaticFiles(StaticFiles):
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)
         response.headers.update(_headers("default-src 'none'; frame-ancestors 'none'"))
+        response.headers["Cache-Control"] = "no-cache"  # with the ETag: modules of one release never meet another's
         return response

@@ -79,6 +79,7 @@ class DocumentView(BaseModel):
     attempts: int
     error: ErrorView | None
     media_type: str
+    size_bytes: int = Field(description="of the uploaded file")
     text_pages: TextPagesView | None = Field(description="null until pages are stored, and for earlier releases")
     notes: list[NoteView] = Field(description="what `warnings` says, for programs")
     warnings: list[str]
@@ -104,6 +105,7 @@ class DocumentView(BaseModel):
             attempts=document.attempts,
             error=ErrorView(code=failure.code, stage=failure.stage, message=failure.message) if failure else None,
             media_type=document.media_type,
+            size_bytes=document.size_bytes,
             text_pages=TextPagesView.of(document.text_pages),
             notes=[NoteView.of(note) for note in document.notes],
             warnings=warnings_of(document),

@@ -47,6 +47,7 @@ class DocumentView(BaseModel):
     attempts: int = 0
     error: DocumentError | None = None
     media_type: str = ""
+    size_bytes: int | None = None
     text_pages: TextPages | None = None
     notes: list[Note] = []
     warnings: list[str] = []

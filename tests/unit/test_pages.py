@@ -5,15 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from html.parser import HTMLParser
+from pathlib import Path
 from urllib.parse import urljoin
 
 import httpx
 import pytest
 from fastapi import FastAPI
 
+from ingestion.api import pages
 from ingestion.api.pages import add_pages
 
 ORIGIN = "http://api"
+STATIC = Path(pages.__file__).parent / "static"
 
 
 @pytest.fixture
@@ -51,7 +54,7 @@ def policy_of(answer: httpx.Response) -> dict[str, list[str]]:
     return {name: sources for name, *sources in (directive.split() for directive in directives)}
 
 
-@pytest.mark.parametrize(("path", "count"), [("/", 2), ("/docs", 3)])
+@pytest.mark.parametrize(("path", "count"), [("/", 10), ("/docs", 3)])
 async def test_a_page_loads_nothing_from_another_host(client: httpx.AsyncClient, path: str, count: int) -> None:
     page = await client.get(path)
     resources = Resources()
@@ -76,6 +79,36 @@ async def test_the_policy_of_a_page_permits_only_its_own_scripts(client: httpx.A
     resources = Resources()
     resources.feed(page.text)
     assert resources.inline == [], "the policy would block it"
+
+
+async def test_modules_are_found_and_make_no_markup_of_texts(client: httpx.AsyncClient) -> None:
+    seen: set[str] = set()
+    waiting = [f"{ORIGIN}/static/page/main.js"]
+    while waiting:
+        url = waiting.pop()
+        if url in seen:
+            continue
+        seen.add(url)
+        module = await client.get(url)
+        assert (module.status_code, module.headers["cache-control"]) == (200, "no-cache"), url
+        assert (
+            re.findall(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function", module.text)
+            == []
+        )
+        waiting += [urljoin(url, name) for name in re.findall(r'(?:from|import) "([^"]+)"', module.text)]
+    names = {url.rpartition("/")[2] for url in seen} | {"theme.js"}
+    assert names == {path.name for path in STATIC.glob("page/*.js")}, "a module that nothing imports"
+
+
+async def test_a_module_that_has_not_changed_is_not_sent_again(client: httpx.AsyncClient) -> None:
+    first = await client.get("/static/page/main.js")
+    again = await client.get("/static/page/main.js", headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+
+
+def test_each_file_of_the_web_page_has_one_concern() -> None:
+    lengths = {path.name: len(path.read_text("utf-8").splitlines()) for path in STATIC.glob("page/*.*")}
+    assert {name: lines for name, lines in lengths.items() if lines > 250} == {}
 
 
 async def test_docs_name_no_host(client: httpx.AsyncClient) -> None:

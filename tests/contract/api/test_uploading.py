@@ -42,6 +42,7 @@ async def test_an_uploaded_pdf_is_a_queued_document(client: httpx.AsyncClient, c
         "attempts": 0,
         "error": None,
         "media_type": "application/pdf",
+        "size_bytes": len(make_upload(3)),
         "text_pages": None,
         "notes": [],
         "warnings": [],

@@ -1,0 +1,26 @@
+/** Deletes that can be undone for some seconds: the request is sent afterwards, or when the page is left. */
+import { call } from "./api.js";
+import { ask } from "./dialogs.js";
+import { attempt, toast } from "./toasts.js";
+
+const UNDO_MS = 6000;
+const pending = new Map();
+
+addEventListener("pagehide", () => { for (const send of [...pending.values()]) send(true); });
+
+/** Ask, then delete `path` after the time to undo. `hide(is)` takes the thing off the screen, or puts it back. */
+export async function deleteLater({ title, text, name, path, hide, deleted = () => {} }) {
+  if (pending.has(path) || !(await ask(title, text, "Delete", { danger: true }))) return;
+  hide(true);
+  const finish = () => { clearTimeout(timer); pending.delete(path); dismiss(); };
+  const send = async (isLeaving = false) => {
+    finish();
+    const done = await attempt(async () => { await call(path, { method: "DELETE", keepalive: isLeaving }); return true; });
+    if (done) deleted();
+    else hide(false);
+  };
+  const undo = () => { finish(); hide(false); };
+  pending.set(path, send);
+  const timer = setTimeout(send, UNDO_MS);
+  const dismiss = toast(`Deleted ${name}.`, { action: { label: "Undo", run: undo }, ms: UNDO_MS });
+}

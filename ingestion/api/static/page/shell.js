@@ -1,0 +1,62 @@
+/** The frame of all views: navigation, the collection in use, who is signed in. */
+import { h, show } from "./dom.js";
+import { icon, logo } from "./icons.js";
+import { session } from "./session.js";
+import { router } from "./router.js";
+import { showShortcuts } from "./shortcuts.js";
+import { iconButton } from "./widgets.js";
+import { openCollectionMenu } from "./collection_menu.js";
+import { tray } from "./upload_tray.js";
+
+const VIEWS = [
+  ["search", "Search", "search"], ["documents", "Documents", "documents"], ["collections", "Collections", "collections"],
+  ["dead-letters", "Dead letters", "letters"], ["health", "Health", "health"], ["settings", "Settings", "settings"],
+];
+const links = new Map();
+const collectionName = h("span", { class: "ellipsis" });
+
+function navigation() {
+  links.clear();
+  return h("nav", { class: "nav", "aria-label": "Views" }, VIEWS.map(([view, label, name]) => {
+    const link = h("a", { class: "nav-link", href: router.href(view) }, icon(name), h("span", { class: "nav-label" }, label), h("span", { class: "nav-count tabular", dataset: { count: view } }));
+    links.set(view, link);
+    return link;
+  }));
+}
+
+function collectionButton() {
+  const open = (event) => openCollectionMenu(event.currentTarget);
+  return h("button", { class: "collection-button", type: "button", "aria-haspopup": "dialog", dataset: { collectionButton: "" }, onclick: open },
+    h("span", { class: "collection-label small muted" }, "Collection"), h("span", { class: "collection-name" }, collectionName, icon("down")));
+}
+
+function account() {
+  const { caller } = session;
+  if (!caller) return h("div", { class: "account" }, h("a", { class: "button", href: router.href("documents") }, "Sign in"));
+  return h("div", { class: "account" },
+    h("div", { class: "account-text" }, h("strong", { class: "ellipsis" }, caller.tenant), h("span", { class: "small muted" }, caller.role === "read" ? "may read" : `may ${caller.role}`)),
+    iconButton("help", "Keyboard shortcuts", showShortcuts),
+    iconButton("out", "Sign out", () => session.end()));
+}
+
+export const shell = () => h("div", { class: "shell" },
+  h("aside", { class: "sidebar" },
+    h("a", { class: "brand", href: router.href("documents"), "aria-label": "Pagemill" }, logo(), h("span", {}, "Pagemill")),
+    session.caller && collectionButton(), navigation(), account()),
+  h("main", { id: "main", class: "main", tabIndex: -1 }), tray);
+
+/** Mark the view in the navigation, and name the collection. */
+export function markView(name) {
+  for (const [view, link] of links) {
+    link.href = router.href(view);
+    if (view === name) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  show(collectionName, router.collection);
+}
+
+/** The number beside a view's name; none for 0. */
+export function setCount(view, number) {
+  const shown = document.querySelector(`[data-count="${view}"]`);
+  if (shown) shown.textContent = number ? String(number) : "";
+}
