@@ -54,7 +54,9 @@ function center(stage, frame) {
 
 /** The words of the query in a text, as `<mark>`. */
 export function marked(text, query) {
-  const words = query.match(/[\p{L}\p{N}]{3,}/gu) || [];
+  const all = query.match(/[\p{L}\p{N}]{2,}/gu) || [];
+  const long = all.filter((word) => word.length > 3 || /\d/.test(word));
+  const words = long.length ? long : all;
   if (!words.length) return [text];
   const pattern = new RegExp(`(${words.map((word) => word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")).join("|")})`, "giu");
   return text.split(pattern).map((piece, index) => (index % 2 ? h("mark", {}, piece) : piece));

@@ -41,12 +41,19 @@ export async function mark(frame, { documentId, page, query, width = 640 }) {
     const path = `/documents/${part(documentId)}/pages/${page}/highlights?${new URLSearchParams({ query, format: "png", part: "heat", width })}`;
     layers.push(h("img", { class: "heat", src: await image(path), alt: "" }));
   }
-  if (found.words?.length) layers.push(boxes(found.words));
+  const words = telling(found.words || []);
+  if (words.length) layers.push(boxes(words));
   if (frame.dataset.marks !== token) return "";
   unmark(frame);
   frame.dataset.marks = token;
   frame.append(...layers);
-  return said(found);
+  return said(found.heat, words);
+}
+
+/** Without short words such as “the”, where longer ones are marked. */
+function telling(words) {
+  const long = words.filter(({ term }) => term.length > 3 || /\d/.test(term));
+  return long.length ? long : words;
 }
 
 export function unmark(frame) {
@@ -60,8 +67,8 @@ function boxes(words) {
     s("rect", { x: left - pad, y: top - pad / 2, width: right - left + 2 * pad, height: bottom - top + pad })));
 }
 
-function said({ heat, words }) {
-  const texts = [...new Set((words || []).map((word) => word.text.toLowerCase()))];
+function said(heat, words) {
+  const texts = [...new Set(words.map((word) => word.text.toLowerCase()))];
   const parts = [heat && "heat map", texts.length && `marked: ${texts.slice(0, 8).join(", ")}`].filter(Boolean);
   return parts.join("; ") || "no place marked on this page";
 }
