@@ -1,7 +1,7 @@
 """How good is retrieval on ViDoRe's page images?
 
     hf download vidore/esg_reports_v2 --repo-type dataset --local-dir DATASET_DIR
-    PAGEMILL_EMBEDDER=colqwen python -m tests.benchmarks.vidore DATASET_DIR --precision nf4 bf16
+    PAGEMILL_EMBEDDER=visual python -m tests.benchmarks.vidore DATASET_DIR --precision nf4 bf16
 
 reads a set of ViDoRe 1, 2 or 3 as it is published, ingests its page images through a worker's pipeline, and prints
 nDCG@5 and @10
@@ -33,6 +33,7 @@ from ingestion.logs import configure
 from ingestion.ports import Embedder
 from ingestion.prepare import prepare
 from ingestion.settings import EmbedderSettings, LogSettings, RenderSettings, Settings
+from ingestion.settings.embedding import VISUAL_EMBEDDERS
 from tests.benchmarks.filling import KnownVectors
 from tests.benchmarks.vidore.dataset import BadDataset, VidoreDataset, load_dataset
 from tests.benchmarks.vidore.ingest import Ingester
@@ -66,7 +67,10 @@ _PIXEL_BY_PIXEL: Final = {
     "PAGEMILL_FIXED_DPI": str(PAGE_DPI),
     "PAGEMILL_MAX_PAGE_PX": str(_LARGEST_PAGE_PX),
 }
-_PRECISION_SETTING: Final = {"local": "PAGEMILL_LOCAL_PRECISION", "colqwen": "PAGEMILL_COLQWEN_PRECISION"}
+_PRECISION_SETTING: Final = {
+    "local": "PAGEMILL_LOCAL_PRECISION",
+    **dict.fromkeys(VISUAL_EMBEDDERS, "PAGEMILL_VISUAL_PRECISION"),
+}
 
 OpenEmbedder = Callable[[EmbedderSettings, RenderSettings], AbstractAsyncContextManager[Embedder]]
 

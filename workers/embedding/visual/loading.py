@@ -37,7 +37,7 @@ _GIB: Final = 1024**3
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model that passed its self-test. `version`: of its weights. `prompts`: the prompts of its processor."""
+    """`version`: of its weights. `prompts`: the prompts of its processor."""
 
     model: VisualModel
     version: str
@@ -55,6 +55,15 @@ def load_model(settings: EmbedderSettings) -> LoadedModel:
 
     Raises EmbedderMissing, ModelNotFound, DependencyUnavailable, NotEnoughMemory, SelfTestFailed.
     """
+    loaded = read_model(settings)
+    network, precision = loaded.model.network, settings.visual_precision
+    with _out_of_memory_translated(type(loaded.model.family), precision, network.device):
+        verify_model(loaded.model, precision)
+    return loaded
+
+
+def read_model(settings: EmbedderSettings) -> LoadedModel:
+    """As `load_model`, without the self-test. No vector of a model that has not passed it may be stored."""
     device = _device(settings.visual_device)
     precision = settings.visual_precision
     _require_packages(precision)
@@ -71,7 +80,6 @@ def load_model(settings: EmbedderSettings) -> LoadedModel:
             is_pinned=device.type == "cuda",
         )
         model = VisualModel(network, family_class(network, processor, options), pooling=settings.token_pooling)
-        verify_model(model, precision)
     measure_memory(device)
     log.info(
         "model loaded",

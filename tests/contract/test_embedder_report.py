@@ -1,0 +1,186 @@
+"""`pagemill embedder report`, all of it, on the CPU with a tiny model."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from workers.cli import app
+from workers.embedding.calibrate import BatchMeasurement
+from workers.embedding.visual.loading import load_model
+from workers.embedding_report import child, model_sections
+from workers.embedding_report.checkpoint import ARCHITECTURES, Architecture, write_random_checkpoint
+from workers.embedding_report.context import Context, Deadline
+from workers.embedding_report.document import write_document
+from workers.embedding_report.levers import LEVERS
+from workers.embedding_report.plan import LEVER_NAMES, MODEL_NAMES, Options, Section, Step
+from workers.embedding_report.runner import make_report
+from workers.rendering.selftest import SelfTestFailed
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
+SHORT_S = 0.2
+"""Every section measures at least once, however short its time is."""
+
+
+def options(checkpoint: Path, *precisions: str, levers: tuple[str, ...] = ()) -> Options:
+    return Options(str(checkpoint), "cpu", precisions, levers, largest=4, repeats=1)
+
+
+def context_of(chosen: Options, precision: str) -> Context:
+    return Context(chosen, precision, Path(chosen.model), torch.device("cpu"))
+
+
+def lines_of(step: Step, chosen: Options, seconds: float) -> dict[str, dict[str, Any]]:
+    return {line["section"]: line for line in child.run_step(step, chosen, Path(chosen.model), seconds)}
+
+
+def test_every_section_measures_in_every_precision_and_is_in_the_document(checkpoint: Path, tmp_path: Path) -> None:
+    chosen = options(checkpoint, "bf16", "nf4")
+    findings: dict[str, dict[str, Any]] = {"machine": lines_of(Step(), chosen, SHORT_S)}
+    for precision in chosen.precisions:
+        context = context_of(chosen, precision)
+        findings[precision] = {
+            section.value: {"figures": child.SECTIONS[section](context, Deadline.after(SHORT_S))}
+            for section in chosen.sections
+        }
+    for precision in chosen.precisions:
+        found = {section: line["figures"] for section, line in findings[precision].items()}
+        assert found[Section.BATCHES]["batches"][0]["items"] == 1
+        assert found[Section.BATCHES]["pages_per_s"] > 0
+        assert found[Section.MEMORY]["is_recovered"]
+        assert found[Section.MEMORY]["largest_cosine_distance"] < 3e-2
+        for section in (Section.BATCHER, Section.LOOP, Section.WORKER):
+            assert found[section]["pages_per_s"] > 0, section
+            assert 0 < found[section]["busy_share"] <= 1
+        assert 0 <= found[Section.BATCHER]["padding_share"] < 1
+        assert found[Section.WORKER]["rows_a_page"] > 0
+        assert found[Section.QUERIES]["beside_pages"]["queries"] > 0
+    write_document(chosen, findings, tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert "is faster" in text and "PAGEMILL_EMBED_BATCH_PATCHES=" in text
+    assert "Not measured" not in text
+    assert json.loads((tmp_path / "report.json").read_text())["nf4"]["load"]["figures"]["parameters"] > 0
+    for plot in ("pages-by-batch.svg", "memory-by-batch.svg"):
+        drawn = ElementTree.parse(tmp_path / plot).getroot()
+        assert [line.text for line in drawn.iter("{http://www.w3.org/2000/svg}text") if line.text in chosen.precisions]
+
+
+def test_a_section_that_fails_leaves_the_others(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(model: object, precision: str) -> None:
+        raise SelfTestFailed("a page in a batch differs")
+
+    def break_down(context: Context, deadline: Deadline) -> dict[str, Any]:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    for section in (Section.MEMORY, Section.BATCHER, Section.LOOP, Section.QUERIES, Section.WORKER):
+        monkeypatch.setitem(child.SECTIONS, section, lambda context, deadline: {"left_s": deadline.left_s})
+    monkeypatch.setattr(model_sections, "verify_model", fail)
+    monkeypatch.setitem(child.SECTIONS, Section.BATCHES, break_down)
+    found = lines_of(Step("bf16"), options(checkpoint, "bf16"), 1000)
+    assert found["self_test"]["error"] == "SelfTestFailed: a page in a batch differs"
+    assert "illegal memory access" in found["batches"]["error"]
+    assert [name for name, line in found.items() if "error" in line] == ["self_test", "batches"]
+    assert found["worker"]["figures"]["left_s"] > 900, "what earlier sections leave is for the last one"
+
+
+def test_a_model_that_cannot_be_loaded_is_the_error_of_every_section(tmp_path: Path) -> None:
+    found = lines_of(Step("bf16"), options(tmp_path, "bf16"), 1000)
+    assert "has no config.json" in found.pop("load")["error"]
+    assert {line["error"] for line in found.values()} == {"WorkerFault: the model was not loaded"}
+
+
+def test_no_section_begins_after_the_time(checkpoint: Path) -> None:
+    found = lines_of(Step("bf16"), options(checkpoint, "bf16"), 0)
+    assert "figures" in found.pop("load")
+    assert {line["error"] for line in found.values()} == {"no time was left"}
+
+
+def test_levers_change_no_vector_and_one_that_cannot_run_says_so(checkpoint: Path) -> None:
+    assert set(LEVERS) == set(LEVER_NAMES)
+    # Tracing takes seconds, and `cuda-graphs` traces as `compile-vision` does.
+    chosen = options(checkpoint, "fp32", levers=tuple(name for name in LEVER_NAMES if name != "cuda-graphs"))
+    context = context_of(chosen, "fp32")
+    child.SECTIONS[Section.LOAD](context, Deadline.after(1))
+    context.measured = [BatchMeasurement(pages, pages, 1, 1 / pages) for pages in (1, 2)]
+    found = child.SECTIONS[Section.LEVERS](context, Deadline.after(SHORT_S))
+    assert "FlashAttention 2 is not installed" in found.pop("flash-attention")["error"]
+    resized = found.pop("device-resize")
+    assert resized["largest_cosine_distance"] < 0.05  # pixels are rounded otherwise, by one level
+    for name, figures in found.items():
+        assert figures.get("largest_cosine_distance", 1) < 1e-5, (name, figures)
+
+
+def test_random_weights_are_a_checkpoint_that_loads_and_passes_the_self_test(tmp_path: Path) -> None:
+    assert set(ARCHITECTURES) == set(MODEL_NAMES)
+    published = ARCHITECTURES["colqwen2"]
+
+    def shallow(processor: Any) -> Any:
+        config = published.config(processor)
+        config.vlm_config.text_config.update(
+            {"num_hidden_layers": 1, "vocab_size": 300, "layer_types": ["full_attention"]}
+        )
+        config.vlm_config.vision_config.depth = 1
+        return config
+
+    small = Architecture(published.network_class, shallow, published.processor)
+    parameters = write_random_checkpoint(small, tmp_path)
+    loaded = load_model(context_of(options(tmp_path, "bf16"), "bf16").settings)
+    assert sum(weight.numel() for weight in loaded.model.network.parameters()) == parameters
+
+
+def test_the_architecture_has_the_published_size() -> None:
+    architecture = ARCHITECTURES["colqwen2"]
+    with torch.device("meta"):
+        network = architecture.network_class(architecture.config(architecture.processor()))
+    counts = {
+        part: sum(weight.numel() for weight in network.get_submodule(part).parameters())
+        for part in ("vlm.visual", "vlm.language_model", "embedding_proj_layer")
+    }
+    # Qwen2-VL 2B: a vision tower of 665 M with its merger, a language model of 1.54 B with its vocabulary.
+    assert counts["vlm.visual"] == pytest.approx(665e6, rel=0.01)
+    assert counts["vlm.language_model"] == pytest.approx(1.543e9, rel=0.01)
+    assert counts["embedding_proj_layer"] == 1536 * 128 + 128
+
+
+HANGS = """
+import json, sys, time
+print("a library writes something")
+print(json.dumps({"section": "load", "figures": {"seconds": 1.0, "bytes": 5, "attention": "sdpa"}}), flush=True)
+if "--precision nf4" in " ".join(sys.argv):
+    time.sleep(600)
+sys.exit(3)
+"""
+
+
+def test_a_step_that_hangs_or_crashes_is_ended_and_named(checkpoint: Path, tmp_path: Path) -> None:
+    echoed: list[str] = []
+    began = time.monotonic()
+    make_report(options(checkpoint, "bf16", "nf4"), tmp_path, 0.03, echoed.append, child=(sys.executable, "-c", HANGS))
+    assert time.monotonic() - began < 30
+    text = (tmp_path / "report.md").read_text()
+    assert "- bf16, batches: the step's process ended with status 3; see bf16.log" in text
+    assert "- nf4, batches: the time was over: the step was ended after" in text
+    assert "| attention | sdpa | sdpa |" in text
+    assert "  load: measured" in echoed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["--levers", "warp"], "there is no lever 'warp'; there are compile-vision"),
+        (["--model", "colqwen9"], "'colqwen9' is neither a folder nor one of colqwen2"),
+    ],
+)
+def test_a_wrong_option_gets_one_error(tmp_path: Path, arguments: list[str], error: str) -> None:
+    result = CliRunner().invoke(app, ["embedder", "report", "--out", str(tmp_path), *arguments])
+    assert result.exit_code != 0
+    assert error in result.stderr
