@@ -7,6 +7,7 @@ new version of torch or transformers does not change them.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +30,11 @@ _SPECIAL_TOKENS: Final = (
     "<|image_pad|>",
     "<|video_pad|>",
 )
+_TOKENIZER: Final[dict[str, Any]] = {
+    "pad_token": "<|endoftext|>",
+    "eos_token": "<|im_end|>",
+    "padding_side": "left",
+}
 _TRAINING_TEXT: Final = (
     "user assistant Describe the image.",
     "Query: what is the pressure of the boiler in the annual report?",
@@ -46,12 +52,16 @@ def make_checkpoint(folder: Path) -> Path:
 
 def make_processor() -> Any:
     images = Qwen2VLImageProcessorPil(size={"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 768})
-    return ColQwen2Processor(image_processor=images, tokenizer=_tokenizer())
+    return ColQwen2Processor(image_processor=images, tokenizer=make_tokenizer(_SPECIAL_TOKENS, **_TOKENIZER))
 
 
 def make_model(tokenizer: Any) -> Any:
-    """A float32 model: weights are N(0, 1) / sqrt(inputs), norms are 1, biases are small."""
-    model: Any = ColQwen2ForRetrieval(_config(tokenizer))
+    """A float32 model with seeded weights."""
+    return seed_weights(ColQwen2ForRetrieval(_config(tokenizer)))
+
+
+def seed_weights(model: Any) -> Any:
+    """Draw the weights of `model`: N(0, 1) / sqrt(inputs); norms are 1, biases are small. Returns it."""
     model.eval()
     for name, weight in model.named_parameters():
         draw = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(tuple(weight.shape), dtype=np.float32)
@@ -108,15 +118,13 @@ def _config(tokenizer: Any) -> ColQwen2Config:
     return ColQwen2Config(vlm_config=vlm, embedding_dim=DIM)
 
 
-def _tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level BPE like Qwen2's, with a few hundred tokens, its special tokens and its padding side."""
+def make_tokenizer(special_tokens: Sequence[str], **options: Any) -> PreTrainedTokenizerFast:
+    """A byte-level BPE like Qwen2's, with a few hundred tokens. `options` are those of PreTrainedTokenizerFast."""
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, show_progress=False)
     backend.train_from_iterator(_TRAINING_TEXT, trainer)
-    backend.add_special_tokens([AddedToken(token, special=True) for token in _SPECIAL_TOKENS])
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=backend, pad_token="<|endoftext|>", eos_token="<|im_end|>", padding_side="left"
-    )
+    backend.add_special_tokens([AddedToken(token, special=True) for token in special_tokens])
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **options)  # type: ignore[no-untyped-call]

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
+from ingestion.errors import BadRequest
 from ingestion.model import Page
 
 
@@ -99,9 +100,8 @@ class Family(ABC):
     def prompts(cls, processor: Any) -> str:
         """The prompts around images and queries, for the fingerprint."""
 
-    @classmethod
     @abstractmethod
-    def token_cap(cls, max_tokens: int) -> int:
+    def token_cap(self, max_tokens: int) -> int:
         """Returns the most image tokens of a page, for PAGEMILL_VISUAL_MAX_TOKENS or 0. The fingerprint names it."""
 
     @abstractmethod
@@ -114,6 +114,12 @@ class Family(ABC):
     @abstractmethod
     def forward(self, batch: Sequence[ModelInput]) -> Tensor:
         """Returns (batch, tokens, dim) on the device, padding included. Raises the errors of torch."""
+
+    def pixels_of(self, page: Page) -> NDArray[np.uint8]:
+        """Raises BadRequest for a page without pixels."""
+        if page.pixels is None:
+            raise BadRequest(f"page {page.page_number} has no pixels, and {self.title} embeds nothing else")
+        return page.pixels
 
     def finish(self, raw: Tensor, batch: Sequence[ModelInput]) -> list[Tensor]:
         """(batch, tokens, dim) float32 -> (rows, dim) for each item, rows of unit length.

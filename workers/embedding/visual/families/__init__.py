@@ -12,6 +12,9 @@ from workers.embedding.visual.family import Family
 
 _CLASSES: Final = {
     "colqwen2": "ColQwen2",
+    "colpali": "ColPali",
+    "colmodernvbert": "ColModernVBert",
+    "neomme": "NeoMME",
 }
 """`model_type` of a checkpoint, which is also the module of its family, and the class there. Modules are imported when
 they are used: each imports networks of transformers."""

@@ -18,11 +18,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import ColQwen2ForRetrieval, ColQwen2Processor
 
-from ingestion.errors import BadRequest
 from ingestion.model import ROWS_PER_PAGE, Page
 from workers.embedding.visual.families.qwen2_pixels import ImageSizing, PatchCutter
 from workers.embedding.visual.family import Family, FamilyOptions, ModelInput, padded_ids, to_device
-from workers.embedding.visual.texts import AUGMENTATION_TOKENS, MAX_QUERY_TOKENS, encode, plain_encoder
+from workers.embedding.visual.texts import AUGMENTATION_TOKENS, QueryEncoder
 
 _PUBLISHED_TOKENS: Final = 768
 
@@ -57,8 +56,7 @@ class ColQwen2(Family):
     def prompts(cls, processor: Any) -> str:
         return "\n".join((processor.visual_prompt_prefix, processor.query_prefix, processor.query_augmentation_token))
 
-    @classmethod
-    def token_cap(cls, max_tokens: int) -> int:
+    def token_cap(self, max_tokens: int) -> int:
         return max_tokens or _PUBLISHED_TOKENS
 
     def __init__(self, network: Any, processor: Any, options: FamilyOptions) -> None:
@@ -69,11 +67,9 @@ class ColQwen2(Family):
         self._positions: Positions = network.vlm.get_rope_index
         self._pad_token: int = processor.tokenizer.pad_token_id
         self._image_token: int = processor.image_token_id
-        self._before, self._after = _around(encode(processor.tokenizer, processor.visual_prompt_prefix), processor)
-        self._query_prefix: str = processor.query_prefix
-        suffix = processor.query_augmentation_token * AUGMENTATION_TOKENS + "\n"
-        self._query_suffix = encode(processor.tokenizer, suffix)
-        self._plain = plain_encoder(processor.tokenizer)
+        self._before, self._after = _around(processor)
+        after = processor.query_augmentation_token * AUGMENTATION_TOKENS + "\n"
+        self._queries = QueryEncoder(processor.tokenizer, prefix=processor.query_prefix, after=after)
         self._cutter = PatchCutter(processor.image_processor, network.device)
         most_tokens = ROWS_PER_PAGE - len(self._before) - len(self._after)
         self.sizing: ImageSizing = ImageSizing(
@@ -112,9 +108,7 @@ class ColQwen2(Family):
         return start, start + torch.stack([torch.zeros_like(at), at // columns, at % columns])
 
     def _page(self, page: Page) -> ModelInput:
-        if page.pixels is None:
-            raise BadRequest(f"page {page.page_number} has no pixels, and ColQwen2 embeds nothing else")
-        image = self.sizing.resize(page.pixels)
+        image = self.sizing.resize(self.pixels_of(page))
         grid = self.sizing.grid(image)
         image_tokens = self.sizing.image_tokens(grid)
         ids = torch.tensor([*self._before, *[self._image_token] * image_tokens, *self._after])
@@ -124,8 +118,7 @@ class ColQwen2(Family):
         return ModelInput(ids, kept, self._position(ids, torch.tensor([grid])), image, grid)
 
     def _query(self, text: str) -> ModelInput:
-        own: list[int] = self._plain.encode(self._query_prefix + text).ids
-        ids = torch.tensor([*own[:MAX_QUERY_TOKENS], *self._query_suffix])
+        ids = torch.tensor(self._queries.encode(text))
         return ModelInput(ids, slice(0, len(ids)), self._position(ids, None))
 
     def _position(self, ids: Tensor, grids: Tensor | None) -> Tensor:
@@ -140,7 +133,8 @@ class ColQwen2(Family):
         return pad_sequence(patches, batch_first=True)
 
 
-def _around(prompt: list[int], processor: Any) -> tuple[list[int], list[int]]:
+def _around(processor: Any) -> tuple[list[int], list[int]]:
     """The prompt's tokens before and after the image token."""
+    prompt: list[int] = processor.tokenizer(processor.visual_prompt_prefix)["input_ids"]
     at = prompt.index(processor.image_token_id)
     return prompt[:at], prompt[at + 1 :]

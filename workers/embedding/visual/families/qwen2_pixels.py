@@ -1,25 +1,20 @@
 """Preprocess the pixels of a page like the published image processor of Qwen2-VL, faster.
 
-A page stays uint8 until it is on the device: the CPU resizes it, the device normalises and cuts it.
-
-    (height, width, 3) uint8 --CPU: bicubic--> (rows * 28, columns * 28, 3) uint8
-                       --device: normalise, cut--> (patches, 1176) float, patch by patch in the order of 2 x 2 merges
+(height, width, 3) uint8 --CPU: bicubic--> (rows * 28, columns * 28, 3) uint8
+                   --device: normalise, cut--> (patches, 1176) float, patch by patch in the order of 2 x 2 merges
 """
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
-# torch warns of the read-only pages of the renderer; it only reads them here.
-warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
+from workers.embedding.visual.images import Normaliser, resize_image
 
 _MAX_ASPECT: Final = 200
 """Qwen2-VL's `smart_resize` raises above this ratio. A longer page is squeezed to it."""
@@ -32,6 +27,7 @@ class ImageSizing:
         self._patch_px: int = image_processor.patch_size
         self._merge: int = image_processor.merge_size
         self._token_px = self._patch_px * self._merge
+        self._resample: int = image_processor.resample
         self._min_px: int = image_processor.size["shortest_edge"]
         self._max_px = max_tokens * self._token_px**2
 
@@ -44,17 +40,8 @@ class ImageSizing:
         return size
 
     def resize(self, pixels: NDArray[np.uint8]) -> Tensor:
-        """(height, width, 3) uint8 -> (rows * 28, columns * 28, 3) uint8.
-
-        Equal to the published processor on torchvision; within 2 of 255 of the one on Pillow.
-        """
-        size = self.size(*pixels.shape[:2])
-        whole = torch.from_numpy(np.ascontiguousarray(pixels))
-        if size == pixels.shape[:2]:
-            return whole.clone()
-        # Channels stay last in memory: torch has vector instructions for bytes in that layout.
-        resized = functional.interpolate(whole.permute(2, 0, 1)[None], size, mode="bicubic", antialias=True)
-        return resized[0].permute(1, 2, 0).contiguous()
+        """(height, width, 3) uint8 -> (rows * 28, columns * 28, 3) uint8."""
+        return resize_image(pixels, self.size(*pixels.shape[:2]), self._resample)
 
     def grid(self, image: Tensor) -> tuple[int, int, int]:
         """Patches of a resized image, (height, width, 3), in time, height and width."""
@@ -71,10 +58,7 @@ class PatchCutter:
         self._patch_px: int = image_processor.patch_size
         self._merge: int = image_processor.merge_size
         self._frames: int = image_processor.temporal_patch_size
-        # Scaling to 0..1 is folded into mean and deviation, in the order that keeps the result bit-identical.
-        scale = 1.0 / image_processor.rescale_factor
-        self._mean = (torch.tensor(image_processor.image_mean) * scale).view(3, 1, 1).to(device)
-        self._std = (torch.tensor(image_processor.image_std) * scale).view(3, 1, 1).to(device)
+        self._normaliser = Normaliser(image_processor, device)
 
     def cut(self, image: Tensor) -> Tensor:
         """(height, width, 3) uint8 on the device -> (patches, 3 * frames * patch * patch) float32."""
@@ -82,7 +66,7 @@ class PatchCutter:
         rows, columns = (side // (merge * patch_px) for side in image.shape[:2])
         blocks = image.view(rows, merge, patch_px, columns, merge, patch_px, 3)
         patches = blocks.permute(0, 3, 1, 4, 6, 2, 5)  # (rows, columns, merge, merge, 3, patch, patch)
-        normal = patches.float().sub_(self._mean).div_(self._std)
+        normal = self._normaliser.normalise(patches)
         # A still image is a video of equal frames.
         video = normal.unsqueeze(5).expand(*normal.shape[:5], self._frames, patch_px, patch_px)
         return video.reshape(rows * columns * merge**2, -1)
