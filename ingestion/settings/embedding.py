@@ -75,8 +75,11 @@ class EmbedderSettings(Section):
         "lists the families",
     )
     visual_revision: str = Field("main", description="commit, tag or branch of the checkpoint on the hub")
-    visual_precision: Literal["nf4", "bf16", "fp32"] = Field(
-        "nf4", description="nf4: most weights in 4 bits, computed in BF16; bf16, fp32: the whole model"
+    visual_precision: Literal["nf4", "bf16", "fp32", "auto"] = Field(
+        "nf4",
+        description="nf4: most weights in 4 bits, computed in BF16; bf16, fp32: the whole model; auto: bf16 where its "
+        "weights take at most half of the free memory, else nf4. A collection keeps to one precision, so with auto "
+        "all workers need devices of one size",
     )
     visual_device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = Field(
         "auto", description="cpu, cuda or cuda:N; auto: a GPU, if there is one"

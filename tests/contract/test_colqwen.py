@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,8 +109,6 @@ async def test_the_embedder_opened_from_settings_has_its_fingerprint_and_fits_th
 @pytest.mark.parametrize(
     ("embedding", "rendering"),
     [
-        ({"visual_precision": "bf16"}, {}),
-        ({"visual_precision": "nf4"}, {}),
         ({"visual_prompt_tokens": "drop"}, {}),
         ({"visual_max_tokens": 700}, {}),
         ({"token_pooling": 2}, {}),
@@ -128,16 +127,18 @@ def test_the_fingerprint_changes_with_every_setting_that_changes_vectors(
     assert other != usual
 
 
-def test_the_fingerprint_names_weights_versions_and_prompts(
+def test_the_fingerprint_names_weights_precision_versions_and_prompts(
     checkpoint: Path, loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usual = fingerprint(loaded, settings(checkpoint), RenderSettings())
     assert loaded.version in usual
-    network = (
-        LoadedModel(loaded.model, "another", loaded.prompts),
-        LoadedModel(loaded.model, loaded.version, "another"),
-    )
-    assert usual not in {fingerprint(other, settings(checkpoint), RenderSettings()) for other in network}
+    others = [
+        replace(loaded, version="another"),
+        replace(loaded, prompts="another"),
+        *(replace(loaded, precision=precision) for precision in ("bf16", "nf4")),
+    ]
+    fingerprints = {fingerprint(other, settings(checkpoint), RenderSettings()) for other in others}
+    assert usual not in fingerprints and len(fingerprints) == len(others)
     monkeypatch.setattr("importlib.metadata.version", lambda package: "9.9")
     assert "transformers-9.9" in fingerprint(loaded, settings(checkpoint), RenderSettings())
 

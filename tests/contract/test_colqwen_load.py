@@ -100,6 +100,19 @@ def test_without_nf4_every_weight_is_of_the_precision(checkpoint: Path, precisio
     assert {weight.dtype for weight in network.parameters()} == {dtype}
 
 
+@pytest.mark.parametrize(("free_bytes", "chosen"), [(10**9, "bf16"), (1, "nf4")])
+def test_auto_takes_bf16_where_its_weights_leave_half_of_the_memory(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, free_bytes: int, chosen: str
+) -> None:
+    found = weights.find_weights(str(checkpoint), "main")
+    monkeypatch.setattr(loading, "_free_bytes", lambda device: max(free_bytes, 4 * found.parameters - 1))
+    loaded = load_model(settings(checkpoint, "auto"))
+    assert loaded.precision == chosen
+    assert loaded.model.network.dtype == torch.bfloat16
+    layer = loaded.model.network.vlm.language_model.layers[0].mlp.up_proj
+    assert (type(layer).__name__ == "Linear4bit") == (chosen == "nf4")
+
+
 # The self-test
 
 

@@ -158,10 +158,29 @@ def test_an_endless_query_is_cut(exact: VisualModel) -> None:
 def test_padding_never_becomes_a_vector(exact: VisualModel) -> None:
     inputs = [exact.prepare(page(56, 56)), exact.prepare(page(280, 280)), exact.prepare("boiler")]
     raw = exact.forward(inputs)
-    assert not raw[0, inputs[0].cost :].any()  # what there is to drop
+    assert raw.shape[1] > inputs[0].cost  # there is something to drop
     vectors = exact.finish(raw, inputs)
     assert [len(one) for one in vectors] == [4 + PROMPT_TOKENS, 100 + PROMPT_TOKENS, inputs[2].cost]
     assert all(np.allclose(np.linalg.norm(one, axis=1), 1, atol=1e-6) for one in vectors)
+
+
+def test_the_language_model_gets_no_mask_and_pages_of_a_batch_are_as_with_one(exact: VisualModel) -> None:
+    """The mask of the published processor names the padding. Causal attention reads none of it, with or without."""
+    inputs = [exact.prepare(page(56, 56)), exact.prepare(page(280, 280)), exact.prepare("boiler")]
+    seen: list[dict[str, Any]] = []
+
+    def masked(_module: object, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        seen.append(kwargs)
+        lengths = torch.tensor([item.cost for item in inputs])
+        mask = (torch.arange(kwargs["input_ids"].shape[1]) < lengths[:, None]).long()
+        return args, {**kwargs, "attention_mask": mask}
+
+    found = exact.finish(exact.forward(inputs), inputs)
+    hook = exact.network.register_forward_pre_hook(masked, with_kwargs=True)
+    expected = exact.finish(exact.forward(inputs), inputs)
+    hook.remove()
+    assert seen[0].get("attention_mask") is None
+    assert max(np.abs(one - other).max() for one, other in zip(found, expected, strict=True)) <= EQUAL
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "nf4"])

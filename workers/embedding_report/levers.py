@@ -11,7 +11,9 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -23,7 +25,6 @@ from ingestion.errors import WorkerFault
 from ingestion.model import Page, Vectors
 from workers.embedding.visual.family import ModelInput
 from workers.embedding_report.context import Context, Deadline
-from workers.embedding_report.machine import synchronize
 from workers.embedding_report.samples import mixed_pages
 
 _TURNS: Final = 3
@@ -75,15 +76,36 @@ def _measured(context: Context, lever: Lever, deadline: Deadline) -> dict[str, A
 
 
 def _embedded(context: Context, prepare: Prepare, pages: Sequence[Page]) -> tuple[list[Vectors], float]:
-    """Vectors and seconds of all pages in batches; preparing counts, one batch ahead of the device's."""
+    """Vectors and seconds of all pages in batches. A thread prepares the next batch meanwhile, as in the batcher."""
     size = context.best_pages
+    batches = [pages[at : at + size] for at in range(0, len(pages), size)]
+
+    def prepared(batch: Sequence[Page]) -> list[ModelInput]:
+        with _side_stream(context.device):
+            return [prepare(page) for page in batch]
+
     found: list[Vectors] = []
     started = time.perf_counter()
-    for at in range(0, len(pages), size):
-        batch = [prepare(page) for page in pages[at : at + size]]
-        found += context.model.finish(context.model.forward(batch), batch)
-    synchronize(context.device)
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(prepared, batches[0])
+        for number in range(len(batches)):
+            batch = coming.result()
+            if number + 1 < len(batches):
+                coming = thread.submit(prepared, batches[number + 1])
+            found += context.model.finish(context.model.forward(batch), batch)
     return found, time.perf_counter() - started
+
+
+@contextmanager
+def _side_stream(device: torch.device) -> Iterator[None]:
+    """What the block sends to a GPU runs beside the forward, and is complete at its end."""
+    if device.type != "cuda":
+        yield
+        return
+    stream: Any = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    with torch.cuda.stream(stream):
+        yield
+    stream.synchronize()
 
 
 @contextmanager
@@ -111,20 +133,15 @@ def _vision_tower(network: Any) -> Any:
 
 @contextmanager
 def _copied_ahead(context: Context) -> Iterator[Prepare]:
-    """Pinned images go to the device on a stream of their own, while the batch before is computed."""
-    if context.device.type != "cuda":
-        yield lambda page: _with_image(context.model.prepare(page), lambda image: image.to(context.device))
-        return
-    stream: Any = torch.cuda.Stream(context.device)  # type: ignore[no-untyped-call]
+    """Images go to the device while the batch before is computed, on the stream of the thread that prepares."""
+    yield lambda page: _with_image(context.model.prepare(page), partial(_on_device, context.device))
 
-    def prepare(page: Page) -> ModelInput:
-        item = context.model.prepare(page)
-        with torch.cuda.stream(stream):
-            moved = _with_image(item, lambda image: image.to(context.device, non_blocking=True))
-        torch.cuda.current_stream(context.device).wait_stream(stream)
-        return moved
 
-    yield prepare
+def _on_device(device: torch.device, image: torch.Tensor) -> torch.Tensor:
+    moved = image.to(device, non_blocking=True)
+    if device.type == "cuda":  # its memory must not be used again before the forward has read it
+        moved.record_stream(torch.cuda.default_stream(device))
+    return moved
 
 
 @contextmanager
@@ -139,10 +156,11 @@ def _resized_on_device(context: Context) -> Iterator[Prepare]:
         item = model.prepare(dataclasses.replace(page, pixels=blank))  # tokens and positions alone
 
         def resized(_: torch.Tensor) -> torch.Tensor:
-            whole = torch.from_numpy(np.ascontiguousarray(page.pixels)).to(context.device, non_blocking=True)
+            whole = _on_device(context.device, torch.from_numpy(np.ascontiguousarray(page.pixels)))
             planes = whole.permute(2, 0, 1)[None].float()
             small = functional.interpolate(planes, (height_px, width_px), mode="bicubic", antialias=True)
-            return small[0].round_().clamp_(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous()
+            bytes_ = small[0].round_().clamp_(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous()
+            return _on_device(context.device, bytes_)
 
         return _with_image(item, resized)
 

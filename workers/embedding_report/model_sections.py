@@ -157,9 +157,8 @@ def _little_memory(context: Context, cost: int) -> Iterator[str]:
 @contextmanager
 def _ballast(context: Context) -> Iterator[str]:
     torch.cuda.empty_cache()
-    page_bytes = _page_bytes(context)
     free_bytes, _ = torch.cuda.mem_get_info(context.device)
-    size = max(0, free_bytes - _SPARE_PAGES * page_bytes)
+    size = max(0, free_bytes - _bytes_of_pages(context))
     ballast = torch.empty(size, dtype=torch.uint8, device=context.device)
     try:
         yield f"{size / 1024**3:.1f} GiB of the device's memory are held by something else"
@@ -168,13 +167,15 @@ def _ballast(context: Context) -> Iterator[str]:
         torch.cuda.empty_cache()
 
 
-def _page_bytes(context: Context) -> int:
-    """What a page more in a batch takes, by the batches that were measured; half a GiB where there are none."""
+def _bytes_of_pages(context: Context) -> int:
+    """What a batch of _SPARE_PAGES takes beside the weights, by the batches that were measured; else 2 GiB."""
     fitting = [one for one in context.measured if one.seconds]
     if len(fitting) < 2:
-        return 1024**3 // 2
+        return 2 * 1024**3
     first, last = fitting[0], fitting[-1]
-    return max(64 * 1024**2, (last.memory_bytes - first.memory_bytes) // (last.items - first.items))
+    page_bytes = (last.memory_bytes - first.memory_bytes) // (last.items - first.items)
+    first_bytes = first.memory_bytes - torch.cuda.memory_reserved(context.device)
+    return max(0, first_bytes) + (_SPARE_PAGES - 1) * max(page_bytes, 64 * 1024**2)
 
 
 def _memory_bytes(context: Context) -> int:

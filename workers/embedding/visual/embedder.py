@@ -92,14 +92,14 @@ def fingerprint(loaded: LoadedModel, settings: EmbedderSettings, render: RenderS
     """
     family = loaded.model.family
     prompts = hashlib.sha256(f"{loaded.prompts}\n{AUGMENTATION_TOKENS}".encode()).hexdigest()[:8]
-    packages = ["transformers", *(["bitsandbytes"] if settings.visual_precision == "nf4" else [])]
+    packages = ["transformers", *(["bitsandbytes"] if loaded.precision == "nf4" else [])]
     versions = [f"{package}-{importlib.metadata.version(package)}" for package in packages]
     dpi = f"{render.dpi_policy}-{render.fixed_dpi}" if render.dpi_policy == "fixed" else render.dpi_policy
     engine = "poppler" if render.renderer == "poppler" else "pdfium"  # `auto` tries pdfium first
     name = "folder" if Path(settings.visual_model).is_dir() else settings.visual_model
     parts = [
         f"{family.name}/{name}@{loaded.version}",
-        settings.visual_precision,
+        loaded.precision,
         *versions,
         f"prompt-{prompts}-{settings.visual_prompt_tokens}",
         f"tokens-{family.token_cap(settings.visual_max_tokens)}",

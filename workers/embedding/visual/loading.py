@@ -32,16 +32,20 @@ log = structlog.get_logger(__name__)
 _NF4_PACKAGES: Final = ("bitsandbytes", "accelerate")
 _BYTES_PER_PARAMETER: Final = {"fp32": 4.0, "bf16": 2.0}
 
+_SHARE_FOR_WEIGHTS: Final = 0.5
+"""Of the free memory, for weights in BF16; batches need the rest."""
+
 _GIB: Final = 1024**3
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """`version`: of its weights. `prompts`: the prompts of its processor."""
+    """`precision`: in which it was loaded. `version`: of its weights. `prompts`: the prompts of its processor."""
 
     model: VisualModel
     version: str
     prompts: str
+    precision: str
 
 
 def measure_memory(device: torch.device) -> None:
@@ -56,19 +60,19 @@ def load_model(settings: EmbedderSettings) -> LoadedModel:
     Raises EmbedderMissing, ModelNotFound, DependencyUnavailable, NotEnoughMemory, SelfTestFailed.
     """
     loaded = read_model(settings)
-    network, precision = loaded.model.network, settings.visual_precision
-    with _out_of_memory_translated(type(loaded.model.family), precision, network.device):
-        verify_model(loaded.model, precision)
+    device = loaded.model.network.device
+    with _out_of_memory_translated(type(loaded.model.family), loaded.precision, device):
+        verify_model(loaded.model, loaded.precision)
     return loaded
 
 
 def read_model(settings: EmbedderSettings) -> LoadedModel:
     """As `load_model`, without the self-test. No vector of a model that has not passed it may be stored."""
     device = _device(settings.visual_device)
-    precision = settings.visual_precision
-    _require_packages(precision)
     weights = find_weights(settings.visual_model, settings.visual_revision)
     family_class = find_family(weights.folder)
+    precision = _precision(settings.visual_precision, weights, device)
+    _require_packages(precision)
     _require_memory(weights, family_class, precision, device)
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")  # TF32
@@ -90,7 +94,7 @@ def read_model(settings: EmbedderSettings) -> LoadedModel:
         device=str(device),
         attention=network.config._attn_implementation,
     )
-    return LoadedModel(model, weights.version, family_class.prompts(processor))
+    return LoadedModel(model, weights.version, family_class.prompts(processor), precision)
 
 
 def _device(name: str) -> torch.device:
@@ -115,10 +119,22 @@ def _require_packages(precision: str) -> None:
             ) from None
 
 
+def _precision(setting: str, weights: Weights, device: torch.device) -> str:
+    """4 bits save memory and not time: they are unpacked to BF16 for each product."""
+    if setting != "auto":
+        return setting
+    weights_bytes = weights.parameters * _BYTES_PER_PARAMETER["bf16"]
+    return "bf16" if weights_bytes <= _SHARE_FOR_WEIGHTS * _free_bytes(device) else "nf4"
+
+
+def _free_bytes(device: torch.device) -> int:
+    return int(torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available)
+
+
 def _require_memory(weights: Weights, family: type[Family], precision: str, device: torch.device) -> None:
     """Checked before: on a CPU the kernel kills a process that is out of memory, without an error to catch."""
     needed_bytes = weights.parameters * _BYTES_PER_PARAMETER.get(precision, family.nf4_bytes_per_parameter)
-    free_bytes = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    free_bytes = _free_bytes(device)
     if needed_bytes > free_bytes:
         free = f"{needed_bytes / _GIB:.1f} GiB are needed for the weights alone, {free_bytes / _GIB:.1f} GiB are free"
         raise NotEnoughMemory(_not_enough_memory(family, precision, device, free))

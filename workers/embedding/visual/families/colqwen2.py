@@ -83,6 +83,9 @@ class ColQwen2(Family):
     def forward(self, batch: Sequence[ModelInput]) -> Tensor:
         device = self._network.device
         inputs = padded_ids(batch, self._pad_token)
+        # Attention is causal and padding is on the right, so no kept row reads it. Without a mask torch may choose its
+        # kernels for causal attention, also where the pages of a batch differ in length.
+        del inputs["attention_mask"]
         positions = [item.positions.T for item in batch if item.positions is not None]
         padded = pad_sequence(positions, batch_first=True)  # (batch, tokens, 3)
         inputs["position_ids"] = padded.permute(2, 0, 1)
