@@ -1,19 +1,24 @@
-"""The web page at `/` in headless Chromium, against the whole stack."""
+"""The web page at `/` in headless Chromium, against the whole stack. Each test ends with no error in the console."""
 
 from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
-from tests.support.pdfs import text_pdf
+from tests.support.pdfs import numbered_pdf, text_pdf
+from tests.support.waiting import wait_until
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: `make install-all`")
-Browser, Page, expect = sync_api.Browser, sync_api.Page, sync_api.expect
+playwright_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: `make install-all`")
+from tests.support.browser import WAIT_MS, Tab, choose, drop, focused, row_of  # noqa: E402
+
+expect = playwright_api.expect
 
 _CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
@@ -21,110 +26,98 @@ pytestmark = [
     pytest.mark.skipif(_CHROMIUM is None, reason="no Chromium on the PATH: `apt-get install chromium`"),
 ]
 
-_WAIT_MS = 30_000
-_HOSTILE = '"><img src=x onerror=document.title=1>.pdf'
-_REPORT_VIOLATIONS = (
-    "addEventListener('securitypolicyviolation', e => console.error('CSP', e.violatedDirective, e.blockedURI))"
-)
+HOSTILE = '"><img src=x onerror=document.title=1>.pdf'
+HEAT = '<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>'
+VIEWS = ("search", "documents", "collections", "dead-letters", "health", "settings")
+OpenTab = Callable[..., Tab]
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_api.sync_playwright() as playwright:
+def browser() -> Iterator[Any]:
+    """Stopped at the end of the module: its event loop keeps others from running."""
+    expect.set_options(timeout=WAIT_MS)
+    with playwright_api.sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=_CHROMIUM, args=["--no-sandbox"])
         yield started
         started.close()
 
 
 @pytest.fixture
-def faults() -> Iterator[list[str]]:
-    """Errors of scripts, of the console, and violations of the policy, of all pages of a test. There must be none."""
-    found: list[str] = []
-    yield found
-    assert found == []
+def open_tab(browser: Any, stack: dict[str, Any]) -> Iterator[OpenTab]:
+    faults: list[str] = []
+    tabs: list[Tab] = []
 
+    def opened(**options: Any) -> Tab:
+        tabs.append(Tab(browser, stack["api_url"], faults, **options))
+        return tabs[-1]
 
-class Tab:
-    """A tab of the browser on the page of the stack, with an empty storage of its own."""
-
-    def __init__(self, browser: Browser, url: str, faults: list[str], **options: Any) -> None:
-        self.context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
-        self.context.set_default_timeout(_WAIT_MS)
-        self.context.add_init_script(_REPORT_VIOLATIONS)
-        self.page: Page = self.context.new_page()
-        # A refused request is an error of the console, too. The page shows it, and the tests look there.
-        self.page.on("console", lambda line: faults.append(line.text) if _is_fault(line) else None)
-        self.page.on("pageerror", lambda error: faults.append(str(error)))
-        self.url = url
-
-    def open(self, address: str = "") -> Page:
-        self.page.goto(f"{self.url}/{address}")
-        return self.page
-
-    def sign_in(self, key: str, address: str = "") -> Page:
-        page = self.open(address)
-        page.get_by_label("API key").fill(key)
-        page.get_by_label("API key").press("Enter")
-        expect(page.get_by_role("navigation", name="Views")).to_be_visible(timeout=_WAIT_MS)
-        return page
-
-
-def _is_fault(line: Any) -> bool:
-    return line.type == "error" and "Failed to load resource" not in line.text
+    yield opened
+    for tab in tabs:
+        tab.context.close()
+    assert faults == []
 
 
 @pytest.fixture
-def tab(browser: Browser, stack: dict[str, Any], faults: list[str]) -> Iterator[Tab]:
-    opened = Tab(browser, stack["api_url"], faults)
-    yield opened
-    opened.context.close()
+def tab(open_tab: OpenTab) -> Tab:
+    return open_tab()
+
+
+@pytest.fixture
+def key(stack: dict[str, Any]) -> str:
+    found: str = stack["api_key"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def own() -> str:
+    """The collection of this module. The first test fills it; the others read it."""
+    return f"page_{secrets.token_hex(4)}"
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three files: one that is found, one with a hostile name, one that no worker can read."""
     folder = tmp_path_factory.mktemp("files")
-    (folder / "pump.pdf").write_bytes(
-        text_pdf("How the pump is bled", "The torque of the axle is 40 Nm", "Spare parts")
-    )
-    (folder / _HOSTILE).write_bytes(text_pdf("Nothing of the kind"))
+    texts = ("How the pump is bled", "The torque of the axle is 40 Nm", "Spare parts")
+    (folder / "pump.pdf").write_bytes(text_pdf(*texts))
+    (folder / HOSTILE).write_bytes(text_pdf("<b>Nothing</b> of the kind"))
     (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(2000))
     return folder
 
 
-@pytest.fixture(scope="module")
-def own_collection() -> str:
-    return f"page_{secrets.token_hex(4)}"
-
-
-def choose(page: Page, button: str, paths: list[Path]) -> None:
-    with page.expect_file_chooser() as chooser:
-        page.get_by_role("button", name=button, exact=True).first.click()
-    chooser.value.set_files(paths)
-
-
-def row(page: Page, filename: str) -> Any:
-    return page.get_by_role("row").filter(has_text=filename)
-
-
-def test_three_files_are_uploaded_and_the_broken_one_says_why(
-    tab: Tab, stack: dict[str, Any], files: Path, own_collection: str
-) -> None:
-    page = tab.sign_in(stack["api_key"], f"#/documents?c={own_collection}")
+def test_three_files_are_uploaded_and_the_broken_one_says_why(tab: Tab, key: str, files: Path, own: str) -> None:
+    page = tab.sign_in(key, f"#/documents?c={own}")
     expect(page.get_by_text("Drop files or a folder here")).to_be_visible()
-    choose(page, "Choose files", sorted(files.iterdir()))
+    choose(page, "Choose files", *sorted(files.iterdir()))
     tray = page.get_by_role("region", name="Uploads")
-    expect(tray.get_by_role("heading")).to_have_text("3 files done, 1 failed", timeout=_WAIT_MS)
-    expect(tray.get_by_role("listitem").filter(has_text="broken.png")).to_contain_text("picture")
+    expect(tray.get_by_role("heading")).to_have_text("3 files done, 1 failed")
+    expect(tray.get_by_role("listitem").filter(has_text="broken.png")).to_contain_text("the picture is damaged")
     expect(tray.get_by_role("listitem").filter(has_text="pump.pdf")).to_contain_text("ready, 3 pages")
-    expect(row(page, "pump.pdf")).to_contain_text("ready")
-    expect(row(page, "broken.png")).to_contain_text("failed")
-    expect(row(page, _HOSTILE)).to_contain_text("ready")
+    expect(row_of(page, "pump.pdf")).to_contain_text("ready")
+    expect(row_of(page, "broken.png")).to_contain_text("conversion_failed")
+    expect(row_of(page, HOSTILE)).to_contain_text("ready")
+    expect(page.get_by_role("button", name="Failed 1")).to_be_visible()
     assert page.title() == "Documents · Pagemill", "the file's name ran as a script"
+    assert page.locator("img[src=x]").count() == 0
 
 
-def test_a_search_shows_the_page_and_marks_the_place(tab: Tab, stack: dict[str, Any], own_collection: str) -> None:
-    page = tab.sign_in(stack["api_key"], f"#/search?c={own_collection}")
+def test_a_filter_a_state_and_a_sort_choose_documents(tab: Tab, key: str, own: str) -> None:
+    page = tab.sign_in(key, f"#/documents?c={own}&sort=filename&order=up")
+    expect(page.locator("tbody [data-row]").last).to_contain_text("pump.pdf")
+    page.get_by_role("button", name="Document", exact=True).click()
+    expect(page.locator("tbody [data-row]").first).to_contain_text("pump.pdf")
+    page.get_by_label("Filter", exact=True).fill("pages > 2")
+    page.get_by_label("Filter", exact=True).press("Enter")
+    expect(page.locator("tbody [data-row]")).to_have_count(1)
+    page.get_by_role("button", name="Failed 1").click()
+    expect(page.get_by_text("No document matches")).to_be_visible()
+    page.get_by_label("Filter", exact=True).fill("pages >> 2")
+    page.get_by_label("Filter", exact=True).press("Enter")
+    expect(page.get_by_role("alert").filter(has_text="character")).to_be_visible()
+
+
+def test_a_search_shows_the_page_and_marks_the_place(tab: Tab, key: str, own: str) -> None:
+    page = tab.sign_in(key, f"#/search?c={own}")
     page.get_by_label("Question").fill("torque of the axle")
     page.get_by_label("Question").press("Enter")
     first = page.locator(".hit").first
@@ -133,11 +126,152 @@ def test_a_search_shows_the_page_and_marks_the_place(tab: Tab, stack: dict[str, 
     expect(first.locator(".boxes rect").first).to_be_attached()
     first.click()
     viewer = page.get_by_role("dialog")
-    expect(viewer.locator(".boxes rect").first).to_be_attached()
-    expect(viewer.get_by_role("status")).to_contain_text("torque")
+    expect(viewer.locator(".boxes rect")).to_have_count(2)
+    expect(viewer.locator(".viewer-note")).to_have_text("Marked: torque, axle")
     assert viewer.locator("img.sheet").evaluate("image => image.naturalWidth") > 300
     viewer.get_by_role("button", name="Next page").click()
     expect(viewer.get_by_label("Page number")).to_have_value("3")
     expect(viewer.get_by_role("button", name="Next page")).to_be_disabled()
+    expect(viewer.locator(".boxes")).to_have_count(0)
+
+
+def test_a_heat_map_lies_over_the_page_of_a_visual_model(tab: Tab, key: str, own: str) -> None:
+    def answer(route: Any) -> None:
+        if "format=png" in route.request.url:
+            route.fulfill(body=HEAT, content_type="image/svg+xml")
+        else:
+            route.fulfill(json={"heat": {"rows": 1, "columns": 1, "values": [[1]]}, "words": None, "missing": []})
+
+    tab.page.route("**/highlights?*", answer)
+    page = tab.sign_in(key, f"#/search?c={own}&q=torque")
+    page.locator(".hit").first.click()
+    expect(page.get_by_role("dialog").locator("img.heat")).to_be_attached()
+    expect(page.get_by_role("dialog").locator(".viewer-note")).to_have_text("Heat map")
+    page.keyboard.press("m")
+    expect(page.get_by_role("dialog").locator("img.heat")).to_have_count(0)
+
+
+def test_a_dead_letter_is_replayed_and_the_next_one_discarded(tab: Tab, key: str, own: str, api: httpx.Client) -> None:
+    page = tab.sign_in(key, f"#/dead-letters?c={own}")
+    page.get_by_role("button", name="broken.png").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_role("listitem").last).to_contain_text("failed")
+    dialog.get_by_label("Why").fill("tried again by a test")
+    dialog.get_by_role("button", name="Replay").click()
+    expect(page.locator(".toast")).to_contain_text("“broken.png” is queued again.")
+    expect(page.get_by_text("No open dead letters")).to_be_visible()
+    page.get_by_role("button", name="Replayed").click()
+    page.get_by_role("button", name="broken.png").click()
+    expect(dialog).to_contain_text("tried again by a test")
+    # The second failure has a letter of its own.
+    wait_until(lambda: api.get("/dead-letters", params={"collection": own}).json()["dead_letters"], 30)
+    dialog.get_by_role("button", name="Close").click()
+    page.get_by_role("button", name="Open", exact=True).click()
+    page.get_by_role("button", name="broken.png").click()
+    dialog.get_by_role("button", name="Discard").click()
+    expect(page.get_by_text("No open dead letters")).to_be_visible()
+
+
+def test_work_is_cancelled_and_a_delete_is_asked_once_and_undone(
+    tab: Tab, key: str, api: httpx.Client, tmp_path: Path
+) -> None:
+    own = f"page_{secrets.token_hex(4)}"
+    long = tmp_path / "long.pdf"
+    long.write_bytes(numbered_pdf(300))
+    page = tab.sign_in(key, f"#/documents?c={own}")
+    drop(page, **{"notes.txt": "a note"})
+    expect(row_of(page, "notes.txt")).to_contain_text("ready")
+    choose(page, "Upload", long)
+    row_of(page, "long.pdf").get_by_role("button", name="Cancel long.pdf").click()
+    expect(row_of(page, "long.pdf")).to_contain_text("cancelled")
+
+    row_of(page, "notes.txt").get_by_role("button", name="Delete notes.txt").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(row_of(page, "notes.txt")).to_have_count(0)
+    page.get_by_role("button", name="Undo").click()
+    expect(row_of(page, "notes.txt")).to_be_visible()
+
+    row_of(page, "long.pdf").get_by_role("button", name="Delete long.pdf").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(row_of(page, "long.pdf")).to_have_count(0)
+    assert len(api.get("/documents", params={"collection": own}).json()["documents"]) == 2, "deleted before its time"
+    page.goto("about:blank")  # leaving the page ends the time to undo
+    wait_until(lambda: len(api.get("/documents", params={"collection": own}).json()["documents"]) == 1, 30)
+
+
+def test_keys_say_what_is_wrong_and_what_they_may_do(open_tab: OpenTab, api: httpx.Client, own: str) -> None:
+    expires_at = datetime.now(UTC) + timedelta(seconds=0.5)
+    made = {
+        "read": api.post("/keys", json={"role": "read"}).json(),
+        "revoked": api.post("/keys", json={"role": "write"}).json(),
+        "expired": api.post("/keys", json={"role": "read", "expires_at": expires_at.isoformat()}).json(),
+    }
+    api.delete(f"/keys/{made['revoked']['key']}")
+    wait_until(lambda: datetime.now(UTC) > expires_at, 5)
+    tab = open_tab()
+    tab.open()
+    for name, said in (("revoked", "The API key is revoked."), ("expired", "The API key is expired.")):
+        tab.enter_key(made[name]["api_key"])
+        expect(tab.page.get_by_role("alert")).to_contain_text(said)
+    page = tab.sign_in(made["read"]["api_key"], f"#/documents?c={own}")
+    expect(row_of(page, "pump.pdf")).to_be_visible()
+    for name in ("Upload", "Delete pump.pdf", "Upload again pump.pdf"):
+        expect(page.get_by_role("button", name=name, exact=True)).to_have_count(0)
+    page.reload()
+    expect(row_of(page, "pump.pdf")).to_be_visible()  # the tab keeps the key
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_label("API key")).to_be_visible()
+    assert page.evaluate("sessionStorage.length") == 0
+
+
+def test_the_state_of_the_servers_needs_no_key(tab: Tab) -> None:
+    page = tab.open("#/health")
+    expect(page.get_by_role("list", name="Servers").get_by_role("listitem")).to_have_count(5)
+    expect(page.get_by_text("All servers answer.")).to_be_visible()
+
+
+def test_everything_can_be_done_with_the_keyboard(tab: Tab, key: str, own: str) -> None:
+    page = tab.open(f"#/documents?c={own}")
+    expect(page.get_by_label("API key")).to_be_focused()
+    page.keyboard.type(key)
+    page.keyboard.press("Enter")
+    expect(row_of(page, "pump.pdf")).to_be_visible()
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog", name="Keyboard")).to_be_visible()
     page.keyboard.press("Escape")
-    expect(viewer).to_have_count(0)
+    page.keyboard.press("j")
+    expect(page.locator("tbody [data-row]").first).to_be_focused()
+    page.keyboard.press("/")
+    expect(page.get_by_label("Question")).to_be_focused()
+    page.keyboard.type("torque of the axle")
+    page.keyboard.press("Enter")
+    expect(page.locator(".hit").first).to_be_visible()
+    page.keyboard.press("j")
+    assert focused(page).startswith("pump.pdf, page 2")
+    page.keyboard.press("Enter")
+    expect(page.get_by_label("Page number")).to_have_value("2")
+    page.keyboard.press("ArrowLeft")
+    expect(page.get_by_label("Page number")).to_have_value("1")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    assert focused(page).startswith("pump.pdf, page 2"), "the focus did not come back"
+    page.keyboard.press("g")
+    page.keyboard.press("h")
+    expect(page.get_by_role("heading", name="Health")).to_be_focused()
+
+
+def test_every_view_fits_a_phone_and_is_dark_where_the_system_is(open_tab: OpenTab, key: str, own: str) -> None:
+    tab = open_tab(viewport={"width": 360, "height": 740}, color_scheme="dark", has_touch=True)
+    page = tab.sign_in(key)
+    for view in VIEWS:
+        page.goto(f"{tab.url}/#/{view}?c={own}&q=axle")
+        expect(page.locator(f'.nav-link[aria-current][href^="#/{view}?"]')).to_be_visible()
+        expect(page.locator(".skeletons, [aria-busy=true]")).to_have_count(0)
+        assert page.evaluate("document.documentElement.scrollWidth") == 360, view
+    ground = "getComputedStyle(document.body).backgroundColor"
+    assert page.evaluate(ground) == "rgb(19, 20, 19)"
+    page.get_by_role("radio", name="Light").check()
+    assert page.evaluate(ground) == "rgb(246, 246, 243)"
+    page.reload()
+    expect(page.get_by_role("heading", name="Settings")).to_be_visible()
+    assert page.evaluate(ground) == "rgb(246, 246, 243)"

@@ -10,16 +10,18 @@ import { takeDrops } from "./dropped.js";
 import { always, inView, showShortcuts } from "./shortcuts.js";
 import { closeDialogs } from "./dialogs.js";
 import { toast } from "./toasts.js";
-import { shell, markView } from "./shell.js";
+import { countLetters, markView, shell } from "./shell.js";
 import { signInView } from "./sign_in_view.js";
 import { uploadFiles } from "./upload_actions.js";
 import * as documents from "./documents_view.js";
 import * as search from "./search_view.js";
 import * as collections from "./collections_view.js";
+import * as deadLetters from "./dead_letters_view.js";
+import * as health from "./health_view.js";
 import * as settingsView from "./settings_view.js";
 
-const VIEWS = { documents, search, collections, settings: settingsView };
-const NEEDS_NO_KEY = ["settings"];
+const VIEWS = { documents, search, collections, "dead-letters": deadLetters, health, settings: settingsView };
+const NEEDS_NO_KEY = ["health", "settings"];
 const app = document.getElementById("app");
 let close = () => {};
 let isInShell = false;
@@ -35,8 +37,9 @@ function showView({ focus = true } = {}) {
   inView(keys);
   show(document.getElementById("main"), view);
   markView(name);
+  countLetters();
   document.title = `${title} · Pagemill`;
-  if (focus) view.querySelector("[data-autofocus], h1")?.focus({ preventScroll: true });
+  if (focus) (view.querySelector("[data-autofocus]") || view.querySelector("h1"))?.focus({ preventScroll: true });
   scrollTo(0, 0);
   return undefined;
 }

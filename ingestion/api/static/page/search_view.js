@@ -22,7 +22,7 @@ export function open() {
   const filter = params.get("filter") || "";
   let mode = params.get("mode") ?? settings.get("mode");
   const abort = new AbortController();
-  const input = h("input", { class: "search-input", type: "search", value: query, placeholder: `Ask “${collection}” a question`, "aria-label": "Question", autocomplete: "off", maxlength: 4000, dataset: { autofocus: "", query: "" } });
+  const input = h("input", { class: "search-input", type: "search", value: query, placeholder: `Ask “${collection}” a question`, "aria-label": "Question", autocomplete: "off", maxlength: 4000, dataset: query ? { query: "" } : { query: "", autofocus: "" } });
   const go = (changes = {}) => router.go("search", { c: collection, q: input.value.trim(), mode, filter: filters.value, ...changes });
   const filters = filterBar({ value: filter, onapply: () => go(), label: "Filter of the search" });
   const results = h("div", { class: "results", "aria-busy": "false" });
@@ -72,7 +72,7 @@ export function open() {
   run();
   return {
     title: "Search",
-    view: h("div", { class: "view" }, h("h1", { class: "sr-only" }, "Search"),
+    view: h("div", { class: "view" }, h("h1", { class: "sr-only", tabIndex: -1 }, "Search"),
       h("form", { class: "search-form", role: "search", onsubmit: submit },
         h("div", { class: "search-box" }, icon("search"), input, h("button", { class: "button button-primary" }, "Search"))),
       h("div", { class: "search-options" }, choice("mode", "Search by", MODES, mode, choose), filters.element),

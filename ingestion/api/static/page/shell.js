@@ -2,6 +2,7 @@
 import { h, show } from "./dom.js";
 import { icon, logo } from "./icons.js";
 import { session } from "./session.js";
+import { call } from "./api.js";
 import { router } from "./router.js";
 import { showShortcuts } from "./shortcuts.js";
 import { iconButton } from "./widgets.js";
@@ -12,7 +13,10 @@ const VIEWS = [
   ["search", "Search", "search"], ["documents", "Documents", "documents"], ["collections", "Collections", "collections"],
   ["dead-letters", "Dead letters", "letters"], ["health", "Health", "health"], ["settings", "Settings", "settings"],
 ];
+const ROLES = { read: "may read", write: "may read and write", admin: "administrator" };
+const COUNT_MS = 20000;
 const links = new Map();
+let counted = { collection: "", at: 0 };
 const collectionName = h("span", { class: "ellipsis" });
 
 function navigation() {
@@ -34,7 +38,7 @@ function account() {
   const { caller } = session;
   if (!caller) return h("div", { class: "account" }, h("a", { class: "button", href: router.href("documents") }, "Sign in"));
   return h("div", { class: "account" },
-    h("div", { class: "account-text" }, h("strong", { class: "ellipsis" }, caller.tenant), h("span", { class: "small muted" }, caller.role === "read" ? "may read" : `may ${caller.role}`)),
+    h("div", { class: "account-text" }, h("strong", { class: "ellipsis" }, caller.tenant), h("span", { class: "small muted" }, ROLES[caller.role] || caller.role)),
     iconButton("help", "Keyboard shortcuts", showShortcuts),
     iconButton("out", "Sign out", () => session.end()));
 }
@@ -55,8 +59,14 @@ export function markView(name) {
   show(collectionName, router.collection);
 }
 
-/** The number beside a view's name; none for 0. */
-export function setCount(view, number) {
-  const shown = document.querySelector(`[data-count="${view}"]`);
-  if (shown) shown.textContent = number ? String(number) : "";
+/** Count the open dead letters of the collection anew, beside the view's name; at most every COUNT_MS, unless `now`. */
+export async function countLetters(now = false) {
+  const { collection } = router;
+  if (!session.caller || (!now && counted.collection === collection && Date.now() - counted.at < COUNT_MS)) return;
+  counted = { collection, at: Date.now() };
+  const answer = await call(`/dead-letters?${new URLSearchParams({ collection, limit: 100 })}`).catch(() => null);
+  const shown = document.querySelector('[data-count="dead-letters"]');
+  if (!answer || !shown || router.collection !== collection) return;
+  const number = answer.dead_letters.length;
+  shown.textContent = number ? `${number}${answer.next && number >= 100 ? "+" : ""}` : "";
 }

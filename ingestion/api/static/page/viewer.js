@@ -58,7 +58,7 @@ class Viewer {
       h("div", { class: "viewer-tools" },
         h("div", { class: "tool-group" }, previous, this.place, this.total, next),
         this.hits.length > 1 && h("div", { class: "tool-group" }, previousHit, nextHit),
-        h("div", { class: "tool-group" }, smaller, larger),
+        h("div", { class: "tool-group tool-zoom" }, smaller, larger),
         h("div", { class: "tool-group" }, this.query && marks, text)),
       iconButton("close", "Close", () => this.dialog.close(), { className: "viewer-close" }));
   }
@@ -83,7 +83,7 @@ class Viewer {
   #jump() { this.#go(Math.round(Number(this.place.value))); }
 
   #go(page) {
-    if (page >= 1 && page <= this.at.pages) Object.assign(this.at, { page });
+    if (page >= 1 && page <= (this.at.pages || Infinity)) Object.assign(this.at, { page });
     this.#show();
   }
 
