@@ -15,6 +15,7 @@ from typing import Any, Final, TypeAlias
 
 from ingestion.errors import BadMessage, NewerRecord
 from ingestion.model import Document, IngestJob, public_name, tenant_of
+from ingestion.tracing import HEADER_REQUEST_ID, HEADER_TRACEPARENT
 
 JOB_VERSION: Final = 1
 EVENT_VERSION: Final = 1
@@ -62,11 +63,21 @@ class Record:
     """When it was published, by its writer's or the broker's clock, in Unix milliseconds. 0: unknown."""
     received_ns: int = field(default_factory=time.time_ns, compare=False)
     """The Unix time at which it was fetched."""
+    is_offer: bool = field(default=False, compare=False)
+    """Whether another worker may have taken its document. Then the record stands for another document."""
+    waiting_since_ms: int = 0
+    """Since when its document waits, where this is not known from the record."""
 
     @cached_property
     def job(self) -> IngestJob:
         """Raises BadMessage, NewerRecord as `decode_job` does."""
         return decode_job(self.value)
+
+    @property
+    def delivery(self) -> str:
+        """The name of this record. The time tells it from a record of a topic that was deleted and made again."""
+        topic, partition = self.partition
+        return f"{topic}:{partition}:{self.offset}:{self.timestamp_ms}"
 
     @property
     def origin(self) -> Origin:
@@ -92,6 +103,8 @@ class Record:
         if self.timestamp_ms <= 0:
             return None
         now_ms = round(time.time() * 1000)
+        if self.waiting_since_ms:
+            return max(0, now_ms - self.waiting_since_ms) / 1000
         try:
             due_ms = int(dict(self.headers)[HEADER_DUE_MS])
         except _UNREADABLE:
@@ -105,6 +118,16 @@ class Record:
             return max(0, int(dict(self.headers)[HEADER_FAILED]))
         except _UNREADABLE:
             return 0
+
+    def standing_for(self, document: Document) -> Record:
+        """The record with the job of `document` in place of its own. Its place in the topic stays."""
+        job = IngestJob.of(document)
+        key, value, headers = encode_job(job)
+        context = ((HEADER_REQUEST_ID, job.request_id), (HEADER_TRACEPARENT, job.traceparent))
+        headers += [(name, text.encode()) for name, text in context if text]
+        queued_at = document.requeued_at or document.created_at
+        since_ms = round(queued_at.timestamp() * 1000) if queued_at else 0
+        return replace(self, key=key, value=value, headers=tuple(headers), waiting_since_ms=since_ms)
 
     def failed_again(self) -> Record:
         """The record with one more failed delivery."""

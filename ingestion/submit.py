@@ -20,6 +20,7 @@ from ingestion.model import (
     DocumentState,
     IngestJob,
     Metadata,
+    Priority,
     check_qualified,
     document_id,
     document_prefix,
@@ -79,6 +80,7 @@ class UploadOptions:
     tags: tuple[str, ...] = ()
     key: str = ""
     skip_duplicates: bool = False
+    priority: Priority = Priority.BULK
 
 
 Reserve = Callable[[str, int, int], Awaitable[None]]
@@ -295,4 +297,5 @@ def _new_document(
         metadata=options.metadata,
         tags=options.tags,
         key=options.key,
+        priority=options.priority,
     )

@@ -66,6 +66,7 @@ from workers.attempt.claims import Claims, log_fields, span_attributes
 from workers.attempt.code_writer import CodeWriter
 from workers.attempt.isolation import SharedExclusiveLock, is_suspect
 from workers.attempt.lease import Lease
+from workers.attempt.offers import OfferRefused
 from workers.attempt.outage_evidence import EMBEDDER, OutageEvidence
 from workers.attempt.outcomes import OutcomePublisher
 from workers.attempt.source import open_source
@@ -110,6 +111,7 @@ class Pipeline:
 
         On return the record needs no more work. Raises LeaseHeld while another worker has the document, and
         DependencyUnavailable where a server is down: then run the record again later. Running it again is always safe.
+        Raises OfferRefused for an offered record whose document is not for this worker now.
         """
         try:
             job = record.job
@@ -120,14 +122,18 @@ class Pipeline:
             await self.store.require_current(job.collection, self.embedder)
             await self._work(job, record)
         except EmbedderNotCurrent as error:
+            if record.is_offer:
+                raise OfferRefused(job.collection) from error
             await self.outcomes.defer(job, record, error)
 
     async def _work(self, job: IngestJob, record: Record) -> None:
         async with AsyncExitStack() as held:
             try:
                 await held.enter_async_context(await self._lock(job))
-                document = await self.claims.claim(job.document_id)
+                document = await self.claims.claim(job.document_id, delivery=record.delivery)
             except (Conflict, NotFound) as nothing_to_do:
+                if record.is_offer:
+                    raise OfferRefused from nothing_to_do
                 log.info("skipped", document_id=job.document_id, cause=nothing_to_do.message)
                 await self.outcomes.republish(job, record)
                 return

@@ -73,6 +73,7 @@ async def run_worker(settings: Settings) -> None:
             jobs_in_flight=settings.worker.jobs_in_flight,
             max_ahead=settings.worker.max_ahead,
             drain_s=settings.worker.drain_s,
+            flows=services.documents,
         )
         group_watch = GroupWatch(
             partial(unassigned_topics, settings.kafka), settings.kafka.kafka_metadata_max_age_ms / 1000

@@ -21,7 +21,7 @@ from ingestion.api.views import AcceptedView, RefusedView, UploadView
 from ingestion.bootstrap import Services
 from ingestion.concurrency.deadline import budget
 from ingestion.errors import BadRequest, FormTooLarge, PermanentError, QuotaExceeded
-from ingestion.model import Document, qualified_name
+from ingestion.model import Document, Priority, qualified_name
 from ingestion.submit import Submitter
 from ingestion.usage import UsageRecorder
 
@@ -57,12 +57,12 @@ async def upload_documents(
 ) -> Response:
     """Upload one or more files in form fields named `files`: PDFs, pictures, office files or texts.
 
-    The fields `metadata`, `tags`, `key` and `duplicates` apply to all files, and come before them. A file with a `key`
-    replaces the one with the same key in the collection once it is ready.
+    The fields `metadata`, `tags`, `key`, `duplicates` and `priority` apply to all files, and come before them. A file
+    with a `key` replaces the one with the same key in the collection once it is ready.
 
     The same file with the same name is the same document: a repeated upload returns it.
     """
-    return await _upload(collection, request, services, submitter, usage)
+    return await _upload(collection, request, services, submitter, usage, Priority.BULK)
 
 
 @router.post("/upload/{user}/{conversation}", status_code=202, response_model=UploadView, openapi_extra=_BODY)
@@ -75,14 +75,22 @@ async def upload_to_conversation(
     submitter: SubmitterDep,
     usage: UsageDep,
 ) -> Response:
-    """The same route under LAYRA's address: the conversation is the collection, and the user is logged."""
+    """The same route under LAYRA's address: the conversation is the collection, and the user is logged.
+
+    The default of `priority` is `interactive` here.
+    """
     collection = qualified_name(principal.tenant, conversation)
     log.info("upload", user=user, collection=collection)
-    return await _upload(collection, request, services, submitter, usage)
+    return await _upload(collection, request, services, submitter, usage, Priority.INTERACTIVE)
 
 
 async def _upload(
-    collection: str, request: Request, services: Services, submitter: Submitter, usage: UsageRecorder
+    collection: str,
+    request: Request,
+    services: Services,
+    submitter: Submitter,
+    usage: UsageRecorder,
+    priority: Priority,
 ) -> Response:
     """Files are submitted while the request is being read. A request that breaks off may have stored some files.
 
@@ -94,7 +102,7 @@ async def _upload(
         await usage.record(collection)
     limits = UploadLimits(max_file_bytes=api.max_file_bytes, max_files=api.max_files_per_upload)
     parser = FileParser(request.headers.get("content-type", ""), limits.max_parts, FIELDS)
-    fields = UploadFields()
+    fields = UploadFields(priority)
     result = UploadResult(collection)
     try:
         async with aclosing(spool_files(request.stream(), parser, api.spool_dir, limits, fields.add)) as files:

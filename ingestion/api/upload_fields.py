@@ -6,10 +6,10 @@ import json
 from typing import Any, Final
 
 from ingestion.errors import BadRequest
-from ingestion.model import check_key, check_metadata, check_tags
+from ingestion.model import Priority, check_key, check_metadata, check_priority, check_tags
 from ingestion.submit import UploadOptions
 
-FIELDS: Final = ("metadata", "tags", "key", "duplicates")
+FIELDS: Final = ("metadata", "tags", "key", "duplicates", "priority")
 _STORE: Final = "store"
 _SKIP: Final = "skip"
 
@@ -18,6 +18,11 @@ FORM_PROPERTIES: Final[dict[str, Any]] = {
     "tags": {"type": "array", "items": {"type": "string"}, "description": "one field for each tag"},
     "key": {"type": "string", "description": "the name of all versions of the file; the request has one file then"},
     "duplicates": {"type": "string", "enum": [_STORE, _SKIP], "default": _STORE},
+    "priority": {
+        "type": "string",
+        "enum": [one.value for one in Priority],
+        "description": "interactive: a person waits for the files, and they go before bulk",
+    },
 }
 """Of the form, for the OpenAPI document."""
 
@@ -25,7 +30,9 @@ FORM_PROPERTIES: Final[dict[str, Any]] = {
 class UploadFields:
     """Collects the fields. Files are accepted while the form arrives, so fields must come before the first file."""
 
-    def __init__(self) -> None:
+    def __init__(self, priority: Priority) -> None:
+        """`priority`: of files without this field."""
+        self._priority = priority
         self._values: dict[str, str] = {}
         self._tags: list[str] = []
         self._has_files = False
@@ -57,6 +64,7 @@ class UploadFields:
                 tags=check_tags(self._tags),
                 key=check_key(self._values.get("key", "")),
                 skip_duplicates=_skips(self._values.get("duplicates") or _STORE),
+                priority=check_priority(self._values.get("priority") or self._priority),
             )
             return self._options
         if self._options.key:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ingestion.api.warnings import warnings_of
 from ingestion.effort import Effort
 from ingestion.errors import BadRecord
-from ingestion.model import Document, DocumentState, Failure, Note, Scalar, TextPages, public_name
+from ingestion.model import Document, DocumentState, Failure, Note, Priority, Scalar, TextPages, public_name
 from ingestion.search_mode import SearchMode
 
 API_PREFIX = "/api/v1"
@@ -88,6 +88,7 @@ class DocumentView(BaseModel):
     tags: list[str]
     key: str | None = Field(description="the name of all versions of the file")
     replaced_by: str | None = Field(description="the newer version of the key; this document is removed soon")
+    priority: Priority = Field(description="`interactive` documents go before `bulk` ones")
     duplicate_of: str | None = Field(description="a document that had the same bytes at the time of the upload")
 
     @classmethod
@@ -114,6 +115,7 @@ class DocumentView(BaseModel):
             tags=list(document.tags),
             key=document.key or None,
             replaced_by=document.replaced_by or None,
+            priority=document.flow.priority,
             duplicate_of=document.duplicate_of or None,
         )
 

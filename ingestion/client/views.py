@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from pydantic import BaseModel
 
-from ingestion.model import DocumentState, Metadata, Scalar
+from ingestion.model import DocumentState, Metadata, Priority, Scalar
 
 
 class DocumentError(BaseModel):
@@ -55,6 +55,8 @@ class DocumentView(BaseModel):
     tags: list[str] = []
     key: str | None = None
     replaced_by: str | None = None
+    priority: str = ""
+    """`interactive` or `bulk`. Empty in answers of an earlier release."""
     duplicate_of: str | None = None
 
 
@@ -66,12 +68,15 @@ class UploadLabels:
     tags: Sequence[str] = ()
     key: str = ""
     skip_duplicates: bool = False
+    priority: Priority | None = None
+    """None: the default of the API."""
 
     def fields(self) -> dict[str, str]:
         """The fields of a form."""
         fields = {"metadata": json.dumps(self.metadata)} if self.metadata else {}
         fields |= {"tags": json.dumps(list(self.tags))} if self.tags else {}
         fields |= {"key": self.key} if self.key else {}
+        fields |= {"priority": self.priority.value} if self.priority else {}
         return fields | ({"duplicates": "skip"} if self.skip_duplicates else {})
 
 

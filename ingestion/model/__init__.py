@@ -20,6 +20,7 @@ from ingestion.model.documents import (
     newest_versions,
     sources_of,
 )
+from ingestion.model.flows import Flow, check_priority
 from ingestion.model.keys import (
     DOCUMENTS_PREFIX,
     SEGMENT_PAGES,
@@ -73,6 +74,7 @@ from ingestion.model.tenants import (
     qualified_name,
     tenant_of,
 )
+from ingestion.priority import Priority
 from ingestion.role import Role
 
 __all__ = [
@@ -98,6 +100,7 @@ __all__ = [
     "DocumentState",
     "Event",
     "Failure",
+    "Flow",
     "IngestJob",
     "LetterMark",
     "Metadata",
@@ -107,6 +110,7 @@ __all__ = [
     "PageRecord",
     "PageVectors",
     "Principal",
+    "Priority",
     "Role",
     "Scalar",
     "StaleKind",
@@ -117,6 +121,7 @@ __all__ = [
     "check_collection",
     "check_key",
     "check_metadata",
+    "check_priority",
     "check_qualified",
     "check_tags",
     "check_tenant",

@@ -9,10 +9,13 @@ from enum import StrEnum
 from typing import Final
 
 from ingestion.errors import BadRecord, NewerRecord
+from ingestion.model.flows import Flow
 from ingestion.model.metadata import Metadata
 from ingestion.model.notes import Note
 from ingestion.model.pages import TextPages
+from ingestion.model.tenants import tenant_of
 from ingestion.open_enum import OpenStrEnum
+from ingestion.priority import Priority
 
 MAX_PAGE_KEY: Final = 1 << 51
 """Page keys are smaller, so that the primary keys of patch rows fit in int64, also for a document's last page."""
@@ -138,6 +141,10 @@ class Document:
     """Grows with every claim and every delete. A change of a claimed document must name the fence of the claim."""
     owner: str = ""
     lease_until_ms: int = 0
+    priority: Priority | None = None
+    """None in records of earlier releases, which are bulk."""
+    delivery: str = ""
+    """The record of the broker under which the document was last claimed; see `messages.Record.delivery`."""
     outbox: str = "pending"
     letter: str = ""
     """`pending` or `sent`: the state of a failed document's dead letter. Empty for other documents."""
@@ -164,6 +171,10 @@ class Document:
     """The id of a document of the collection that had the same bytes when this one was uploaded."""
     damage: str = ""
     """The unreadable fields of the record, empty if there are none. Not stored."""
+
+    @property
+    def flow(self) -> Flow:
+        return Flow(self.priority or Priority.BULK, tenant_of(self.collection))
 
     def require_readable(self) -> None:
         """Raises BadRecord for a damaged record, NewerRecord for a state that this release does not know."""

@@ -17,6 +17,7 @@ from ingestion.ports.counts import DocumentCounts
 from ingestion.ports.documents import Deletions, DocumentReader, MetadataRecords, Pingable, Uploads
 from ingestion.ports.embedding import Activity, Embedder, EmbedderChoice, EmbeddingServer, WatchableEmbedder
 from ingestion.ports.feed import DocumentFeed
+from ingestion.ports.flows import Flows
 from ingestion.ports.generations import Generations
 from ingestion.ports.holds import Holds
 from ingestion.ports.inventory import BlobEntry, PageTotals, RecordInventory
@@ -61,6 +62,7 @@ __all__ = [
     "EmbedderChoice",
     "EmbeddingServer",
     "FinishedMinute",
+    "Flows",
     "Generations",
     "GroupSnapshot",
     "Holds",

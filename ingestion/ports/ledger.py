@@ -16,11 +16,14 @@ from ingestion.model import Document, Event, Failure, Note, TextPages
 class Ledger(Protocol):
     """The changes that a worker makes, from the claim of a document to its outcome."""
 
-    async def claim(self, document_id: str, owner: str, lease_ms: int, *, token: str = "") -> Document:
+    async def claim(
+        self, document_id: str, owner: str, lease_ms: int, *, token: str = "", delivery: str = ""
+    ) -> Document:
         """Take the document for `lease_ms`: attempts + 1, fence + 1, state processing, in one compare-and-set.
 
         Claiming again with the same `token` while the document is still held under it is the same claim, and counts
-        once: a caller that did not receive the answer may ask again. "" is no token.
+        once: a caller that did not receive the answer may ask again. "" is no token. `delivery` is recorded: the
+        record of the broker under which the document is claimed.
 
         Raises LeaseHeld while another owner's lease runs, Conflict where the state allows no work any more (ready,
         failed, deleting), NotFound where there is no such document.

@@ -9,11 +9,13 @@ error codes, never texts, file names, addresses or keys.
 """
 
 from ingestion.tracing.http import inject, serving
-from ingestion.tracing.messaging import Message, processing, publishing
+from ingestion.tracing.messaging import HEADER_REQUEST_ID, HEADER_TRACEPARENT, Message, processing, publishing
 from ingestion.tracing.request_ids import current_request_id, is_request_id, new_request_id, use_request_id
 from ingestion.tracing.spans import NO_ORIGIN, Attribute, Origin, Span, current_origin, log_fields, span
 
 __all__ = [
+    "HEADER_REQUEST_ID",
+    "HEADER_TRACEPARENT",
     "NO_ORIGIN",
     "Attribute",
     "Message",

@@ -16,7 +16,7 @@ from ingestion.catalogue.generations import PageSize
 from ingestion.catalogue.states import CollectionRecord, CollectionState
 from ingestion.errors import IngestError
 from ingestion.filters import parse_filter
-from ingestion.model import ApiKey, LetterMark, Role, StaleKind
+from ingestion.model import ApiKey, Flow, LetterMark, Priority, Role, StaleKind
 from ingestion.settings import Settings
 from tests.support.documents import FAILURE, document, page
 from tests.support.mongo_requests import SMALL, RequestRecorder, unindexed
@@ -57,6 +57,9 @@ SAMPLES: Final[dict[str, Any]] = {
     "metadata": {"team": "legal"},
     "tags": ("draft",),
     "keys": ("x",),
+    "flow": Flow(Priority.BULK, "x"),
+    **dict.fromkeys(("mark", "delivery"), "x"),
+    "without_collections": ("x",),
 }
 """A value for each parameter of a method."""
 OTHER_TYPES: Final[dict[str, dict[str, Any]]] = {

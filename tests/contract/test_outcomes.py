@@ -270,8 +270,8 @@ class ClaimsUnheard:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._documents, name)
 
-    async def claim(self, document_id: str, owner: str, lease_ms: int, *, token: str) -> Document:
-        claimed = await self._documents.claim(document_id, owner, lease_ms, token=token)
+    async def claim(self, document_id: str, owner: str, lease_ms: int, *, token: str, delivery: str) -> Document:
+        claimed = await self._documents.claim(document_id, owner, lease_ms, token=token, delivery=delivery)
         if self._lost:
             self._lost -= 1
             raise DependencyUnavailable("mongodb", "connection reset")

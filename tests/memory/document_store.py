@@ -24,6 +24,7 @@ from tests.memory.documents import (
     MemoryUploads,
 )
 from tests.memory.feed import MemoryDocumentFeed
+from tests.memory.flows import MemoryFlows
 from tests.memory.ledger import MemoryLedger, MemoryOutbox, MemoryRecovery, MemoryRevisions
 from tests.memory.sign_codes import MemorySignCodeRecords
 from tests.memory.state import State
@@ -36,6 +37,7 @@ class MemoryDocumentStore(
     MemoryUploads,
     MemoryDocumentCounts,
     MemoryDocumentFeed,
+    MemoryFlows,
     MemoryDocumentReader,
     MemoryDeletions,
     MemoryPageRecords,

@@ -37,7 +37,9 @@ _STALE: Final[dict[StaleKind, Callable[[Document], bool]]] = {
 
 
 class MemoryLedger(MemoryPort):
-    async def claim(self, document_id: str, owner: str, lease_ms: int, *, token: str = "") -> Document:
+    async def claim(
+        self, document_id: str, owner: str, lease_ms: int, *, token: str = "", delivery: str = ""
+    ) -> Document:
         await self.require_claimable(document_id, token)
         token = token or secrets.token_hex(8)
         stored = self.state.documents[document_id]
@@ -45,7 +47,7 @@ class MemoryLedger(MemoryPort):
         is_same_claim = document.state is _S.PROCESSING and stored.claim == token
         counted = {} if is_same_claim else {"attempts": document.attempts + 1, "fence": document.fence + 1}
         lease = {"owner": owner, "lease_until_ms": self.clock.now_ms + lease_ms}
-        claimed = self._change(document_id, {"state": _S.PROCESSING, **counted, **lease})
+        claimed = self._change(document_id, {"state": _S.PROCESSING, "delivery": delivery, **counted, **lease})
         stored.claim = token
         if counted:
             self._record_event(document_id, "claimed")
@@ -141,6 +143,8 @@ class MemoryOutbox(MemoryPort):
             return
         state = _S.QUEUED if stored.document.state is _S.RECEIVED else stored.document.state
         self._change(document.id, {"outbox": "sent", "state": state})
+        if document.priority is not None:
+            self.state.flows[document.flow] = secrets.token_hex(6)
 
     async def mark_dead_letter_sent(self, document_id: str, fence: int) -> None:
         if self._is_failed(document_id, fence):

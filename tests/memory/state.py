@@ -10,7 +10,17 @@ from typing import Any
 
 from ingestion.catalogue.generations import Binding, PageSize
 from ingestion.catalogue.states import Archive, CollectionState
-from ingestion.model import ApiKey, Document, DocumentState, Event, Failure, LetterMark, PageRecord, sources_of
+from ingestion.model import (
+    ApiKey,
+    Document,
+    DocumentState,
+    Event,
+    Failure,
+    Flow,
+    LetterMark,
+    PageRecord,
+    sources_of,
+)
 from ingestion.ports import DayUsage
 from tests.memory.clock import Clock
 
@@ -56,6 +66,7 @@ class State:
     marks: dict[str, LetterMark] = field(default_factory=dict)
     """Marks of dead letters, by letter."""
     usage: dict[tuple[str, str], DayUsage] = field(default_factory=dict)
+    flows: dict[Flow, str] = field(default_factory=dict)
     next_page_key: int = 1
     versions: itertools.count[int] = field(default_factory=itertools.count)
 

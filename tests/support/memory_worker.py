@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from ingestion.messages import Record, encode_job
-from ingestion.model import Document, IngestJob, Note, Page, Vectors, source_key
+from ingestion.model import Document, IngestJob, Note, Page, Priority, Vectors, source_key
 from tests.memory import MemoryBlobStore, MemoryDocumentStore, MemoryVectorStore
 from tests.memory.clock import Clock
 from tests.memory.job_queue import MemoryJobQueue
@@ -126,13 +126,19 @@ class MemoryWorker:
         )
 
     async def uploaded(
-        self, id_: str = "d1", pages: int = 4, *, pages_in_file: int | None = None, is_published: bool = True
+        self,
+        id_: str = "d1",
+        pages: int = 4,
+        *,
+        pages_in_file: int | None = None,
+        is_published: bool = True,
+        collection: str = COLLECTION,
+        priority: Priority | None = None,
     ) -> Document:
         """A document that was uploaded, with its job published or not yet."""
         first = await self.documents.reserve_page_keys(pages)
-        document = Document(
-            id_, COLLECTION, f"{id_}.pdf", source_key(id_), "0" * 64, 1, pages=pages, first_page_key=first
-        )
+        file = {"filename": f"{id_}.pdf", "object_key": source_key(id_), "sha256": "0" * 64, "size_bytes": 1}
+        document = Document(id_, collection, **file, pages=pages, first_page_key=first, priority=priority)
         await self.blobs.put(document.object_key, str(pages_in_file or pages).encode(), "application/pdf")
         await self.documents.insert(document)
         if is_published:

@@ -137,6 +137,7 @@ WITHOUT_INDEX: Final[Mapping[Request, str]] = {
 SMALL: Final[Mapping[str, str]] = {
     "collections": "one record for each collection of documents",
     "keys": "one record for each API key",
+    "flows": "one record for each tenant and priority with waiting documents",
 }
 """Collections that may be read as a whole."""
 COMPUTED: Final[Mapping[Request, str]] = {

@@ -73,7 +73,9 @@ class Ledger:
             raise self.document
         return self.document
 
-    async def claim(self, document_id: str, owner: str, lease_ms: int, *, token: str = "") -> Document:
+    async def claim(
+        self, document_id: str, owner: str, lease_ms: int, *, token: str = "", delivery: str = ""
+    ) -> Document:
         self.claims += 1
         assert isinstance(self.document, Document)
         if self.document.state is not DocumentState.QUEUED:

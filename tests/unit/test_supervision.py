@@ -128,6 +128,7 @@ _AWAITED = {
     "workers/commands/interruption.py",
     "workers/commands/up.py",
     "workers/attempt/lease.py",
+    "workers/consumer/admission.py",
     "workers/consumer/loop.py",
     "workers/reembed/hold_renewal.py",
     "workers/migrations/migrator.py",

@@ -54,11 +54,14 @@ class Claims:
                 self._unfinished.pop(key, None)
         await self._release_in_doubt(document_id)
 
-    async def claim(self, document_id: str) -> Document:
-        """Begin an attempt. Raises Conflict, NotFound, LeaseHeld, DependencyUnavailable."""
+    async def claim(self, document_id: str, *, delivery: str = "") -> Document:
+        """Begin an attempt, under the record `delivery` of the broker.
+
+        Raises Conflict, NotFound, LeaseHeld, DependencyUnavailable.
+        """
         token = self._in_doubt.pop(document_id, None) or secrets.token_hex(8)
         with span("claim"):
-            return await self._claim_with(token, document_id)
+            return await self._claim_with(token, document_id, delivery)
 
     def lease(self, document: Document) -> Lease:
         """The lease of the claimed document, to be held while this worker processes it."""
@@ -127,9 +130,10 @@ class Claims:
         finally:
             self._in_doubt[document_id] = token
 
-    async def _claim_with(self, token: str, document_id: str) -> Document:
+    async def _claim_with(self, token: str, document_id: str, delivery: str = "") -> Document:
         try:
-            return await self._ledger.claim(document_id, self._worker, round(self._lease_s * 1000), token=token)
+            lease_ms = round(self._lease_s * 1000)
+            return await self._ledger.claim(document_id, self._worker, lease_ms, token=token, delivery=delivery)
         except DependencyUnavailable:
             self._in_doubt[document_id] = token
             raise

@@ -41,28 +41,44 @@ def suspended_capacity() -> Iterator[None]:
 class HeldCapacity:
     """The capacity of one job, and the number of its tasks that wait for other jobs."""
 
-    def __init__(self, limiter: WeightedLimiter, weight: int) -> None:
+    def __init__(self, limiter: WeightedLimiter, weight: int, *, of_reserve: bool = False) -> None:
         self._limiter = limiter
         self.weight = weight
+        self._of_reserve = of_reserve
         self._waits = 0
         self._is_closed = False
 
     def begin_wait(self) -> None:
         self._waits += 1
-        if self._waits == 1 and not self._is_closed:
+        if self._waits == 1 and not self._is_closed and not self._of_reserve:
             self._limiter.suspend(self)
 
     def end_wait(self) -> None:
         self._waits -= 1
-        if self._waits == 0 and not self._is_closed:
+        if self._waits == 0 and not self._is_closed and not self._of_reserve:
             self._limiter.resume(self)
+
+    @contextmanager
+    def held_by_this_job(self) -> Iterator[None]:
+        """The current task is the job. The capacity is freed after the block."""
+        token = _held.set(self)
+        try:
+            yield
+        finally:
+            _held.reset(token)
+            self.close()
 
     def close(self) -> None:
         """Free the capacity for good, also where a task of the job still waits."""
-        if self._waits:
+        if self._waits and not self._of_reserve:
             self._limiter.resume(self)
         self._is_closed = True
-        self._limiter.release(self.weight)
+        self._limiter.release(self.weight, to_reserve=self._of_reserve)
+
+
+def weight_of(pages: int) -> int:
+    """The capacity that a document of `pages` pages takes; 0 where the number is unknown."""
+    return min(max(pages, _MIN_WEIGHT_PAGES), _MAX_WEIGHT_PAGES) if pages else _MAX_WEIGHT_PAGES
 
 
 _held: ContextVar[HeldCapacity | None] = ContextVar("held_capacity", default=None)
@@ -79,26 +95,36 @@ class WeightedLimiter:
     def __init__(self, long_documents: int) -> None:
         self._free_pages = long_documents * _MAX_WEIGHT_PAGES
         """Negative where resumed jobs had to take capacity that other jobs hold."""
+        self._reserve_pages = _MAX_WEIGHT_PAGES
         self.max_documents = self._free_pages // _MIN_WEIGHT_PAGES
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._suspendable_pages = self._free_pages
         """What more may be suspended. It bounds the memory of suspended documents."""
         self._suspended: set[HeldCapacity] = set()
+        self.freed = asyncio.Event()
+        """Is set whenever capacity becomes free."""
         self._not_suspended: dict[HeldCapacity, None] = {}
         """Jobs that wait for other jobs and keep their capacity, because too much is suspended. In order."""
 
     @asynccontextmanager
     async def acquire(self, pages: int) -> AsyncIterator[None]:
         """Hold the capacity that a document of `pages` pages takes; 0 where the number is unknown. Waits for it."""
-        weight = min(max(pages, _MIN_WEIGHT_PAGES), _MAX_WEIGHT_PAGES) if pages else _MAX_WEIGHT_PAGES
+        weight = weight_of(pages)
         await self._acquire(weight)
-        held = HeldCapacity(self, weight)
-        token = _held.set(held)
-        try:
+        with HeldCapacity(self, weight).held_by_this_job():
             yield
-        finally:
-            _held.reset(token)
-            held.close()
+
+    def fits(self, weight: int, *, of_reserve: bool = False) -> bool:
+        """Whether a document of this weight can be admitted now. The reserve holds one long document."""
+        return weight <= (self._reserve_pages if of_reserve else self._free_pages)
+
+    def take(self, weight: int, *, of_reserve: bool = False) -> HeldCapacity:
+        """Take the capacity at once. The caller has asked `fits`, and closes what it gets."""
+        if of_reserve:
+            self._reserve_pages -= weight
+        else:
+            self._free_pages -= weight
+        return HeldCapacity(self, weight, of_reserve=of_reserve)
 
     def suspend(self, held: HeldCapacity) -> None:
         """Free the capacity of a job, now or as soon as few enough jobs are suspended."""
@@ -115,8 +141,12 @@ class WeightedLimiter:
             del self._not_suspended[held]
         self._suspend_next()
 
-    def release(self, weight: int) -> None:
-        self._free_pages += weight
+    def release(self, weight: int, *, to_reserve: bool = False) -> None:
+        if to_reserve:
+            self._reserve_pages += weight
+        else:
+            self._free_pages += weight
+        self.freed.set()
         self._admit()
 
     def _suspend_next(self) -> None:

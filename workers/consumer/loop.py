@@ -1,10 +1,11 @@
 """A worker's main loop: poll, dispatch, pause, commit, drain.
 
-Jobs run side by side while the `WeightedLimiter` has capacity. As many more wait in its queue, so that freed capacity
-is used at once and not at the next poll. A running job may suspend its capacity. A job that may not run yet waits
-without using capacity: a retry before its time, a job whose document is leased, or any job while a server is down.
-While the queue is full the partitions are paused and polling goes on, so that a long job never costs the membership of
-the group. Offsets are committed only up to the watermark.
+Jobs run side by side while the `WeightedLimiter` has capacity. As many more wait for admission, so that freed capacity
+is used at once and not at the next poll. `Admission` chooses which of them is next, and for which document. A running
+job may suspend its capacity. A job that may not run yet waits without using capacity: a retry before its time, a job
+whose document is leased, or any job while a server is down. While the queue is full the partitions are paused and
+polling goes on, so that a long job never costs the membership of the group. Offsets are committed only up to the
+watermark.
 """
 
 from __future__ import annotations
@@ -13,13 +14,17 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 import structlog
 
 from ingestion import metrics
-from ingestion.errors import DependencyUnavailable, IngestError, LeaseHeld, WorkerFault
+from ingestion.errors import DependencyUnavailable, LeaseHeld, WorkerFault
 from ingestion.messages import Partition, Record
+from ingestion.ports import Flows
+from workers.attempt.offers import OfferRefused
+from workers.consumer.admission import Admission
 from workers.consumer.capacity import WeightedLimiter
 from workers.consumer.watermark import TrackedOffset, Watermarks
 from workers.runtime.breaker import Breakers
@@ -60,11 +65,14 @@ class JobLoop:
         jobs_in_flight: int,
         max_ahead: int,
         drain_s: float,
+        flows: Flows | None = None,
     ) -> None:
+        """`flows`: None where each record serves its own document, in the order of arrival."""
         self._consumer = consumer
         self._run_record = run_record
         self._breakers = breakers
         self._limiter = WeightedLimiter(jobs_in_flight)
+        self._admission = Admission(self._limiter, flows)
         self._max_ahead = max_ahead
         self._drain_s = drain_s
         self._watermarks = Watermarks()
@@ -169,36 +177,48 @@ class JobLoop:
         """Run the job, and again while an outage or another owner's lease keeps it from running."""
         if record.due_in_s > 0:
             await self._wait(asyncio.sleep(record.due_in_s))
-        is_observed = False
+        attempts = _Attempts(record)
         while self._is_ours(tracked):  # otherwise another worker reads the record
             await self._wait(self._breakers.until_closed())
             try:
-                async with self._capacity(record):
-                    if self._breakers.is_blocking or not self._is_ours(tracked):
-                        continue  # that may have changed while the job waited for capacity
-                    if not is_observed and (waited_s := record.waited_s) is not None:
-                        metrics.QUEUE_WAIT.observe(waited_s)
-                    is_observed = True
-                    await self._run_record(record)
+                if await self._attempt(attempts, tracked):
+                    self._watermarks.finish(tracked)
+                    return
             except LeaseHeld as held:
                 # Most often the lease of a worker that died. It ends by itself.
                 await self._wait(asyncio.sleep(min(held.retry_in_s + 0.1, _LEASE_RECHECK_S)))
             except DependencyUnavailable as error:
                 self._breakers.trip(error)
-            else:
-                self._watermarks.finish(tracked)
-                return
+
+    async def _attempt(self, attempts: _Attempts, tracked: TrackedOffset) -> bool:
+        """Returns whether the record needs no more work. Raises LeaseHeld, DependencyUnavailable."""
+        async with self._admitted(attempts) as record:
+            if self._breakers.is_blocking or not self._is_ours(tracked):
+                return False  # that may have changed while the job waited for capacity
+            if record is None:
+                return True
+            attempts.observe_wait(record)
+            try:
+                await self._run_record(record)
+            except (OfferRefused, LeaseHeld) as refused:
+                if not record.is_offer:
+                    raise
+                self._admission.refuse(record, refused.collection if isinstance(refused, OfferRefused) else "")
+                attempts.was_refused |= record.key == attempts.record.key
+                return False
+        return True
 
     def _is_ours(self, tracked: TrackedOffset) -> bool:
         return self._watermarks.is_current(tracked) and not self._stopping.is_set()
 
     @asynccontextmanager
-    async def _capacity(self, record: Record) -> AsyncIterator[None]:
-        async with AsyncExitStack() as capacity:
+    async def _admitted(self, attempts: _Attempts) -> AsyncIterator[Record | None]:
+        async with AsyncExitStack() as held:
             with _counted(self._queued):
-                await capacity.enter_async_context(self._limiter.acquire(_pages_of(record)))
+                admission = self._admission.admit(attempts.record, was_refused=attempts.was_refused)
+                record = await held.enter_async_context(admission)
             metrics.IN_FLIGHT.set(len(self._running()))
-            yield
+            yield record
 
     async def _wait(self, event: Awaitable[object]) -> None:
         """Wait without using capacity."""
@@ -263,6 +283,7 @@ class JobLoop:
         unfinished = list(self._jobs)
         for task in unfinished:
             task.cancel()
+        await self._admission.close()
         await asyncio.gather(*unfinished, return_exceptions=True)
         try:
             await self._commit(force=True)
@@ -283,9 +304,16 @@ def _counted(among: set[asyncio.Task[None]]) -> Iterator[None]:
         among.discard(task)
 
 
-def _pages_of(record: Record) -> int:
-    """0 where the record does not say, or is no job."""
-    try:
-        return record.job.pages
-    except IngestError:
-        return 0
+@dataclass(slots=True)
+class _Attempts:
+    """The attempts at a record. `was_refused`: its own document was offered to this worker, and not taken."""
+
+    record: Record
+    was_refused: bool = False
+    _is_observed: bool = False
+
+    def observe_wait(self, record: Record) -> None:
+        """Measure how long the document of the first attempt has waited."""
+        if not self._is_observed and (waited_s := record.waited_s) is not None:
+            metrics.QUEUE_WAIT.observe(waited_s)
+        self._is_observed = True

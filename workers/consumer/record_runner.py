@@ -21,6 +21,7 @@ from ingestion.model import Document, Failure, IngestJob
 from ingestion.ports import DocumentReader, JobQueue, Ledger
 from ingestion.retrying import retrying
 from ingestion.tracing import Message, processing
+from workers.attempt.offers import OfferRefused
 from workers.attempt.outcomes import OutcomePublisher
 from workers.attempt.retry_policy import GiveUp, Retry, decide
 
@@ -45,7 +46,9 @@ class RecordRunner:
     outcomes: OutcomePublisher
 
     async def run(self, record: Record) -> None:
-        """On return the record needs no more work. Raises LeaseHeld and DependencyUnavailable as `run_job` does.
+        """On return the record needs no more work.
+
+        Raises LeaseHeld, OfferRefused and DependencyUnavailable as `run_job` does.
 
         Any other exception from here ends the worker.
         """
@@ -56,7 +59,7 @@ class RecordRunner:
     async def _run(self, record: Record) -> None:
         try:
             await self.run_job(record)
-        except (LeaseHeld, DependencyUnavailable):
+        except (LeaseHeld, DependencyUnavailable, OfferRefused):
             raise
         except Exception as error:  # noqa: BLE001 - any error of a job belongs to its record
             await self._settle(record, error)

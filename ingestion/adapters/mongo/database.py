@@ -62,6 +62,7 @@ class Database:
         self.letters: MongoCollection = database["letters"]
         self.archived: MongoCollection = database["archived"]
         self.keys: MongoCollection = database["keys"]
+        self.flows: MongoCollection = database["flows"]
         self.migrations: MongoCollection = database["migrations"]
 
     async def ping(self) -> None:
@@ -114,4 +115,5 @@ class MongoPort:
         self._letters = database.letters
         self._archived = database.archived
         self._keys = database.keys
+        self._flows = database.flows
         self._migrations = database.migrations

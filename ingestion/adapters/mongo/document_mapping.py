@@ -22,6 +22,7 @@ from ingestion.model import (
     Metadata,
     Note,
     PageRecord,
+    Priority,
     Scalar,
     TextPages,
     tenant_of,
@@ -44,6 +45,8 @@ def record_of(document: Document) -> dict[str, Any]:
         values["tenant"] = tenant
     id_, lease_until_ms = values.pop("id"), values.pop("lease_until_ms")
     values.pop("damage")
+    if document.priority is not None:
+        values["flow"] = document.flow.name
     return {
         "_id": id_,
         **values,
@@ -87,6 +90,8 @@ def document_of(record: MongoRecord) -> Document:
         fence=reader.whole("fence"),
         owner=reader.text("owner", optional=True),
         lease_until_ms=reader.whole("lease_until"),
+        priority=Priority.known(record.get("priority")),  # it decides the order alone: an unknown one is no damage,
+        delivery=reader.text("delivery", optional=True),
         outbox=reader.text("outbox"),
         letter=reader.text("letter", optional=True),
         error=_failure_of(record.get("error")),

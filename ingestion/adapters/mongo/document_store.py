@@ -20,6 +20,7 @@ from ingestion.adapters.mongo.dead_letter_notes import MongoDeadLetterNotes
 from ingestion.adapters.mongo.documents import MongoDeletions, MongoDocumentReader, MongoUploads
 from ingestion.adapters.mongo.errors import translated
 from ingestion.adapters.mongo.feed import MongoDocumentFeed
+from ingestion.adapters.mongo.flows import MongoFlows
 from ingestion.adapters.mongo.generations import MongoGenerations
 from ingestion.adapters.mongo.holds import MongoHolds
 from ingestion.adapters.mongo.indexes import INDEXES
@@ -44,6 +45,7 @@ class MongoDocumentStore(
     MongoUploads,
     MongoDocumentCounts,
     MongoDocumentFeed,
+    MongoFlows,
     MongoDocumentReader,
     MongoDeletions,
     MongoCancellations,

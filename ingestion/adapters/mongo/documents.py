@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import accumulate
-from typing import Any, Final
+from typing import Any
 
 from pymongo import ReturnDocument
 from pymongo.errors import BulkWriteError
@@ -15,7 +15,7 @@ from ingestion.adapters.mongo.collection_versions import change_version
 from ingestion.adapters.mongo.database import Database, MongoPort
 from ingestion.adapters.mongo.document_changes import NO_LEASE, DocumentChanges, pipeline_stage
 from ingestion.adapters.mongo.document_mapping import document_of, record_of, recorded_tenant
-from ingestion.adapters.mongo.errors import DEPENDENCY, translated
+from ingestion.adapters.mongo.errors import DEPENDENCY, DUPLICATE, translated
 from ingestion.adapters.mongo.filter_queries import query_of
 from ingestion.adapters.mongo.inventory import PAGE_KEYS
 from ingestion.adapters.mongo.revisions import NOT_REPLACED, mark_replaced
@@ -23,8 +23,6 @@ from ingestion.concurrency.request_batching import RequestBatcher
 from ingestion.errors import BadRequest, CollectionArchived, Conflict, NotFound, WorkerFault
 from ingestion.filters import Filter
 from ingestion.model import Document, DocumentState, sources_of
-
-_DUPLICATE: Final = 11_000
 
 
 class MongoUploads(MongoPort):
@@ -73,7 +71,7 @@ class MongoUploads(MongoPort):
             await self._documents.insert_many(records, ordered=False)
         except BulkWriteError as error:
             failed = (error.details or {}).get("writeErrors", [])
-            if not failed or any(one["code"] != _DUPLICATE for one in failed):
+            if not failed or any(one["code"] != DUPLICATE for one in failed):
                 raise
             for one in failed:
                 inserted[one["index"]] = False

@@ -17,6 +17,8 @@ from ingestion.concurrency.deadline import limit_s, remaining_s
 from ingestion.errors import BadRequest, DependencyRefused, DependencyUnavailable, IngestError, WorkerFault
 
 DEPENDENCY: Final = "mongodb"
+DUPLICATE: Final = 11_000
+"""The error code of a write that would give two records one `_id`."""
 
 P = ParamSpec("P")
 T = TypeVar("T")

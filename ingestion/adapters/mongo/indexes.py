@@ -26,6 +26,9 @@ INDEXES: Final[Mapping[str, Sequence[Keys]]] = {
         # list of values of its first field only, and would read the whole collection.
         (("sha256", 1), ("collection", 1)),
         (("replaced_at", 1),),
+        # Workers choose the next document of a flow: those that may be claimed now, in the order of their uploads.
+        (("flow", 1), ("state", 1), ("lease_until", 1), ("first_page_key", 1)),
+        (("delivery", 1),),
         # A search for documents without terms reads no others.
         (("state", 1), ("terms_format", 1), ("_id", 1)),
     ),

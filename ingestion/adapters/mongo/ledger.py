@@ -38,7 +38,9 @@ class MongoLedger(DocumentChanges):
     """Implements the port Ledger."""
 
     @translated
-    async def claim(self, document_id: str, owner: str, lease_ms: int, *, token: str = "") -> Document:
+    async def claim(
+        self, document_id: str, owner: str, lease_ms: int, *, token: str = "", delivery: str = ""
+    ) -> Document:
         """The token in the record shows whether this claim was granted: one update writes it and the lease."""
         token = token or secrets.token_hex(8)
         is_held_by_it = {"$and": [_IS_HELD, {"$eq": [{"$ifNull": ["$claim", ""]}, {"$literal": token}]}]}
@@ -53,6 +55,7 @@ class MongoLedger(DocumentChanges):
             "state": DocumentState.PROCESSING.value,
             "owner": {"$literal": owner},
             "claim": {"$literal": token},
+            "delivery": {"$literal": delivery},
             "lease_until": ms_from_now(lease_ms),
             "updated_at": "$$NOW",
         }

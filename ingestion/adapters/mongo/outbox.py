@@ -8,6 +8,7 @@ from typing import Any
 from ingestion.adapters.mongo.database import Database
 from ingestion.adapters.mongo.document_changes import NO_LEASE, DocumentChanges, event
 from ingestion.adapters.mongo.errors import DEPENDENCY, translated
+from ingestion.adapters.mongo.flows import note_queued
 from ingestion.concurrency.request_batching import RequestBatcher
 from ingestion.model import Document, DocumentState
 
@@ -56,4 +57,5 @@ class MongoOutbox(DocumentChanges):
             "first_page_key": {"$in": [one.first_page_key for one in documents]},
         }
         await self._documents.update_many(same_uploads, update)
+        await note_queued(self._flows, documents)
         return [None] * len(documents)

@@ -49,11 +49,12 @@ async def test_an_uploaded_pdf_is_a_queued_document(client: httpx.AsyncClient, c
         **dict.fromkeys(("key", "replaced_by", "duplicate_of")),
         "metadata": {},
         "tags": [],
+        "priority": "bulk",
         "uploaded": status.json()["uploaded"],
     }
 
 
-async def test_a_plain_upload_sends_eight_commands_to_mongodb(
+async def test_a_plain_upload_sends_nine_commands_to_mongodb(
     client: httpx.AsyncClient, collection: str, mongo_requests: RequestRecorder
 ) -> None:
     await upload(client, collection, ("first.pdf", make_upload(1)))  # records the use of the collection
@@ -68,6 +69,7 @@ async def test_a_plain_upload_sends_eight_commands_to_mongodb(
         "insert documents",
         "find collections",  # after the insertion: archiving does not miss it
         "update documents",  # the job has been published
+        "update flows",  # workers see that the flow has a waiting document
     ]
 
 

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from ingestion.effort import Effort
+from ingestion.priority import Priority
 from ingestion.search_mode import SearchMode
 
 _Collection = Annotated[str, typer.Option("--collection", "-c", help="The collection of documents.")]
@@ -39,6 +40,10 @@ def ingest(
     skip_duplicates: Annotated[
         bool, typer.Option("--skip-duplicates", help="Do not store a file whose bytes the collection has already.")
     ] = False,
+    priority: Annotated[
+        Priority | None,
+        typer.Option("--priority", help="interactive: a person waits, so these files go before bulk. Default: bulk."),
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until every document is ready or has failed.")] = False,
     as_json: _AsJson = False,
     data_dir: _DataDir = None,
@@ -50,7 +55,7 @@ def ingest(
     from workers.commands.documents.ingest import ingest_paths
     from workers.commands.documents.labels import labels_of
 
-    labels = labels_of(meta or (), tag or (), key, skip_duplicates=skip_duplicates)
+    labels = labels_of(meta or (), tag or (), key, skip_duplicates=skip_duplicates, priority=priority)
     if not ingest_paths(paths, collection, labels, wait=wait, as_json=as_json, data_dir=data_dir):
         raise typer.Exit(1)
 

@@ -8,16 +8,24 @@ from pathlib import Path
 
 from ingestion.client.views import UploadLabels
 from ingestion.errors import BadRequest
-from ingestion.model import Scalar, check_key, check_metadata, check_tags
+from ingestion.model import Priority, Scalar, check_key, check_metadata, check_tags
 
 
-def labels_of(meta: Sequence[str], tags: Sequence[str], key: str, *, skip_duplicates: bool) -> UploadLabels:
+def labels_of(
+    meta: Sequence[str],
+    tags: Sequence[str],
+    key: str,
+    *,
+    skip_duplicates: bool,
+    priority: Priority | None = None,
+) -> UploadLabels:
     """Raises BadRequest."""
     return UploadLabels(
         metadata=check_metadata(dict(_pair(one) for one in meta)),
         tags=check_tags(tags),
         key=check_key(key),
         skip_duplicates=skip_duplicates,
+        priority=priority,
     )
 
 
