@@ -16,9 +16,9 @@ import random
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -27,6 +27,7 @@ from ingestion.concurrency.tasks import map_ordered
 from ingestion.model import Page, Vectors
 from workers.embedding.batching.batcher import Batcher
 from workers.embedding.batching.stages import BatchedModel, ItemT, PreparedT, RawT
+from workers.embedding_report.metering import MeteredModel
 
 WINDOW_PAGES = 8
 WINDOWS_IN_FLIGHT = 3
@@ -68,45 +69,12 @@ class StandIn:
         raise AssertionError("the stand-in has no memory limit")
 
 
-@dataclass
-class Metered(Generic[ItemT, PreparedT, RawT]):
-    """A BatchedModel that records the times of another one."""
-
-    model: BatchedModel[ItemT, PreparedT, RawT]
-    busy_s: float = 0.0
-    batches: int = 0
-    wanted: int = 0
-    computed: int = 0
-    prepare_s: list[float] = field(default_factory=list)
-
-    def prepare(self, item: ItemT) -> PreparedT:
-        started = time.thread_time()
-        prepared = self.model.prepare(item)
-        self.prepare_s.append(time.thread_time() - started)
-        return prepared
-
-    def forward(self, batch: Sequence[PreparedT]) -> RawT:
-        started = time.perf_counter()
-        raw = self.model.forward(batch)
-        self.busy_s += time.perf_counter() - started
-        costs = [prepared.cost for prepared in batch]
-        self.batches += 1
-        self.wanted += sum(costs)
-        self.computed += max(costs) * len(costs)
-        return raw
-
-    def finish(self, raw: RawT, batch: Sequence[PreparedT]) -> list[Vectors]:
-        return self.model.finish(raw, batch)
-
-    def on_out_of_memory(self) -> None:
-        self.model.on_out_of_memory()
-
-    def line(self, name: str, wall_s: float, pages: int) -> str:
-        return (
-            f"  {name:<14} {pages / wall_s:7.2f} pages/s   device busy {self.busy_s / wall_s:.3f}   "
-            f"padding {1 - self.wanted / self.computed:.3f}   {self.batches} batches   "
-            f"prepare {np.median(self.prepare_s) * 1000:.1f} ms of CPU a page"
-        )
+def line(metered: MeteredModel[Any, Any, Any], name: str, wall_s: float, pages: int) -> str:
+    return (
+        f"  {name:<14} {pages / wall_s:7.2f} pages/s   device busy {metered.busy_s / wall_s:.3f}   "
+        f"padding {metered.padding_share:.3f}   {metered.batches} batches   "
+        f"prepare {metered.prepare_cpu_ms:.1f} ms of CPU a page"
+    )
 
 
 def one_long(pages: int) -> list[list[Sheet]]:
@@ -150,8 +118,8 @@ def one_after_another(embed: Callable[[Sequence[ItemT]], object], documents: Seq
 
 async def batched(
     model: BatchedModel[ItemT, PreparedT, RawT], documents: Sequence[Sequence[ItemT]], batch_cost: int
-) -> tuple[float, Metered[ItemT, PreparedT, RawT]]:
-    metered = Metered(model)
+) -> tuple[float, MeteredModel[ItemT, PreparedT, RawT]]:
+    metered = MeteredModel(model)
     batcher = Batcher(metered, batch_cost=batch_cost)
     try:
         return await as_the_pipeline(batcher, documents), metered
@@ -164,15 +132,15 @@ async def with_the_stand_in(name: str, documents: Sequence[Sequence[Sheet]]) -> 
     allowed_s = FORWARD_S_PER_PATCH * sum(sheet.cost for document in documents for sheet in document)
     print(f"stand-in, {name}: {pages} pages; the forward alone allows {pages / allowed_s:.2f} pages/s")
     wall_s, metered = await batched(StandIn(), documents, BATCH_PAGES * LETTER)
-    print(metered.line("batcher", wall_s, pages))
-    obvious = Metered(StandIn())
+    print(line(metered, "batcher", wall_s, pages))
+    obvious = MeteredModel(StandIn())
 
     def embed(batch: Sequence[Sheet]) -> list[Vectors]:
         prepared = [obvious.prepare(sheet) for sheet in batch]
         return obvious.finish(obvious.forward(prepared), prepared)
 
     simple_s = await asyncio.to_thread(one_after_another, embed, documents)
-    print(obvious.line("simple loop", simple_s, pages))
+    print(line(obvious, "simple loop", simple_s, pages))
     print(f"  of what the forward allows: batcher {allowed_s / wall_s:.3f}, simple loop {allowed_s / simple_s:.3f}")
     print(f"  batcher / simple loop: {simple_s / wall_s:.2f}")
 
@@ -203,7 +171,7 @@ async def with_colqwen(folder: Path, precision: str, long_pages: int) -> None:
     one_after_another(published, [documents[0][:BATCH_PAGES]])  # the first call is slower
     print(f"ColQwen2 from {folder.name}, {precision}, {next(model.network.parameters()).device}: {pages} pages")
     wall_s, metered = await batched(model, documents, BATCH_PAGES * 800)
-    print(metered.line("batcher", wall_s, pages))
+    print(line(metered, "batcher", wall_s, pages))
     simple_s = await asyncio.to_thread(one_after_another, published, documents)
     print(f"  {'simple loop':<14} {pages / simple_s:7.2f} pages/s")
     print(f"  batcher / simple loop: {simple_s / wall_s:.2f}")

@@ -19,7 +19,8 @@ import torch
 from ingestion.logs import configure
 from ingestion.settings import LogSettings
 from workers.embedding_report import model_sections, stream_sections
-from workers.embedding_report.checkpoint import ARCHITECTURES, write_random_checkpoint
+from workers.embedding_report.architectures import ARCHITECTURES
+from workers.embedding_report.checkpoint import write_random_checkpoint
 from workers.embedding_report.context import Context, Deadline
 from workers.embedding_report.levers import levers
 from workers.embedding_report.machine import describe, matrix_rate

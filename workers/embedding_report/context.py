@@ -14,6 +14,8 @@ from ingestion.settings import EmbedderSettings
 from workers.embedding.calibrate import BatchMeasurement, GpuMemory, MemoryProbe, ProcessMemory
 from workers.embedding_report.plan import Options
 
+_PATIENCE: Final = 4
+"""A page in a batch takes less than a page alone."""
 FALLBACK_PAGES: Final = 8
 """Pages of a batch where the section that measures batches has failed."""
 
@@ -63,6 +65,14 @@ class Context:
         if len(fitting) == len(self.measured) and len(fitting) < 2:  # the time was over before a larger one
             return FALLBACK_PAGES
         return max(fitting, key=lambda one: one.items_per_s).items if fitting else 1
+
+    def require_time(self, deadline: Deadline, pages: int) -> None:
+        """Raises WorkerFault where so many pages, one at a time, would take much more than the time of the section."""
+        if not self.measured or self.measured[0].seconds is None:
+            return
+        needed_s = pages * self.measured[0].seconds / self.measured[0].items
+        if needed_s > _PATIENCE * max(deadline.left_s, 1.0):
+            raise WorkerFault(f"{pages} pages would take {needed_s:.0f} s, and {deadline.left_s:.0f} s are left")
 
     def batch_cost(self, page_cost: int) -> int:
         """Patches of a batch of the fastest size."""

@@ -68,6 +68,7 @@ class _Document:
     def _head(self) -> None:
         machine = _figures(self._findings, "machine", "machine") or {}
         rate = (_figures(self._findings, "machine", "matrix_rate") or {}).get("bf16_operations_per_s")
+        is_gpu = "gpu" in machine
         device = machine.get("gpu", f"{machine.get('device', 'unknown device')}, {machine.get('cores')} cores")
         packages = ", ".join(f"{name} {version}" for name, version in machine.get("packages", {}).items())
         weights = "its own weights" if Path(self._options.model).is_dir() else "random weights of the published size"
@@ -75,6 +76,7 @@ class _Document:
             f"# Embedder report: {self._options.model}, {weights}",
             "",
             f"Made by `pagemill embedder report` on {device}. {packages}.",
+            "" if is_gpu else "**This is a CPU: pages are small, and no figure says anything about a GPU.**",
             f"The device multiplies BF16 matrices at {_tera(rate)}." if rate else "The matrix rate was not measured.",
             "",
         )
@@ -89,14 +91,13 @@ class _Document:
         if not speeds:
             return
         best = max(speeds, key=lambda precision: speeds[precision])
-        others = [f"{other} has {speeds[other]:.2f}" for other in speeds if other != best]
         found = _figures(self._findings, best, Section.BATCHES) or {}
+        others = ", ".join(f"{other} has {speeds[other]:.2f}" for other in speeds if other != best)
+        is_faster = f"is the fastest here: {others}" if others else "was measured alone"
         self._add(
-            f"**{best} is faster: {speeds[best]:.2f} pages a second" + (f"; {', '.join(others)}" if others else "")
-        )
-        self._add(
-            f"`PAGEMILL_EMBED_BATCH_PATCHES={found.get('recommended_patches')}` is as fast as larger batches there, "
-            "within 3 %.**",
+            f"**{best}: {speeds[best]:.2f} pages a second.** It {is_faster}. With it, "
+            f"`PAGEMILL_EMBED_BATCH_PATCHES={found.get('recommended_patches')}` is as fast as larger batches, "
+            "within 3 %.",
             "",
             f"![pages a second by batch]({_SPEED_PLOT})",
             f"![memory by batch]({_MEMORY_PLOT})",

@@ -48,7 +48,7 @@ def load(context: Context, deadline: Deadline) -> dict[str, Any]:
 def self_test(context: Context, deadline: Deadline) -> dict[str, Any]:
     """Raises SelfTestFailed. The figures of the other sections hold all the same."""
     started = time.perf_counter()
-    verify_model(context.model, context.precision)
+    verify_model(context.model, context.loaded.precision)
     return {"seconds": time.perf_counter() - started}
 
 
@@ -82,6 +82,7 @@ def out_of_memory(context: Context, deadline: Deadline) -> dict[str, Any]:
     """Pages in batches that do not fit the memory which is left; then the same pages with all of it."""
     model, sample = context.model, page(shape_px=_shape(context))
     cost = model.prepare(sample).cost
+    context.require_time(deadline, 2 * _OVERFULL_PAGES)
     budget = _OVERFULL_PAGES * cost
     before, undisturbed_s, _ = _embedded(model, sample, context.batch_cost(cost), 1)
     with _little_memory(context, cost) as how:

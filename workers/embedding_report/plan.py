@@ -36,8 +36,8 @@ _WEIGHTS: Final = {
 """Shares of the time. A section that ends early leaves its rest to those that follow."""
 
 
-MODEL_NAMES: Final = ("colqwen2",)
-"""`checkpoint.ARCHITECTURES` without torch."""
+MODEL_NAMES: Final = ("colqwen2", "colpali", "colmodernvbert", "neomme")
+"""`architectures.ARCHITECTURES` without torch."""
 
 LEVER_NAMES: Final = (
     "compile-vision",

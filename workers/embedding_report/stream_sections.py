@@ -187,6 +187,7 @@ async def _worked(context: Context, deadline: Deadline) -> dict[str, Any]:
     sizing = context.model.sizing
     embedder = VisualEmbedder(running, dim=context.model.dim, most_tokens=cost, sizing=sizing, fingerprint="report")
     size = _FEW_PAGES if context.is_small else _PAGES_OF_DOCUMENT
+    context.require_time(deadline, size * (1 + WorkerSettings().jobs_in_flight))
     records, blobs, vectors = SinkRecords(), SinkBlobs(pdf(size)), SinkVectors()
     pipeline = _pipeline(embedder, records, blobs, vectors)
     numbers, ready = itertools.count(), 0
