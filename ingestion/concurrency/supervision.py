@@ -15,6 +15,7 @@ from typing import Final, Self
 import structlog
 
 from ingestion import metrics
+from ingestion.concurrency.cancellation import is_stray_cancellation
 
 log = structlog.get_logger(__name__)
 
@@ -63,12 +64,6 @@ class TaskSupervisor:
         task = asyncio.create_task(_kept_alive(name, work, may_return=may_return), name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def is_stray_cancellation() -> bool:
-    """Whether a CancelledError that was just caught comes from a library, not from a `cancel` of this task."""
-    task = asyncio.current_task()
-    return task is not None and not task.cancelling()
 
 
 async def _kept_alive(name: str, work: Work, *, may_return: bool) -> None:

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
-from ingestion.concurrency.supervision import is_stray_cancellation
+from ingestion.concurrency.cancellation import is_stray_cancellation
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -17,16 +17,24 @@ _FIRST: Final = asyncio.FIRST_COMPLETED
 
 
 async def gather_or_cancel(*work: Coroutine[Any, Any, T]) -> list[T]:
-    """Run all concurrently and return the results in order.
+    """Run the coroutines at the same time. Return their results in order.
 
-    The first exception cancels the rest and is raised, without an exception group.
+    The first exception is raised after the others have been cancelled and have ended. A TaskGroup of Python 3.11 would
+    leave the caller marked as cancelled then, and would raise the exception in place of a real cancellation.
     """
+    tasks = [asyncio.create_task(one) for one in work]
+    if not tasks:
+        return []
     try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one) for one in work]
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from errors.exceptions[0].__cause__
-    return [task.result() for task in tasks]
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in tasks:
+            if task in done and not task.cancelled() and (error := task.exception()):
+                raise error
+        return [task.result() for task in tasks]
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @asynccontextmanager

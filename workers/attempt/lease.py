@@ -10,7 +10,7 @@ from typing import Final, Self
 
 import structlog
 
-from ingestion.concurrency.supervision import is_stray_cancellation
+from ingestion.concurrency.cancellation import is_stray_cancellation
 from ingestion.errors import DependencyUnavailable, LeaseLost, RetryableError, Stalled
 from ingestion.model import Document
 from ingestion.ports import Ledger

@@ -21,7 +21,7 @@ from typing import Final
 import structlog
 
 from ingestion import metrics
-from ingestion.concurrency.supervision import is_stray_cancellation
+from ingestion.concurrency.cancellation import is_stray_cancellation
 from ingestion.errors import IngestError, Stalled, WorkerFault
 from ingestion.tracing import span
 from workers.runtime.awake_clock import TICK_S, AwakeClock

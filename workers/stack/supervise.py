@@ -135,7 +135,8 @@ class Supervised:
         if self.is_running:
             self._process.send_signal(self.spec.stop_signal)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._process.wait(), self.spec.stop_s)
+                async with asyncio.timeout(self.spec.stop_s):
+                    await self._process.wait()
         self.kill()
         await self._process.wait()
 

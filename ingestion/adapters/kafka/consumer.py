@@ -236,7 +236,8 @@ class JobConsumer:
             with suppress(CommitFailedError, IllegalStateError):
                 commit = self._consumer.commit({TopicPartition(*at): offset for at, offset in offsets.items()})
                 with metrics.STORE_REQUESTS.labels(DEPENDENCY, "commit").time():
-                    await asyncio.wait_for(commit, _COMMIT_TIMEOUT_S)
+                    async with asyncio.timeout(_COMMIT_TIMEOUT_S):
+                        await commit
 
     def ends(self) -> dict[Partition, int]:
         """Return the end offset of each assigned partition for which a fetch has reported one."""

@@ -23,6 +23,7 @@ from redis.exceptions import (
 
 from ingestion import metrics
 from ingestion.adapters.tls import refused_certificate
+from ingestion.concurrency.cancellation import swallowed_cancellation_raised
 from ingestion.errors import DependencyRefused, DependencyUnavailable, IngestError, InvalidSetting, WorkerFault
 from ingestion.settings import RedisSettings
 
@@ -188,7 +189,8 @@ class RedisProgress:
 
     async def ping(self) -> None:
         try:
-            await self._client.get(_PROBED_KEY)
+            with swallowed_cancellation_raised():
+                await self._client.get(_PROBED_KEY)
         except RedisError as error:
             raise translate(error) from error
 
@@ -196,7 +198,7 @@ class RedisProgress:
         if time.monotonic() < self._rests_until_s:
             return otherwise
         try:
-            with metrics.STORE_REQUESTS.labels(DEPENDENCY, operation).time():
+            with metrics.STORE_REQUESTS.labels(DEPENDENCY, operation).time(), swallowed_cancellation_raised():
                 result = await request()
         except RedisError as error:
             if isinstance(error, TimeoutError):

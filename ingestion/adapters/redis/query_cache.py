@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 
 from ingestion import metrics
 from ingestion.adapters.redis.progress import DEPENDENCY, open_client, translate
+from ingestion.concurrency.cancellation import swallowed_cancellation_raised
 from ingestion.concurrency.deadline import is_spent, remaining_s
 from ingestion.settings import RedisSettings
 
@@ -57,7 +58,8 @@ class RedisQueryCache:
         try:
             with metrics.STORE_REQUESTS.labels(DEPENDENCY, operation).time():
                 async with asyncio.timeout(remaining_s()):
-                    result = await request
+                    with swallowed_cancellation_raised():
+                        result = await request
         except (RedisError, TimeoutError) as error:
             self._rests_until_s = asyncio.get_running_loop().time() + _REST_S
             if not self._down:
