@@ -36,6 +36,7 @@ from ingestion.ports import (
     DeadLetters,
     Deletions,
     DocumentCounts,
+    DocumentEvents,
     DocumentFeed,
     DocumentReader,
     EmbedderChoice,
@@ -61,6 +62,8 @@ from ingestion.ports import (
     TermRecords,
     Uploads,
     VectorStore,
+    WebhookDeliveries,
+    Webhooks,
     WorkRecords,
 )
 from ingestion.settings import Settings
@@ -97,6 +100,9 @@ class DocumentStore(
     Revisions,
     TermRecords,
     WorkRecords,
+    DocumentEvents,
+    Webhooks,
+    WebhookDeliveries,
     Pingable,
     Protocol,
 ):

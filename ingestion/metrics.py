@@ -174,6 +174,14 @@ LOGIN_FAILURES: Final = Counter(
     "record of the key cannot be read), or limited (the address sent too many wrong ones)",
     ["reason"],
 )
+WEBHOOK_DELIVERIES: Final = Counter(
+    "webhook_deliveries_total",
+    "attempts at webhook deliveries by outcome: delivered, retried, or dead (the last attempt has failed)",
+    ["outcome"],
+)
+WEBHOOK_DURATION: Final = Histogram(
+    "webhook_delivery_duration_seconds", "time of one attempt at a webhook delivery", buckets=_SHORT_S
+)
 HTTP_CONNECTIONS: Final = Gauge("http_connections", "open connections to the HTTP server of this process")
 HTTP_ENDED: Final = Counter(
     "http_connections_ended_total", "connections that the HTTP server closed because of a limit, by reason", ["reason"]

@@ -13,7 +13,7 @@ class Role(StrEnum):
     WRITE = "write"
     """Upload, cancel and delete; replay and discard dead letters."""
     ADMIN = "admin"
-    """Manage the keys of the tenant."""
+    """Manage the keys and the webhooks of the tenant."""
 
     def includes(self, other: Role) -> bool:
         order = list(Role)

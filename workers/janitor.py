@@ -14,6 +14,7 @@ import structlog
 
 from ingestion import metrics
 from ingestion.access import check_access
+from ingestion.adapters.webhook_sender import HttpWebhookSender
 from ingestion.bootstrap import Services, open_services
 from ingestion.concurrency.supervision import TaskSupervisor
 from ingestion.errors import DependencyUnavailable, as_ingest_error
@@ -24,7 +25,15 @@ from workers.installation_gauges import DOCUMENTS_EVERY_S, InstallationGauges
 from workers.recovery import Janitor
 from workers.runtime.breaker import Outage
 from workers.runtime.health import Health, HealthServer
-from workers.wiring import canceller_of, code_backfill_of, lifecycle_of, remover_of, term_backfill_of
+from workers.wiring import (
+    canceller_of,
+    code_backfill_of,
+    lifecycle_of,
+    remover_of,
+    term_backfill_of,
+    webhook_deliverer_of,
+    webhook_relay_of,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -62,7 +71,7 @@ async def run_janitor(settings: Settings) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    async with open_services(settings) as services:
+    async with open_services(settings) as services, HttpWebhookSender(settings.webhooks) as sender:
         await check_access(services)
         janitor, auditor = janitor_of(services), auditor_of(services)
         every_s, audit_every_s = settings.janitor.janitor_every_s, settings.janitor.janitor_audit_every_s
@@ -73,11 +82,17 @@ async def run_janitor(settings: Settings) -> None:
         term_rounds = Repeated(term_backfill_of(services).round, every_s=every_s, again_s=every_s)
         gauges = InstallationGauges(services.documents, services.documents, services.vectors)
         gauge_rounds = Repeated(gauges.round, every_s=DOCUMENTS_EVERY_S, again_s=DOCUMENTS_EVERY_S)
+        relay, deliverer = webhook_relay_of(services), webhook_deliverer_of(services, sender)
+        webhook_every_s = settings.webhooks.webhook_every_s
+        relay_rounds = Repeated(relay.round, every_s=webhook_every_s, again_s=every_s)
+        delivery_rounds = Repeated(deliverer.round, every_s=webhook_every_s, again_s=every_s)
         audits = Repeated(lambda: audit(auditor), every_s=audit_every_s, again_s=min(every_s, audit_every_s))
         health = HealthServer(
             settings.worker.worker_metrics_host,
             settings.worker.worker_metrics_port,
-            lambda: _health(rounds, lifecycle_rounds, code_rounds, term_rounds, gauge_rounds, audits),
+            lambda: _health(
+                rounds, lifecycle_rounds, code_rounds, term_rounds, gauge_rounds, relay_rounds, delivery_rounds, audits
+            ),
         )
         log.info("janitor started", health_port=health.port)
         try:
@@ -87,11 +102,14 @@ async def run_janitor(settings: Settings) -> None:
                 tasks.run_forever("sign code rounds", code_rounds.run)
                 tasks.run_forever("term rounds", term_rounds.run)
                 tasks.run_forever("gauges of the installation", gauge_rounds.run)
+                tasks.run_forever("webhook events", relay_rounds.run)
+                tasks.run_forever("webhook deliveries", delivery_rounds.run)
                 # An audit reads all stores, so a janitor that is restarted again and again should not begin with one.
                 tasks.run_forever("audits", lambda: audits.run(first_after_s=audit_every_s))
                 await stopping.wait()
         finally:
             health.close()
+            await deliverer.close()
     log.info("janitor stopped")
 
 

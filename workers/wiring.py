@@ -1,5 +1,5 @@
-"""Constructs, from services and settings, the objects that archive, back up, delete and expire collections, and
-make sign codes and terms."""
+"""Constructs, from services and settings, the objects that archive, back up, delete and expire collections,
+make sign codes and terms, and send webhooks."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Final
 
 from ingestion.bootstrap import Services
 from ingestion.cancel import Canceller
-from ingestion.ports import BlobStore
+from ingestion.ports import BlobStore, WebhookSender
 from ingestion.removal import Remover
+from ingestion.webhooks.deliverer import WebhookDeliverer
+from ingestion.webhooks.relay import WebhookRelay
 from workers.backup.fetcher import BackupFetcher
 from workers.backup.writer import BackupWriter
 from workers.code_backfill import CodeBackfill
@@ -67,4 +69,19 @@ def lifecycle_of(services: Services) -> CollectionLifecycle:
         remover=remover_of(services),
         expiry=settings.collection_expire,
         expire_after=timedelta(days=settings.collection_expire_days),
+    )
+
+
+def webhook_relay_of(services: Services) -> WebhookRelay:
+    return WebhookRelay(services.documents)
+
+
+def webhook_deliverer_of(services: Services, sender: WebhookSender) -> WebhookDeliverer:
+    settings = services.settings.webhooks
+    return WebhookDeliverer(
+        services.documents,
+        sender,
+        retry_delays_s=settings.webhook_retry_delays_s,
+        timeout_s=settings.webhook_timeout_s,
+        at_once=settings.webhook_concurrency,
     )

@@ -26,6 +26,7 @@ from ingestion.api import (
     search,
     system,
     upload,
+    webhooks,
 )
 from ingestion.api.auth import ApiKeyMiddleware, authorize, secret_of
 from ingestion.api.client_address import address_reader
@@ -123,6 +124,7 @@ def create_app(services: Services, searcher: Searcher) -> FastAPI:
         system,
         keys,
         caller,
+        webhooks,
     ):
         api.include_router(routes.router)
     app.include_router(api)

@@ -46,6 +46,7 @@ _EXAMPLES: Final[dict[str, Any]] = {
     "SearchRequest": {"query": "torque of the rear axle", "top_k": 5},
     "DocumentPatch": {"metadata": {"year": 2026}, "tags": ["manual"]},
     "KeyRequest": {"role": "read", "name": "chat", "expires_at": "2030-01-01T00:00:00Z"},
+    "WebhookRequest": {"url": "https://hooks.example/pagemill", "events": ["document.ready", "document.failed"]},
     "ReasonView": {"why": "the bucket is back"},
     "DeleteRequest": {"filter": "year < 2020", "dry_run": True},
 }

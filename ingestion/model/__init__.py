@@ -74,6 +74,14 @@ from ingestion.model.tenants import (
     qualified_name,
     tenant_of,
 )
+from ingestion.model.webhooks import (
+    DOCUMENT_EVENTS,
+    DocumentEvent,
+    EventType,
+    Webhook,
+    WebhookDelivery,
+    WebhookDeliveryState,
+)
 from ingestion.priority import Priority
 from ingestion.role import Role
 
@@ -81,6 +89,7 @@ __all__ = [
     "CANCELLATION",
     "DEFAULT_TENANT",
     "DOCUMENTS_PREFIX",
+    "DOCUMENT_EVENTS",
     "MAX_FILENAME_BYTES",
     "MAX_PAGE_KEY",
     "METADATA_KEY",
@@ -97,8 +106,10 @@ __all__ = [
     "ApiKey",
     "BlobPrecision",
     "Document",
+    "DocumentEvent",
     "DocumentState",
     "Event",
+    "EventType",
     "Failure",
     "Flow",
     "IngestJob",
@@ -117,6 +128,9 @@ __all__ = [
     "TextPages",
     "TextSource",
     "Vectors",
+    "Webhook",
+    "WebhookDelivery",
+    "WebhookDeliveryState",
     "both_vectors_keys",
     "check_collection",
     "check_key",

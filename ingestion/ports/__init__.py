@@ -36,6 +36,7 @@ from ingestion.ports.stores import BlobStore, VectorStore
 from ingestion.ports.tenant_usage import DayUsage, TenantContents, TenantUsage
 from ingestion.ports.terms import TermRecords
 from ingestion.ports.versions import CollectionVersions, Searchable
+from ingestion.ports.webhooks import DocumentEvents, PendingEvents, WebhookDeliveries, Webhooks, WebhookSender
 from ingestion.ports.work_records import FinishedMinute, WorkRecords
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "DeadLetters",
     "Deletions",
     "DocumentCounts",
+    "DocumentEvents",
     "DocumentFeed",
     "DocumentReader",
     "Embedder",
@@ -78,6 +80,7 @@ __all__ = [
     "PageRecords",
     "PageSource",
     "PageTotals",
+    "PendingEvents",
     "Pingable",
     "PlacedLetter",
     "Progress",
@@ -98,5 +101,8 @@ __all__ = [
     "Uploads",
     "VectorStore",
     "WatchableEmbedder",
+    "WebhookDeliveries",
+    "WebhookSender",
+    "Webhooks",
     "WorkRecords",
 ]

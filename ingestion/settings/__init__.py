@@ -28,6 +28,7 @@ from ingestion.settings.servers import (
     S3Settings,
 )
 from ingestion.settings.tracing import TracingSettings
+from ingestion.settings.webhooks import WebhookSettings
 
 __all__ = [
     "SECTIONS",
@@ -51,6 +52,7 @@ __all__ = [
     "Settings",
     "TracingSettings",
     "VectorSettings",
+    "WebhookSettings",
     "WorkerSettings",
     "markdown_table",
     "old_variables",
@@ -81,6 +83,7 @@ class Settings:
         self.search = reader.read(SearchSettings)
         self.worker = reader.read(WorkerSettings)
         self.janitor = reader.read(JanitorSettings)
+        self.webhooks = reader.read(WebhookSettings)
         self.log = reader.read(LogSettings)
         self.tracing = reader.read(TracingSettings)
         if process == "api":
@@ -106,6 +109,7 @@ SECTIONS: tuple[type[Section], ...] = (
     SearchSettings,
     WorkerSettings,
     JanitorSettings,
+    WebhookSettings,
     LogSettings,
     TracingSettings,
 )

@@ -29,6 +29,7 @@ from tests.port_contracts.feed import DocumentFeedContract
 from tests.port_contracts.labels import LabelsContract, RevisionsContract, check_filter
 from tests.port_contracts.ready_pages import ReadyPagesContract
 from tests.port_contracts.tenant_usage import TenantUsageContract
+from tests.port_contracts.webhooks import DocumentEventsContract, WebhooksContract
 from tests.port_contracts.work_records import WorkRecordsContract
 from tests.support.documents import FAILURE, LEASE_MS, S, document, in_state, page
 from tests.support.filters import filters, labelled_documents
@@ -50,6 +51,8 @@ class TestMongoRecords(
     RevisionsContract,
     TenantUsageContract,
     WorkRecordsContract,
+    DocumentEventsContract,
+    WebhooksContract,
     DeadLetterNotesContract,
 ): ...
 
@@ -83,6 +86,7 @@ async def test_records_have_the_fields_that_were_agreed_upon(store: MongoDocumen
         *("claim", "letter", "outages", "story", "created_at", "requeued_at", "updated_at", "ready_at"),
         *("generation", "next_generation", "next_pages_done", "codes_format", "media_type", "text_pages"),
         *("notes", "terms_format", "priority", "delivery"),
+        *("notes", "terms_format", "events", "events_at"),
         *("request_id", "traceparent"),
         *("metadata", "tags", "key", "revision", "replaced_by", "duplicate_of"),
     }

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import pytest
@@ -16,7 +17,19 @@ from ingestion.catalogue.generations import PageSize
 from ingestion.catalogue.states import CollectionRecord, CollectionState
 from ingestion.errors import IngestError
 from ingestion.filters import parse_filter
-from ingestion.model import ApiKey, Flow, LetterMark, Priority, Role, StaleKind
+from ingestion.model import (
+    ApiKey,
+    EventType,
+    Flow,
+    LetterMark,
+    Priority,
+    Role,
+    StaleKind,
+    Webhook,
+    WebhookDelivery,
+    WebhookDeliveryState,
+)
+from ingestion.ports import PendingEvents
 from ingestion.settings import Settings
 from tests.support.documents import FAILURE, document, page
 from tests.support.mongo_requests import SMALL, RequestRecorder, unindexed
@@ -36,6 +49,13 @@ SAMPLES: Final[dict[str, Any]] = {
     "key": ApiKey("x", "x", Role.READ, ""),
     "age_s": 1.0,
     "minutes": 1,
+    **dict.fromkeys(("webhook_id", "delivery_id"), "x"),
+    "webhook": Webhook("x", "x", "https://x", "x"),
+    "deliveries": [WebhookDelivery("x", "x", "x", EventType.READY, "{}")],
+    "pending": [PendingEvents((), source, {"_id": "x"}) for source in ("documents", "removed")],
+    **dict.fromkeys(("lease_s", "again_in_s"), 1.0),
+    "error": "x",
+    "before": datetime(2026, 1, 1, tzinfo=UTC),
     "outage": True,
     "sha256": "x",
     "revision": 1,
@@ -63,6 +83,12 @@ SAMPLES: Final[dict[str, Any]] = {
 }
 """A value for each parameter of a method."""
 OTHER_TYPES: Final[dict[str, dict[str, Any]]] = {
+    "claim_delivery": {"delivery": WebhookDelivery("x", "x", "x", EventType.READY, "{}")},
+    "settle_delivery": {
+        "delivery": WebhookDelivery("x", "x", "x", EventType.READY, "{}"),
+        "state": WebhookDeliveryState.DEAD,
+    },
+    "deliveries": {"state": WebhookDeliveryState.DEAD},
     "by_page_key": {"after": 1},
     "filterable_documents": {"after": 1},
     "pack_documents": {"after": 1},

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ingestion.errors import CollectionArchived, Conflict, NotFound
 from ingestion.filters import Filter, matches
-from ingestion.model import CANCELLATION, Document, DocumentState, sources_of
+from ingestion.model import CANCELLATION, Document, DocumentState, EventType, sources_of
 from tests.memory.ledger import NO_LEASE
 from tests.memory.state import MemoryPort, StoredDocument
 
@@ -54,6 +54,7 @@ class MemoryCancellations(MemoryPort):
         if stored.document.fence != document.fence:
             return None
         ended = {"state": DocumentState.CANCELLED, "stage": "", "pages_done": 0, "text_pages": None, "error": None}
+        self._add_outbox_event(document.id, EventType.CANCELLED)
         return self._change(document.id, ended)
 
     async def restart(self, cancelled: Document, document: Document) -> bool:

@@ -30,6 +30,7 @@ from tests.memory.sign_codes import MemorySignCodeRecords
 from tests.memory.state import State
 from tests.memory.tenant_usage import MemoryTenantUsage
 from tests.memory.terms import MemoryTermRecords
+from tests.memory.webhooks import MemoryDocumentEvents, MemoryWebhookDeliveries, MemoryWebhooks
 from tests.memory.work_records import MemoryWorkRecords
 
 
@@ -60,6 +61,9 @@ class MemoryDocumentStore(
     MemoryTermRecords,
     MemoryWorkRecords,
     MemoryDeadLetterNotes,
+    MemoryDocumentEvents,
+    MemoryWebhooks,
+    MemoryWebhookDeliveries,
 ):
     """The ports that uploads, workers, the janitor, deletions and searches use. `state` is open to tests."""
 

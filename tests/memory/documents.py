@@ -13,6 +13,7 @@ from ingestion.model import (
     TERM_FORMAT,
     Document,
     DocumentState,
+    EventType,
     Metadata,
     PageRecord,
     TextPages,
@@ -127,6 +128,7 @@ class MemoryDeletions(MemoryPort):
             is_removable = is_same and found.state in sources_of(DocumentState.DELETED)
             if not is_removable:
                 raise Conflict(f"document {document.id} is {found.state}: its deletion has not begun")
+            self._add_outbox_event(document.id, EventType.DELETED)
             del self.state.documents[document.id]
         for key in document.page_keys:
             self.state.pages.pop(key, None)

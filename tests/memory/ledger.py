@@ -15,6 +15,7 @@ from ingestion.model import (
     Document,
     DocumentState,
     Event,
+    EventType,
     Failure,
     Note,
     StaleKind,
@@ -97,6 +98,7 @@ class MemoryLedger(MemoryPort):
         names = ("dpi", "codes_format", "terms_format", "text_pages", "notes")
         given = {name: getattr(document, name) for name in names}
         ready = self._change(document.id, {"state": _S.READY, **given, **done, **NO_LEASE})
+        self._add_outbox_event(document.id, EventType.READY)
         self._mark_replaced(document.collection, document.key)
         return ready
 
@@ -110,6 +112,7 @@ class MemoryLedger(MemoryPort):
         self._held(document_id, fence)
         self._record_event(document_id, "failed", failure)
         cause = {"stage": failure.stage, "error": failure, "letter": "pending"}
+        self._add_outbox_event(document_id, EventType.FAILED, failure)
         return self._change(document_id, {"state": _S.FAILED, **cause, **NO_LEASE})
 
     async def release(self, document_id: str, fence: int, *, outage: bool = False) -> None:

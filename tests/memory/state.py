@@ -13,12 +13,16 @@ from ingestion.catalogue.states import Archive, CollectionState
 from ingestion.model import (
     ApiKey,
     Document,
+    DocumentEvent,
     DocumentState,
     Event,
+    EventType,
     Failure,
     Flow,
     LetterMark,
     PageRecord,
+    Webhook,
+    WebhookDelivery,
     sources_of,
 )
 from ingestion.ports import DayUsage
@@ -65,6 +69,10 @@ class State:
     keys: dict[str, ApiKey] = field(default_factory=dict)
     marks: dict[str, LetterMark] = field(default_factory=dict)
     """Marks of dead letters, by letter."""
+    events: dict[str, list[DocumentEvent]] = field(default_factory=dict)
+    """The outbox, by document. A removed document keeps its events."""
+    webhooks: dict[str, Webhook] = field(default_factory=dict)
+    deliveries: dict[str, WebhookDelivery] = field(default_factory=dict)
     usage: dict[tuple[str, str], DayUsage] = field(default_factory=dict)
     flows: dict[Flow, str] = field(default_factory=dict)
     next_page_key: int = 1
@@ -89,6 +97,20 @@ class MemoryPort:
         detail = f"{failure.code} in {failure.stage}: {failure.message}" if failure else ""
         owner = stored.document.owner if worker is None else worker
         stored.history.append(Event(self.clock.now, name, stored.document.attempts, owner, detail))
+
+    def _add_outbox_event(self, id_: str, type_: EventType, failure: Failure | None = None) -> None:
+        document = self.state.documents[id_].document
+        event = DocumentEvent(
+            DocumentEvent.make_id(id_, document.fence, type_.value),
+            type_,
+            self.clock.now,
+            id_,
+            document.collection,
+            document.filename,
+            document.pages,
+            failure,
+        )
+        self.state.events.setdefault(id_, []).append(event)
 
     def _mark_replaced(self, collection: str, key: str) -> None:
         """Mark the versions of the key that are older than its newest ready one."""

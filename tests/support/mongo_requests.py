@@ -138,6 +138,7 @@ SMALL: Final[Mapping[str, str]] = {
     "collections": "one record for each collection of documents",
     "keys": "one record for each API key",
     "flows": "one record for each tenant and priority with waiting documents",
+    "webhooks": "one record for each subscription",
 }
 """Collections that may be read as a whole."""
 COMPUTED: Final[Mapping[Request, str]] = {

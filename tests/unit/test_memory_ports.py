@@ -26,6 +26,7 @@ from tests.port_contracts.tenant_usage import TenantUsageContract
 from tests.port_contracts.terms import TermsContract
 from tests.port_contracts.vector_store import DIM, SHARED, VectorStoreContract
 from tests.port_contracts.vector_store import first_key as first_key
+from tests.port_contracts.webhooks import DocumentEventsContract, WebhooksContract
 from tests.port_contracts.work_records import WorkRecordsContract
 
 
@@ -33,6 +34,8 @@ class TestMemoryDocumentStore(
     ApiKeysContract,
     TenantUsageContract,
     WorkRecordsContract,
+    DocumentEventsContract,
+    WebhooksContract,
     DeadLetterNotesContract,
     CancellationsContract,
     DocumentCountsContract,

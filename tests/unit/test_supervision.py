@@ -118,6 +118,7 @@ _AWAITED = {
     "ingestion/sandbox/process.py",
     "ingestion/concurrency/shared_calls.py",
     "ingestion/search/segment_reader.py",
+    "ingestion/webhooks/deliverer.py",
     "ingestion/viewing/images.py",
     "ingestion/adapters/kafka/membership.py",
     "ingestion/adapters/kafka/publisher.py",

@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from ingestion.adapters.mongo.document_changes import NO_LEASE, DocumentChanges, event, pipeline_stage
+from ingestion.adapters.mongo.document_events import outbox_event
 from ingestion.adapters.mongo.document_mapping import document_of, record_of
 from ingestion.adapters.mongo.errors import translated
 from ingestion.adapters.mongo.fields import MongoRecord
 from ingestion.adapters.mongo.filter_queries import query_of
 from ingestion.errors import CollectionArchived, Conflict, NotFound
 from ingestion.filters import Filter
-from ingestion.model import CANCELLATION, Document, DocumentState, sources_of
+from ingestion.model import CANCELLATION, Document, DocumentState, EventType, sources_of
 
 _CANCELLABLE: Final[MongoRecord] = {"state": {"$in": sources_of(DocumentState.CANCELLING)}}
 _BEGUN: Final[dict[str, Any]] = {
@@ -66,6 +67,7 @@ class MongoCancellations(DocumentChanges):
             "pages_done": 0,
             "text_pages": None,
             "error": None,
+            **outbox_event(EventType.CANCELLED),
         }
         record = await self._change_and_read(begun, pipeline_stage(ended))
         return None if record is None else document_of(record)
@@ -80,5 +82,8 @@ class MongoCancellations(DocumentChanges):
             "state": DocumentState.CANCELLED.value,
             "first_page_key": cancelled.first_page_key,
         }
+        # The event of the cancellation may not have been sent yet.
+        before = await self._documents.find_one({"_id": document.id}, {"events": 1, "events_at": 1}) or {}
+        record |= {name: before[name] for name in ("events", "events_at") if name in before}
         result = await self._documents.replace_one(same, record)
         return bool(result.modified_count)

@@ -64,6 +64,9 @@ class Database:
         self.keys: MongoCollection = database["keys"]
         self.flows: MongoCollection = database["flows"]
         self.migrations: MongoCollection = database["migrations"]
+        self.events: MongoCollection = database["events"]
+        self.webhooks: MongoCollection = database["webhooks"]
+        self.deliveries: MongoCollection = database["deliveries"]
 
     async def ping(self) -> None:
         """Read a record: a server answers the command `ping` also to a client without a login or a right."""
@@ -117,3 +120,6 @@ class MongoPort:
         self._keys = database.keys
         self._flows = database.flows
         self._migrations = database.migrations
+        self._events = database.events
+        self._webhooks = database.webhooks
+        self._deliveries = database.deliveries

@@ -17,6 +17,7 @@ from ingestion.adapters.mongo.collection_versions import MongoCollectionVersions
 from ingestion.adapters.mongo.counts import MongoDocumentCounts
 from ingestion.adapters.mongo.database import Database, MongoCollection
 from ingestion.adapters.mongo.dead_letter_notes import MongoDeadLetterNotes
+from ingestion.adapters.mongo.document_events import MongoDocumentEvents
 from ingestion.adapters.mongo.documents import MongoDeletions, MongoDocumentReader, MongoUploads
 from ingestion.adapters.mongo.errors import translated
 from ingestion.adapters.mongo.feed import MongoDocumentFeed
@@ -37,6 +38,7 @@ from ingestion.adapters.mongo.revisions import MongoRevisions
 from ingestion.adapters.mongo.sign_codes import MongoSignCodeRecords
 from ingestion.adapters.mongo.tenant_usage import MongoTenantUsage
 from ingestion.adapters.mongo.terms import MongoTermRecords
+from ingestion.adapters.mongo.webhooks import MongoWebhookDeliveries, MongoWebhooks
 from ingestion.adapters.mongo.work_records import MongoWorkRecords
 from ingestion.settings import MongoSettings
 
@@ -72,6 +74,9 @@ class MongoDocumentStore(
     MongoRevisions,
     MongoTermRecords,
     MongoWorkRecords,
+    MongoDocumentEvents,
+    MongoWebhooks,
+    MongoWebhookDeliveries,
     MongoMigrations,
 ):
     """Each base is the adapter of one port. All share a client, which the context manager closes."""
@@ -116,7 +121,7 @@ class MongoDocumentStore(
 
     @property
     def _indexed(self) -> tuple[MongoCollection, ...]:
-        return self._documents, self._pages, self._archived
+        return self._documents, self._pages, self._archived, self._events, self._deliveries
 
     @translated
     async def ping(self) -> None:

@@ -14,6 +14,7 @@ from pymongo.errors import BulkWriteError
 from ingestion.adapters.mongo.collection_versions import change_version
 from ingestion.adapters.mongo.database import Database, MongoPort
 from ingestion.adapters.mongo.document_changes import NO_LEASE, DocumentChanges, pipeline_stage
+from ingestion.adapters.mongo.document_events import EVENT_FACTS, keep_events
 from ingestion.adapters.mongo.document_mapping import document_of, record_of, recorded_tenant
 from ingestion.adapters.mongo.errors import DEPENDENCY, DUPLICATE, translated
 from ingestion.adapters.mongo.filter_queries import query_of
@@ -179,12 +180,15 @@ class MongoDeletions(DocumentChanges):
     @translated
     async def remove(self, document: Document) -> None:
         removable = sources_of(DocumentState.DELETED)
-        record = await self._documents.find_one({"_id": document.id}, {"state": 1, "first_page_key": 1})
+        shown = dict.fromkeys(("state", "first_page_key", *EVENT_FACTS), 1)
+        record = await self._documents.find_one({"_id": document.id}, shown)
         # If the page keys cannot be read, only the record is removed. The audit finds the pages and rows.
         same_upload = {} if document.damage else {"first_page_key": document.first_page_key}
         is_same = record is None or same_upload.items() <= record.items()
         if record is not None and not (is_same and record.get("state") in removable):
             raise Conflict(f"document {document.id} is {record.get('state')}: its deletion has not begun")
+        if record is not None:
+            await keep_events(self._events, record)
         end = document.first_page_key + document.pages
         await self._pages.delete_many({"_id": {"$gte": document.first_page_key, "$lt": end}})
         await self._documents.delete_one({"_id": document.id, **same_upload, "state": {"$in": removable}})

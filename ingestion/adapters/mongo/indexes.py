@@ -29,9 +29,17 @@ INDEXES: Final[Mapping[str, Sequence[Keys]]] = {
         # Workers choose the next document of a flow: those that may be claimed now, in the order of their uploads.
         (("flow", 1), ("state", 1), ("lease_until", 1), ("first_page_key", 1)),
         (("delivery", 1),),
+        # Records with events that are to be sent. The others have no such time.
+        (("events_at", 1),),
         # A search for documents without terms reads no others.
         (("state", 1), ("terms_format", 1), ("_id", 1)),
     ),
     "pages": ((("document_id", 1),),),
     "archived": ((("collection", 1),),),
+    "events": ((("events_at", 1),),),
+    "deliveries": (
+        (("webhook", 1), ("state", 1), ("due_at", 1)),
+        (("webhook", 1), ("state", 1), ("_id", 1)),
+        (("state", 1), ("settled_at", 1)),
+    ),
 }

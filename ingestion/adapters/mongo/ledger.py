@@ -20,6 +20,7 @@ from ingestion.adapters.mongo.document_changes import (
     failure_fields,
     pipeline_stage,
 )
+from ingestion.adapters.mongo.document_events import outbox_event
 from ingestion.adapters.mongo.document_mapping import document_of
 from ingestion.adapters.mongo.errors import translated
 from ingestion.adapters.mongo.expressions import NOW_MS, if_else, ms_from_now
@@ -27,7 +28,17 @@ from ingestion.adapters.mongo.fields import MongoRecord
 from ingestion.adapters.mongo.revisions import mark_replaced
 from ingestion.catalogue.generations import FIRST
 from ingestion.errors import Conflict, LeaseHeld, LeaseLost, NotFound
-from ingestion.model import OUTAGES_FORGIVEN, Document, DocumentState, Event, Failure, Note, TextPages, sources_of
+from ingestion.model import (
+    OUTAGES_FORGIVEN,
+    Document,
+    DocumentState,
+    Event,
+    EventType,
+    Failure,
+    Note,
+    TextPages,
+    sources_of,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -125,7 +136,8 @@ class MongoLedger(DocumentChanges):
         }
         await begin_change(self._collections, collection, document_id, fence)
         try:
-            await self._keep(document_id, fence, {"state": DocumentState.READY, **done, **event("ready"), **NO_LEASE})
+            ready_now = {"state": DocumentState.READY, **done, **event("ready"), **outbox_event(EventType.READY)}
+            await self._keep(document_id, fence, {**ready_now, **NO_LEASE})
         except LeaseLost:
             await end_change(self._collections, collection, document_id, fence)
             raise
@@ -146,7 +158,13 @@ class MongoLedger(DocumentChanges):
 
     @translated
     async def fail(self, document_id: str, fence: int, failure: Failure) -> Document:
-        outcome = {**failure_fields(failure), "letter": "pending", **event("failed", detail=failure)}
+        cause = failure_fields(failure)
+        outcome = {
+            **cause,
+            "letter": "pending",
+            **event("failed", detail=failure),
+            **outbox_event(EventType.FAILED, cause["error"]),
+        }
         return await self._leave(document_id, fence, DocumentState.FAILED, outcome)
 
     @translated

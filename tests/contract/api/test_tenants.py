@@ -33,6 +33,7 @@ READING_POSTS = {"/collections/{collection}/search"}
 BODIES: dict[str, dict[str, Any]] = {
     "/collections/{collection}/search": {"json": {"query": "pump", "top_k": 5}},
     "/keys": {"json": {"name": "of a walk"}},
+    "/webhooks": {"json": {"url": "https://hooks.example/"}},
 }
 COLLECTION_EVENTS = "/collections/{collection}/events"
 SECRET_WORD = "pumpernickel"
@@ -48,7 +49,9 @@ class Route:
 
     @property
     def refuses_readers(self) -> bool:
-        return self.path.startswith("/keys") or (self.method != "GET" and self.path not in READING_POSTS)
+        return self.path.startswith(("/keys", "/webhooks")) or (
+            self.method != "GET" and self.path not in READING_POSTS
+        )
 
     def address(self, **values: str) -> str:
         """`values` by the name of the parameter. Any other parameter is 1."""

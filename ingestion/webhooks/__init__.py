@@ -1,0 +1,1 @@
+"""Webhooks: changes of documents, sent to the endpoints of tenants."""
