@@ -43,14 +43,14 @@ class SinkRecords:
 
     async def require_claimable(self, document_id: str) -> None: ...
 
-    async def claim(self, document_id: str, owner: str, lease_ms: int, *, token: str = "") -> Document:
+    async def claim(self, document_id: str, owner: str, lease_ms: int, **_: Any) -> Document:
         known = self._documents[document_id]
         claimed = replace(known, attempts=known.attempts + 1, fence=known.fence + 1)
         return self._set(replace(claimed, state=DocumentState.PROCESSING, owner=owner))
 
-    async def extend(self, document_id: str, fence: int, lease_ms: int) -> None: ...
+    async def extend(self, document_id: str, fence: int, lease_ms: int, **_: Any) -> None: ...
 
-    async def release(self, document_id: str, fence: int, *, outage: bool = False) -> None: ...
+    async def release(self, document_id: str, fence: int, **_: Any) -> None: ...
 
     async def plan(
         self, document_id: str, fence: int, *, dpi: int, stage: str, pages: int | None = None, generation: int = FIRST
