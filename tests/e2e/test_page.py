@@ -178,9 +178,15 @@ def test_work_is_cancelled_and_a_delete_is_asked_once_and_undone(
     own = f"page_{secrets.token_hex(4)}"
     long = tmp_path / "long.pdf"
     long.write_bytes(numbered_pdf(300))
+    folder = tmp_path / "folder" / "deeper"
+    folder.mkdir(parents=True)
+    (folder / "notes.txt").write_text("a note")
     page = tab.sign_in(key, f"#/documents?c={own}")
-    drop(page, **{"notes.txt": "a note"})
+    choose(page, "Choose a folder", folder.parent)
     expect(row_of(page, "notes.txt")).to_contain_text("ready")
+    drop(page, **{"notes.txt": "a note"})  # the same file again: the same document
+    expect(page.get_by_role("region", name="Uploads").get_by_role("heading")).to_have_text("2 files done")
+    expect(row_of(page, "notes.txt")).to_have_count(1)
     choose(page, "Upload", long)
     row_of(page, "long.pdf").get_by_role("button", name="Cancel long.pdf").click()
     expect(row_of(page, "long.pdf")).to_contain_text("cancelled")
@@ -188,7 +194,8 @@ def test_work_is_cancelled_and_a_delete_is_asked_once_and_undone(
     row_of(page, "notes.txt").get_by_role("button", name="Delete notes.txt").click()
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     expect(row_of(page, "notes.txt")).to_have_count(0)
-    page.get_by_role("button", name="Undo").click()
+    expect(page.get_by_role("button", name="Undo")).to_be_visible()
+    page.keyboard.press("z")
     expect(row_of(page, "notes.txt")).to_be_visible()
 
     row_of(page, "long.pdf").get_by_role("button", name="Delete long.pdf").click()
@@ -221,6 +228,12 @@ def test_keys_say_what_is_wrong_and_what_they_may_do(open_tab: OpenTab, api: htt
     expect(row_of(page, "pump.pdf")).to_be_visible()  # the tab keeps the key
     page.get_by_role("button", name="Sign out").click()
     expect(page.get_by_label("API key")).to_be_visible()
+    tab.enter_key(made["read"]["api_key"])
+    expect(row_of(page, "pump.pdf")).to_be_visible()
+    refusal = {"status": 401, "code": "unauthorized", "detail": "the API key is revoked"}
+    page.route("**/api/v1/**", lambda route: route.fulfill(status=401, json=refusal))
+    page.get_by_role("link", name="Collections").click()
+    expect(page.get_by_role("alert")).to_contain_text("The API key is revoked.")
     assert page.evaluate("sessionStorage.length") == 0
 
 

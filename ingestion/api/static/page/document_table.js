@@ -1,4 +1,4 @@
-/** The table of documents. Rows are kept while they are shown, so that the focus stays where it is. */
+/** The table of documents. Its roles are written out: where rows are cards, a browser forgets them. Rows are kept while they are shown, so that the focus stays where it is. */
 import { h, show } from "./dom.js";
 import { call } from "./api.js";
 import { ago, bytes, dateTime } from "./format.js";
@@ -21,14 +21,14 @@ export const kindOf = (mediaType) => KINDS.find(([pattern]) => pattern.test(medi
 export function documentTable(parent, { rows, sort, onsort, list }) {
   let table = parent.querySelector("table");
   if (!table) {
-    table = h("table", { class: "documents", "aria-label": "Documents" }, h("thead"), h("tbody"));
+    table = h("table", { class: "documents", role: "table", "aria-label": "Documents" }, h("thead", { role: "rowgroup" }), h("tbody", { role: "rowgroup" }));
     show(parent, table);
   }
   const [head, body] = [table.tHead, table.tBodies[0]];
-  show(head, h("tr", {}, COLUMNS.map((column) => heading(column, sort, onsort)), h("th", { scope: "col", class: "col-actions" }, h("span", { class: "sr-only" }, "Actions"))));
+  show(head, h("tr", { role: "row" }, COLUMNS.map((column) => heading(column, sort, onsort)), h("th", { scope: "col", role: "columnheader", class: "col-actions" }, h("span", { class: "sr-only" }, "Actions"))));
   const before = new Map([...body.rows].map((row) => [row.dataset.row, row]));
   const made = rows.map((document) => {
-    const drawn = JSON.stringify(document);
+    const drawn = JSON.stringify(document) + ago(document.uploaded);
     const old = before.get(document.document_id);
     if (old?.drawn === drawn) return old;
     const row = documentRow(document, list);
@@ -47,7 +47,7 @@ export function documentTable(parent, { rows, sort, onsort, list }) {
 function heading([by, label], sort, onsort) {
   const isSorted = sort.by === by;
   const order = isSorted ? (sort.isDescending ? "descending" : "ascending") : null;
-  return h("th", { scope: "col", class: `col-${by}`, "aria-sort": order },
+  return h("th", { scope: "col", role: "columnheader", class: `col-${by}`, "aria-sort": order },
     h("button", { class: "sort", type: "button", onclick: () => onsort(by) }, label, isSorted && icon(sort.isDescending ? "down" : "up")));
 }
 
@@ -58,17 +58,17 @@ function documentRow(one, list) {
   const name = canOpen
     ? h("button", { class: "document-name link", type: "button", dataset: { action: "open" }, onclick: open }, one.filename)
     : h("span", { class: "document-name" }, one.filename);
-  return h("tr", { dataset: { row: one.document_id, state: one.state }, tabIndex: -1, "aria-label": `${one.filename}, ${one.state}` },
-    h("td", { class: "col-filename" }, h("div", { class: "document" }, h("span", { class: "kind", "aria-hidden": "true" }, kindOf(one.media_type)),
+  return h("tr", { role: "row", dataset: { row: one.document_id, state: one.state }, tabIndex: -1, "aria-label": `${one.filename}, ${one.state}` },
+    h("td", { role: "cell", class: "col-filename" }, h("div", { class: "document" }, h("span", { class: "kind", "aria-hidden": "true" }, kindOf(one.media_type)),
       h("div", { class: "document-text" }, name, labelsOf(one),
         one.state === "failed" && h("div", { class: "reason small" }, one.error?.message || "", one.error && h("code", {}, one.error.code)),
         one.state !== "failed" && stage && h("div", { class: "small muted" }, stage),
         (one.warnings || []).map((warning) => h("div", { class: "warning small" }, icon("warning"), h("span", {}, warning)))))),
-    h("td", { class: "col-state" }, statePill(one.state)),
-    h("td", { class: "col-pages tabular" }, pagesCell(one)),
-    h("td", { class: "col-size tabular" }, bytes(one.size_bytes)),
-    h("td", { class: "col-uploaded" }, h("time", { datetime: one.uploaded, title: dateTime(one.uploaded) }, ago(one.uploaded))),
-    h("td", { class: "col-actions" }, session.mayWrite && actions(one, list)));
+    h("td", { role: "cell", class: "col-state" }, statePill(one.state)),
+    h("td", { role: "cell", class: "col-pages tabular" }, pagesCell(one)),
+    h("td", { role: "cell", class: "col-size tabular" }, bytes(one.size_bytes)),
+    h("td", { role: "cell", class: "col-uploaded" }, h("time", { datetime: one.uploaded, title: dateTime(one.uploaded) }, ago(one.uploaded))),
+    h("td", { role: "cell", class: "col-actions" }, session.mayWrite && actions(one, list)));
 }
 
 function labelsOf({ tags = [], metadata = {}, key }) {

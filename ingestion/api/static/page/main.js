@@ -8,6 +8,7 @@ import { endAll } from "./stream.js";
 import { uploads } from "./uploads.js";
 import { takeDrops } from "./dropped.js";
 import { always, inView, showShortcuts } from "./shortcuts.js";
+import { undoDelete } from "./pending_deletes.js";
 import { closeDialogs } from "./dialogs.js";
 import { toast } from "./toasts.js";
 import { countLetters, markView, shell } from "./shell.js";
@@ -74,6 +75,7 @@ always([
   ["g l", "dead letters", signedIn(() => router.go("dead-letters"))],
   ["g h", "health", () => router.go("health")],
   ["g t", "settings", () => router.go("settings")],
+  ["z", "undo a delete", undoDelete],
   ["?", "this list", showShortcuts],
 ]);
 takeDrops(() => session.mayWrite, (files) => uploadFiles(files));

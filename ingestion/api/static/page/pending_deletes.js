@@ -5,6 +5,10 @@ import { attempt, toast } from "./toasts.js";
 
 const UNDO_MS = 6000;
 const pending = new Map();
+const undos = new Map();
+
+/** Undo the newest delete, if its time is not over. */
+export const undoDelete = () => [...undos.values()].at(-1)?.();
 
 addEventListener("pagehide", () => { for (const send of [...pending.values()]) send(true); });
 
@@ -12,7 +16,7 @@ addEventListener("pagehide", () => { for (const send of [...pending.values()]) s
 export async function deleteLater({ title, text, name, path, hide, deleted = () => {} }) {
   if (pending.has(path) || !(await ask(title, text, "Delete", { danger: true }))) return;
   hide(true);
-  const finish = () => { clearTimeout(timer); pending.delete(path); dismiss(); };
+  const finish = () => { clearTimeout(timer); pending.delete(path); undos.delete(path); dismiss(); };
   const send = async (isLeaving = false) => {
     finish();
     const done = await attempt(async () => { await call(path, { method: "DELETE", keepalive: isLeaving }); return true; });
@@ -21,6 +25,7 @@ export async function deleteLater({ title, text, name, path, hide, deleted = () 
   };
   const undo = () => { finish(); hide(false); };
   pending.set(path, send);
+  undos.set(path, undo);
   const timer = setTimeout(send, UNDO_MS);
   const dismiss = toast(`Deleted ${name}.`, { action: { label: "Undo", run: undo }, ms: UNDO_MS });
 }

@@ -16,7 +16,9 @@ export function toast(text, { kind = "info", action = null, ms = kind === "error
   const timer = setTimeout(close, ms);
   const toasts = document.getElementById("toasts");
   toasts.append(notice);
-  // A modal dialog is drawn above all else: the notices go with it.
+  // What was shown last is drawn above all else: an open dialog does not hide the notice.
+  if (toasts.matches(":popover-open")) toasts.hidePopover();
+  toasts.showPopover();
   announce(text);
   return close;
 }
