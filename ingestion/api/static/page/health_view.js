@@ -11,6 +11,7 @@ import { bar, failure, skeletons, viewHead } from "./widgets.js";
 const EVERY_MS = 3000;
 const MINUTES = 30;
 const MOST_SAMPLES = 60;
+const LEAST_ROOM = 20;
 const NAMES = { kafka: "Kafka", milvus: "Milvus", mongodb: "MongoDB", redis: "Redis", s3: "Object store" };
 /** The lag since the page was loaded: the API tells the present one only. */
 const lags = [];
@@ -102,7 +103,7 @@ function lagGauge(lag) {
   lags.push(records);
   if (lags.length > MOST_SAMPLES) lags.shift();
   const waiting = lag.filter((one) => one.records).map((one) => `${one.topic}: ${count(one.records)}`);
-  return gauge("Lag", count(records), records === 1 ? "record" : "records", line(lags, MOST_SAMPLES, `${records} records that no worker has committed`), waiting.join(", ") || "all jobs are taken");
+  return gauge("Lag", count(records), records === 1 ? "record" : "records", line(lags, Math.max(LEAST_ROOM, lags.length), `${records} records that no worker has committed`), waiting.join(", ") || "all jobs are taken");
 }
 
 function workGauge({ in_work: inWork }) {

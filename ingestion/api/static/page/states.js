@@ -33,11 +33,11 @@ export function stageText(view) {
     const [outage] = view.waits_for;
     return `waits for ${outage.dependency}, which has not answered for ${duration((Date.now() - Date.parse(outage.since)) / 1000)}`;
   }
-  if (view.message) return view.message;
+  if (view.state !== "processing" && view.message) return view.message;
   if (view.state === "queued" && view.waiting_before > 0) return `${counted(view.waiting_before, "document")} before it`;
   if (view.state === "queued" || view.state === "received") return view.attempts ? "waits for another attempt" : "waits for a worker";
   const left = view.seconds_left ? `, about ${duration(view.seconds_left)} left` : "";
-  return `${view.stage || view.state}${left}`;
+  return `${view.message || view.stage || view.state}${left}`;
 }
 
 /** A dot and a word. */

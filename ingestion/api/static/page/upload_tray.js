@@ -4,6 +4,7 @@ import { call } from "./api.js";
 import { counted, bytes } from "./format.js";
 import { bar, iconButton } from "./widgets.js";
 import { mayCancel, stageText } from "./states.js";
+import { router } from "./router.js";
 import { attempt } from "./toasts.js";
 import { uploads } from "./uploads.js";
 
@@ -21,9 +22,14 @@ function phaseText(upload) {
     case "waiting": return "waits for its turn";
     case "sending": return upload.sent < 1 ? `sending, ${Math.round(upload.sent * 100)} % of ${bytes(upload.file.size)}` : "being checked";
     case "stopped": return "stopped before it was sent";
-    case "accepted": return stageText(upload.view) || upload.view.state;
+    case "accepted": return acceptedText(upload.view);
     default: return upload.view.state === "failed" ? stageText(upload.view) || "failed" : settledText(upload);
   }
+}
+
+function acceptedText(view) {
+  const pages = view.state === "processing" && view.pages ? `${view.pages_done} of ${counted(view.pages, "page")}` : "";
+  return [pages, stageText(view) || view.state].filter(Boolean).join(", ");
 }
 
 function settledText({ view, note }) {
@@ -84,6 +90,12 @@ function draw() {
 }
 
 uploads.addEventListener("change", throttled(draw, REDRAW_MS));
+uploads.addEventListener("added", () => { isFolded = false; });
+router.addEventListener("change", () => {
+  if (uploads.all.some((one) => one.isOpen)) return;
+  isFolded = true; // what is done does not cover the next view
+  draw();
+});
 addEventListener("beforeunload", (event) => {
   if (uploads.all.some((one) => ["waiting", "sending"].includes(one.phase))) event.preventDefault();
 });

@@ -84,6 +84,7 @@ class Uploads extends EventTarget {
   add(files, collection, labels) {
     const added = files.map((file) => new Upload(file, collection, labels));
     this.all.push(...added);
+    this.dispatchEvent(new Event("added"));
     this.#changed();
     this.#pump();
     return added;
