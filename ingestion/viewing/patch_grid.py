@@ -12,6 +12,7 @@ from ingestion.model import ROWS_PER_PAGE
 
 _VISUAL: Final = re.compile(r"colqwen2/.*/tokens-(?P<tokens>\d+)/pool-(?P<pooling>\d+)/")
 """Fingerprints of the visual embedder: see `workers.embedding.visual.embedder.fingerprint`."""
+_OTHER_VISUAL: Final = ("colpali/", "colmodernvbert/", "neomme/")
 _TOKEN_PX: Final = 28
 """Side of the square that becomes one image token: 2 x 2 patches of 14 pixels. This number and those below are the
 published processor's."""
@@ -34,9 +35,12 @@ class PatchGrid:
 def most_tokens(fingerprint: str) -> int:
     """The most image tokens of a page of this embedder.
 
-    Raises NoPatchGrid where the embedder is not a visual one, PooledVectors where it merges vectors.
+    Raises NoPatchGrid where the embedder is not ColQwen2, PooledVectors where it merges vectors.
     """
     visual = _VISUAL.match(fingerprint)
+    if fingerprint.startswith(_OTHER_VISUAL):
+        family = fingerprint.partition("/")[0]
+        raise NoPatchGrid(f"the collection's vectors are those of {family}; heat maps are drawn for colqwen2 alone")
     if visual is None:
         raise NoPatchGrid("the collection's vectors are those of words, not of parts of the page's image")
     if int(visual["pooling"]) > 1:

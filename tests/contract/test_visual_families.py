@@ -38,14 +38,19 @@ pytestmark = pytest.mark.usefixtures("one_torch_thread")
 GOLDEN: Final = Path(__file__).with_name("visual_golden.json")
 PRECISIONS: Final = ("fp32", "bf16", "nf4")
 
-EQUAL: Final = 2e-6
-"""Largest difference of a component to the published computation in float32."""
+EQUAL: Final = 1e-5
+"""Largest difference of a component to the published computation in float32, and between two batches that hold the same
+item. Sums are added up in another order on another CPU: oneDNN's kernels for AVX2 differ by 2.1e-6, those for AVX512 by
+less. A wrong position or mask differs by more than 0.05."""
 
 COSINE_TOLERANCES: Final = {"fp32": 1e-6, "bf16": 2e-3, "nf4": 2e-3}
 """Largest cosine distance of a vector between an item alone and the same item in any batch, for shallow networks."""
 
 GOLDEN_TOLERANCES: Final = {"fp32": 2e-4, "nf4": 4e-2}
 """Largest difference of a component, across machines and versions: their kernels round differently."""
+
+NF4_LAYER_ERROR: Final = 0.12
+"""Of a layer's results, relative, for normally distributed weights: NF4 is off by 0.09 of them."""
 
 GOLDEN_STEP: Final = 5
 """The golden file holds one vector of so many."""
@@ -171,6 +176,23 @@ def test_nf4_vectors_are_those_of_the_golden_file(
         force_repacking(monkeypatch, is_repacked)
     model = tiny.model("nf4") if is_repacked is None else load(tiny.folder, "nf4").model
     check_golden(tiny.family.name, "nf4", model)
+    together = embed(model, *golden_items(), page(120, 90))
+    for item, vectors in zip(golden_items(), together, strict=False):
+        assert cosine_distance(vectors, embed(model, item)[0]) <= COSINE_TOLERANCES["nf4"]
+    check_layers(model.network, tiny.model().network)
+
+
+def test_vectors_do_not_depend_on_the_number_of_threads(tiny: Tiny) -> None:
+    for precision in PRECISIONS:
+        model = tiny.model(precision)
+        one_thread = embed(model, *golden_items())
+        torch.set_num_threads(2)
+        try:
+            two_threads = embed(model, *golden_items())
+        finally:
+            torch.set_num_threads(1)
+        for one, other in zip(one_thread, two_threads, strict=True):
+            assert cosine_distance(one, other) <= COSINE_TOLERANCES[precision]
 
 
 def test_fp32_vectors_are_those_of_the_golden_file(tiny: Tiny) -> None:
@@ -187,6 +209,19 @@ def force_repacking(monkeypatch: pytest.MonkeyPatch, is_repacked: bool) -> None:
         pytest.skip("this CPU has no AVX512-BF16: bitsandbytes cannot repack weights here")
     for module in (modules, ops):
         monkeypatch.setattr(module, "has_avx512bf16", lambda: is_repacked)
+
+
+def check_layers(quantised: Any, exact: Any) -> None:
+    """Each 4-bit layer computes close results and takes half a byte a weight; its layout depends on the CPU."""
+    for name, layer in quantised.named_modules():
+        if type(layer).__name__ == "Linear4bit":
+            original = exact.get_submodule(name).weight
+            assert layer.weight.nbytes <= original.numel() / 2
+            drawn = np.random.default_rng(0).standard_normal((64, original.shape[1]), dtype=np.float32)
+            inputs = torch.from_numpy(drawn)
+            with torch.inference_mode():
+                error = (layer(inputs.bfloat16()).float() - inputs @ original.T).norm() / (inputs @ original.T).norm()
+            assert 0 < error <= NF4_LAYER_ERROR, name
 
 
 def golden_items() -> tuple[Page, str]:
@@ -235,7 +270,7 @@ def test_prompt_tokens_are_dropped_where_that_is_asked_for(tiny: Tiny) -> None:
     image_token = getattr(config, "vlm_config", config).image_token_id
     is_image = (whole.prepare(one).token_ids == image_token).numpy()
     is_image[:2] &= tiny.family.name != "neomme"  # the first image token of NeoMME is a marker
-    assert np.array_equal(dropped, kept[is_image])
+    assert largest_difference([dropped], [kept[is_image]]) <= EQUAL
 
 
 @hypothesis_settings(max_examples=60, deadline=None)

@@ -170,6 +170,9 @@ def test_only_a_visual_embedder_without_pooling_has_a_grid() -> None:
     assert most_tokens(PLAIN.replace("tokens-768", "tokens-2045")) == 2037
     with pytest.raises(NoPatchGrid, match="words"):
         most_tokens("local/all-MiniLM-L6-v2/abc/tokens-126")
+    for family in ("colpali", "colmodernvbert", "neomme"):
+        with pytest.raises(NoPatchGrid, match=f"{family}; heat maps"):
+            most_tokens(PLAIN.replace("colqwen2", family, 1))
     with pytest.raises(PooledVectors, match="merged, 3 into one"):
         most_tokens(POOLED)
     with pytest.raises(NoPatchGrid, match="32 x 23"):
