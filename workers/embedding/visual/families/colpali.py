@@ -2,8 +2,8 @@
 
 Traps, each with a test:
 
-- Without `token_type_ids` a page alone is attended to in both directions, and the same page in a padded batch causally:
-  its vectors are off by a cosine distance of 0.98. With them both are attended to in both directions, as published.
+- Without `token_type_ids` attention in a page alone goes in both directions, and in a padded batch backwards only: the
+  page's vectors differ by a cosine distance of 0.98. With them it goes in both directions, as published.
 - Positions count from 1.
 - The image tokens stand before the begin-of-sequence token, and the prompt after it.
 - Not quantised: the projection, whose 4-bit weights raise "Got Byte" in the forward; the vision tower and the linear
