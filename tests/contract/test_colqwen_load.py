@@ -187,6 +187,11 @@ def test_a_checkpoint_without_its_processor(copy: Path, part: str) -> None:
     assert "is not a ColQwen2" in message(settings(copy), ModelNotFound)
 
 
+def test_an_adapter_is_named_as_one(copy: Path) -> None:
+    (copy / "config.json").rename(copy / "adapter_config.json")
+    assert "is an adapter (LoRA)" in message(settings(copy), ModelNotFound)
+
+
 @pytest.mark.parametrize("model_type", ["qwen2_vl", None])
 def test_a_checkpoint_of_an_unknown_family(copy: Path, model_type: str | None) -> None:
     config = json.loads((copy / "config.json").read_text())

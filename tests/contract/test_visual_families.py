@@ -39,9 +39,9 @@ GOLDEN: Final = Path(__file__).with_name("visual_golden.json")
 PRECISIONS: Final = ("fp32", "bf16", "nf4")
 
 EQUAL: Final = 1e-5
-"""Largest difference of a component to the published computation in float32, and between two batches with the same item.
-Sums are added up in another order on another CPU: oneDNN's kernels for AVX2 differ by 2.1e-6, those for AVX512 by less.
-A wrong position or mask differs by more than 0.05."""
+"""Largest difference of a component to the published computation in float32, and between batches with the same item.
+Another CPU adds up sums in another order: oneDNN's kernels for AVX2 differ by 2.1e-6, those for AVX512 by less. A
+wrong position or mask differs by more than 0.05."""
 
 COSINE_TOLERANCES: Final = {"fp32": 1e-6, "bf16": 2e-3, "nf4": 2e-3}
 """Largest cosine distance of a vector between an item alone and the same item in any batch, for shallow networks."""

@@ -41,6 +41,11 @@ def find_weights(model: str, revision: str) -> Weights:
             f"folder {model} does not exist; set PAGEMILL_VISUAL_MODEL to a checkpoint or a name on the hub"
         )
     folder = local if is_local else _fetch(model, revision)
+    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
+        raise ModelNotFound(
+            f"{folder} is an adapter (LoRA), not a whole model; merge it into its base model, or set "
+            "PAGEMILL_VISUAL_MODEL to a checkpoint that is merged, such as vidore/colqwen2-v1.0-hf"
+        )
     files = sorted(folder.glob("*.safetensors"))
     if not (folder / "config.json").is_file() or not files:
         raise ModelNotFound(
