@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Protocol
@@ -83,7 +84,7 @@ class UploadOptions:
     priority: Priority = Priority.BULK
 
 
-Reserve = Callable[[str, int, int], Awaitable[None]]
+Reserve = Callable[[str, int, int], AbstractAsyncContextManager[None]]
 
 
 class UploadRecords(
@@ -122,7 +123,7 @@ class Submitter:
         """`sandbox` inspects `inspect_processes` files at once, and one more file that takes long.
 
         `with_office`: accept office files and texts, which a worker converts. `reserve` counts a new file of a tenant:
-        it gets the tenant, bytes and pages, and raises where they exceed a quota.
+        it gets the tenant, bytes and pages, and raises where they exceed a quota. Its block stores the file.
         """
         self._records = records
         self._blobs = blobs
@@ -132,7 +133,7 @@ class Submitter:
         self._broker = ServerCooldown()
         self._sandbox = sandbox
         self._with_office = with_office
-        self._reserve = reserve
+        self._reserve: Reserve = reserve or (lambda *_: nullcontext())
         self._inspector = Inspector(
             sandbox, processes=inspect_processes, max_pages=max_pages, timeout_s=inspect_timeout_s
         )
@@ -182,11 +183,11 @@ class Submitter:
     ) -> Document:
         """`cancelled`: the record that the new one takes the place of."""
         id_, collection, media_type = document.id, document.collection, MediaType(document.media_type)
-        if self._reserve is not None:
-            await self._reserve(tenant_of(collection), upload.size_bytes, document.pages)
-        with span("store source", attributes={"pagemill.document.id": id_, "pagemill.bytes": upload.size_bytes}):
-            await retrying(self._blobs.put_file, document.object_key, upload.path, content_type_of(media_type))
-        first_page_key = await self._records.reserve_page_keys(document.pages or media_type.most_pages)
+        size_bytes = upload.size_bytes
+        async with self._reserve(tenant_of(collection), size_bytes, document.pages):
+            with span("store source", attributes={"pagemill.document.id": id_, "pagemill.bytes": size_bytes}):
+                await retrying(self._blobs.put_file, document.object_key, upload.path, content_type_of(media_type))
+            first_page_key = await self._records.reserve_page_keys(document.pages or media_type.most_pages)
         revision = first_page_key if options.key else 0
         document = replace(
             document, first_page_key=first_page_key, fence=first_fence(first_page_key), revision=revision
@@ -203,9 +204,7 @@ class Submitter:
                 raise Conflict(f"{upload.filename!r} was deleted from {collection!r} while it was being uploaded")
             return await self._accept_again(winner, upload, options)
         await self._require_active_still(document)
-        log.info(
-            "received", document_id=id_, collection=collection, pages=document.pages, size_bytes=upload.size_bytes
-        )
+        log.info("received", document_id=id_, collection=collection, pages=document.pages, size_bytes=size_bytes)
         await self._report_queued(document)
         return document
 

@@ -181,5 +181,5 @@ def _submitter(services: Services, sandbox: Sandbox, quotas: QuotaKeeper) -> Sub
         store_budget_s=api.store_budget_s,
         inspect_processes=api.inspect_processes,
         with_office=services.settings.conversion.converter != "off",
-        reserve=quotas.reserve,
+        reserve=quotas.reserved,
     )

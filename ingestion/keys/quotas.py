@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from contextvars import Context
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+import structlog
 from cachetools import TTLCache
 
-from ingestion.errors import QuotaExceeded, StorageQuotaExceeded, TooManyRequests
+from ingestion.concurrency.deadline import budget
+from ingestion.errors import IngestError, QuotaExceeded, StorageQuotaExceeded, TooManyRequests
 from ingestion.ports import TenantContents, TenantUsage
+
+log = structlog.get_logger(__name__)
 
 _MOST_TENANTS: Final = 10_000
 _CONTENTS_S: Final = 1.0
 """How long counted documents are taken for right: a tenant may exceed these quotas by what it uploads in this time."""
 _IN_FLIGHT_RETRY_S: Final = 30
+_GIVE_BACK_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +108,33 @@ class QuotaKeeper:
             if limit and total > limit:
                 await self._usage.add_usage(tenant, day, -size_bytes, -pages)
                 raise QuotaExceeded(f"tenant {tenant!r} may upload {limit} {what} a day", _until_midnight_s(now))
+
+    @asynccontextmanager
+    async def reserved(self, tenant: str, size_bytes: int, pages: int) -> AsyncIterator[None]:
+        """As `reserve`. Where the block, which stores the file, raises, the file no longer counts for the day."""
+        day = self._now().date().isoformat()
+        await self.reserve(tenant, size_bytes, pages)
+        try:
+            yield
+        except BaseException:
+            await self._give_back(tenant, day, size_bytes, pages)
+            raise
+
+    async def _give_back(self, tenant: str, day: str, size_bytes: int, pages: int) -> None:
+        """Best effort: without MongoDB the file stays counted until midnight."""
+        quotas = self._of(tenant)
+        if not quotas.bytes_per_day and not quotas.pages_per_day:
+            return
+        # In a task and a context of its own: the budget of the request may be spent, and its task cancelled.
+        subtraction = asyncio.create_task(self._subtract(tenant, day, size_bytes, pages), context=Context())
+        await asyncio.wait({subtraction})
+
+    async def _subtract(self, tenant: str, day: str, size_bytes: int, pages: int) -> None:
+        try:
+            with budget(_GIVE_BACK_S):
+                await self._usage.add_usage(tenant, day, -size_bytes, -pages)
+        except IngestError as error:
+            log.warning("quota not given back", tenant=tenant, size_bytes=size_bytes, cause=error.message)
 
     async def _check_contents(self, tenant: str, quotas: Quotas, pages: int) -> None:
         if (counted := self._contents.get(tenant)) is None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from ingestion.errors import QuotaExceeded, StorageQuotaExceeded, TooManyRequests
+from ingestion.concurrency.deadline import budget
+from ingestion.errors import DependencyUnavailable, QuotaExceeded, StorageQuotaExceeded, TooManyRequests
 from ingestion.keys.quotas import QuotaKeeper, Quotas
 from ingestion.ports import DayUsage, TenantContents
 from tests.memory import MemoryDocumentStore
@@ -60,6 +61,25 @@ async def test_bytes_and_pages_of_a_day_are_limited_until_midnight() -> None:
         await quotas.reserve("acme", 101, 1)
     await quotas.reserve("acme", 40, 6)
     await quotas.reserve("other", 100, 10)
+
+
+async def test_a_file_that_is_not_stored_does_not_count_for_the_day() -> None:
+    store = MemoryDocumentStore()
+    quotas = keeper(store, bytes_per_day=100)
+    with budget(0.0), pytest.raises(DependencyUnavailable):  # as after a store that took all of the time
+        async with quotas.reserved("acme", 60, 4):
+            raise DependencyUnavailable("s3", "down")
+    assert store.state.usage == {("acme", "2026-11-28"): DayUsage(0, 0)}
+    async with quotas.reserved("acme", 60, 4):
+        pass
+    with pytest.raises(QuotaExceeded):
+        async with quotas.reserved("acme", 60, 4):
+            pass
+    assert store.state.usage == {("acme", "2026-11-28"): DayUsage(60, 4)}
+    with pytest.raises(DependencyUnavailable):  # without quotas nothing is counted
+        async with keeper(store).reserved("other", 60, 4):
+            raise DependencyUnavailable("s3", "down")
+    assert ("other", "2026-11-28") not in store.state.usage
 
 
 async def test_documents_in_work_and_pages_stored_are_limited() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ingestion.adapters.kafka.producer import KafkaJobQueue
 from ingestion.adapters.minio import MinioBlobStore
 from ingestion.concurrency.deadline import budget
 from ingestion.errors import BadRequest, Conflict, CorruptPdf, DependencyUnavailable, TooManyPages
+from ingestion.keys.quotas import QuotaKeeper, Quotas
 from ingestion.model import (
     Document,
     DocumentState,
@@ -25,10 +27,11 @@ from ingestion.model import (
     document_prefix,
     source_key,
 )
+from ingestion.ports import BlobStore
 from ingestion.sandbox.pool import Sandbox
 from ingestion.server_cooldown import ServerCooldown
 from ingestion.settings import KafkaSettings, S3Settings
-from ingestion.submit import Submitter, Upload, UploadOptions, UploadRecords
+from ingestion.submit import Reserve, Submitter, Upload, UploadOptions, UploadRecords
 from tests.memory import MemoryBlobStore, MemoryDocumentStore, MemoryJobQueue, MemoryProgress
 from tests.support.silent import fake_server, says_nothing
 from tests.support.uploads import make_upload
@@ -62,13 +65,19 @@ class NoBroker:
 
 
 def submitter(
-    services: Services, documents: UploadRecords | None = None, *, store_budget_s: float = 15.0
+    services: Services,
+    documents: UploadRecords | None = None,
+    *,
+    store_budget_s: float = 15.0,
+    blobs: BlobStore | None = None,
+    reserve: Reserve | None = None,
 ) -> Submitter:
     return Submitter(
         records=documents or services.documents,
-        blobs=services.blobs,
+        blobs=blobs or services.blobs,
         queue=services.queue,
         progress=services.progress,
+        reserve=reserve,
         sandbox=SANDBOX,
         max_pages=5,
         inspect_timeout_s=30,
@@ -348,3 +357,21 @@ async def test_a_conversion_of_a_failed_document_is_not_deleted_by_an_upload(
     await services.blobs.put(converted_key(document.id), b"%PDF-", "application/pdf")
     assert (await accepted(services, upload)).state is DocumentState.QUEUED
     assert await services.blobs.get(converted_key(document.id)) == b"%PDF-"
+
+
+class FullBlobStore(MemoryBlobStore):
+    async def put_file(self, key: str, path: Path, content_type: str) -> None:
+        raise DependencyUnavailable("s3", "full")
+
+
+async def test_a_file_that_the_object_store_does_not_take_is_not_counted(
+    services: Services, uploaded: Uploaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quotas = QuotaKeeper(services.documents, Quotas(bytes_per_day=10**9), {})
+    day = datetime.now(UTC).date().isoformat()
+    refused = submitter(services, blobs=FullBlobStore(), reserve=quotas.reserved, store_budget_s=0.2)
+    with pytest.raises(DependencyUnavailable):
+        await refused.submit(COLLECTION, uploaded())
+    assert (await services.documents.add_usage("default", day, 0, 0)).size_bytes == 0
+    await submitter(services, reserve=quotas.reserved).submit(COLLECTION, uploaded())
+    assert (await services.documents.add_usage("default", day, 0, 0)).size_bytes > 0

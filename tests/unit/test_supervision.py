@@ -119,6 +119,7 @@ _AWAITED = {
     "ingestion/concurrency/shared_calls.py",
     "ingestion/search/segment_reader.py",
     "ingestion/webhooks/deliverer.py",
+    "ingestion/keys/quotas.py",
     "ingestion/viewing/images.py",
     "ingestion/adapters/kafka/membership.py",
     "ingestion/adapters/kafka/publisher.py",
