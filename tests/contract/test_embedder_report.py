@@ -108,19 +108,36 @@ def test_no_section_begins_after_the_time(checkpoint: Path) -> None:
     assert {line["error"] for line in found.values()} == {"no time was left"}
 
 
-def test_levers_change_no_vector_and_one_that_cannot_run_says_so(checkpoint: Path) -> None:
-    assert set(LEVERS) == set(LEVER_NAMES)
-    # Tracing takes seconds, and `cuda-graphs` traces as `compile-vision` does.
-    chosen = options(checkpoint, "fp32", levers=tuple(name for name in LEVER_NAMES if name != "cuda-graphs"))
-    context = context_of(chosen, "fp32")
+COMPILED = {"compile-vision", "cuda-graphs"}
+"""Tracing takes seconds, and its result is the same function on a CPU."""
+
+
+def loaded_context(checkpoint: Path, *levers: str) -> Context:
+    context = context_of(options(checkpoint, "fp32", levers=levers), "fp32")
     child.SECTIONS[Section.LOAD](context, Deadline.after(1))
     context.measured = [BatchMeasurement(pages, pages, 1, 1 / pages) for pages in (1, 2)]
+    return context
+
+
+def test_levers_change_no_vector_and_one_that_cannot_run_says_so(checkpoint: Path) -> None:
+    assert set(LEVERS) == set(LEVER_NAMES)
+    context = loaded_context(checkpoint, *(name for name in LEVER_NAMES if name not in COMPILED))
     found = child.SECTIONS[Section.LEVERS](context, Deadline.after(SHORT_S))
     assert "FlashAttention 2 is not installed" in found.pop("flash-attention")["error"]
     resized = found.pop("device-resize")
     assert resized["largest_cosine_distance"] < 0.05  # pixels are rounded otherwise, by one level
     for name, figures in found.items():
         assert figures.get("largest_cosine_distance", 1) < 1e-5, (name, figures)
+
+
+@pytest.mark.parametrize("name", sorted(COMPILED))
+def test_a_vision_tower_is_compiled_during_the_block_only(checkpoint: Path, name: str) -> None:
+    context = loaded_context(checkpoint)
+    tower = context.model.network.vlm.visual
+    usual = tower.forward
+    with LEVERS[name](context):
+        assert tower.forward != usual
+    assert tower.forward == usual
 
 
 def shallow(config: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -72,7 +73,7 @@ def report(
 
     Nothing else should use the device meanwhile. Needs memory on disk for the weights: 4.4 GB for ColQwen2.
     """
-    from ingestion.errors import BadRequest
+    from ingestion.errors import BadRequest, EmbedderMissing
     from workers.embedding_report.plan import Options
     from workers.embedding_report.runner import make_report
 
@@ -81,6 +82,8 @@ def report(
         raise BadRequest(f"there is no lever {unknown[0]!r}; there are {', '.join(LEVER_NAMES)}")
     if model not in MODEL_NAMES and not Path(model).is_dir():
         raise BadRequest(f"{model!r} is neither a folder nor one of {', '.join(MODEL_NAMES)}")
+    if importlib.util.find_spec("torch") is None:
+        raise EmbedderMissing("the report needs torch: pip install 'pagemill[visual]', and a torch built for CUDA")
     options = Options(model, device, tuple(precision), chosen, largest, repeats)
     findings = make_report(options, out, minutes, typer.echo)
     typer.echo(f"written: {out / 'report.md'}")

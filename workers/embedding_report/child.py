@@ -92,9 +92,13 @@ def _finite(value: Any) -> Any:
 
 
 def device_of(options: Options) -> torch.device:
-    if options.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(options.device)
+    """Initialises CUDA: statistics of its memory are an error before that."""
+    is_automatic = options.device == "auto"
+    name = ("cuda" if torch.cuda.is_available() else "cpu") if is_automatic else options.device
+    device = torch.device(name)
+    if device.type == "cuda":
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+    return device
 
 
 def main() -> None:

@@ -114,11 +114,12 @@ def _compiled(context: Context, **options: Any) -> Iterator[Prepare]:
     tower = _vision_tower(context.model.network)
     if context.device.type == "cpu":
         options = {"backend": "eager", "dynamic": True}
-    tower.compile(**options)
+    usual = tower.forward
+    tower.forward = torch.compile(usual, **options)
     try:
         yield context.model.prepare
     finally:
-        tower._compiled_call_impl = None
+        tower.forward = usual
         torch.compiler.reset()
 
 

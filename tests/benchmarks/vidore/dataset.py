@@ -149,7 +149,8 @@ def _read_beir(folder: Path) -> tuple[_Images, list[JudgedQuery]]:
         for query_id, corpus_id, score in _rows(file, [_QUERY_ID, _CORPUS_ID, ("score",)]):
             if str(corpus_id) not in known:
                 raise BadDataset(f"{file} judges page {corpus_id}, which is not in {folder / 'corpus'}")
-            relevance[str(query_id)][str(corpus_id)] = int(score)
+            of_query = relevance[str(query_id)]
+            of_query[str(corpus_id)] = max(int(score), of_query.get(str(corpus_id), 0))  # several annotators
     found = []
     for file in queries:
         has_language = "language" in _schema(file).names
