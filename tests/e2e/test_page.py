@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import shutil
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,57 +13,17 @@ import pytest
 from tests.support.pdfs import numbered_pdf, text_pdf
 from tests.support.waiting import wait_until
 
-playwright_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: `make install-all`")
-from tests.support.browser import WAIT_MS, Tab, choose, drop, focused, row_of  # noqa: E402
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed: `make install-all`")
+from tests.support.browser import CHROMIUM, OpenTab, Tab, choose, drop, expect, focused, row_of
 
-expect = playwright_api.expect
-
-_CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.skipif(_CHROMIUM is None, reason="no Chromium on the PATH: `apt-get install chromium`"),
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH: `apt-get install chromium`"),
 ]
 
 HOSTILE = '"><img src=x onerror=document.title=1>.pdf'
 HEAT = '<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>'
 VIEWS = ("search", "documents", "collections", "dead-letters", "health", "settings")
-OpenTab = Callable[..., Tab]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Stopped at the end of the module: its event loop keeps others from running."""
-    expect.set_options(timeout=WAIT_MS)
-    with playwright_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=_CHROMIUM, args=["--no-sandbox"])
-        yield started
-        started.close()
-
-
-@pytest.fixture
-def open_tab(browser: Any, stack: dict[str, Any]) -> Iterator[OpenTab]:
-    faults: list[str] = []
-    tabs: list[Tab] = []
-
-    def opened(**options: Any) -> Tab:
-        tabs.append(Tab(browser, stack["api_url"], faults, **options))
-        return tabs[-1]
-
-    yield opened
-    for tab in tabs:
-        tab.context.close()
-    assert faults == []
-
-
-@pytest.fixture
-def tab(open_tab: OpenTab) -> Tab:
-    return open_tab()
-
-
-@pytest.fixture
-def key(stack: dict[str, Any]) -> str:
-    found: str = stack["api_key"]
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -177,26 +135,27 @@ def test_work_is_cancelled_and_a_delete_is_asked_once_and_undone(
 ) -> None:
     own = f"page_{secrets.token_hex(4)}"
     long = tmp_path / "long.pdf"
-    long.write_bytes(numbered_pdf(300))
+    long.write_bytes(numbered_pdf(150))
     folder = tmp_path / "folder" / "deeper"
     folder.mkdir(parents=True)
-    (folder / "notes.txt").write_text("a note")
+    notes = folder / "notes.pdf"
+    notes.write_bytes(text_pdf("a note"))
     page = tab.sign_in(key, f"#/documents?c={own}")
     choose(page, "Choose a folder", folder.parent)
-    expect(row_of(page, "notes.txt")).to_contain_text("ready")
-    drop(page, **{"notes.txt": "a note"})  # the same file again: the same document
+    expect(row_of(page, "notes.pdf")).to_contain_text("ready")
+    drop(page, notes)  # the same file again: the same document
     expect(page.get_by_role("region", name="Uploads").get_by_role("heading")).to_have_text("2 files done")
-    expect(row_of(page, "notes.txt")).to_have_count(1)
+    expect(row_of(page, "notes.pdf")).to_have_count(1)
     choose(page, "Upload", long)
     row_of(page, "long.pdf").get_by_role("button", name="Cancel long.pdf").click()
     expect(row_of(page, "long.pdf")).to_contain_text("cancelled")
 
-    row_of(page, "notes.txt").get_by_role("button", name="Delete notes.txt").click()
+    row_of(page, "notes.pdf").get_by_role("button", name="Delete notes.pdf").click()
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
-    expect(row_of(page, "notes.txt")).to_have_count(0)
+    expect(row_of(page, "notes.pdf")).to_have_count(0)
     expect(page.get_by_role("button", name="Undo")).to_be_visible()
     page.keyboard.press("z")
-    expect(row_of(page, "notes.txt")).to_be_visible()
+    expect(row_of(page, "notes.pdf")).to_be_visible()
 
     row_of(page, "long.pdf").get_by_role("button", name="Delete long.pdf").click()
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
@@ -204,6 +163,36 @@ def test_work_is_cancelled_and_a_delete_is_asked_once_and_undone(
     assert len(api.get("/documents", params={"collection": own}).json()["documents"]) == 2, "deleted before its time"
     page.goto("about:blank")  # leaving the page ends the time to undo
     wait_until(lambda: len(api.get("/documents", params={"collection": own}).json()["documents"]) == 1, 30)
+
+
+def test_after_a_gap_of_the_stream_the_table_is_true_again(
+    tab: Tab, key: str, api: httpx.Client, tmp_path: Path
+) -> None:
+    own = f"page_{secrets.token_hex(4)}"
+    gone, new = tmp_path / "gone.pdf", tmp_path / "new.pdf"
+    gone.write_bytes(text_pdf("one"))
+    new.write_bytes(text_pdf("two"))
+    [first] = api.post(f"/collections/{own}/documents", files={"files": gone.open("rb")}).json()["documents"]
+    streams: list[Any] = []
+
+    def hold(stream: Any) -> None:
+        streams.append(stream)
+
+    tab.page.route("**/events", hold)
+    page = tab.sign_in(key, f"#/documents?c={own}")
+    expect(row_of(page, "gone.pdf")).to_be_visible()
+    wait_until(lambda: page.wait_for_timeout(20) or streams, 30)
+    streams[0].fulfill(body="", content_type="text/event-stream")
+    expect(page.get_by_text("The connection is lost.")).to_be_visible()
+    wait_until(lambda: api.get(first["status_url"].removeprefix("/api/v1")).json()["state"] == "ready", 30)
+    api.delete(f"/documents/{first['document_id']}")
+    api.post(f"/collections/{own}/documents", files={"files": new.open("rb")})
+    page.unroute("**/events")
+    for stream in streams[1:]:
+        stream.continue_()
+    expect(row_of(page, "new.pdf")).to_contain_text("ready")
+    expect(row_of(page, "gone.pdf")).to_have_count(0)
+    expect(page.get_by_text("The connection is lost.")).to_be_hidden()
 
 
 def test_keys_say_what_is_wrong_and_what_they_may_do(open_tab: OpenTab, api: httpx.Client, own: str) -> None:

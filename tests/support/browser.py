@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, sync_playwright
 
+__all__ = ["CHROMIUM", "OpenTab", "Tab", "choose", "drop", "expect", "focused", "row_of", "started_browser"]
+
+CHROMIUM: Final = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+"""The path of the browser; None where there is none."""
 WAIT_MS: Final = 30_000
 _REPORT_VIOLATIONS: Final = (
     "addEventListener('securitypolicyviolation', e => console.error('CSP', e.violatedDirective, e.blockedURI))"
 )
 _DROP: Final = """(target, files) => {
     const transfer = new DataTransfer();
-    for (const [name, text] of files) transfer.items.add(new File([text], name));
+    for (const [name, bytes] of files) transfer.items.add(new File([new Uint8Array(bytes)], name));
     for (const type of ["dragenter", "dragover", "drop"]) {
         target.dispatchEvent(new DragEvent(type, { dataTransfer: transfer, bubbles: true, cancelable: true }));
     }
@@ -51,6 +58,19 @@ class Tab:
         self.page.get_by_label("API key").press("Enter")
 
 
+OpenTab = Callable[..., Tab]
+
+
+@contextmanager
+def started_browser() -> Iterator[Browser]:
+    """Chromium without a window. Its sandbox is off: it shows files of the tests only, and may run as root."""
+    expect.set_options(timeout=WAIT_MS)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
 def choose(page: Page, button: str, *paths: Path) -> None:
     """Press a button that asks for files, and choose these."""
     with page.expect_file_chooser() as chooser:
@@ -58,9 +78,9 @@ def choose(page: Page, button: str, *paths: Path) -> None:
     chooser.value.set_files(list(paths))
 
 
-def drop(page: Page, **files: str) -> None:
-    """Drop files with these names and texts on the page."""
-    page.locator("body").evaluate(_DROP, list(files.items()))
+def drop(page: Page, *paths: Path) -> None:
+    """Drop these files on the page."""
+    page.locator("body").evaluate(_DROP, [[path.name, list(path.read_bytes())] for path in paths])
 
 
 def row_of(page: Page, filename: str) -> Locator:

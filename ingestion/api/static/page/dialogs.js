@@ -2,12 +2,15 @@
 import { h } from "./dom.js";
 import { icon } from "./icons.js";
 
+let serial = 0;
+
 /** Open a dialog. `build(close)` gives its content; `close(value)` ends it. Resolves to that value. */
 export function openDialog(title, build, { className = "" } = {}) {
   return new Promise((resolve) => {
     let result;
     const close = (value) => { result = value; dialog.close(); };
-    const id = `dialog-${crypto.randomUUID()}`;
+    serial += 1;
+    const id = `dialog-${serial}`;
     const dialog = h("dialog", { class: `dialog ${className}`, "aria-labelledby": id, onclose: () => { dialog.remove(); resolve(result); } },
       h("header", { class: "dialog-head" }, h("h2", { id }, title),
         h("button", { class: "icon-button", type: "button", "aria-label": "Close", onclick: () => close() }, icon("close"))),

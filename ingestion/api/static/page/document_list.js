@@ -20,6 +20,7 @@ export class DocumentList extends EventTarget {
   /** Documents that a delete hides until its time to undo is over. */
   hidden = new Set();
   #end = () => {};
+  #wasConnected = false;
   #abort = new AbortController();
 
   constructor(collection, filter) {
@@ -33,12 +34,21 @@ export class DocumentList extends EventTarget {
       this.isLoaded = true;
       this.#end = follow(this.collection, {
         document: (view) => this.take(view),
-        connected: (is) => { this.isConnected = is; this.#tell(); },
+        connected: (is) => this.#connected(is),
       });
     } catch (error) {
       if (error.name === "AbortError") return;
       this.error = error;
     }
+    this.#tell();
+  }
+
+  /** After a gap the list is read again: the stream does not tell what was deleted meanwhile. */
+  async #connected(is) {
+    const hadGap = is && this.#wasConnected;
+    this.isConnected = is;
+    this.#wasConnected ||= is;
+    if (hadGap) await this.#read().catch(() => {});
     this.#tell();
   }
 
@@ -48,15 +58,17 @@ export class DocumentList extends EventTarget {
   }
 
   async #read() {
+    const found = new Map();
     let after = "";
     do {
       const query = new URLSearchParams({ collection: this.collection, limit: PAGE });
       if (after) query.set("after", after);
       if (this.filter) query.set("filter", this.filter);
       const answer = await call(`/documents?${query}`, { signal: this.#abort.signal });
-      for (const one of answer.documents) this.documents.set(one.document_id, one);
+      for (const one of answer.documents) found.set(one.document_id, one);
       after = answer.next;
-    } while (after && this.documents.size < MOST);
+    } while (after && found.size < MOST);
+    this.documents = found;
     this.isCut = Boolean(after);
   }
 

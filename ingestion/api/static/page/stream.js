@@ -2,6 +2,8 @@
 import { part, request } from "./api.js";
 
 const LONGEST_WAIT_MS = 15000;
+/** A tab that is hidden for so long gives its connection back: a browser has six for a server, in all tabs. */
+const HIDDEN_MS = 20000;
 const watches = new Map();
 
 /** Blocks of a stream of events, as `{event, id, data}`. */
@@ -24,10 +26,22 @@ async function* blocks(response) {
   }
 }
 
+/** Resolves as soon as the tab can be seen. */
+async function shown() {
+  while (document.hidden) await new Promise((resolve) => document.addEventListener("visibilitychange", resolve, { once: true }));
+}
+
+let hidden = 0;
+document.addEventListener("visibilitychange", () => {
+  clearTimeout(hidden);
+  if (document.hidden) hidden = setTimeout(() => { for (const watch of watches.values()) watch.pause(); }, HIDDEN_MS);
+});
+
 class Watch {
   listeners = new Set();
   seen = new Map();
   #stop = new AbortController();
+  #pause = new AbortController();
   #lastId = "";
 
   constructor(collection) {
@@ -36,13 +50,16 @@ class Watch {
   }
 
   end() { this.#stop.abort(); }
+  pause() { this.#pause.abort(); }
 
   async #run() {
     let wait = 1000;
     while (!this.#stop.signal.aborted) {
+      await shown();
+      this.#pause = new AbortController();
       try {
         const headers = this.#lastId ? { "Last-Event-ID": this.#lastId } : {};
-        const response = await request(this.path, { headers, signal: this.#stop.signal });
+        const response = await request(this.path, { headers, signal: AbortSignal.any([this.#stop.signal, this.#pause.signal]) });
         this.#tell("connected", true);
         wait = 1000;
         for await (const block of blocks(response)) this.#take(block);
@@ -50,6 +67,7 @@ class Watch {
         if (this.#stop.signal.aborted || error.status === 401 || error.status === 403) return;
       }
       if (this.#stop.signal.aborted) return;
+      if (this.#pause.signal.aborted) continue;
       this.#tell("connected", false);
       await new Promise((resolve) => setTimeout(resolve, wait));
       wait = Math.min(wait * 2, LONGEST_WAIT_MS);
