@@ -28,7 +28,7 @@ _AT_ONCE: Final = 4
 _SLOW_S: Final = 2.0
 _FIRST_REST_S: Final = 1.0
 _LONGEST_REST_S: Final = 60.0
-_LEASE_MARGIN_S: Final = 10.0
+_LEASE_MARGIN_S: Final = 5.0
 
 
 class DeliveryRecords(Webhooks, WebhookDeliveries, Protocol):
