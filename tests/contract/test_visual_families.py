@@ -23,6 +23,8 @@ from ingestion.model import ROWS_PER_PAGE, Page, Vectors
 from ingestion.settings import EmbedderSettings, RenderSettings
 from tests.support.tiny_colqwen import DIM, page_pixels
 from tests.support.tiny_families import FAMILIES, TinyFamily
+from workers.embedding.factory import open_embedder
+from workers.embedding.serving.decoding import ResizingEmbedder
 from workers.embedding.visual import loading
 from workers.embedding.visual.embedder import fingerprint
 from workers.embedding.visual.families import all_families
@@ -31,7 +33,8 @@ from workers.embedding.visual.images import Normaliser
 from workers.embedding.visual.loading import LoadedModel, load_model, quantisation
 from workers.embedding.visual.model import VisualModel
 from workers.embedding.visual.selftest import verify_model
-from workers.rendering.selftest import SelfTestFailed
+from workers.rendering.renderer import PdfRenderer
+from workers.rendering.selftest import SelfTestFailed, self_test
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -343,6 +346,20 @@ def test_the_fingerprint_names_family_and_cap(tiny: Tiny) -> None:
     found = fingerprint(loaded, settings(tiny.folder, "nf4"), RenderSettings())
     assert found.startswith(f"{tiny.family.name}/folder@{loaded.version}/nf4/transformers-")
     assert f"/tokens-{loaded.model.family.token_cap(0)}/" in found
+
+
+async def test_a_worker_can_draw_a_page_for_it_and_have_it_embedded(tiny: Tiny) -> None:
+    render = RenderSettings(renderer="pdfium")
+    async with open_embedder(settings(tiny.folder, embedder="visual"), render) as embedder:
+        await self_test(PdfRenderer(render, max_pages=1), embedder)
+        assert embedder.fingerprint.startswith(f"{tiny.family.name}/")
+        assert isinstance(embedder, ResizingEmbedder)
+        one = page(300, 200)
+        assert one.pixels is not None
+        resized = embedder.fit(one.pixels)
+        assert resized.shape[1::-1] == embedder.fitted_px(200, 300)
+        whole, found = await embedder.embed_pages([one, Page(1, 1, 1, b"", "", resized)])
+        assert np.abs(whole - found).max() <= EQUAL
 
 
 def test_every_family_has_its_tests() -> None:
