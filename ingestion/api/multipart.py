@@ -5,9 +5,7 @@ Starlette's form reader has no limit per file, and stores all files before the h
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,12 +13,11 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from ingestion.errors import BadRequest
+from ingestion.model import decoded_filename
 
 FILE_FIELDS: Final = (b"files", b"file")
 _MAX_HEADER_BYTES: Final = 16 * 1024
 """Enough for a filename of several thousand bytes."""
-_JAPANESE_LEAD: Final = re.compile(rb"[\x81-\x9f][\x40-\xfc]")
-_LEAST_JAPANESE: Final = 2
 _MAX_SEMICOLONS: Final = 1000
 """In a Content-Disposition. `parse_options_header` takes 1 µs for each, on the event loop."""
 
@@ -186,20 +183,6 @@ def _boundary(content_type: str) -> bytes:
 
 
 def _decode(filename: bytes) -> str:
-    """Browsers and libraries send UTF-8 (RFC 7578, section 5.1.1). Other bytes are Shift-JIS or Latin-1.
-
-    The HTML standard escapes quotes and line breaks as %22, %0D and %0A.
-    """
-    try:
-        text = filename.decode("utf-8")
-    except UnicodeDecodeError:
-        text = _decode_old(filename)
+    """The HTML standard escapes quotes and line breaks as %22, %0D and %0A."""
+    text = decoded_filename(filename)
     return text.replace("%22", '"').replace("%0D", "\r").replace("%0A", "\n")
-
-
-def _decode_old(filename: bytes) -> str:
-    """Bytes that are no UTF-8. Common Japanese letters begin with a byte that is a control character in Latin-1."""
-    if len(_JAPANESE_LEAD.findall(filename)) >= _LEAST_JAPANESE:
-        with suppress(UnicodeDecodeError):
-            return filename.decode("cp932")
-    return filename.decode("latin-1")

@@ -10,6 +10,8 @@ _SHOWN: Final = 10
 
 _SENTENCES: Final[dict[str, str]] = {
     NoteKind.DAMAGED_PAGE: "the file is damaged: {pages} could not be read, and has no content here",
+    NoteKind.INCOMPLETE_PAGE: "the image of {pages} lacks a part of a very large picture, or an annotation: install "
+    "poppler-utils on the workers, and upload the file again",
     NoteKind.MISSING_FONT: "{pages} has {subject} letters that no installed font has, so its image lacks them: "
     "install a font on the workers (`pagemill doctor` names the package) and upload the file again",
     NoteKind.TEXT_LEFT_OUT: "{pages} has more text than is searched: its end may not be found; "

@@ -28,7 +28,7 @@ from ingestion.client.views import (
 from ingestion.effort import Effort
 from ingestion.errors import BadRequest
 from ingestion.hits import Hit, SearchResult
-from ingestion.model import Metadata, check_text
+from ingestion.model import Metadata, check_text, decoded_filename
 from ingestion.search_mode import SearchMode
 
 # An event stream that is silent for longer is broken: the server sends pings.
@@ -177,8 +177,7 @@ class ApiClient(AdministrationClient):
         await self._request("DELETE", collection_url(collection, "").removesuffix("/"))
 
     async def _upload(self, url: str, path: Path, labels: UploadLabels | None, on_sent: OnSent | None) -> bytes:
-        # A form cannot hold a file name that is not UTF-8.
-        name = os.fsencode(path.name).decode("utf-8", "replace")
+        name = decoded_filename(os.fsencode(path.name))  # a form cannot hold a name that is not UTF-8
         with path.open("rb") as file:
             fields = {} if labels is None else labels.fields()
             content: Any = file if on_sent is None else CountedFile(file, on_sent)

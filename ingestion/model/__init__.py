@@ -54,6 +54,7 @@ from ingestion.model.names import (
     check_collection,
     check_text,
     clean_filename,
+    decoded_filename,
 )
 from ingestion.model.notes import Note, NoteKind, merged_notes
 from ingestion.model.pages import (
@@ -144,6 +145,7 @@ __all__ = [
     "codes_key",
     "codes_keys",
     "converted_key",
+    "decoded_filename",
     "document_id",
     "document_prefix",
     "first_fence",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from contextlib import suppress
 from typing import Final
 
 from ingestion.errors import BadRequest, not_text
@@ -12,6 +13,8 @@ MAX_FILENAME_BYTES: Final = 255
 _LONGEST_SUFFIX_BYTES: Final = 32
 _DIRECTION_MARKS: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """With them, a name may show another extension than it has."""
+_JAPANESE_LEAD: Final = re.compile(rb"[\x81-\x9f][\x40-\xfc]")
+_LEAST_JAPANESE: Final = 2
 _COLLECTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
 
@@ -36,6 +39,20 @@ def check_text(text: str, name: str) -> str:
     except UnicodeEncodeError as error:
         raise BadRequest(f"{name}: {not_text(error)}") from error
     return text
+
+
+def decoded_filename(filename: bytes) -> str:
+    """Browsers, libraries and most file systems use UTF-8 (RFC 7578, section 5.1.1).
+
+    Other bytes are read as Shift-JIS or Latin-1.
+    """
+    with suppress(UnicodeDecodeError):
+        return filename.decode("utf-8")
+    # Common Japanese letters begin with a byte that is a control character in Latin-1.
+    if len(_JAPANESE_LEAD.findall(filename)) >= _LEAST_JAPANESE:
+        with suppress(UnicodeDecodeError):
+            return filename.decode("cp932")
+    return filename.decode("latin-1")
 
 
 def clean_filename(name: str) -> str:

@@ -15,6 +15,8 @@ _MOST_CHARS: Final = 200
 class NoteKind(StrEnum):
     DAMAGED_PAGE = "damaged_page"
     """The file is damaged at this page: no engine draws it. The page is empty."""
+    INCOMPLETE_PAGE = "incomplete_page"
+    """The page's image lacks something that no installed engine draws: a part of a huge picture, a free text."""
     MISSING_FONT = "missing_font"
     """The page has letters of fonts that are neither in the file nor installed. `subject`: their script."""
     TEXT_LEFT_OUT = "text_left_out"

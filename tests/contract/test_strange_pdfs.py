@@ -127,7 +127,7 @@ async def test_letters_of_a_font_that_is_not_in_the_file_are_drawn(read: Reader,
     [
         ("cjk-chinese-not-embedded", "港口引航员在黎明时出发。\n第三章 安全管理"),
         ("cjk-japanese-not-embedded", "港の水先案内人は夜明けに出航した。\n第三章 安全管理"),
-        ("cjk-japanese-vertical", "港の水先案内人は夜明けに出航した"),
+        ("cjk-japanese-vertical", "港の水先案内人は\n夜明けに出航した"),
     ],
 )
 async def test_letters_that_no_font_has_are_found_and_named(
@@ -139,7 +139,7 @@ async def test_letters_that_no_font_has_are_found_and_named(
     monkeypatch.setattr(fonts, "has_font", nothing)
     monkeypatch.setattr(read.renderer, "_fonts", fonts.InstalledFonts())
     seen = await read((CASES / f"{name}.pdf").read_bytes())
-    assert sorted("".join(seen.text.split())) == sorted("".join(text.split()))
+    assert seen.text == text
     assert Note("missing_font", "Han", (1,), 1) in seen.pages[0].notes
 
 

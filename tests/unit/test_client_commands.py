@@ -135,6 +135,23 @@ def test_a_file_name_arrives_unchanged(api: FakeApi, name: str) -> None:
     assert [document.filename for document in api.documents.values()] == [name]
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"), [("レポート.pdf".encode("cp932"), "レポート.pdf"), (b"caf\xe9.pdf", "café.pdf")]
+)
+def test_a_file_name_that_is_not_utf_8_stays_readable(api: FakeApi, name: bytes, shown: str) -> None:
+    pdfs(os.fsdecode(name))
+    assert pagemill("ingest", os.fsdecode(name)).exit_code == 0
+    assert [document.filename for document in api.documents.values()] == [shown]
+
+
+def test_a_collection_name_that_cannot_be_used_is_one_error_before_anything_is_sent(api: FakeApi) -> None:
+    pdfs("a.pdf", "b.pdf")
+    result = pagemill("ingest", "a.pdf", "b.pdf", "--collection", "no name")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("error: collection name 'no name' is not usable")
+    assert not api.requests
+
+
 def test_more_documents_than_are_watched_at_once_all_finish(api: FakeApi) -> None:
     pdfs(*(f"{number}.pdf" for number in range(40)))
     result = pagemill("ingest", ".", "--wait")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from ingestion.settings import RenderSettings
 from tests.support.waiting import settled
 from workers.attempt.isolation import SharedExclusiveLock
 from workers.consumer.capacity import WeightedLimiter, suspended_capacity
+from workers.rendering import fonts
 from workers.rendering import lanes as lanes_module
+from workers.rendering import page_source as page_source_module
 from workers.rendering.dpi import plan_page
 from workers.rendering.fonts import InstalledFonts
 from workers.rendering.lanes import Lanes, TryKind, try_cpu_s
@@ -38,6 +41,8 @@ class FakeSandboxes:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.bad: dict[tuple[Engine, int], Exception] = {}
+        self.looks: dict[Engine, dict[str, Any]] = {}
+        """Fields of the pages that an engine renders."""
         self.held: set[int] = set()
         self.released = asyncio.Event()
         self.gate = asyncio.Event()
@@ -74,7 +79,9 @@ class FakeSandboxes:
                     await self.released.wait()
             finally:
                 self.long_tries -= 1
-        return RenderResult(pages={plan.number: rendered(plan.width_px, plan.height_px) for plan in request.pages})
+        look = self.looks.get(request.engine, {})
+        pages = {plan.number: rendered(plan.width_px, plan.height_px) for plan in request.pages}
+        return RenderResult(pages={number: replace(page, **look) for number, page in pages.items()})
 
 
 def rendered(width_px: int, height_px: int) -> RenderedPage:
@@ -130,6 +137,23 @@ async def test_a_page_out_of_cpu_time_is_not_tried_with_the_other_engine(fake: F
     assert fake.calls == [("pdfium", [1], True), ("pdfium", [1], True), ("pdfium", [1], False)]
     assert fake.cpu_s[0] < 0.5 < fake.cpu_s[1] < 2, "a quick try, and a slow one"
     assert fake.cpu_s[2] == LIMIT_S
+
+
+@pytest.mark.parametrize("look", [{"is_blank": True}, {"is_incomplete": True}, {"undrawn": "Ж"}])
+@pytest.mark.parametrize("is_better", [True, False])
+async def test_second_tries_in_vain_are_limited(
+    fake: FakeSandboxes, monkeypatch: pytest.MonkeyPatch, look: dict[str, Any], *, is_better: bool
+) -> None:
+    async def everything(letter: str) -> bool:
+        return True
+
+    monkeypatch.setattr(fonts, "has_font", everything)
+    fake.looks = {"pdfium": look, "poppler": {} if is_better else look}
+    found = await windows_of(source("doubtful", Lanes(settings(), "pdfium"), pages(40)))
+    tries = [numbers for engine, numbers, _ in fake.calls if engine == "poppler"]
+    assert len(tries) == (40 if is_better else page_source_module._MOST_SECOND_TRIES)
+    told = [note.kind for window in found for page in window for note in page.notes]
+    assert told == ["incomplete_page"] * 40 * ("is_incomplete" in look and not is_better)
 
 
 async def test_a_page_that_crashes_its_child_gets_three_tries_within_its_limit(fake: FakeSandboxes) -> None:

@@ -61,4 +61,6 @@ def page_notes(number: int, page: RenderedPage, missing_scripts: Sequence[str]) 
     notes = [Note.of_page(NoteKind.MISSING_FONT, number, script) for script in missing_scripts]
     if page.is_text_cut:
         notes.append(Note.of_page(NoteKind.TEXT_LEFT_OUT, number))
+    if page.is_incomplete:
+        notes.append(Note.of_page(NoteKind.INCOMPLETE_PAGE, number))
     return tuple(notes)

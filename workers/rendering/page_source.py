@@ -48,7 +48,7 @@ _WINDOW_PX: Final = 32_000_000
 take 400 MB for each window that is in progress."""
 
 _MOST_SECOND_TRIES: Final = 8
-"""After so many blank pages that the other engine does not draw either, a document's other blank pages stay blank."""
+"""Second tries of a document that may be in vain. After them, its pages stay as the first engine draws them."""
 
 _WINDOWS_AHEAD: Final = 2
 """Windows of one document that render at the same time, if children are free."""
@@ -134,11 +134,11 @@ class PdfPageSource:
         if rendered is None:
             rendered = await self._render_alone(plan, self._engines)
         if rendered is not None and await self._is_doubtful(rendered):
-            # Taken before the wait: other windows of the document ask, too. A page that gets drawn gives it back.
-            self._second_tries_left -= rendered.is_blank
+            # Taken before the wait: other windows of the document ask, too. A page that gets better gives it back.
+            self._second_tries_left -= 1
             with suppress(PageRenderFailed, RenderTimeout):
                 chosen = better(rendered, await self._render_alone(plan, self._engines[1:]))
-                self._second_tries_left += rendered.is_blank and chosen is not rendered
+                self._second_tries_left += chosen is not rendered
                 rendered = chosen
         if rendered is None or (self._is_damaged and rendered.is_blank and not rendered.text):
             self._first_cause = self._first_cause or f"page {plan.number} is missing or damaged"
@@ -150,12 +150,10 @@ class PdfPageSource:
 
     async def _is_doubtful(self, rendered: RenderedPage) -> bool:
         """Whether another engine may draw more of the page."""
-        if len(self._engines) < 2:
+        if len(self._engines) < 2 or self._second_tries_left <= 0:
             return False
-        if rendered.is_incomplete:
+        if rendered.is_incomplete or (rendered.is_blank and not rendered.undrawn):
             return True
-        if rendered.is_blank and not rendered.undrawn:
-            return self._second_tries_left > 0
         missing = await self._fonts.missing_scripts(rendered.undrawn)
         return any(script_of(letter) not in missing for letter in rendered.undrawn)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from contextlib import closing, suppress
+from math import inf
 from typing import Final
 
 import pikepdf
@@ -37,7 +38,7 @@ def vertical_text(path: str, number: int) -> str:
     """The text of page `number` (from 1) whose fonts write from top to bottom; "" where there is none.
 
     PDFium reads nothing where such a font is not in the file. It does with the horizontal encoding of the same
-    characters.
+    characters, but in the order of horizontal lines.
     """
     with suppress(*PDF_ERRORS, pypdfium2.PdfiumError), open_pdf(path) as pdf:
         page = next((leaf for place, leaf in enumerate(leaves(pdf, number), start=1) if place == number), None)
@@ -45,9 +46,27 @@ def vertical_text(path: str, number: int) -> str:
             return ""
         output = io.BytesIO()
         pdf.save(output)
-        with pypdfium2.PdfDocument(output.getvalue()) as turned, closing(turned[number - 1].get_textpage()) as text:
-            return UNWANTED.sub("", text.get_text_range())
+        with pypdfium2.PdfDocument(output.getvalue()) as turned, closing(turned[number - 1]) as turned_page:
+            return UNWANTED.sub("", "\n".join(_columns(turned_page)))
     return ""
+
+
+def _columns(page: pypdfium2.PdfPage) -> list[str]:
+    """The texts of the columns of a page, from right to left."""
+    with closing(page.get_textpage()) as textpage:
+        placed = []
+        for shown in page.get_objects([raw.FPDF_PAGEOBJ_TEXT], textpage=textpage):
+            _, _, _, _, x, y = shown.get_matrix().get()
+            with suppress(pypdfium2.PdfiumError):  # an object without letters
+                placed.append((x, y, shown.get_font_size(), shown.extract().strip()))
+    columns: list[list[tuple[float, str]]] = []
+    last_x = inf
+    for x, y, size, text in sorted(placed, reverse=True):
+        if last_x - x > size / 2:
+            columns.append([])
+            last_x = x
+        columns[-1].append((y, text))
+    return ["".join(text for _, text in sorted(column, key=lambda one: -one[0])) for column in columns]
 
 
 def _turn_fonts(page: Dictionary) -> bool:

@@ -19,6 +19,7 @@ from ingestion.sandbox.child import programs_cpu_s
 from ingestion.words.boxes import encode_words
 from workers.rendering.annotations import flatten, with_values
 from workers.rendering.dpi import POINTS_PER_INCH, PagePlan
+from workers.rendering.huge_pictures import has_cut_picture
 from workers.rendering.image_encoding import ImageFormat, encode_image, to_greyscale
 from workers.rendering.ink import Letters, doubtful_letters, has_ink
 from workers.rendering.page_text import has_text_objects, text_layer, vertical_text
@@ -150,7 +151,7 @@ def _render_with_pdfium(
             _check_size(image, plan)
         with result.timed("text"):
             content = _content(page, plan.number, request, image, values)
-            content.is_incomplete = is_incomplete
+            content.is_incomplete = is_incomplete or has_cut_picture(page)
     _keep(image, plan.number, content, request, result)
 
 

@@ -13,6 +13,7 @@ from ingestion.client.client import ApiClient, connect
 from ingestion.client.following import follow
 from ingestion.client.views import DocumentView, UploadLabels
 from ingestion.errors import IngestError
+from ingestion.model import check_collection
 from workers.commands.documents.labels import require_one_file
 from workers.commands.documents.paths import expand
 from workers.commands.documents.reporters import BarReporter, JsonReporter, LineReporter, Reporter, UploadResult
@@ -29,6 +30,7 @@ def ingest_paths(
     paths: list[str], collection: str, labels: UploadLabels, *, wait: bool, as_json: bool, data_dir: Path | None
 ) -> bool:
     """Upload and, where asked, wait; True where all went well. Raises BadRequest, ApiError, DependencyUnavailable."""
+    check_collection(collection)
     files = expand(paths)
     require_one_file(files, labels)
     outcomes = anyio.run(_ingest, files, collection, labels, wait, as_json, data_dir)
