@@ -40,7 +40,7 @@ def json_lines(result: Result) -> list[dict[str, Any]]:
 
 def pdfs(*names: str) -> None:
     for name in names:
-        Path(name).write_bytes(b"%PDF-1.7 " + name.encode())
+        Path(name).write_bytes(b"%PDF-1.7 " + os.fsencode(name))
 
 
 # ingest
