@@ -30,4 +30,4 @@ def _is_cut(page: pypdfium2.PdfPage, picture: pypdfium2.PdfObject) -> bool:
         return False
     metadata = picture.get_metadata()
     row_bytes = -(-width.value * metadata.bits_per_pixel // 8)
-    return row_bytes * height.value > _MOST_DECODED_BYTES
+    return bool(row_bytes * height.value > _MOST_DECODED_BYTES)
