@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -15,6 +16,7 @@ import torch
 from transformers import NeoMMEConfig
 from typer.testing import CliRunner
 
+from ingestion.errors import WorkerFault
 from workers.cli import app
 from workers.embedding.calibrate import BatchMeasurement
 from workers.embedding.visual.loading import read_model
@@ -52,6 +54,7 @@ def test_every_section_measures_in_every_precision_and_is_in_the_document(checkp
     findings: dict[str, dict[str, Any]] = {"machine": lines_of(Step(), chosen, SHORT_S)}
     for precision in chosen.precisions:
         context = context_of(chosen, precision)
+        context.patience = inf  # however busy this machine is
         findings[precision] = {
             section.value: {"figures": child.SECTIONS[section](context, Deadline.after(SHORT_S))}
             for section in chosen.sections
@@ -100,6 +103,14 @@ def test_a_model_that_cannot_be_loaded_is_the_error_of_every_section(tmp_path: P
     found = lines_of(Step("bf16"), options(tmp_path, "bf16"), 1000)
     assert "has no config.json" in found.pop("load")["error"]
     assert {line["error"] for line in found.values()} == {"WorkerFault: the model was not loaded"}
+
+
+def test_a_section_that_would_take_far_too_long_does_not_begin(checkpoint: Path) -> None:
+    context = loaded_context(checkpoint)
+    context.patience = 0
+    for section in (Section.MEMORY, Section.WORKER):
+        with pytest.raises(WorkerFault, match=r"pages would take \d+ s, and \d+ s are left"):
+            child.SECTIONS[section](context, Deadline.after(1000))
 
 
 def test_no_section_begins_after_the_time(checkpoint: Path) -> None:

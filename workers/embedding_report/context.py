@@ -14,8 +14,6 @@ from ingestion.settings import EmbedderSettings
 from workers.embedding.calibrate import BatchMeasurement, GpuMemory, MemoryProbe, ProcessMemory
 from workers.embedding_report.plan import Options
 
-_PATIENCE: Final = 4
-"""A page in a batch takes less than a page alone."""
 FALLBACK_PAGES: Final = 8
 """Pages of a batch where the section that measures batches has failed."""
 
@@ -30,6 +28,8 @@ class Context:
     device: torch.device
     loaded: Any = None
     measured: list[BatchMeasurement] = field(default_factory=list)
+    patience: float = 4.0
+    """A section may seem to take so many times what is left: a page in a batch takes less than a page alone."""
 
     @property
     def model(self) -> Any:
@@ -71,7 +71,7 @@ class Context:
         if not self.measured or self.measured[0].seconds is None:
             return
         needed_s = pages * self.measured[0].seconds / self.measured[0].items
-        if needed_s > _PATIENCE * max(deadline.left_s, 1.0):
+        if needed_s > self.patience * max(deadline.left_s, 1.0):
             raise WorkerFault(f"{pages} pages would take {needed_s:.0f} s, and {deadline.left_s:.0f} s are left")
 
     def batch_cost(self, page_cost: int) -> int:

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from transformers import AutoProcessor
 
+from ingestion.concurrency.tasks import gather_or_cancel
 from ingestion.errors import WorkerFault
 from ingestion.messages import Record, encode_job
 from ingestion.settings import RenderSettings, VectorSettings, WorkerSettings
@@ -149,7 +150,7 @@ async def _send(running: Batcher[Any, Any, Any], deadline: Deadline, is_small: b
             done += len(await running.embed(window))
             is_over = deadline.is_past
 
-    await asyncio.gather(*(windows() for _ in range(1 if is_small else _DOCUMENTS * _WINDOWS)))
+    await gather_or_cancel(*(windows() for _ in range(1 if is_small else _DOCUMENTS * _WINDOWS)))
     return done
 
 
@@ -158,16 +159,20 @@ async def _asked(context: Context, deadline: Deadline, *, with_pages: bool) -> d
     running = Batcher(metered, batch_cost=context.batch_cost(cost))
     texts = queries()
     seconds: list[float] = []
-    try:
-        await running.embed([next(texts)], urgent=True)  # warms up
-        began = time.perf_counter()
-        sending = asyncio.create_task(_send(running, deadline, context.is_small)) if with_pages else None
+
+    async def ask() -> int:
         while not deadline.is_past or not seconds:
             asked = time.perf_counter()
             await running.embed([next(texts)], urgent=True)
             seconds.append(time.perf_counter() - asked)
             await asyncio.sleep(_QUERY_PAUSE_S)
-        pages = await sending if sending else 0
+        return 0
+
+    try:
+        await running.embed([next(texts)], urgent=True)  # warms up
+        began = time.perf_counter()
+        sending = [_send(running, deadline, context.is_small)] if with_pages else []
+        pages = sum(await gather_or_cancel(ask(), *sending))
         elapsed_s = time.perf_counter() - began
     finally:
         await running.close()
@@ -207,7 +212,7 @@ async def _worked(context: Context, deadline: Deadline) -> dict[str, Any]:
     try:
         await ingest()  # starts the render children
         before_s, began = metered.busy_s, time.perf_counter()
-        await asyncio.gather(ingest(), *(documents() for _ in range(WorkerSettings().jobs_in_flight - 1)))
+        await gather_or_cancel(ingest(), *(documents() for _ in range(WorkerSettings().jobs_in_flight - 1)))
         seconds = time.perf_counter() - began
     finally:
         await running.close()
