@@ -1,8 +1,8 @@
-"""Requests for dead letters, cancellations, keys and the state of the system."""
+"""Requests for dead letters, cancellations, keys, webhooks and the state of the system."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
@@ -16,7 +16,13 @@ from ingestion.client.administration_views import (
     KeyList,
     KeyView,
     NewKey,
+    NewWebhook,
+    Replayed,
     SystemView,
+    WebhookDelivery,
+    WebhookDeliveryList,
+    WebhookList,
+    WebhookView,
 )
 from ingestion.client.answers import parse
 from ingestion.client.requests import ApiRequests, collection_url, document_url
@@ -88,6 +94,45 @@ class AdministrationClient(ApiRequests):
         """End a key for good. Twice is the same as once."""
         await self._request("DELETE", f"keys/{quote(check_text(key, 'the id'), safe='')}")
 
+    async def webhooks(self) -> list[WebhookView]:
+        """The webhooks of the caller's tenant."""
+        return parse(WebhookList, await self._request("GET", "webhooks")).webhooks
+
+    async def create_webhook(
+        self, url: str, events: Sequence[str] = (), *, collection: str | None = None
+    ) -> NewWebhook:
+        """Send events to `url`: all, or the named ones. The secret is in no later answer. It is not repeated."""
+        body: dict[str, Any] = {"url": check_text(url, "the url")}
+        if events:
+            body["events"] = list(events)
+        if collection is not None:
+            body["collection"] = collection
+        return parse(NewWebhook, await self._send("POST", "webhooks", json=body))
+
+    async def delete_webhook(self, webhook: str) -> None:
+        await self._request("DELETE", _webhook_url(webhook))
+
+    async def ping_webhook(self, webhook: str) -> WebhookDelivery:
+        """Send an event `ping`. The delivery is pending: `webhook_deliveries` shows its result."""
+        return parse(WebhookDelivery, await self._send("POST", f"{_webhook_url(webhook)}/ping"))
+
+    async def webhook_deliveries(self, webhook: str, state: str = "dead") -> AsyncIterator[WebhookDelivery]:
+        """Deliveries that are `dead`, `pending` or `delivered`. Pages of the listing are requested as needed."""
+        query = {"state": state}
+        while True:
+            url = f"{_webhook_url(webhook)}/deliveries"
+            listed = parse(WebhookDeliveryList, await self._request("GET", url, params=query))
+            for delivery in listed.deliveries:
+                yield delivery
+            if listed.next is None:
+                return
+            query["after"] = listed.next
+
+    async def replay_webhook_delivery(self, webhook: str, delivery: str) -> bool:
+        """Send a dead delivery again. False where it is not dead."""
+        url = f"{_webhook_url(webhook)}/deliveries/{quote(check_text(delivery, 'the id'), safe='')}/replay"
+        return parse(Replayed, await self._request("POST", url)).changed
+
     async def _act_on_letter(self, letter: str, action: str, why: str) -> DeadLetterResult:
         body = {"why": check_text(why, "the reason")}
         return parse(DeadLetterResult, await self._request("POST", f"{_letter_url(letter)}/{action}", json=body))
@@ -95,3 +140,7 @@ class AdministrationClient(ApiRequests):
 
 def _letter_url(letter: str) -> str:
     return f"dead-letters/{quote(check_text(letter, 'the id'), safe='')}"
+
+
+def _webhook_url(webhook: str) -> str:
+    return f"webhooks/{quote(check_text(webhook, 'the id'), safe='')}"

@@ -1,4 +1,4 @@
-"""Answers about dead letters, keys and the system. Fields that a newer server adds are ignored."""
+"""Answers about dead letters, keys, webhooks and the system. Fields that a newer server adds are ignored."""
 
 from __future__ import annotations
 
@@ -135,3 +135,46 @@ class NewKey(KeyView):
 
 class KeyList(BaseModel):
     keys: list[KeyView]
+
+
+class WebhookView(BaseModel):
+    """A webhook without its secret. `collection` None: all collections of the tenant."""
+
+    webhook: str
+    url: str
+    events: list[str] = []
+    collection: str | None = None
+    created_at: datetime | None = None
+
+
+class NewWebhook(WebhookView):
+    """A webhook that was just made, and its secret, which is shown once."""
+
+    secret: str
+
+
+class WebhookList(BaseModel):
+    webhooks: list[WebhookView]
+
+
+class WebhookDelivery(BaseModel):
+    """An event on its way to an endpoint. `event` is the header webhook-id."""
+
+    delivery: str
+    event: str
+    type: str
+    state: str
+    attempts: int = 0
+    last_error: str = ""
+    created_at: datetime | None = None
+    due_at: datetime | None = None
+    settled_at: datetime | None = None
+
+
+class WebhookDeliveryList(BaseModel):
+    deliveries: list[WebhookDelivery]
+    next: str | None = None
+
+
+class Replayed(BaseModel):
+    changed: bool

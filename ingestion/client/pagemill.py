@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, aclosing, asynccontextmanager
 from datetime import datetime
 from functools import partial
@@ -20,7 +20,10 @@ from ingestion.client.administration_views import (
     DeadLetterResult,
     KeyView,
     NewKey,
+    NewWebhook,
     SystemView,
+    WebhookDelivery,
+    WebhookView,
 )
 from ingestion.client.answers import ApiUnavailable
 from ingestion.client.client import ApiClient
@@ -196,6 +199,30 @@ class Pagemill:
     def revoke_key(self, key: str) -> None:
         """As AsyncPagemill.revoke_key."""
         self._portal.call(self._api.revoke_key, key)
+
+    def webhooks(self) -> list[WebhookView]:
+        """As AsyncPagemill.webhooks."""
+        return self._portal.call(self._api.webhooks)
+
+    def create_webhook(self, url: str, events: Sequence[str] = (), *, collection: str | None = None) -> NewWebhook:
+        """As AsyncPagemill.create_webhook."""
+        return self._portal.call(partial(self._api.create_webhook, collection=collection), url, events)
+
+    def delete_webhook(self, webhook: str) -> None:
+        """As AsyncPagemill.delete_webhook."""
+        self._portal.call(self._api.delete_webhook, webhook)
+
+    def ping_webhook(self, webhook: str) -> WebhookDelivery:
+        """As AsyncPagemill.ping_webhook."""
+        return self._portal.call(self._api.ping_webhook, webhook)
+
+    def webhook_deliveries(self, webhook: str, state: str = "dead") -> Iterator[WebhookDelivery]:
+        """As AsyncPagemill.webhook_deliveries."""
+        yield from self._each(self._api.webhook_deliveries(webhook, state))
+
+    def replay_webhook_delivery(self, webhook: str, delivery: str) -> bool:
+        """As AsyncPagemill.replay_webhook_delivery."""
+        return self._portal.call(self._api.replay_webhook_delivery, webhook, delivery)
 
     def _each(self, listing: AsyncIterator[T]) -> Iterator[T]:
         while (found := self._portal.call(anext, listing, None)) is not None:

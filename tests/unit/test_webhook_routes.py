@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
+from ingestion.client.client import ApiClient
+from ingestion.client.target import Target
 from ingestion.keys.tokens import new_key
 from ingestion.model import Role, WebhookDeliveryState
 from tests.contract.api.helpers import assert_problem
@@ -123,3 +125,15 @@ async def test_deliveries_are_listed_in_parts(hooks: Hooks) -> None:
         if (after := body["next"]) is None:
             break
     assert found == ids
+
+
+async def test_the_python_client_manages_webhooks(hooks: Hooks) -> None:
+    client = ApiClient(Target("http://api", "", "", is_local=True), hooks.admin)
+    made = await client.create_webhook(URL, ["document.failed"], collection="manuals")
+    assert (made.secret[:6], made.events, made.collection) == ("whsec_", ["document.failed"], "manuals")
+    assert [one.webhook for one in await client.webhooks()] == [made.webhook]
+    ping = await client.ping_webhook(made.webhook)
+    assert [one.delivery async for one in client.webhook_deliveries(made.webhook, "pending")] == [ping.delivery]
+    assert not await client.replay_webhook_delivery(made.webhook, ping.delivery)
+    await client.delete_webhook(made.webhook)
+    assert await client.webhooks() == []
