@@ -25,7 +25,7 @@ from tests.support.tiny_colqwen import DIM, page_pixels
 from tests.support.tiny_families import FAMILIES, TinyFamily
 from workers.embedding.factory import open_embedder
 from workers.embedding.serving.decoding import ResizingEmbedder
-from workers.embedding.visual import loading
+from workers.embedding.visual import loading, selftest
 from workers.embedding.visual.embedder import fingerprint
 from workers.embedding.visual.families import all_families
 from workers.embedding.visual.family import fitted_size
@@ -313,6 +313,14 @@ def test_a_quantised_module_that_must_not_be_is_refused(tiny: Tiny, monkeypatch:
     monkeypatch.setattr(loading, "quantisation", lambda _: quantisation(others))
     with pytest.raises(SelfTestFailed, match=rf"{first}\S* is quantised"):
         load(tiny.folder, "nf4")
+
+
+def test_a_model_whose_pages_have_more_vectors_than_can_be_stored_is_refused(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selftest, "ROWS_PER_PAGE", 20)
+    with pytest.raises(SelfTestFailed, match="Pagemill stores at most 20"):
+        verify_model(tiny.model(), "fp32")
 
 
 def test_other_positions_than_the_familys_are_refused(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:

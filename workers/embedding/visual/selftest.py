@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ingestion.model import Page, Vectors
+from ingestion.model import ROWS_PER_PAGE, Page, Vectors
 from workers.embedding.visual.family import Family, ModelInput
 from workers.embedding.visual.model import VisualModel
 from workers.rendering.selftest import SelfTestFailed
@@ -38,6 +38,7 @@ def verify_model(model: VisualModel, precision: str) -> None:
     pages = [_page(number, *size_px) for number, size_px in enumerate(_PAGE_SIZES_PX, start=1)]
     inputs = [*map(model.prepare, pages), model.prepare(_QUERY)]
     alone = [_embed_and_check_positions(model, item) for item in inputs]
+    _check_rows(alone)
     together = _embed(model, inputs)
     _check_independence(alone, together, TOLERANCES[precision])
 
@@ -55,6 +56,16 @@ def _embed_and_check_positions(model: VisualModel, item: ModelInput) -> Vectors:
     if model.family.positions_at and item.image is not None:
         _check_positions(model.family, item, recorded[-1])
     return vectors
+
+
+def _check_rows(items: Sequence[Vectors]) -> None:
+    """A row's key has room for so many rows of a page: more would be written over those of the next page."""
+    rows = max(map(len, items))
+    if rows > ROWS_PER_PAGE:
+        raise SelfTestFailed(
+            f"a page has {rows} vectors, and Pagemill stores at most {ROWS_PER_PAGE}; set PAGEMILL_VISUAL_MAX_TOKENS "
+            "or PAGEMILL_TOKEN_POOLING"
+        )
 
 
 def _check_positions(family: Family, item: ModelInput, positions: Tensor | None) -> None:

@@ -32,13 +32,18 @@ from transformers.models.idefics3.image_processing_pil_idefics3 import (
     get_resize_output_image_size,
 )
 
-from ingestion.model import Page
+from ingestion.model import ROWS_PER_PAGE, Page
 from workers.embedding.visual.family import Family, FamilyOptions, ModelInput, padded_ids, to_device
 from workers.embedding.visual.images import Normaliser
 from workers.embedding.visual.texts import AUGMENTATION_TOKENS, QueryEncoder
 
 _MOST_TILES_A_SIDE: Final = 6
 """The prompt has words for the places of so many rows and columns."""
+
+_MARKERS_OF_TILE: Final = 3
+"""Tokens beside those of a tile: its border, its place, and the line break of its row."""
+_PROMPT_ROWS: Final = 64
+"""More than the tokens of the prompt around the tiles."""
 
 
 class _Tiling:
@@ -121,10 +126,10 @@ class ColModernVBert(Family):
         self._pad_token: int = processor.tokenizer.pad_token_id
         self._tile_tokens: int = processor.image_seq_len
         self._image_token: int = processor.image_token_id
-        self._published_cap = _Tiling(processor.image_processor, 10_000).most_tiles * self._tile_tokens
-        self.sizing: _Tiling = _Tiling(
-            processor.image_processor, self.token_cap(options.max_tokens) // self._tile_tokens
-        )
+        storable_tiles = (ROWS_PER_PAGE - _PROMPT_ROWS) // (self._tile_tokens + _MARKERS_OF_TILE)
+        self._published_cap = _Tiling(processor.image_processor, storable_tiles).most_tiles * self._tile_tokens
+        most_tiles = min(storable_tiles, self.token_cap(options.max_tokens) // self._tile_tokens)
+        self.sizing: _Tiling = _Tiling(processor.image_processor, most_tiles)
         self._page_ids = {grid: _page_ids(processor, grid) for grid in self.sizing.grids()}
         after = processor.query_augmentation_token * AUGMENTATION_TOKENS
         self._queries = QueryEncoder(processor.tokenizer, prefix=processor.query_prefix, after=after)
