@@ -30,7 +30,7 @@ export function signInView(reason) {
     h("p", { class: "muted" }, "Find the right page in your documents."),
     alert,
     h("label", { class: "field" }, h("span", {}, "API key"), key),
-    h("p", { class: "small muted", id: "key-help" }, "From whoever runs Pagemill: ", h("code", {}, "pagemill keys create"), ". It stays in this tab, and is forgotten when the tab is closed."),
+    h("p", { class: "small muted", id: "key-help" }, "An administrator makes one with ", h("code", {}, "pagemill keys create"), ". The key stays in this tab, and is forgotten when you close it."),
     h("details", { class: "details" }, h("summary", {}, "Act for another tenant"),
       h("label", { class: "field" }, h("span", {}, "Tenant"), tenant), h("p", { class: "small muted" }, "Only the key of the settings may name one.")),
     submit,
