@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
 _CONNECT_TIMEOUT_S: Final = 5.0
-_KEEPALIVE_MS: Final = 330_000
-"""By default a gRPC server drops a client that pings more often than every five minutes during a request, and pymilvus
-pings every ten seconds."""
+_KEEPALIVE: Final = (("grpc.keepalive_time_ms", 330_000), ("grpc.keepalive_permit_without_calls", 0))
+"""By default a gRPC server drops a client that pings more often than every five minutes during a request, or every two
+hours without one. pymilvus pings every ten seconds, always."""
 _RECONNECT_MS: Final = 2_000
 """By default gRPC waits up to two minutes before it connects again to a server that was down."""
-_OPTIONS: Final = (("grpc.keepalive_time_ms", _KEEPALIVE_MS), ("grpc.max_reconnect_backoff_ms", _RECONNECT_MS))
+_OPTIONS: Final = (*_KEEPALIVE, ("grpc.max_reconnect_backoff_ms", _RECONNECT_MS))
 
 
 def connect(settings: MilvusSettings) -> MilvusClient:
@@ -37,7 +37,7 @@ def connect(settings: MilvusSettings) -> MilvusClient:
         uri=settings.milvus_uri,
         token=settings.milvus_token.get_secret_value(),
         timeout=limit_s(DEPENDENCY, _CONNECT_TIMEOUT_S),
-        grpc_options={"grpc.keepalive_time_ms": _KEEPALIVE_MS},
+        grpc_options=dict(_KEEPALIVE),
         **pymilvus_options(settings),
     )
 
