@@ -37,7 +37,7 @@ _WINDOW_PAGES: Final = 8
 """As in a worker: documents at a time, windows of a document in the embedder, and pages of a window."""
 _PAGES_OF_DOCUMENT: Final = 24
 _FEW_PAGES: Final = 3
-"""On a CPU."""
+"""On a CPU, in one job at a time."""
 _QUERY_PAUSE_S: Final = 0.05
 _ATTEMPTS: Final = 5
 """The last attempt of a document runs alone. Here each has one: a failure ends the section."""
@@ -192,7 +192,8 @@ async def _worked(context: Context, deadline: Deadline) -> dict[str, Any]:
     sizing = context.model.sizing
     embedder = VisualEmbedder(running, dim=context.model.dim, most_tokens=cost, sizing=sizing, fingerprint="report")
     size = _FEW_PAGES if context.is_small else _PAGES_OF_DOCUMENT
-    context.require_time(deadline, size * (1 + WorkerSettings().jobs_in_flight))
+    jobs = 1 if context.is_small else WorkerSettings().jobs_in_flight
+    context.require_time(deadline, size * (1 + jobs))
     records, blobs, vectors = SinkRecords(), SinkBlobs(pdf(size)), SinkVectors()
     pipeline = _pipeline(embedder, records, blobs, vectors)
     numbers, ready = itertools.count(), 0
@@ -212,7 +213,7 @@ async def _worked(context: Context, deadline: Deadline) -> dict[str, Any]:
     try:
         await ingest()  # starts the render children
         before_s, began = metered.busy_s, time.perf_counter()
-        await gather_or_cancel(ingest(), *(documents() for _ in range(WorkerSettings().jobs_in_flight - 1)))
+        await gather_or_cancel(ingest(), *(documents() for _ in range(jobs - 1)))
         seconds = time.perf_counter() - began
     finally:
         await running.close()
