@@ -31,8 +31,8 @@ def text_warnings(counts: TextPages | None) -> list[str]:
     if counts is None or not counts.unsearchable:
         return []
     return [
-        f"no search finds {counts.unsearchable} page(s): they are blank, or no text was read from them, and the "
-        "embedder reads only texts; see PAGEMILL_OCR, or use a visual embedder"
+        f"no search finds {counts.unsearchable} page(s): they are blank, or no text was read from them (OCR reads "
+        "Latin letters and Chinese), and the embedder reads only texts; see PAGEMILL_OCR, or use a visual embedder"
     ]
 
 

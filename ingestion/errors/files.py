@@ -54,6 +54,12 @@ class EncryptedPdf(FileError):
     code = "encrypted_pdf"
 
 
+class EncryptedFile(FileError):
+    """The office file opens only with a password."""
+
+    code = "encrypted_file"
+
+
 class NoPages(FileError):
     """The PDF has no pages."""
 

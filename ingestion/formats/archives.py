@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from collections.abc import Collection
 from typing import Final
 
-from ingestion.errors import ConversionFailed, UnsupportedType
+from ingestion.errors import ConversionFailed, EncryptedFile, UnsupportedType
 from ingestion.formats.media_types import MediaType
 
 _MOST_BYTES: Final = 4 * 1024**2
-"""Of the one entry that is read: the list of content types, or the media type."""
+"""Of an entry that is read: the list of content types, the media type, the manifest."""
 _MOST_ENTRIES: Final = 100_000
 _CONTENT_TYPES: Final = "[Content_Types].xml"
+_MANIFEST: Final = "META-INF/manifest.xml"
 _OFFICE: Final = (
     (b"wordprocessingml.", MediaType.DOCX),
     (b"ms-word.", MediaType.DOCX),
@@ -26,7 +28,7 @@ _ODF: Final = (MediaType.ODT, MediaType.ODP, MediaType.ODS)
 
 
 def archive_type(path: str) -> str:
-    """In the child: the media type. Raises UnsupportedType, ConversionFailed."""
+    """In the child: the media type. Raises EncryptedFile, UnsupportedType, ConversionFailed."""
     with _opened(path) as archive:
         names = set(archive.namelist())
         if _CONTENT_TYPES in names:
@@ -35,8 +37,15 @@ def archive_type(path: str) -> str:
             declared = _read(archive, "mimetype").strip().removesuffix(b"-template")
             for media_type in _ODF:
                 if declared == media_type.encode():
+                    _require_no_password(archive, names)
                     return media_type.value
     raise UnsupportedType("a ZIP archive that is neither DOCX, PPTX, XLSX, ODT, ODP nor ODS: unpack it first")
+
+
+def _require_no_password(archive: zipfile.ZipFile, names: Collection[str]) -> None:
+    """For OpenDocument. An Office Open XML file with a password is no ZIP archive."""
+    if _MANIFEST in names and b"encryption-data" in _read(archive, _MANIFEST):
+        raise EncryptedFile("the office file needs a password: save it without one")
 
 
 def check_unpacked_size(path: str, most_bytes: int) -> None:

@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import PurePath
 from typing import Final
 
-from ingestion.errors import EmptyFile, NotAPdf, UnsupportedType
+from ingestion.errors import EmptyFile, EncryptedFile, NotAPdf, UnsupportedType
 from ingestion.formats.media_types import BY_SUFFIX, MediaType
 
 HEAD_BYTES: Final = 1024
@@ -41,6 +41,7 @@ _MAGIC: Final = (
 )
 _ZIP_MAGIC: Final = b"PK\x03\x04"
 _OLE_MAGIC: Final = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+_ENCRYPTED_STREAM: Final = "EncryptedPackage".encode("utf-16-le")
 _HEIC_BRANDS: Final = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0b\x0e-\x1f\x7f]")
 # A comment is an atomic group: it ends at its first "-->". Otherwise a few dozen comments would take hours.
@@ -58,10 +59,12 @@ def detect(head: bytes, filename: str) -> MediaType | str:
 
     ZIP for an archive.
 
-    Raises EmptyFile, NotAPdf, UnsupportedType.
+    Raises EmptyFile, EncryptedFile, NotAPdf, UnsupportedType.
     """
     if not head:
         raise EmptyFile("the file is empty")
+    if head.startswith(_OLE_MAGIC):
+        raise _ole(head)
     has_pdf = PDF_MAGIC in head[:PDF_MAGIC_WITHIN_BYTES]
     head = head[:HEAD_BYTES]
     if (found := _by_magic(head)) is not None:
@@ -92,11 +95,16 @@ def _by_magic(head: bytes) -> MediaType | str | None:
         return _heic()
     if head.startswith(_ZIP_MAGIC):
         return ZIP
-    if head.startswith(_OLE_MAGIC):
-        raise UnsupportedType(
-            "a file of Office 97 to 2003, or an office file with a password: save it as DOCX, PPTX or XLSX without one"
-        )
     return None
+
+
+def _ole(head: bytes) -> EncryptedFile | UnsupportedType:
+    """The names of the streams are in the first bytes, except in large files of some programs."""
+    if _ENCRYPTED_STREAM in head:
+        return EncryptedFile("the office file needs a password: save it without one")
+    return UnsupportedType(
+        "a file of Office 97 to 2003, or an office file with a password: save it as DOCX, PPTX or XLSX without one"
+    )
 
 
 def _heic() -> MediaType:

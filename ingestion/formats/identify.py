@@ -22,7 +22,7 @@ _WALL_S: Final = 60.0
 async def identify(sandbox: Sandbox, path: Path, filename: str, *, with_office: bool) -> MediaType:
     """The type of the file at `path`. `with_office`: whether office files and texts can be converted.
 
-    Raises EmptyFile, NotAPdf, UnsupportedType, ConversionFailed, ChildStalled.
+    Raises EmptyFile, EncryptedFile, NotAPdf, UnsupportedType, ConversionFailed, ChildStalled.
     """
     found = detect(await asyncio.to_thread(_head, path), filename)
     media_type = MediaType(await _archive_type(sandbox, path) if found == ZIP else found)

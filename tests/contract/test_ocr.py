@@ -55,6 +55,24 @@ async def test_only_pages_without_a_useful_text_are_read() -> None:
     assert one.reads == 3
 
 
+async def test_a_turned_page_is_read_and_an_unknown_script_is_not() -> None:
+    upright = Image.open(io.BytesIO(picture("Turned timetable of the harbour", size=(1000, 260)))).convert("RGB")
+    pictures = [upright.rotate(degrees, expand=True) for degrees in (90, 180, 270)]
+    mirrored = upright.transpose(Image.Transpose.FLIP_LEFT_RIGHT)  # letters of no script
+    files = [io.BytesIO() for _ in (*pictures, mirrored)]
+    for one, file in zip((*pictures, mirrored), files, strict=True):
+        one.save(file, "PNG")
+    pages = [page(file.getvalue(), number=number) for number, file in enumerate(files, start=1)]
+    *turned, unknown = await reader().with_text(pages, caller="c")
+    assert [one.text for one in turned] == ["Turned timetable of the harbour"] * 3
+    assert (unknown.text, unknown.source_of_text) == ("", TextSource.NONE)
+    ink = np.asarray(pictures[1].convert("L")) < 128
+    for word in decode_words(turned[1].words):
+        left, top, right, bottom = (side / SCALE for side in word.box)
+        inside = ink[int(top * 260) : int(bottom * 260), int(left * 1000) : int(right * 1000)]
+        assert inside.mean() > 0.05, word
+
+
 @pytest.mark.parametrize(
     ("mode", "embeds_text", "reads"), [("off", True, 0), ("auto", False, 0), ("always", False, 1)]
 )

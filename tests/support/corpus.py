@@ -47,7 +47,7 @@ def refused() -> dict[str, tuple[bytes, str]]:
     locked = packed(Strange([shown("secret")]).bytes(), encryption=pikepdf.Encryption(owner="o", user="u", R=6))
     return {
         "old.doc": (ole, "unsupported_type"),
-        "locked.docx": (ole + "EncryptedPackage".encode("utf-16-le"), "unsupported_type"),
+        "locked.docx": (ole + "EncryptedPackage".encode("utf-16-le"), "encrypted_file"),
         "archive.zip": (zipped({"a.txt": "x"}), "unsupported_type"),
         "program.exe": (b"MZ\x90\0\3\0\0\0", "unsupported_type"),
         "locked.pdf": (locked, "encrypted_pdf"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ingestion.errors import ConversionFailed, EmptyFile, NotAPdf, UnsupportedType
+from ingestion.errors import ConversionFailed, EmptyFile, EncryptedFile, NotAPdf, UnsupportedType
 from ingestion.formats.archives import archive_type, check_unpacked_size
 from ingestion.formats.detection import HEAD_BYTES, ZIP, detect
 from ingestion.formats.media_types import BY_SUFFIX, MediaType
@@ -57,6 +57,12 @@ def test_the_content_decides(content: bytes, filename: str, found: MediaType | s
         (b"\x7fELF\0\0\0", "a", UnsupportedType, "supported types"),
         (b"text with a \0", "a.txt", UnsupportedType, "supported types"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0\0", "a.doc", UnsupportedType, "password"),
+        (
+            b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(5000) + "EncryptedPackage".encode("utf-16-le"),
+            "a.docx",
+            EncryptedFile,
+            "save it without one",
+        ),
     ],
 )
 def test_other_files_are_refused_with_what_to_do(
@@ -94,6 +100,14 @@ def test_another_archive_is_refused(tmp_path: Path, parts: dict[str, str]) -> No
     path = tmp_path / "file.zip"
     path.write_bytes(zipped(parts))
     with pytest.raises(UnsupportedType):
+        archive_type(str(path))
+
+
+def test_an_open_document_with_a_password_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "locked.odt"
+    kind = "application/vnd.oasis.opendocument.text"
+    path.write_bytes(zipped({"mimetype": kind, "META-INF/manifest.xml": "<manifest:encryption-data/>"}))
+    with pytest.raises(EncryptedFile):
         archive_type(str(path))
 
 

@@ -6,7 +6,7 @@ The launcher loads the models once, before it forks children: `prepare_launcher`
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Final
@@ -24,12 +24,17 @@ _LEAST_CONTRAST: Final = 24
 """Grey levels between the darkest and the lightest part of a page that is not blank."""
 _BLANK_SIDE_PX: Final = 256
 _LEAST_SCORE: Final = 0.5
+_LEAST_PAGE_SCORE: Final = 0.85
+"""Mean score of a page's letters. Pages in Latin letters or Chinese have 0.95 and more, also noisy ones. Pages that
+are upside down, and scripts that the models do not know, have 0.6 to 0.83, and a wrong text."""
+_LEAST_TURNED_SCORE: Final = 0.95
+"""Of a page that is read once more, upside down: other scripts reach 0.9 there."""
 _SAME_LINE: Final = 0.5
 """Boxes whose middles are closer than this part of their height are in one line."""
 
 PARAMETERS: Final[dict[str, Any]] = {
     "Global.log_level": "critical",
-    "Global.use_cls": False,  # it turns lines that are upside down; a rendered page is upright
+    "Global.use_cls": False,  # it turns few of the lines that are upside down: see `_read`
     "Global.text_score": _LEAST_SCORE,
     "Global.return_word_box": True,  # takes no measurable time
     "EngineConfig.onnxruntime.intra_op_num_threads": 1,
@@ -73,13 +78,45 @@ def read_page(image: bytes, max_chars: int) -> PageText:
         if _is_blank(picture):
             return PageText("", is_blank=True)
         pixels = import_module("numpy").asarray(picture.convert("RGB"))[:, :, ::-1]
-    found = _models.reader(pixels)
-    if found.boxes is None or not len(found.boxes):
+    found = _read(pixels)
+    if found is None:
         return PageText("", is_blank=False)
     text = _in_lines([(box.tolist(), said) for box, said in zip(found.boxes, found.txts, strict=True)])
     height_px, width_px = pixels.shape[:2]
-    words = encode_words(_words(found.word_results or (), width_px, height_px))
+    words = encode_words(_words(found.word_results or (), width_px, height_px, is_turned=found.is_turned))
     return PageText(UNWANTED.sub("", text)[:max_chars], is_blank=False, words=words)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The lines of a page. `is_turned`: of the page turned by 180 degrees, which also makes 90 to 270 degrees."""
+
+    boxes: Any
+    txts: Sequence[str]
+    word_results: Any
+    score: float
+    is_turned: bool
+
+
+def _read(pixels: Any) -> _Found | None:
+    """The lines of the page, which may be upside down. None where there is no text that can be read.
+
+    The models read lines from left to right, and from top to bottom.
+    """
+    found = _lines(pixels, is_turned=False)
+    if found is not None and found.score < _LEAST_PAGE_SCORE:
+        found = _lines(pixels[::-1, ::-1].copy(), is_turned=True)
+        return found if found is not None and found.score >= _LEAST_TURNED_SCORE else None
+    return found
+
+
+def _lines(pixels: Any, *, is_turned: bool) -> _Found | None:
+    found = _models.reader(pixels)
+    if found.boxes is None or not len(found.boxes):
+        return None
+    letters = sum(map(len, found.txts))
+    total = sum(len(said) * float(score) for said, score in zip(found.txts, found.scores, strict=True))
+    return _Found(found.boxes, found.txts, found.word_results, total / max(1, letters), is_turned)
 
 
 def _is_blank(picture: Image.Image) -> bool:
@@ -88,13 +125,16 @@ def _is_blank(picture: Image.Image) -> bool:
     return lightest - darkest < _LEAST_CONTRAST  # type: ignore[operator]
 
 
-def _words(lines: Iterable[Iterable[tuple[str, float, Any]]], width_px: int, height_px: int) -> list[Word]:
+def _words(
+    lines: Iterable[Iterable[tuple[str, float, Any]]], width_px: int, height_px: int, *, is_turned: bool
+) -> list[Word]:
     """The words of all lines, whose boxes have four corners in pixels."""
     words = list[Word]()
     for line in lines:
         for said, _, corners in line:
             xs, ys = ([float(corner[axis]) for corner in corners] for axis in (0, 1))
-            box = min(xs) / width_px, min(ys) / height_px, max(xs) / width_px, max(ys) / height_px
+            left, top, right, bottom = min(xs) / width_px, min(ys) / height_px, max(xs) / width_px, max(ys) / height_px
+            box = (1 - right, 1 - bottom, 1 - left, 1 - top) if is_turned else (left, top, right, bottom)
             words += words_in(said, box)
     return words
 
