@@ -172,7 +172,7 @@ class MemoryHolds(MemoryPort):
             stored = self.state.documents[one.id]
             if one.state in (DocumentState.READY, DocumentState.FAILED):
                 stored.frozen_from = one.state
-                stored.document = replace(one, state=DocumentState.ARCHIVED)
+                stored.document = replace(one, state=DocumentState.ARCHIVED, updated_at=self.clock.now)
             if stored.document.state is DocumentState.ARCHIVED:
                 stored.archive = archive_id
 
@@ -180,7 +180,7 @@ class MemoryHolds(MemoryPort):
         for one in self._documents(lambda one: one.collection == collection):
             stored = self.state.documents[one.id]
             if stored.frozen_from is not None and stored.archive == archive_id:
-                stored.document = replace(one, state=stored.frozen_from)
+                stored.document = replace(one, state=stored.frozen_from, updated_at=self.clock.now)
                 stored.frozen_from, stored.archive = None, ""
 
     async def unfrozen(self, collection: str, limit: int) -> Sequence[Document]:

@@ -31,6 +31,14 @@ class DocumentFeedContract:
         assert {one.id for one in await store.changed_since("c", 0, 10)} == {"d1", "d2", "d3"}
         assert [one.id for one in await store.changed_since("c", await store.last_change_ms("c") + 1, 10)] == []
 
+    async def test_archiving_and_restoring_are_changes(self, store: DocumentStore) -> None:
+        await in_state(store, S.READY)
+        for change, state in ((store.freeze, S.ARCHIVED), (store.thaw, S.READY)):
+            since_ms = await store.last_change_ms("c") + 1
+            await self.pass_time(store)
+            await change("c", "archive")
+            assert [(one.id, one.state) for one in await store.changed_since("c", since_ms, 10)] == [("d1", state)]
+
     async def test_a_collection_without_documents_never_changed(self, store: DocumentStore) -> None:
         assert await store.last_change_ms("unknown") == 0
 

@@ -29,8 +29,11 @@ def archiver(
 
 
 async def everything(shelf: Shelf) -> dict[str, Any]:
-    """Records in full, rows with their vectors, and the keys of objects; all of them comparable."""
-    documents = await shelf.records["documents"].find({}).sort("_id", 1).to_list(None)
+    """Records, rows with their vectors, and the keys of objects; all of them comparable.
+
+    Archiving and restoring change `updated_at`: `DocumentFeedContract` tests it.
+    """
+    documents = await shelf.records["documents"].find({}, {"updated_at": 0}).sort("_id", 1).to_list(None)
     pages = await shelf.records["pages"].find({}).sort("_id", 1).to_list(None)
     keys = [record["_id"] for record in pages]
     rows = await shelf.services.vectors.read_pages(shelf.collection, range(min(keys), max(keys) + 1)) if keys else {}

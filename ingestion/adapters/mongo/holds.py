@@ -65,7 +65,16 @@ class MongoHolds(CollectionChanges):
         for state in _FREEZABLE:
             await self._documents.update_many(
                 {"collection": collection, "state": state},
-                {"$set": {"state": FROZEN, "frozen_from": state, "archive": archive_id}},
+                [
+                    {
+                        "$set": {
+                            "state": FROZEN,
+                            "frozen_from": state,
+                            "archive": {"$literal": archive_id},
+                            "updated_at": "$$NOW",
+                        }
+                    }
+                ],
             )
         await self._documents.update_many(
             {"collection": collection, "state": FROZEN}, {"$set": {"archive": archive_id}}
@@ -76,7 +85,7 @@ class MongoHolds(CollectionChanges):
         for state in _FREEZABLE:
             await self._documents.update_many(
                 {"collection": collection, "state": FROZEN, "archive": archive_id, "frozen_from": state},
-                {"$set": {"state": state}, "$unset": dict.fromkeys(FREEZE_FIELDS, "")},
+                [{"$set": {"state": state, "updated_at": "$$NOW"}}, {"$unset": list(FREEZE_FIELDS)}],
             )
 
     @translated
