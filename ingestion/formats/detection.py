@@ -46,6 +46,7 @@ _HEIC_BRANDS: Final = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"m
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0b\x0e-\x1f\x7f]")
 # A comment is an atomic group: it ends at its first "-->". Otherwise a few dozen comments would take hours.
 _HTML: Final = re.compile(rb"(?:<\?xml[^>]*>\s*)?(?><!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b", re.I | re.S)
+_MAIL: Final = re.compile(rb"\A[A-Za-z-]{1,60}:[ \t](?:[^\n]*\n)*?MIME-Version:", re.I)
 _UTF16_MARKS: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _LONGEST_CHARACTER_BYTES: Final = 4
 
@@ -73,6 +74,8 @@ def detect(head: bytes, filename: str) -> MediaType | str:
     is_text = _is_text(head)
     if has_pdf and (promised is MediaType.PDF or not is_text):
         return MediaType.PDF
+    if _MAIL.search(head) or PurePath(filename).suffix.lower() == ".eml":
+        raise UnsupportedType("a mail message: save its text as PDF, and its attached files by themselves")
     if promised is MediaType.PDF:
         raise NotAPdf(f"not a PDF: the first {PDF_MAGIC_WITHIN_BYTES} bytes hold no {PDF_MAGIC.decode()!r}")
     if not is_text:

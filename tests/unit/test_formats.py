@@ -55,6 +55,12 @@ def test_the_content_decides(content: bytes, filename: str, found: MediaType | s
         (b"just text", "a.docx", UnsupportedType, "promises DOCX"),
         (b"just text", "a.png", UnsupportedType, "promises PNG"),
         (b"\x7fELF\0\0\0", "a", UnsupportedType, "supported types"),
+        (
+            b"From: a@example.org\r\nSubject: x\r\nMIME-Version: 1.0\r\n\r\nHello",
+            "a.eml",
+            UnsupportedType,
+            "mail message",
+        ),
         (b"text with a \0", "a.txt", UnsupportedType, "supported types"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0\0", "a.doc", UnsupportedType, "password"),
         (
