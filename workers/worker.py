@@ -32,6 +32,7 @@ from workers.consumer.group_watch import GroupWatch
 from workers.consumer.hang import HangShutdown, stall_detector_of
 from workers.consumer.loop import JobLoop
 from workers.consumer.record_runner import RecordRunner
+from workers.consumer.stragglers import Stragglers
 from workers.conversion.factory import converter_of
 from workers.embedding.factory import open_embedder
 from workers.ocr.reader import OcrReader
@@ -78,6 +79,7 @@ async def run_worker(settings: Settings) -> None:
         group_watch = GroupWatch(
             partial(unassigned_topics, settings.kafka), settings.kafka.kafka_metadata_max_age_ms / 1000
         )
+        stragglers = Stragglers(services.documents, services.queue, lambda: loop.is_empty and not breakers.is_blocking)
         hang_shutdown.attach(loop)
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, loop.stop)
@@ -93,6 +95,7 @@ async def run_worker(settings: Settings) -> None:
                 watching.run_forever("watchdog", lambda: watch(lambda: loop.polled_at, settings.worker.watchdog_s))
                 watching.run_forever("watch of attempts", pipeline.stalls.run)
                 watching.run_forever("watch of the group", group_watch.run)
+                watching.run_forever("stragglers", stragglers.run)
                 watching.run_forever("reports of outages", lambda: _report_outages(breakers, services.progress))
                 await loop.run()
         finally:

@@ -154,7 +154,8 @@ class ProgressView(DocumentView):
     stage: str = Field(description="stage of the pipeline while it is processed, or in which the last attempt failed")
     message: str = Field(description="for people; empty where there is nothing to say")
     waiting_before: int | None = Field(
-        description="documents of all tenants that wait for a worker and were uploaded earlier, counted up to 10,000; "
+        description="documents of all tenants that begin earlier, as tenants and priorities take turns; counted up to "
+        "10,000; "
         "null unless the document waits, and until it is counted: a stream of many documents counts a few at a time"
     )
     waits_for: list[OutageView] = Field(description="servers that workers wait for; empty for a finished document")

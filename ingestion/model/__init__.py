@@ -20,7 +20,7 @@ from ingestion.model.documents import (
     newest_versions,
     sources_of,
 )
-from ingestion.model.flows import Flow, check_priority
+from ingestion.model.flows import SHARES, Flow, check_priority, waiting_before
 from ingestion.model.keys import (
     DOCUMENTS_PREFIX,
     SEGMENT_PAGES,
@@ -100,6 +100,7 @@ __all__ = [
     "ROWS_PER_PAGE",
     "SEGMENT_PAGES",
     "SETTINGS_KEY",
+    "SHARES",
     "SIGN_CODE_FORMAT",
     "TERM_FORMAT",
     "TRANSITIONS",
@@ -163,4 +164,5 @@ __all__ = [
     "terms_key",
     "terms_keys",
     "vectors_key",
+    "waiting_before",
 ]

@@ -19,7 +19,8 @@ class DocumentFeed(Protocol):
         """When a document of the collection last changed, in Unix milliseconds of the database. 0: it has none."""
 
     async def waiting_before(self, document: Document, limit: int) -> int:
-        """The number of documents of all tenants that wait for a worker and were uploaded before this one.
+        """The number of documents that wait for a worker and begin before this one, as workers take turns.
 
-        It counts no further than `limit`.
+        Of the document's own flow, those that were uploaded before it. Of each other flow, as many as have a turn
+        meanwhile: documents count alike here, whatever their length. It counts no further than `limit`.
         """

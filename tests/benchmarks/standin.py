@@ -4,7 +4,8 @@
 
 Everything is the product's code, the batcher included, except the model: it returns 768 prepared vectors of 128
 dimensions per page and keeps the device busy for PAGEMILL_BENCH_GPU_MS per page. With PAGEMILL_BENCH_DISCARD_ROWS=1,
-rows are packed into requests but not sent, so that the vector database costs nothing.
+rows are packed into requests but not sent, so that the vector database costs nothing. With PAGEMILL_BENCH_UNFAIR=1,
+each record serves its own document, in the order of arrival.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from unittest import mock
 
 import numpy as np
@@ -31,6 +32,7 @@ from ingestion.adapters.milvus.store import MilvusVectorStore
 from ingestion.model import Page, PageVectors, Vectors
 from ingestion.settings import EmbedderSettings, RenderSettings
 from workers import cli
+from workers.consumer.loop import JobLoop
 from workers.embedding.batching.batcher import Batcher
 
 TOKENS: Final = 768
@@ -38,6 +40,7 @@ DIM: Final = 128
 GPU_MS: Final = "PAGEMILL_BENCH_GPU_MS"
 DISCARD_ROWS: Final = "PAGEMILL_BENCH_DISCARD_ROWS"
 PIXELS: Final = "PAGEMILL_BENCH_PIXELS"
+UNFAIR: Final = "PAGEMILL_BENCH_UNFAIR"
 _KEPT: Final = 64
 """Vectors of different pages, used in turn."""
 
@@ -125,13 +128,20 @@ async def _discard(self: MilvusVectorStore, collection: str, pages: Sequence[Pag
         request.SerializeToString()
 
 
+def _loop_without_flows(*args: Any, flows: object, **options: Any) -> JobLoop:
+    return JobLoop(*args, **options)
+
+
 def main() -> None:
     REGISTRY.register(ThreadTimes())
     discarding: AbstractContextManager[object] = nullcontext()
     if os.environ.get(DISCARD_ROWS) == "1":
         discarding = mock.patch.object(MilvusVectorStore, "upsert", _discard)
     sys.argv = ["pagemill", "serve", "worker"]
-    with mock.patch("workers.worker.open_embedder", open_stand_in), discarding:
+    ordering: AbstractContextManager[object] = nullcontext()
+    if os.environ.get(UNFAIR) == "1":
+        ordering = mock.patch("workers.worker.JobLoop", _loop_without_flows)
+    with mock.patch("workers.worker.open_embedder", open_stand_in), discarding, ordering:
         cli.main()
 
 

@@ -26,6 +26,7 @@ from tests.port_contracts.counts import DocumentCountsContract
 from tests.port_contracts.dead_letter_notes import DeadLetterNotesContract
 from tests.port_contracts.documents import RecordsContract
 from tests.port_contracts.feed import DocumentFeedContract
+from tests.port_contracts.flows import FlowsContract
 from tests.port_contracts.labels import LabelsContract, RevisionsContract, check_filter
 from tests.port_contracts.ready_pages import ReadyPagesContract
 from tests.port_contracts.tenant_usage import TenantUsageContract
@@ -50,6 +51,7 @@ class TestMongoRecords(
     RecordsContract,
     RevisionsContract,
     TenantUsageContract,
+    FlowsContract,
     WorkRecordsContract,
     DocumentEventsContract,
     WebhooksContract,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ingestion.model import Document, DocumentState
+from collections import Counter
+
+from ingestion.model import Document, DocumentState, waiting_before
 from tests.memory.state import MemoryPort
 
 
@@ -21,7 +23,12 @@ class MemoryDocumentFeed(MemoryPort):
             is_waiting = one.state in (DocumentState.RECEIVED, DocumentState.QUEUED)
             return is_waiting and one.created_at < document.created_at
 
-        return min(limit, len(self._documents(is_before)))
+        if document.priority is None:
+            return min(limit, len(self._documents(is_before)))
+        waits = (DocumentState.RECEIVED, DocumentState.QUEUED)
+        waiting = self._documents(lambda one: one.priority is not None and one.state in waits)
+        own = [one for one in waiting if one.flow == document.flow and one.first_page_key < document.first_page_key]
+        return min(limit, waiting_before(document.flow, len(own), Counter(one.flow for one in waiting)))
 
 
 def _changed_ms(document: Document) -> int:

@@ -6,16 +6,19 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from ingestion.errors import DependencyUnavailable
 from ingestion.messages import Partition, Record
 from ingestion.model import Document, DocumentState, Flow, IngestJob, Priority
 from tests.memory import MemoryDocumentStore
 from tests.support.memory_worker import MemoryWorker
 from tests.support.waiting import settled, wait_for
 from workers.consumer.loop import JobLoop
+from workers.consumer.stragglers import Stragglers
 from workers.consumer.turns import Turns
 from workers.runtime.breaker import Breakers
 
@@ -43,7 +46,11 @@ def test_long_documents_use_up_a_turn_for_longer() -> None:
     turns, long, short = Turns(), Flow(BULK, "long"), Flow(BULK, "short")
     turns.charge(long, 100)
     turns.charge(short, 10)
-    assert [turns.next_of([long, short]) for _ in range(9) if turns.charge(short, 10) is None] == [short] * 8 + [long]
+    found = []
+    for _ in range(10):
+        found.append(turns.next_of([long, short]))
+        turns.charge(found[-1], 10)
+    assert found == [short] * 9 + [long]
 
 
 def test_interactive_goes_first_and_bulk_keeps_a_fifth_of_the_pages() -> None:
@@ -150,7 +157,7 @@ class Site:
         """A worker that has capacity for four short documents, and a reserve."""
         run = self.worker.pipeline_of(documents=self.documents).run
         breakers = Breakers({"mongodb": self.worker.documents.ping})
-        limits = {"jobs_in_flight": 1, "max_ahead": 1000, "drain_s": 10}
+        limits = {"jobs_in_flight": 1, "max_ahead": 1000, "drain_s": 1}
         loop = JobLoop(broker or self.broker, run, breakers, **limits, flows=self.documents)
         task = asyncio.create_task(loop.run())
         watch = asyncio.create_task(breakers.watch(lambda: loop.is_idle))
@@ -254,3 +261,46 @@ async def test_documents_that_workers_begun_and_lost_are_taken_up_by_the_next(si
         await site.all_are_ready()
     stored = site.worker.documents.state.documents
     assert len(site.worker.queue.events) == len(stored)
+
+
+async def test_documents_of_earlier_releases_are_served_by_their_own_records(site: Site) -> None:
+    await site.upload(*MANY[:6], priority=None)
+    await site.upload("b-1", "b-2")
+    async with site.working():
+        await site.all_are_ready()
+    site.require_once()
+
+
+async def test_two_workers_share_the_turns_and_no_document_is_begun_twice(site: Site) -> None:
+    await site.upload(*MANY[:30])
+    await site.upload("b-1", "b-2", "b-3")
+    second = Broker(site.worker.queue.jobs[15:])
+    site.broker = Broker(site.worker.queue.jobs[:15])
+    async with site.working(), site.working(second):
+        await wait_for(lambda: site.broker.committed == 15 and second.committed == 18 + 15)
+    site.require_once()
+
+
+async def test_an_outage_of_the_database_costs_no_record(site: Site) -> None:
+    await site.upload(*MANY[:10])
+    site.documents.error = DependencyUnavailable("mongodb", "down")
+    async with site.working():
+        await settled()
+        site.documents.error = None
+        await site.all_are_ready()
+    site.require_once()
+
+
+async def test_an_idle_worker_publishes_a_document_whose_record_is_gone(site: Site) -> None:
+    await site.upload("a-1")
+    site.worker.queue.jobs.clear()
+    stragglers = Stragglers(site.documents, site.worker.queue, lambda: True)
+    assert await stragglers.publish() == 0, "it may be under way"
+    site.worker.documents.state.documents["a-1"].document = replace(
+        await site.worker.documents.get("a-1"), updated_at=datetime.now(UTC) - timedelta(minutes=2)
+    )
+    assert await stragglers.publish() == 1
+    assert site.worker.queue.job_ids == ["a-1"]
+    assert await stragglers.publish() == 0
+    async with site.working():
+        await site.all_are_ready()

@@ -15,6 +15,7 @@ from tests.port_contracts.counts import DocumentCountsContract
 from tests.port_contracts.dead_letter_notes import DeadLetterNotesContract
 from tests.port_contracts.documents import RecordsContract
 from tests.port_contracts.feed import DocumentFeedContract
+from tests.port_contracts.flows import FlowsContract
 from tests.port_contracts.job_queue import JobQueueContract, ReadTopic
 from tests.port_contracts.labels import LabelsContract, RevisionsContract
 from tests.port_contracts.ledger import LedgerContract
@@ -33,6 +34,7 @@ from tests.port_contracts.work_records import WorkRecordsContract
 class TestMemoryDocumentStore(
     ApiKeysContract,
     TenantUsageContract,
+    FlowsContract,
     WorkRecordsContract,
     DocumentEventsContract,
     WebhooksContract,

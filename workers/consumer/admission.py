@@ -4,7 +4,7 @@ Records wait here until this worker has capacity. The flow whose turn it is gets
 that of a waiting record, or else one that the database shows, and then a waiting record of another flow stands for it.
 
 A document of a flow of which this worker processes none may use a reserve of capacity, so that it waits for no long
-document of another flow.
+document of another flow. It is urgent, as interactive documents are: its pages go first at the device.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from typing import Final
 
 from ingestion.errors import IngestError
 from ingestion.messages import Record
-from ingestion.model import Flow
+from ingestion.model import Flow, Priority
 from ingestion.ports import Flows
 from workers.consumer.capacity import HeldCapacity, WeightedLimiter, weight_of
 from workers.consumer.delivery import Delivery, Standing, delivery_of
 from workers.consumer.turns import Turns
+from workers.runtime.urgency import urgency
 
 _LOOK_EVERY_S: Final = 0.25
 """How often flows are read while records wait. A flow that begins is noticed so late."""
@@ -45,6 +46,7 @@ class _Turn:
     record: Record | None
     flow: Flow
     capacity: HeldCapacity | None = None
+    is_urgent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ class Admission:
             yield None
             return
         try:
-            with turn.capacity.held_by_this_job():
+            with turn.capacity.held_by_this_job(), urgency(urgent=turn.is_urgent):
                 yield turn.record
         finally:
             self._leave(turn)
@@ -243,11 +245,12 @@ class Admission:
         if chosen.waiter not in self._waiting:  # it was cancelled while the database was asked
             return
         self._waiting.remove(chosen.waiter)
+        is_urgent = chosen.flow.priority is Priority.INTERACTIVE or not self._running[chosen.flow]
         self._running[chosen.flow] += 1
         self._documents[_document_of(chosen.record)] += 1
         self._turns.charge(chosen.flow, _pages_of(chosen.record) or weight_of(0))
         capacity = self._limiter.take(chosen.weight, of_reserve=of_reserve)
-        chosen.waiter.turn.set_result(_Turn(chosen.record, chosen.flow, capacity))
+        chosen.waiter.turn.set_result(_Turn(chosen.record, chosen.flow, capacity, is_urgent))
 
     def _end_free_records(self) -> bool:
         """No document waits: the records whose own documents were taken need no work.

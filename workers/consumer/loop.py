@@ -94,6 +94,11 @@ class JobLoop:
         """Whether no job runs; jobs may wait."""
         return not self._running()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether this worker has no record, not even one that waits."""
+        return self.is_member and not self._jobs
+
     def stop(self) -> None:
         """Fetch no more records, let jobs in flight finish within `drain_s`, and let `run` return."""
         self._stopping.set()

@@ -8,12 +8,9 @@ no credit for the time in which it had nothing to do, and it waits for no backlo
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Final, Generic, TypeVar
+from typing import Generic, TypeVar
 
-from ingestion.model import Flow, Priority
-
-SHARES: Final[Mapping[Priority, int]] = {Priority.INTERACTIVE: 4, Priority.BULK: 1}
-"""Pages of each priority while both wait: bulk gets at least a fifth."""
+from ingestion.model import SHARES, Flow, Priority
 
 KeyT = TypeVar("KeyT")
 

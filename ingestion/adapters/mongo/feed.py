@@ -5,10 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Final
 
+from bson.int64 import Int64
+
 from ingestion.adapters.mongo.database import MongoPort
 from ingestion.adapters.mongo.document_mapping import document_of
 from ingestion.adapters.mongo.errors import translated
-from ingestion.model import Document, DocumentState
+from ingestion.adapters.mongo.fields import MongoRecord
+from ingestion.model import Document, DocumentState, Flow, waiting_before
 
 _WAITING: Final = [DocumentState.RECEIVED.value, DocumentState.QUEUED.value]
 
@@ -33,5 +36,15 @@ class MongoDocumentFeed(MongoPort):
 
     @translated
     async def waiting_before(self, document: Document, limit: int) -> int:
-        wanted = {"state": {"$in": _WAITING}, "created_at": {"$lt": document.created_at}}
+        if document.priority is None:  # its own record alone serves it, in the order of the topic
+            wanted = {"state": {"$in": _WAITING}, "created_at": {"$lt": document.created_at}}
+            return int(await self._documents.count_documents(wanted, limit=limit))
+        flow = document.flow
+        ahead = await self._waiting_in(flow, limit, {"first_page_key": {"$lt": Int64(document.first_page_key)}})
+        others = [Flow.named(record["_id"]) for record in await self._flows.find({}).to_list(None)]
+        counted = {one: await self._waiting_in(one, limit) for one in others if one not in (None, flow)}
+        return min(limit, waiting_before(flow, ahead, counted))
+
+    async def _waiting_in(self, flow: Flow, limit: int, condition: MongoRecord | None = None) -> int:
+        wanted = {"flow": flow.name, "state": {"$in": _WAITING}, **(condition or {})}
         return int(await self._documents.count_documents(wanted, limit=limit))

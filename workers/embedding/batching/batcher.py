@@ -28,6 +28,7 @@ from workers.embedding.batching.backlog import Call
 from workers.embedding.batching.batch_queue import Batch, BatchQueue
 from workers.embedding.batching.grouping import AdaptiveBatchLimit, Chooser, choose_least_padding
 from workers.embedding.batching.stages import BatchedModel, ItemT, OutOfMemory, PreparedT, RawT
+from workers.runtime.urgency import is_urgent
 
 log = structlog.get_logger(__name__)
 
@@ -84,7 +85,9 @@ class Batcher(Generic[ItemT, PreparedT, RawT]):
             thread.start()
 
     async def embed(self, items: Sequence[ItemT], *, urgent: bool = False) -> list[Vectors]:
-        """Return the vectors of each item, in order. Waits without a limit; `urgent` items go first.
+        """Return the vectors of each item, in order. Waits without a limit.
+
+        `urgent` items, and those of urgent jobs, go first.
 
         Raises the first error of any item, always an IngestError: the model's own IngestError, DeviceMemoryExhausted
         for an item that does not fit the device alone, and WorkerFault for anything else, a closed batcher included.
@@ -92,7 +95,7 @@ class Batcher(Generic[ItemT, PreparedT, RawT]):
         """
         if not items:
             return []
-        call = Call(items, urgent=urgent)
+        call = Call(items, urgent=urgent or is_urgent())
         if not self._queue.add_call(call):
             raise WorkerFault(self._why_closed, stage="embed")
         try:
