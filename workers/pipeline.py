@@ -203,7 +203,7 @@ class Pipeline:
             raise AttemptsExhausted(f"{document.attempts - 1} attempts ended without an outcome", stage="claim")
         async with open_source(document, self.blobs, self.converter, watched) as path:
             with watched.stage("render", step="open"):
-                source = await self.renderer.open(path, pixels=self.embedder.wants_pixels, caller=document.collection)
+                source = await self.renderer.open(path, pixels=self.embedder.wants_pixels, caller=document.turn_name)
                 counted = with_counted_pages(document, source)
             with watched.stage("store", step="prepare"):
                 generation = await self.store.prepare(counted, self.embedder, lease.check)

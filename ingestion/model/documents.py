@@ -176,6 +176,11 @@ class Document:
     def flow(self) -> Flow:
         return Flow(self.priority or Priority.BULK, tenant_of(self.collection))
 
+    @property
+    def turn_name(self) -> str:
+        """Documents with the same name wait for each other in a worker; those with different names take turns."""
+        return f"{self.flow.priority} {self.collection}"
+
     def require_readable(self) -> None:
         """Raises BadRecord for a damaged record, NewerRecord for a state that this release does not know."""
         if self.damage:

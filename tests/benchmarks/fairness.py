@@ -36,7 +36,7 @@ from tests.support.pdfs import text_pdf
 _GPU_MS: Final = "50"
 _SAMPLES: Final = 5
 _AT_ONCE: Final = 100
-_WINDOW_S: Final = 8.0
+_WINDOW_S: Final = 6.0
 _TIMEOUT_S: Final = 300.0
 _LOOK_EVERY_S: Final = 0.02
 

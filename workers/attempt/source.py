@@ -56,7 +56,7 @@ async def _converted(
     with watched.stage("convert"):
         if converter is None:
             raise ConverterMissing("this worker converts no files")
-        await retrying(lambda: converter.convert(source, document.media_type, target, caller=document.collection))
+        await retrying(lambda: converter.convert(source, document.media_type, target, caller=document.turn_name))
     source.unlink()
     with watched.stage("store"):
         await retrying(blobs.put_file, key, target, PDF_MEDIA_TYPE)

@@ -23,7 +23,7 @@ async def with_text(
         if reader is None:
             return window
         with watched.stage("read", lambda: reader.reads):
-            return await reader.with_text(window, caller=document.collection)
+            return await reader.with_text(window, caller=document.turn_name)
 
     async with aclosing(map_ordered(read, windows, width=_WINDOWS_AHEAD)) as ordered:
         async for window in ordered:
