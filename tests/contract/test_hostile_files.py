@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -135,6 +136,19 @@ async def test_bombs_end_with_one_error_before_a_converter_starts(
     one = converter(conversion_max_unpacked_bytes=20_000_000, soffice_path="not-needed")
     with pytest.raises(ConversionFailed, match=said):
         await one.convert(source, media_type, tmp_path / "converted.pdf")
+
+
+@needs_libreoffice
+async def test_a_pdf_above_the_file_limit_is_called_too_large_and_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.conversion.soffice._LEAST_FILE_BYTES", 0)
+    source, target = tmp_path / "source.txt", tmp_path / "converted.pdf"
+    incompressible = random.Random(1)
+    source.write_text("".join(f"{incompressible.randbytes(30).hex()}\n" for _ in range(4_000)))
+    with pytest.raises(ConversionFailed, match="larger than PAGEMILL_CONVERSION_MAX_BYTES"):
+        await converter(pages=500, conversion_max_bytes=100_000).convert(source, MediaType.TEXT, target)
+    assert {path.name for path in tmp_path.iterdir()} <= {"source.txt", "text.txt"}
 
 
 @needs_libreoffice

@@ -29,6 +29,8 @@ _END_S: Final = 10.0
 _ALMOST: Final = 0.9
 """After this part of the CPU time, the limit is what ended LibreOffice, whatever its status is."""
 _LOG_BYTES: Final = 4096
+_WRITE_ERROR: Final = "Class:Write"
+"""LibreOffice's log has it where a write failed. It may end with status 0 then."""
 _HOME: Final = "home"
 """The folder in the folder of a run that LibreOffice may write to. Log and CPU time are beside it."""
 _PROGRAM: Final = (
@@ -137,8 +139,11 @@ class LibreOffice:
                 f"the file was not converted within {settings.conversion_timeout_s:g} s of CPU time, or needs too "
                 "much memory: see PAGEMILL_CONVERSION_TIMEOUT_S and PAGEMILL_CONVERSION_MEMORY_BYTES"
             )
-        if ended_by == signal.SIGXFSZ:
-            return ConversionFailed("the PDF is larger than PAGEMILL_CONVERSION_MAX_BYTES allows")
+        if ended_by == signal.SIGXFSZ or _WRITE_ERROR in said:
+            return ConversionFailed(
+                "LibreOffice could not write the PDF: it is larger than PAGEMILL_CONVERSION_MAX_BYTES allows, or the "
+                "worker's disk is full"
+            )
         if status:
             return ConversionFailed(
                 f"LibreOffice ended with status {status}: the file is damaged, or needs more memory than "
