@@ -14,7 +14,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt deploy/requirements/demo.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
 	touch $@
 
-# All extras, and what the tests need: all but torch by hash; torch and what the lock does not have yet by version.
+# All extras, and what the tests need: all but torch by hash; torch by version.
 install-all: $(VENV)/.installed-all
 
 $(VENV)/.installed-all: $(VENV)/.installed deploy/requirements/dev.txt

@@ -52,6 +52,10 @@ def test_locks_have_the_versions_of_the_constraints(name: str) -> None:
     assert differ == {}, "run `make lock`"
 
 
+def test_the_lock_of_the_tests_has_everything_but_torch() -> None:
+    assert set(pins("constraints.txt")) - set(pins("dev.txt")) == {"torch"}, "run `make lock`"
+
+
 def test_torch_is_in_no_lock_but_its_own() -> None:
     assert pins("torch-cuda.txt")["torch"] == pins("constraints.txt")["torch"]
     for name in ("slim.txt", "cpu.txt", "cuda.txt", "demo.txt", "dev.txt"):
