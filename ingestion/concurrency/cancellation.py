@@ -15,7 +15,7 @@ def is_stray_cancellation() -> bool:
 
 @contextmanager
 def swallowed_cancellation_raised() -> Iterator[None]:
-    """Raises CancelledError at the end of the block where this task was cancelled in it, whatever the block does then.
+    """Raises CancelledError where this task was cancelled during the block, and the block returned or raised an error.
 
     `asyncio.wait_for` of Python 3.11 returns its result, and forgets the cancellation, where both come at once. A task
     that was cancelled would go on for ever then.
@@ -24,9 +24,6 @@ def swallowed_cancellation_raised() -> Iterator[None]:
     before = task.cancelling() if task is not None else 0
     try:
         yield
-    except Exception as error:
+    finally:
         if task is not None and task.cancelling() > before:
-            raise asyncio.CancelledError from error
-        raise
-    if task is not None and task.cancelling() > before:
-        raise asyncio.CancelledError
+            raise asyncio.CancelledError

@@ -68,6 +68,21 @@ async def test_a_cancelled_task_does_not_go_on_after_a_request_to_redis(
     assert task.cancelled()
 
 
+async def test_an_error_that_comes_with_a_cancellation_does_not_take_its_place() -> None:
+    client = SwallowingClient()
+
+    async def failing() -> None:
+        with swallowed_cancellation_raised():
+            await client.get()
+            raise ConnectionError("the connection was closed")
+
+    task = asyncio.create_task(failing())
+    await client.is_asked.wait()
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+
+
 async def test_the_end_of_a_time_limit_around_the_block_is_still_a_timeout() -> None:
     client = SwallowingClient()
     with pytest.raises(TimeoutError):
