@@ -35,10 +35,10 @@ class Holds(Protocol):
         """Remove the record, under the hold. Raises LeaseLost."""
 
     async def freeze(self, collection: str, archive_id: str) -> None:
-        """Freeze ready and failed documents, and documents of another archive, for this archive."""
+        """Freeze ready, failed and cancelled documents, and documents of another archive, for this archive."""
 
     async def thaw(self, collection: str, archive_id: str) -> None:
-        """Give documents that are frozen for this archive their former state: ready or failed."""
+        """Give documents that are frozen for this archive their former state: ready, failed or cancelled."""
 
     async def unfrozen(self, collection: str, limit: int) -> Sequence[Document]:
         """Return documents that are not frozen, in the order of their ids."""

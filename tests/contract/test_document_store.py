@@ -87,8 +87,7 @@ async def test_records_have_the_fields_that_were_agreed_upon(store: MongoDocumen
         *("pages_done", "first_page_key", "dpi", "attempts", "fence", "owner", "lease_until", "outbox", "error"),
         *("claim", "letter", "outages", "story", "created_at", "requeued_at", "updated_at", "ready_at"),
         *("generation", "next_generation", "next_pages_done", "codes_format", "media_type", "text_pages"),
-        *("notes", "terms_format", "priority", "delivery"),
-        *("notes", "terms_format", "events", "events_at"),
+        *("notes", "terms_format", "priority", "delivery", "events", "events_at"),
         *("request_id", "traceparent"),
         *("metadata", "tags", "key", "revision", "replaced_by", "duplicate_of"),
     }

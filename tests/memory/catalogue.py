@@ -170,7 +170,7 @@ class MemoryHolds(MemoryPort):
     async def freeze(self, collection: str, archive_id: str) -> None:
         for one in self._documents(lambda one: one.collection == collection):
             stored = self.state.documents[one.id]
-            if one.state in (DocumentState.READY, DocumentState.FAILED):
+            if one.state in (DocumentState.READY, DocumentState.FAILED, DocumentState.CANCELLED):
                 stored.frozen_from = one.state
                 stored.document = replace(one, state=DocumentState.ARCHIVED, updated_at=self.clock.now)
             if stored.document.state is DocumentState.ARCHIVED:

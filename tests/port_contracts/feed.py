@@ -39,6 +39,18 @@ class DocumentFeedContract:
             await change("c", "archive")
             assert [(one.id, one.state) for one in await store.changed_since("c", since_ms, 10)] == [("d1", state)]
 
+    async def test_documents_at_rest_are_frozen_and_get_their_state_back(self, store: DocumentStore) -> None:
+        at_rest = {"ready": S.READY, "failed": S.FAILED, "cancelled": S.CANCELLED}
+        for id_, state in at_rest.items():
+            await in_state(store, state, id_)
+        busy = {"cancelling": S.CANCELLING, "processing": S.PROCESSING, "queued": S.QUEUED}
+        for id_, state in busy.items():
+            await in_state(store, state, id_)
+        await store.freeze("c", "archive")
+        assert {one.id: one.state for one in await store.unfrozen("c", 10)} == busy
+        await store.thaw("c", "archive")
+        assert {one.id: one.state for one in await store.unfrozen("c", 10)} == busy | at_rest
+
     async def test_a_collection_without_documents_never_changed(self, store: DocumentStore) -> None:
         assert await store.last_change_ms("unknown") == 0
 
