@@ -10,14 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.admitted import admitted
+from tests.support.waiting import settled
+from workers.consumer.admission import Admission
 from workers.consumer.capacity import WeightedLimiter, suspended_capacity
 
 
 class Documents:
     """Documents that hold capacity until they are released, by name."""
 
-    def __init__(self, limiter: WeightedLimiter) -> None:
-        self._limiter = limiter
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
         self._leave: dict[str, asyncio.Event] = {}
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self.inside: list[str] = []
@@ -32,21 +35,17 @@ class Documents:
         await settled()
 
     async def _stay(self, name: str, pages: int) -> None:
-        async with self._limiter.acquire(pages):
+        async with admitted(self._admission, pages):
             self.inside.append(name)
             await self._leave[name].wait()
             self.inside.remove(name)
 
 
-async def settled() -> None:
-    for _ in range(5):
-        await asyncio.sleep(0)
-
-
 @pytest.mark.parametrize(("pages", "together"), [(0, 4), (2000, 4), (16, 4), (8, 8), (4, 16), (2, 16), (1, 16)])
 async def test_more_short_documents_than_long_ones_are_admitted(pages: int, together: int) -> None:
     limiter = WeightedLimiter(4)
-    documents = Documents(limiter)
+    admission = Admission(limiter)
+    documents = Documents(admission)
     for number in range(20):
         await documents.come(str(number), pages)
     assert len(documents.inside) == together
@@ -54,7 +53,7 @@ async def test_more_short_documents_than_long_ones_are_admitted(pages: int, toge
 
 
 async def test_documents_are_admitted_in_order_and_a_long_one_is_not_starved() -> None:
-    documents = Documents(WeightedLimiter(1))
+    documents = Documents(Admission(WeightedLimiter(1)))
     await documents.come("short", 8)
     await documents.come("long", 100)
     await documents.come("late", 8)
@@ -66,7 +65,7 @@ async def test_documents_are_admitted_in_order_and_a_long_one_is_not_starved() -
 
 
 async def test_a_waiting_document_that_is_cancelled_blocks_no_other() -> None:
-    documents = Documents(WeightedLimiter(1))
+    documents = Documents(Admission(WeightedLimiter(1)))
     await documents.come("first", 8)
     await documents.come("gone", 100)
     await documents.come("next", 8)
@@ -76,7 +75,7 @@ async def test_a_waiting_document_that_is_cancelled_blocks_no_other() -> None:
 
 
 async def test_capacity_given_to_a_document_that_is_cancelled_at_that_moment_is_not_lost() -> None:
-    documents = Documents(WeightedLimiter(1))
+    documents = Documents(Admission(WeightedLimiter(1)))
     await documents.come("first", 100)
     await documents.come("gone", 100)
     await documents.come("next", 100)
@@ -90,10 +89,10 @@ async def test_capacity_given_to_a_document_that_is_cancelled_at_that_moment_is_
 
 async def test_in_any_order_of_events_all_capacity_is_free_at_the_end() -> None:
     chance = random.Random(7)
-    limiter = WeightedLimiter(2)
+    admission = Admission(WeightedLimiter(2))
 
     async def visit(pages: int) -> None:
-        async with limiter.acquire(pages):
+        async with admitted(admission, pages):
             for _ in range(chance.randrange(4)):
                 await asyncio.sleep(0)
 
@@ -106,7 +105,7 @@ async def test_in_any_order_of_events_all_capacity_is_free_at_the_end() -> None:
     for task in tasks:
         with suppress(asyncio.CancelledError):
             await task
-    documents = Documents(limiter)
+    documents = Documents(admission)
     for number in range(9):
         await documents.come(str(number), 2)
     assert len(documents.inside) == 8, "no place is lost, and none given twice"
@@ -115,11 +114,11 @@ async def test_in_any_order_of_events_all_capacity_is_free_at_the_end() -> None:
 class Windows:
     """A document of 16 pages. Each of its windows waits for other documents until `go`."""
 
-    def __init__(self, limiter: WeightedLimiter, windows: int = 1) -> None:
+    def __init__(self, admission: Admission, windows: int = 1) -> None:
         self.resumed: list[int] = []
         self.end = asyncio.Event()
         self._go = [asyncio.Event() for _ in range(windows)]
-        self._limiter = limiter
+        self._admission = admission
         self.task = asyncio.create_task(self._run())
 
     async def go(self, window: int) -> None:
@@ -127,7 +126,7 @@ class Windows:
         await settled()
 
     async def _run(self) -> None:
-        async with self._limiter.acquire(16):
+        async with admitted(self._admission, 16):
             await asyncio.gather(*(self._wait(number) for number in range(len(self._go))))
             await self.end.wait()
 
@@ -138,9 +137,9 @@ class Windows:
 
 
 async def test_a_document_that_waits_for_others_lends_its_capacity_and_never_waits_to_have_it_again() -> None:
-    limiter = WeightedLimiter(1)
-    waits = Windows(limiter)
-    documents = Documents(limiter)
+    admission = Admission(WeightedLimiter(1))
+    waits = Windows(admission)
+    documents = Documents(admission)
     await documents.come("first", 16)
     await documents.come("second", 16)
     assert documents.inside == ["first"], "the capacity is free while the document waits"
@@ -155,9 +154,9 @@ async def test_a_document_that_waits_for_others_lends_its_capacity_and_never_wai
 
 
 async def test_a_document_has_its_capacity_again_when_its_last_window_waits_no_more() -> None:
-    limiter = WeightedLimiter(1)
-    waits = Windows(limiter, windows=2)
-    documents = Documents(limiter)
+    admission = Admission(WeightedLimiter(1))
+    waits = Windows(admission, windows=2)
+    documents = Documents(admission)
     await settled()
     await waits.go(0)
     await documents.come("first", 16)
@@ -173,8 +172,9 @@ async def test_a_document_has_its_capacity_again_when_its_last_window_waits_no_m
 
 async def test_documents_that_have_begun_weigh_at_most_twice_the_capacity() -> None:
     limiter = WeightedLimiter(2)
-    waiting = [Windows(limiter) for _ in range(6)]
-    documents = Documents(limiter)
+    admission = Admission(limiter)
+    waiting = [Windows(admission) for _ in range(6)]
+    documents = Documents(admission)
     await documents.come("honest", 16)
     assert len(limiter._suspended) == 2 and len(limiter._not_suspended) == 2
     assert not documents.inside, "two more are suspended only when the first two wait no more"
@@ -195,8 +195,9 @@ async def test_documents_that_have_begun_weigh_at_most_twice_the_capacity() -> N
 
 async def test_a_document_that_is_cancelled_while_it_waits_leaves_all_capacity() -> None:
     limiter = WeightedLimiter(1)
-    waits = Windows(limiter, windows=2)
-    documents = Documents(limiter)
+    admission = Admission(limiter)
+    waits = Windows(admission, windows=2)
+    documents = Documents(admission)
     await documents.come("other", 16)
     await waits.go(0)
     waits.task.cancel()
@@ -222,17 +223,17 @@ def test_in_any_order_of_waits_and_cancellations_capacity_is_exact(events: list[
 class Waiter:
     """A document of a random number of pages that begins and ends waits when the test says so."""
 
-    def __init__(self, limiter: WeightedLimiter, pages: int) -> None:
+    def __init__(self, admission: Admission, pages: int) -> None:
         self.weight = min(max(pages, 4), 16) if pages else 16
         self.is_inside = False
         self.waits: list[asyncio.Task[None]] = []
-        self._limiter = limiter
+        self._admission = admission
         self._begin = asyncio.Queue[None]()
         self._leave = asyncio.Event()
         self.task = asyncio.create_task(self._run(pages))
 
     async def _run(self, pages: int) -> None:
-        async with self._limiter.acquire(pages):
+        async with admitted(self._admission, pages):
             self.is_inside = True
             try:
                 while not self._leave.is_set():
@@ -263,11 +264,12 @@ class Waiter:
 
 async def _any_order(events: list[tuple[str, int]]) -> None:
     limiter = WeightedLimiter(_LONG_DOCUMENTS)
+    admission = Admission(limiter)
     capacity = 16 * _LONG_DOCUMENTS
     documents: list[Waiter] = []
     for event, number in events:
         if event == "come":
-            documents.append(Waiter(limiter, 2 * number))
+            documents.append(Waiter(admission, 2 * number))
         elif documents:
             documents[number % len(documents)].happen(event)
         for _ in range(6):  # a document may be admitted, and begin all pages that were reported meanwhile

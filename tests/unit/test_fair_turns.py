@@ -17,6 +17,8 @@ from ingestion.model import Document, DocumentState, Flow, IngestJob, Priority
 from tests.memory import MemoryDocumentStore
 from tests.support.memory_worker import MemoryWorker
 from tests.support.waiting import settled, wait_for
+from workers.consumer.admission import Admission
+from workers.consumer.capacity import WeightedLimiter
 from workers.consumer.loop import JobLoop
 from workers.consumer.stragglers import Stragglers
 from workers.consumer.turns import Turns
@@ -125,6 +127,7 @@ class Claimed:
         return claimed
 
     async def flows(self) -> Mapping[Flow, str]:
+        await settled()
         if self.error is not None:
             raise self.error
         return await self._documents.flows()
@@ -289,6 +292,23 @@ async def test_an_outage_of_the_database_costs_no_record(site: Site) -> None:
         site.documents.error = None
         await site.all_are_ready()
     site.require_once()
+
+
+async def test_an_unforeseen_error_ends_in_the_record_that_waits_longest(site: Site) -> None:
+    await site.upload("a-1", "a-2")
+    admission = Admission(WeightedLimiter(1), site.documents)
+    site.documents.error = KeyError("unforeseen")
+
+    async def run(record: Record) -> str:
+        async with admission.admit(replace(record, timestamp_ms=1)) as begun:
+            return begun.job.document_id if begun else ""
+
+    first, second = [asyncio.create_task(run(record)) for record in site.worker.queue.jobs]
+    first.add_done_callback(lambda _: setattr(site.documents, "error", None))
+    async with asyncio.timeout(10):
+        with pytest.raises(KeyError, match="unforeseen"):
+            await first
+        assert await second == "a-2"
 
 
 async def test_an_idle_worker_publishes_a_document_whose_record_is_gone(site: Site) -> None:

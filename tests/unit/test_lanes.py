@@ -15,8 +15,10 @@ from ingestion.model import Page
 from ingestion.pdf.pdfium import PdfLayout
 from ingestion.sandbox.failures import ChildCrashed, ChildTimeout
 from ingestion.settings import RenderSettings
+from tests.support.admitted import admitted
 from tests.support.waiting import settled
 from workers.attempt.isolation import SharedExclusiveLock
+from workers.consumer.admission import Admission
 from workers.consumer.capacity import WeightedLimiter, suspended_capacity
 from workers.rendering import fonts
 from workers.rendering import lanes as lanes_module
@@ -194,12 +196,12 @@ async def test_long_tries_run_one_at_a_time_and_delay_no_short_tries(fake: FakeS
 
 
 async def test_documents_that_wait_for_their_long_tries_hold_no_capacity_of_the_worker(fake: FakeSandboxes) -> None:
-    limiter = WeightedLimiter(2)
+    admission = Admission(WeightedLimiter(2))
     shared = Lanes(settings(), "pdfium", while_waiting=suspended_capacity)
     fake.bad, fake.held = {("pdfium", 1): ChildCrashed("too large")}, {1}
 
     async def job(name: str, first_page: int) -> int:
-        async with limiter.acquire(16):
+        async with admitted(admission, 16):
             return sum([len(window) async for window in source(name, shared, pages(20)).windows(first_page)])
 
     bombs = [asyncio.create_task(job(f"bomb{number}", 1)) for number in range(3)]
@@ -215,12 +217,13 @@ async def test_documents_that_wait_for_their_long_tries_hold_no_capacity_of_the_
 
 async def test_documents_with_many_long_tries_end_beside_one_that_must_run_alone(fake: FakeSandboxes) -> None:
     limiter = WeightedLimiter(2)
+    admission = Admission(limiter)
     shared = Lanes(settings(), "pdfium", while_waiting=suspended_capacity)
     lock = SharedExclusiveLock()
     fake.bad = {("pdfium", number): ChildCrashed("too large") for number in (1, 2, 4, 5, 7)}
 
     async def job(name: str, count: int) -> int:
-        async with limiter.acquire(count), lock.exclusive() if name == "suspect 9" else lock.shared():
+        async with admitted(admission, count), lock.exclusive() if name == "suspect 9" else lock.shared():
             return sum([len(window) async for window in source(name, shared, pages(count)).windows(1)])
 
     counts = [2, 3, 7, 8, 16, 17, 40] * 3

@@ -17,6 +17,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
+import structlog
+
 from ingestion.errors import IngestError
 from ingestion.messages import Record
 from ingestion.model import Flow, Priority
@@ -25,6 +27,8 @@ from workers.consumer.capacity import HeldCapacity, WeightedLimiter, weight_of
 from workers.consumer.delivery import Delivery, Standing, delivery_of
 from workers.consumer.turns import Turns
 from workers.runtime.urgency import urgency
+
+log = structlog.get_logger(__name__)
 
 _LOOK_EVERY_S: Final = 0.25
 """How often flows are read while records wait. A flow that begins is noticed so late."""
@@ -142,23 +146,33 @@ class Admission:
         self._waiting.remove(waiter)
         if self._head is not None and self._head.waiter is waiter:
             self._head = None
+        self._changed.set()
 
     async def _choose_all(self) -> None:
-        """Give turns until no record waits. An error becomes that of the record that waits longest."""
-        while self._waiting:
+        """Give turns until no record waits. `admit` of the record that waits longest raises an error that comes up."""
+        while self._still_waiting():
             self._changed.clear()
             self._limiter.freed.clear()
             try:
                 await self._look()
                 has_chosen = await self._choose()
-            except Exception as error:  # noqa: BLE001 - each error ends in a record: none may end the choosing
-                if self._waiting:
-                    waiter = self._waiting[0]
+            except Exception as error:  # noqa: BLE001 - raised by `admit`: the other records wait on
+                if waiting := self._still_waiting():
+                    waiter = waiting[0]
                     self._forget(waiter)
                     waiter.turn.set_exception(error)
+                else:
+                    log.warning("no turn given, and no record waits any more", cause=str(error))
                 continue
-            if not has_chosen and self._waiting:
+            if not has_chosen:
                 await self._until_changed()
+
+    def _still_waiting(self) -> list[_Waiter]:
+        """The records that wait, without those whose task was cancelled a moment ago."""
+        for waiter in self._waiting[:]:
+            if waiter.turn.done():
+                self._forget(waiter)
+        return self._waiting
 
     async def _until_changed(self) -> None:
         events = [asyncio.ensure_future(one.wait()) for one in (self._changed, self._limiter.freed)]
@@ -242,7 +256,7 @@ class Admission:
         return None
 
     def _begin(self, chosen: _Next, *, of_reserve: bool = False) -> None:
-        if chosen.waiter not in self._waiting:  # it was cancelled while the database was asked
+        if chosen.waiter not in self._still_waiting():  # it was cancelled while the database was asked
             return
         self._waiting.remove(chosen.waiter)
         is_urgent = chosen.flow.priority is Priority.INTERACTIVE or not self._running[chosen.flow]
@@ -259,7 +273,7 @@ class Admission:
         """
         if any(until > time.monotonic() for until in self._avoided.values()):
             return False
-        free = [one for one in self._waiting if one.delivery.standing is Standing.FREE]
+        free = [one for one in self._still_waiting() if one.delivery.standing is Standing.FREE]
         for waiter in free:
             self._waiting.remove(waiter)
             waiter.turn.set_result(_Turn(None, waiter.delivery.flow))

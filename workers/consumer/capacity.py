@@ -9,9 +9,8 @@ All documents that have begun, suspended or not, weigh at most twice the capacit
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final
 
@@ -88,8 +87,7 @@ class WeightedLimiter:
     """Capacity for `long_documents` documents of 16 pages or more, or for up to four times as many shorter ones.
 
     Four documents of two pages leave a device idle while the next ones are being prepared. Sixteen hardly do, and they
-    hold no more pages in memory than four long ones. Waiting documents are admitted in the order of their arrival, so
-    that short ones cannot starve a long one.
+    hold no more pages in memory than four long ones. A reserve holds one more long document.
     """
 
     def __init__(self, long_documents: int) -> None:
@@ -97,7 +95,6 @@ class WeightedLimiter:
         """Negative where resumed jobs had to take capacity that other jobs hold."""
         self._reserve_pages = _MAX_WEIGHT_PAGES
         self.max_documents = self._free_pages // _MIN_WEIGHT_PAGES
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._suspendable_pages = self._free_pages
         """What more may be suspended. It bounds the memory of suspended documents."""
         self._suspended: set[HeldCapacity] = set()
@@ -105,14 +102,6 @@ class WeightedLimiter:
         """Is set whenever capacity becomes free."""
         self._not_suspended: dict[HeldCapacity, None] = {}
         """Jobs that wait for other jobs and keep their capacity, because too much is suspended. In order."""
-
-    @asynccontextmanager
-    async def acquire(self, pages: int) -> AsyncIterator[None]:
-        """Hold the capacity that a document of `pages` pages takes; 0 where the number is unknown. Waits for it."""
-        weight = weight_of(pages)
-        await self._acquire(weight)
-        with HeldCapacity(self, weight).held_by_this_job():
-            yield
 
     def fits(self, weight: int, *, of_reserve: bool = False) -> bool:
         """Whether a document of this weight can be admitted now. The reserve holds one long document."""
@@ -147,7 +136,6 @@ class WeightedLimiter:
         else:
             self._free_pages += weight
         self.freed.set()
-        self._admit()
 
     def _suspend_next(self) -> None:
         while self._not_suspended:
@@ -158,28 +146,3 @@ class WeightedLimiter:
             self._suspended.add(held)
             self._suspendable_pages -= held.weight
             self.release(held.weight)
-
-    async def _acquire(self, weight: int) -> None:
-        if not self._waiting and weight <= self._free_pages:
-            self._free_pages -= weight
-            return
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.append((weight, turn))
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.cancelled():
-                self._admit()  # the documents behind it may fit now
-            else:
-                self.release(weight)  # it had been admitted at the same moment
-            raise
-
-    def _admit(self) -> None:
-        while self._waiting:
-            weight, turn = self._waiting[0]
-            if not turn.cancelled():
-                if weight > self._free_pages:
-                    return
-                self._free_pages -= weight
-                turn.set_result(None)
-            self._waiting.popleft()
