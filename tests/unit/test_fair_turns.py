@@ -94,6 +94,14 @@ class Broker:
         self._next += len(found)
         return [replace(one, timestamp_ms=1) for one in found]
 
+    @property
+    def is_read(self) -> bool:
+        return self._next == len(self._records)
+
+    @property
+    def is_committed(self) -> bool:
+        return self.committed == self._records[-1].offset + 1
+
     def assignment(self) -> set[Partition]:
         return {PARTITION}
 
@@ -172,17 +180,20 @@ class Site:
             watch.cancel()
             await breakers.stop()
 
-    async def all_are_ready(self) -> None:
+    async def all_are_ready(self, loop: JobLoop) -> None:
+        """Each document is ready, and no record is left. A worker that stops commits what it has finished."""
+
         def are_ready() -> bool:
             stored = self.worker.documents.state.documents.values()
             return all(one.document.state is DocumentState.READY for one in stored)
 
         await wait_for(are_ready)
-        await wait_for(lambda: self.broker.committed == len(self.worker.queue.jobs))
+        await wait_for(lambda: self.broker.is_read and loop.is_empty)
 
     def require_once(self) -> None:
-        """Each document was claimed once, and its event was published once."""
+        """Each record was finished, each document was claimed once, and its event was published once."""
         stored = self.worker.documents.state.documents
+        assert self.broker.is_committed
         assert sorted(self.documents.order) == sorted(stored)
         assert {one.document.attempts for one in stored.values()} == {1}
         assert len(self.worker.queue.events) == len(stored)
@@ -199,13 +210,13 @@ MANY = [f"a-{number:03}" for number in range(100)]
 async def test_a_file_behind_many_of_another_tenant_begins_at_once(site: Site) -> None:
     await site.upload(*MANY)
     site.hold(*MANY)
-    async with site.working():
+    async with site.working() as loop:
         await wait_for(lambda: len(site.documents.order) == 4)
         await site.upload("b-1")
         await wait_for(lambda: "b-1" in site.documents.order)
         assert len(site.documents.order) == 5, "the documents of the other tenant still run"
         site.let_go()
-        await site.all_are_ready()
+        await site.all_are_ready(loop)
     site.require_once()
 
 
@@ -213,7 +224,7 @@ async def test_documents_that_pass_a_long_one_take_nothing_of_the_capacity_that_
     await site.upload(*MANY[:4])
     await site.upload("a-long", pages=16)
     site.hold(*MANY, *(f"t{number}-1" for number in range(8)))
-    async with site.working():
+    async with site.working() as loop:
         await wait_for(lambda: len(site.documents.order) == 4)
         await site.upload(*(f"t{number}-1" for number in range(8)))
         await wait_for(lambda: len(site.documents.order) == 8)
@@ -223,15 +234,15 @@ async def test_documents_that_pass_a_long_one_take_nothing_of_the_capacity_that_
             site.documents.held[name].set()
         await wait_for(lambda: "a-long" in site.documents.order)
         site.let_go()
-        await site.all_are_ready()
+        await site.all_are_ready(loop)
     site.require_once()
 
 
 async def test_a_chat_goes_before_the_bulk_of_its_own_tenant(site: Site) -> None:
     await site.upload(*MANY)
     await site.upload("a-chat", priority=CHAT)
-    async with site.working():
-        await site.all_are_ready()
+    async with site.working() as loop:
+        await site.all_are_ready(loop)
     assert "a-chat" in site.documents.order[:2]
     site.require_once()
 
@@ -239,8 +250,8 @@ async def test_a_chat_goes_before_the_bulk_of_its_own_tenant(site: Site) -> None
 async def test_bulk_goes_on_under_a_steady_stream_of_chats(site: Site) -> None:
     await site.upload(*(f"a-chat{number}" for number in range(50)), priority=CHAT)
     await site.upload(*(f"a-bulk{number}" for number in range(50)))
-    async with site.working():
-        await site.all_are_ready()
+    async with site.working() as loop:
+        await site.all_are_ready(loop)
     bulk = [name for name in site.documents.order[:50] if "bulk" in name]
     assert 8 <= len(bulk) <= 14
     site.require_once()
@@ -257,20 +268,22 @@ async def test_documents_that_workers_begun_and_lost_are_taken_up_by_the_next(si
             job.remove_done_callback(loop._done)
             job.cancel()
         await asyncio.gather(*loop._jobs, return_exceptions=True)
+        loop._jobs.clear()
     assert site.broker.committed == 0
     site.worker.clock.advance(60)
     site.let_go()
-    async with site.working():
-        await site.all_are_ready()
+    async with site.working() as loop:
+        await site.all_are_ready(loop)
     stored = site.worker.documents.state.documents
     assert len(site.worker.queue.events) == len(stored)
+    assert site.broker.is_committed
 
 
 async def test_documents_of_earlier_releases_are_served_by_their_own_records(site: Site) -> None:
     await site.upload(*MANY[:6], priority=None)
     await site.upload("b-1", "b-2")
-    async with site.working():
-        await site.all_are_ready()
+    async with site.working() as loop:
+        await site.all_are_ready(loop)
     site.require_once()
 
 
@@ -279,18 +292,20 @@ async def test_two_workers_share_the_turns_and_no_document_is_begun_twice(site: 
     await site.upload("b-1", "b-2", "b-3")
     second = Broker(site.worker.queue.jobs[15:])
     site.broker = Broker(site.worker.queue.jobs[:15])
-    async with site.working(), site.working(second):
-        await wait_for(lambda: site.broker.committed == 15 and second.committed == 18 + 15)
+    async with site.working() as loop, site.working(second) as other:
+        await site.all_are_ready(loop)
+        await wait_for(lambda: second.is_read and other.is_empty)
     site.require_once()
+    assert second.is_committed
 
 
 async def test_an_outage_of_the_database_costs_no_record(site: Site) -> None:
     await site.upload(*MANY[:10])
     site.documents.error = DependencyUnavailable("mongodb", "down")
-    async with site.working():
+    async with site.working() as loop:
         await settled()
         site.documents.error = None
-        await site.all_are_ready()
+        await site.all_are_ready(loop)
     site.require_once()
 
 
@@ -322,5 +337,6 @@ async def test_an_idle_worker_publishes_a_document_whose_record_is_gone(site: Si
     assert await stragglers.publish() == 1
     assert site.worker.queue.job_ids == ["a-1"]
     assert await stragglers.publish() == 0
-    async with site.working():
-        await site.all_are_ready()
+    async with site.working() as loop:
+        await site.all_are_ready(loop)
+    assert site.broker.is_committed
