@@ -8,24 +8,29 @@ import time
 from dataclasses import replace
 from math import inf
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 import torch
+from structlog.testing import capture_logs
 from transformers import NeoMMEConfig
 from typer.testing import CliRunner
 
 from ingestion.errors import WorkerFault
 from workers.cli import app
 from workers.embedding.calibrate import BatchMeasurement
+from workers.embedding.visual.families.colmodernvbert import ColModernVBert
+from workers.embedding.visual.families.neomme import NeoMME
+from workers.embedding.visual.family import Family
 from workers.embedding.visual.loading import read_model
-from workers.embedding_report import child, model_sections
+from workers.embedding_report import child, machine, model_sections
 from workers.embedding_report.architectures import ARCHITECTURES
 from workers.embedding_report.checkpoint import write_random_checkpoint
 from workers.embedding_report.context import Context, Deadline
 from workers.embedding_report.document import write_document
-from workers.embedding_report.levers import LEVERS
+from workers.embedding_report.levers import LEVERS, VISION_TOWERS
 from workers.embedding_report.plan import LEVER_NAMES, MODEL_NAMES, Options, Section, Step
 from workers.embedding_report.runner import make_report
 from workers.embedding_report.samples import page
@@ -33,7 +38,7 @@ from workers.rendering.selftest import SelfTestFailed
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
-SHORT_S = 0.2
+SHORT_S = 0.02
 """Every section measures at least once, however short its time is."""
 
 
@@ -49,8 +54,11 @@ def lines_of(step: Step, chosen: Options, seconds: float) -> dict[str, dict[str,
     return {line["section"]: line for line in child.run_step(step, chosen, Path(chosen.model), seconds)}
 
 
-def test_every_section_measures_in_every_precision_and_is_in_the_document(checkpoint: Path, tmp_path: Path) -> None:
+def test_every_section_measures_in_every_precision_and_is_in_the_document(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     chosen = options(checkpoint, "bf16", "nf4")
+    monkeypatch.setattr(machine, "_LEAST_S", SHORT_S)
     findings: dict[str, dict[str, Any]] = {"machine": lines_of(Step(), chosen, SHORT_S)}
     for precision in chosen.precisions:
         context = context_of(chosen, precision)
@@ -92,10 +100,13 @@ def test_a_section_that_fails_leaves_the_others(checkpoint: Path, monkeypatch: p
         monkeypatch.setitem(child.SECTIONS, section, lambda context, deadline: {"left_s": deadline.left_s})
     monkeypatch.setattr(model_sections, "verify_model", fail)
     monkeypatch.setitem(child.SECTIONS, Section.BATCHES, break_down)
-    found = lines_of(Step("bf16"), options(checkpoint, "bf16"), 1000)
+    with capture_logs() as events:
+        found = lines_of(Step("bf16"), options(checkpoint, "bf16"), 1000)
+    logged = [event for event in events if event["log_level"] == "error"]
     assert found["self_test"]["error"] == "SelfTestFailed: a page in a batch differs"
     assert "illegal memory access" in found["batches"]["error"]
     assert [name for name, line in found.items() if "error" in line] == ["self_test", "batches"]
+    assert [(event["section"], event["exc_info"]) for event in logged] == [("self_test", True), ("batches", True)]
     assert found["worker"]["figures"]["left_s"] > 900, "what earlier sections leave is for the last one"
 
 
@@ -103,6 +114,20 @@ def test_a_model_that_cannot_be_loaded_is_the_error_of_every_section(tmp_path: P
     found = lines_of(Step("bf16"), options(tmp_path, "bf16"), 1000)
     assert "has no config.json" in found.pop("load")["error"]
     assert {line["error"] for line in found.values()} == {"WorkerFault: the model was not loaded"}
+
+
+def test_operations_that_cannot_be_counted_leave_the_batches_and_are_in_the_log(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: Any) -> None:
+        raise RuntimeError("a kernel cannot run under a dispatch mode")
+
+    context = loaded_context(checkpoint)
+    monkeypatch.setattr(model_sections, "FlopCounterMode", refuse)
+    with capture_logs() as events:
+        found = child.SECTIONS[Section.BATCHES](context, Deadline.after(SHORT_S))
+    assert found["page_operations"] is None and found["pages_per_s"] > 0
+    assert [event["event"] for event in events] == ["operations cannot be counted"]
 
 
 def test_a_section_that_would_take_far_too_long_does_not_begin(checkpoint: Path) -> None:
@@ -133,12 +158,23 @@ def loaded_context(checkpoint: Path, *levers: str) -> Context:
 def test_levers_change_no_vector_and_one_that_cannot_run_says_so(checkpoint: Path) -> None:
     assert set(LEVERS) == set(LEVER_NAMES)
     context = loaded_context(checkpoint, *(name for name in LEVER_NAMES if name not in COMPILED))
-    found = child.SECTIONS[Section.LEVERS](context, Deadline.after(SHORT_S))
+    with capture_logs() as events:
+        found = child.SECTIONS[Section.LEVERS](context, Deadline.after(SHORT_S))
     assert "FlashAttention 2 is not installed" in found.pop("flash-attention")["error"]
+    assert found.pop("sdpa")["error"] == "WorkerFault: the model uses sdpa without this lever"
+    assert [event["lever"] for event in events if event["log_level"] == "error"] == ["flash-attention", "sdpa"]
     resized = found.pop("device-resize")
     assert resized["largest_cosine_distance"] < 0.05  # pixels are rounded otherwise, by one level
     for name, figures in found.items():
         assert figures.get("largest_cosine_distance", 1) < 1e-5, (name, figures)
+
+
+@pytest.mark.parametrize("family", [ColModernVBert, NeoMME])
+def test_pages_that_are_cut_or_padded_are_not_resized_on_the_device(checkpoint: Path, family: type[Family]) -> None:
+    context = loaded_context(checkpoint)
+    context.model.family = SimpleNamespace(name=family.name, title=family.title)
+    with pytest.raises(WorkerFault, match=f"{family.title} does more to a page"), LEVERS["device-resize"](context):
+        pass
 
 
 @pytest.mark.parametrize("name", sorted(COMPILED))
@@ -187,6 +223,17 @@ def test_the_architecture_has_the_published_size(family: str, millions: int, tmp
     with torch.device("meta"):
         network = architecture.network_class(architecture.config(architecture.write_processor(tmp_path)))
     assert round(sum(weight.numel() for weight in network.parameters()) / 1e6) == millions
+    towers = [network.get_submodule(name) for name in VISION_TOWERS if has_submodule(network, name)]
+    assert len(towers) == (0 if family == "neomme" else 1)
+    assert not towers or any("patch_embed" in name for name, _ in towers[0].named_modules())
+
+
+def has_submodule(network: Any, name: str) -> bool:
+    try:
+        network.get_submodule(name)
+    except AttributeError:
+        return False
+    return True
 
 
 HANGS = """
@@ -209,6 +256,13 @@ def test_a_step_that_hangs_or_crashes_is_ended_and_named(checkpoint: Path, tmp_p
     assert "- nf4, batches: the time was over: the step was ended after" in text
     assert "| attention | sdpa | sdpa |" in text
     assert "  load: measured" in echoed
+
+
+def test_weights_that_could_not_be_made_are_named(tmp_path: Path) -> None:
+    chosen = Options("colqwen2", "cpu", ("bf16",))
+    make_report(chosen, tmp_path, 0.03, lambda line: None, child=(sys.executable, "-c", "raise SystemExit(9)"))
+    text = (tmp_path / "report.md").read_text()
+    assert "- machine, checkpoint: the step's process ended with status 9; see machine.log" in text
 
 
 @pytest.mark.parametrize(

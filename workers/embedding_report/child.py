@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import structlog
 import torch
 
 from ingestion.logs import configure
@@ -25,6 +26,8 @@ from workers.embedding_report.context import Context, Deadline
 from workers.embedding_report.levers import levers
 from workers.embedding_report.machine import describe, matrix_rate
 from workers.embedding_report.plan import Options, Section, Step, share_s
+
+log = structlog.get_logger(__name__)
 
 SECTIONS: Final[dict[Section, Callable[[Context, Deadline], dict[str, Any]]]] = {
     Section.LOAD: model_sections.load,
@@ -53,7 +56,7 @@ def _machine(options: Options, folder: Path) -> Iterator[Line]:
     device = device_of(options)
     yield _line("machine", lambda: describe(device))
     yield _line("matrix_rate", lambda: {"bf16_operations_per_s": matrix_rate(device)})
-    if not Path(options.model).is_dir():
+    if options.is_random:
         yield _line("checkpoint", lambda: _checkpoint(options.model, folder))
 
 
@@ -77,7 +80,8 @@ def _line(section: str, run: Callable[[], dict[str, Any]]) -> Line:
     began = time.perf_counter()
     try:
         found = {"figures": _finite(run())}
-    except Exception as error:  # noqa: BLE001 - the report names it, and the next section follows
+    except Exception as error:  # the report names it, and the next section follows
+        log.exception("section failed", section=section)
         found = {"error": f"{type(error).__name__}: {error}"}
     return {"section": section, **found, "seconds": round(time.perf_counter() - began, 2)}
 

@@ -71,7 +71,7 @@ class _Document:
         is_gpu = "gpu" in machine
         device = machine.get("gpu", f"{machine.get('device', 'unknown device')}, {machine.get('cores')} cores")
         packages = ", ".join(f"{name} {version}" for name, version in machine.get("packages", {}).items())
-        weights = "its own weights" if Path(self._options.model).is_dir() else "random weights of the published size"
+        weights = "random weights of the published size" if self._options.is_random else "its own weights"
         self._add(
             f"# Embedder report: {self._options.model}, {weights}",
             "",

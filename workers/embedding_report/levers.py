@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any, Final
 
 import numpy as np
+import structlog
 import torch
 from torch.nn import functional
 from transformers.utils import import_utils
@@ -27,9 +28,15 @@ from workers.embedding.visual.family import ModelInput
 from workers.embedding_report.context import Context, Deadline
 from workers.embedding_report.samples import mixed_pages
 
+log = structlog.get_logger(__name__)
+
 _TURNS: Final = 3
 _BATCHES: Final = 3
 """Of a turn: a copy on its own stream overlaps with the batch before."""
+
+VISION_TOWERS: Final = ("vlm.visual", "vlm.vision_tower", "vlm.vision_model")
+"""Of ColQwen2, ColPali and ColModernVBert. NeoMME has none."""
+_RESIZED_ONCE: Final = ("colqwen2", "colpali")
 
 Prepare = Callable[[Page], ModelInput]
 Lever = Callable[[Context], AbstractContextManager[Prepare]]
@@ -44,7 +51,8 @@ def levers(context: Context, deadline: Deadline) -> dict[str, Any]:
         own = Deadline.after(deadline.left_s / (len(names) - number))
         try:
             found[name] = _measured(context, LEVERS[name], own)
-        except Exception as error:  # noqa: BLE001 - of compilers, kernels and drivers
+        except Exception as error:  # of compilers, kernels and drivers
+            log.exception("lever failed", lever=name)
             found[name] = {"error": f"{type(error).__name__}: {error}"}
     return found
 
@@ -110,7 +118,7 @@ def _side_stream(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def _compiled(context: Context, **options: Any) -> Iterator[Prepare]:
-    """torch.compile for the vision tower. On a CPU nothing is generated: it proves that the model can be traced."""
+    """torch.compile for the vision tower. On a CPU the traced graph runs without a compiler."""
     tower = _vision_tower(context.model.network)
     if context.device.type == "cpu":
         options = {"backend": "eager", "dynamic": True}
@@ -124,12 +132,12 @@ def _compiled(context: Context, **options: Any) -> Iterator[Prepare]:
 
 
 def _vision_tower(network: Any) -> Any:
-    for name in ("vlm.visual", "vlm.vision_tower", "vlm.model.vision_tower", "model.vision_model"):
+    for name in VISION_TOWERS:
         try:
             return network.get_submodule(name)
         except AttributeError:
             continue
-    raise WorkerFault(f"{type(network).__name__} has no vision tower of a known name")
+    raise WorkerFault(f"{type(network).__name__} has no vision tower")
 
 
 @contextmanager
@@ -147,8 +155,13 @@ def _on_device(device: torch.device, image: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def _resized_on_device(context: Context) -> Iterator[Prepare]:
-    """The whole page goes to the device as uint8 and is resized there, in float32 and rounded."""
+    """The whole page goes to the device as uint8 and is resized there, in float32 and rounded.
+
+    Raises WorkerFault for a family whose image is not the page, resized once by bicubic.
+    """
     model = context.model
+    if model.family.name not in _RESIZED_ONCE:
+        raise WorkerFault(f"{model.family.title} does more to a page than to resize it once by bicubic")
 
     def prepare(page: Page) -> ModelInput:
         assert page.pixels is not None
@@ -175,9 +188,11 @@ def _with_image(item: ModelInput, change: Callable[[torch.Tensor], torch.Tensor]
 @contextmanager
 def _attention(context: Context, kind: str) -> Iterator[Prepare]:
     network = context.model.network
+    usual = network.config._attn_implementation
+    if kind == usual:
+        raise WorkerFault(f"the model uses {kind} without this lever")
     if kind == "flash_attention_2" and not import_utils.is_flash_attn_2_available():
         raise WorkerFault("FlashAttention 2 is not installed, or this device cannot use it")
-    usual = network.config._attn_implementation
     network.set_attn_implementation(kind)
     try:
         yield context.model.prepare

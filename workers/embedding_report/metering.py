@@ -21,7 +21,6 @@ class MeteredModel(Generic[ItemT, PreparedT, RawT]):
     batches: int = 0
     wanted_cost: int = 0
     computed_cost: int = 0
-    items: int = 0
     out_of_memory: int = 0
     largest_cost: int = 0
     """Of a batch that fitted."""
@@ -48,7 +47,6 @@ class MeteredModel(Generic[ItemT, PreparedT, RawT]):
         costs = [prepared.cost for prepared in batch]
         self.largest_cost = max(self.largest_cost, max(costs) * len(costs))
         self.batches += 1
-        self.items += len(batch)
         self.wanted_cost += sum(costs)
         self.computed_cost += max(costs) * len(costs)
         return raw

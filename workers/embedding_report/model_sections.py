@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 import psutil
+import structlog
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -23,6 +24,8 @@ from workers.embedding_report.context import Context, Deadline
 from workers.embedding_report.machine import synchronize
 from workers.embedding_report.metering import MeteredModel
 from workers.embedding_report.samples import A4_PX, page
+
+log = structlog.get_logger(__name__)
 
 _SPARE_PAGES: Final = 3
 """Pages that fit the memory which is left, about."""
@@ -108,11 +111,12 @@ def _shape(context: Context) -> tuple[int, int]:
 
 
 def _operations(context: Context, prepared: Any) -> int | None:
-    """Floating-point operations of one page. None where torch cannot count them."""
+    """Floating-point operations of one page. None where torch cannot count them; the step's log says why."""
     try:
         with FlopCounterMode(display=False) as counter:
             context.model.forward([prepared])
-    except Exception:  # noqa: BLE001 - kernels of other libraries raise what they like under a dispatch mode
+    except Exception:  # kernels of other libraries raise what they like under a dispatch mode
+        log.exception("operations cannot be counted")
         return None
     return int(counter.get_total_flops())
 

@@ -73,6 +73,11 @@ class Options:
         return cls(**{**fields, "precisions": tuple(fields["precisions"]), "levers": tuple(fields["levers"])})
 
     @property
+    def is_random(self) -> bool:
+        """The weights are made for the report."""
+        return not Path(self.model).is_dir()
+
+    @property
     def sections(self) -> tuple[Section, ...]:
         return tuple(section for section in Section if section is not Section.LEVERS or self.levers)
 
@@ -86,6 +91,12 @@ class Step:
     @property
     def name(self) -> str:
         return self.precision or "machine"
+
+    def sections(self, options: Options) -> list[str]:
+        """Names of all its lines."""
+        if self.precision:
+            return [section.value for section in options.sections]
+        return ["machine", "matrix_rate", *(["checkpoint"] if options.is_random else [])]
 
 
 def steps_of(options: Options) -> list[Step]:

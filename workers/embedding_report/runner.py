@@ -40,8 +40,8 @@ def make_report(options: Options, out: Path, minutes: float, echo: Echo, child: 
         (out / "report.json").touch()
     except OSError as error:
         raise BadRequest(f"{out} cannot be written to: {error}") from error
-    given = Path(options.model)
-    folder = given.resolve() if given.is_dir() else checkpoint_folder(out).resolve()
+    is_random = options.is_random
+    folder = (checkpoint_folder(out) if is_random else Path(options.model)).resolve()
     ends_at_s = time.monotonic() + 60 * minutes
     findings: Findings = {}
     steps = steps_of(options)
@@ -54,7 +54,7 @@ def make_report(options: Options, out: Path, minutes: float, echo: Echo, child: 
             findings[step.name] = _run(step, options, folder, seconds, out, echo, child)
             write_document(options, findings, out)  # a report that is cut off has what was found
     finally:
-        if not given.is_dir():
+        if is_random:
             shutil.rmtree(folder, ignore_errors=True)
     return findings
 
@@ -87,7 +87,7 @@ def _run(
         finally:
             timer.cancel()
             _end(process, threading.Event())
-    wanted = [section.value for section in options.sections] if step.precision else ["machine", "matrix_rate"]
+    wanted = step.sections(options)
     cause = (
         f"the time was over: the step was ended after {seconds:.0f} s"
         if was_ended.is_set()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Final, cast
 
 import numpy as np
@@ -111,30 +112,22 @@ def worker(context: Context, deadline: Deadline) -> dict[str, Any]:
 
 async def _paged(context: Context, deadline: Deadline) -> dict[str, Any]:
     metered, cost = _metered(context)
-    running = Batcher(metered, batch_cost=context.batch_cost(cost))
-    try:
-        await running.embed(list(itertools.islice(mixed_pages(context.is_small), _WINDOW_PAGES)))  # warms up
-        before = MeteredModel(context.model, **_counts(metered))
+    warm_up = list(itertools.islice(mixed_pages(context.is_small), _WINDOW_PAGES))
+    async with _batcher(context, context.model, cost) as running:
+        await running.embed(warm_up)
+    async with _batcher(context, metered, cost) as running:
         began = time.perf_counter()
         pages = await _send(running, deadline, context.is_small)
         seconds = time.perf_counter() - began
-    finally:
-        await running.close()
-    computed = metered.computed_cost - before.computed_cost
     return {
         "pages": pages,
         "pages_per_s": pages / seconds,
-        "busy_share": (metered.busy_s - before.busy_s) / seconds,
-        "padding_share": 1 - (metered.wanted_cost - before.wanted_cost) / computed if computed else 0.0,
-        "batches": metered.batches - before.batches,
+        "busy_share": metered.busy_s / seconds,
+        "padding_share": metered.padding_share,
+        "batches": metered.batches,
         "batch_patches": context.batch_cost(cost),
         "prepare_cpu_ms": metered.prepare_cpu_ms,
     }
-
-
-def _counts(metered: MeteredModel[Any, Any, Any]) -> dict[str, Any]:
-    names = ("busy_s", "batches", "wanted_cost", "computed_cost", "items")
-    return {name: getattr(metered, name) for name in names}
 
 
 async def _send(running: Batcher[Any, Any, Any], deadline: Deadline, is_small: bool) -> int:
@@ -156,11 +149,10 @@ async def _send(running: Batcher[Any, Any, Any], deadline: Deadline, is_small: b
 
 async def _asked(context: Context, deadline: Deadline, *, with_pages: bool) -> dict[str, Any]:
     metered, cost = _metered(context)
-    running = Batcher(metered, batch_cost=context.batch_cost(cost))
     texts = queries()
     seconds: list[float] = []
 
-    async def ask() -> int:
+    async def ask(running: Batcher[Any, Any, Any]) -> int:
         while not deadline.is_past or not seconds:
             asked = time.perf_counter()
             await running.embed([next(texts)], urgent=True)
@@ -168,14 +160,12 @@ async def _asked(context: Context, deadline: Deadline, *, with_pages: bool) -> d
             await asyncio.sleep(_QUERY_PAUSE_S)
         return 0
 
-    try:
+    async with _batcher(context, metered, cost) as running:
         await running.embed([next(texts)], urgent=True)  # warms up
         began = time.perf_counter()
         sending = [_send(running, deadline, context.is_small)] if with_pages else []
-        pages = sum(await gather_or_cancel(ask(), *sending))
+        pages = sum(await gather_or_cancel(ask(running), *sending))
         elapsed_s = time.perf_counter() - began
-    finally:
-        await running.close()
     p50, p95 = (1000 * float(value) for value in np.percentile(seconds, [50, 95]))
     return {"queries": len(seconds), "p50_ms": p50, "p95_ms": p95, "pages_per_s": pages / elapsed_s}
 
@@ -186,37 +176,45 @@ def _metered(context: Context) -> tuple[MeteredModel[Any, Any, Any], int]:
     return MeteredModel(context.model), context.model.prepare(sample).cost
 
 
+@asynccontextmanager
+async def _batcher(context: Context, model: Any, page_cost: int) -> AsyncIterator[Batcher[Any, Any, Any]]:
+    running = Batcher(model, batch_cost=context.batch_cost(page_cost))
+    try:
+        yield running
+    finally:
+        await running.close()
+
+
 async def _worked(context: Context, deadline: Deadline) -> dict[str, Any]:
     metered, cost = _metered(context)
-    running = Batcher(metered, batch_cost=context.batch_cost(cost))
-    sizing = context.model.sizing
-    embedder = VisualEmbedder(running, dim=context.model.dim, most_tokens=cost, sizing=sizing, fingerprint="report")
     size = _FEW_PAGES if context.is_small else _PAGES_OF_DOCUMENT
     jobs = 1 if context.is_small else WorkerSettings().jobs_in_flight
     context.require_time(deadline, size * (1 + jobs))
     records, blobs, vectors = SinkRecords(), SinkBlobs(pdf(size)), SinkVectors()
-    pipeline = _pipeline(embedder, records, blobs, vectors)
     numbers, ready = itertools.count(), 0
 
-    async def ingest() -> None:
+    async def ingest(pipeline: Pipeline) -> None:
         key, value, headers = encode_job(records.add(next(numbers), size))
         await pipeline.run(Record(("report", 0), 0, key, value, tuple(headers)))
         if records.failed:
             raise WorkerFault(f"a document failed: {records.failed[0].error}")
 
-    async def documents() -> None:
+    async def documents(pipeline: Pipeline) -> None:
         nonlocal ready
         while not deadline.is_past:
-            await ingest()
+            await ingest(pipeline)
             ready += 1
 
-    try:
-        await ingest()  # starts the render children
+    async with _batcher(context, metered, cost) as running:
+        sizing = context.model.sizing
+        embedder = VisualEmbedder(
+            running, dim=context.model.dim, most_tokens=cost, sizing=sizing, fingerprint="report"
+        )
+        pipeline = _pipeline(embedder, records, blobs, vectors)
+        await ingest(pipeline)  # starts the render children
         before_s, began = metered.busy_s, time.perf_counter()
-        await gather_or_cancel(ingest(), *(documents() for _ in range(jobs - 1)))
+        await gather_or_cancel(ingest(pipeline), *(documents(pipeline) for _ in range(jobs - 1)))
         seconds = time.perf_counter() - began
-    finally:
-        await running.close()
     pages, stored_pages = (ready + 1) * size, (ready + 2) * size
     return {
         "documents": ready + 1,
