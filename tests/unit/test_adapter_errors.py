@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import bson.errors
 import grpc
@@ -23,6 +23,7 @@ from ingestion.adapters import minio as minio_adapter
 from ingestion.adapters.embedding import requests
 from ingestion.adapters.milvus import errors, rows
 from ingestion.adapters.mongo import errors as mongo_errors
+from ingestion.adapters.mongo.database import insert_new
 from ingestion.adapters.redis import progress as redis_adapter
 from ingestion.errors import (
     BadRequest,
@@ -214,6 +215,25 @@ def test_a_record_that_cannot_be_held_is_permanent() -> None:
 def test_a_write_that_too_few_servers_have_is_an_outage() -> None:
     error = pymongo.errors.BulkWriteError({"writeErrors": [], "writeConcernErrors": [{"code": 64}]})
     assert isinstance(mongo_errors.translate(error), DependencyUnavailable)
+
+
+async def test_records_that_exist_are_left_out_of_an_insert_and_nothing_else_is() -> None:
+    class Collection:
+        def __init__(self, **details: object) -> None:
+            self.details = details
+
+        async def insert_many(self, _: object, *, ordered: bool) -> None:
+            raise pymongo.errors.BulkWriteError(self.details)
+
+    known, unsafe = [{"index": 1, "code": 11_000}], [{"code": 64}]
+    assert await insert_new(cast(Any, Collection(writeErrors=known)), [{}, {}]) == {1}
+    for details in (
+        {"writeErrors": [], "writeConcernErrors": unsafe},
+        {"writeErrors": known, "writeConcernErrors": unsafe},
+        {"writeErrors": [*known, {"index": 0, "code": 121}]},
+    ):
+        with pytest.raises(pymongo.errors.BulkWriteError):
+            await insert_new(cast(Any, Collection(**details)), [{}, {}])
 
 
 def test_a_failed_write_does_not_put_its_record_into_the_message() -> None:

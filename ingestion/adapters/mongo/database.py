@@ -16,11 +16,12 @@ from typing import Any, Final, TypeAlias
 
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
 from pymongo import ReadPreference
+from pymongo.errors import BulkWriteError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from ingestion.adapters.mongo.command_times import CommandTimes
-from ingestion.adapters.mongo.errors import translating
+from ingestion.adapters.mongo.errors import DUPLICATE, translating
 from ingestion.settings import MongoSettings
 
 MongoCollection: TypeAlias = AsyncIOMotorCollection[dict[str, Any]]
@@ -103,6 +104,20 @@ async def ping(uri: str, *, timeout_ms: int) -> None:
         await client.admin.command("ping")
     finally:
         client.close()
+
+
+async def insert_new(collection: MongoCollection, records: Sequence[dict[str, Any]]) -> set[int]:
+    """Insert the records whose `_id` is new. Returns the indexes of the others. Raises BulkWriteError."""
+    try:
+        await collection.insert_many(records, ordered=False)
+    except BulkWriteError as error:
+        details = error.details or {}
+        failed = details.get("writeErrors", [])
+        is_unsafe = bool(details.get("writeConcernErrors"))  # too few servers have the records that were inserted
+        if is_unsafe or not failed or any(one["code"] != DUPLICATE for one in failed):
+            raise
+        return {one["index"] for one in failed}
+    return set()
 
 
 class MongoPort:

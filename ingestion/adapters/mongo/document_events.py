@@ -8,9 +8,8 @@ from typing import Any, Final
 
 from bson.int64 import Int64
 from pymongo import DeleteOne, UpdateOne
-from pymongo.errors import BulkWriteError
 
-from ingestion.adapters.mongo.database import MongoCollection, MongoPort
+from ingestion.adapters.mongo.database import MongoCollection, MongoPort, insert_new
 from ingestion.adapters.mongo.errors import translated
 from ingestion.adapters.mongo.fields import FieldReader, MongoRecord, moment_of
 from ingestion.model import DocumentEvent, EventType, Failure
@@ -19,7 +18,6 @@ from ingestion.ports import PendingEvents
 _MOST_EVENTS: Final = 50
 """The events that a record keeps while no janitor runs: the latest ones."""
 _EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_DUPLICATE: Final = 11_000
 EVENT_FACTS: Final = ("collection", "filename", "pages", "fence", "events", "events_at")
 _EMPTY: Final[dict[str, Any]] = {"$set": {"events": [], "events_at": None}}
 
@@ -45,11 +43,7 @@ async def keep_events(outbox: MongoCollection, record: MongoRecord) -> None:
         }
         for line in lines
     ]
-    try:
-        await outbox.insert_many(kept, ordered=False)
-    except BulkWriteError as error:
-        if any(one["code"] != _DUPLICATE for one in (error.details or {}).get("writeErrors", [])):
-            raise
+    await insert_new(outbox, kept)
 
 
 class MongoDocumentEvents(MongoPort):

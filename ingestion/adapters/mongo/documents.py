@@ -9,14 +9,13 @@ from itertools import accumulate
 from typing import Any
 
 from pymongo import ReturnDocument
-from pymongo.errors import BulkWriteError
 
 from ingestion.adapters.mongo.collection_versions import change_version
-from ingestion.adapters.mongo.database import Database, MongoPort
+from ingestion.adapters.mongo.database import Database, MongoPort, insert_new
 from ingestion.adapters.mongo.document_changes import NO_LEASE, DocumentChanges, pipeline_stage
 from ingestion.adapters.mongo.document_events import EVENT_FACTS, keep_events
 from ingestion.adapters.mongo.document_mapping import document_of, record_of, recorded_tenant
-from ingestion.adapters.mongo.errors import DEPENDENCY, DUPLICATE, translated
+from ingestion.adapters.mongo.errors import DEPENDENCY, translated
 from ingestion.adapters.mongo.filter_queries import query_of
 from ingestion.adapters.mongo.inventory import PAGE_KEYS
 from ingestion.adapters.mongo.revisions import NOT_REPLACED, mark_replaced
@@ -67,16 +66,8 @@ class MongoUploads(MongoPort):
             record_of(replace(one, state=DocumentState.RECEIVED, outbox="pending", created_at=now, updated_at=now))
             for one in documents
         ]
-        inserted = [True] * len(documents)
-        try:
-            await self._documents.insert_many(records, ordered=False)
-        except BulkWriteError as error:
-            failed = (error.details or {}).get("writeErrors", [])
-            if not failed or any(one["code"] != DUPLICATE for one in failed):
-                raise
-            for one in failed:
-                inserted[one["index"]] = False
-        return inserted
+        known = await insert_new(self._documents, records)
+        return [index not in known for index in range(len(documents))]
 
     @translated
     async def _reserve_all(self, counts: Sequence[int]) -> list[int]:

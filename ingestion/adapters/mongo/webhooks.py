@@ -7,9 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import structlog
-from pymongo.errors import BulkWriteError
 
-from ingestion.adapters.mongo.database import MongoPort
+from ingestion.adapters.mongo.database import MongoPort, insert_new
 from ingestion.adapters.mongo.errors import translated
 from ingestion.adapters.mongo.fields import FieldReader, MongoRecord, moment_of
 from ingestion.errors import BadRecord, NotFound
@@ -17,7 +16,6 @@ from ingestion.model import EventType, Webhook, WebhookDelivery, WebhookDelivery
 
 log = structlog.get_logger(__name__)
 
-_DUPLICATE: Final = 11_000
 _PENDING: Final = WebhookDeliveryState.PENDING.value
 
 
@@ -62,12 +60,7 @@ class MongoWebhookDeliveries(MongoPort):
     @translated
     async def add_deliveries(self, deliveries: Sequence[WebhookDelivery]) -> None:
         now = datetime.now(UTC)
-        records = [_record_of(delivery, now) for delivery in deliveries]
-        try:
-            await self._deliveries.insert_many(records, ordered=False)
-        except BulkWriteError as error:
-            if any(one["code"] != _DUPLICATE for one in (error.details or {}).get("writeErrors", [])):
-                raise
+        await insert_new(self._deliveries, [_record_of(delivery, now) for delivery in deliveries])
 
     @translated
     async def due_deliveries(self, webhook_id: str, limit: int) -> list[WebhookDelivery]:
