@@ -51,9 +51,9 @@ class WebhookDeliveries(Protocol):
         """Pending deliveries of the subscription that are due, the longest due first."""
 
     async def claim_delivery(self, delivery: WebhookDelivery, lease_s: float) -> WebhookDelivery | None:
-        """Count an attempt, and let nobody else take the delivery for `lease_s`.
+        """Count an attempt, and let no other janitor take the delivery for `lease_s`.
 
-        Returns the delivery as it is then. None, and nothing changed, where another process has taken it.
+        Returns the delivery as it is then. None, and nothing changed, where another janitor has taken it.
         """
 
     async def settle_delivery(

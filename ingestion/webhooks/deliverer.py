@@ -96,31 +96,46 @@ class WebhookDeliverer:
                 due = await self._records.due_deliveries(webhook.id, at_once)
                 if not due:
                     return
-                if not all(await gather_or_cancel(*(self._attempt(webhook, endpoint, one) for one in due))):
-                    endpoint.rest_s = min(_LONGEST_REST_S, max(_FIRST_REST_S, 2 * endpoint.rest_s))
-                    endpoint.rests_until_s = self._clock() + endpoint.rest_s
+                results = await gather_or_cancel(*(self._attempt(webhook, endpoint, one) for one in due))
+                if False in results:
+                    self._let_rest(endpoint)
+                    return
+                if True not in results:  # others have claimed them, or the records are damaged
                     return
                 endpoint.rest_s = 0.0
         except DependencyUnavailable as error:
             log.warning("webhook deliveries wait", webhook=webhook.id, cause=error.message)
-        except Exception as error:
+        except Exception as error:  # nobody awaits this task
+            self._let_rest(endpoint)
             log.error("webhook deliveries failed", webhook=webhook.id, exc_info=error)
         finally:
             endpoint.task = None
 
-    async def _attempt(self, webhook: Webhook, endpoint: _Endpoint, due: WebhookDelivery) -> bool:
-        """Send one delivery. False where the endpoint has failed."""
+    def _let_rest(self, endpoint: _Endpoint) -> None:
+        endpoint.rest_s = min(_LONGEST_REST_S, max(_FIRST_REST_S, 2 * endpoint.rest_s))
+        endpoint.rests_until_s = self._clock() + endpoint.rest_s
+
+    async def _attempt(self, webhook: Webhook, endpoint: _Endpoint, due: WebhookDelivery) -> bool | None:
+        """Send one delivery. False where that has failed, None where it cannot be claimed."""
         async with self._slow if endpoint.is_slow else self._fast:
             delivery = await self._records.claim_delivery(due, self._lease_s)
             if delivery is None:
-                return True
+                return None
             began_s = self._clock()
-            error = await self._sender.send(webhook, delivery)
+            error = await self._send(webhook, delivery)
         took_s = self._clock() - began_s
         metrics.WEBHOOK_DURATION.observe(took_s)
         endpoint.is_slow = bool(error) or took_s > _SLOW_S
         await self._settle(webhook, delivery, error)
         return not error
+
+    async def _send(self, webhook: Webhook, delivery: WebhookDelivery) -> str:
+        """A fault of the sender counts as a failed attempt: a delivery that it cannot send ends as a dead one."""
+        try:
+            return await self._sender.send(webhook, delivery)
+        except Exception as error:
+            log.error("webhook not sent", webhook=webhook.id, event_id=delivery.event_id, exc_info=error)
+            return f"Pagemill could not send it: {type(error).__name__}"
 
     async def _settle(self, webhook: Webhook, delivery: WebhookDelivery, error: str) -> None:
         facts = {"webhook": webhook.id, "tenant": webhook.tenant, "event_id": delivery.event_id}

@@ -11,7 +11,7 @@ import pytest
 
 from ingestion import metrics
 from ingestion.adapters.webhook_sender import HttpWebhookSender
-from ingestion.errors import DependencyUnavailable
+from ingestion.errors import DependencyUnavailable, WorkerFault
 from ingestion.model import EventType, Webhook, WebhookDelivery, WebhookDeliveryState
 from ingestion.ports import PendingEvents
 from ingestion.settings import WebhookSettings
@@ -32,10 +32,13 @@ class ScriptedSender:
     def __init__(self) -> None:
         self.answers: dict[str, str] = {}
         self.silent: set[str] = set()
+        self.broken: set[str] = set()
         self.sent: list[tuple[str, str]] = []
 
     async def send(self, webhook: Webhook, delivery: WebhookDelivery) -> str:
         self.sent.append((webhook.url, delivery.event_id))
+        if webhook.url in self.broken:
+            raise RuntimeError("broken")
         if webhook.url in self.silent:
             await asyncio.Event().wait()
         return self.answers.get(webhook.url, "")
@@ -239,6 +242,62 @@ async def test_an_endpoint_that_fails_rests(shop: Shop) -> None:
     shop.advance(1)
     await shop.deliver()
     assert len(shop.sender.sent) == first + 1, "one at a time until it answers"
+
+
+async def test_a_delivery_that_the_sender_cannot_send_ends_as_a_dead_one(shop: Shop) -> None:
+    webhook = await shop.subscribe()
+    await in_state(shop.store, S.READY)
+    shop.sender.broken = {webhook.url}
+    for _ in range(len(DELAYS_S) + 1):
+        await shop.deliver()
+        shop.advance(3600)
+    [delivery] = shop.deliveries()
+    assert (delivery.state, delivery.attempts) == (WebhookDeliveryState.DEAD, len(DELAYS_S) + 1)
+    assert delivery.last_error == "Pagemill could not send it: RuntimeError"
+
+
+class Unclaimable(MemoryDocumentStore):
+    """Its deliveries cannot be claimed: their records are damaged. Counts how often it is asked for them."""
+
+    asked = 0
+
+    async def due_deliveries(self, webhook_id: str, limit: int) -> list[WebhookDelivery]:
+        self.asked += 1
+        assert self.asked < 10, "it is asked again and again"
+        return await super().due_deliveries(webhook_id, limit)
+
+    async def claim_delivery(self, delivery: WebhookDelivery, lease_s: float) -> None:
+        return None
+
+
+async def test_deliveries_that_cannot_be_claimed_are_looked_at_once_a_round() -> None:
+    store = Unclaimable()
+    shop = Shop(store)
+    await shop.subscribe()
+    await in_state(store, S.READY)
+    for rounds in (1, 2):
+        await shop.deliver()
+        assert store.asked == rounds
+
+
+class Faulty(MemoryDocumentStore):
+    asked = 0
+
+    async def due_deliveries(self, webhook_id: str, limit: int) -> list[WebhookDelivery]:
+        self.asked += 1
+        raise WorkerFault("a fault of this release")
+
+
+async def test_after_a_fault_of_the_records_an_endpoint_rests() -> None:
+    store = Faulty()
+    shop = Shop(store)
+    await shop.subscribe()
+    for _ in range(3):
+        await shop.deliver()
+    assert store.asked == 1
+    shop.advance(1)
+    await shop.deliver()
+    assert store.asked == 2
 
 
 async def test_an_event_reaches_a_real_endpoint_after_it_was_down(shop: Shop) -> None:
