@@ -2,29 +2,26 @@
 
 Jobs run side by side while the `WeightedLimiter` has capacity. As many more wait for admission, so that freed capacity
 is used at once and not at the next poll. `Admission` chooses which of them is next, and for which document. A running
-job may suspend its capacity. A job that may not run yet waits without using capacity: a retry before its time, a job
-whose document is leased, or any job while a server is down. While the queue is full the partitions are paused and
-polling goes on, so that a long job never costs the membership of the group. Offsets are committed only up to the
-watermark.
+job may suspend its capacity. A job that may not run yet waits without using capacity, see `attempts`. While the queue
+is full the partitions are paused and polling goes on, so that a long job never costs the membership of the group.
+Offsets are committed only up to the watermark.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection
 from typing import Final, Protocol
 
 import structlog
 
 from ingestion import metrics
-from ingestion.errors import DependencyUnavailable, LeaseHeld, WorkerFault
+from ingestion.errors import DependencyUnavailable, WorkerFault
 from ingestion.messages import Partition, Record
 from ingestion.ports import Flows
-from workers.attempt.offers import OfferRefused
 from workers.consumer.admission import Admission
+from workers.consumer.attempts import Attempts
 from workers.consumer.capacity import WeightedLimiter
 from workers.consumer.watermark import TrackedOffset, Watermarks
 from workers.runtime.breaker import Breakers
@@ -34,7 +31,6 @@ log = structlog.get_logger(__name__)
 _POLL_MS: Final = 100
 _COMMIT_EVERY_S: Final = 1.0
 _BACKOFF_S: Final = 0.5
-_LEASE_RECHECK_S: Final = 2.0
 
 
 class Consumer(Protocol):
@@ -69,17 +65,15 @@ class JobLoop:
     ) -> None:
         """`flows`: None where each record serves its own document, in the order of arrival."""
         self._consumer = consumer
-        self._run_record = run_record
         self._breakers = breakers
         self._limiter = WeightedLimiter(jobs_in_flight)
         self._admission = Admission(self._limiter, flows)
+        self._attempts = Attempts(run_record, self._admission, breakers)
         self._max_ahead = max_ahead
         self._drain_s = drain_s
         self._watermarks = Watermarks()
         self._measured: set[Partition] = set()
         self._jobs: set[asyncio.Task[None]] = set()
-        self._waiting: set[asyncio.Task[None]] = set()
-        self._queued: set[asyncio.Task[None]] = set()
         self._not_before: dict[Partition, float] = {}
         self._stopping = asyncio.Event()
         self._fault: BaseException | None = None
@@ -127,7 +121,9 @@ class JobLoop:
 
     async def _turn(self) -> None:
         self.polled_at = time.monotonic()
-        wanted = 2 * self._limiter.max_documents - len(self._running()) - len(self._queued)
+        running = len(self._running())
+        metrics.IN_FLIGHT.set(running)
+        wanted = 2 * self._limiter.max_documents - running - len(self._attempts.queued)
         self._consumer.pause_only(self._paused() if wanted > 0 else self._consumer.assignment())
         try:
             for record in await self._consumer.poll(max(1, min(wanted, self._max_ahead)), _POLL_MS):
@@ -155,7 +151,7 @@ class JobLoop:
 
     def _running(self) -> set[asyncio.Task[None]]:
         """Jobs that hold capacity, have suspended it, or are about to acquire it."""
-        return self._jobs - self._waiting - self._queued
+        return self._jobs - self._attempts.waiting - self._attempts.queued
 
     def _dispatch(self, record: Record) -> None:
         if not self._watermarks.holds(record.partition):  # revoked between the fetch and now
@@ -167,7 +163,6 @@ class JobLoop:
         task = asyncio.create_task(self._work(record, tracked))
         self._jobs.add(task)
         task.add_done_callback(self._done)
-        metrics.IN_FLIGHT.set(len(self._running()))
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._jobs.discard(task)
@@ -179,56 +174,11 @@ class JobLoop:
             self.fail(error)
 
     async def _work(self, record: Record, tracked: TrackedOffset) -> None:
-        """Run the job, and again while an outage or another owner's lease keeps it from running."""
-        if record.due_in_s > 0:
-            await self._wait(asyncio.sleep(record.due_in_s))
-        attempts = _Attempts(record)
-        while self._is_ours(tracked):  # otherwise another worker reads the record
-            await self._wait(self._breakers.until_closed())
-            try:
-                if await self._attempt(attempts, tracked):
-                    self._watermarks.finish(tracked)
-                    return
-            except LeaseHeld as held:
-                # Most often the lease of a worker that died. It ends by itself.
-                await self._wait(asyncio.sleep(min(held.retry_in_s + 0.1, _LEASE_RECHECK_S)))
-            except DependencyUnavailable as error:
-                self._breakers.trip(error)
+        def is_ours() -> bool:
+            return self._watermarks.is_current(tracked) and not self._stopping.is_set()
 
-    async def _attempt(self, attempts: _Attempts, tracked: TrackedOffset) -> bool:
-        """Returns whether the record needs no more work. Raises LeaseHeld, DependencyUnavailable."""
-        async with self._admitted(attempts) as record:
-            if self._breakers.is_blocking or not self._is_ours(tracked):
-                return False  # that may have changed while the job waited for capacity
-            if record is None:
-                return True
-            attempts.observe_wait(record)
-            try:
-                await self._run_record(record)
-            except (OfferRefused, LeaseHeld) as refused:
-                if not record.is_offer:
-                    raise
-                self._admission.refuse(record, refused.collection if isinstance(refused, OfferRefused) else "")
-                attempts.was_refused |= record.key == attempts.record.key
-                return False
-        return True
-
-    def _is_ours(self, tracked: TrackedOffset) -> bool:
-        return self._watermarks.is_current(tracked) and not self._stopping.is_set()
-
-    @asynccontextmanager
-    async def _admitted(self, attempts: _Attempts) -> AsyncIterator[Record | None]:
-        async with AsyncExitStack() as held:
-            with _counted(self._queued):
-                admission = self._admission.admit(attempts.record, was_refused=attempts.was_refused)
-                record = await held.enter_async_context(admission)
-            metrics.IN_FLIGHT.set(len(self._running()))
-            yield record
-
-    async def _wait(self, event: Awaitable[object]) -> None:
-        """Wait without using capacity."""
-        with _counted(self._waiting):
-            await event
+        if await self._attempts.make(record, is_ours):
+            self._watermarks.finish(tracked)
 
     async def _commit(self, *, force: bool = False) -> None:
         if not force and time.monotonic() - self._committed_at < _COMMIT_EVERY_S:
@@ -296,29 +246,3 @@ class JobLoop:
             log.warning("offsets not committed at the end", cause=error.message)
         await self._consumer.stop()
         log.info("stopped", interrupted=len(unfinished))
-
-
-@contextmanager
-def _counted(among: set[asyncio.Task[None]]) -> Iterator[None]:
-    task = asyncio.current_task()
-    assert task is not None
-    among.add(task)
-    try:
-        yield
-    finally:
-        among.discard(task)
-
-
-@dataclass(slots=True)
-class _Attempts:
-    """The attempts at a record. `was_refused`: its own document was offered to this worker, and not taken."""
-
-    record: Record
-    was_refused: bool = False
-    _is_observed: bool = False
-
-    def observe_wait(self, record: Record) -> None:
-        """Measure how long the document of the first attempt has waited."""
-        if not self._is_observed and (waited_s := record.waited_s) is not None:
-            metrics.QUEUE_WAIT.observe(waited_s)
-        self._is_observed = True
