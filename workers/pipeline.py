@@ -257,7 +257,7 @@ class Pipeline:
         async def embedded(pages: list[Page]) -> list[PageVectors]:
             with watched.stage("embed"), metrics.EMBEDDING.time():
                 vectors = await retrying(self.embedder.embed_pages, pages)
-            self._add_success(document, EMBEDDER)
+            self.evidence.add_success(EMBEDDER, document_id=document.id)
             return [
                 # Drop the raw pixels: pages that wait to be stored should not hold them.
                 PageVectors(replace(page, pixels=None), document.page_key(page.page_number), found)
@@ -278,17 +278,13 @@ class Pipeline:
             lease.check()
             with watched.stage("store", step="write"), metrics.STORING.time():
                 await self.store.write(document, window, codes)
-            self._add_success(document, *_STORES)
+            self.evidence.add_success(*_STORES, document_id=document.id)
             return window
 
         # The objects of a window are uploaded while the rows of the previous window are being written.
         async with aclosing(map_ordered(write, windows, width=self.windows_in_store)) as ordered:
             async for window in ordered:
                 yield window
-
-    def _add_success(self, document: Document, *dependencies: str) -> None:
-        for dependency in dependencies:
-            self.evidence.add_success(dependency, document.id)
 
     async def _checkpoint(
         self, document: Document, window: list[PageVectors], texts: TextPages | None, notes: tuple[Note, ...]

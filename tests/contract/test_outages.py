@@ -49,7 +49,7 @@ async def meets_outages(worker: Pipeline, document: Document, times: int, server
     """One outage that any document can have, and the outages that only this document has."""
     await meets_outage(worker, document)
     for _ in range(times):
-        worker.evidence.add_success(server, "another")
+        worker.evidence.add_success(server, document_id="another")
         await meets_outage(worker, document)
 
 
@@ -78,12 +78,12 @@ async def test_outages_are_given_back_and_then_count_until_there_is_a_letter_wit
     forgiven = await read(services, document)
     assert (forgiven.state, forgiven.attempts, forgiven.outages) == (S.QUEUED, 0, OUTAGES_FORGIVEN)
     for attempt in range(1, worker.max_attempts):
-        worker.evidence.add_success("embedder", "another")
+        worker.evidence.add_success("embedder", document_id="another")
         await worker.run(job(document))
         put_off = await read(services, document)
         assert (put_off.state, put_off.attempts) == (S.QUEUED, attempt)
         await no_wait(services, document)
-    worker.evidence.add_success("embedder", "another")
+    worker.evidence.add_success("embedder", document_id="another")
     await worker.run(job(document))
     failed = await read(services, document)
     assert (failed.state, failed.letter) == (S.FAILED, "sent")
@@ -147,7 +147,7 @@ async def test_a_store_that_fails_at_one_document_alone_ends_it_and_no_other(
     await meets_outages(worker, document, OUTAGES_FORGIVEN, server="s3")
     await whole.run(job(other))
     for _ in range(worker.max_attempts):
-        worker.evidence.add_success("s3", "another")
+        worker.evidence.add_success("s3", document_id="another")
         await no_wait(services, document)
         await worker.run(job(document))
     failed = await read(services, document)

@@ -264,11 +264,11 @@ async def test_a_document_that_alone_makes_a_server_fail_ends_in_a_dead_letter(w
     for _ in range(1 + OUTAGES_FORGIVEN):
         with pytest.raises(DependencyUnavailable):
             await worker.pipeline.run(job(document))
-        worker.pipeline.evidence.add_success("embedder", "another")
+        worker.pipeline.evidence.add_success("embedder", document_id="another")
     assert (await worker.read(document)).attempts == 0
     for _ in range(MAX_ATTEMPTS):
         await worker.pipeline.run(job(document))
-        worker.pipeline.evidence.add_success("embedder", "another")
+        worker.pipeline.evidence.add_success("embedder", document_id="another")
         worker.clock.advance(DELAYS_S[-1])
     assert (await worker.read(document)).state is S.FAILED
     assert [letter.failure.code for letter in worker.queue.letters] == ["fails_alone"]

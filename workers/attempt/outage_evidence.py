@@ -48,10 +48,11 @@ class OutageEvidence:
     _outages: OrderedDict[tuple[str, str], int] = field(default_factory=OrderedDict)
     """The number of each document's latest outage, by document id and server."""
 
-    def add_success(self, dependency: str, document_id: str = PROOF) -> None:
-        """The server has worked for the document, or for a proof."""
-        self._number += 1
-        self._successes.setdefault(dependency, _Successes()).add(self._number, document_id)
+    def add_success(self, *dependencies: str, document_id: str = PROOF) -> None:
+        """The servers have worked for the document, or for a proof."""
+        for dependency in dependencies:
+            self._number += 1
+            self._successes.setdefault(dependency, _Successes()).add(self._number, document_id)
 
     def is_suspect(self, dependency: str, document_id: str) -> bool:
         """Whether the server has worked for others since its latest outage for this document.
