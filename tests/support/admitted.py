@@ -9,7 +9,7 @@ from ingestion.model import IngestJob
 from workers.consumer.admission import Admission
 
 
-def admitted(admission: Admission, pages: int) -> AbstractAsyncContextManager[Record | None]:
+def admitted(admission: Admission, pages: int, tenant: str = "a") -> AbstractAsyncContextManager[Record | None]:
     """Hold the capacity of a document of `pages` pages; 0 where the number is unknown. Waits for it."""
-    key, value, headers = encode_job(IngestJob("d", "c", "f.pdf", pages))
+    key, value, headers = encode_job(IngestJob("d", f"{tenant}.c", "f.pdf", pages))
     return admission.admit(Record(("jobs", 0), 0, key, value, tuple(headers)))

@@ -25,17 +25,17 @@ class Documents:
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self.inside: list[str] = []
 
-    async def come(self, name: str, pages: int) -> None:
+    async def come(self, name: str, pages: int, tenant: str = "a") -> None:
         self._leave[name] = asyncio.Event()
-        self.tasks[name] = asyncio.create_task(self._stay(name, pages))
+        self.tasks[name] = asyncio.create_task(self._stay(name, pages, tenant))
         await settled()
 
     async def go(self, name: str) -> None:
         self._leave[name].set()
         await settled()
 
-    async def _stay(self, name: str, pages: int) -> None:
-        async with admitted(self._admission, pages):
+    async def _stay(self, name: str, pages: int, tenant: str) -> None:
+        async with admitted(self._admission, pages, tenant):
             self.inside.append(name)
             await self._leave[name].wait()
             self.inside.remove(name)
@@ -109,16 +109,20 @@ async def test_in_any_order_of_events_all_capacity_is_free_at_the_end() -> None:
     for number in range(9):
         await documents.come(str(number), 2)
     assert len(documents.inside) == 8, "no place is lost, and none given twice"
+    for number in range(9):
+        await documents.go(str(number))
+    assert not admission._documents and not admission._running
 
 
 class Windows:
     """A document of 16 pages. Each of its windows waits for other documents until `go`."""
 
-    def __init__(self, admission: Admission, windows: int = 1) -> None:
+    def __init__(self, admission: Admission, windows: int = 1, tenant: str = "a") -> None:
         self.resumed: list[int] = []
         self.end = asyncio.Event()
         self._go = [asyncio.Event() for _ in range(windows)]
         self._admission = admission
+        self._tenant = tenant
         self.task = asyncio.create_task(self._run())
 
     async def go(self, window: int) -> None:
@@ -126,7 +130,7 @@ class Windows:
         await settled()
 
     async def _run(self) -> None:
-        async with admitted(self._admission, 16):
+        async with admitted(self._admission, 16, self._tenant):
             await asyncio.gather(*(self._wait(number) for number in range(len(self._go))))
             await self.end.wait()
 
@@ -204,6 +208,41 @@ async def test_a_document_that_is_cancelled_while_it_waits_leaves_all_capacity()
     await settled()
     await documents.go("other")
     assert waits.task.cancelled() and limiter._free_pages == 16
+
+
+async def test_one_long_document_of_tenants_without_running_ones_passes_those_that_wait() -> None:
+    documents = Documents(Admission(WeightedLimiter(1)))
+    for name, tenant in (("a1", "a"), ("a2", "a"), ("b1", "b"), ("b2", "b"), ("c1", "c")):
+        await documents.come(name, 100, tenant)
+    assert documents.inside == ["a1", "b1"], "the reserve holds one"
+    await documents.go("b1")
+    assert documents.inside == ["a1", "c1"], "the second document of b would wait for its turn"
+    await documents.go("a1")
+    assert documents.inside == ["c1", "a2"]
+    await documents.go("a2")
+    assert documents.inside == ["c1", "b2"]
+    await documents.go("c1")
+    await documents.come("a3", 100, "a")
+    assert documents.inside == ["b2", "a3"], "no document of a runs any more"
+
+
+async def test_a_document_in_the_reserve_that_waits_for_others_lends_nothing() -> None:
+    admission = Admission(WeightedLimiter(1))
+    documents = Documents(admission)
+    await documents.come("a1", 16)
+    waits = Windows(admission, tenant="b")
+    await documents.come("a2", 16)
+    await documents.come("c1", 16, "c")
+    assert documents.inside == ["a1"]
+    await waits.go(0)
+    assert waits.resumed == [0]
+    await documents.go("a1")
+    assert documents.inside == ["c1"]
+    await documents.come("d1", 16, "d")
+    assert documents.inside == ["c1"]
+    waits.end.set()
+    await settled()
+    assert documents.inside == ["c1", "d1"]
 
 
 def test_outside_of_a_job_nothing_is_suspended() -> None:
