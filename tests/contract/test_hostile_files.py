@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -12,11 +13,13 @@ from pathlib import Path
 import pypdfium2
 import pytest
 
-from ingestion.errors import ConversionFailed, IngestError, TooManyPages
+from ingestion.errors import ConversionFailed, IngestError, TooManyPages, WorkerFault
 from ingestion.formats.media_types import MediaType
+from ingestion.settings import ConversionSettings
 from tests.contract.test_conversion import converter
 from tests.support.libreoffice import needs_libreoffice
 from tests.support.uploaded_files import docx, odt, picture
+from workers.conversion.soffice import LibreOffice
 
 _MACRO = (
     '<?xml version="1.0"?><!DOCTYPE script:module PUBLIC "-//OpenOffice.org//DTD OfficeDocument 1.0//EN" "module.dtd">'
@@ -149,6 +152,17 @@ async def test_a_pdf_above_the_file_limit_is_called_too_large_and_leaves_no_fold
     with pytest.raises(ConversionFailed, match="larger than PAGEMILL_CONVERSION_MAX_BYTES"):
         await converter(pages=500, conversion_max_bytes=100_000).convert(source, MediaType.TEXT, target)
     assert {path.name for path in tmp_path.iterdir()} <= {"source.txt", "text.txt"}
+
+
+@needs_libreoffice
+async def test_a_failure_on_a_full_disk_is_the_workers_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, full = tmp_path / "source.docx", shutil.disk_usage(tmp_path)._replace(free=1_000)
+    source.write_bytes(docx("x")[:-500])
+    with pytest.raises(ConversionFailed):
+        await LibreOffice(ConversionSettings(), most_pages=5).convert(source, MediaType.DOCX, tmp_path / "out.pdf")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
+    with pytest.raises(WorkerFault, match="has 1000 bytes of disk"):
+        await LibreOffice(ConversionSettings(), most_pages=5).convert(source, MediaType.DOCX, tmp_path / "out.pdf")
 
 
 @needs_libreoffice

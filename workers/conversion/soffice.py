@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from ingestion import metrics
-from ingestion.errors import ChildStalled, ConversionFailed, ConverterMissing
+from ingestion.errors import ChildStalled, ConversionFailed, ConverterMissing, IngestError, WorkerFault
 from ingestion.formats.media_types import MediaType
 from ingestion.sandbox.failures import clean
 from ingestion.settings import ConversionSettings
@@ -77,6 +77,7 @@ class LibreOffice:
     def __init__(self, settings: ConversionSettings, *, most_pages: int) -> None:
         self._settings = settings
         self._most_pages = most_pages
+        self._most_file_bytes = max(settings.conversion_max_bytes, _LEAST_FILE_BYTES)
 
     async def convert(self, source: Path, media_type: str, target: Path) -> None:
         program = _program(self._settings.soffice_path)
@@ -89,7 +90,7 @@ class LibreOffice:
                 status = await self._run(program, folder, source.name, MediaType(media_type))
             made = folder / _HOME / "out" / f"{source.stem}.pdf"
             if not _is_own_file(made, folder) or not made.stat().st_size:
-                raise self._failure(status, _log_of(folder), _cpu_s(folder))
+                raise self._failure(status, folder)
             if made.stat().st_size > self._settings.conversion_max_bytes:
                 raise ConversionFailed(
                     f"the PDF has {made.stat().st_size} bytes; PAGEMILL_CONVERSION_MAX_BYTES allows "
@@ -111,7 +112,7 @@ class LibreOffice:
             "report": str(folder / "cpu_s"),
             "memory_bytes": settings.conversion_memory_bytes,
             "cpu_s": ceil(settings.conversion_timeout_s),
-            "file_bytes": max(settings.conversion_max_bytes, _LEAST_FILE_BYTES),
+            "file_bytes": self._most_file_bytes,
         }
         path = [one or str(Path.cwd()) for one in sys.path]
         with (folder / "log").open("wb") as log:
@@ -131,19 +132,23 @@ class LibreOffice:
             metrics.STAGE_CPU.labels("convert").inc(_cpu_s(folder))
         return status
 
-    def _failure(self, status: int, said: str, cpu_s: float) -> ConversionFailed:
-        settings = self._settings
+    def _failure(self, status: int, folder: Path) -> IngestError:
+        """WorkerFault where the disk has no room for the largest PDF: LibreOffice fails in many ways then."""
+        settings, said = self._settings, _log_of(folder)
         ended_by = status - 128 if status > 128 else -status
-        if ended_by in (signal.SIGXCPU, signal.SIGKILL) or cpu_s > _ALMOST * settings.conversion_timeout_s:
+        if ended_by in (signal.SIGXCPU, signal.SIGKILL) or _cpu_s(folder) > _ALMOST * settings.conversion_timeout_s:
             return ConversionFailed(
                 f"the file was not converted within {settings.conversion_timeout_s:g} s of CPU time, or needs too "
                 "much memory: see PAGEMILL_CONVERSION_TIMEOUT_S and PAGEMILL_CONVERSION_MEMORY_BYTES"
             )
-        if ended_by == signal.SIGXFSZ or _WRITE_ERROR in said:
-            return ConversionFailed(
-                "LibreOffice could not write the PDF: it is larger than PAGEMILL_CONVERSION_MAX_BYTES allows, or the "
-                "worker's disk is full"
+        free_bytes = shutil.disk_usage(folder).free
+        if ended_by != signal.SIGXFSZ and free_bytes < self._most_file_bytes:
+            return WorkerFault(
+                f"LibreOffice failed, and the worker's folder for temporary files has {free_bytes} bytes of disk: it "
+                f"needs {self._most_file_bytes}"
             )
+        if ended_by == signal.SIGXFSZ or _WRITE_ERROR in said:
+            return ConversionFailed("the PDF is larger than PAGEMILL_CONVERSION_MAX_BYTES allows")
         if status:
             return ConversionFailed(
                 f"LibreOffice ended with status {status}: the file is damaged, or needs more memory than "
