@@ -158,6 +158,16 @@ async def test_second_tries_in_vain_are_limited(
     assert told == ["incomplete_page"] * 40 * ("is_incomplete" in look and not is_better)
 
 
+async def test_a_page_that_the_other_engine_draws_in_part_has_the_text_of_the_first_and_a_note(
+    fake: FakeSandboxes,
+) -> None:
+    fake.looks = {"poppler": {"is_blank": True, "text": "first"}, "pdfium": {"is_incomplete": True, "text": "other"}}
+    pdf = source("partly", Lanes(settings(), "poppler"), pages(1), engines=("poppler", "pdfium"))
+    [[page]] = await windows_of(pdf)
+    assert page.text == "first"
+    assert [note.kind for note in page.notes] == ["incomplete_page"]
+
+
 async def test_a_page_that_crashes_its_child_gets_three_tries_within_its_limit(fake: FakeSandboxes) -> None:
     fake.bad = {("pdfium", 1): ChildCrashed("died of SIGABRT"), ("poppler", 1): ChildCrashed("died of SIGSEGV")}
     with pytest.raises(PageRenderFailed, match=r"pdfium: died of SIGABRT; poppler: died of SIGSEGV"):

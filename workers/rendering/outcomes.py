@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from PIL import Image
@@ -22,26 +23,11 @@ def better(first: RenderedPage, second: RenderedPage | None) -> RenderedPage:
         return first
     if not first.text:
         return second
-    return _with_text_of(second, first)
+    return replace(second, text=first.text, is_text_cut=first.is_text_cut, words=first.words)
 
 
 def _rank(page: RenderedPage) -> tuple[bool, bool, int]:
     return not page.is_blank, not page.is_incomplete, -len(page.undrawn)
-
-
-def _with_text_of(page: RenderedPage, other: RenderedPage) -> RenderedPage:
-    return RenderedPage(
-        page.width_px,
-        page.height_px,
-        page.image,
-        page.image_format,
-        other.text,
-        page.pixels,
-        is_text_cut=other.is_text_cut,
-        undrawn=page.undrawn,
-        substituted=page.substituted,
-        words=other.words,
-    )
 
 
 def blank_page(plan: PagePlan, *, with_pixels: bool) -> RenderedPage:
