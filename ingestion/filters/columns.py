@@ -52,10 +52,11 @@ class _Column:
     def add(self, document: int, value: Value) -> int:
         """Return the bytes that the value takes."""
         key = value_kind(value), value
-        number = self._number_of.setdefault(key, len(self._number_of))
+        next_number = len(self._number_of)
+        number = self._number_of.setdefault(key, next_number)
         self._documents.append(document)
         self._value_numbers.append(number)
-        is_new = number == len(self._number_of) - 1
+        is_new = number == next_number
         return _ENTRY_BYTES + (_VALUE_BYTES + getsizeof(value) if is_new else 0)
 
     @property

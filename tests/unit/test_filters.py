@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -92,6 +93,18 @@ def test_columns_select_the_documents_for_which_a_filter_holds(documents: list[D
     columns.extend(documents[:2])
     columns.extend(documents[2:])
     assert columns.selected(wanted) == {one.first_page_key for one in documents if matches(wanted, one)}
+
+
+def test_columns_count_a_value_that_many_documents_have_once() -> None:
+    documents = [replace(CONTRACT, id=f"{number:032x}", first_page_key=number) for number in range(2_000)]
+    tracemalloc.start()
+    try:
+        columns = DocumentColumns()
+        columns.extend(documents)
+        taken_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert 0.5 < columns.size_bytes / taken_bytes < 2
 
 
 @given(
