@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,7 +12,8 @@ import pytest
 
 from ingestion.effort import Effort
 from ingestion.filters import Filter, parse_filter
-from ingestion.model import Vectors
+from ingestion.filters.columns import DocumentColumns
+from ingestion.model import Document, Vectors
 from ingestion.ports import Searchable
 from tests.memory import MemoryDocumentStore
 from tests.unit.test_page_finding import CountingVectors, KnownQueries, Library
@@ -147,6 +150,32 @@ async def test_the_store_evaluates_filters_of_collections_that_are_too_large_or_
         hits = await found(searcher, "1", parse_filter(f"number < {most}"), top=20)
         assert set(hits) == {(f"d{number}", page) for number in range(most) for page in (1, 2)}
     assert len(records.evaluated) == 4
+
+
+async def test_filters_that_come_together_share_two_reads_of_the_documents_off_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    library, records = await numbered()
+    reads, threads = [], set()
+    filterable_documents, extend = records.filterable_documents, DocumentColumns.extend
+
+    async def counted(collection: str, *, after: int, limit: int) -> Any:
+        reads.append(after)
+        await asyncio.sleep(0)
+        return await filterable_documents(collection, after=after, limit=limit)
+
+    def noted(columns: DocumentColumns, documents: Sequence[Document]) -> None:
+        threads.add(threading.current_thread())
+        extend(columns, documents)
+
+    monkeypatch.setattr(records, "filterable_documents", counted)
+    monkeypatch.setattr(DocumentColumns, "extend", noted)
+    searcher = library.searcher()
+    await found(searcher, "1", parse_filter("number < 1"))
+    hits = await asyncio.gather(*(found(searcher, "1", parse_filter(f"number < {most}"), 20) for most in range(2, 8)))
+    assert [len(one) for one in hits] == [2 * most for most in range(2, 8)]
+    assert len([after for after in reads if after == -1]) == 2, "of six filters"
+    assert threads and threading.current_thread() not in threads
 
 
 @pytest.mark.parametrize("is_listed_before", [True, False])
