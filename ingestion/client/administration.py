@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Any
-from urllib.parse import quote
 
 from ingestion.client.administration_views import (
     CancelResult,
@@ -25,7 +24,7 @@ from ingestion.client.administration_views import (
     WebhookView,
 )
 from ingestion.client.answers import parse
-from ingestion.client.requests import ApiRequests, collection_url, document_url
+from ingestion.client.requests import ApiRequests, collection_url, document_url, resource_url
 from ingestion.client.views import DocumentView
 from ingestion.model import check_text
 from ingestion.role import Role
@@ -46,16 +45,12 @@ class AdministrationClient(ApiRequests):
     async def dead_letters(self, collection: str | None = None, state: str = "open") -> AsyncIterator[DeadLetter]:
         """Dead letters, newest first. Pages of the listing are requested as needed. `state`: also `all`."""
         query = {"state": state} | ({} if collection is None else {"collection": collection})
-        while True:
-            listed = parse(DeadLetterList, await self._request("GET", "dead-letters", params=query))
-            for letter in listed.dead_letters:
+        async for page in self._listed(DeadLetterList, "dead-letters", query):
+            for letter in page.dead_letters:
                 yield letter
-            if listed.next is None:
-                return
-            query["after"] = listed.next
 
     async def dead_letter(self, letter: str) -> DeadLetterReport:
-        return parse(DeadLetterReport, await self._request("GET", _letter_url(letter)))
+        return parse(DeadLetterReport, await self._request("GET", resource_url("dead-letters", letter)))
 
     async def replay_dead_letter(self, letter: str, why: str = "") -> DeadLetterResult:
         """Process the document again. Raises ApiError `conflict` for a letter that is closed in another way."""
@@ -92,7 +87,7 @@ class AdministrationClient(ApiRequests):
 
     async def revoke_key(self, key: str) -> None:
         """End a key for good. Twice is the same as once."""
-        await self._request("DELETE", f"keys/{quote(check_text(key, 'the id'), safe='')}")
+        await self._request("DELETE", resource_url("keys", key))
 
     async def webhooks(self) -> list[WebhookView]:
         """The webhooks of the caller's tenant."""
@@ -101,7 +96,10 @@ class AdministrationClient(ApiRequests):
     async def create_webhook(
         self, url: str, events: Sequence[str] = (), *, collection: str | None = None
     ) -> NewWebhook:
-        """Send events to `url`: all, or the named ones. The secret is in no later answer. It is not repeated."""
+        """Send events to `url`: all, or the named ones. The secret is in no later answer.
+
+        The request is not repeated: it could make a second webhook.
+        """
         body: dict[str, Any] = {"url": check_text(url, "the url")}
         if events:
             body["events"] = list(events)
@@ -110,37 +108,27 @@ class AdministrationClient(ApiRequests):
         return parse(NewWebhook, await self._send("POST", "webhooks", json=body))
 
     async def delete_webhook(self, webhook: str) -> None:
-        await self._request("DELETE", _webhook_url(webhook))
+        await self._request("DELETE", resource_url("webhooks", webhook))
 
     async def ping_webhook(self, webhook: str) -> WebhookDelivery:
-        """Send an event `ping`. The delivery is pending: `webhook_deliveries` shows its result."""
-        return parse(WebhookDelivery, await self._send("POST", f"{_webhook_url(webhook)}/ping"))
+        """Send an event `ping`. `webhook_deliveries` shows its result. The request is not repeated."""
+        return parse(WebhookDelivery, await self._send("POST", f"{resource_url('webhooks', webhook)}/ping"))
 
     async def webhook_deliveries(self, webhook: str, state: str = "dead") -> AsyncIterator[WebhookDelivery]:
         """Deliveries that are `dead`, `pending` or `delivered`. Pages of the listing are requested as needed."""
-        query = {"state": state}
-        while True:
-            url = f"{_webhook_url(webhook)}/deliveries"
-            listed = parse(WebhookDeliveryList, await self._request("GET", url, params=query))
-            for delivery in listed.deliveries:
+        url = f"{resource_url('webhooks', webhook)}/deliveries"
+        async for page in self._listed(WebhookDeliveryList, url, {"state": state}):
+            for delivery in page.deliveries:
                 yield delivery
-            if listed.next is None:
-                return
-            query["after"] = listed.next
 
     async def replay_webhook_delivery(self, webhook: str, delivery: str) -> bool:
         """Send a dead delivery again. False where it is not dead."""
-        url = f"{_webhook_url(webhook)}/deliveries/{quote(check_text(delivery, 'the id'), safe='')}/replay"
+        url = f"{resource_url('webhooks', webhook)}/{resource_url('deliveries', delivery)}/replay"
         return parse(Replayed, await self._request("POST", url)).changed
 
     async def _act_on_letter(self, letter: str, action: str, why: str) -> DeadLetterResult:
         body = {"why": check_text(why, "the reason")}
-        return parse(DeadLetterResult, await self._request("POST", f"{_letter_url(letter)}/{action}", json=body))
-
-
-def _letter_url(letter: str) -> str:
-    return f"dead-letters/{quote(check_text(letter, 'the id'), safe='')}"
-
-
-def _webhook_url(webhook: str) -> str:
-    return f"webhooks/{quote(check_text(webhook, 'the id'), safe='')}"
+        return parse(
+            DeadLetterResult,
+            await self._request("POST", f"{resource_url('dead-letters', letter)}/{action}", json=body),
+        )

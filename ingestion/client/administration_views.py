@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
+
+from ingestion.client.views import Listing
 
 
 class CancelResult(BaseModel):
@@ -62,9 +64,8 @@ class DeadLetterResult(DeadLetter):
     changed: bool
 
 
-class DeadLetterList(BaseModel):
+class DeadLetterList(Listing):
     dead_letters: list[DeadLetter]
-    next: str | None = None
 
 
 class WorkerView(BaseModel):
@@ -130,7 +131,7 @@ class KeyView(BaseModel):
 class NewKey(KeyView):
     """A key that was just made. `api_key` is its text, which is shown once."""
 
-    api_key: str
+    api_key: str = Field(repr=False)
 
 
 class KeyList(BaseModel):
@@ -150,7 +151,7 @@ class WebhookView(BaseModel):
 class NewWebhook(WebhookView):
     """A webhook that was just made, and its secret, which is shown once."""
 
-    secret: str
+    secret: str = Field(repr=False)
 
 
 class WebhookList(BaseModel):
@@ -171,9 +172,8 @@ class WebhookDelivery(BaseModel):
     settled_at: datetime | None = None
 
 
-class WebhookDeliveryList(BaseModel):
+class WebhookDeliveryList(Listing):
     deliveries: list[WebhookDelivery]
-    next: str | None = None
 
 
 class Replayed(BaseModel):

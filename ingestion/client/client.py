@@ -37,7 +37,7 @@ _LIST_LIMIT: Final = 100
 
 
 class ApiClient(AdministrationClient):
-    """Requests to one API. All methods may be repeated.
+    """Requests to one API. All methods may be repeated, except those that say that their request is not.
 
     A request is retried after a broken connection and after 429, 502, 503 and 504, until no request has succeeded for
     RETRY_FOR_S. Then ApiUnavailable is raised. It is raised at once by `events`, and where the API has never
@@ -75,13 +75,9 @@ class ApiClient(AdministrationClient):
             query["collection"] = collection
         if where is not None:
             query["filter"] = where
-        while True:
-            listed = parse(DocumentList, await self._request("GET", "documents", params=query))
-            for document in listed.documents:
+        async for page in self._listed(DocumentList, "documents", query):
+            for document in page.documents:
                 yield document
-            if listed.next is None:
-                return
-            query["after"] = listed.next
 
     async def list_documents(
         self, collection: str | None = None, *, limit: int = _LIST_LIMIT, after: str | None = None

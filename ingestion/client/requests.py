@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 from urllib.parse import quote
 
 import httpx
 import stamina
 
-from ingestion.client.answers import RETRYABLE_STATUS, ApiUnavailable, problem_of
+from ingestion.client.answers import RETRYABLE_STATUS, ApiUnavailable, parse, problem_of
 from ingestion.client.target import Target
+from ingestion.client.views import Listing
 from ingestion.errors import BadRequest, not_text
 from ingestion.model import check_text
 
@@ -22,6 +23,7 @@ _READ_S: Final = 300.0
 RETRY_FOR_S: Final = 60.0
 _CONNECTIONS: Final = 100
 
+L = TypeVar("L", bound=Listing)
 ResponseHook: TypeAlias = Callable[[httpx.Response], Awaitable[None]]
 
 
@@ -39,6 +41,16 @@ class ApiRequests:
 
     async def _request(self, method: str, url: str, **options: Any) -> bytes:
         return await self._retry(self._send, method, url, **options)
+
+    async def _listed(self, view: type[L], url: str, query: Mapping[str, str | int]) -> AsyncIterator[L]:
+        """The pages of a listing. Each is requested as needed."""
+        after: dict[str, str] = {}
+        while True:
+            page = parse(view, await self._request("GET", url, params={**query, **after}))
+            yield page
+            if page.next is None:
+                return
+            after = {"after": page.next}
 
     async def _send(self, method: str, url: str, **options: Any) -> bytes:
         return (await self._answer(method, url, **options)).content
@@ -94,7 +106,11 @@ def open_http(
 
 
 def document_url(document_id: str) -> str:
-    return f"documents/{quote(check_text(document_id, 'the id'), safe='')}"
+    return resource_url("documents", document_id)
+
+
+def resource_url(kind: str, id_: str) -> str:
+    return f"{kind}/{quote(check_text(id_, 'the id'), safe='')}"
 
 
 def collection_url(collection: str, resource: str) -> str:

@@ -93,11 +93,14 @@ class UploadResult(BaseModel):
     documents: list[DocumentView]
 
 
-class DocumentList(BaseModel):
+class Listing(BaseModel):
     """One page of a listing. `next` is the value of `after` for the next page."""
 
-    documents: list[DocumentView]
     next: str | None = None
+
+
+class DocumentList(Listing):
+    documents: list[DocumentView]
 
 
 class PageView(BaseModel):

@@ -118,6 +118,7 @@ async def test_the_python_client_manages_keys_and_reads_the_system(clients: Keys
         client = ApiClient(Target("http://api", KEY, "", is_local=True), http)
         made = await client.create_key(Role.WRITE, name="nightly", tenant="acme")
         assert made.api_key.startswith("pm_")
+        assert made.api_key not in repr(made)
         assert made.key in {one.key for one in await client.keys("acme")}
         await client.revoke_key(made.key)
         assert {one.state for one in await client.keys("acme") if one.key == made.key} == {"revoked"}

@@ -131,6 +131,7 @@ async def test_the_python_client_manages_webhooks(hooks: Hooks) -> None:
     client = ApiClient(Target("http://api", "", "", is_local=True), hooks.admin)
     made = await client.create_webhook(URL, ["document.failed"], collection="manuals")
     assert (made.secret[:6], made.events, made.collection) == ("whsec_", ["document.failed"], "manuals")
+    assert made.secret not in repr(made)
     assert [one.webhook for one in await client.webhooks()] == [made.webhook]
     ping = await client.ping_webhook(made.webhook)
     assert [one.delivery async for one in client.webhook_deliveries(made.webhook, "pending")] == [ping.delivery]
