@@ -150,10 +150,10 @@ async def with_colqwen(folder: Path, precision: str, long_pages: int) -> None:
     import torch
 
     from ingestion.settings import EmbedderSettings
-    from tests.support.tiny_colqwen import page_pixels
+    from tests.support.tiny_checkpoints import page_pixels
     from workers.embedding.visual.loading import load_model
 
-    settings = EmbedderSettings(embedder="colqwen", visual_model=str(folder), visual_precision=precision)
+    settings = EmbedderSettings(embedder="visual", visual_model=str(folder), visual_precision=precision)
     model = load_model(settings).model
     draw = random.Random(2)
     shapes = [(1170, 827), (1100, 850), (827, 1170)]
@@ -203,7 +203,7 @@ async def measure(pages: int, colqwen_pages: int, checkpoint: Path | None, preci
     if checkpoint is not None:
         await with_colqwen(checkpoint, precision, colqwen_pages)
         return
-    from tests.support.tiny_colqwen import make_checkpoint
+    from tests.support.tiny_checkpoints import make_checkpoint
 
     with tempfile.TemporaryDirectory(prefix="tiny-colqwen-") as folder:
         await with_colqwen(make_checkpoint(Path(folder)), precision, colqwen_pages)

@@ -204,12 +204,12 @@ def colqwen(name: str, *options: str) -> Iterator[Server]:
     """ColQwen2 with tiny random weights, so that decoding and resizing of images dominate."""
     from transformers.utils import logging as transformers_logging
 
-    from tests.support.tiny_colqwen import make_checkpoint
+    from tests.support.tiny_checkpoints import make_checkpoint
 
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     with tempfile.TemporaryDirectory(prefix="tiny-colqwen-") as folder:
         settings = {
-            "PAGEMILL_EMBEDDER": "colqwen",
+            "PAGEMILL_EMBEDDER": "visual",
             "PAGEMILL_VISUAL_MODEL": str(make_checkpoint(Path(folder))),
             "PAGEMILL_VISUAL_PRECISION": "fp32",
             "PAGEMILL_VISUAL_DEVICE": "cpu",

@@ -96,7 +96,7 @@ async def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterat
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny ColQwen2 checkpoint. All tests of the session share it: copy it before a change."""
-    from tests.support.tiny_colqwen import make_checkpoint
+    from tests.support.tiny_checkpoints import make_checkpoint
 
     return make_checkpoint(tmp_path_factory.mktemp("colqwen"))
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from ingestion.model import Vectors
 from tests.support.batched_models import FakeModel, Sheet
-from tests.support.tiny_colqwen import make_checkpoint
+from tests.support.tiny_checkpoints import make_checkpoint
 from workers.cli import app
 from workers.embedding.calibrate import BatchMeasurement, measure_batches, recommend_batch
 

@@ -15,7 +15,6 @@ from xml.etree import ElementTree
 import pytest
 import torch
 from structlog.testing import capture_logs
-from transformers import NeoMMEConfig
 from typer.testing import CliRunner
 
 from ingestion.errors import WorkerFault
@@ -26,7 +25,7 @@ from workers.embedding.visual.families.neomme import NeoMME
 from workers.embedding.visual.family import Family
 from workers.embedding.visual.loading import read_model
 from workers.embedding_report import child, machine, model_sections
-from workers.embedding_report.architectures import ARCHITECTURES
+from workers.embedding_report.architectures import ARCHITECTURES, Sizes
 from workers.embedding_report.checkpoint import write_random_checkpoint
 from workers.embedding_report.context import Context, Deadline
 from workers.embedding_report.document import write_document
@@ -187,27 +186,19 @@ def test_a_vision_tower_is_compiled_during_the_block_only(checkpoint: Path, name
     assert tower.forward == usual
 
 
-def shallow(config: Any) -> Any:
-    """One layer of each part, and few words."""
-    if isinstance(config, NeoMMEConfig):  # one network, whose default layers are named one by one
-        names = ("pad_token_id", "document_token_id", "image_token_id")
-        ids = {name: getattr(config, name) for name in names}
-        layers = ["sliding_attention", "full_attention"]
-        return NeoMMEConfig(vocab_size=400, num_hidden_layers=2, layer_types=layers, **ids)
-    text, vision = config.vlm_config.text_config, config.vlm_config.vision_config
-    setattr(vision, "depth" if hasattr(vision, "depth") else "num_hidden_layers", 1)
-    text.vocab_size, text.num_hidden_layers = 400, 1
-    if getattr(text, "layer_types", None):
-        text.layer_types = text.layer_types[:1]
-    return config
+def shallow(sizes: Sizes) -> Sizes:
+    """Two layers of text, one of vision, and few words."""
+    layers = {"num_hidden_layers": 2, "layer_types": ["sliding_attention", "full_attention"]}
+    text = {**sizes.text, "vocab_size": 400, **(layers if not sizes.vision else {"num_hidden_layers": 2})}
+    depth = "depth" if "depth" in sizes.vision else "num_hidden_layers"
+    return replace(sizes, text=text, vision={**sizes.vision, depth: 1})
 
 
 @pytest.mark.parametrize("family", MODEL_NAMES)
 def test_random_weights_are_a_checkpoint_that_loads(family: str, tmp_path: Path) -> None:
     assert set(ARCHITECTURES) == set(MODEL_NAMES)
     published = ARCHITECTURES[family]
-    small = replace(published, config=lambda tokenizer: shallow(published.config(tokenizer)))
-    parameters = write_random_checkpoint(small, tmp_path)
+    parameters = write_random_checkpoint(replace(published, sizes=shallow(published.sizes)), tmp_path)
     loaded = read_model(context_of(options(tmp_path, "bf16"), "bf16").settings)
     assert loaded.model.family.name == family
     assert loaded.model.prepare(page()).cost > 500
@@ -221,7 +212,7 @@ def test_the_architecture_has_the_published_size(family: str, millions: int, tmp
     """Published: 2.2 B, 2.9 B, 250 M, 260 M."""
     architecture = ARCHITECTURES[family]
     with torch.device("meta"):
-        network = architecture.network_class(architecture.config(architecture.write_processor(tmp_path)))
+        network = architecture.network_class(architecture.prepare(tmp_path))
     assert round(sum(weight.numel() for weight in network.parameters()) / 1e6) == millions
     towers = [network.get_submodule(name) for name in VISION_TOWERS if has_submodule(network, name)]
     assert len(towers) == (0 if family == "neomme" else 1)

@@ -23,7 +23,7 @@ _STD: Final = 0.02
 def write_random_checkpoint(architecture: Architecture, folder: Path) -> int:
     """Write what `from_pretrained` reads, a GB at a time. Returns the number of parameters. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = architecture.config(architecture.write_processor(folder))
+    config = architecture.prepare(folder)
     with torch.device("meta"):
         network = architecture.network_class(config)
     network.config.architectures = [architecture.network_class.__name__]

@@ -1,4 +1,4 @@
-"""Loading ColQwen2: which layers are quantised, which checkpoints are refused, and the error messages."""
+"""Loading a visual model, ColQwen2 here: which layers are quantised, which checkpoints are refused, and the errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub
-import numpy as np
 import pytest
 import torch
 from prometheus_client import Gauge
@@ -21,7 +20,6 @@ from transformers import ColQwen2ForRetrieval
 from ingestion import metrics
 from ingestion.errors import DependencyUnavailable, EmbedderMissing, IngestError, ModelNotFound, NotEnoughMemory
 from ingestion.settings import EmbedderSettings
-from tests.support.tiny_colqwen import HIDDEN
 from workers.embedding.batching.stages import OutOfMemory
 from workers.embedding.visual import loading, weights
 from workers.embedding.visual.families.colqwen2 import ColQwen2
@@ -32,12 +30,6 @@ from workers.embedding.visual.selftest import verify_model
 from workers.rendering.selftest import SelfTestFailed
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
-
-BYTES_PER_WEIGHT = 0.5
-"""Of a quantised layer, without its scales; BF16 takes 2."""
-
-NF4_ERROR = 0.12
-"""Of a layer's results, relative, for normally distributed weights: NF4 is off by 0.09 of them, and BF16 by 0.003."""
 
 
 @pytest.fixture
@@ -75,19 +67,6 @@ def test_nf4_quantises_the_language_model_and_nothing_else(checkpoint: Path) -> 
     assert network.embedding_proj_layer.weight.dtype == torch.bfloat16
 
 
-def test_nf4_takes_half_a_byte_a_weight_and_computes_close_results(checkpoint: Path) -> None:
-    """Of the layer's results and size alone: how bitsandbytes lays the weights out depends on the CPU."""
-    quantised, exact = (load_model(settings(checkpoint, p)).model.network.vlm.language_model for p in ("nf4", "fp32"))
-    inputs = torch.from_numpy(np.random.default_rng(0).standard_normal((64, HIDDEN), dtype=np.float32))
-    for found, expected in zip(quantised.layers, exact.layers, strict=True):
-        original = expected.mlp.up_proj.weight
-        layer = found.mlp.up_proj
-        assert layer.weight.nbytes <= original.numel() * BYTES_PER_WEIGHT
-        with torch.inference_mode():
-            error = layer(inputs.bfloat16()).float() - inputs @ original.T
-            assert 0 < error.norm() / (inputs @ original.T).norm() <= NF4_ERROR
-
-
 def test_nf4_is_asked_for_with_its_scales_quantised_too() -> None:
     asked = quantisation(ColQwen2.not_quantised).to_dict()
     assert asked["bnb_4bit_quant_type"] == "nf4"
@@ -114,12 +93,6 @@ def test_auto_takes_bf16_where_its_weights_leave_half_of_the_memory(
 
 
 # The self-test
-
-
-def test_a_quantised_projection_is_refused(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "quantisation", lambda _: quantisation(("vlm.visual",)))
-    with pytest.raises(SelfTestFailed, match=r"embedding_proj_layer\.weight is quantised"):
-        load_model(settings(checkpoint, "nf4"))
 
 
 def test_a_quantised_vision_tower_is_refused(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The ColQwen2 embedder as the pipeline sees it: opened from settings, shared by callers, known by its fingerprint."""
+"""The visual embedder as the pipeline sees it: opened from settings, shared by callers, known by its fingerprint."""
 
 from __future__ import annotations
 
@@ -15,13 +15,11 @@ from ingestion.errors import BadRequest
 from ingestion.model import ROWS_PER_PAGE, Page
 from ingestion.ports import Embedder
 from ingestion.settings import EmbedderSettings, RenderSettings
-from tests.support.tiny_colqwen import DIM, page_pixels
+from tests.support.tiny_checkpoints import DIM, page_pixels
 from workers.embedding.batching.batcher import Batcher
 from workers.embedding.factory import open_embedder
 from workers.embedding.visual.embedder import VisualEmbedder, fingerprint
 from workers.embedding.visual.loading import LoadedModel, load_model
-from workers.rendering.renderer import PdfRenderer
-from workers.rendering.selftest import self_test
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -30,7 +28,7 @@ TOLERANCE = 1e-5
 
 
 def settings(checkpoint: Path, **changes: Any) -> EmbedderSettings:
-    values = {"embedder": "colqwen", "visual_model": str(checkpoint), "visual_precision": "fp32", **changes}
+    values = {"embedder": "visual", "visual_model": str(checkpoint), "visual_precision": "fp32", **changes}
     return EmbedderSettings.model_validate(values)
 
 
@@ -90,10 +88,6 @@ async def test_a_picture_that_was_fitted_before_has_the_same_vectors(
     (whole,) = await embedder.embed_pages([Page(1, 1, 1, b"", "", pixels)])
     (found,) = await embedder.embed_pages([Page(1, 1, 1, b"", "", fitted)])
     assert np.abs(found - whole).max() <= TOLERANCE
-
-
-async def test_a_worker_can_draw_a_page_for_it_and_have_it_embedded(embedder: Embedder) -> None:
-    await self_test(PdfRenderer(RenderSettings(renderer="pdfium"), max_pages=1), embedder)
 
 
 async def test_the_embedder_opened_from_settings_has_its_fingerprint_and_fits_the_largest_page(

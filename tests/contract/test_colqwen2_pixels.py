@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from ingestion.viewing.patch_grid import PatchGrid, patch_grid
-from tests.support.tiny_colqwen import make_processor, page_pixels
+from tests.support.tiny_checkpoints import page_pixels
 from workers.embedding.visual.families.qwen2_pixels import ImageSizing, PatchCutter
 from workers.embedding.visual.family import fitted_size
 
@@ -33,22 +35,23 @@ EQUAL = 1e-6
 
 
 @pytest.fixture(scope="module")
-def processor() -> Any:
-    return make_processor()
+def processor(checkpoint: Path) -> Any:
+    """The published one, on Pillow."""
+    return Qwen2VLImageProcessorPil.from_pretrained(checkpoint)
 
 
 @pytest.fixture(scope="module")
 def sizing(processor: Any) -> ImageSizing:
-    return ImageSizing(processor.image_processor, CAP)
+    return ImageSizing(processor, CAP)
 
 
 def ours(processor: Any, sizing: ImageSizing, pixels: NDArray[np.uint8]) -> torch.Tensor:
-    return PatchCutter(processor.image_processor, torch.device("cpu")).cut(sizing.resize(pixels))
+    return PatchCutter(processor, torch.device("cpu")).cut(sizing.resize(pixels))
 
 
 def published(processor: Any, pixels: NDArray[np.uint8]) -> Any:
     size = {"shortest_edge": 3136, "longest_edge": CAP * 784}
-    return processor.image_processor(images=[Image.fromarray(pixels)], size=size, return_tensors="pt")
+    return processor(images=[Image.fromarray(pixels)], size=size, return_tensors="pt")
 
 
 @pytest.mark.parametrize("size_px", [A4_AT_200_DPI, (1169, 827), (40, 30), (300, 1000)])
