@@ -226,6 +226,15 @@ async def test_one_long_document_of_tenants_without_running_ones_passes_those_th
     assert documents.inside == ["b2", "a3"], "no document of a runs any more"
 
 
+async def test_a_long_document_that_is_next_may_use_the_reserve_itself() -> None:
+    documents = Documents(Admission(WeightedLimiter(1)))
+    await documents.come("a1", 4, "a")
+    await documents.come("b1", 100, "b")
+    assert documents.inside == ["a1", "b1"]
+    await documents.come("a2", 100, "a")
+    assert documents.inside == ["a1", "b1"], "a document of a runs"
+
+
 async def test_a_document_in_the_reserve_that_waits_for_others_lends_nothing() -> None:
     admission = Admission(WeightedLimiter(1))
     documents = Documents(admission)

@@ -3,8 +3,8 @@
 Records wait here until this worker has capacity. The flow whose turn it is gets it, see `turns`. Its next document is
 that of a waiting record, or else one that the database shows, and then a waiting record of another flow stands for it.
 
-A document of a flow of which this worker processes none may use a reserve of capacity, so that it waits for no long
-document of another flow. It is urgent, as interactive documents are: its pages go first at the device.
+A flow without running documents may use a reserve of capacity, so that it waits for no long document of another flow.
+Its first document is urgent, as interactive documents are: the device takes their pages first.
 """
 
 from __future__ import annotations
@@ -127,7 +127,8 @@ class Admission:
             return await waiter.turn
         except asyncio.CancelledError:
             if waiter in self._waiting:
-                self._forget(waiter)
+                self._waiting.remove(waiter)
+                self._changed.set()
             elif waiter.turn.done() and not waiter.turn.cancelled() and waiter.turn.exception() is None:
                 self._give_back(waiter.turn.result())
             raise
@@ -142,12 +143,6 @@ class Admission:
         self._documents -= Counter([_document_of(turn.record)])
         self._changed.set()
 
-    def _forget(self, waiter: _Waiter) -> None:
-        self._waiting.remove(waiter)
-        if self._head is not None and self._head.waiter is waiter:
-            self._head = None
-        self._changed.set()
-
     async def _choose_all(self) -> None:
         """Give turns until no record waits. `admit` of the record that waits longest raises an error that comes up."""
         while self._still_waiting():
@@ -159,7 +154,7 @@ class Admission:
             except Exception as error:  # noqa: BLE001 - raised by `admit`: the other records wait on
                 if waiting := self._still_waiting():
                     waiter = waiting[0]
-                    self._forget(waiter)
+                    self._waiting.remove(waiter)
                     waiter.turn.set_exception(error)
                 else:
                     log.warning("no turn given, and no record waits any more", cause=str(error))
@@ -169,9 +164,9 @@ class Admission:
 
     def _still_waiting(self) -> list[_Waiter]:
         """The records that wait, without those whose task was cancelled a moment ago."""
-        for waiter in self._waiting[:]:
-            if waiter.turn.done():
-                self._forget(waiter)
+        self._waiting = [one for one in self._waiting if not one.turn.done()]
+        if self._head is not None and self._head.waiter not in self._waiting:
+            self._head = None
         return self._waiting
 
     async def _until_changed(self) -> None:
@@ -194,17 +189,22 @@ class Admission:
             self._head = await self._next(self._wanted())
             if self._head is None:
                 return self._end_free_records()
-        if self._head is not None and self._limiter.fits(self._head.weight):
-            chosen, self._head = self._head, None
-            self._begin(chosen)
-            return True
+        for of_reserve in (False, True):
+            if self._head is not None and self._may_begin(self._head, of_reserve=of_reserve):
+                chosen, self._head = self._head, None
+                self._begin(chosen, of_reserve=of_reserve)
+                return True
         newcomers = [flow for flow in self._wanted() if not self._running[flow]]
         if newcomers and self._limiter.fits(weight_of(1), of_reserve=True):
             found = await self._next(newcomers)
-            if found is not None and self._limiter.fits(found.weight, of_reserve=True):
+            if found is not None and self._may_begin(found, of_reserve=True):
                 self._begin(found, of_reserve=True)
                 return True
         return False
+
+    def _may_begin(self, one: _Next, *, of_reserve: bool) -> bool:
+        is_allowed = not (of_reserve and self._running[one.flow])
+        return is_allowed and self._limiter.fits(one.weight, of_reserve=of_reserve)
 
     def _wanted(self) -> set[Flow]:
         own = {one.delivery.flow for one in self._waiting if one.delivery.standing is not Standing.FREE}
