@@ -17,12 +17,14 @@ from ingestion.model import Document, DocumentState, Flow, IngestJob, Priority
 from tests.memory import MemoryDocumentStore
 from tests.support.memory_worker import MemoryWorker
 from tests.support.waiting import settled, wait_for
+from workers.attempt.offers import OfferRefused
 from workers.consumer.admission import Admission
 from workers.consumer.capacity import WeightedLimiter
 from workers.consumer.loop import JobLoop
 from workers.consumer.stragglers import Stragglers
 from workers.consumer.turns import Turns
 from workers.runtime.breaker import Breakers
+from workers.runtime.urgency import is_urgent
 
 BULK, CHAT = Priority.BULK, Priority.INTERACTIVE
 PARTITION = ("pagemill.jobs", 0)
@@ -61,6 +63,17 @@ def test_interactive_goes_first_and_bulk_keeps_a_fifth_of_the_pages() -> None:
     assert turns[0] == chat
     assert turns.count(bulk) == 200
     assert max(len(run) for run in "".join("c" if one == chat else "b" for one in turns).split("b")) == 4
+
+
+def test_the_share_of_a_priority_is_one_of_pages_and_not_of_documents() -> None:
+    turns, chat, bulk = Turns(), Flow(CHAT, "a"), Flow(BULK, "a")
+    pages = {chat: 2, bulk: 16}
+    served = dict.fromkeys(pages, 0)
+    for _ in range(3300):
+        flow = turns.next_of(pages)
+        turns.charge(flow, pages[flow])
+        served[flow] += pages[flow]
+    assert served[bulk] / sum(served.values()) == pytest.approx(0.2, abs=0.01)
 
 
 def test_a_flow_that_begins_waits_for_no_backlog_and_has_no_credit_for_idle_time() -> None:
@@ -123,6 +136,7 @@ class Claimed:
         self.order: list[str] = []
         self.held: dict[str, asyncio.Event] = {}
         self.error: Exception | None = None
+        self.looks = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._documents, name)
@@ -136,6 +150,7 @@ class Claimed:
 
     async def flows(self) -> Mapping[Flow, str]:
         await settled()
+        self.looks += 1
         if self.error is not None:
             raise self.error
         return await self._documents.flows()
@@ -148,6 +163,8 @@ class Site:
         self.worker = MemoryWorker()
         self.documents = Claimed(self.worker.documents)
         self.broker = Broker(self.worker.queue.jobs)
+        self.refuse: Callable[[Record], None] = lambda record: None
+        """May raise for a record, in place of the pipeline."""
 
     async def upload(self, *names: str, priority: Priority | None = BULK, pages: int = 1) -> None:
         """The tenant is what comes before the "-" of a name."""
@@ -159,16 +176,30 @@ class Site:
     def hold(self, *names: str) -> None:
         self.documents.held |= {name: asyncio.Event() for name in names}
 
+    async def take_elsewhere(self, name: str, delivery: str = "another record") -> None:
+        """Let another worker process a document. Its claim names no record where it is one of an earlier release."""
+        await self.documents.claim(name, "another", 3_600_000, delivery=delivery)
+
+    async def looked(self) -> None:
+        """Wait until the worker has looked for flows again, and had time to choose."""
+        before = self.documents.looks
+        await wait_for(lambda: self.documents.looks >= before + 3)
+
     def let_go(self) -> None:
         for event in self.documents.held.values():
             event.set()
 
     @asynccontextmanager
-    async def working(self, broker: Broker | None = None) -> AsyncIterator[JobLoop]:
-        """A worker that has capacity for four short documents, and a reserve."""
-        run = self.worker.pipeline_of(documents=self.documents).run
+    async def working(self, broker: Broker | None = None, *, jobs_in_flight: int = 1) -> AsyncIterator[JobLoop]:
+        """A worker with capacity for four short documents a job in flight, and a reserve. It calls `refuse` first."""
+        pipeline = self.worker.pipeline_of(documents=self.documents)
+
+        async def run(record: Record) -> None:
+            self.refuse(record)
+            await pipeline.run(record)
+
         breakers = Breakers({"mongodb": self.worker.documents.ping})
-        limits = {"jobs_in_flight": 1, "max_ahead": 1000, "drain_s": 1}
+        limits = {"jobs_in_flight": jobs_in_flight, "max_ahead": 1000, "drain_s": 1}
         loop = JobLoop(broker or self.broker, run, breakers, **limits, flows=self.documents)
         task = asyncio.create_task(loop.run())
         watch = asyncio.create_task(breakers.watch(lambda: loop.is_idle))
@@ -200,7 +231,8 @@ class Site:
 
 
 @pytest.fixture
-def site() -> Site:
+def site(monkeypatch: pytest.MonkeyPatch) -> Site:
+    monkeypatch.setattr("workers.consumer.admission._LOOK_EVERY_S", 0.01)
     return Site()
 
 
@@ -221,16 +253,17 @@ async def test_a_file_behind_many_of_another_tenant_begins_at_once(site: Site) -
 
 
 async def test_documents_that_pass_a_long_one_take_nothing_of_the_capacity_that_it_waits_for(site: Site) -> None:
-    await site.upload(*MANY[:4])
+    begun, others = MANY[:8], [f"t{number}-1" for number in range(8)]
+    await site.upload(*begun)
     await site.upload("a-long", pages=16)
-    site.hold(*MANY, *(f"t{number}-1" for number in range(8)))
-    async with site.working() as loop:
-        await wait_for(lambda: len(site.documents.order) == 4)
-        await site.upload(*(f"t{number}-1" for number in range(8)))
+    site.hold(*begun, *others)
+    async with site.working(jobs_in_flight=2) as loop:
         await wait_for(lambda: len(site.documents.order) == 8)
-        await settled()
-        assert len(site.documents.order) == 8, "four have passed: the reserve holds no more"
-        for name in (*MANY[:4], *(f"t{number}-1" for number in range(4, 8))):
+        await site.upload(*others)
+        await wait_for(lambda: len(site.documents.order) == 12)
+        await site.looked()
+        assert len(site.documents.order) == 12, "four have passed: the reserve holds no more"
+        for name in (*begun[:4], *others[4:]):
             site.documents.held[name].set()
         await wait_for(lambda: "a-long" in site.documents.order)
         site.let_go()
@@ -280,11 +313,20 @@ async def test_documents_that_workers_begun_and_lost_are_taken_up_by_the_next(si
 
 
 async def test_documents_of_earlier_releases_are_served_by_their_own_records(site: Site) -> None:
-    await site.upload(*MANY[:6], priority=None)
+    await site.upload(*MANY[:20], priority=None)
     await site.upload("b-1", "b-2")
     async with site.working() as loop:
         await site.all_are_ready(loop)
     site.require_once()
+
+
+async def test_a_document_that_a_worker_of_an_earlier_release_lost_is_served_by_its_own_record(site: Site) -> None:
+    await site.upload("a-1")
+    await site.take_elsewhere("a-1", delivery="")
+    site.worker.clock.advance(3600)
+    async with site.working() as loop:
+        await site.all_are_ready(loop)
+    assert site.broker.is_committed
 
 
 async def test_two_workers_share_the_turns_and_no_document_is_begun_twice(site: Site) -> None:
@@ -307,6 +349,81 @@ async def test_an_outage_of_the_database_costs_no_record(site: Site) -> None:
         site.documents.error = None
         await site.all_are_ready(loop)
     site.require_once()
+
+
+async def test_a_collection_that_a_worker_cannot_serve_costs_the_records_of_others_one_try(site: Site) -> None:
+    await site.upload(*MANY[:30])
+    await site.upload("b-1", "b-2", "b-3")
+    under_others = []
+
+    def refuse(record: Record) -> None:
+        if record.is_offer and record.job.collection == "b.c":
+            if record.key != site.worker.queue.jobs[record.offset].key:
+                under_others.append(record.job.document_id)
+            raise OfferRefused("b.c")
+
+    site.refuse = refuse
+    async with site.working() as loop:
+        await site.all_are_ready(loop)
+    assert under_others and len(under_others) == len(set(under_others))
+    site.require_once()
+
+
+@pytest.mark.parametrize("collection", ["", "b.c"])
+async def test_a_record_waits_for_a_document_that_was_refused(
+    site: Site, collection: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_AVOID_DOCUMENT_S", "_AVOID_COLLECTION_S"):
+        monkeypatch.setattr(f"workers.consumer.admission.{name}", 0.3)
+    await site.upload("b-1")
+    site.worker.queue.jobs.clear()
+    await site.upload("a-1")
+    await site.take_elsewhere("a-1")
+    refused = []
+
+    def refuse(record: Record) -> None:
+        if not refused or is_refused:
+            refused.append(record.job.document_id)
+            raise OfferRefused(collection)
+
+    site.refuse, is_refused = refuse, True
+    async with site.working() as loop:
+        await wait_for(lambda: refused)
+        await settled()
+        assert refused == ["b-1"], "it is not offered again at once"
+        await site.looked()
+        assert Flow(BULK, "b") in await site.documents.flows(), "other workers may serve it"
+        is_refused = False
+        await wait_for(lambda: "b-1" in site.documents.order)
+        await wait_for(lambda: loop.is_empty)
+    assert site.broker.is_committed
+
+
+async def test_a_record_needs_no_work_where_its_document_was_taken_and_none_waits(site: Site) -> None:
+    await site.upload("a-1")
+    await site.take_elsewhere("a-1")
+    assert await site.documents.flows()
+    async with site.working() as loop:
+        await wait_for(lambda: site.broker.is_read and loop.is_empty)
+    assert site.broker.is_committed
+    assert await site.documents.flows() == {}, "no worker asks for documents of the flow again"
+
+
+async def test_a_document_that_a_person_waits_for_or_alone_of_its_flow_goes_first(site: Site) -> None:
+    await site.upload("a-1", "a-2", "b-1")
+    await site.upload("c-1", "c-2", priority=CHAT)
+    admission, found, end = Admission(WeightedLimiter(2), site.documents), {}, asyncio.Event()
+
+    async def run(record: Record) -> None:
+        async with admission.admit(replace(record, timestamp_ms=1)):
+            found[record.job.document_id] = is_urgent()
+            await end.wait()
+
+    tasks = [asyncio.create_task(run(record)) for record in site.worker.queue.jobs]
+    await wait_for(lambda: len(found) == len(tasks))
+    end.set()
+    await asyncio.gather(*tasks)
+    assert [name for name, is_first in found.items() if not is_first] == ["a-2"]
 
 
 async def test_an_unforeseen_error_ends_in_the_record_that_waits_longest(site: Site) -> None:
