@@ -40,6 +40,20 @@ export const call = async (path, options) => {
   return response.status === 204 ? null : response.json();
 };
 
+const MOST_TRIES = 4;
+
+/** The result of `send`, which makes a request: again while the server is busy (429). */
+export async function whenFree(send) {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      return await send();
+    } catch (error) {
+      if (error.status !== 429 || tries >= MOST_TRIES) throw error;
+      await new Promise((resolve) => setTimeout(resolve, (error.retryAfter || 1) * 1000));
+    }
+  }
+}
+
 const REMEDIES = [[/expired/, "Ask for a new key."], [/revoked|no longer valid/, "It cannot be used again: ask for a new key."]];
 
 /** What to tell a user whose key is refused: the cause as the API names it, and what to do. */
@@ -55,6 +69,9 @@ export async function signIn() {
 
 /** The state of the servers, which needs no key: `{status, dependencies}`. */
 export async function readiness() {
-  const response = await fetch(new URL("ready", document.baseURI)).catch(() => null);
-  return response ? response.json() : { status: "unreachable", detail: UNREACHABLE, dependencies: {} };
+  try {
+    return await (await fetch(new URL("ready", document.baseURI))).json();
+  } catch { // no answer, or a proxy's: it is no JSON
+    return { status: "unreachable", detail: UNREACHABLE, dependencies: {} };
+  }
 }

@@ -11,7 +11,7 @@ import { session } from "./session.js";
 import { settings } from "./settings.js";
 import { GROUPS, groupFilter } from "./states.js";
 import { uploadFiles } from "./upload_actions.js";
-import { button, choice, emptyState, failure, skeletons, viewHead, iconButton } from "./widgets.js";
+import { button, emptyState, failure, skeletons, viewHead, iconButton } from "./widgets.js";
 
 const REDRAW_MS = 150;
 const TOTALS_MS = 1500;
@@ -122,5 +122,3 @@ export function open() {
 function pressIn(action) {
   document.activeElement?.closest("[data-row]")?.querySelector(`[data-action="${action}"]`)?.click();
 }
-
-export const totalsPath = (collection) => `/collections/${part(collection)}`;

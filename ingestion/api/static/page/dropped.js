@@ -2,7 +2,7 @@
 import { h } from "./dom.js";
 
 /** The files of a drop; those of folders, too, at any depth. Hidden files are left out. */
-export async function droppedFiles(transfer) {
+async function droppedFiles(transfer) {
   // Entries must be taken before the event ends.
   const entries = [...transfer.items].filter((item) => item.kind === "file").map((item) => item.webkitGetAsEntry?.() || item.getAsFile());
   const found = [];

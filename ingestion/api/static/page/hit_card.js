@@ -13,7 +13,7 @@ const observer = new IntersectionObserver((entries) => {
   }
 }, { rootMargin: "300px" });
 
-export const versionOf = (hit) => new URL(hit.page_image_url, document.baseURI).searchParams.get("v") || "";
+const versionOf = (hit) => new URL(hit.page_image_url, document.baseURI).searchParams.get("v") || "";
 
 export function hitCard(hit, query, open) {
   const title = `${hit.filename}, page ${hit.page}`;

@@ -28,7 +28,6 @@ const PATHS = {
   help: "M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18ZM9.5 9.5a2.5 2.5 0 1 1 3.5 2.3c-.7.4-1 .9-1 1.7M12 16.8v.2",
   out: "M14 4h4a2 2 0 0 1 2 2v12a2 2 0 0 1-2 2h-4M10 8l-4 4 4 4M6 12h10",
   key: "M15 4a5 5 0 1 0-4.6 7L4 17.4V20h3v-2h2v-2h2l2-2A5 5 0 0 0 15 4ZM16 8v.2",
-  more: "M5 12h.2M12 12h.2M19 12h.2",
 };
 
 /** The icon `name`. It says nothing to a screen reader: its button has a name of its own. */

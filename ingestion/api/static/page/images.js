@@ -1,11 +1,10 @@
 /** Page images. They need the key, so they come by `fetch`, and are shown as blobs. The newest are kept. */
-import { part, request } from "./api.js";
+import { part, request, whenFree } from "./api.js";
 import { session } from "./session.js";
 
 const MOST_KEPT = 150;
 const AT_ONCE = 6;
 const WIDTHS = [160, 320, 640, 960, 1280, 1600];
-const TRIES = 4;
 const kept = new Map();
 const waiting = [];
 let running = 0;
@@ -29,17 +28,7 @@ async function slot(action) {
   }
 }
 
-/** Ask again while the server is busy making images. */
-async function blobOf(path) {
-  for (let tries = 1; ; tries += 1) {
-    try {
-      return URL.createObjectURL(await (await request(path)).blob());
-    } catch (error) {
-      if (error.status !== 429 || tries >= TRIES) throw error;
-      await new Promise((resolve) => setTimeout(resolve, (error.retryAfter || 1) * 1000));
-    }
-  }
-}
+const blobOf = async (path) => URL.createObjectURL(await (await whenFree(() => request(path))).blob());
 
 /** The address of a blob with what `path` answers. The same path is fetched once. */
 export function image(path) {

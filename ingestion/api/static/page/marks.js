@@ -1,28 +1,16 @@
 /** The place on a page that a query matches: boxes of words, or a heat map where the embedder sees pages. */
 import { h, s } from "./dom.js";
-import { call, part } from "./api.js";
+import { call, part, whenFree } from "./api.js";
 import { image } from "./images.js";
 
 const MOST_KEPT = 200;
-const TRIES = 4;
 const kept = new Map();
 
-async function highlights(path) {
-  for (let tries = 1; ; tries += 1) {
-    try {
-      return await call(path);
-    } catch (error) {
-      if (error.status !== 429 || tries >= TRIES) throw error;
-      await new Promise((resolve) => setTimeout(resolve, (error.retryAfter || 1) * 1000));
-    }
-  }
-}
-
 /** The answer of /highlights, once for each page and query. */
-export function marksOf(documentId, page, query) {
+function marksOf(documentId, page, query) {
   const path = `/documents/${part(documentId)}/pages/${page}/highlights?${new URLSearchParams({ query })}`;
   if (!kept.has(path)) {
-    const found = highlights(`${path}&format=json`);
+    const found = whenFree(() => call(`${path}&format=json`));
     kept.set(path, found);
     found.catch(() => kept.delete(path));
     if (kept.size > MOST_KEPT) kept.delete(kept.keys().next().value);

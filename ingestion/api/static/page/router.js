@@ -1,7 +1,7 @@
 /** The address: `#/view?c=collection&name=value`. A view can be opened in another tab, and Back works. */
 import { settings } from "./settings.js";
 
-export const DEFAULT_VIEW = "documents";
+const DEFAULT_VIEW = "documents";
 
 class Router extends EventTarget {
   constructor() {

@@ -21,6 +21,7 @@ const collectionName = h("span", { class: "ellipsis" });
 
 function navigation() {
   links.clear();
+  counted = { collection: "", at: 0 };
   return h("nav", { class: "nav", "aria-label": "Views" }, VIEWS.map(([view, label, name]) => {
     const link = h("a", { class: "nav-link", href: router.href(view) }, icon(name), h("span", { class: "nav-label" }, label), h("span", { class: "nav-count tabular", dataset: { count: view } }));
     links.set(view, link);
@@ -29,8 +30,7 @@ function navigation() {
 }
 
 function collectionButton() {
-  const open = (event) => openCollectionMenu(event.currentTarget);
-  return h("button", { class: "collection-button", type: "button", "aria-haspopup": "dialog", dataset: { collectionButton: "" }, onclick: open },
+  return h("button", { class: "collection-button", type: "button", "aria-haspopup": "dialog", onclick: openCollectionMenu },
     h("span", { class: "collection-label small muted" }, "Collection"), h("span", { class: "collection-name" }, collectionName, icon("down")));
 }
 

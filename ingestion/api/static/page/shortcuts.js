@@ -36,7 +36,7 @@ const list = (title, keys) => h("section", { class: "keys" }, h("h3", {}, title)
   h("dl", {}, keys.map(([key, text]) => h("div", {}, h("dt", {}, keycaps(key)), h("dd", {}, text)))));
 
 /** Keys of the large view of a page: `viewer.js` handles them. */
-export const VIEWER_KEYS = [
+const VIEWER_KEYS = [
   ["ArrowLeft", "previous page"], ["ArrowRight", "next page"], ["k", "previous hit"], ["j", "next hit"],
   ["m", "marks on or off"], ["t", "text of the page"], ["+", "larger"], ["-", "smaller"], ["0", "whole page"], ["Escape", "close"],
 ];

@@ -26,7 +26,7 @@ export const failure = (error, retry) => h("div", { class: "failure", role: "ale
 export const skeletons = (number, className) =>
   h("div", { class: `skeletons ${className}`, "aria-hidden": "true" }, Array.from({ length: number }, () => h("div", { class: "skeleton" })));
 
-/** A group of which one is chosen: radio buttons that look like one control. `options`: `[[value, label], …]`. */
+/** Radio buttons, drawn as one control. `options`: `[[value, label], …]`; `onchoose(value)`: when one is checked. */
 export function choice(name, label, options, chosen, onchoose) {
   return h("fieldset", { class: "choice" }, h("legend", { class: "sr-only" }, label), options.map(([value, text]) =>
     h("label", {}, h("input", { type: "radio", name, value, checked: value === chosen, onchange: () => onchoose(value) }), h("span", {}, text))));
