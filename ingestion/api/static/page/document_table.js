@@ -15,7 +15,7 @@ import { iconButton } from "./widgets.js";
 const COLUMNS = [["filename", "Document"], ["state", "State"], ["pages", "Pages"], ["size", "Size"], ["uploaded", "Uploaded"]];
 const KINDS = [[/pdf/, "PDF"], [/image/, "IMG"], [/sheet|excel|csv|tab-sep/, "XLS"], [/presentation|powerpoint/, "PPT"], [/word|opendocument\.text|rtf/, "DOC"], [/html/, "WEB"], [/markdown/, "MD"], [/text/, "TXT"]];
 
-export const kindOf = (mediaType) => KINDS.find(([pattern]) => pattern.test(mediaType || ""))?.[1] || "FILE";
+const kindOf = (mediaType) => KINDS.find(([pattern]) => pattern.test(mediaType || ""))?.[1] || "FILE";
 
 /** Show `rows` in `parent`. */
 export function documentTable(parent, { rows, sort, onsort, list }) {
@@ -37,7 +37,7 @@ export function documentTable(parent, { rows, sort, onsort, list }) {
   });
   const focused = body.contains(globalThis.document.activeElement) ? globalThis.document.activeElement : null;
   const place = focused && { id: focused.closest("[data-row]").dataset.row, action: focused.dataset.action };
-  if (made.length !== body.rows.length || made.some((row, index) => row !== body.rows[index])) show(body, made);
+  if (made.length !== body.rows.length || made.some((row, index) => row !== body.rows[index])) body.replaceChildren(...made);
   if (place && !body.contains(globalThis.document.activeElement)) {
     const row = made.find((one) => one.dataset.row === place.id);
     (row?.querySelector(`[data-action="${place.action}"]`) || row)?.focus({ preventScroll: true });

@@ -73,7 +73,6 @@ function summary() {
 function draw() {
   tray.hidden = uploads.all.length === 0;
   if (tray.hidden) return;
-  const focused = tray.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : null;
   const text = summary();
   // What needs attention first, then what moves.
   const rank = (one) => (one.hasFailed ? 0 : one.phase === "accepted" || one.phase === "sending" ? 1 : one.phase === "waiting" ? 2 : 3);
@@ -84,7 +83,6 @@ function draw() {
       iconButton(isFolded ? "up" : "down", isFolded ? "Show uploads" : "Fold uploads", () => { isFolded = !isFolded; draw(); }, { "aria-expanded": String(!isFolded) }),
       iconButton("close", "Remove finished uploads", () => uploads.clear())),
     !isFolded && h("ul", { class: "tray-list", tabIndex: -1 }, rows.map(row), more > 0 && h("li", { class: "tray-row small muted" }, `and ${counted(more, "more file", "more files")}`)));
-  if (focused) [...tray.querySelectorAll("[aria-label]")].find((one) => one.getAttribute("aria-label") === focused)?.focus();
   if (text !== said) announce(text);
   said = text;
 }
