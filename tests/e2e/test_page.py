@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import secrets
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,6 +25,10 @@ pytestmark = [
 
 HOSTILE = '"><img src=x onerror=document.title=1>.pdf'
 HEAT = '<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>'
+HIDE = """is => {
+    Object.defineProperty(document, "hidden", { value: is, configurable: true });
+    document.dispatchEvent(new Event("visibilitychange"));
+}"""
 VIEWS = ("search", "documents", "collections", "dead-letters", "health", "settings")
 
 
@@ -111,6 +117,11 @@ def test_a_heat_map_lies_over_the_page_of_a_visual_model(tab: Tab, key: str, own
 
 def test_a_dead_letter_is_replayed_and_the_next_one_discarded(tab: Tab, key: str, own: str, api: httpx.Client) -> None:
     page = tab.sign_in(key, f"#/dead-letters?c={own}")
+    count = page.locator('[data-count="dead-letters"]')
+    expect(count).to_have_text("1")
+    page.get_by_role("button", name="Sign out").click()
+    tab.enter_key(key)
+    expect(count).to_have_text("1")
     page.get_by_role("button", name="broken.png").click()
     dialog = page.get_by_role("dialog")
     expect(dialog.get_by_role("listitem").last).to_contain_text("failed")
@@ -165,6 +176,17 @@ def test_work_is_cancelled_and_a_delete_is_asked_once_and_undone(
     wait_until(lambda: len(api.get("/documents", params={"collection": own}).json()["documents"]) == 1, 30)
 
 
+def held(tab: Tab, url: str | re.Pattern[str]) -> list[Any]:
+    """The requests of the tab to `url`, as they come. The test answers them."""
+    routes: list[Any] = []
+
+    def hold(route: Any) -> None:
+        routes.append(route)
+
+    tab.page.route(url, hold)
+    return routes
+
+
 def test_after_a_gap_of_the_stream_the_table_is_true_again(
     tab: Tab, key: str, api: httpx.Client, tmp_path: Path
 ) -> None:
@@ -173,12 +195,7 @@ def test_after_a_gap_of_the_stream_the_table_is_true_again(
     gone.write_bytes(text_pdf("one"))
     new.write_bytes(text_pdf("two"))
     [first] = api.post(f"/collections/{own}/documents", files={"files": gone.open("rb")}).json()["documents"]
-    streams: list[Any] = []
-
-    def hold(stream: Any) -> None:
-        streams.append(stream)
-
-    tab.page.route("**/events", hold)
+    streams = held(tab, "**/events")
     page = tab.sign_in(key, f"#/documents?c={own}")
     expect(row_of(page, "gone.pdf")).to_be_visible()
     wait_until(lambda: page.wait_for_timeout(20) or streams, 30)
@@ -193,6 +210,74 @@ def test_after_a_gap_of_the_stream_the_table_is_true_again(
     expect(row_of(page, "new.pdf")).to_contain_text("ready")
     expect(row_of(page, "gone.pdf")).to_have_count(0)
     expect(page.get_by_text("The connection is lost.")).to_be_hidden()
+
+
+def test_a_press_is_a_click_though_the_table_changes_before_the_release(tab: Tab, key: str) -> None:
+    streams = held(tab, "**/events")
+    page = tab.sign_in(key, f"#/documents?c=page_{secrets.token_hex(4)}")
+    button = page.get_by_role("button", name="Choose files")
+    button.hover()
+    wait_until(lambda: page.wait_for_timeout(20) or streams, 30)
+    page.mouse.down()
+    streams[0].fulfill(body="", content_type="text/event-stream")
+    wait_until(lambda: page.wait_for_timeout(20) or len(streams) > 1, 30)  # a second later
+    with page.expect_file_chooser(timeout=5000):
+        page.mouse.up()
+    expect(page.get_by_text("The connection is lost.")).to_be_visible()
+    expect(button).to_be_focused()
+
+
+def test_an_event_is_newer_than_an_answer_that_was_asked_for_before_it(
+    tab: Tab, key: str, api: httpx.Client, tmp_path: Path
+) -> None:
+    own = f"page_{secrets.token_hex(4)}"
+    one, two = tmp_path / "one.pdf", tmp_path / "two.pdf"
+    one.write_bytes(text_pdf("one"))
+    two.write_bytes(text_pdf("two"))
+    [first] = api.post(f"/collections/{own}/documents", files={"files": one.open("rb")}).json()["documents"]
+    path = first["status_url"].removeprefix("/api/v1")
+    wait_until(lambda: api.get(path).json()["state"] == "ready", 30)
+    ready = api.get(path).json()
+    streams = held(tab, "**/events")
+    lists = held(tab, "**/documents?*")
+    page = tab.sign_in(key, f"#/documents?c={own}")
+    wait_until(lambda: page.wait_for_timeout(20) or (streams and lists), 30)
+    event = f"event: document\ndata: {json.dumps(ready)}\n\n"
+    streams[0].fulfill(body=event, content_type="text/event-stream")
+    wait_until(lambda: page.wait_for_timeout(20) or len(streams) > 1, 30)
+    lists[-1].fulfill(json={"documents": [{**ready, "state": "processing"}], "next": None})
+    expect(row_of(page, "one.pdf").locator("[data-state=ready]")).to_be_visible()
+
+    streams[1].continue_()
+    page.unroute("**/events")
+    page.unroute("**/documents?*")
+    one_document = re.compile("/documents/[^/?]+$")
+    reads = held(tab, one_document)
+    heading = page.get_by_role("region", name="Uploads").get_by_role("heading")
+    choose(page, "Upload", two)
+    expect(heading).to_have_text("1 file done")
+    reads[0].fulfill(json={**reads[0].fetch().json(), "state": "processing"})
+    page.unroute(one_document)
+    choose(page, "Upload", one)
+    expect(heading).to_have_text("2 files done")
+
+
+def test_a_tab_that_is_hidden_asks_nothing(tab: Tab, key: str) -> None:
+    asked: list[str] = []
+    tab.page.clock.install()
+    page = tab.sign_in(key)
+    page.on("request", lambda request: asked.append(request.url))
+    for view, path in (("Health", "/system"), ("Collections", "/collections")):
+        page.get_by_role("link", name=view).click()
+        with page.expect_response(lambda answer, path=path: path in answer.url):
+            page.clock.run_for(6000)
+        page.evaluate(HIDE, True)
+        page.wait_for_load_state("networkidle")
+        asked.clear()
+        page.clock.run_for(60_000)
+        assert asked == []
+        with page.expect_response(lambda answer, path=path: path in answer.url):
+            page.evaluate(HIDE, False)
 
 
 def test_keys_say_what_is_wrong_and_what_they_may_do(open_tab: OpenTab, api: httpx.Client, own: str) -> None:

@@ -1,9 +1,10 @@
 /** The collections of the tenant, with totals. */
-import { h, show } from "./dom.js";
+import { h, show, throttled } from "./dom.js";
 import { call, part } from "./api.js";
 import { bytes, count, counted } from "./format.js";
 import { openCollectionMenu, totalDocuments } from "./collection_menu.js";
 import { deleteLater } from "./pending_deletes.js";
+import { every } from "./polling.js";
 import { router } from "./router.js";
 import { session } from "./session.js";
 import { moveFocus } from "./shortcuts.js";
@@ -26,21 +27,21 @@ export function open() {
     else hidden.delete(name);
     draw();
   };
+  const redraw = throttled(() => { if (!body.contains(document.activeElement)) draw(); }, 0);
   async function load() {
     try {
       all = (await call("/collections", { signal: abort.signal })).collections;
-      if (!body.contains(document.activeElement)) draw();
+      redraw();
     } catch (error) {
       if (error.name !== "AbortError" && !all) show(body, failure(error, load));
     }
   }
-  const timer = setInterval(load, REFRESH_MS);
-  load();
+  const end = every(REFRESH_MS, load);
   return {
     title: "Collections",
     view: h("div", { class: "view" }, viewHead("Collections", "Documents that are searched together.", session.mayWrite && button("New collection", openCollectionMenu, { kind: "primary", icon: "plus" })), body),
     keys: [["j", "next collection", () => moveFocus(".tile-link", 1)], ["k", "previous collection", () => moveFocus(".tile-link", -1)]],
-    close: () => { clearInterval(timer); abort.abort(); },
+    close: () => { end(); abort.abort(); },
   };
 }
 

@@ -1,8 +1,9 @@
-/** The documents of a collection, as the table shows them: read once, then kept up to date by the stream. */
+/** The documents of a collection, as the table shows them: read, then kept up to date by the stream. */
 import { call } from "./api.js";
 import { follow } from "./stream.js";
 
 const PAGE = 1000;
+const CONNECT_MS = 300;
 export const MOST = 5000;
 const ORDER = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" });
 const VALUES = {
@@ -20,36 +21,30 @@ export class DocumentList extends EventTarget {
   /** Documents that a delete hides until its time to undo is over. */
   hidden = new Set();
   #end = () => {};
-  #wasConnected = false;
   #abort = new AbortController();
+  #reads = 0;
+  /** The events that came while the list is read: its answer may be older. Null while it is not read. */
+  #since = null;
 
   constructor(collection, filter) {
     super();
     Object.assign(this, { collection, filter });
   }
 
+  /** The stream begins before the list is read: else what changes between the two would be missed. */
   async load() {
-    try {
-      await this.#read();
-      this.isLoaded = true;
-      this.#end = follow(this.collection, {
-        document: (view) => this.take(view),
-        connected: (is) => this.#connected(is),
-      });
-    } catch (error) {
-      if (error.name === "AbortError") return;
-      this.error = error;
-    }
-    this.#tell();
+    await new Promise((resolve) => {
+      setTimeout(resolve, CONNECT_MS);
+      this.#end = follow(this.collection, { document: (view) => this.take(view), connected: (is) => { resolve(); this.#connected(is); } });
+    });
+    if (!this.#reads) await this.#read();
   }
 
-  /** After a gap the list is read again: the stream does not tell what was deleted meanwhile. */
+  /** At each connection the list is read: the stream does not tell what was deleted, or settled, before it. */
   async #connected(is) {
-    const hadGap = is && this.#wasConnected;
     this.isConnected = is;
-    this.#wasConnected ||= is;
-    if (hadGap) await this.#read().catch(() => {});
-    this.#tell();
+    if (is) await this.#read();
+    else this.#tell();
   }
 
   close() {
@@ -58,6 +53,24 @@ export class DocumentList extends EventTarget {
   }
 
   async #read() {
+    this.#reads += 1;
+    const read = this.#reads;
+    this.#since = new Map();
+    try {
+      const { found, isCut } = await this.#readAll();
+      if (read !== this.#reads) return;
+      Object.assign(this, { documents: found, isCut, isLoaded: true, error: null });
+      for (const view of this.#since.values()) this.#put(view);
+    } catch (error) {
+      if (error.name === "AbortError" || read !== this.#reads || this.isLoaded) return;
+      this.error = error;
+    } finally {
+      if (read === this.#reads) this.#since = null;
+      this.#tell();
+    }
+  }
+
+  async #readAll() {
     const found = new Map();
     let after = "";
     do {
@@ -68,15 +81,20 @@ export class DocumentList extends EventTarget {
       for (const one of answer.documents) found.set(one.document_id, one);
       after = answer.next;
     } while (after && found.size < MOST);
-    this.documents = found;
-    this.isCut = Boolean(after);
+    return { found, isCut: Boolean(after) };
   }
 
-  /** A document as it is now. A new one is shown where no filter leaves documents out. */
+  /** A document as it is now. */
   take(view) {
+    this.#since?.set(view.document_id, view);
+    this.#put(view);
+    this.#tell();
+  }
+
+  /** A new document is shown where no filter leaves documents out. */
+  #put(view) {
     if (view.state === "deleted") this.documents.delete(view.document_id);
     else if (this.documents.has(view.document_id) || (!this.filter && !this.isCut)) this.documents.set(view.document_id, view);
-    this.#tell();
   }
 
   setHidden(id, is) {

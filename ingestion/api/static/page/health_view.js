@@ -4,6 +4,7 @@ import { call, readiness } from "./api.js";
 import { line, stackedBars } from "./charts.js";
 import { count, counted, duration } from "./format.js";
 import { icon } from "./icons.js";
+import { every } from "./polling.js";
 import { router } from "./router.js";
 import { session } from "./session.js";
 import { bar, failure, skeletons, viewHead } from "./widgets.js";
@@ -22,7 +23,6 @@ export function open() {
   const servers = h("div", {}, skeletons(1, "skeleton-rows"));
   const system = h("div", { class: "system" }, session.caller ? skeletons(4, "skeleton-tiles") : signInHint());
   const said = h("span", {}, " ");
-  let timer = 0;
   let isOpen = true;
 
   async function look() {
@@ -32,14 +32,12 @@ export function open() {
     show(servers, serverList(ready.dependencies || {}, found?.outages || []));
     if (found instanceof Error) show(system, failure(found, look));
     else if (found) drawSystem(system, found);
-    clearTimeout(timer);
-    timer = setTimeout(look, document.hidden ? EVERY_MS * 5 : EVERY_MS);
   }
-  look();
+  const end = every(EVERY_MS, look);
   return {
     title: "Health",
     view: h("div", { class: "view" }, viewHead("Health", said), servers, system),
-    close: () => { isOpen = false; clearTimeout(timer); },
+    close: () => { isOpen = false; end(); },
   };
 }
 

@@ -1,5 +1,7 @@
 /** Server-sent events through `fetch`: an EventSource cannot send the key. One connection for each collection. */
 import { part, request } from "./api.js";
+import { shown } from "./polling.js";
+import { isWorking } from "./states.js";
 
 const LONGEST_WAIT_MS = 15000;
 /** A tab that is hidden for so long gives its connection back: a browser has six for a server, in all tabs. */
@@ -26,11 +28,6 @@ async function* blocks(response) {
   }
 }
 
-/** Resolves as soon as the tab can be seen. */
-async function shown() {
-  while (document.hidden) await new Promise((resolve) => document.addEventListener("visibilitychange", resolve, { once: true }));
-}
-
 let hidden = 0;
 document.addEventListener("visibilitychange", () => {
   clearTimeout(hidden);
@@ -39,7 +36,10 @@ document.addEventListener("visibilitychange", () => {
 
 class Watch {
   listeners = new Set();
+  /** The last event of each document that is not settled. */
   seen = new Map();
+  /** null until the first connection is made or has failed. */
+  isConnected = null;
   #stop = new AbortController();
   #pause = new AbortController();
   #lastId = "";
@@ -60,7 +60,7 @@ class Watch {
       try {
         const headers = this.#lastId ? { "Last-Event-ID": this.#lastId } : {};
         const response = await request(this.path, { headers, signal: AbortSignal.any([this.#stop.signal, this.#pause.signal]) });
-        this.#tell("connected", true);
+        this.#connected(true);
         wait = 1000;
         for await (const block of blocks(response)) this.#take(block);
       } catch (error) {
@@ -68,7 +68,7 @@ class Watch {
       }
       if (this.#stop.signal.aborted) return;
       if (this.#pause.signal.aborted) continue;
-      this.#tell("connected", false);
+      this.#connected(false);
       await new Promise((resolve) => setTimeout(resolve, wait));
       wait = Math.min(wait * 2, LONGEST_WAIT_MS);
     }
@@ -78,25 +78,28 @@ class Watch {
     if (id) this.#lastId = id;
     if (event !== "document") return;
     const document = JSON.parse(data);
-    this.seen.set(document.document_id, document);
-    this.#tell("document", document);
+    if (isWorking(document)) this.seen.set(document.document_id, document);
+    else this.seen.delete(document.document_id);
+    for (const listener of this.listeners) listener.document(document);
   }
 
-  #tell(name, value) {
-    for (const listener of this.listeners) listener[name]?.(value);
+  #connected(is) {
+    this.isConnected = is;
+    for (const listener of this.listeners) listener.connected?.(is);
   }
 }
 
 /**
  * Follow the documents of a collection: `listener.document(view)` at each change, `listener.connected(is)`.
  * Returns a function that ends it. All listeners of a collection share one connection. `replay`: begin with the last
- * event of each document.
+ * event of each document that is not settled.
  */
 export function follow(collection, listener, { replay = true } = {}) {
   if (!watches.has(collection)) watches.set(collection, new Watch(collection));
   const watch = watches.get(collection);
   watch.listeners.add(listener);
-  if (replay) for (const document of watch.seen.values()) listener.document?.(document);
+  if (watch.isConnected !== null) listener.connected?.(watch.isConnected);
+  if (replay) for (const document of watch.seen.values()) listener.document(document);
   return () => {
     watch.listeners.delete(listener);
     if (watch.listeners.size || watches.get(collection) !== watch) return;

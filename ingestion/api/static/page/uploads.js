@@ -147,15 +147,15 @@ class Uploads extends EventTarget {
 
   /** Take the events of the collection until its uploads are settled. */
   #follow(collection) {
-    if (this.#follows.has(collection)) return;
-    this.#follows.set(collection, null);
-    this.#follows.set(collection, follow(collection, { document: (view) => this.#take(view) }, { replay: false }));
+    if (!this.#follows.has(collection)) this.#follows.set(collection, follow(collection, { document: (view) => this.#take(view) }, { replay: false }));
   }
 
-  /** Read the document once: it may have been settled before the stream began. */
+  /** Read the document once: it may have been settled before the stream began. An event that came since is newer. */
   async #read(upload) {
+    const before = upload.view;
     try {
-      this.#take(await call(`/documents/${upload.documentId}`));
+      const view = await call(`/documents/${upload.documentId}`);
+      if (upload.view === before) this.#take(view);
     } catch { /* the stream tells */ }
   }
 
@@ -169,7 +169,7 @@ class Uploads extends EventTarget {
 
   #changed() {
     for (const [collection, end] of this.#follows) {
-      if (end && !this.all.some((one) => one.isOpen && one.collection === collection)) {
+      if (!this.all.some((one) => one.isOpen && one.collection === collection)) {
         this.#follows.delete(collection);
         end();
       }
