@@ -30,9 +30,32 @@ KEYS: Final = ("team", "year", "state", "and", "dc.title", "metadata.x")
 """Also the name of a field, a keyword, and keys that need the prefix."""
 _START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 _TEXTS: Final = st.sampled_from(
-    ["", "a", "A", "ab", "a.b", "a\nb", "b\n", "«ü» 漢", "😀", "x*y", "(", "\\", '"', "$a", "2020"]
+    [
+        "",
+        "a",
+        "A",
+        "ab",
+        "a.b",
+        "a\nb",
+        "b\n",
+        "«ü» 漢",
+        "ü",
+        "Ü",
+        "ß",
+        "\uff5e",
+        "😀",
+        "x*y",
+        "(",
+        "\\",
+        '"',
+        "$a",
+        "2020",
+    ]
 )
-_NUMBERS: Final = st.sampled_from([0, 1, -1, 1.0, 1.5, 2020, 2**53, 2**53 + 1, -(2**63), 1e300, -0.0])
+_NUMBERS: Final = st.sampled_from(
+    [0, 1, -1, 1.0, 1.5, 2020, 2**53, 2.0**53, 2**53 + 1, 2**63 - 1, 2.0**63, -(2**63), 1e300, -0.0]
+)
+"""Also integers that no float is equal to, beside the nearest float."""
 _SCALARS: Final = st.one_of(_TEXTS, _NUMBERS, st.booleans(), st.none())
 _TAGS: Final = st.sampled_from(["draft", "a", "ü"])
 _MOMENTS: Final = st.integers(0, 5).map(lambda ms: _START + timedelta(milliseconds=ms))
