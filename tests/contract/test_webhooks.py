@@ -1,4 +1,4 @@
-"""Webhooks of a real janitor process that is killed again and again, on a real MongoDB and a real endpoint."""
+"""Webhooks on a real MongoDB: of a janitor process that is killed again and again, and a deletion that is cut off."""
 
 from __future__ import annotations
 
@@ -11,8 +11,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+import pytest
+from pymongo.errors import AutoReconnect
+
+from ingestion.adapters.mongo.document_store import MongoDocumentStore
 from ingestion.bootstrap import Services
-from ingestion.model import Webhook, WebhookDeliveryState
+from ingestion.errors import DependencyUnavailable
+from ingestion.model import EventType, Webhook, WebhookDelivery, WebhookDeliveryState
 from ingestion.prepare import prepare
 from ingestion.webhooks.signature import new_secret
 from tests.support.documents import S, in_state
@@ -45,6 +50,25 @@ async def serving_janitor(folder: Path) -> AsyncIterator[asyncio.subprocess.Proc
     finally:
         process.kill()
         await process.wait()
+
+
+async def test_a_webhook_whose_deletion_is_cut_off_can_be_deleted_again(
+    document_store: MongoDocumentStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class CutOff:
+        async def delete_many(self, _: object) -> None:
+            raise AutoReconnect("cut off")
+
+    webhook = Webhook("w1", "acme", "https://acme.example/", new_secret())
+    await document_store.insert_webhook(webhook)
+    await document_store.add_deliveries([WebhookDelivery("a", "w1", "e", EventType.READY, "{}")])
+    with monkeypatch.context() as patch:
+        patch.setattr(document_store, "_deliveries", CutOff())
+        with pytest.raises(DependencyUnavailable):
+            await document_store.delete_webhook("w1", "acme")
+    await document_store.delete_webhook("w1", "acme")
+    assert await document_store.webhook("w1") is None
+    assert await document_store.deliveries("w1", WebhookDeliveryState.PENDING, 10) == []
 
 
 async def test_a_janitor_that_is_killed_again_and_again_loses_no_event(services: Services, tmp_path: Path) -> None:

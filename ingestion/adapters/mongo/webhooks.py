@@ -48,10 +48,13 @@ class MongoWebhooks(MongoPort):
 
     @translated
     async def delete_webhook(self, webhook_id: str, tenant: str) -> None:
-        deleted = await self._webhooks.delete_one({"_id": webhook_id, "tenant": tenant})
-        if not deleted.deleted_count:
+        own = {"_id": webhook_id, "tenant": tenant}
+        if await self._webhooks.find_one(own, {"_id": 1}) is None:
             raise NotFound(f"there is no webhook {webhook_id}")
+        # The subscription goes after its deliveries: where removing many of them is cut off, the caller can repeat it.
         await self._deliveries.delete_many({"webhook": webhook_id})
+        await self._webhooks.delete_one(own)
+        await self._deliveries.delete_many({"webhook": webhook_id})  # those that the relay has added meanwhile
 
 
 class MongoWebhookDeliveries(MongoPort):
