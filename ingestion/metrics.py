@@ -179,6 +179,12 @@ WEBHOOK_DELIVERIES: Final = Counter(
     "attempts at webhook deliveries by outcome: delivered, retried, or dead (the last attempt has failed)",
     ["outcome"],
 )
+WEBHOOKS_UNDELIVERED: Final = Gauge(
+    "webhook_deliveries_undelivered",
+    "webhook deliveries that are pending (to be sent, or sent again) or dead (until they are replayed); only the "
+    "janitor counts them",
+    ["state"],
+)
 WEBHOOK_DURATION: Final = Histogram(
     "webhook_delivery_duration_seconds", "time of one attempt at a webhook delivery", buckets=_SHORT_S
 )

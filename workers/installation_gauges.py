@@ -1,4 +1,4 @@
-"""Gauges of the whole installation: documents by state, the oldest unfinished one, rows of collections.
+"""Gauges of the whole installation: documents by state, the oldest unfinished one, webhooks, rows of collections.
 
 Measuring them costs requests to the stores. So one process, the janitor, measures them at intervals, not every process
 at every scrape.
@@ -15,8 +15,8 @@ from math import inf
 from typing import Final
 
 from ingestion import metrics
-from ingestion.model import UNFINISHED, DocumentState
-from ingestion.ports import CollectionCatalogue, DocumentCounts, VectorStore
+from ingestion.model import UNFINISHED, DocumentState, WebhookDeliveryState
+from ingestion.ports import CollectionCatalogue, DocumentCounts, VectorStore, WebhookDeliveries
 
 DOCUMENTS_EVERY_S: Final = 10.0
 ROWS_EVERY_S: Final = 30.0
@@ -59,6 +59,7 @@ class InstallationGauges:
     counts: DocumentCounts
     catalogue: CollectionCatalogue
     vectors: VectorStore
+    deliveries: WebhookDeliveries
     documents_due: Schedule = field(default_factory=lambda: Schedule(DOCUMENTS_EVERY_S))
     rows_due: Schedule = field(default_factory=lambda: Schedule(ROWS_EVERY_S))
     _shown: set[str] = field(default_factory=set)
@@ -68,6 +69,7 @@ class InstallationGauges:
         if self.documents_due.is_due:
             with self.documents_due.measuring():
                 await self._measure_documents()
+                await self._measure_deliveries()
         if self.rows_due.is_due:
             with self.rows_due.measuring():
                 await self._measure_rows()
@@ -81,6 +83,11 @@ class InstallationGauges:
             metrics.DOCUMENTS.labels(name).set(counts[name])
         for state in UNFINISHED:
             metrics.OLDEST_DOCUMENT_AGE.labels(state.value).set(ages_s.get(state, 0.0))
+
+    async def _measure_deliveries(self) -> None:
+        counts = await self.deliveries.count_undelivered()
+        for state in (WebhookDeliveryState.PENDING, WebhookDeliveryState.DEAD):
+            metrics.WEBHOOKS_UNDELIVERED.labels(state.value).set(counts.get(state, 0))
 
     async def _measure_rows(self) -> None:
         rows = Counter({name: await self.vectors.count(name) for name in await self.catalogue.collections()})

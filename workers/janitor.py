@@ -80,7 +80,7 @@ async def run_janitor(settings: Settings) -> None:
         lifecycle_rounds = Repeated(lifecycle_of(services).round, every_s=every_s, again_s=every_s)
         code_rounds = Repeated(code_backfill_of(services).round, every_s=every_s, again_s=every_s)
         term_rounds = Repeated(term_backfill_of(services).round, every_s=every_s, again_s=every_s)
-        gauges = InstallationGauges(services.documents, services.documents, services.vectors)
+        gauges = InstallationGauges(services.documents, services.documents, services.vectors, services.documents)
         gauge_rounds = Repeated(gauges.round, every_s=DOCUMENTS_EVERY_S, again_s=DOCUMENTS_EVERY_S)
         relay, deliverer = webhook_relay_of(services), webhook_deliverer_of(services, sender)
         webhook_every_s = settings.webhooks.webhook_every_s

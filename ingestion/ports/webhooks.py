@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -74,6 +74,9 @@ class WebhookDeliveries(Protocol):
 
         Raises NotFound where the subscription has no such delivery.
         """
+
+    async def count_undelivered(self) -> Mapping[WebhookDeliveryState, int]:
+        """The pending and the dead deliveries of all subscriptions. A state without deliveries may be left out."""
 
     async def purge_deliveries(self, before: datetime) -> int:
         """Remove delivered ones that were settled before this time. Returns their number."""

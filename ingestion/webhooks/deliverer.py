@@ -23,6 +23,8 @@ from ingestion.ports import WebhookDeliveries, Webhooks, WebhookSender
 
 log = structlog.get_logger(__name__)
 
+_OUTCOMES: Final = ("delivered", "retried", "dead")
+"""Of an attempt, in the metric."""
 _AT_ONCE: Final = 4
 """Deliveries to one healthy endpoint at a time. To another one: one."""
 _SLOW_S: Final = 2.0
@@ -65,6 +67,8 @@ class WebhookDeliverer:
         self._fast = asyncio.Semaphore(at_once)
         self._slow = asyncio.Semaphore(max(1, at_once // 4))
         self._endpoints: dict[str, _Endpoint] = {}
+        for outcome in _OUTCOMES:  # at 0: the increase from no series to the first count is none in Prometheus
+            metrics.WEBHOOK_DELIVERIES.labels(outcome)
 
     async def round(self) -> None:
         """Start sending to each endpoint that is idle, and return without waiting. Raises DependencyUnavailable."""

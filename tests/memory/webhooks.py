@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -93,6 +94,10 @@ class MemoryWebhookDeliveries(MemoryPort):
         again = replace(found, state=_PENDING, attempts=0, due_at=self.clock.now, settled_at=None)
         self.state.deliveries[delivery_id] = again
         return True
+
+    async def count_undelivered(self) -> Mapping[WebhookDeliveryState, int]:
+        counts = Counter(one.state for one in self.state.deliveries.values())
+        return {state: counts[state] for state in (_PENDING, WebhookDeliveryState.DEAD)}
 
     async def purge_deliveries(self, before: datetime) -> int:
         old = [

@@ -114,6 +114,9 @@ class WebhooksContract:
         [dead] = await store.deliveries("w1", WebhookDeliveryState.DEAD, 10)
         [delivered] = await store.deliveries("w1", WebhookDeliveryState.DELIVERED, 10)
         assert (dead.last_error, dead.attempts, delivered.last_error) == ("gone", 1, "")
+        assert {state: count for state, count in (await store.count_undelivered()).items() if count} == {
+            WebhookDeliveryState.DEAD: 1
+        }
         assert await store.deliveries("w1", WebhookDeliveryState.DEAD, 10, after=dead.id) == []
         assert not await store.replay_delivery("w1", delivered.id)
         for webhook_id, id_ in (("w1", "none"), ("w2", dead.id)):
@@ -121,6 +124,9 @@ class WebhooksContract:
                 await store.replay_delivery(webhook_id, id_)
         assert await store.replay_delivery("w1", dead.id)
         assert [(one.id, one.attempts) for one in await store.due_deliveries("w1", 10)] == [(dead.id, 0)]
+        assert {state: count for state, count in (await store.count_undelivered()).items() if count} == {
+            WebhookDeliveryState.PENDING: 1
+        }
         assert await store.purge_deliveries(datetime.now(UTC) - timedelta(hours=1)) == 0
         assert await store.purge_deliveries(datetime.now(UTC) + timedelta(hours=1)) == 1
         assert await store.deliveries("w1", WebhookDeliveryState.DELIVERED, 10) == []

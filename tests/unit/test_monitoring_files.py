@@ -48,7 +48,7 @@ BOUNDED_LABELS = {
     "reason": "limits of the HTTP server",
     "result": "results of a cache",
     "stage": "stages of an attempt or of a search",
-    "state": "states of documents, and `unknown`",
+    "state": "states of documents, and `unknown`; states of deliveries",
     "status": "outcomes of attempts; HTTP statuses",
     "store": "servers",
     "task": "background tasks",

@@ -146,6 +146,14 @@ async def test_a_failed_attempt_is_repeated_later_and_the_last_leaves_a_dead_del
     assert _count("delivered") - before["delivered"] == 1
 
 
+def test_each_outcome_is_counted_from_0(shop: Shop) -> None:
+    """In Prometheus a series that begins with its first count has no increase: no alert would fire."""
+    metrics.WEBHOOK_DELIVERIES.clear()
+    shop.new_deliverer()
+    found = {one.labels["outcome"] for family in metrics.WEBHOOK_DELIVERIES.collect() for one in family.samples}
+    assert found == {"delivered", "retried", "dead"}
+
+
 def _count(outcome: str) -> float:
     return metrics.WEBHOOK_DELIVERIES.labels(outcome)._value.get()
 

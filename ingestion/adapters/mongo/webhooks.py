@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import structlog
 
-from ingestion.adapters.mongo.database import MongoPort, insert_new
+from ingestion.adapters.mongo.database import MongoPort, aggregated, insert_new
 from ingestion.adapters.mongo.errors import translated
 from ingestion.adapters.mongo.fields import FieldReader, MongoRecord, moment_of
 from ingestion.errors import BadRecord, NotFound
@@ -114,6 +114,15 @@ class MongoWebhookDeliveries(MongoPort):
         if not changed.matched_count and await self._deliveries.find_one(own, {"_id": 1}) is None:
             raise NotFound(f"the webhook has no delivery {delivery_id}")
         return bool(changed.matched_count)
+
+    @translated
+    async def count_undelivered(self) -> Mapping[WebhookDeliveryState, int]:
+        pipeline: list[MongoRecord] = [
+            {"$match": {"state": {"$in": [_PENDING, WebhookDeliveryState.DEAD.value]}}},
+            {"$group": {"_id": "$state", "deliveries": {"$sum": 1}}},
+        ]
+        found = await aggregated(self._deliveries, pipeline)
+        return {WebhookDeliveryState(group["_id"]): int(group["deliveries"]) for group in found}
 
     @translated
     async def purge_deliveries(self, before: datetime) -> int:

@@ -14,7 +14,9 @@ from workers.installation_gauges import OTHER, InstallationGauges, Schedule
 
 def gauges_of(services: Services, *, every_s: float = 0.0) -> InstallationGauges:
     schedules = {"documents_due": Schedule(every_s), "rows_due": Schedule(every_s)}
-    return InstallationGauges(services.documents, services.documents, services.vectors, **schedules)
+    return InstallationGauges(
+        services.documents, services.documents, services.vectors, services.documents, **schedules
+    )
 
 
 def rows_of(collection: str) -> float | None:
