@@ -175,6 +175,13 @@ def test_work_is_cancelled_and_a_delete_is_asked_once_and_undone(
     page.goto("about:blank")  # leaving the page ends the time to undo
     wait_until(lambda: len(api.get("/documents", params={"collection": own}).json()["documents"]) == 1, 30)
 
+    tab.open(f"#/documents?c={own}")
+    row_of(page, "notes.pdf").get_by_role("button", name="Delete notes.pdf").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(row_of(page, "notes.pdf")).to_have_count(0)
+    page.get_by_role("button", name="Sign out").click()  # and so does signing out
+    wait_until(lambda: not api.get("/documents", params={"collection": own}).json()["documents"], 30)
+
 
 def held(tab: Tab, url: str | re.Pattern[str]) -> list[Any]:
     """The requests of the tab to `url`, as they come. The test answers them."""

@@ -2,9 +2,12 @@
 import { h, s } from "./dom.js";
 import { call, part, whenFree } from "./api.js";
 import { image } from "./images.js";
+import { session } from "./session.js";
 
 const MOST_KEPT = 200;
 const kept = new Map();
+
+session.addEventListener("out", () => kept.clear());
 
 /** The answer of /highlights, once for each page and query. */
 function marksOf(documentId, page, query) {

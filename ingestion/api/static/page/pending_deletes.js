@@ -1,6 +1,7 @@
-/** Deletes that can be undone for some seconds: the request is sent afterwards, or when the page is left. */
+/** Deletes that can be undone for some seconds: the request is sent afterwards, or when the page is left or the user signs out. */
 import { call } from "./api.js";
 import { ask } from "./dialogs.js";
+import { session } from "./session.js";
 import { attempt, toast } from "./toasts.js";
 
 const UNDO_MS = 6000;
@@ -10,7 +11,9 @@ const undos = new Map();
 /** Undo the newest delete, if its time is not over. */
 export const undoDelete = () => [...undos.values()].at(-1)?.();
 
-addEventListener("pagehide", () => { for (const send of [...pending.values()]) send(true); });
+const sendAll = () => { for (const send of [...pending.values()]) send(true); };
+addEventListener("pagehide", sendAll);
+session.addEventListener("ending", sendAll);
 
 /** Ask, then delete `path` after the time to undo. `hide(is)` takes the thing off the screen, or puts it back. */
 export async function deleteLater({ title, text, name, path, hide, deleted = () => {} }) {

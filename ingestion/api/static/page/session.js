@@ -36,6 +36,7 @@ class Session extends EventTarget {
   /** Forget the key. `reason`: why, where the user did not ask for it. */
   end(reason = "") {
     if (!this.key && !this.caller) return;
+    this.dispatchEvent(new Event("ending")); // the last requests with the key
     sessionStorage.removeItem(KEY);
     sessionStorage.removeItem(TENANT);
     this.key = this.tenant = "";
