@@ -6,7 +6,7 @@ import { openLetter } from "./letter_dialog.js";
 import { router } from "./router.js";
 import { countLetters } from "./shell.js";
 import { moveFocus } from "./shortcuts.js";
-import { button, emptyState, failure, skeletons, viewHead } from "./widgets.js";
+import { button, chips, emptyState, failure, skeletons, viewHead } from "./widgets.js";
 
 const PAGE = 50;
 /** A page of the API may be empty and name a next one: read so many before the user is asked. */
@@ -67,8 +67,6 @@ export function open() {
       !isEverywhere && button("Look in all collections", () => go({ all: "1" })));
   }
 
-  const chips = (label, options, chosen, choose) => h("div", { class: "chips", role: "group", "aria-label": label }, options.map(([value, text]) =>
-    h("button", { class: "chip", type: "button", "aria-pressed": String(value === chosen), onclick: () => choose(value) }, text)));
   load();
   return {
     title: "Dead letters",

@@ -1,6 +1,6 @@
 /** Dialogs on the browser's own `<dialog>`: it keeps the focus inside, and gives it back. */
 import { h } from "./dom.js";
-import { icon } from "./icons.js";
+import { button, iconButton } from "./widgets.js";
 
 let serial = 0;
 
@@ -13,7 +13,7 @@ export function openDialog(title, build, { className = "" } = {}) {
     const id = `dialog-${serial}`;
     const dialog = h("dialog", { class: `dialog ${className}`, "aria-labelledby": id, onclose: () => { dialog.remove(); resolve(result); } },
       h("header", { class: "dialog-head" }, h("h2", { id }, title),
-        h("button", { class: "icon-button", type: "button", "aria-label": "Close", onclick: () => close() }, icon("close"))),
+        iconButton("close", "Close", () => close())),
       build(close));
     dialog.addEventListener("click", (event) => { if (event.target === dialog) close(); });
     document.body.append(dialog);
@@ -26,8 +26,8 @@ export function ask(title, text, label, { danger = false } = {}) {
   return openDialog(title, (close) => h("div", { class: "dialog-body" },
     h("p", {}, text),
     h("div", { class: "dialog-actions" },
-      h("button", { class: "button", type: "button", onclick: () => close(false) }, "Keep"),
-      h("button", { class: `button ${danger ? "button-danger" : "button-primary"}`, type: "button", autofocus: true, onclick: () => close(true) }, label))));
+      button("Keep", () => close(false)),
+      button(label, () => close(true), { kind: danger ? "danger" : "primary", autofocus: true }))));
 }
 
 export const isDialogOpen = () => document.querySelector("dialog[open]") !== null;

@@ -1,17 +1,18 @@
 /** Documents of the collection in use: filter, sort, pages of a table that the stream keeps up to date. */
 import { h, show, throttled } from "./dom.js";
 import { call } from "./api.js";
+import { totalDocuments } from "./collection_menu.js";
 import { count, counted } from "./format.js";
 import { DocumentList, MOST } from "./document_list.js";
 import { documentTable } from "./document_table.js";
-import { filterBar } from "./filter_bar.js";
+import { filterBar, unreadableFilter } from "./filter_bar.js";
 import { moveFocus } from "./shortcuts.js";
 import { router } from "./router.js";
 import { session } from "./session.js";
 import { settings } from "./settings.js";
 import { GROUPS, groupFilter } from "./states.js";
 import { uploadFiles } from "./upload_actions.js";
-import { button, emptyState, failure, skeletons, viewHead, iconButton } from "./widgets.js";
+import { button, chips, emptyState, failure, skeletons, viewHead, iconButton } from "./widgets.js";
 
 const REDRAW_MS = 150;
 const TOTALS_MS = 1500;
@@ -27,12 +28,12 @@ export function open() {
   const sort = { by: params.get("sort") || "uploaded", isDescending: params.get("order") !== "up" };
   let page = Math.max(1, Number(params.get("page")) || 1);
   const list = new DocumentList(collection, both(groupFilter(group), typed));
-  const go = (changes) => router.go("documents", { c: collection, group, filter: typed, sort: sort.by === "uploaded" ? "" : sort.by, order: sort.isDescending ? "" : "up", ...changes });
+  const place = () => ({ c: collection, group, filter: typed, sort: sort.by === "uploaded" ? "" : sort.by, order: sort.isDescending ? "" : "up" });
+  const go = (changes) => router.go("documents", { ...place(), ...changes });
 
   const body = h("div", { class: "documents-body" }, skeletons(6, "skeleton-rows"));
   const counts = new Map(GROUPS.map(([id]) => [id, h("span", { class: "chip-count tabular" })]));
-  const groups = h("div", { class: "chips", role: "group", "aria-label": "States" }, GROUPS.map(([id, label]) =>
-    h("button", { class: "chip", type: "button", "aria-pressed": String(id === group), onclick: () => go({ group: id }) }, label, counts.get(id))));
+  const groups = chips("States", GROUPS.map(([id, label]) => [id, label, counts.get(id)]), group, (id) => go({ group: id }));
   const filter = filterBar({ value: typed, onapply: (text) => go({ filter: text }) });
   const lost = h("p", { class: "lost small", role: "status", hidden: true }, "The connection is lost. What you see may be old; it goes on by itself.");
   const subtitle = h("span", {}, " ");
@@ -44,7 +45,7 @@ export function open() {
     keep();
     draw();
   };
-  const keep = () => router.replace("documents", { c: collection, group, filter: typed, sort: sort.by === "uploaded" ? "" : sort.by, order: sort.isDescending ? "" : "up", page: page > 1 ? String(page) : "" });
+  const keep = () => router.replace("documents", { ...place(), page: page > 1 ? String(page) : "" });
   const turn = (to) => { page = to; keep(); draw(); document.querySelector("tbody [data-row]")?.focus({ preventScroll: true }); scrollTo(0, 0); };
 
   function draw() {
@@ -65,7 +66,7 @@ export function open() {
   function drawError() {
     if (list.error.code === "bad_filter") {
       filter.showError(list.error.message);
-      show(body, emptyState("filter", "The filter cannot be read", "Mend it above, or remove it.", button("Remove the filter", () => go({ filter: "" }))));
+      show(body, unreadableFilter(() => go({ filter: "" })));
     } else show(body, failure(list.error, () => router.dispatchEvent(new Event("change"))));
     show(footer);
   }
@@ -92,7 +93,7 @@ export function open() {
         const sum = numbers.reduce((all, one) => all + one, 0);
         counts.get(id).textContent = sum ? count(sum) : "";
       }
-      show(subtitle, found ? `${counted(Object.values(found.documents).reduce((a, b) => a + b, 0), "document")}, ${counted(found.pages, "page")} in “${collection}”` : `“${collection}” is empty`);
+      show(subtitle, found ? `${counted(totalDocuments(found), "document")}, ${counted(found.pages, "page")} in “${collection}”` : `“${collection}” is empty`);
     } catch { /* the list tells what is wrong */ }
   }, TOTALS_MS);
 

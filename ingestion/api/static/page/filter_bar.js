@@ -2,7 +2,7 @@
 import { h } from "./dom.js";
 import { openDialog } from "./dialogs.js";
 import { icon } from "./icons.js";
-import { iconButton } from "./widgets.js";
+import { button, emptyState, iconButton } from "./widgets.js";
 
 const EXAMPLES = [
   ['filename like "*manual*"', "the name has “manual” in it"],
@@ -14,6 +14,9 @@ const EXAMPLES = [
 ];
 const FIELDS = "document_id, filename, state, uploaded, media_type, pages, key, tags, and the keys of the metadata";
 let serial = 0;
+
+/** What a view shows in place of its results. `remove` takes the filter away. */
+export const unreadableFilter = (remove) => emptyState("filter", "The filter cannot be read", "Mend it above, or remove it.", button("Remove the filter", remove));
 
 /** `onapply(text)`: at Enter, and when the field is cleared. */
 export function filterBar({ value = "", onapply, label = "Filter" }) {

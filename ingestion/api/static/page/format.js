@@ -30,6 +30,9 @@ export function ago(iso) {
 
 export const dateTime = (iso) => (iso ? moment.format(new Date(iso)) : "");
 
+/** How long it is that `iso` was. */
+export const since = (iso) => duration((Date.now() - Date.parse(iso)) / 1000);
+
 /** "40 s", "3 min", "2 h". */
 export function duration(seconds) {
   if (seconds < 90) return `${Math.round(seconds)} s`;

@@ -2,11 +2,12 @@
 import { h, show } from "./dom.js";
 import { call, readiness } from "./api.js";
 import { line, stackedBars } from "./charts.js";
-import { count, counted, duration } from "./format.js";
+import { count, counted, since } from "./format.js";
 import { icon } from "./icons.js";
 import { every } from "./polling.js";
 import { router } from "./router.js";
 import { session } from "./session.js";
+import { pagesDone } from "./states.js";
 import { bar, failure, skeletons, viewHead } from "./widgets.js";
 
 const EVERY_MS = 3000;
@@ -16,8 +17,6 @@ const LEAST_ROOM = 20;
 const NAMES = { kafka: "Kafka", milvus: "Milvus", mongodb: "MongoDB", redis: "Redis", s3: "Object store" };
 /** The lag since the page was loaded: the API tells the present one only. */
 const lags = [];
-
-const since = (iso) => duration((Date.now() - Date.parse(iso)) / 1000);
 
 export function open() {
   const servers = h("div", {}, skeletons(1, "skeleton-rows"));
@@ -122,5 +121,5 @@ function inWork(documents) {
   if (!documents.length) return null;
   return h("section", { class: "panel" }, h("h2", { class: "panel-head" }, "In work now"), h("ul", { class: "lines" }, documents.slice(0, 50).map((one) => h("li", { class: "line" },
     h("div", { class: "line-text" }, h("strong", {}, one.filename), h("span", { class: "muted small" }, [one.collection, one.stage, one.attempts > 1 && `attempt ${one.attempts}`].filter(Boolean).join(" · "))),
-    h("span", { class: "pages-done" }, bar(one.pages_done, one.pages, `${one.filename}: pages`), h("span", { class: "small muted tabular" }, one.pages ? `${one.pages_done} of ${one.pages}` : ""))))));
+    pagesDone(one)))));
 }

@@ -2,7 +2,7 @@
 import { announce, h, show } from "./dom.js";
 import { call, part } from "./api.js";
 import { counted } from "./format.js";
-import { filterBar } from "./filter_bar.js";
+import { filterBar, unreadableFilter } from "./filter_bar.js";
 import { hitCard } from "./hit_card.js";
 import { icon } from "./icons.js";
 import { moveFocus } from "./shortcuts.js";
@@ -49,7 +49,7 @@ export function open() {
       if (error.name === "AbortError") return undefined;
       if (error.code === "bad_filter") {
         filters.showError(error.message);
-        show(results, emptyState("filter", "The filter cannot be read", "Mend it above, or remove it.", button("Remove the filter", () => go({ filter: "" }))));
+        show(results, unreadableFilter(() => go({ filter: "" })));
       } else show(results, failure(error, run));
     } finally { results.setAttribute("aria-busy", "false"); }
     return undefined;

@@ -1,7 +1,7 @@
 /** States of documents: how they are named, grouped and shown. */
 import { h } from "./dom.js";
 import { bar } from "./widgets.js";
-import { count, counted, duration } from "./format.js";
+import { count, counted, duration, since } from "./format.js";
 
 const WORKING = ["received", "queued", "processing", "cancelling", "deleting"];
 const TONES = { ready: "good", failed: "bad", cancelled: "off", deleted: "off", archived: "off" };
@@ -31,7 +31,7 @@ export function stageText(view) {
   if (!isWorking(view)) return "";
   if (view.waits_for?.length) {
     const [outage] = view.waits_for;
-    return `waits for ${outage.dependency}, which has not answered for ${duration((Date.now() - Date.parse(outage.since)) / 1000)}`;
+    return `waits for ${outage.dependency}, which has not answered for ${since(outage.since)}`;
   }
   if (view.state !== "processing" && view.message) return view.message;
   if (view.state === "queued" && view.waiting_before > 0) return `${counted(view.waiting_before, "document")} before it`;
@@ -44,9 +44,9 @@ export function stageText(view) {
 export const statePill = (state) =>
   h("span", { class: `pill pill-${TONES[state] || "busy"}`, dataset: { state } }, h("span", { class: "dot", "aria-hidden": "true" }), state);
 
+/** A bar of the pages that are done. */
+export const pagesDone = (view) => h("span", { class: "pages-done" }, bar(view.pages_done, view.pages, `${view.filename}: pages`),
+  h("span", { class: "small muted tabular" }, view.pages ? `${count(view.pages_done)} of ${count(view.pages)}` : ""));
+
 /** The pages of a document: a bar while it is processed. */
-export function pagesCell(view) {
-  if (view.state !== "processing") return view.pages ? count(view.pages) : "–";
-  return h("span", { class: "pages-done" }, bar(view.pages_done, view.pages, `${view.filename}: pages`),
-    h("span", { class: "small muted" }, view.pages ? `${count(view.pages_done)} of ${count(view.pages)}` : ""));
-}
+export const pagesCell = (view) => (view.state === "processing" ? pagesDone(view) : view.pages ? count(view.pages) : "–");

@@ -1,6 +1,6 @@
 /** Short notices in the corner, perhaps with one action. */
 import { announce, h } from "./dom.js";
-import { icon } from "./icons.js";
+import { button, iconButton } from "./widgets.js";
 
 const SHOWN_MS = 6000;
 const ERROR_MS = 12000;
@@ -11,8 +11,8 @@ export function toast(text, { kind = "info", action = null, ms = kind === "error
   const run = () => { close(); action.run(); };
   const notice = h("div", { class: `toast toast-${kind}` },
     h("span", { class: "toast-text" }, text),
-    action && h("button", { class: "button button-quiet toast-action", type: "button", onclick: run }, action.label),
-    h("button", { class: "icon-button", type: "button", "aria-label": "Dismiss", onclick: close }, icon("close")));
+    action && button(action.label, run, { kind: "quiet", className: "toast-action" }),
+    iconButton("close", "Dismiss", close));
   const timer = setTimeout(close, ms);
   const toasts = document.getElementById("toasts");
   toasts.append(notice);

@@ -117,6 +117,8 @@ class Viewer {
     this.total.textContent = pages ? `of ${pages}` : "";
   }
 
+  get #width() { return widthFor(this.stage.clientWidth > 900 ? 800 : this.stage.clientWidth); }
+
   async #show() {
     const drawing = (this.#drawn += 1);
     const { documentId, filename, page } = this.at;
@@ -134,7 +136,7 @@ class Viewer {
       this.frame.style.setProperty("--aspect", `${view.width_px} / ${view.height_px}`);
       this.frame.style.setProperty("--ratio", view.width_px / view.height_px);
       this.#state();
-      const address = await pageImage(documentId, page, widthFor(this.stage.clientWidth > 900 ? 800 : this.stage.clientWidth), this.version);
+      const address = await pageImage(documentId, page, this.#width, this.version);
       if (drawing !== this.#drawn) return;
       this.image.src = address;
       this.image.alt = view.text ? `Page ${page}: ${view.text.slice(0, 300)}` : `Page ${page}, without text`;
@@ -156,7 +158,7 @@ class Viewer {
   /** Fetch the next page's image before it is asked for. */
   #ahead() {
     const { documentId, page, pages } = this.at;
-    if (page < pages) pageImage(documentId, page + 1, widthFor(this.stage.clientWidth > 900 ? 800 : this.stage.clientWidth)).catch(() => {});
+    if (page < pages) pageImage(documentId, page + 1, this.#width).catch(() => {});
   }
 
   async #sharpen() {

@@ -32,6 +32,10 @@ export function choice(name, label, options, chosen, onchoose) {
     h("label", {}, h("input", { type: "radio", name, value, checked: value === chosen, onchange: () => onchoose(value) }), h("span", {}, text))));
 }
 
+/** Buttons of which one is pressed. `options`: `[[value, label, …], …]`; `onchoose(value)`: when one is clicked. */
+export const chips = (label, options, chosen, onchoose) => h("div", { class: "chips", role: "group", "aria-label": label }, options.map(([value, ...content]) =>
+  h("button", { class: "chip", type: "button", "aria-pressed": String(value === chosen), onclick: () => onchoose(value) }, content)));
+
 /** A bar: `done` of `total`, or one that runs where `total` is 0. */
 export function bar(done, total, label) {
   const share = total > 0 ? Math.min(1, done / total) : null;
